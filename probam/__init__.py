@@ -1,0 +1,1 @@
+"""Associative memories as probabilistic programs."""

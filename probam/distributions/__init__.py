@@ -1,0 +1,1 @@
+"""NumPyro distributions that the field lacks."""

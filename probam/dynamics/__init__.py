@@ -1,0 +1,1 @@
+"""Recall: the dynamics that run downhill on an energy."""

@@ -1,0 +1,1 @@
+"""The physics: energies of associative memories, from the papers, in JAX alone."""

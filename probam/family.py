@@ -1,0 +1,168 @@
+"""What an engine may ask of a model: the likelihood family, the weight prior, the program.
+
+A *bank* of K memories in D dimensions is a NumPyro distribution with ``batch_shape == (K,)`` and
+``event_shape == (D,)``. A :class:`Family` says how a bank is made of named parameters, which prior
+they have by default and, where there is one, how the parameters that maximise the expected log
+density follow from additive statistics. A :class:`WeightPrior` says the same of the mixing weights.
+A :class:`Model` joins the two into a NumPyro program.
+
+Engines (``probam.inference``) see models only through these three; they never import
+``probam.models``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import ClassVar, NamedTuple, Protocol, TypeVar
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+from numpyro.distributions import Distribution
+
+from probam.errors import InputError
+
+__all__ = ["Family", "Model", "Moments", "Params", "WeightPrior", "families", "family", "register"]
+
+Params = dict[str, jax.Array]
+"""Site name -> value; memory parameters lead with the K axis unless the family shares them."""
+
+Prior = Mapping[str, Distribution]
+"""Site name -> prior of one memory's parameter (of the common value, for a shared site)."""
+
+
+class Moments(NamedTuple):
+    """Responsibility-weighted sums over the data: all that a closed-form M-step sees."""
+
+    counts: Float[Array, " K"]
+    sums: Float[Array, "K F"]  # of Family.statistics(x - origin)
+    origin: Float[Array, " D"]
+
+
+class Family(ABC):
+    """A likelihood family: one memory's density, its parameters and their default prior.
+
+    Families are frozen dataclasses without arrays (hashable, so they may be static under jit).
+    ``bank`` and ``prior`` are all that gradient EM, SVI and NUTS need; ``statistics`` and
+    ``maximize`` add closed-form EM.
+    """
+
+    name: ClassVar[str]
+    """What the command line and a saved fit call it."""
+
+    location: ClassVar[str] = "loc"
+    """The site that is a point of the data space: the memory itself."""
+
+    shared: ClassVar[frozenset[str]] = frozenset()
+    """Sites with one value for all memories."""
+
+    closed_form: ClassVar[bool] = False
+    """Whether ``statistics`` and ``maximize`` exist."""
+
+    @abstractmethod
+    def prior(self, x: np.ndarray) -> dict[str, Distribution]:
+        """The base measure: a proper default prior for each site, scaled to the data ``x`` (N, D)."""
+
+    @abstractmethod
+    def bank(self, params: Mapping[str, jax.Array]) -> Distribution:
+        """The K memories as one NumPyro distribution, batch shape (K,), event shape (D,)."""
+
+    def check(self, x: np.ndarray) -> None:  # noqa: B027
+        """Raise :class:`probam.errors.InputError` where ``x`` (N, D) is outside the family's support."""
+
+    def deterministics(self, params: Mapping[str, jax.Array]) -> Params:  # noqa: ARG002
+        """Named functions of the sites that a reader wants to see beside them."""
+        return {}
+
+    def statistics(self, x: Float[Array, "N D"]) -> Float[Array, "N F"]:
+        """Additive sufficient statistics of the rows of ``x`` (given relative to ``Moments.origin``)."""
+        raise NotImplementedError(f"family {self.name!r} has no sufficient statistics")
+
+    def maximize(self, moments: Moments, params: Params, prior: Prior | None) -> Params:
+        """Parameters that raise the expected log joint, from the moments and the previous parameters.
+
+        ``prior=None`` asks for maximum likelihood. With a prior the target is the density in the
+        unconstrained coordinates in which NumPyro's samplers walk, so that the result is a stationary
+        point of the very potential that NUTS sees.
+        """
+        raise NotImplementedError(f"family {self.name!r} has no closed-form M-step")
+
+
+class WeightPrior(ABC):
+    """The law of the mixing weights of K memories."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def sample(self, num_components: int) -> Float[Array, " K"]:
+        """NumPyro sub-program: draw the weights and return their logs."""
+
+    @abstractmethod
+    def log_weights(self, params: Mapping[str, jax.Array], num_components: int) -> Float[Array, " K"]:
+        """Log weights as a function of this prior's sites."""
+
+    @abstractmethod
+    def start(self, num_components: int) -> Params:
+        """Values of this prior's sites that favour no memory."""
+
+    @abstractmethod
+    def maximize(self, counts: Float[Array, " K"], params: Params, *, likelihood_only: bool) -> Params:
+        """Site values that raise ``sum_k counts_k log w_k`` plus the log prior (unconstrained coordinates)."""
+
+
+class Model(Protocol):
+    """A mixture model as an engine sees it: a NumPyro program and its parts."""
+
+    @property
+    def family(self) -> Family: ...  # noqa: D102
+    @property
+    def weights(self) -> WeightPrior: ...  # noqa: D102
+    @property
+    def num_components(self) -> int: ...  # noqa: D102
+    @property
+    def prior(self) -> Prior: ...  # noqa: D102
+
+    def __call__(self, x: Float[Array, "N D"] | None = None, num_data: int | None = None) -> object:
+        """The NumPyro program: parameters, then the data site ``x``.
+
+        Rows of ``x`` stand for ``num_data`` data (their log density is scaled up), which is how
+        minibatches are seen.
+        """
+
+    def parameters(self) -> tuple[Float[Array, " K"], Distribution]:
+        """The same program without the data: log weights and bank drawn from the prior."""
+
+    def mixture(self, params: Mapping[str, jax.Array]) -> Distribution:
+        """The mixture distribution at given site values."""
+
+
+_FAMILIES: dict[str, type[Family]] = {}
+
+_F = TypeVar("_F", bound=type[Family])
+
+
+def register(cls: _F) -> _F:
+    """Class decorator: make a family known under its ``name``."""
+    _FAMILIES[cls.name] = cls
+    return cls
+
+
+def families() -> dict[str, type[Family]]:
+    """Known families by name, in alphabetical order."""
+    return dict(sorted(_FAMILIES.items()))
+
+
+def family(name: str, **options: str) -> Family:
+    """The family called ``name`` with its options (for example ``covariance="full"``).
+
+    Raises :class:`probam.errors.InputError` for an unknown name or option.
+    """
+    if name not in _FAMILIES:
+        raise InputError(f"family: expected one of {', '.join(families())}; got {name!r}")
+    cls = _FAMILIES[name]
+    known = {field.name for field in fields(cls)} if is_dataclass(cls) else set()
+    for option in options:
+        if option not in known:
+            has = f"it has {', '.join(sorted(known))}" if known else "it has none"
+            raise InputError(f"{option}: family {name!r} has no such option; {has}")
+    return cls(**options)
