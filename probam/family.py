@@ -11,15 +11,17 @@ Engines (``probam.inference``) see models only through these three; they never i
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import ClassVar, NamedTuple, Protocol, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
+from probam.distributions.mixture import MemoryMixture
 from probam.errors import InputError
 
 __all__ = ["Family", "Model", "Moments", "Params", "WeightPrior", "families", "family", "register"]
@@ -53,11 +55,15 @@ class Family(ABC):
     location: ClassVar[str] = "loc"
     """The site that is a point of the data space: the memory itself."""
 
-    shared: ClassVar[frozenset[str]] = frozenset()
-    """Sites with one value for all memories."""
+    @property
+    def shared(self) -> frozenset[str]:
+        """Sites with one value for all memories."""
+        return frozenset()
 
-    closed_form: ClassVar[bool] = False
-    """Whether ``statistics`` and ``maximize`` exist."""
+    @property
+    def closed_form(self) -> bool:
+        """Whether ``statistics`` and ``maximize`` exist."""
+        return False
 
     @abstractmethod
     def prior(self, x: np.ndarray) -> dict[str, Distribution]:
@@ -67,8 +73,28 @@ class Family(ABC):
     def bank(self, params: Mapping[str, jax.Array]) -> Distribution:
         """The K memories as one NumPyro distribution, batch shape (K,), event shape (D,)."""
 
-    def check(self, x: np.ndarray) -> None:  # noqa: B027
-        """Raise :class:`probam.errors.InputError` where ``x`` (N, D) is outside the family's support."""
+    def check_support(self, x: np.ndarray, columns: Sequence[str]) -> None:  # noqa: B027
+        """Raise :class:`probam.errors.InputError` where a row of ``x`` (N, D) is outside the family's support.
+
+        ``columns`` are the D names that the message can use.
+        """
+
+    def check_data(self, x: np.ndarray, columns: Sequence[str]) -> None:
+        """Raise :class:`probam.errors.InputError` where ``x`` (N, D) cannot be fitted (for example a constant column)."""
+        self.check_support(x, columns)
+
+    def frame(self, x: Float[Array, "N D"]) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
+        """Origin and unit of each feature in which distances between data make sense (for starts and sums)."""
+        spread = jnp.std(x, axis=0)
+        return jnp.mean(x, axis=0), jnp.where(spread > 0, spread, 1)
+
+    def memories(self, params: Mapping[str, jax.Array]) -> Float[Array, "K D"]:
+        """The stored patterns as points of the data space."""
+        return params[self.location]
+
+    def spread(self, params: Mapping[str, jax.Array]) -> Float[Array, "K D"]:
+        """Standard deviation of each feature within a memory."""
+        return jnp.sqrt(self.bank(params).variance)
 
     def deterministics(self, params: Mapping[str, jax.Array]) -> Params:  # noqa: ARG002
         """Named functions of the sites that a reader wants to see beside them."""
@@ -132,8 +158,11 @@ class Model(Protocol):
     def parameters(self) -> tuple[Float[Array, " K"], Distribution]:
         """The same program without the data: log weights and bank drawn from the prior."""
 
-    def mixture(self, params: Mapping[str, jax.Array]) -> Distribution:
+    def mixture(self, params: Mapping[str, jax.Array]) -> MemoryMixture:
         """The mixture distribution at given site values."""
+
+    def deterministics(self, params: Mapping[str, jax.Array]) -> Params:
+        """``weights`` and what else is derived from the sites."""
 
 
 _FAMILIES: dict[str, type[Family]] = {}

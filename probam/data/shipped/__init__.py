@@ -1,1 +1,223 @@
-"""Small real data sets with their provenance."""
+"""Small real data sets that travel with the package, each with its provenance beside it."""
+
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probam.data.table import Table
+from probam.errors import InputError
+
+__all__ = ["Shipped", "load_labels", "load_shipped", "provenance", "shipped"]
+
+_Arrays = dict[str, NDArray[Any]]
+
+
+def _X(arrays: _Arrays) -> NDArray[Any]:  # noqa: N802
+    return arrays["X"]
+
+
+def _classes(arrays: _Arrays) -> NDArray[Any]:
+    return arrays["classes"].astype(str)[arrays["y"]]
+
+
+def _unit(x: NDArray[Any]) -> NDArray[Any]:
+    """Rows scaled to length one."""
+    return np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True))
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What is known of a shipped set without opening it."""
+
+    name: str
+    shape: tuple[int, int]
+    columns: tuple[str, ...] = field(repr=False)
+    licence: str
+    summary: str
+    source: str
+    file: str
+    """The archive beside this module; two sets may share one. ``file`` with the suffix .md tells its provenance."""
+    sha256: str = field(repr=False)
+    classes: int = 0
+    """How many known classes there are; 0 where the set has no labels."""
+    values: Callable[[_Arrays], NDArray[Any]] = field(default=_X, repr=False)
+    labels: Callable[[_Arrays], NDArray[Any]] = field(default=_classes, repr=False)
+
+
+_LETTER = "x_box y_box width high onpix x_bar y_bar x2bar y2bar xybar x2ybr xy2br x_ege xegvy y_ege yegvx"
+_GALAXY: dict[str, Any] = {
+    "columns": ("velocity",),
+    "licence": "facts (Roeder 1990)",
+    "file": "galaxy82.npz",
+    "sha256": "e57bac0f9adda33b67c294e944dfba4e46bc1447905be94cf1f3316f84ecf872",
+}
+_COMETS: dict[str, Any] = {
+    "columns": ("x", "y", "z"),
+    "licence": "public data (JPL)",
+    "source": "JPL Small-Body Database, as compiled in the R package sphunif",
+    "file": "comets.npz",
+    "sha256": "830dd1f6d8628963f62b3ef58a872289b86734fc9b321b0eda88d26a5b532960",
+    "classes": 8,
+}
+_HOUSEHOLD: dict[str, Any] = {
+    "licence": "facts",
+    "source": "R package HSAUR3, household",
+    "file": "household.npz",
+    "sha256": "56785a7dd813c6b20f23364e2ff99784c10e221c06ba6ab24e04bfb4af848457",
+    "classes": 2,
+}
+
+_SETS = {
+    record.name: record
+    for record in (
+        Shipped(
+            name="faithful",
+            shape=(272, 2),
+            columns=("eruptions", "waiting"),
+            licence="public",
+            summary="Old Faithful geyser: length of an eruption and waiting time to the next, minutes",
+            source="R datasets::faithful (Azzalini and Bowman 1990)",
+            file="faithful.npz",
+            sha256="e2425e36f6e6f0b9474a5a2592765655b176de601a4250e40492b9a4acedc7de",
+        ),
+        Shipped(
+            name="galaxy82",
+            shape=(82, 1),
+            summary="velocities of 82 galaxies, 1000 km/s; value 78 is 26.690, as measured",
+            source="MASS::galaxies / 1000",
+            values=lambda arrays: arrays["mass"][:, None],
+            **_GALAXY,
+        ),
+        Shipped(
+            name="galaxy82_richardson_green",
+            shape=(82, 1),
+            summary="the same with value 78 as 26.960, the slip kept in most papers on mixtures",
+            source="input of Richardson and Green (1997), from BayesianMixtures.jl",
+            values=lambda arrays: arrays["richardson_green"][:, None],
+            **_GALAXY,
+        ),
+        Shipped(
+            name="iris",
+            shape=(150, 4),
+            columns=("sepal_length", "sepal_width", "petal_length", "petal_width"),
+            licence="public",
+            summary="sepals and petals of three species of iris, cm",
+            source="R datasets::iris (Anderson 1935, Fisher 1936)",
+            file="iris.npz",
+            sha256="9f69260fcd31ed4bd4320c1a5fa7bf2b6b2aaef37a28123f93031d2a720abb7a",
+            classes=3,
+        ),
+        Shipped(
+            name="letter20k",
+            shape=(20000, 16),
+            columns=tuple(_LETTER.split()),
+            licence="CC BY 4.0",
+            summary="16 integer features of 20000 printed capital letters",
+            source="UCI Machine Learning Repository, Letter Recognition (Slate 1991)",
+            file="letter20k.npz",
+            sha256="0d035dab54231d3872ff57b891f0c2dd99e047f4f69e8a56af17e793295e29ef",
+            classes=26,
+            values=lambda arrays: arrays["X"].astype(np.float64),
+        ),
+        Shipped(
+            name="comets",
+            shape=(3642, 3),
+            summary="unit normals of comets' orbits, fragments of broken comets left out",
+            values=lambda arrays: arrays["X"][~arrays["frag"]],
+            labels=lambda arrays: arrays["cls"][~arrays["frag"]].astype(str),
+            **_COMETS,
+        ),
+        Shipped(
+            name="comets_with_fragments",
+            shape=(3798, 3),
+            summary="the same with 156 fragments, near copies of one another",
+            labels=lambda arrays: arrays["cls"].astype(str),
+            **_COMETS,
+        ),
+        Shipped(
+            name="household",
+            shape=(40, 4),
+            columns=("housing", "food", "goods", "service"),
+            summary="what 20 women and 20 men living alone spend on four groups of goods",
+            **_HOUSEHOLD,
+        ),
+        Shipped(
+            name="household_directions",
+            shape=(40, 3),
+            columns=("housing", "food", "service"),
+            summary="household without goods, each row scaled to length one: proportions on the sphere",
+            values=lambda arrays: _unit(arrays["X"][:, [0, 1, 3]]),
+            **_HOUSEHOLD,
+        ),
+        Shipped(
+            name="banking77",
+            shape=(3000, 384),
+            columns=tuple(f"e{i}" for i in range(384)),
+            licence="CC BY 4.0",
+            summary="unit embeddings of 3000 questions to a bank, 77 intents",
+            source="BANKING77 (PolyAI, Casanueva et al. 2020), embedded with all-MiniLM-L6-v2",
+            file="banking77.npz",
+            sha256="00d6e2f3a66393fe880307c5a6865402b04f47945c6b9556e76afdaafca7faf9",
+            classes=77,
+            values=lambda arrays: _unit(arrays["X"].astype(np.float32)),
+        ),
+    )
+}
+
+
+def shipped() -> list[Shipped]:
+    """The sets that travel with the package."""
+    return list(_SETS.values())
+
+
+def load_shipped(name: str) -> Table:
+    """The set called ``name`` as a table.
+
+    Raises :class:`probam.errors.InputError` for an unknown name and for an archive that is damaged.
+
+    >>> load_shipped("faithful").columns
+    ('eruptions', 'waiting')
+    """
+    record = _record(name)
+    return Table(record.values(_arrays(record)), record.columns, name)
+
+
+def load_labels(name: str) -> NDArray[np.str_]:
+    """The known class of each row (N,), by its name.
+
+    Raises :class:`probam.errors.InputError` for an unknown name and for a set without classes.
+    """
+    record = _record(name)
+    if not record.classes:
+        known = ", ".join(other.name for other in shipped() if other.classes)
+        raise InputError(f"{name}: it has no labels; sets with labels are {known}")
+    return record.labels(_arrays(record))
+
+
+def provenance(name: str) -> str:
+    """Where the set comes from and on what terms, as Markdown."""
+    return (files(__name__) / _record(name).file.replace(".npz", ".md")).read_text(encoding="utf-8")
+
+
+def _record(name: str) -> Shipped:
+    if name not in _SETS:
+        close = get_close_matches(name, _SETS, n=1)
+        mean = f" (did you mean {close[0]!r}?)" if close else ""
+        raise InputError(f"{name!r} is no shipped set; these are {', '.join(_SETS)}{mean}")
+    return _SETS[name]
+
+
+def _arrays(record: Shipped) -> _Arrays:
+    """The archive's arrays, after its checksum was compared."""
+    raw = (files(__name__) / record.file).read_bytes()
+    if hashlib.sha256(raw).hexdigest() != record.sha256:
+        raise InputError(f"{record.name}: the file {record.file} inside the package is damaged; install probam anew")
+    with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
+        return {key: archive[key] for key in archive.files}

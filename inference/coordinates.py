@@ -1,0 +1,56 @@
+r"""A NumPyro program as a log density on R^n: the coordinates in which samplers walk.
+
+Each site's support is mapped to R^m by NumPyro's own bijection; log densities include its Jacobian, so that
+``log_joint`` is minus the potential energy of NUTS, and a maximum of it is a stationary point of that potential.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+from numpyro import handlers
+from numpyro.distributions import biject_to
+from numpyro.infer.util import log_density
+
+from probam.family import Model, Params
+
+__all__ = ["Coordinates"]
+
+
+class Coordinates:
+    """Maps between the sites of a model and unconstrained values, and the log densities there."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        trace = handlers.trace(handlers.seed(model.parameters, jax.random.key(0))).get_trace()
+        sites = {name: site for name, site in trace.items() if site["type"] == "sample"}
+        self.transforms = {name: biject_to(site["fn"].support) for name, site in sites.items()}
+        self.template: Params = self.unconstrain({name: site["value"] for name, site in sites.items()})
+
+    def unconstrain(self, params: Params) -> Params:
+        """Site values to unconstrained values."""
+        return {name: transform.inv(params[name]) for name, transform in self.transforms.items()}
+
+    def constrain(self, free: Params) -> Params:
+        """Unconstrained values to site values."""
+        return {name: transform(free[name]) for name, transform in self.transforms.items()}
+
+    def flatten(self, free: Params) -> Float[Array, " P"]:
+        """One vector in the order of NumPyro's automatic guides (sites by name)."""
+        return ravel_pytree({name: free[name] for name in sorted(free)})[0]
+
+    def log_prior(self, free: Params) -> Float[Array, ""]:
+        """Log prior density with the Jacobian, nats."""
+        params = self.constrain(free)
+        total, _ = log_density(self.model.parameters, (), {}, params)
+        for name, transform in self.transforms.items():
+            total = total + jnp.sum(transform.log_abs_det_jacobian(free[name], params[name]))
+        return total
+
+    def log_likelihood(self, params: Params, x: Float[Array, "N D"]) -> Float[Array, ""]:
+        """Log density of the data at site values, nats."""
+        return jnp.sum(self.model.mixture(params).log_prob(x))
+
+    def log_joint(self, free: Params, x: Float[Array, "N D"]) -> Float[Array, ""]:
+        """Log prior plus log likelihood: minus the potential energy of NUTS."""
+        return self.log_prior(free) + self.log_likelihood(self.constrain(free), x)

@@ -1,0 +1,296 @@
+r"""Gaussian memories: isotropic, spherical, diagonal and full covariance.
+
+.. math:: p(x \mid \mu_k, \Sigma_k) = \mathcal N(x \mid \mu_k, \Sigma_k)
+
+========== ============================== ========================= ======================
+covariance parameters                     :math:`\Sigma_k`          default prior
+========== ============================== ========================= ======================
+isotropic  ``loc`` (K, D), ``beta`` ()    :math:`I / (2 \beta)`     Gamma on beta
+spherical  ``loc`` (K, D), ``beta`` (K,)  :math:`I / (2 \beta_k)`   Gamma on beta
+diagonal   ``loc``, ``precision`` (K, D)  :math:`diag(1/\tau_k)`    Gamma on each precision
+full       ``loc``, ``precision_cholesky` :math:`(L_k L_k^T)^{-1}`  Wishart on :math:`LL^T`
+lkj        ``loc``, ``scale`` (K, D),     :math:`diag(s) R diag(s)` log-normal scales,
+           ``corr_cholesky`` (K, D, D)                              LKJ(2) correlations
+========== ============================== ========================= ======================
+
+The isotropic family is the CLAM energy's mixture: precision 2 beta, covariance I / (2 beta) (Schaeffer et al. 2023,
+Eq. 5, with the covariance corrected). Default priors see the data only through each feature's mean m and standard
+deviation s: memories lie at m +- 2 s, and within-memory variances are a quarter of s^2 with a weight of four data.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jaxtyping import Array, Float
+from numpyro.distributions import Distribution
+
+from probam.distributions.pairwise import upper_triangle
+from probam.errors import InputError
+from probam.family import Family, Moments, Params, Prior, register
+
+__all__ = ["COVARIANCES", "Gaussian"]
+
+COVARIANCES = ("isotropic", "spherical", "diagonal", "full", "lkj")
+
+_VARIANCE_FRACTION = 0.25
+"""Prior guess of a memory's variance as a fraction of the data's."""
+
+_GAMMA_SHAPE = 2.0
+"""Shape of the Gamma prior on a precision: the weight of 2 x shape data in one dimension."""
+
+_VARIANCE_FLOOR = 1e-6
+"""Smallest within-memory variance, as a fraction of the data's, that maximum likelihood may reach.
+
+Without it the likelihood is unbounded: a memory on one datum with no width. It is part of the estimator
+(and not needed under a prior)."""
+
+
+@register
+@dataclass(frozen=True)
+class Gaussian(Family):
+    """Gaussian memories with the covariance structure named (see the module)."""
+
+    covariance: str = "full"
+
+    name: ClassVar[str] = "gaussian"
+
+    def __post_init__(self) -> None:
+        if self.covariance not in COVARIANCES:
+            raise InputError(f"covariance: expected one of {', '.join(COVARIANCES)}; got {self.covariance!r}")
+
+    @property
+    def shared(self) -> frozenset[str]:
+        """The CLAM family holds one beta for the whole bank."""
+        return frozenset({"beta"}) if self.covariance == "isotropic" else frozenset()
+
+    @property
+    def closed_form(self) -> bool:
+        """Every structure but ``lkj`` has conjugate priors and a closed-form M-step."""
+        return self.covariance != "lkj"
+
+    def check_data(self, x: np.ndarray, columns: Sequence[str]) -> None:
+        """Refuse a constant column: it has no scale for a Gaussian to find."""
+        constant = np.ptp(x, axis=0) == 0
+        if constant.any():
+            column = columns[int(np.flatnonzero(constant)[0])]
+            raise InputError(
+                f"data: column {column!r} is constant, and a Gaussian needs some spread; leave the column out"
+            )
+
+    def prior(self, x: np.ndarray) -> dict[str, Distribution]:
+        """Default base measure, scaled to each feature's mean and standard deviation."""
+        dtype = x.dtype
+        mean = jnp.asarray(x.mean(axis=0), dtype)
+        variance = np.asarray(x.var(axis=0), dtype)
+        num_features = x.shape[1]
+        within = jnp.asarray(_VARIANCE_FRACTION * variance, dtype)
+        shape = jnp.asarray(_GAMMA_SHAPE, dtype)
+        prior: dict[str, Distribution] = {
+            "loc": dist.Normal(mean, 2 * jnp.sqrt(jnp.asarray(variance))).to_event(1),
+        }
+        if self.covariance in ("isotropic", "spherical"):
+            prior["beta"] = dist.Gamma(shape, 2 * shape * jnp.mean(within))
+        elif self.covariance == "diagonal":
+            prior["precision"] = dist.Gamma(jnp.full(num_features, _GAMMA_SHAPE, dtype), shape * within).to_event(1)
+        elif self.covariance == "full":
+            freedom = jnp.asarray(num_features + 2 * _GAMMA_SHAPE - 1, dtype)
+            prior["precision_cholesky"] = dist.WishartCholesky(freedom, rate_matrix=jnp.diag(freedom * within))
+        else:
+            prior["scale"] = dist.LogNormal(0.5 * jnp.log(within), jnp.asarray(0.7, dtype)).to_event(1)
+            if num_features > 1:
+                prior["corr_cholesky"] = dist.LKJCholesky(num_features, jnp.asarray(2.0, dtype))
+        return prior
+
+    def bank(self, params: Mapping[str, jax.Array]) -> Distribution:
+        """The memories as ``Normal(...).to_event(1)`` or ``MultivariateNormal``."""
+        loc = params["loc"]
+        if self.covariance in ("isotropic", "spherical"):
+            scale = jnp.sqrt(0.5 / params["beta"])[..., None]  # () -> (1,), (K,) -> (K, 1)
+            return dist.Normal(loc, scale).to_event(1)
+        if self.covariance == "diagonal":
+            return dist.Normal(loc, jnp.sqrt(1 / params["precision"])).to_event(1)
+        if self.covariance == "full":
+            factor = params["precision_cholesky"]
+            return dist.MultivariateNormal(loc, precision_matrix=factor @ jnp.swapaxes(factor, -1, -2))
+        scale = params["scale"]
+        if loc.shape[-1] == 1:
+            return dist.Normal(loc, scale).to_event(1)
+        return dist.MultivariateNormal(loc, scale_tril=scale[..., None] * params["corr_cholesky"])
+
+    def statistics(self, x: Float[Array, "N D"]) -> Float[Array, "N F"]:
+        """x and its squares: |x|^2, x^2 or the upper triangle of x x^T."""
+        if self.covariance in ("isotropic", "spherical"):
+            return jnp.concatenate([x, jnp.sum(x**2, -1, keepdims=True)], axis=-1)
+        if self.covariance == "diagonal":
+            return jnp.concatenate([x, x**2], axis=-1)
+        return jnp.concatenate([x, upper_triangle(x)], axis=-1)
+
+    def maximize(self, moments: Moments, params: Params, prior: Prior | None) -> Params:
+        """Locations given the previous precisions, then precisions given the new locations (ECM).
+
+        Under maximum likelihood both are the exact M-step. Under the default priors each is the exact
+        conditional maximum in unconstrained coordinates: log precision for the Gamma, the Cholesky factor
+        with log diagonal for the Wishart.
+        """
+        if prior is not None:
+            self._expect_conjugate(prior)
+        step: Callable[[Moments, Params, Prior | None], Params] = {
+            "isotropic": self._maximize_beta,
+            "spherical": self._maximize_beta,
+            "diagonal": self._maximize_diagonal,
+            "full": self._maximize_full,
+        }[self.covariance]
+        return step(moments, params, prior)
+
+    def _expect_conjugate(self, prior: Prior) -> None:
+        second = next(name for name in prior if name != "loc")
+        conjugate = {"beta": dist.Gamma, "precision": dist.Gamma, "precision_cholesky": dist.WishartCholesky}[second]
+        for site, expected in (("loc", dist.Normal), (second, conjugate)):
+            given = prior[site].base_dist if isinstance(prior[site], dist.Independent) else prior[site]
+            if not isinstance(given, expected):
+                raise InputError(
+                    f"prior: the closed-form M-step needs a {expected.__name__} prior on {site!r}; "
+                    f"got {type(given).__name__}; use engine 'gradient_em', 'svi' or 'nuts' with this prior"
+                )
+
+    def _maximize_beta(self, moments: Moments, params: Params, prior: Prior | None) -> Params:
+        counts, (first, square) = moments.counts, _split(moments)
+        num_features = first.shape[-1]
+        precision = 2 * jnp.broadcast_to(params["beta"], counts.shape)
+        loc = _locations(counts, first, precision[:, None], params["loc"] - moments.origin, moments.origin, prior)
+        scatter = _scatter(counts, first, square[:, 0], loc)  # (K,): sum_n r_nk |x_n - mu_k|^2
+        shape, rate = 0.5 * num_features * counts, scatter  # beta enters as beta^(n D / 2) exp(-beta scatter)
+        if self.shared:
+            shape, rate = jnp.sum(shape), jnp.sum(rate)
+        if prior is None:
+            floor = 2 * _VARIANCE_FLOOR * jnp.mean(_total_variance(counts, first, square)) / num_features
+            beta = shape / jnp.maximum(rate, floor * shape)
+            beta = jnp.where(shape > 0, beta, params["beta"])
+        else:
+            gamma = _gamma(prior["beta"])
+            beta = (shape + gamma.concentration) / (rate + gamma.rate)
+        return {"loc": loc + moments.origin, "beta": beta}
+
+    def _maximize_diagonal(self, moments: Moments, params: Params, prior: Prior | None) -> Params:
+        counts, (first, square) = moments.counts[:, None], _split(moments)
+        loc = _locations(
+            moments.counts, first, params["precision"], params["loc"] - moments.origin, moments.origin, prior
+        )
+        scatter = jnp.maximum(square - 2 * loc * first + counts * loc**2, 0)
+        if prior is None:
+            floor = _VARIANCE_FLOOR * _total_variance(moments.counts, first, square)
+            precision = jnp.where(counts > 0, counts / jnp.maximum(scatter, floor * counts), params["precision"])
+        else:
+            gamma = _gamma(prior["precision"])
+            precision = (0.5 * counts + gamma.concentration) / (0.5 * scatter + gamma.rate)
+        return {"loc": loc + moments.origin, "precision": precision}
+
+    def _maximize_full(self, moments: Moments, params: Params, prior: Prior | None) -> Params:
+        counts, (first, square) = moments.counts, _split(moments)
+        num_features = first.shape[-1]
+        rows, columns = jnp.triu_indices(num_features)
+        second = jnp.zeros((*counts.shape, num_features, num_features), first.dtype)
+        second = second.at[:, rows, columns].set(square)
+        second = second.at[:, columns, rows].set(square)
+        factor = params["precision_cholesky"]
+        loc = _locations_full(
+            counts, first, factor @ jnp.swapaxes(factor, -1, -2), params["loc"] - moments.origin, moments.origin, prior
+        )
+        cross = loc[:, :, None] * first[:, None, :]
+        scatter = second - cross - jnp.swapaxes(cross, -1, -2) + counts[:, None, None] * _outer(loc)
+        if prior is None:
+            empty = counts <= 0
+            covariance = scatter / jnp.where(empty, 1, counts)[:, None, None]
+            total = jnp.sum(second, 0) / jnp.sum(counts) - _outer(jnp.sum(first, 0) / jnp.sum(counts))
+            floor = _VARIANCE_FLOOR * jnp.mean(jnp.diagonal(total))
+            values, vectors = jnp.linalg.eigh(0.5 * (covariance + jnp.swapaxes(covariance, -1, -2)))
+            values = 1 / jnp.maximum(values, floor)
+            fresh = jnp.linalg.cholesky((vectors * values[..., None, :]) @ jnp.swapaxes(vectors, -1, -2))
+            return {
+                "loc": loc + moments.origin,
+                "precision_cholesky": jnp.where(empty[:, None, None], factor, fresh),
+            }
+        # log density of the factor L in NumPyro's coordinates (log diagonal): sum_i e_i log L_ii - tr(A L L^T) / 2
+        # with e_i = freedom + n - i (i = 0, ...) and A = rate + scatter. With A = C^T C, C lower triangular:
+        # tr(A L L^T) = |C L|^2, so the maximum has C L = diag(sqrt(e)).
+        wishart = prior["precision_cholesky"]
+        exponents = wishart.concentration + counts[:, None] - jnp.arange(num_features)
+        anti_cholesky = _reverse_cholesky(wishart.rate_matrix + scatter)
+        target = jnp.sqrt(exponents)[..., None, :] * jnp.eye(num_features, dtype=first.dtype)
+        return {
+            "loc": loc + moments.origin,
+            "precision_cholesky": jax.scipy.linalg.solve_triangular(anti_cholesky, target, lower=True),
+        }
+
+
+def _split(moments: Moments) -> tuple[jax.Array, jax.Array]:
+    num_features = moments.origin.shape[0]
+    return moments.sums[:, :num_features], moments.sums[:, num_features:]
+
+
+def _outer(x: jax.Array) -> jax.Array:
+    return x[..., :, None] * x[..., None, :]
+
+
+def _gamma(prior: Distribution) -> dist.Gamma:
+    return prior.base_dist if isinstance(prior, dist.Independent) else prior
+
+
+def _total_variance(counts: jax.Array, first: jax.Array, square: jax.Array) -> jax.Array:
+    """Variance of all data together: (D,) for the diagonal squares, the (1,) sum of them for |x|^2."""
+    total = jnp.sum(counts)
+    mean_square = (jnp.sum(first, 0) / total) ** 2
+    if square.shape[-1] != first.shape[-1] or square.shape[-1] == 1:
+        mean_square = jnp.sum(mean_square, keepdims=True)
+    return jnp.sum(square, 0) / total - mean_square
+
+
+def _scatter(counts: jax.Array, first: jax.Array, square: jax.Array, loc: jax.Array) -> jax.Array:
+    scatter = square - 2 * jnp.sum(loc * first, -1) + counts * jnp.sum(loc**2, -1)
+    return jnp.maximum(scatter, 0)
+
+
+def _locations(
+    counts: jax.Array,
+    first: jax.Array,
+    precision: jax.Array,
+    previous: jax.Array,
+    zero: jax.Array,
+    prior: Prior | None,
+) -> jax.Array:
+    """Memories relative to the origin ``zero``, for precisions (K, 1) or (K, D)."""
+    if prior is None:
+        occupied = counts[:, None] > 0
+        return jnp.where(occupied, first / jnp.where(occupied, counts[:, None], 1), previous)
+    normal = prior["loc"].base_dist
+    prior_precision = normal.scale**-2
+    pull = precision * first + prior_precision * (normal.loc - zero)
+    return pull / (precision * counts[:, None] + prior_precision)
+
+
+def _locations_full(
+    counts: jax.Array,
+    first: jax.Array,
+    precision: jax.Array,
+    previous: jax.Array,
+    zero: jax.Array,
+    prior: Prior | None,
+) -> jax.Array:
+    if prior is None:
+        return _locations(counts, first, jnp.ones_like(first), previous, zero, None)
+    normal = prior["loc"].base_dist
+    prior_precision = normal.scale**-2 * jnp.ones_like(zero)
+    pull = jnp.einsum("kij,kj->ki", precision, first) + prior_precision * (normal.loc - zero)
+    matrix = counts[:, None, None] * precision + jnp.diag(prior_precision)
+    return jnp.linalg.solve(matrix, pull[..., None])[..., 0]
+
+
+def _reverse_cholesky(matrix: jax.Array) -> jax.Array:
+    """Lower triangular C with ``matrix = C^T C``."""
+    upper = jnp.linalg.cholesky(matrix[..., ::-1, ::-1])[..., ::-1, ::-1]
+    return jnp.swapaxes(upper, -1, -2)

@@ -1,0 +1,110 @@
+r"""The NumPyro program of a mixture of memories, finite or stick-breaking, for any family.
+
+.. math::
+    w \sim \text{weights}, \qquad \theta_k \sim \text{base measure}, \qquad
+    x_n \sim \sum_k w_k \, p(\cdot \mid \theta_k)
+
+Assignments are summed out; ``MemoryMixture.responsibilities`` recovers them. A :class:`Mixture` is a plain NumPyro
+program: give it to ``numpyro.infer.NUTS`` or ``SVI`` and pass the data to ``run``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+from jaxtyping import Array, Float
+from numpyro.distributions import Distribution
+
+from probam.distributions.mixture import MemoryMixture
+from probam.errors import InputError
+from probam.family import Family, Prior, WeightPrior
+
+__all__ = ["Mixture", "mixture"]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """K memories of one family under one weight prior; callable as a NumPyro program."""
+
+    family: Family
+    weights: WeightPrior
+    num_components: int
+    prior: Prior = field(repr=False)
+
+    def parameters(self) -> tuple[Float[Array, " K"], Distribution]:
+        """NumPyro program of the parameters alone: log weights and the bank."""
+        log_weights = self.weights.sample(self.num_components)
+        params = {}
+        for site, prior in self.prior.items():
+            if site in self.family.shared:
+                params[site] = numpyro.sample(site, prior)
+            else:
+                with numpyro.plate("memory", self.num_components):
+                    params[site] = numpyro.sample(site, prior)
+        return log_weights, self.family.bank(params)
+
+    def __call__(self, x: Float[Array, "N D"] | None = None, num_data: int | None = None) -> Float[Array, "N D"]:
+        """NumPyro program: the parameters, then the data site ``x``.
+
+        Args:
+            x: observed rows, or None to draw ``num_data`` of them.
+            num_data: how many data the rows stand for; their log density is scaled by ``num_data / N``.
+        """
+        log_weights, bank = self.parameters()
+        numpyro.deterministic("weights", jnp.exp(log_weights))
+        rows = len(x) if x is not None else (num_data or 1)
+        size = num_data or rows
+        law = MemoryMixture(log_weights.astype(bank.mean.dtype), bank, validate_args=False)
+        with numpyro.plate("data", rows), numpyro.handlers.scale(scale=size / rows):
+            draws: jax.Array = numpyro.sample("x", law, obs=x)
+        return draws
+
+    def mixture(self, params: Mapping[str, jax.Array]) -> MemoryMixture:
+        """The mixture distribution at given site values."""
+        bank = self.family.bank(params)
+        log_weights = self.weights.log_weights(params, self.num_components)
+        return MemoryMixture(log_weights.astype(bank.mean.dtype), bank, validate_args=False)
+
+    def deterministics(self, params: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """``weights`` and what else the family derives from its sites."""
+        log_weights = self.weights.log_weights(params, self.num_components)
+        return {"weights": jnp.exp(log_weights)} | self.family.deterministics(params)
+
+
+def mixture(
+    x: np.ndarray,
+    *,
+    family: Family,
+    weights: WeightPrior,
+    num_components: int,
+    prior: Prior | None = None,
+) -> Mixture:
+    """A mixture program whose default priors are scaled to the data.
+
+    Args:
+        x: (N, D) data that the default priors look at (means and spreads only).
+        family: for example ``Gaussian("diagonal")``.
+        weights: for example ``StickBreaking(alpha=1.0)``.
+        num_components: K, the truncation for stick-breaking weights.
+        prior: NumPyro distributions that replace the defaults, by site.
+
+    Raises:
+        InputError: for K < 1 or a prior on a site that the family does not have.
+    """
+    if num_components < 1:
+        raise InputError(f"components: expected at least 1 memory; got {num_components}")
+    defaults = family.prior(np.asarray(x))
+    unknown = sorted(set(prior or {}) - set(defaults))
+    if unknown:
+        raise InputError(f"prior: family {family.name!r} has no site {unknown[0]!r}; it has {', '.join(defaults)}")
+    merged = defaults | dict(prior or {})
+    for site, given in (prior or {}).items():
+        if given.shape() != defaults[site].shape():
+            raise InputError(
+                f"prior: site {site!r} of one memory has shape {defaults[site].shape()}; got {given.shape()} "
+                "(use .expand(...).to_event(1) for a vector)"
+            )
+    return Mixture(family, weights, num_components, merged)

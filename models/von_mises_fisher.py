@@ -1,0 +1,153 @@
+r"""Von Mises-Fisher memories: directions on the unit sphere.
+
+.. math:: p(x \mid m_k, \kappa_k) = C_D(\kappa_k) \exp(\kappa_k \, m_k \cdot x)
+
+Sites: ``direction`` (K, D), a vector whose direction alone matters (:class:`FreeDirection`: uniform on the sphere),
+and ``concentration`` (K,). Default prior: log kappa normal with standard deviation 1.5 around the value at which a
+memory is e times as concentrated as all data together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jaxtyping import Array, Float
+from numpyro.distributions import Distribution
+
+from probam.distributions.direction import FreeDirection
+from probam.distributions.von_mises_fisher import (
+    VonMisesFisher,
+    inverse_mean_resultant_length,
+    mean_resultant_length,
+)
+from probam.errors import InputError
+from probam.family import Family, Moments, Params, Prior, register
+
+__all__ = ["VonMisesFisherMemory"]
+
+_LARGEST = 1e6
+"""Largest concentration that maximum likelihood may reach (where the normaliser is verified)."""
+
+_BISECTIONS = 60
+
+
+@register
+@dataclass(frozen=True)
+class VonMisesFisherMemory(Family):
+    """Directions with their own concentrations."""
+
+    name: ClassVar[str] = "vmf"
+    location: ClassVar[str] = "direction"
+
+    @property
+    def closed_form(self) -> bool:
+        """The M-step is the mean direction and one equation in kappa."""
+        return True
+
+    def check_support(self, x: np.ndarray, columns: Sequence[str]) -> None:
+        """Refuse rows that are not unit vectors, and data with one column."""
+        if x.shape[1] < 2:
+            raise InputError(f"data: directions need at least 2 columns; got 1 ({columns[0]!r})")
+        length = np.linalg.norm(x, axis=1)
+        tolerance = 1e-3 if x.dtype == np.float32 else 1e-6
+        if np.any(length == 0):
+            row = int(np.flatnonzero(length == 0)[0])
+            raise InputError(f"data: row {row} is all zeros and has no direction; leave such rows out")
+        bad = np.flatnonzero(np.abs(length - 1) > tolerance)
+        if bad.size:
+            raise InputError(
+                f"data: {bad.size} of {len(x)} rows are not of unit length, first row {bad[0]} "
+                f"(length {length[bad[0]]:.6g}); divide each row by its length"
+            )
+
+    def frame(self, x: Float[Array, "N D"]) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
+        """The sphere's own centre and unit."""
+        return jnp.zeros_like(x[0]), jnp.ones_like(x[0])
+
+    def prior(self, x: np.ndarray) -> dict[str, Distribution]:
+        """Uniform directions; log-normal concentrations scaled to the data's overall concentration."""
+        num_features = x.shape[1]
+        resultant = min(float(np.linalg.norm(x.mean(axis=0))), 1 - 1e-6)
+        overall = float(inverse_mean_resultant_length(num_features, jnp.asarray(resultant, x.dtype)))
+        centre = jnp.asarray(np.log(np.e * (overall + num_features)), x.dtype)
+        return {
+            "direction": FreeDirection(num_features),
+            "concentration": dist.LogNormal(centre, jnp.asarray(1.5, x.dtype)),
+        }
+
+    def bank(self, params: Mapping[str, jax.Array]) -> Distribution:
+        """The memories as one :class:`VonMisesFisher`."""
+        return VonMisesFisher(_unit(params["direction"]), params["concentration"])
+
+    def memories(self, params: Mapping[str, jax.Array]) -> Float[Array, "K D"]:
+        """The mean directions at unit length."""
+        return _unit(params["direction"])
+
+    def spread(self, params: Mapping[str, jax.Array]) -> Float[Array, "K D"]:
+        r"""Standard deviation of each coordinate, from Cov x = (A / kappa) (I - m m^T) + (1 - A^2 - (D-1) A / kappa) m m^T."""
+        kappa = params["concentration"][:, None]
+        direction = _unit(params["direction"])
+        num_features = direction.shape[-1]
+        resultant = mean_resultant_length(num_features, kappa)
+        across = resultant / kappa
+        along = 1 - resultant**2 - (num_features - 1) * across
+        return jnp.sqrt(jnp.maximum(across * (1 - direction**2) + along * direction**2, 0))
+
+    def deterministics(self, params: Mapping[str, jax.Array]) -> Params:
+        """``mean_direction``: the direction at unit length."""
+        return {"mean_direction": _unit(params["direction"])}
+
+    def statistics(self, x: Float[Array, "N D"]) -> Float[Array, "N D"]:
+        """The direction itself."""
+        return x
+
+    def maximize(self, moments: Moments, params: Params, prior: Prior | None) -> Params:
+        r"""Mean direction, and the kappa that solves A_D(kappa) = resultant length (plus the prior's pull).
+
+        With the log-normal prior (m, s) on kappa the target in u = log kappa is
+        n (kappa rbar + log C_D(kappa)) - (u - m)^2 / (2 s^2); its derivative changes sign between u = m and the
+        maximum-likelihood value, where bisection finds it.
+        """
+        counts, sums = moments.counts, moments.sums
+        num_features = sums.shape[-1]
+        length = jnp.linalg.norm(sums, axis=-1)
+        found = length > 0
+        direction = jnp.where(
+            found[:, None], sums / jnp.where(found, length, 1)[:, None], _unit(params["direction"])
+        )
+        resultant = jnp.clip(length / jnp.where(counts > 0, counts, 1), 0, 1 - jnp.finfo(sums.dtype).epsneg)
+        likeliest = jnp.clip(inverse_mean_resultant_length(num_features, resultant), 0, _LARGEST)
+        if prior is None:
+            return {"direction": direction, "concentration": likeliest}
+        log_normal = prior["concentration"]
+        if not isinstance(log_normal, dist.LogNormal) or not isinstance(prior["direction"], FreeDirection):
+            raise InputError(
+                "prior: the closed-form M-step needs a LogNormal prior on 'concentration' and FreeDirection on "
+                "'direction'; use engine 'gradient_em', 'svi' or 'nuts' with this prior"
+            )
+
+        def slope(log_kappa: jax.Array) -> jax.Array:
+            kappa = jnp.exp(log_kappa)
+            likelihood = counts * kappa * (resultant - mean_resultant_length(num_features, kappa))
+            return likelihood - (log_kappa - log_normal.loc) / log_normal.scale**2
+
+        centre = jnp.broadcast_to(log_normal.loc, counts.shape)
+        edge = jnp.log(jnp.maximum(likeliest, jnp.finfo(sums.dtype).tiny))
+        bracket = (jnp.minimum(centre, edge), jnp.maximum(centre, edge))
+
+        def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            low, high = bracket
+            middle = 0.5 * (low + high)
+            rises = slope(middle) > 0
+            return jnp.where(rises, middle, low), jnp.where(rises, high, middle)
+
+        low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, bracket)
+        return {"direction": direction, "concentration": jnp.exp(0.5 * (low + high))}
+
+
+def _unit(vector: jax.Array) -> jax.Array:
+    return vector / jnp.linalg.norm(vector, axis=-1, keepdims=True)

@@ -1,0 +1,282 @@
+r"""Priors of the mixing weights: uniform, fixed, Dirichlet, and stick-breaking (DP and Pitman-Yor).
+
+============ ================================================= ======================
+prior        weights                                           sites
+============ ================================================= ======================
+``uniform``  1 / K each                                        none
+``fixed``    as given                                          none
+``dirichlet`` Dirichlet(concentration, ..., concentration)     ``proportions``
+``dp``       sticks V_k ~ Beta(1, alpha), V_K = 1              ``sticks``, ``alpha``
+``pyp``      sticks V_k ~ Beta(1 - d, alpha + k d), V_K = 1    ``sticks``, ``alpha``, ``discount``
+============ ================================================= ======================
+
+``alpha`` and ``discount`` are numbers (fixed) or NumPyro distributions (priors). Stick-breaking is truncated at K
+memories; :func:`probam.distributions.stick_breaking.truncation_error` says what that costs (CLAIMS A20).
+
+M-steps maximise in the unconstrained coordinates of NumPyro's samplers, where Beta(a, b) has its mode at a / (a + b)
+and Dirichlet(a) at a / sum(a): always inside, whatever a.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+from jaxtyping import Array, Float
+from numpyro.distributions import Distribution, biject_to
+
+from probam.distributions.stick_breaking import StickBreakingSticks, check_parameters, sticks_to_log_weights
+from probam.errors import InputError
+from probam.family import Params, WeightPrior
+
+__all__ = ["WEIGHTS", "Dirichlet", "Fixed", "StickBreaking", "Uniform", "weight_prior"]
+
+WEIGHTS = ("uniform", "fixed", "dirichlet", "dp", "pyp")
+
+_NEWTON_STEPS = 8
+_HALVINGS = 6
+
+
+@dataclass(frozen=True)
+class Uniform(WeightPrior):
+    """Every memory weighs the same, as in the CLAM energy."""
+
+    name: ClassVar[str] = "uniform"
+
+    def sample(self, num_components: int) -> Float[Array, " K"]:
+        """Log of 1 / K; no site."""
+        return self.log_weights({}, num_components)
+
+    def log_weights(self, params: Mapping[str, jax.Array], num_components: int) -> Float[Array, " K"]:  # noqa: ARG002
+        """Log of 1 / K."""
+        return jnp.full(num_components, -jnp.log(1.0 * num_components))
+
+    def start(self, num_components: int) -> Params:  # noqa: ARG002
+        """No site."""
+        return {}
+
+    def maximize(self, counts: Float[Array, " K"], params: Params, *, likelihood_only: bool) -> Params:  # noqa: ARG002
+        """No site."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Fixed(WeightPrior):
+    """Weights that the user gives; they are normalised to sum to one."""
+
+    weights: tuple[float, ...]
+
+    name: ClassVar[str] = "fixed"
+
+    def __post_init__(self) -> None:
+        if not self.weights or min(self.weights) < 0 or not 0 < sum(self.weights) < float("inf"):
+            raise InputError(
+                f"weights: expected non-negative numbers, at least one of them positive; got {self.weights}"
+            )
+
+    def sample(self, num_components: int) -> Float[Array, " K"]:
+        """Logs of the given weights; no site."""
+        return self.log_weights({}, num_components)
+
+    def log_weights(self, params: Mapping[str, jax.Array], num_components: int) -> Float[Array, " K"]:  # noqa: ARG002
+        """Logs of the given weights."""
+        if len(self.weights) != num_components:
+            raise InputError(f"weights: expected one for each of {num_components} memories; got {len(self.weights)}")
+        weights = jnp.asarray(self.weights)
+        return jnp.log(weights / jnp.sum(weights))
+
+    def start(self, num_components: int) -> Params:  # noqa: ARG002
+        """No site."""
+        return {}
+
+    def maximize(self, counts: Float[Array, " K"], params: Params, *, likelihood_only: bool) -> Params:  # noqa: ARG002
+        """No site."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Dirichlet(WeightPrior):
+    """Symmetric Dirichlet weights of a finite mixture."""
+
+    concentration: float = 1.0
+
+    name: ClassVar[str] = "dirichlet"
+
+    def __post_init__(self) -> None:
+        if not self.concentration > 0:
+            raise InputError(f"alpha: expected a positive Dirichlet concentration; got {self.concentration}")
+
+    def sample(self, num_components: int) -> Float[Array, " K"]:
+        """Site ``proportions``."""
+        proportions = numpyro.sample("proportions", dist.Dirichlet(jnp.full(num_components, self.concentration)))
+        return jnp.log(proportions)
+
+    def log_weights(self, params: Mapping[str, jax.Array], num_components: int) -> Float[Array, " K"]:  # noqa: ARG002
+        """Logs of the proportions."""
+        return jnp.log(params["proportions"])
+
+    def start(self, num_components: int) -> Params:
+        """Equal proportions."""
+        return {"proportions": jnp.full(num_components, 1.0 / num_components)}
+
+    def maximize(self, counts: Float[Array, " K"], params: Params, *, likelihood_only: bool) -> Params:  # noqa: ARG002
+        """Relative counts; with the prior, relative counts plus concentration."""
+        raised = counts if likelihood_only else counts + self.concentration
+        return {"proportions": raised / jnp.sum(raised)}
+
+
+@dataclass(frozen=True)
+class StickBreaking(WeightPrior):
+    """Dirichlet-process (discount 0) or Pitman-Yor weights, truncated at K memories.
+
+    Compared by identity of its priors: distributions do not hash by value.
+    """
+
+    alpha: float | Distribution
+    discount: float | Distribution = 0.0
+
+    name: ClassVar[str] = "stick-breaking"
+
+    def __post_init__(self) -> None:
+        fixed_alpha = None if isinstance(self.alpha, Distribution) else self.alpha
+        fixed_discount = None if isinstance(self.discount, Distribution) else self.discount
+        # a prior on alpha must live on the positive axis; then any discount in [0, 1) is allowed
+        check_parameters(1.0 if fixed_alpha is None else fixed_alpha, 0.0 if fixed_discount is None else fixed_discount)
+        for argument, prior, support in (
+            ("alpha", self.alpha, dist.constraints.positive),
+            ("discount", self.discount, dist.constraints.unit_interval),
+        ):
+            if isinstance(prior, Distribution) and prior.support is not support:
+                raise InputError(
+                    f"{argument}: a prior must live on {'(0, inf)' if argument == 'alpha' else '(0, 1)'}; "
+                    f"got {type(prior).__name__}"
+                )
+
+    def hyper_priors(self) -> dict[str, Distribution]:
+        """Sites that are sampled: ``alpha`` and ``discount`` where they have priors."""
+        return {
+            name: value
+            for name, value in (("alpha", self.alpha), ("discount", self.discount))
+            if isinstance(value, Distribution)
+        }
+
+    def parameters(self, params: Mapping[str, jax.Array]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """(alpha, discount): sampled where they are sites, fixed otherwise."""
+        alpha = params.get("alpha", self.alpha)
+        discount = params.get("discount", self.discount)
+        return jnp.asarray(alpha), jnp.asarray(discount)
+
+    def sample(self, num_components: int) -> Float[Array, " K"]:
+        """Sites ``alpha`` and ``discount`` (where they have priors) and ``sticks`` (K - 1,)."""
+        hyper = {name: numpyro.sample(name, prior) for name, prior in self.hyper_priors().items()}
+        if num_components == 1:
+            return jnp.zeros(1)
+        sticks = numpyro.sample("sticks", StickBreakingSticks(*self.parameters(hyper), num_components))
+        return sticks_to_log_weights(sticks)
+
+    def log_weights(self, params: Mapping[str, jax.Array], num_components: int) -> Float[Array, " K"]:
+        """Logs of V_k prod_{j<k} (1 - V_j)."""
+        return jnp.zeros(1) if num_components == 1 else sticks_to_log_weights(params["sticks"])
+
+    def start(self, num_components: int) -> Params:
+        """Prior means of alpha and discount; sticks that make all weights equal."""
+        params = {name: jnp.asarray(prior.mean) for name, prior in self.hyper_priors().items()}
+        if num_components > 1:
+            params["sticks"] = 1.0 / jnp.arange(num_components, 1, -1)
+        return params
+
+    def maximize(self, counts: Float[Array, " K"], params: Params, *, likelihood_only: bool) -> Params:
+        """Sticks given (alpha, discount) in closed form, then (alpha, discount) given the sticks by safe Newton steps."""
+        if likelihood_only:
+            raise InputError(
+                "estimate: maximum likelihood has no use for a DP or Pitman-Yor prior on the weights; "
+                "use estimate='map', or weights 'dirichlet' or 'uniform'"
+            )
+        num_components = counts.shape[0]
+        params = dict(params)
+        if num_components > 1:
+            alpha, discount = self.parameters(params)
+            behind = jnp.cumsum(counts[::-1])[::-1][1:]  # data in the memories after k
+            first = 1 - discount + counts[:-1]
+            second = alpha + discount * jnp.arange(1, num_components) + behind
+            params["sticks"] = first / (first + second)
+        priors = self.hyper_priors()
+        if not priors:
+            return params
+
+        transforms = {name: biject_to(prior.support) for name, prior in priors.items()}
+
+        def log_density(free: Params) -> jax.Array:
+            hyper = {name: transforms[name](value) for name, value in free.items()}
+            total = sum(
+                prior.log_prob(hyper[name]) + transforms[name].log_abs_det_jacobian(free[name], hyper[name])
+                for name, prior in priors.items()
+            )
+            if num_components > 1:
+                law = StickBreakingSticks(*self.parameters(hyper), num_components, validate_args=False)
+                total = total + law.log_prob(params["sticks"])
+            return jnp.asarray(total)
+
+        free = {name: transforms[name].inv(params[name]) for name in priors}
+        free = _climb(log_density, free)
+        return params | {name: transforms[name](value) for name, value in free.items()}
+
+
+def _climb(log_density: Callable[[Params], jax.Array], free: Params) -> Params:
+    """Newton steps on a handful of scalars, each kept only if the density does not fall."""
+    names = sorted(free)
+
+    def of(vector: jax.Array) -> jax.Array:
+        return log_density(dict(zip(names, vector, strict=True)))
+
+    def step(_: int, vector: jax.Array) -> jax.Array:
+        gradient, hessian = jax.grad(of)(vector), jax.hessian(of)(vector)
+        values, vectors = jnp.linalg.eigh(hessian)
+        ascent = vectors @ ((vectors.T @ gradient) / jnp.maximum(jnp.abs(values), 1e-6))
+        ascent = ascent / jnp.maximum(1, jnp.linalg.norm(ascent))
+        tries = vector + ascent * 0.5 ** jnp.arange(_HALVINGS)[:, None]
+        heights = jax.vmap(of)(tries)
+        heights = jnp.where(jnp.isfinite(heights), heights, -jnp.inf)
+        best = jnp.argmax(heights)
+        return jnp.where(heights[best] > of(vector), tries[best], vector)
+
+    start = jnp.stack([jnp.asarray(free[name]) for name in names])
+    end = jax.lax.fori_loop(0, _NEWTON_STEPS, step, start)
+    return dict(zip(names, end, strict=True))
+
+
+def weight_prior(
+    kind: str,
+    *,
+    alpha: float | Distribution | None = None,
+    discount: float | Distribution | None = None,
+    given: tuple[float, ...] | None = None,
+) -> WeightPrior:
+    """The weight prior called ``kind``.
+
+    Defaults: Dirichlet concentration 1; DP and Pitman-Yor alpha ~ Gamma(1, 1), and discount ~ Beta(1, 3) (mean 1/4).
+    Raises :class:`probam.errors.InputError` for an unknown kind or an argument that the kind does not have.
+    """
+    if kind not in WEIGHTS:
+        raise InputError(f"weights: expected one of {', '.join(WEIGHTS)}; got {kind!r}")
+    if discount is not None and kind != "pyp":
+        raise InputError(f"discount: only weights 'pyp' have one; got it with {kind!r}")
+    if alpha is not None and kind in ("uniform", "fixed"):
+        raise InputError(f"alpha: weights {kind!r} have none; leave it out or use 'dirichlet', 'dp' or 'pyp'")
+    if (given is not None) != (kind == "fixed"):
+        raise InputError("weights: give numbers with weights 'fixed', and only then")
+    if kind == "uniform":
+        return Uniform()
+    if kind == "fixed":
+        return Fixed(tuple(given or ()))
+    if kind == "dirichlet":
+        if isinstance(alpha, Distribution):
+            raise InputError("alpha: the Dirichlet concentration is a number; a prior on it is for 'dp' and 'pyp'")
+        return Dirichlet(1.0 if alpha is None else float(alpha))
+    alpha = dist.Gamma(1.0, 1.0) if alpha is None else alpha
+    if kind == "dp":
+        return StickBreaking(alpha)
+    return StickBreaking(alpha, dist.Beta(1.0, 3.0) if discount is None else discount)

@@ -1,0 +1,283 @@
+"""Files of numbers: CSV and TSV, Parquet, NPY, NPZ, NetCDF.
+
+:func:`read` gives what the file holds as an array, a frame or an xarray object, still unconverted;
+:func:`probam.data.table.as_table` makes a checked table of it. Nothing here unpickles.
+"""
+
+import csv
+import gzip
+import io
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+from pyarrow.lib import ArrowException
+
+from probam.errors import InputError
+
+__all__ = ["SUFFIXES", "cause", "read"]
+
+SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".npy", ".npz", ".nc")
+"""What :func:`read` reads."""
+
+_MISSING = ["", "NA", "N/A", "n/a", "nan", "NaN", "NAN", "null", "NULL", "None", "<NA>", "#N/A"]
+_BROKEN = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, ArrowException)
+
+
+def read(
+    path: str | os.PathLike[str], *, variable: str | None = None
+) -> NDArray[Any] | pd.DataFrame | xr.DataArray | xr.Dataset:
+    """What the file at ``path`` holds.
+
+    CSV and TSV (plain or .gz): the delimiter is a tab, or whichever of comma, semicolon and tab the first
+    line has most of; the first line is a header unless all its fields are numbers; a first column without a
+    name that only counts the rows is left out; the frame's index holds line numbers. NPZ: ``variable`` or
+    ``path.npz:KEY`` chooses the array, else ``X``, else the only 2-D one; an array ``features`` or
+    ``columns`` of D names names the columns. NetCDF: ``variable`` chooses, else the whole root group.
+
+    Raises :class:`probam.errors.InputError` for a file that is missing, a folder, empty, of another kind,
+    truncated, ragged, or not what its suffix says.
+    """
+    path, key = _split_key(os.fspath(path))
+    if key is not None and variable is not None and key != variable:
+        raise InputError(f"variable: {path} is asked for {key!r} in the path and {variable!r} beside it; give one")
+    variable = key if key is not None else variable
+    kind = _kind(path)
+    if variable is not None and kind not in (".npz", ".nc"):
+        raise InputError(f"variable: only NPZ and NetCDF files hold named arrays; {path} is {kind[1:].upper()}")
+    if kind in (".csv", ".tsv"):
+        return _read_delimited(path, "\t" if kind == ".tsv" else None)
+    if kind == ".parquet":
+        return _read_parquet(path)
+    if kind == ".npy":
+        return _read_npy(path)
+    return _read_npz(path, variable) if kind == ".npz" else _read_netcdf(path, variable)
+
+
+def _split_key(path: str) -> tuple[str, str | None]:
+    """``file.npz:KEY`` as file and key, unless a file of that whole name is there."""
+    head, colon, key = path.rpartition(":")
+    if colon and key and head.lower().endswith(".npz") and not Path(path).exists():
+        return head, key
+    return path, None
+
+
+def _kind(path: str) -> str:
+    """The suffix that says how to read the file, .gz taken off; the file is there and not empty."""
+    name = path.lower()
+    known = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
+    file = Path(path)
+    try:
+        if not file.exists():
+            folder = file.absolute().parent
+            near = "" if folder.is_dir() else f" (there is no folder {file.parent})"
+            raise InputError(f"{path}: no such file{near}; check the path")
+        if file.is_dir():
+            raise InputError(f"{path}: it is a folder; expected a file of numbers ({', '.join(SUFFIXES)})")
+        size = file.stat().st_size
+    except (OSError, ValueError) as error:  # a name too long, a NUL in it, a folder without access
+        raise InputError(f"{path}: it cannot be opened ({cause(error)})") from error
+    if known is None:
+        raise InputError(f"{path}: unknown kind of file; known suffixes are {', '.join(SUFFIXES)}")
+    if file.is_file() and size == 0:
+        raise InputError(f"{path}: the file is empty; expected one row per datum")
+    return known.removesuffix(".gz")
+
+
+@contextmanager
+def _text(path: str) -> Iterator[TextIO]:
+    """The file as text, whether compressed or not."""
+    binary = gzip.open(path, "rb") if path.lower().endswith(".gz") else open(path, "rb")  # noqa: SIM115
+    with binary, io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as lines:
+        yield lines
+
+
+def _read_delimited(path: str, delimiter: str | None) -> pd.DataFrame:
+    try:
+        with _text(path) as lines:
+            first = next((line for line in lines if line.strip()), None)
+        if first is None:
+            raise InputError(f"{path}: the file holds only blank lines; expected one row per datum")
+        if delimiter is None:
+            delimiter = max(",;\t", key=first.count)
+        header, at = _scan(path, delimiter)
+        with _text(path) as lines:
+            frame = pd.read_csv(
+                lines,
+                sep=delimiter,
+                header=None if header is None else 0,
+                names=header,
+                index_col=False,
+                skipinitialspace=True,
+                na_values=_MISSING,
+                keep_default_na=False,
+                low_memory=False,
+                float_precision="round_trip",
+            )
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: it is not UTF-8 text; save it as UTF-8 CSV") from error
+    except (*_BROKEN, csv.Error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: it cannot be read as delimited text ({cause(error)})") from error
+    if header is None:
+        frame.columns = pd.Index([f"x{i}" for i in range(frame.shape[1])])
+    if len(at) == len(frame):
+        frame.index = pd.Index(at, name="line")
+    return _without_row_numbers(frame)
+
+
+def _scan(path: str, delimiter: str) -> tuple[list[str] | None, list[int]]:
+    """Column names (None without a header) and the line on which each row ends; every row has the same length."""
+    header: list[str] | None = None
+    width = 0
+    at: list[int] = []
+    with _text(path) as lines:
+        records = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+        for fields in records:
+            if not fields or (len(fields) == 1 and not fields[0].strip()):
+                continue  # a blank line
+            if not width:
+                width = len(fields)
+                if not all(_is_number(field) for field in fields):
+                    header = [field.strip() or f"column {i + 1}" for i, field in enumerate(fields)]
+                    continue
+            if len(fields) != width:
+                like = "the header" if header is not None else "the first row"
+                fields_words = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
+                raise InputError(
+                    f"{path}: row {len(at) + 1} (line {records.line_num}) has {fields_words} where {like} has {width};"
+                    f" every row must have the same number, separated by {_DELIMITERS[delimiter]}"
+                )
+            at.append(records.line_num)
+    if header is not None:
+        twice = [name for i, name in enumerate(header) if name in header[:i]]
+        if twice:
+            raise InputError(
+                f"{path}: the column name {twice[0]!r} stands there more than once; give each its own name"
+            )
+    if not at:
+        raise InputError(f"{path}: it has a header and no rows; expected one row per datum below the header")
+    return header, at
+
+
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+
+
+def _is_number(field: str) -> bool:
+    text = field.strip()
+    if text in _MISSING:
+        return text != ""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def _without_row_numbers(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame without a first column that has no name and only counts the rows (pandas and R write one)."""
+    if frame.shape[1] > 1 and frame.columns[0] == "column 1":
+        first = frame.iloc[:, 0]
+        if pd.api.types.is_integer_dtype(first.dtype):
+            counted = first.to_numpy() - np.arange(len(frame))
+            if np.ptp(counted) == 0 and counted[0] in (0, 1):
+                return frame.iloc[:, 1:]
+    return frame
+
+
+def _read_parquet(path: str) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path, engine="pyarrow").reset_index(drop=True)
+    except _BROKEN as error:
+        raise InputError(f"{path}: it cannot be read as Parquet ({cause(error)}); is it whole?") from error
+
+
+def _read_npy(path: str) -> NDArray[Any]:
+    try:
+        with open(path, "rb") as file:
+            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+    except _BROKEN as error:
+        raise InputError(f"{path}: {_numpy_words(error)}") from error
+
+
+def _read_npz(path: str, variable: str | None) -> NDArray[Any] | xr.DataArray:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise InputError(f"{path}: it is a single array, not an NPZ archive; name it .npy")
+            keys = archive.files
+            name = variable if variable is not None else "X" if "X" in keys else _only_matrix(path, archive)
+            if name not in keys:
+                raise InputError(f"variable: {path} has no array {name!r}; it has {', '.join(keys) or 'nothing'}")
+            values = np.asarray(archive[name])
+            for label in {"features", "columns", "feature_names"} & set(keys) - {name}:
+                names = archive[label]
+                if names.dtype.kind in "US" and values.ndim == 2 and names.shape == values.shape[1:]:
+                    return xr.DataArray(values, dims=("datum", "feature"), coords={"feature": names.astype(str)})
+            return values
+    except _BROKEN as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: {_numpy_words(error)}") from error
+
+
+def _only_matrix(path: str, archive: "np.lib.npyio.NpzFile") -> str:
+    """The name of the only 2-D array of numbers."""
+    shapes: dict[str, tuple[int, ...] | None] = {}
+    for name in archive.files:
+        try:
+            shapes[name] = archive[name].shape
+        except ValueError:  # Python objects
+            shapes[name] = None
+    matrices = [name for name, shape in shapes.items() if shape is not None and len(shape) == 2]
+    if len(matrices) == 1:
+        return matrices[0]
+    held = ", ".join(f"{name} {shape or 'objects'}" for name, shape in shapes.items()) or "no arrays"
+    how = "no" if not matrices else "more than one"
+    raise InputError(f"{path}: it has {how} 2-D array and none called X; it holds {held}; choose with {path}:KEY")
+
+
+def _read_netcdf(path: str, variable: str | None) -> xr.DataArray | xr.Dataset:
+    try:
+        with xr.open_dataset(path, decode_times=False) as file:
+            data = file.load()
+        groups = [] if data.data_vars or variable is not None else _groups(path)
+    except _BROKEN as error:
+        raise InputError(f"{path}: it cannot be read as NetCDF ({cause(error)}); is it whole?") from error
+    if variable is None:
+        if not data.data_vars and groups:
+            saved = "; this is a saved fit: give it to `probam report`, or load it" if "posterior" in groups else ""
+            raise InputError(f"{path}: its root group is empty, and it has the groups {', '.join(groups)}{saved}")
+        return data
+    if variable not in data.data_vars:
+        has = ", ".join(f"{name} {tuple(v.shape)}" for name, v in data.data_vars.items()) or "none"
+        raise InputError(f"variable: {path} has no {variable!r}; it has {has}")
+    return data[variable]
+
+
+def _groups(path: str) -> list[str]:
+    """The groups below the root."""
+    with xr.open_datatree(path, decode_times=False) as tree:
+        return [group.lstrip("/") for group in tree.groups if group != "/"]
+
+
+def _numpy_words(error: Exception) -> str:
+    text = cause(error)
+    if "pickle" in text or "Object arrays" in text:
+        return "it holds Python objects, which are never unpickled; save numbers (np.save of a float array)"
+    return f"it cannot be read as a NumPy file ({text}); is it whole?"
+
+
+def cause(error: Exception) -> str:
+    """What an exception says, on one line."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join((text or type(error).__name__).split())[:160]

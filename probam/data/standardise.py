@@ -1,0 +1,53 @@
+"""Data in other units: subtract a center, divide by a scale, and back."""
+
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probam.data.table import Table, check_varies
+
+__all__ = ["Standardiser", "identity", "standardiser"]
+
+_Array = TypeVar("_Array")
+
+
+class Standardiser(NamedTuple):
+    r"""The map between data units ``x`` and model units ``z``.
+
+    .. math:: z = (x - c) / s, \qquad \log p_x(x) = \log p_z(z) - \sum_i \log s_i
+
+    ``apply`` and ``invert`` take NumPy and JAX arrays with the features on the last axis.
+    """
+
+    center: NDArray[Any]  # (D,)
+    scale: NDArray[Any]  # (D,), > 0
+
+    def apply(self, x: _Array) -> _Array:
+        """Model units from data units."""
+        return (x - self.center) / self.scale  # type: ignore[no-any-return]
+
+    def invert(self, z: _Array) -> _Array:
+        """Data units from model units."""
+        return z * self.scale + self.center  # type: ignore[no-any-return]
+
+    @property
+    def log_jacobian(self) -> float:
+        """log |det dz/dx| in nats: what to add to a log density in model units to have it in data units."""
+        return -float(np.sum(np.log(self.scale.astype(np.float64))))
+
+
+def identity(num_features: int, dtype: str | np.dtype[Any] | type[np.floating[Any]] = np.float64) -> Standardiser:
+    """The map that changes nothing."""
+    return Standardiser(np.zeros(num_features, dtype), np.ones(num_features, dtype))
+
+
+def standardiser(table: Table) -> Standardiser:
+    """The map that gives every column mean zero and standard deviation one (divisor N).
+
+    Moments are taken in double precision and rounded to the table's. Raises
+    :class:`probam.errors.InputError` for a constant column.
+    """
+    check_varies(table)
+    x = table.values.astype(np.float64)
+    return Standardiser(x.mean(axis=0).astype(table.values.dtype), x.std(axis=0).astype(table.values.dtype))

@@ -1,0 +1,370 @@
+"""A table of numbers: N data with D named features, checked once where data enters.
+
+Everything a user may hold (a path, an array, a data frame, an xarray object) becomes a
+:class:`Table` through :func:`as_table`; behind it the rest of the house trusts the numbers.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from probam.data.reading import read
+from probam.errors import InputError
+
+__all__ = ["Table", "as_table", "check_rows", "check_varies"]
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """N data with D features: finite floats, unique column names, where they came from.
+
+    ``values`` (N, D) is float32 or float64 and read-only. Raises
+    :class:`probam.errors.InputError` where one of these does not hold.
+    """
+
+    values: NDArray[Any]  # (N, D)
+    columns: tuple[str, ...]
+    source: str = "array"
+
+    def __post_init__(self) -> None:
+        values = _checked_shape(np.asarray(self.values), self.source)
+        if values.dtype not in (np.float32, np.float64):
+            raise InputError(f"{self.source}: expected float32 or float64 numbers; got {values.dtype}")
+        if len(self.columns) != values.shape[1]:
+            raise InputError(
+                f"columns: expected {values.shape[1]} names, one per feature of {self.source}; got {len(self.columns)}"
+            )
+        _check_unique(self.columns, self.source)
+        _check_finite(values, self.columns, self.source, _array_row)
+        values = values.view()
+        values.flags.writeable = False
+        object.__setattr__(self, "values", values)
+
+    @property
+    def num_data(self) -> int:
+        """N, the number of rows."""
+        return int(self.values.shape[0])
+
+    @property
+    def num_features(self) -> int:
+        """D, the number of columns."""
+        return int(self.values.shape[1])
+
+    def select(self, columns: Sequence[str]) -> "Table":
+        """The same data with these columns, in this order."""
+        at = _positions(columns, self.columns, self.source)
+        return Table(self.values[:, at], tuple(self.columns[i] for i in at), self.source)
+
+    def astype(self, dtype: str | np.dtype[Any] | type[np.floating[Any]]) -> "Table":
+        """The same data in another precision; a value that overflows there is refused."""
+        with np.errstate(over="ignore"):
+            return Table(self.values.astype(dtype), self.columns, self.source)
+
+    def frame(self) -> pd.DataFrame:
+        """The same data as a data frame."""
+        return pd.DataFrame(self.values, columns=list(self.columns))
+
+
+def as_table(
+    data: object, *, columns: Sequence[str] | None = None, variable: str | None = None, name: str = "data"
+) -> Table:
+    """A :class:`Table` from whatever holds numbers.
+
+    ``data`` is a path (CSV, TSV, Parquet, NPY, NPZ, NetCDF: see :func:`probam.data.reading.read`), a NumPy
+    or JAX array (N, D), nested lists, a pandas frame, a 2-D xarray ``DataArray`` (the coordinate of its
+    feature axis gives the column names), a ``Dataset`` whose variables share one dimension, or a ``Table``.
+    ``columns`` keeps only those columns, in that order; columns left out may hold anything. ``variable``
+    chooses one array of an NPZ or NetCDF file or of a ``Dataset``. ``name`` is what an error calls the data.
+
+    float32 stays float32; every other kind of number, booleans included, becomes float64. Raises
+    :class:`probam.errors.InputError` for text, dates, complex numbers, missing or infinite values, empty
+    data and wrong shapes.
+
+    >>> as_table([[1, 2], [3, 4], [5, 6]], columns=["x1"]).values.ravel()
+    array([2., 4., 6.])
+    """
+    if isinstance(data, (str, os.PathLike)):
+        return _convert(read(data, variable=variable), columns, os.fspath(data))
+    if variable is not None:
+        if not isinstance(data, xr.Dataset):
+            raise InputError(
+                f"variable: only NPZ and NetCDF files and xarray Datasets have variables; got {_kind(data)}"
+            )
+        if variable not in data.data_vars:
+            raise InputError(f"variable: {name} has no {variable!r}; it has {_listed(data.data_vars, variable)}")
+        data = data[variable]
+    return _convert(data, columns, name)
+
+
+def check_rows(table: Table, *, minimum: int = 2) -> None:
+    """Raise :class:`probam.errors.InputError` where ``table`` has fewer than ``minimum`` rows."""
+    if table.num_data < minimum:
+        rows = "one row" if table.num_data == 1 else f"{table.num_data} rows"
+        raise InputError(f"{table.source}: a fit needs at least {minimum} data; got {rows}")
+
+
+def check_varies(table: Table) -> None:
+    """Raise :class:`probam.errors.InputError` for one row, or for a column that never changes.
+
+    A Gaussian's variance along a constant column is zero and its density without bound. A column counts as
+    constant where it varies by no more than the rounding of its own values.
+    """
+    check_rows(table)
+    x = table.values
+    rounding = 4 * np.finfo(x.dtype).eps * np.abs(x).max(axis=0)
+    constant = np.flatnonzero(np.ptp(x.astype(np.float64), axis=0) <= rounding)
+    if constant.size:
+        names = ", ".join(repr(table.columns[i]) for i in constant[:5])
+        more = f" and {constant.size - 5} more" if constant.size > 5 else ""
+        what = f"column {names} is" if constant.size == 1 else f"columns {names}{more} are"
+        first = f"{x[0, constant[0]]:g} in every row"
+        raise InputError(
+            f"{table.source}: {what} constant ({first}); drop it or choose the other columns (`columns=`, `--columns`)"
+        )
+
+
+def _convert(data: object, columns: Sequence[str] | None, source: str) -> Table:
+    """A Table from an object in memory."""
+    if isinstance(data, Table):
+        return data if columns is None else data.select(columns)
+    if isinstance(data, pd.DataFrame):
+        return _from_frame(data, columns, source)
+    if isinstance(data, xr.Dataset):
+        return _convert(_shared_dimension(data, source), columns, source)
+    names: tuple[str, ...] | None = None
+    if isinstance(data, xr.DataArray):
+        data, names = _from_data_array(data, source)
+    values = _as_array(data, source)
+    if values.dtype.names is not None and values.ndim == 1:
+        return _from_frame(pd.DataFrame({field: values[field] for field in values.dtype.names}), columns, source)
+    values = _checked_shape(values, source)
+    names = names if names is not None else tuple(f"x{i}" for i in range(values.shape[1]))
+    _check_unique(names, source)
+    if columns is not None:
+        at = _positions(columns, names, source)
+        values, names = values[:, at], tuple(names[i] for i in at)
+    return Table(_as_float(values, source), names, source)
+
+
+def _from_frame(frame: pd.DataFrame, columns: Sequence[str] | None, source: str) -> Table:
+    """A Table from a frame whose columns may be of different kinds; its named index tells where a row stands."""
+    names = tuple(_title(label) for label in frame.columns)
+    if not names:
+        raise InputError(f"{source}: it has no columns; expected at least one column of numbers")
+    _check_unique(names, source)
+    at = list(range(len(names))) if columns is None else _positions(columns, names, source)
+    if not len(frame):
+        raise InputError(f"{source}: it has column names and no rows; expected one row per datum")
+
+    def row_words(row: int) -> str:
+        return f"row {row + 1} (line {frame.index[row]})" if frame.index.name == "line" else _array_row(row)
+
+    parts = [_numbers(frame.iloc[:, i], names[i], frame, names, source, row_words) for i in at]
+    dtype = np.float32 if all(part.dtype == np.float32 for part in parts) else np.float64
+    values = np.empty((len(frame), len(parts)), dtype)
+    for i, part in enumerate(parts):
+        values[:, i] = part
+    chosen = tuple(names[i] for i in at)
+    _check_finite(values, chosen, source, row_words)
+    return Table(values, chosen, source)
+
+
+def _numbers(
+    column: "pd.Series[Any]",
+    name: str,
+    frame: pd.DataFrame,
+    names: Sequence[str],
+    source: str,
+    row_words: Callable[[int], str],
+) -> NDArray[Any]:
+    """One column as floats, NaN where it is missing."""
+    if pd.api.types.is_complex_dtype(column.dtype):
+        raise InputError(
+            f"{source}: column {name!r} holds complex numbers; give real and imaginary parts as two columns"
+        )
+    if pd.api.types.is_numeric_dtype(column.dtype):  # booleans and nullable kinds included
+        dtype = np.float32 if column.dtype == np.float32 else np.float64
+        return column.to_numpy(dtype=dtype, na_value=np.nan)
+    if pd.api.types.is_datetime64_any_dtype(column.dtype) or pd.api.types.is_timedelta64_dtype(column.dtype):
+        raise InputError(
+            f"{source}: column {name!r} holds dates or times ({column.dtype}); turn them into a number (days since the"
+            " first, say) or leave the column out"
+        )
+    objects = column.astype(object)
+    present = objects.notna().to_numpy()
+    is_text = np.array([isinstance(value, (str, bytes)) for value in objects]) & present
+    numeric = pd.to_numeric(objects.where(pd.Series(~is_text, index=objects.index)), errors="coerce").to_numpy(
+        np.float64
+    )
+    bad = np.flatnonzero(present & np.isnan(numeric))
+    if bad.size:
+        row = int(bad[0])
+        usable = [n for i, n in enumerate(names) if pd.api.types.is_numeric_dtype(frame.iloc[:, i].dtype)]
+        hint = f"; columns of numbers: {_listed(usable)}" if usable else ""
+        text = str(objects.iloc[row])
+        comma = " (decimal commas: write points)" if _is_number(text.replace(",", ".")) else ""
+        kind = "text" if is_text[row] else type(objects.iloc[row]).__name__
+        raise InputError(
+            f"{source}: column {name!r} holds {kind} in {row_words(row)}: {_shortened(text)!r}{comma};"
+            f" correct it, or choose other columns (`columns=`, `--columns`){hint}"
+        )
+    return numeric
+
+
+def _shared_dimension(data: xr.Dataset, source: str) -> xr.DataArray | pd.DataFrame:
+    """The only 2-D variable of a Dataset, or its 1-D variables side by side where they share one dimension."""
+    shapes = ", ".join(f"{name} {tuple(v.shape)}" for name, v in data.data_vars.items()) or "no variables"
+    flat = {name: v for name, v in data.data_vars.items() if v.ndim == 1}
+    if flat and len(flat) == len(data.data_vars):
+        dims = {v.dims for v in flat.values()}
+        if len(dims) == 1:
+            return pd.DataFrame({str(name): v.to_numpy() for name, v in flat.items()})
+        raise InputError(
+            f"{source}: its variables lie along different dimensions ({shapes}); choose one with `variable`"
+        )
+    two = [v for v in data.data_vars.values() if v.ndim == 2]
+    if len(two) == 1:
+        return two[0]
+    raise InputError(
+        f"{source}: expected one 2-D variable (datum, feature), or 1-D variables along one dimension;"
+        f" it holds {shapes}; choose one with `variable`"
+    )
+
+
+def _from_data_array(data: xr.DataArray, source: str) -> tuple[NDArray[Any], tuple[str, ...] | None]:
+    """Values with the feature axis last, and the names along it where there are any."""
+    if data.ndim != 2:
+        _checked_shape(data.to_numpy(), source)
+    if data.dims[0] == "feature":
+        data = data.transpose()
+    axis = data.dims[1]
+    names = tuple(str(label) for label in data[axis].to_numpy()) if axis in data.coords else None
+    return data.to_numpy(), names
+
+
+def _as_array(data: object, source: str) -> NDArray[Any]:
+    """``data`` as a NumPy array, masked values as NaN."""
+    if hasattr(data, "toarray"):
+        raise InputError(f"{source}: expected a dense array; got {_kind(data)}; use its .toarray()")
+    if isinstance(data, np.ma.MaskedArray) and np.ma.is_masked(data):
+        return np.asarray(np.ma.filled(data.astype(np.float64), np.nan))
+    try:
+        return np.asarray(data)
+    except ValueError as error:
+        raise InputError(f"{source}: expected rows of equal length; got rows of different lengths") from error
+
+
+def _checked_shape(values: NDArray[Any], source: str) -> NDArray[Any]:
+    """``values`` if it is (N, D) with N and D above zero."""
+    shape = values.shape
+    if values.ndim == 0:
+        raise InputError(f"{source}: expected a 2-D array (N data, D features); got a single {values.dtype} object")
+    if values.ndim == 1:
+        raise InputError(
+            f"{source}: expected a 2-D array (N data, D features); got shape {shape}; use x.reshape(-1, 1) for"
+            f" {shape[0]} data of one feature, or x.reshape(1, -1) for one datum of {shape[0]} features"
+        )
+    if values.ndim > 2:
+        raise InputError(
+            f"{source}: expected a 2-D array (N data, D features); got shape {shape}; flatten each datum,"
+            f" x.reshape({shape[0]}, -1)"
+        )
+    if shape[0] == 0:
+        raise InputError(f"{source}: it is empty, shape {shape}; expected one row per datum")
+    if shape[1] == 0:
+        raise InputError(f"{source}: it has no columns, shape {shape}; expected at least one column of numbers")
+    return values
+
+
+def _as_float(values: NDArray[Any], source: str) -> NDArray[Any]:
+    """float32 as it is, other real numbers as float64."""
+    if values.dtype == np.float32:
+        return values
+    if values.dtype.kind in "fiub" or values.dtype.name == "bfloat16":
+        return values.astype(np.float64)
+    if values.dtype.kind == "c":
+        raise InputError(f"{source}: it holds complex numbers; give real and imaginary parts as two columns")
+    if values.dtype.kind in "Mm":
+        raise InputError(f"{source}: it holds dates or times ({values.dtype}); turn them into numbers")
+    names = [f"x{i}" for i in range(values.shape[1])]
+    return _from_frame(pd.DataFrame(values, columns=names, dtype=object), None, source).values
+
+
+def _check_finite(values: NDArray[Any], columns: Sequence[str], source: str, row_words: Callable[[int], str]) -> None:
+    finite = np.isfinite(values)
+    if finite.all():
+        return
+    rows, cols = np.nonzero(~finite)
+    value = values[rows[0], cols[0]]
+    word = "a missing value (nan)" if np.isnan(value) else f"an infinite value ({value})"
+    count = (
+        "it is the only one"
+        if rows.size == 1
+        else f"{rows.size} such values in {np.unique(rows).size} of {len(values)} rows"
+    )
+    raise InputError(
+        f"{source}: column {columns[cols[0]]!r} has {word} in {row_words(int(rows[0]))}; {count};"
+        " drop those rows or impute the values first"
+    )
+
+
+def _check_unique(names: Sequence[str], source: str) -> None:
+    if len(set(names)) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise InputError(
+            f"{source}: the column name {twice!r} stands there more than once; give each column its own name"
+        )
+
+
+def _positions(wanted: Sequence[str], names: Sequence[str], source: str) -> list[int]:
+    """Where the wanted columns stand."""
+    wanted = [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
+    if not wanted:
+        raise InputError(f"columns: expected at least one column name of {source}: {_listed(names)}; got none")
+    for name in wanted:
+        if name not in names:
+            raise InputError(f"columns: {source} has no column {name!r}; it has {_listed(names, name)}")
+    _check_unique(wanted, "columns")
+    return [list(names).index(name) for name in wanted]
+
+
+def _listed(names: Any, near: str | None = None, *, most: int = 12) -> str:
+    """Names in words, at most so many, with the nearest to ``near`` at the end."""
+    names = [str(name) for name in names]
+    text = ", ".join(repr(name) for name in names[:most]) or "none"
+    if len(names) > most:
+        text += f" and {len(names) - most} more"
+    close = get_close_matches(near, names, n=1) if near is not None else []
+    return f"{text} (did you mean {close[0]!r}?)" if close else text
+
+
+def _title(label: object) -> str:
+    """A column's label as one word; levels of a hierarchy joined by underscores."""
+    return "_".join(map(str, label)) if isinstance(label, tuple) else str(label)
+
+
+def _array_row(row: int) -> str:
+    return f"row {row} (counting from 0)"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _shortened(text: str, most: int = 40) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def _kind(data: object) -> str:
+    return f"{type(data).__module__}.{type(data).__qualname__}".removeprefix("builtins.")

@@ -1,0 +1,113 @@
+r"""A mixture whose components are stored memories.
+
+.. math:: \log p(x) = \log \sum_k w_k \, p(x \mid \theta_k)
+
+``MemoryMixture`` differs from NumPyro's ``MixtureSameFamily`` in cost, not in law: the (N, K) log densities come
+from :func:`probam.distributions.pairwise.pairwise_log_prob`, matrix products where the family has them.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Float, Int
+from numpyro.distributions import Distribution, constraints
+from numpyro.distributions.util import validate_sample
+
+from probam.distributions.pairwise import pairwise_log_prob
+
+__all__ = ["MemoryMixture"]
+
+_ROWS_AT_ONCE = 2**22
+"""Most numbers that sampling holds at a time (rows x K x D)."""
+
+
+class MemoryMixture(Distribution):
+    """Mixture of the K memories of a bank.
+
+    Args:
+        log_weights: (K,) log mixing weights; their exponentials sum to one (-inf switches a memory off).
+        bank: any NumPyro distribution with batch shape (K,) and event shape (D,).
+
+    Raises:
+        ValueError: when the shapes do not fit each other.
+    """
+
+    arg_constraints = {"log_weights": constraints.real_vector}
+    pytree_data_fields = ("log_weights", "bank")
+    reparametrized_params: list[str] = []
+
+    def __init__(
+        self, log_weights: Float[Array, " K"], bank: Distribution, *, validate_args: bool | None = None
+    ) -> None:
+        if len(bank.batch_shape) != 1 or len(bank.event_shape) != 1:
+            raise ValueError(
+                f"bank: expected batch shape (K,) and event shape (D,); got {bank.batch_shape} and {bank.event_shape}"
+            )
+        if jnp.shape(log_weights) != bank.batch_shape:
+            raise ValueError(
+                f"log_weights: expected one for each of the bank's {bank.batch_shape[0]} memories; "
+                f"got shape {jnp.shape(log_weights)}"
+            )
+        self.log_weights = log_weights
+        self.bank = bank
+        super().__init__(batch_shape=(), event_shape=bank.event_shape, validate_args=validate_args)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """Where a memory can put mass."""
+        return self.bank.support
+
+    @property
+    def num_components(self) -> int:
+        """K, the number of memories."""
+        return int(self.bank.batch_shape[0])
+
+    def log_joint(self, x: Float[Array, "... D"]) -> Float[Array, "... K"]:
+        """Log of weight times density, for each datum and memory (nats)."""
+        rows = jnp.reshape(x, (-1, self.event_shape[0]))
+        pairwise = self.log_weights + pairwise_log_prob(self.bank, rows)
+        return jnp.reshape(pairwise, (*jnp.shape(x)[:-1], self.num_components))
+
+    @validate_sample
+    def log_prob(self, value: Float[Array, "... D"], intermediates: object = None) -> Float[Array, "..."]:  # noqa: ARG002
+        """Log density in nats, with respect to the base measure of the bank."""
+        return logsumexp(self.log_joint(value), axis=-1)
+
+    def responsibilities(self, x: Float[Array, "... D"]) -> Float[Array, "... K"]:
+        """Posterior probability of each memory given the datum; rows sum to one."""
+        return jax.nn.softmax(self.log_joint(x), axis=-1)
+
+    def sample_with_memory(
+        self, key: jax.Array, sample_shape: tuple[int, ...] = ()
+    ) -> tuple[Float[Array, "... D"], Int[Array, "..."]]:
+        """Draws and the number of the memory that each came from."""
+        key_memory, key_data = jax.random.split(key)
+        memory = dist.Categorical(logits=self.log_weights).sample(key_memory, sample_shape)
+        size = max(1, memory.size)
+        per_row = self.num_components * self.event_shape[0]
+
+        def one(key_and_memory: tuple[jax.Array, jax.Array]) -> Any:
+            key_row, k = key_and_memory
+            return self.bank.sample(key_row)[k]
+
+        keys = jax.random.split(key_data, size)
+        rows = jax.lax.map(one, (keys, memory.reshape(-1)), batch_size=max(1, min(size, _ROWS_AT_ONCE // per_row)))
+        return rows.reshape(*sample_shape, *self.event_shape), memory
+
+    def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> Float[Array, "... D"]:
+        """Independent draws from the mixture."""
+        return self.sample_with_memory(key, sample_shape)[0]
+
+    @property
+    def mean(self) -> Float[Array, " D"]:
+        """Sum of the memories' means by weight."""
+        return jnp.exp(self.log_weights) @ self.bank.mean
+
+    @property
+    def variance(self) -> Float[Array, " D"]:
+        """Variance of each feature (law of total variance)."""
+        weights = jnp.exp(self.log_weights)
+        return weights @ (self.bank.variance + (self.bank.mean - self.mean) ** 2)

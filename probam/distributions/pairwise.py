@@ -1,0 +1,104 @@
+r"""Log densities of N data under each of K memories, as matrix products.
+
+For an exponential family :math:`\log p(x \mid \theta_k) = T(x) \cdot \eta_k + c_k`, so the (N, K) matrix of log
+densities is one product of the (N, F) statistics with the (F, K) natural parameters: no (N, K, D) array is made.
+Gaussian statistics are taken relative to the mean of the memories, since the expanded square
+:math:`|x|^2 - 2 x \cdot \mu + |\mu|^2` loses all digits far from the origin.
+
+``pairwise_log_prob`` is the door for a new family: it dispatches on the type of the bank (for ``Independent``
+distributions: ``independent_pairwise`` on the type of what is inside) and otherwise falls back on broadcasting,
+so any NumPyro distribution works.
+"""
+
+from functools import singledispatch
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jaxtyping import Array, Float
+from numpyro.distributions import Distribution
+
+from probam.distributions.von_mises_fisher import VonMisesFisher, log_normalizer
+
+__all__ = ["independent_pairwise", "origin", "pairwise_log_prob", "upper_triangle"]
+
+
+@singledispatch
+def pairwise_log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
+    """Log density (nats) of each row of ``x`` under each memory of ``bank`` (batch (K,), event (D,))."""
+    log_prob: jax.Array = bank.log_prob(x[:, None, :])
+    return log_prob
+
+
+@singledispatch
+def independent_pairwise(base: Distribution, bank: Distribution, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
+    """``pairwise_log_prob`` of an ``Independent`` bank, dispatched on its base distribution."""
+    log_prob: jax.Array = bank.log_prob(x[:, None, :])
+    return log_prob
+
+
+@pairwise_log_prob.register
+def _(bank: dist.Independent, x: jax.Array) -> jax.Array:
+    return independent_pairwise(bank.base_dist, bank, x)
+
+
+def origin(locations: Float[Array, "K D"]) -> Float[Array, " D"]:
+    """Where to put zero before squares are expanded; the value of the density does not depend on it."""
+    return jax.lax.stop_gradient(jnp.mean(locations, axis=0))
+
+
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b, precision="highest")
+
+
+@independent_pairwise.register
+def _(base: dist.Normal, bank: Distribution, x: jax.Array) -> jax.Array:
+    num_features = bank.event_shape[0]
+    loc = jnp.broadcast_to(base.loc, bank.shape())
+    zero = origin(loc)
+    centred, loc = x - zero, loc - zero
+    scale = jnp.asarray(base.scale)
+    if scale.ndim == 0 or scale.shape[-1] == 1:  # one precision for all features: |x|^2 is one column, not D
+        precision = jnp.broadcast_to(scale.reshape(scale.shape[:-1]), bank.batch_shape) ** -2  # (K,)
+        square = _dot(jnp.sum(centred**2, -1)[:, None], precision[None, :])
+        cross = _dot(centred, (precision[:, None] * loc).T)
+        constant = 0.5 * num_features * jnp.log(precision / (2 * jnp.pi)) - 0.5 * precision * jnp.sum(loc**2, -1)
+        return constant + cross - 0.5 * square
+    precisions = jnp.broadcast_to(scale, bank.shape()) ** -2  # (K, D)
+    square = _dot(centred**2, precisions.T)
+    cross = _dot(centred, (precisions * loc).T)
+    constant = 0.5 * jnp.sum(jnp.log(precisions / (2 * jnp.pi)) - precisions * loc**2, axis=-1)
+    return constant + cross - 0.5 * square
+
+
+def upper_triangle(x: Float[Array, "N D"]) -> Float[Array, "N F"]:
+    """Products x_i x_j for i <= j, one column each: F = D (D + 1) / 2."""
+    rows, columns = jnp.triu_indices(x.shape[-1])
+    return x[..., rows] * x[..., columns]
+
+
+@pairwise_log_prob.register
+def _(bank: dist.MultivariateNormal, x: jax.Array) -> jax.Array:
+    num_features = bank.event_shape[0]
+    loc = jnp.broadcast_to(bank.loc, bank.shape())
+    zero = origin(loc)
+    centred, loc = x - zero, loc - zero
+    precision = jnp.broadcast_to(bank.precision_matrix, (*bank.batch_shape, num_features, num_features))
+    rows, columns = jnp.triu_indices(num_features)
+    twice_off_diagonal = jnp.where(rows == columns, 1.0, 2.0).astype(x.dtype)
+    eta_square = precision[:, rows, columns] * twice_off_diagonal  # (K, F)
+    eta_linear = jnp.einsum("kij,kj->ki", precision, loc, precision="highest")
+    half_log_det = jnp.sum(jnp.log(jnp.diagonal(bank.scale_tril, axis1=-2, axis2=-1)), axis=-1)
+    constant = (
+        -0.5 * num_features * jnp.log(jnp.asarray(2 * jnp.pi, x.dtype))
+        - half_log_det
+        - 0.5 * jnp.sum(loc * eta_linear, axis=-1)
+    )
+    return constant + _dot(centred, eta_linear.T) - 0.5 * _dot(upper_triangle(centred), eta_square.T)
+
+
+@pairwise_log_prob.register
+def _(bank: VonMisesFisher, x: jax.Array) -> jax.Array:
+    directions = jnp.broadcast_to(bank.mean_direction, bank.shape())
+    concentration = jnp.broadcast_to(bank.concentration, bank.batch_shape)
+    return _dot(x, (concentration[:, None] * directions).T) + log_normalizer(x.shape[-1], concentration)

@@ -1,0 +1,135 @@
+r"""Clustering associative memory (CLAM): the log-sum-exp energy of squared distances.
+
+.. math:: E(v) = -\frac{1}{\beta} \log \sum_k w_k \exp(-\beta |\mu_k - v|^2)
+
+Saha et al. (2023), arXiv:2306.03209; Schaeffer et al. (2023), Eq. 1, with memory weights \(w_k\) (one each in the
+paper; the sum is not divided by K). The flow of Eq. 2, \(\tau \dot v = -\tfrac12 \nabla E = m(v) - v\), moves a state
+towards the mean \(m(v)\) of the memories under their responsibilities.
+
+Convention: beta multiplies the *whole* squared distance, so each memory is a Gaussian of covariance
+\(I / (2\beta)\), and the same memories in :mod:`probam.energies.continuous_hopfield` have
+\(\beta_{\rm MCHN} = 2 \beta_{\rm CLAM}\).
+
+Queries have shape (..., D), memories (K, D), beta no axes. A weight of zero marks an absent memory: its
+responsibility is zero, and so is the derivative in that weight. Bad shapes, beta <= 0 and weights below zero raise
+:class:`probam.errors.InputError`.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from probam.energies.arguments import Scalar, log_weights, points, positive
+from probam.energies.wells import dot, isotropic_logits, log_sum, mean_of, shares
+
+__all__ = ["convexity_threshold", "energy", "hessian_bound", "nearest", "responsibilities", "update"]
+
+_ROWS = 256
+"""Memories whose distances to all others are held at once."""
+
+
+def energy(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    beta: Scalar,
+    weights: Float[ArrayLike, " K"] | None = None,
+) -> Float[Array, "*batch"]:
+    r"""Energy of each query, in squared units of the data.
+
+    .. math:: E(v) = -\frac{1}{\beta} \log \sum_k w_k \exp(-\beta |\mu_k - v|^2)
+
+    Schaeffer et al. (2023), Eq. 1. With unit weights it lies between \(\min_k |\mu_k - v|^2 - \log(K) / \beta\) and
+    \(\min_k |\mu_k - v|^2\): larger beta brings it closer to the k-means distance.
+    """
+    query, memories = points(query, memories)
+    beta = positive("beta", beta, query.dtype)
+    log_w = log_weights(weights, len(memories), query.dtype)
+
+    def log_term(k: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
+        return log_w[k] - beta * jnp.sum((memories[k] - query) ** 2, axis=-1)
+
+    return -log_sum(_logits(query, memories, beta, log_w), log_term) / beta
+
+
+def responsibilities(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    beta: Scalar,
+    weights: Float[ArrayLike, " K"] | None = None,
+) -> Float[Array, "*batch K"]:
+    r"""Share of each memory in the sum: \(r_k(v) \propto w_k \exp(-\beta |\mu_k - v|^2)\).
+
+    Schaeffer et al. (2023), Eq. 8.
+    """
+    query, memories = points(query, memories)
+    beta = positive("beta", beta, query.dtype)
+    return shares(_logits(query, memories, beta, log_weights(weights, len(memories), query.dtype)))
+
+
+def update(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    beta: Scalar,
+    weights: Float[ArrayLike, " K"] | None = None,
+) -> Float[Array, "*batch D"]:
+    r"""Where the unit Euler step of the flow (dt = tau) leads: \(m(v) = \sum_k r_k(v) \mu_k\).
+
+    Schaeffer et al. (2023), Eq. 2. Equal to \(v - \tfrac12 \nabla E(v)\). The fixed points are the stationary points
+    of the energy, and \(v + a (m(v) - v)\) does not raise it for any a in (0, 2):
+    \(\Delta E \le -a (2 - a) |m(v) - v|^2\).
+    """
+    query, memories = points(query, memories)
+    origin = mean_of(memories)
+    return origin + dot(responsibilities(query, memories, beta, weights), memories - origin)
+
+
+def nearest(query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"]) -> Int[Array, "*batch"]:
+    """Index of the memory at the least distance from each query (the first of exact ties)."""
+    query, memories = points(query, memories)
+    log_w = jnp.zeros(len(memories), query.dtype)
+    return jnp.argmax(_logits(query, memories, jnp.ones((), query.dtype), log_w), axis=-1)
+
+
+def convexity_threshold(memories: Float[ArrayLike, "K D"]) -> Float[Array, ""]:
+    r"""The beta up to which the energy is convex, with one attractor: \(2 / {\rm diam}(\mu)^2\).
+
+    Follows from the Hessian \(2I - 4\beta\,{\rm Cov}_r(\mu)\) and \({\rm Cov}_r \preceq \tfrac14 {\rm diam}^2 I\), whatever the
+    weights. Reached by two memories of equal weight, whose midpoint splits exactly there. Infinite when all
+    memories coincide.
+    """
+    square = _square_diameter(memories)
+    return jnp.where(square > 0, 2 / jnp.where(square > 0, square, 1), jnp.inf)
+
+
+def hessian_bound(memories: Float[ArrayLike, "K D"], beta: Scalar) -> Float[Array, ""]:
+    r"""Lower bound on every eigenvalue of the energy's Hessian anywhere: \(2 - \beta\,{\rm diam}(\mu)^2\).
+
+    The upper bound is 2. It is zero at :func:`convexity_threshold`.
+    """
+    square = _square_diameter(memories)
+    return 2 - positive("beta", beta, square.dtype) * square
+
+
+def _logits(
+    query: Float[Array, "*batch D"],
+    memories: Float[Array, "K D"],
+    beta: Float[Array, ""],
+    log_w: Float[Array, " K"],
+) -> Float[Array, "*batch K"]:
+    """Log terms of the sum without the common -beta |v|^2."""
+    origin = mean_of(memories)
+    stiffness = jnp.broadcast_to(beta, log_w.shape)
+    return isotropic_logits(query - origin, memories - origin, stiffness, log_w)
+
+
+def _square_diameter(memories: Float[ArrayLike, "K D"]) -> Float[Array, ""]:
+    """Largest squared distance between two memories, by blocks of rows."""
+    memories, _ = points(memories, memories)
+    memories = memories - jax.lax.stop_gradient(memories[0])  # equal memories become exact zeros
+    squares = jnp.sum(memories**2, axis=-1)
+
+    def farthest(row: Float[Array, " D"]) -> Float[Array, ""]:
+        return jnp.max(squares - 2 * dot(memories, row[:, None])[:, 0] + jnp.sum(row**2))
+
+    return jnp.maximum(jnp.max(jax.lax.map(farthest, memories, batch_size=_ROWS)), 0)

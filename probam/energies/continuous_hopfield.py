@@ -1,0 +1,65 @@
+r"""The modern continuous Hopfield network (MCHN), whose update is the attention of transformers.
+
+.. math:: E(v) = \tfrac12 |v|^2 - \frac{1}{\beta} \log \sum_k \exp(\beta\, \xi_k \cdot v)
+
+Ramsauer et al. (2021), arXiv:2008.02217, without their constants \(\log(K) / \beta\) and \(\tfrac12 \max_k |\xi_k|^2\).
+
+Convention: beta multiplies the dot product, so \(\beta_{\rm MCHN} = 2 \beta_{\rm CLAM}\) makes the same wells as
+:mod:`probam.energies.clam`, and each memory is a Gaussian of covariance \(I / \beta\). The memories' norms are then their
+weights: \(2 E = E_{\rm CLAM}\) with \(w_k = \exp(\tfrac{\beta}{2} |\xi_k|^2)\), so longer memories attract more.
+
+Queries have shape (..., D), memories (K, D), beta no axes. Bad shapes and beta <= 0 raise
+:class:`probam.errors.InputError`.
+"""
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from probam.energies.arguments import Scalar, points, positive
+from probam.energies.wells import dot, log_sum, mean_of, shares
+
+__all__ = ["energy", "responsibilities", "update"]
+
+
+def energy(
+    query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], beta: Scalar
+) -> Float[Array, "*batch"]:
+    r"""Energy of each query: \(E(v) = \tfrac12 |v|^2 - \beta^{-1} \log \sum_k \exp(\beta \xi_k \cdot v)\)."""
+    query, memories = points(query, memories)
+    beta = positive("beta", beta, query.dtype)
+
+    def log_term(k: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
+        return beta * jnp.sum(query * (memories[k] - query / 2), axis=-1)  # beta (xi.v - |v|^2 / 2)
+
+    # both parts of the energy are in log_term: their difference keeps the digits that each alone would lose
+    return -log_sum(_logits(query, memories, beta), log_term) / beta
+
+
+def responsibilities(
+    query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], beta: Scalar
+) -> Float[Array, "*batch K"]:
+    r"""Attention of each query to the memories: \(r(v) = {\rm softmax}(\beta\, \Xi v)\)."""
+    query, memories = points(query, memories)
+    return shares(_logits(query, memories, positive("beta", beta, query.dtype)))
+
+
+def update(
+    query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], beta: Scalar
+) -> Float[Array, "*batch D"]:
+    r"""The state that attention reads out: \(m(v) = \Xi^\top {\rm softmax}(\beta\, \Xi v) = v - \nabla E(v)\).
+
+    Ramsauer et al. (2021), Eq. 3. Monotone: \(v + a (m(v) - v)\) with a in (0, 2) changes the energy by at most
+    \(-\tfrac12 a (2 - a) |m(v) - v|^2\). One update is a fixed point only where the responsibilities no longer move
+    (K = 1, or one-hot); otherwise its error falls exponentially in beta times the separation of the memories.
+    """
+    query, memories = points(query, memories)
+    origin = mean_of(memories)
+    return origin + dot(responsibilities(query, memories, beta), memories - origin)
+
+
+def _logits(
+    query: Float[Array, "*batch D"], memories: Float[Array, "K D"], beta: Float[Array, ""]
+) -> Float[Array, "*batch K"]:
+    """The scores beta xi_k.v relative to that of the memories' mean, which all share."""
+    return dot(query, (beta * (memories - mean_of(memories))).T)

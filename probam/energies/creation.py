@@ -1,0 +1,351 @@
+r"""An associative memory that can create memories: CLAM with a Pitman-Yor seat for a new one.
+
+Schaeffer et al. (2023), Eq. 12 asks whether a state belongs to one of K memories, in proportion to how often each was
+used, or to a memory that does not exist yet:
+
+.. math:: E(v) = -\frac{1}{\beta} \log \Bigl[ (\alpha + dK)\, c\, e^{-\frac{\beta\rho}{\beta+\rho} |v|^2}
+          + \sum_k (n_k - d)\, e^{-\beta |\mu_k - v|^2} \Bigr]
+
+with the strength alpha, the discount d and the counts \(n_k \ge 1\) of the Chinese restaurant process. The paper prints
+c = 1. But a new memory is unknown: it is drawn from the base measure, and the state is seen through it. With the base
+\(N(0, I / (2\rho))\) (as the printed exponent forces) that costs the factor \(c = (\rho / (\beta + \rho))^{D/2}\), without
+which the creation probability does not depend on the dimension and grows without reason.
+
+* :func:`printed` is Eq. 12 as it stands (with counts in place of its \(\pi_k\), whose \(\pi_k - d\) can be negative);
+* :func:`exact` has the factor: it is minus the log of the predictive density of v, memories known;
+* :func:`collapsed` knows each memory only through the data that used it, and integrates its place out.
+
+Convention: beta and rho are CLAM inverse temperatures, twice of which are precisions: a memory is the Gaussian
+\(N(\mu_k, I / (2\beta))\) and the base measure \(N(0, I / (2\rho))\). Hence \(\beta_{\rm MCHN} = 2\beta\).
+
+Queries have shape (..., D), memories (K, D), counts (K,). Counts below 1, beta <= 0, rho <= 0, a discount outside
+[0, 1), alpha <= -d and bad shapes raise :class:`probam.errors.InputError`.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from probam.energies.arguments import Scalar, is_traced, points, positive
+from probam.energies.wells import dot, isotropic_logits, log_sum, mean_of, shares
+from probam.errors import InputError
+
+__all__ = [
+    "collapsed",
+    "collapsed_probabilities",
+    "creation_posterior",
+    "creation_threshold",
+    "exact",
+    "exact_probabilities",
+    "force",
+    "printed",
+    "printed_probabilities",
+    "small_variance",
+    "update",
+]
+
+
+def printed(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    counts: Float[ArrayLike, " K"],
+    beta: Scalar,
+    rho: Scalar,
+    alpha: Scalar,
+    discount: Scalar,
+) -> Float[Array, "*batch"]:
+    r"""Energy of Eq. 12 as printed (c = 1), with counts for \(\pi_k\). Wrong by the normaliser of the new memory."""
+    wells = _known(query, memories, counts, beta, rho, alpha, discount, normalised=False)
+    return _energy(wells)
+
+
+def printed_probabilities(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    counts: Float[ArrayLike, " K"],
+    beta: Scalar,
+    rho: Scalar,
+    alpha: Scalar,
+    discount: Scalar,
+) -> Float[Array, "*batch K+1"]:
+    """Shares of the K memories and, last, of a new one, in Eq. 12 as printed."""
+    return shares(_known(query, memories, counts, beta, rho, alpha, discount, normalised=False).logits)
+
+
+def exact(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    counts: Float[ArrayLike, " K"],
+    beta: Scalar,
+    rho: Scalar,
+    alpha: Scalar,
+    discount: Scalar,
+) -> Float[Array, "*batch"]:
+    r"""Energy of the predictive density of the state, the K memories being known.
+
+    Eq. 12 with \(c = (\rho / (\beta + \rho))^{D/2}\). With \(n = \sum_k n_k\),
+
+    .. math:: -\log p(v \mid \mu, n) = \beta E(v) + \log(n + \alpha) + \tfrac{D}{2} \log(\pi / \beta)
+    """
+    return _energy(_known(query, memories, counts, beta, rho, alpha, discount, normalised=True))
+
+
+def exact_probabilities(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    counts: Float[ArrayLike, " K"],
+    beta: Scalar,
+    rho: Scalar,
+    alpha: Scalar,
+    discount: Scalar,
+) -> Float[Array, "*batch K+1"]:
+    """Posterior probabilities that the state belongs to each of the K memories and, last, to a new one."""
+    return shares(_known(query, memories, counts, beta, rho, alpha, discount, normalised=True).logits)
+
+
+def collapsed(
+    query: Float[ArrayLike, "*batch D"],
+    sums: Float[ArrayLike, "K D"],
+    counts: Float[ArrayLike, " K"],
+    beta: Scalar,
+    rho: Scalar,
+    alpha: Scalar,
+    discount: Scalar,
+) -> Float[Array, "*batch"]:
+    r"""Energy of the predictive density of the state, the memories being integrated out.
+
+    A memory is known through the n_k data that used it and their sum S_k. The new one is the case n = 0, S = 0:
+
+    .. math:: E(v) = -\frac{1}{\beta} \log \sum_{k=0}^{K} g_k \bigl(\tfrac{\lambda_k}{\pi}\bigr)^{D/2}
+              e^{-\lambda_k |v - m_k|^2}, \quad m_k = \frac{\beta S_k}{\beta n_k + \rho}, \quad
+              \frac{1}{\lambda_k} = \frac{1}{\beta} + \frac{1}{\rho + n_k \beta}
+
+    with \(g_k = n_k - d\), \(g_0 = \alpha + dK\). The densities keep their normalisers here, so that
+    \(-\log p(v) = \beta E(v) + \log(n + \alpha)\); as all n_k grow, E tends to :func:`exact` plus
+    \(\tfrac{D}{2\beta} \log(\pi / \beta)\).
+    """
+    return _energy(_integrated(query, sums, counts, beta, rho, alpha, discount))
+
+
+def collapsed_probabilities(
+    query: Float[ArrayLike, "*batch D"],
+    sums: Float[ArrayLike, "K D"],
+    counts: Float[ArrayLike, " K"],
+    beta: Scalar,
+    rho: Scalar,
+    alpha: Scalar,
+    discount: Scalar,
+) -> Float[Array, "*batch K+1"]:
+    """Posterior probabilities of the K integrated memories and, last, of a new one: one step of collapsed Gibbs."""
+    return shares(_integrated(query, sums, counts, beta, rho, alpha, discount).logits)
+
+
+def small_variance(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    counts: Float[ArrayLike, " K"],
+    beta: Scalar,
+    rho: Scalar,
+    penalty: Scalar,
+) -> Float[Array, "*batch"]:
+    r"""The exact energy at d = 0 and the strength \(\alpha = (1 + \beta/\rho)^{D/2} e^{-\beta\lambda}\), lambda the penalty.
+
+    As beta grows it tends to \(\min(\lambda, \min_k |\mu_k - v|^2)\), the objective of DP-means (Kulis and Jordan
+    2012, arXiv:1111.0352). Here alpha lives in logs: it leaves the floats long before the limit is near.
+    """
+    query, memories = points(query, memories)
+    beta, rho = positive("beta", beta, query.dtype), positive("rho", rho, query.dtype)
+    penalty = positive("penalty", penalty, query.dtype, zero=True)
+    log_counts = jnp.log(_counts(counts, len(memories), query.dtype))
+    return _energy(_seats(query, memories, log_counts, -beta * penalty, beta, rho))
+
+
+def force(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    counts: Float[ArrayLike, " K"],
+    beta: Scalar,
+    rho: Scalar,
+    alpha: Scalar,
+    discount: Scalar,
+) -> Float[Array, "*batch D"]:
+    r"""Downhill force of the exact energy: memories attract, the new one pulls to the base measure's mean.
+
+    .. math:: -\tfrac12 \nabla E(v) = \sum_k p_k (\mu_k - v) - p_{\rm new} \frac{\rho}{\beta + \rho} v
+    """
+    wells = _known(query, memories, counts, beta, rho, alpha, discount, normalised=True)
+    share = shares(wells.logits)
+    old, new = share[..., :-1], share[..., -1:]
+    places = wells.places[:-1]
+    origin = mean_of(places)
+    pull = dot(old, places - origin) - jnp.sum(old, axis=-1, keepdims=True) * (wells.query - origin)
+    return pull - new * (wells.stiffness[-1] / wells.beta) * wells.query
+
+
+def update(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    counts: Float[ArrayLike, " K"],
+    beta: Scalar,
+    rho: Scalar,
+    alpha: Scalar,
+    discount: Scalar,
+) -> Float[Array, "*batch D"]:
+    r"""Minimum of the quadratic form above the exact energy that touches it at the query.
+
+    .. math:: m(v) = \frac{\sum_k p_k \mu_k}{\sum_k p_k + p_{\rm new}\, \rho / (\beta + \rho)}
+
+    Monotone, and its fixed points are where :func:`force` vanishes.
+    """
+    wells = _known(query, memories, counts, beta, rho, alpha, discount, normalised=True)
+    share = shares(wells.logits)
+    relative = wells.stiffness / wells.beta
+    weight = share * relative
+    origin = mean_of(wells.places[:-1])
+    return origin + dot(weight, wells.places - origin) / jnp.sum(weight, axis=-1, keepdims=True)
+
+
+def creation_posterior(
+    query: Float[ArrayLike, "*batch D"], beta: Scalar, rho: Scalar
+) -> tuple[Float[Array, "*batch D"], Float[Array, ""]]:
+    r"""Mean and variance (of each coordinate) of the memory that the state would create.
+
+    .. math:: \mu_{\rm new} \mid v \sim N\Bigl(\frac{\beta v}{\beta + \rho},\ \frac{I}{2 (\beta + \rho)}\Bigr)
+    """
+    query = jnp.asarray(query)
+    query = query.astype(jnp.result_type(query, float))
+    beta, rho = positive("beta", beta, query.dtype), positive("rho", rho, query.dtype)
+    return beta / (beta + rho) * query, 1 / (2 * (beta + rho))
+
+
+def creation_threshold(
+    counts: Float[ArrayLike, " K"], dim: int, beta: Scalar, rho: Scalar, alpha: Scalar, discount: Scalar
+) -> Float[Array, " K"]:
+    r"""How far from each memory a state must be for a new one to be more probable, in squared units of the data.
+
+    A new memory beats memory k in the exact energy iff
+
+    .. math:: |\mu_k - v|^2 - \frac{\rho}{\beta + \rho} |v|^2
+              > \frac{1}{\beta} \Bigl[ \log \frac{n_k - d}{\alpha + dK} + \tfrac{D}{2} \log(1 + \beta/\rho) \Bigr]
+    """
+    dtype = jnp.result_type(jnp.asarray(counts), float)
+    beta, rho = positive("beta", beta, dtype), positive("rho", rho, dtype)
+    log_old, log_new = _log_seats(counts, alpha, discount, jnp.size(counts), dtype)
+    return (log_old - log_new + dim / 2 * jnp.log1p(beta / rho)) / beta
+
+
+class _Wells(NamedTuple):
+    """K + 1 isotropic wells, the last one the seat of a new memory."""
+
+    query: Float[Array, "*batch D"]
+    places: Float[Array, "K+1 D"]
+    stiffness: Float[Array, " K+1"]
+    log_weights: Float[Array, " K+1"]
+    logits: Float[Array, "*batch K+1"]
+    beta: Float[Array, ""]
+
+
+def _energy(wells: _Wells) -> Float[Array, "*batch"]:
+    def log_term(k: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
+        square = jnp.sum((wells.query - wells.places[k]) ** 2, axis=-1)
+        return wells.log_weights[k] - wells.stiffness[k] * square
+
+    return -log_sum(wells.logits, log_term) / wells.beta
+
+
+def _known(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    counts: Float[ArrayLike, " K"],
+    beta: Scalar,
+    rho: Scalar,
+    alpha: Scalar,
+    discount: Scalar,
+    *,
+    normalised: bool,
+) -> _Wells:
+    """Wells of Eq. 12, with the normaliser of the new memory or without it."""
+    query, memories = points(query, memories)
+    beta, rho = positive("beta", beta, query.dtype), positive("rho", rho, query.dtype)
+    log_old, log_new = _log_seats(counts, alpha, discount, len(memories), query.dtype)
+    if normalised:
+        log_new = log_new - query.shape[-1] / 2 * jnp.log1p(beta / rho)
+    return _seats(query, memories, log_old, log_new, beta, rho)
+
+
+def _seats(
+    query: Float[Array, "*batch D"],
+    memories: Float[Array, "K D"],
+    log_old: Float[Array, " K"],
+    log_new: Float[Array, ""],
+    beta: Float[Array, ""],
+    rho: Float[Array, ""],
+) -> _Wells:
+    new = beta * (rho / (beta + rho))
+    stiffness = jnp.append(jnp.broadcast_to(beta, log_old.shape), new)
+    excess = jnp.append(jnp.broadcast_to(beta * (beta / (beta + rho)), log_old.shape), 0)
+    return _wells(query, memories, stiffness, excess, jnp.append(log_old, log_new), beta)
+
+
+def _integrated(
+    query: Float[ArrayLike, "*batch D"],
+    sums: Float[ArrayLike, "K D"],
+    counts: Float[ArrayLike, " K"],
+    beta: Scalar,
+    rho: Scalar,
+    alpha: Scalar,
+    discount: Scalar,
+) -> _Wells:
+    """Wells of the posterior predictive densities."""
+    query, sums = points(query, sums, "sums")
+    beta, rho = positive("beta", beta, query.dtype), positive("rho", rho, query.dtype)
+    log_old, log_new = _log_seats(counts, alpha, discount, len(sums), query.dtype)
+    counts = jnp.asarray(counts, query.dtype)
+    gathered = rho + counts * beta  # precision (halved) of what is known of each memory
+    centers = beta * sums / gathered[:, None]
+    known = jnp.append(gathered, rho)
+    stiffness = beta * (known / (beta + known))
+    excess = jnp.append(beta * (counts * beta / (beta + gathered)) * (beta / (beta + rho)), 0)
+    log_weights = jnp.append(log_old, log_new) + query.shape[-1] / 2 * jnp.log(stiffness / jnp.pi)
+    return _wells(query, centers, stiffness, excess, log_weights, beta)
+
+
+def _wells(
+    query: Float[Array, "*batch D"],
+    memories: Float[Array, "K D"],
+    stiffness: Float[Array, " K+1"],
+    excess: Float[Array, " K+1"],
+    log_weights: Float[Array, " K+1"],
+    beta: Float[Array, ""],
+) -> _Wells:
+    """The memories and a well at zero; the origin is the memories' mean, whatever the base measure's is."""
+    places = jnp.concatenate([memories, jnp.zeros_like(memories[:1])])
+    origin = mean_of(memories)
+    logits = isotropic_logits(query - origin, places - origin, stiffness, log_weights, excess)
+    return _Wells(query, places, stiffness, log_weights, logits, beta)
+
+
+def _counts(counts: Float[ArrayLike, " K"], num_memories: int, dtype: jnp.dtype) -> Float[Array, " K"]:
+    counts = positive("counts", counts, dtype, (num_memories,))
+    if not is_traced(counts) and (np.asarray(counts) < 1).any():
+        raise InputError(
+            f"counts: expected at least 1, the number of data that use each memory (not proportions); "
+            f"got {np.asarray(counts).min():.6g}"
+        )
+    return counts
+
+
+def _log_seats(
+    counts: Float[ArrayLike, " K"], alpha: Scalar, discount: Scalar, num_memories: int, dtype: jnp.dtype
+) -> tuple[Float[Array, " K"], Float[Array, ""]]:
+    """Log seating weights of the Chinese restaurant process: log(n_k - d) and log(alpha + d K)."""
+    counts = _counts(counts, num_memories, dtype)
+    alpha, discount = jnp.asarray(alpha, dtype), jnp.asarray(discount, dtype)
+    if not is_traced(discount) and not 0 <= float(discount) < 1:
+        raise InputError(f"discount: expected a number in [0, 1); got {float(discount):.6g}")
+    if not (is_traced(alpha) or is_traced(discount)) and not -float(discount) < float(alpha) < np.inf:
+        raise InputError(f"alpha: expected a finite strength above -discount; got {float(alpha):.6g}")
+    return jnp.log(counts - discount), jnp.log(alpha + discount * num_memories)

@@ -1,0 +1,109 @@
+r"""Spherical memories: wells of directions on the unit sphere, each with its own concentration.
+
+.. math:: E(v) = -\log \sum_k w_k \exp(\kappa_k\, m_k \cdot v), \qquad |v| = |m_k| = 1
+
+The spherical form of clustering associative memory (Saha et al. 2023, arXiv:2306.03209; Schaeffer et al. 2023, end of
+Sec. 2 and Eq. 9).
+
+Convention: the energy is in nats. On the sphere \(|m - v|^2 = 2 - 2 m \cdot v\), so equal concentrations
+\(\kappa = 2\beta_{\rm CLAM}\) give \(\beta E_{\rm CLAM} = E + 2\beta\): \(\kappa = \beta_{\rm MCHN}\).
+
+Queries have shape (..., D) and are taken to be of unit length (off the sphere the formula is simply continued, which is
+what derivatives in the ambient space need). Bad shapes, directions off the sphere and negative concentrations or weights
+raise :class:`probam.errors.InputError`; a weight of zero marks an absent memory.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from probam.energies.arguments import is_traced, log_weights, points, positive
+from probam.energies.wells import dot, log_sum, shares
+from probam.errors import InputError
+
+__all__ = ["energy", "responsibilities", "retract", "update"]
+
+
+def energy(
+    query: Float[ArrayLike, "*batch D"],
+    directions: Float[ArrayLike, "K D"],
+    concentrations: Float[ArrayLike, " K"],
+    weights: Float[ArrayLike, " K"] | None = None,
+) -> Float[Array, "*batch"]:
+    r"""Energy of each query, in nats: \(E(v) = -\log \sum_k w_k \exp(\kappa_k m_k \cdot v)\)."""
+    query, directions, kappa, log_w = _checked(query, directions, concentrations, weights)
+    logits = _logits(query, directions, kappa, log_w)
+
+    def log_term(k: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
+        return log_w[k] + kappa[k] * jnp.sum(directions[k] * query, axis=-1)
+
+    return -log_sum(logits, log_term)
+
+
+def responsibilities(
+    query: Float[ArrayLike, "*batch D"],
+    directions: Float[ArrayLike, "K D"],
+    concentrations: Float[ArrayLike, " K"],
+    weights: Float[ArrayLike, " K"] | None = None,
+) -> Float[Array, "*batch K"]:
+    r"""Share of each memory in the sum: \(r_k(v) \propto w_k \exp(\kappa_k m_k \cdot v)\)."""
+    return shares(_logits(*_checked(query, directions, concentrations, weights)))
+
+
+def update(
+    query: Float[ArrayLike, "*batch D"],
+    directions: Float[ArrayLike, "K D"],
+    concentrations: Float[ArrayLike, " K"],
+    weights: Float[ArrayLike, " K"] | None = None,
+) -> Float[Array, "*batch D"]:
+    r"""Direction of the downhill force: \(m(v) = g / |g|\) with \(g = \sum_k r_k(v) \kappa_k m_k = -\nabla E(v)\).
+
+    The energy is concave in the ambient space, so the step to m(v) cannot raise it, nor can
+    ``retract(v + a (m(v) - v))`` for any a in (0, 2). Where the pulls cancel (|g| within rounding of zero) every
+    direction is as good as any other, and the query stays where it is.
+    """
+    query, directions, kappa, log_w = _checked(query, directions, concentrations, weights)
+    share = shares(_logits(query, directions, kappa, log_w))
+    force = dot(share, kappa[:, None] * directions)
+    square = jnp.sum(force**2, axis=-1, keepdims=True)
+    noise = 4 * jnp.finfo(query.dtype).eps * dot(share, kappa[:, None])  # rounding of the sum of pulls
+    cancelled = square <= noise**2
+    return jnp.where(cancelled, query, force / jnp.sqrt(jnp.where(cancelled, 1, square)))
+
+
+def retract(states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+    """States brought back to the unit sphere along their own rays; zero, which has no direction, stays zero."""
+    states = jnp.asarray(states)
+    states = states.astype(jnp.result_type(states, float))
+    square = jnp.sum(states**2, axis=-1, keepdims=True)
+    return states / jnp.sqrt(jnp.where(square > 0, square, 1))
+
+
+def _logits(
+    query: Float[Array, "*batch D"],
+    directions: Float[Array, "K D"],
+    kappa: Float[Array, " K"],
+    log_w: Float[Array, " K"],
+) -> Float[Array, "*batch K"]:
+    return log_w + dot(query, (kappa[:, None] * directions).T)
+
+
+def _checked(
+    query: Float[ArrayLike, "*batch D"],
+    directions: Float[ArrayLike, "K D"],
+    concentrations: Float[ArrayLike, " K"],
+    weights: Float[ArrayLike, " K"] | None,
+) -> tuple[Float[Array, "*batch D"], Float[Array, "K D"], Float[Array, " K"], Float[Array, " K"]]:
+    """Query, directions, concentrations and log weights in one dtype."""
+    query, directions = points(query, directions, "directions")
+    kappa = positive("concentrations", concentrations, query.dtype, (len(directions),), zero=True)
+    if not is_traced(directions):
+        length = np.linalg.norm(np.asarray(directions), axis=-1)
+        off = np.flatnonzero(~(np.abs(length - 1) <= np.sqrt(jnp.finfo(query.dtype).eps)))
+        if off.size:
+            raise InputError(
+                f"directions: expected rows of length 1; row {off[0]} has length {length[off[0]]:.6g}; "
+                "divide each row by its length"
+            )
+    return query, directions, kappa, log_weights(weights, len(directions), query.dtype)

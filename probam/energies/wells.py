@@ -1,0 +1,113 @@
+r"""Sums of wells, \(\sum_k w_k \exp(-(v-\mu_k)^\top A_k (v-\mu_k))\), as matrix products.
+
+Every energy of a distance is minus the log of such a sum. Two roundings threaten it:
+
+* with a common offset (memories at 1e6, say) the expanded square cancels, so queries and memories are first
+  taken relative to the memories' mean;
+* far away (a query at 1e8) all squared distances agree in every digit that a float holds, so the part that is
+  common to all wells, the quadratic form of the softest one, is left out of the *logits*: a softmax does not
+  see it.
+
+What the logits lack comes back in :func:`log_sum` from one well per query, the leading one, whose term is
+evaluated directly from ``v - mu_k``. No array of shape (Q, K, D) is made.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+__all__ = [
+    "diagonal_logits",
+    "dot",
+    "full_logits",
+    "isotropic_logits",
+    "log_sum",
+    "mean_of",
+    "shares",
+]
+
+
+def dot(left: Float[Array, "... I"], right: Float[Array, "I J"]) -> Float[Array, "... J"]:
+    """Matrix product at the full precision of the dtype, on every device."""
+    return jnp.matmul(left, right, precision="highest")
+
+
+def mean_of(memories: Float[Array, "K D"]) -> Float[Array, " D"]:
+    """The memories' mean as an origin: a constant to derivatives, since no result depends on it."""
+    return jax.lax.stop_gradient(jnp.mean(memories, axis=0))
+
+
+def isotropic_logits(
+    query: Float[Array, "*batch D"],
+    memories: Float[Array, "K D"],
+    stiffness: Float[Array, " K"],
+    log_weights: Float[Array, " K"],
+    excess: Float[Array, " K"] | None = None,
+) -> Float[Array, "*batch K"]:
+    r"""Log terms of wells \(A_k = a_k I\), up to a function of the query alone.
+
+    .. math:: \log w_k - a_k |\mu_k|^2 + 2 a_k \mu_k \cdot v - (a_k - a_{\min}) |v|^2
+
+    Query and memories are given relative to a common origin. ``excess`` is \(a_k - a_{\min}\), as exact as the
+    caller has it; ``None`` means that all are equally stiff.
+    """
+    logits = dot(query, (2 * stiffness[:, None] * memories).T)
+    logits += log_weights - stiffness * jnp.sum(memories**2, axis=-1)
+    if excess is None:
+        return logits
+    return logits - jnp.sum(query**2, axis=-1, keepdims=True) * excess
+
+
+def diagonal_logits(
+    query: Float[Array, "*batch D"],
+    memories: Float[Array, "K D"],
+    stiffness: Float[Array, "K D"],
+    log_weights: Float[Array, " K"],
+) -> Float[Array, "*batch K"]:
+    """Log terms of wells with a diagonal stiffness, up to a function of the query alone."""
+    softest = jnp.argmin(jnp.sum(stiffness, axis=-1))
+    excess = stiffness - jax.lax.stop_gradient(stiffness[softest])
+    features = jnp.concatenate([query, query**2], axis=-1)
+    coefficients = jnp.concatenate([2 * stiffness * memories, -excess], axis=-1)
+    return dot(features, coefficients.T) + (log_weights - jnp.sum(stiffness * memories**2, axis=-1))
+
+
+def full_logits(
+    query: Float[Array, "*batch D"],
+    memories: Float[Array, "K D"],
+    stiffness: Float[Array, "K D D"],
+    log_weights: Float[Array, " K"],
+) -> Float[Array, "*batch K"]:
+    """Log terms of wells with a symmetric stiffness matrix each, up to a function of the query alone.
+
+    The quadratic form is linear in the D (D + 1) / 2 products of two coordinates: one matrix product more.
+    """
+    softest = jnp.argmin(jnp.trace(stiffness, axis1=-2, axis2=-1))
+    excess = stiffness - jax.lax.stop_gradient(stiffness[softest])
+    row, column = jnp.triu_indices(query.shape[-1])
+    twice = jnp.where(row == column, 1, 2).astype(query.dtype)
+    pull = jnp.einsum("kde,ke->kd", stiffness, memories, precision="highest")
+    features = jnp.concatenate([query, query[..., row] * query[..., column]], axis=-1)
+    coefficients = jnp.concatenate([2 * pull, -twice * excess[:, row, column]], axis=-1)
+    return dot(features, coefficients.T) + (log_weights - jnp.sum(pull * memories, axis=-1))
+
+
+def shares(logits: Float[Array, "*batch K"]) -> Float[Array, "*batch K"]:
+    """The softmax of the logits: what part of the sum each well holds."""
+    return jax.nn.softmax(logits, axis=-1)
+
+
+def log_sum(
+    logits: Float[Array, "*batch K"],
+    log_term: Callable[[Int[Array, "*batch"]], Float[Array, "*batch"]],
+) -> Float[Array, "*batch"]:
+    """Log of the sum of the wells' terms, in nats.
+
+    ``logits`` may lack a function of the query that is common to all wells; ``log_term(index)`` is the full log
+    term of one well for each query, and is asked for the leading one only.
+    """
+    leading = jnp.argmax(logits, axis=-1)
+    below = logits - jnp.take_along_axis(logits, leading[..., None], axis=-1)
+    return log_term(leading) + jnp.log(jnp.sum(jnp.exp(below), axis=-1))

@@ -1,0 +1,235 @@
+"""A fit on disk: the DataTree in ArviZ's schema, its NetCDF file and the way back.
+
+The groups and their variables are those of ``docs/architecture.md`` ("A fit on disk"). The file is plain
+NetCDF4: ``xarray.open_datatree`` reads it where probam is not installed.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from probam.errors import InputError
+
+__all__ = ["Variables", "build_tree", "read_tree", "write_tree"]
+
+Variables = Mapping[str, tuple[ArrayLike, tuple[str, ...]]]
+"""Variable name -> (array, names of its dimensions)."""
+
+_REQUIRED = ("posterior", "observed_data", "constant_data")
+
+_COMPRESS_FROM = 4096
+"""Arrays with at least so many elements are compressed; below that the chunk index costs more than it saves."""
+
+_LONG_NAMES = {
+    "observed_data/x": "data, in the units they came in",
+    "constant_data/center": "subtracted from the data: x_model = (x - center) / scale",
+    "constant_data/scale": "divides the centred data: x_model = (x - center) / scale",
+    "posterior/weights": "mixing weights",
+    "sample_stats/lp": "log joint density in nats, larger is better",
+    "sample_stats/diverging": "whether the trajectory diverged",
+    "invariant/log_lik": "log likelihood of all data, nats",
+    "invariant/num_occupied": "number of memories that hold at least one datum",
+    "invariant/weight_entropy": "entropy of the mixing weights, nats",
+    "invariant/largest_weight": "largest mixing weight",
+    "invariant/probe_energy": "energy at fixed probe points",
+    "invariant/together": "probability that a fixed pair of data shares a memory",
+    "log_likelihood/x": "log density of each datum, nats",
+    "posterior_predictive/x": "replicated data, data units",
+    "memory/mean": "posterior mean of the relabelled memories, data units",
+    "memory/mean_sd": "posterior standard deviation of the memory",
+    "memory/mean_q05": "5 % posterior quantile of the memory",
+    "memory/mean_q95": "95 % posterior quantile of the memory",
+    "memory/sd": "spread of the data that belong to the memory",
+    "memory/weight": "posterior mean of the mixing weight",
+    "memory/weight_sd": "posterior standard deviation of the mixing weight",
+    "memory/occupied": "probability that the memory holds at least one datum",
+    "memory/size": "expected number of data that the memory holds",
+    "partition/coclustering": "probability that two data share a memory",
+    "partition/label": "memory of each datum in the point partition",
+    "partition/confidence": "probability of that label",
+    "recall/energy": "energy along the trajectory",
+    "recall/basin": "memory whose basin of recall the query lies in, -1 where recall did not converge",
+    "recall/responsible": "memory of largest responsibility",
+    "recall/nearest": "memory nearest to the query",
+}
+
+
+def build_tree(
+    *,
+    attributes: Mapping[str, Any],
+    data: ArrayLike,
+    columns: Sequence[str],
+    center: ArrayLike,
+    scale: ArrayLike,
+    posterior: Variables,
+    sample_stats: Variables | None = None,
+    optimisation: Variables | None = None,
+    invariant: Variables | None = None,
+    log_likelihood: Variables | None = None,
+    posterior_predictive: Variables | None = None,
+    memory: Variables | None = None,
+    partition: Variables | None = None,
+    recall: Variables | None = None,
+    verification: Variables | None = None,
+    coordinates: Mapping[str, ArrayLike] | None = None,
+    group_attributes: Mapping[str, Mapping[str, Any]] | None = None,
+) -> xr.DataTree:
+    """The DataTree of a fit, from plain arrays.
+
+    ``data`` (N, D) is in data units and ``columns`` names its D features. ``coordinates`` gives the labels of
+    a dimension in every group (``"check"``) or in one (``"partition/row"``); a dimension without labels
+    counts from 0, ``feature`` carries the column names, and ``row_bis`` the labels of ``row``.
+    Attributes may be text, numbers, ``None`` (stored as empty text) or anything that JSON can say.
+
+    Raises :class:`probam.errors.InputError` where shapes and dimensions do not fit each other.
+    """
+    x = np.asarray(data)
+    if x.ndim != 2 or x.shape[1] != len(columns):
+        raise InputError(f"data: expected shape (N, {len(columns)}), one column a name; got {x.shape}")
+    labels: dict[str, ArrayLike] = {"feature": [str(name) for name in columns], **(coordinates or {})}
+    sizes = {"datum": len(x), "feature": len(columns)}
+    groups: dict[str, Variables | None] = {
+        "posterior": posterior,
+        "sample_stats": sample_stats,
+        "optimisation": optimisation,
+        "invariant": invariant,
+        "log_likelihood": log_likelihood,
+        "posterior_predictive": posterior_predictive,
+        "observed_data": {"x": (x, ("datum", "feature"))},
+        "constant_data": {"center": (center, ("feature",)), "scale": (scale, ("feature",))},
+        "memory": memory,
+        "partition": partition,
+        "recall": recall,
+        "verification": verification,
+    }
+    said = group_attributes or {}
+    unknown = set(said) - set(groups)
+    if unknown:
+        raise InputError(f"group_attributes: no such group {', '.join(sorted(unknown))}; known: {', '.join(groups)}")
+    nodes = {
+        name: _dataset(name, variables, labels, sizes).assign_attrs(_attributes(said.get(name, {})))
+        for name, variables in groups.items()
+        if variables is not None
+    }
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=_attributes(attributes)), **nodes})
+
+
+def _dataset(
+    group: str, variables: Variables, labels: Mapping[str, ArrayLike], sizes: Mapping[str, int]
+) -> xr.Dataset:
+    """One group; the sizes of its dimensions must agree with ``sizes`` and with each other."""
+    known = dict(sizes)
+    arrays: dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, str]]] = {}
+    for name, (values, dims) in variables.items():
+        array = np.asarray(values)
+        if array.ndim != len(dims):
+            raise InputError(f"{group}/{name}: {len(dims)} dimensions named {dims}, the array has shape {array.shape}")
+        for dim, size in zip(dims, array.shape, strict=True):
+            if known.setdefault(dim, size) != size:
+                raise InputError(f"{group}/{name}: dimension {dim!r} has {known[dim]} entries, the array has {size}")
+        long_name = _LONG_NAMES.get(f"{group}/{name}")
+        arrays[name] = (tuple(dims), array, {} if long_name is None else {"long_name": long_name})
+    dataset = xr.Dataset(arrays)
+    for dim, size in dataset.sizes.items():
+        dim = str(dim)
+        if dim in dataset.coords:
+            continue
+        base = dim.removesuffix("_bis")
+        found = next((labels[key] for key in (f"{group}/{dim}", f"{group}/{base}", dim, base) if key in labels), None)
+        coordinate = np.arange(size) if found is None else np.asarray(found)
+        if coordinate.shape != (size,):
+            raise InputError(f"coordinates: {dim!r} of group {group!r} needs {size} labels; got {coordinate.shape}")
+        dataset = dataset.assign_coords({dim: coordinate})
+    return dataset
+
+
+def _attributes(attributes: Mapping[str, Any]) -> dict[str, str | int | float]:
+    """Attributes as NetCDF can hold them: text, integers, floats; the rest as JSON text."""
+    said: dict[str, str | int | float] = {}
+    for name, value in attributes.items():
+        plain = value.item() if isinstance(value, np.generic) else value
+        if plain is None:
+            said[name] = ""
+        elif isinstance(plain, str | float) or (isinstance(plain, int) and not isinstance(plain, bool)):
+            said[name] = plain
+        else:
+            said[name] = json.dumps(plain, sort_keys=True)
+    return said
+
+
+def write_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
+    """Write ``tree`` to a NetCDF4 file, large arrays compressed without loss.
+
+    Raises :class:`probam.errors.InputError` where ``path`` cannot be written. The file is written in place;
+    who must not leave a half-written file behind writes to a temporary name and renames.
+    """
+    encoding: dict[str, dict[str, dict[str, Any]]] = {}
+    for node in tree.subtree:
+        encoding[node.path] = {}
+        for name, variable in node.to_dataset(inherit=False).variables.items():
+            how: dict[str, Any] = {}
+            if variable.dtype.kind == "f":
+                how["_FillValue"] = None  # NaN is stored as NaN
+            if variable.dtype.kind in "fiub" and variable.size >= _COMPRESS_FROM:
+                how |= {"zlib": True, "complevel": 4, "shuffle": True}
+            encoding[node.path][str(name)] = how
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise InputError(f"{os.fspath(path)}: cannot be written, the folder {folder} does not exist")
+    try:
+        tree.to_netcdf(path, engine="h5netcdf", format="NETCDF4", encoding=encoding)
+    except OSError as error:
+        raise InputError(f"{os.fspath(path)}: cannot be written ({_cause(error)})") from error
+
+
+def read_tree(path: str | os.PathLike[str]) -> xr.DataTree:
+    """The tree that :func:`write_tree` wrote, in memory; the file is closed.
+
+    Raises :class:`probam.errors.InputError` for a file that is missing, truncated, damaged or no fit of probam.
+    """
+    name = os.fspath(path)
+    if not Path(name).exists():
+        raise InputError(f"{name}: no such file; expected a fit that probam has saved")
+    if Path(name).is_dir():
+        raise InputError(f"{name}: this is a folder; expected a file, a fit that probam has saved")
+    try:
+        with xr.open_datatree(name, engine="h5netcdf") as opened:
+            tree = opened.load()
+    except PermissionError as error:
+        raise InputError(f"{name}: cannot be read, permission denied") from error
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{name}: not a readable NetCDF4 file, or a truncated one ({_cause(error)}); "
+            "save the fit again or give another file"
+        ) from error
+    if "probam_version" not in tree.attrs:
+        raise InputError(f"{name}: a NetCDF file, but no fit of probam (it lacks the attribute probam_version)")
+    missing = [group for group in _REQUIRED if group not in tree.children]
+    if missing:
+        raise InputError(f"{name}: this fit lacks the group {', '.join(missing)}; save it again or give another file")
+    return _without_encoding(tree)
+
+
+def _without_encoding(tree: xr.DataTree) -> xr.DataTree:
+    """The same tree with plain Python attributes and no memory of how the file was laid out."""
+    nodes = {}
+    for node in tree.subtree:
+        dataset = node.to_dataset(inherit=False).drop_encoding()
+        for item in (dataset, *dataset.variables.values()):
+            item.attrs = {k: v.item() if isinstance(v, np.generic) else v for k, v in item.attrs.items()}
+        nodes[node.path] = dataset
+    return xr.DataTree.from_dict(nodes)
+
+
+def _cause(error: BaseException) -> str:
+    """First line of what the libraries below say, without their call traces."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    text = text.splitlines()[0]
+    inner = text[text.find("(") + 1 : text.rfind(")")] if "(" in text and ")" in text else text
+    return inner.split(": name =")[0].split(", errno")[0].strip().rstrip(",")
