@@ -29,6 +29,9 @@ SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".npy", ".npz", ".
 """What :func:`read` reads."""
 
 _MISSING = ["", "NA", "N/A", "n/a", "nan", "NaN", "NAN", "null", "NULL", "None", "<NA>", "#N/A"]
+_EXACT: dict[str, Any] = (  # from 3.1 on pandas reads every double exactly and says so if asked
+    {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+)
 _BROKEN = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, ArrowException)
 
 
@@ -120,7 +123,7 @@ def _read_delimited(path: str, delimiter: str | None) -> pd.DataFrame:
                 na_values=_MISSING,
                 keep_default_na=False,
                 low_memory=False,
-                float_precision="round_trip",
+                **_EXACT,
             )
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: it is not UTF-8 text; save it as UTF-8 CSV") from error
@@ -211,7 +214,7 @@ def _read_npy(path: str) -> NDArray[Any]:
 
 def _read_npz(path: str, variable: str | None) -> NDArray[Any] | xr.DataArray:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise InputError(f"{path}: it is a single array, not an NPZ archive; name it .npy")
             keys = archive.files

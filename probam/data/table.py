@@ -200,16 +200,16 @@ def _numbers(
     objects = column.astype(object)
     present = objects.notna().to_numpy()
     is_text = np.array([isinstance(value, (str, bytes)) for value in objects]) & present
-    numeric = pd.to_numeric(objects.where(pd.Series(~is_text, index=objects.index)), errors="coerce").to_numpy(
-        np.float64
-    )
+    numeric = pd.to_numeric(objects, errors="coerce").to_numpy(np.float64)
     bad = np.flatnonzero(present & np.isnan(numeric))
+    if not bad.size:
+        bad = np.flatnonzero(is_text)  # numbers, written as text
     if bad.size:
         row = int(bad[0])
         usable = [n for i, n in enumerate(names) if pd.api.types.is_numeric_dtype(frame.iloc[:, i].dtype)]
         hint = f"; columns of numbers: {_listed(usable)}" if usable else ""
         text = str(objects.iloc[row])
-        comma = " (decimal commas: write points)" if _is_number(text.replace(",", ".")) else ""
+        comma = " (decimal commas: write points)" if "," in text and _is_number(text.replace(",", ".")) else ""
         kind = "text" if is_text[row] else type(objects.iloc[row]).__name__
         raise InputError(
             f"{source}: column {name!r} holds {kind} in {row_words(row)}: {_shortened(text)!r}{comma};"

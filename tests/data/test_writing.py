@@ -29,7 +29,7 @@ def test_a_file_appears_whole_under_its_own_name_alone(tmp_path: Path) -> None:
 def test_any_exception_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
     target = tmp_path / "fit.nc"
     target.write_text("old")
-    with pytest.raises(error), write_atomically(target) as file:
+    with pytest.raises(error), write_atomically(target) as file:  # noqa: PT012
         file.write_text("half of it")
         raise error
     assert target.read_text() == "old"
@@ -37,9 +37,9 @@ def test_any_exception_leaves_the_old_file_and_nothing_else(tmp_path: Path, erro
 
 
 def test_a_full_disk_is_told_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"fit.nc: it could not be written \(No space left on device\)"):
-        with write_atomically(tmp_path / "fit.nc"):
-            raise OSError(28, "No space left on device")
+    words = r"fit.nc: it could not be written \(No space left on device\)"
+    with pytest.raises(InputError, match=words), write_atomically(tmp_path / "fit.nc"):
+        raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -69,7 +69,7 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
 def test_places_that_cannot_be_written_are_refused_beforehand(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
-    for path, words in [
+    refused: list[tuple[str | Path, str]] = [
         (tmp_path / "folder", "it is a folder"),
         (f"{tmp_path}/new/", "it is a folder"),
         (tmp_path / "gone" / "x.nc", "the folder .*gone does not exist; make it first"),
@@ -78,7 +78,8 @@ def test_places_that_cannot_be_written_are_refused_beforehand(tmp_path: Path) ->
         ("/proc/x.nc", "cannot be written"),
         (tmp_path / ("x" * 5000), "cannot be written"),
         ("a\0b", "cannot be written"),
-    ]:
+    ]
+    for path, words in refused:
         with pytest.raises(InputError, match=words):
             check_writable(path)
     with pytest.raises(InputError, match=r"ends in .nc, .csv$"):
@@ -114,8 +115,8 @@ RESULTS = xr.Dataset(
 def test_flat_results_have_one_row_per_query(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"out{suffix}"
     write_dataset(RESULTS, path, plain="state")
-    read = pd.read_parquet if suffix == ".parquet" else pd.read_csv
-    frame = read(path, **({"sep": "\t"} if suffix == ".tsv" else {}))
+    separator = "\t" if suffix == ".tsv" else ","
+    frame = pd.read_parquet(path) if suffix == ".parquet" else pd.read_csv(path, sep=separator)
     assert list(frame) == ["eruptions", "state_steps", "steps", "converged"] + [
         f"responsibilities_{k}" for k in range(3)
     ]
