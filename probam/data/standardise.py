@@ -31,7 +31,6 @@ class Standardiser(NamedTuple):
         """Data units from model units."""
         return z * self.scale + self.center  # type: ignore[no-any-return]
 
-    @property
     def log_jacobian(self) -> float:
         """log |det dz/dx| in nats: what to add to a log density in model units to have it in data units."""
         return -float(np.sum(np.log(self.scale.astype(np.float64))))

@@ -73,15 +73,20 @@ class Table:
 
 
 def as_table(
-    data: object, *, columns: Sequence[str] | None = None, variable: str | None = None, name: str = "data"
+    data: object,
+    *,
+    columns: Sequence[str] | None = None,
+    prefer: Sequence[str] | None = None,
+    variable: str | None = None,
+    name: str = "data",
 ) -> Table:
     """A :class:`Table` from whatever holds numbers.
 
     ``data`` is a path (CSV, TSV, Parquet, NPY, NPZ, NetCDF: see :func:`probam.data.reading.read`), a NumPy
     or JAX array (N, D), nested lists, a pandas frame, a 2-D xarray ``DataArray`` (the coordinate of its
     feature axis gives the column names), a ``Dataset`` whose variables share one dimension, or a ``Table``.
-    ``columns`` keeps only those columns, in that order; columns left out may hold anything. ``variable``
-    chooses one array of an NPZ or NetCDF file or of a ``Dataset``. ``name`` is what an error calls the data.
+    ``columns`` keeps only those columns, in that order; columns left out may hold anything. ``prefer``
+    does the same where all its names are there, and nothing where one is not. ``variable`` chooses one array of an NPZ or NetCDF file or of a ``Dataset``. ``name`` is what an error calls the data.
 
     float32 stays float32; every other kind of number, booleans included, becomes float64. Raises
     :class:`probam.errors.InputError` for text, dates, complex numbers, missing or infinite values, empty
@@ -91,7 +96,7 @@ def as_table(
     array([2., 4., 6.])
     """
     if isinstance(data, (str, os.PathLike)):
-        return _convert(read(data, variable=variable), columns, os.fspath(data))
+        return _convert(read(data, variable=variable), columns, os.fspath(data), prefer)
     if variable is not None:
         if not isinstance(data, xr.Dataset):
             raise InputError(
@@ -100,7 +105,7 @@ def as_table(
         if variable not in data.data_vars:
             raise InputError(f"variable: {name} has no {variable!r}; it has {_listed(data.data_vars, variable)}")
         data = data[variable]
-    return _convert(data, columns, name)
+    return _convert(data, columns, name, prefer)
 
 
 def check_rows(table: Table, *, minimum: int = 2) -> None:
@@ -130,32 +135,39 @@ def check_varies(table: Table) -> None:
         )
 
 
-def _convert(data: object, columns: Sequence[str] | None, source: str) -> Table:
+def _convert(data: object, columns: Sequence[str] | None, source: str, prefer: Sequence[str] | None = None) -> Table:
     """A Table from an object in memory."""
-    if isinstance(data, Table):
-        return data if columns is None else data.select(columns)
-    if isinstance(data, pd.DataFrame):
-        return _from_frame(data, columns, source)
     if isinstance(data, xr.Dataset):
-        return _convert(_shared_dimension(data, source), columns, source)
+        data = _shared_dimension(data, source)
     names: tuple[str, ...] | None = None
     if isinstance(data, xr.DataArray):
         data, names = _from_data_array(data, source)
-    values = _as_array(data, source)
-    if values.dtype.names is not None and values.ndim == 1:
-        return _from_frame(pd.DataFrame({field: values[field] for field in values.dtype.names}), columns, source)
-    values = _checked_shape(values, source)
-    names = names if names is not None else tuple(f"x{i}" for i in range(values.shape[1]))
+    if not isinstance(data, (Table, pd.DataFrame)):
+        data = _as_array(data, source)
+        if data.dtype.names is not None and data.ndim == 1:  # a record array
+            data = pd.DataFrame({field: data[field] for field in data.dtype.names})
+    if isinstance(data, pd.DataFrame):
+        names = tuple(_title(label) for label in data.columns)
+    elif isinstance(data, Table):
+        names = data.columns
+    else:
+        data = _checked_shape(data, source)
+        names = names if names is not None else tuple(f"x{i}" for i in range(data.shape[1]))
+    if columns is None and prefer is not None and set(prefer) <= set(names):
+        columns = prefer
+    if isinstance(data, Table):
+        return data if columns is None else data.select(columns)
+    if isinstance(data, pd.DataFrame):
+        return _from_frame(data, names, columns, source)
     _check_unique(names, source)
     if columns is not None:
         at = _positions(columns, names, source)
-        values, names = values[:, at], tuple(names[i] for i in at)
-    return Table(_as_float(values, source), names, source)
+        data, names = data[:, at], tuple(names[i] for i in at)
+    return Table(_as_float(data, source), names, source)
 
 
-def _from_frame(frame: pd.DataFrame, columns: Sequence[str] | None, source: str) -> Table:
+def _from_frame(frame: pd.DataFrame, names: tuple[str, ...], columns: Sequence[str] | None, source: str) -> Table:
     """A Table from a frame whose columns may be of different kinds; its named index tells where a row stands."""
-    names = tuple(_title(label) for label in frame.columns)
     if not names:
         raise InputError(f"{source}: it has no columns; expected at least one column of numbers")
     _check_unique(names, source)
@@ -293,8 +305,8 @@ def _as_float(values: NDArray[Any], source: str) -> NDArray[Any]:
         raise InputError(f"{source}: it holds complex numbers; give real and imaginary parts as two columns")
     if values.dtype.kind in "Mm":
         raise InputError(f"{source}: it holds dates or times ({values.dtype}); turn them into numbers")
-    names = [f"x{i}" for i in range(values.shape[1])]
-    return _from_frame(pd.DataFrame(values, columns=names, dtype=object), None, source).values
+    names = tuple(f"x{i}" for i in range(values.shape[1]))
+    return _from_frame(pd.DataFrame(values, columns=list(names), dtype=object), names, None, source).values
 
 
 def _check_finite(values: NDArray[Any], columns: Sequence[str], source: str, row_words: Callable[[int], str]) -> None:

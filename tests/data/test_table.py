@@ -106,6 +106,15 @@ def test_columns_are_selected_in_the_order_asked_for() -> None:
     assert as_table(X, columns="x1").columns == ("x1",)
 
 
+def test_preferred_columns_are_taken_where_all_are_there_and_else_none_is() -> None:
+    frame = pd.DataFrame({"a": X[:, 0], "species": list("pqrs"), "b": X[:, 1]})
+    assert as_table(frame, prefer=["b", "a"]).columns == ("b", "a")
+    assert as_table(X, prefer=["b", "a"]).columns == ("x0", "x1", "x2")
+    assert as_table(Table(X, NAMES), prefer=["c"]).columns == ("c",)
+    with pytest.raises(InputError, match="'species' holds text"):
+        as_table(frame, prefer=["b", "d"])
+
+
 def test_text_that_is_not_selected_does_no_harm() -> None:
     frame = pd.DataFrame({"a": X[:, 0], "species": list("pqrs"), "b": X[:, 1]})
     np.testing.assert_array_equal(as_table(frame, columns=["a", "b"]).values, X[:, :2])
