@@ -85,8 +85,9 @@ def as_table(
     ``data`` is a path (CSV, TSV, Parquet, NPY, NPZ, NetCDF: see :func:`probam.data.reading.read`), a NumPy
     or JAX array (N, D), nested lists, a pandas frame, a 2-D xarray ``DataArray`` (the coordinate of its
     feature axis gives the column names), a ``Dataset`` whose variables share one dimension, or a ``Table``.
-    ``columns`` keeps only those columns, in that order; columns left out may hold anything. ``prefer``
-    does the same where all its names are there, and nothing where one is not. ``variable`` chooses one array of an NPZ or NetCDF file or of a ``Dataset``. ``name`` is what an error calls the data.
+    ``columns`` keeps only those columns, in that order; columns left out may hold anything. ``prefer`` does the
+    same where all its names are there, and nothing where one is missing. ``variable`` chooses one array of an
+    NPZ or NetCDF file or of a ``Dataset``. ``name`` is what an error calls the data.
 
     float32 stays float32; every other kind of number, booleans included, becomes float64. Raises
     :class:`probam.errors.InputError` for text, dates, complex numbers, missing or infinite values, empty
