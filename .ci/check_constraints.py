@@ -1,0 +1,122 @@
+"""The constraints file pins every version once, and nothing else.
+
+    python .ci/check_constraints.py [constraints.txt [pyproject.toml]]
+
+Every line is blank, a comment, or ``name==version``, with a ``python_version`` marker where interpreters
+need different versions. Names are normalised and in order; on each supported Python at most one line speaks
+of a package; every direct dependency is pinned, to a version that ``pyproject.toml`` allows. No addresses, no
+options. Prints what is wrong and exits with 1.
+"""
+
+import re
+import sys
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from packaging.markers import InvalidMarker, Marker
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+ROOT = Path(__file__).resolve().parents[1]
+
+LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;#*]+)(?:\s*;\s*(?P<marker>[^#]+?))?(?:\s+#.*)?")
+
+
+def problems(constraints: str, project: dict[str, Any]) -> list[str]:
+    """What is wrong, one sentence each, in the order of the file; empty when all is well."""
+    pythons = _supported(project)
+    found: list[str] = []
+    pins: dict[str, list[tuple[int, Version, Marker | None]]] = defaultdict(list)
+    previous = ""
+    for number, raw in enumerate(constraints.splitlines(), start=1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        match = LINE.fullmatch(line)
+        if match is None:
+            found.append(f"line {number}: {line!r} is {_what(line)}; expected name==version")
+            continue
+        name = match["name"]
+        if name != canonicalize_name(name):
+            found.append(f"line {number}: {name!r} is spelled {canonicalize_name(name)!r} when normalised")
+            name = canonicalize_name(name)
+        if name < previous:
+            found.append(f"line {number}: {name!r} stands after {previous!r}; keep the names in order")
+        previous = max(previous, name)
+        try:
+            version = Version(match["version"])
+            marker = Marker(match["marker"]) if match["marker"] else None
+        except (InvalidVersion, InvalidMarker) as error:
+            found.append(f"line {number}: {' '.join(str(error).split())}")
+            continue
+        if marker is not None and _variables(marker) != {"python_version"}:
+            found.append(f"line {number}: the marker {match['marker']!r} asks for more than python_version")
+        pins[name].append((number, version, marker))
+    for python in pythons:
+        for name, lines in pins.items():
+            applying = [number for number, _, marker in lines if _applies(marker, python)]
+            if len(applying) > 1:
+                found.append(
+                    f"lines {', '.join(map(str, applying))}: {name!r} is pinned more than once on Python {python}"
+                )
+    for requirement in _direct(project):
+        for python in pythons:
+            if not _applies(requirement.marker, python):
+                continue
+            name = canonicalize_name(requirement.name)
+            versions = [version for _, version, marker in pins[name] if _applies(marker, python)]
+            if not versions:
+                found.append(f"{name!r} is a direct dependency and not pinned on Python {python}")
+            elif not requirement.specifier.contains(versions[0], prereleases=True):
+                wanted = requirement.specifier
+                found.append(f"{name!r} is pinned to {versions[0]} on Python {python}; pyproject.toml wants {wanted}")
+    return list(dict.fromkeys(found))
+
+
+def _variables(marker: Marker) -> set[str]:
+    """What a marker asks for."""
+    return set(re.findall(r"[a-z_]+", re.sub(r'"[^"]*"', "", str(marker)))) - {"and", "or", "in", "not"}
+
+
+def _what(line: str) -> str:
+    if line.startswith("-"):
+        return "an option"
+    if "://" in line or " @ " in line or line.startswith((".", "/")):
+        return "an address"
+    return "no exact version"
+
+
+def _applies(marker: Marker | None, python: str) -> bool:
+    return marker is None or marker.evaluate(
+        {"python_version": python, "python_full_version": f"{python}.0", "extra": ""}
+    )
+
+
+def _supported(project: dict[str, Any]) -> list[str]:
+    """Python versions named by the classifiers."""
+    said = " ".join(project["project"].get("classifiers", []))
+    return re.findall(r"Python :: (\d+\.\d+)", said)
+
+
+def _direct(project: dict[str, Any]) -> Iterable[Requirement]:
+    """Requirements of the package and of its dev extra."""
+    table = project["project"]
+    return map(Requirement, [*table["dependencies"], *table.get("optional-dependencies", {}).get("dev", [])])
+
+
+def main(arguments: list[str]) -> int:
+    """Check, print, and say whether all is well."""
+    constraints = Path(arguments[0]) if arguments else ROOT / "constraints.txt"
+    project = Path(arguments[1]) if len(arguments) > 1 else ROOT / "pyproject.toml"
+    found = problems(constraints.read_text(encoding="utf-8"), tomllib.loads(project.read_text(encoding="utf-8")))
+    for problem in found:
+        print(f"{constraints.name}: {problem}", file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
