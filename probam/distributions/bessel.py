@@ -8,7 +8,7 @@ with respect to surface measure on the unit sphere of :math:`\mathbb R^D`, and i
 :math:`-A_D(\kappa)`, :math:`A_D = I_{\nu+1} / I_\nu`, the mean resultant length.
 
 Method. Debye's expansion, uniform in :math:`\kappa` (DLMF 10.41.3), is evaluated not at the order
-:math:`\nu` but at :math:`\mu = \nu + 20`, where nine terms reach rounding error, and is brought
+:math:`\nu` but at :math:`\mu = \nu + 20`, where twelve terms reach rounding error, and is brought
 down by the backward recurrence of :math:`I` (DLMF 10.29.1), in which errors do not grow. Below,
 :math:`R_o = I_{o+1}/I_o` at order :math:`o`, and everything is written in quantities that neither
 cancel nor overflow at either end:
@@ -36,13 +36,15 @@ __all__ = [
     "inverse_mean_resultant_length",
     "log_normalizer",
     "log_normalizer_scaled",
+    "mean_resultant_gap",
     "mean_resultant_length",
     "mean_resultant_length_slope",
+    "mean_resultant_ratio",
 ]
 
 _STEPS = 20
-_TERMS = 13
-_NEWTON_STEPS = 6
+_TERMS = 12
+_NEWTON_STEPS = 4
 
 
 def _debye_polynomials(num_terms: int) -> list[list[Fraction]]:
@@ -120,9 +122,7 @@ def _descend(dim: int, kappa: Array) -> _Orders:
         product = product * (2 * order * s) * (1 + rise / (2 * mu))
 
     at_zero = sum(sum(row) / mu**k for k, row in enumerate(_Q))
-    rest = (
-        jnp.log(S / at_zero) - jnp.log(product) - nu * jnp.log1p(rise / (2 * mu)) - 0.5 * jnp.log1p(rise / mu)
-    )
+    rest = jnp.log(S / at_zero) - jnp.log(product) - nu * jnp.log1p(rise / (2 * mu)) - 0.5 * jnp.log1p(rise / mu)
     return _Orders(s, t, v, rise + rest, rest - kappa * shortfall)
 
 
@@ -147,10 +147,12 @@ def log_normalizer(dim: int, concentration: ArrayLike) -> Float[Array, "..."]:
 
     The error is a few roundings of max(1, kappa, |log C_D(0)|): at most 1e-12 max(1, \|log C_D\|) in
     float64 and 1e-5 max(1, \|log C_D\|) in float32, save where log C_D passes through zero between two
-    large terms (D > 17, one kappa for each D). Raises :class:`InputError` for ``dim`` below 2.
+    large terms (one kappa for each D > 18; there they hold for the absolute error
+    over max(kappa, |log C_D(0)|)). Raises :class:`InputError` for ``dim`` below 2.
     """
     _check_dim(dim)
-    return _log_normalizer(dim, _floating(concentration))
+    value: Array = _log_normalizer(dim, _floating(concentration))
+    return value
 
 
 def log_normalizer_scaled(dim: int, concentration: ArrayLike) -> Float[Array, "..."]:
@@ -160,7 +162,8 @@ def log_normalizer_scaled(dim: int, concentration: ArrayLike) -> Float[Array, ".
     Raises :class:`InputError` for ``dim`` below 2.
     """
     _check_dim(dim)
-    return _log_normalizer_scaled(dim, _floating(concentration))
+    value: Array = _log_normalizer_scaled(dim, _floating(concentration))
+    return value
 
 
 def mean_resultant_length(dim: int, concentration: ArrayLike) -> Float[Array, "..."]:
@@ -169,7 +172,28 @@ def mean_resultant_length(dim: int, concentration: ArrayLike) -> Float[Array, ".
     Raises :class:`InputError` for ``dim`` below 2.
     """
     _check_dim(dim)
-    return _mean_resultant_length(dim, _floating(concentration))
+    value: Array = _mean_resultant_length(dim, _floating(concentration))
+    return value
+
+
+def mean_resultant_gap(dim: int, concentration: ArrayLike) -> Float[Array, "..."]:
+    r"""1 - A_D(kappa), the mean of 1 - cos, to full relative accuracy where A is close to one.
+
+    Raises :class:`InputError` for ``dim`` below 2.
+    """
+    _check_dim(dim)
+    value: Array = _gap(dim, _floating(concentration))
+    return value
+
+
+def mean_resultant_ratio(dim: int, concentration: ArrayLike) -> Float[Array, "..."]:
+    """A_D(kappa) / kappa, the variance of a coordinate across the mean direction; 1/D at kappa = 0.
+
+    Raises :class:`InputError` for ``dim`` below 2.
+    """
+    _check_dim(dim)
+    value: Array = _ratio(dim, _floating(concentration))
+    return value
 
 
 def mean_resultant_length_slope(dim: int, concentration: ArrayLike) -> Float[Array, "..."]:
@@ -179,7 +203,8 @@ def mean_resultant_length_slope(dim: int, concentration: ArrayLike) -> Float[Arr
     Raises :class:`InputError` for ``dim`` below 2.
     """
     _check_dim(dim)
-    return _slope(dim, _floating(concentration))
+    value: Array = _slope(dim, _floating(concentration))
+    return value
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -218,7 +243,6 @@ def _mean_resultant_length_jvp(dim: int, primals: tuple[Array], tangents: tuple[
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 @partial(jax.jit, static_argnums=0)
 def _gap(dim: int, kappa: Array) -> Array:
-    """1 - A_D(kappa), to full relative accuracy where A is close to one."""
     return _descend(dim, kappa).t
 
 
@@ -234,7 +258,6 @@ def _slope(dim: int, kappa: Array) -> Array:
 
 @partial(jax.jit, static_argnums=0)
 def _ratio(dim: int, kappa: Array) -> Array:
-    """A_D(kappa) / kappa, which is 1/D at kappa = 0."""
     return _descend(dim, kappa).s
 
 
@@ -256,7 +279,8 @@ def inverse_mean_resultant_length(dim: int, length: ArrayLike) -> Float[Array, "
         if not np.all((values >= 0) & (values <= 1)):
             worst = values[~((values >= 0) & (values <= 1))].flat[0]
             raise InputError(f"length: expected mean resultant lengths from 0 to 1; got {worst}")
-    return _inverse(dim, length)
+    value: Array = _inverse(dim, length)
+    return value
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
