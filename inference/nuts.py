@@ -91,7 +91,7 @@ def run(
         max_tree_depth=max_tree_depth,
     )
     keys = jax.random.split(key_run, num_chains)
-    first = kernel.init(keys, num_warmup, free, (), {})
+    first = jax.jit(jax.vmap(lambda key, z: kernel.init(key, num_warmup, z, (), {})))(keys, free)
     if not bool(jnp.all(jnp.isfinite(first.potential_energy))):
         raise NumericalError("nuts: the log density is not finite where a chain starts; standardise the data")
 

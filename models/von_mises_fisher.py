@@ -18,12 +18,14 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
-from probam.distributions.direction import FreeDirection
-from probam.distributions.von_mises_fisher import (
-    VonMisesFisher,
+from probam.distributions.bessel import (
     inverse_mean_resultant_length,
     mean_resultant_length,
+    mean_resultant_length_slope,
+    mean_resultant_ratio,
 )
+from probam.distributions.direction import FreeDirection
+from probam.distributions.von_mises_fisher import VonMisesFisher
 from probam.errors import InputError
 from probam.family import Family, Moments, Params, Prior, register
 
@@ -88,14 +90,12 @@ class VonMisesFisherMemory(Family):
         return _unit(params["direction"])
 
     def spread(self, params: Mapping[str, jax.Array]) -> Float[Array, "K D"]:
-        r"""Standard deviation of each coordinate, from Cov x = (A / kappa) (I - m m^T) + (1 - A^2 - (D-1) A / kappa) m m^T."""
+        r"""Standard deviation of each coordinate: Cov x = (A / kappa) (I - m m^T) + A' m m^T."""
+        num_features = params["direction"].shape[-1]
+        square = _unit(params["direction"]) ** 2
         kappa = params["concentration"][:, None]
-        direction = _unit(params["direction"])
-        num_features = direction.shape[-1]
-        resultant = mean_resultant_length(num_features, kappa)
-        across = resultant / kappa
-        along = 1 - resultant**2 - (num_features - 1) * across
-        return jnp.sqrt(jnp.maximum(across * (1 - direction**2) + along * direction**2, 0))
+        across, along = mean_resultant_ratio(num_features, kappa), mean_resultant_length_slope(num_features, kappa)
+        return jnp.sqrt(across * (1 - square) + along * square)
 
     def deterministics(self, params: Mapping[str, jax.Array]) -> Params:
         """``mean_direction``: the direction at unit length."""

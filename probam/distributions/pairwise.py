@@ -18,7 +18,8 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
-from probam.distributions.von_mises_fisher import VonMisesFisher, log_normalizer
+from probam.distributions.bessel import log_normalizer
+from probam.distributions.von_mises_fisher import VonMisesFisher
 
 __all__ = ["independent_pairwise", "origin", "pairwise_log_prob", "upper_triangle"]
 

@@ -1,0 +1,626 @@
+"""The command line: fit, verify, recall, predict, report, data.
+
+Heavy imports stand inside the commands, so that ``--help`` is quick. Results go to stdout, everything else to
+stderr. Exit codes: 0 done; 1 an exact statement failed, or a defect of probam; 2 the input cannot be used; 130
+interrupted.
+"""
+
+import contextlib
+import csv
+import json
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+import typer.main
+
+from probam.errors import InputError, ProbamError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from probam.data.table import Table
+    from probam.fitted import Fit
+
+__all__ = ["app", "main"]
+
+_T = TypeVar("_T")
+_Progress = Callable[[int, int, str], None]
+
+_USAGE = typer.BadParameter.__bases__[0]
+"""What the option parser raises (its own module is private in some releases of typer)."""
+
+_BAR_AFTER = 2.0
+"""Seconds before a progress bar appears."""
+
+app = typer.Typer(
+    name="probam",
+    help="Fit memories to data, verify that their energy is the likelihood, report how sure they are.",
+    epilog="A first session:\n\n"
+    "  probam fit faithful -o fit.nc\n\n"
+    "  probam report fit.nc -o report.html\n\n"
+    "  probam predict fit.nc new.csv -o labels.csv\n\n"
+    "probam COMMAND --help explains a command. DATA is a CSV, TSV, Parquet, NPY, NPZ or NetCDF file, or the name of a "
+    "set that `probam data` lists.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_DATA = "A file (.csv, .tsv, .parquet, .npy, .npz, .nc; FILE.npz:KEY for one array of several) or a shipped set's name."
+_FIT = "A saved fit, as written by `probam fit`."
+_FitFile = Annotated[Path, typer.Argument(metavar="FIT.nc", help=_FIT, show_default=False)]
+_Columns = Annotated[
+    list[str] | None,
+    typer.Option(metavar="A,B,...", help="Use only these columns, in this order; the others may hold text."),
+]
+_Variable = Annotated[str | None, typer.Option(metavar="NAME", help="Which array of an NPZ or NetCDF file to use.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text for people.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        python = ".".join(map(str, sys.version_info[:3]))
+        print(f"probam {version('probam')} (Python {python}, jax {version('jax')}, numpyro {version('numpyro')})")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version and stop.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="On an error print the whole traceback (may stand after the command too).")
+    ] = False,
+) -> None:
+    """Fit memories to data, verify that their energy is the likelihood, report how sure they are."""
+    # --version acts in its callback, --debug in main()
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  probam fit faithful -o fit.nc\n\n"
+    "  probam fit table.csv --columns height,weight --standardise -o fit.nc\n\n"
+    "  probam fit letter20k --weights pyp --engine svi --covariance diagonal --components 60 -o letters.nc\n\n"
+    "  probam fit household_directions --family vmf --weights dirichlet --components 2 --engine em -o spending.nc"
+)
+def fit(
+    data: Annotated[str, typer.Argument(metavar="DATA", help=_DATA, show_default=False)],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FIT.nc", help="Where to save the fit (NetCDF).")
+    ] = Path("fit.nc"),
+    family: Annotated[
+        str,
+        typer.Option(
+            help="What a memory is: gaussian (points of space), vmf (directions: rows of length one), "
+            "or a family of your own as FILE.py:Name or package.module:Name."
+        ),
+    ] = "gaussian",
+    covariance: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Shape of a Gaussian memory: isotropic (one width for all: the energy of the associative memory), "
+            "spherical (a width each), diagonal (a width for each column), full (tilted ellipses).",
+        ),
+    ] = None,
+    weights: Annotated[
+        str,
+        typer.Option(
+            metavar="LAW",
+            help="How popular memories may be: dp and pyp let the data choose how many are used (pyp keeps more small "
+            "ones); dirichlet, uniform and fixed use exactly --components of them.",
+        ),
+    ] = "dp",
+    given: Annotated[
+        str | None, typer.Option("--given-weights", metavar="W,W,...", help="The numbers of --weights fixed.")
+    ] = None,
+    components: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            help="Number of memories; for dp and pyp the most there can be (20 unless said), larger is slower and "
+            "closer to the infinite process.",
+        ),
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(metavar="A", help="Larger expects more memories in use. Learned from the data unless given."),
+    ] = None,
+    discount: Annotated[
+        float | None,
+        typer.Option(metavar="D", help="Of pyp, in [0, 1): nearer 1 expects a longer tail of small memories."),
+    ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="nuts samples the posterior (slow, honest); svi approximates it (fast, too sure of itself); em and "
+            "gradient_em find one best setting (fastest, no error bars)."
+        ),
+    ] = "nuts",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same fit on the same machine.")] = 0,
+    standardise: Annotated[
+        bool,
+        typer.Option(
+            "--standardise", help="Fit (x - mean) / sd, for columns in different units; results stay in data units."
+        ),
+    ] = False,
+    columns: _Columns = None,
+    variable: _Variable = None,
+    num_warmup: Annotated[
+        int | None, typer.Option(metavar="N", help="nuts: steps of each chain that adapt the sampler and are dropped.")
+    ] = None,
+    num_draws: Annotated[
+        int | None, typer.Option(metavar="N", help="nuts (each chain), svi: draws kept; more make errors smaller.")
+    ] = None,
+    num_chains: Annotated[
+        int | None, typer.Option(metavar="N", help="nuts: chains; with one alone nothing shows whether it converged.")
+    ] = None,
+    num_steps: Annotated[int | None, typer.Option(metavar="N", help="svi: optimisation steps.")] = None,
+    restarts: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="em, gradient_em, svi: independent starts, the best is kept; more miss less."),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Any other option of the engine, for example target_accept=0.95."),
+    ] = None,
+    float32: Annotated[
+        bool, typer.Option("--float32", help="Single precision: less memory, faster on a GPU, fewer digits.")
+    ] = False,
+    as_json: _Json = False,
+) -> None:
+    """Fit a memory to DATA, save its posterior and say what was found."""
+    from probam.data.table import check_rows
+    from probam.data.writing import check_writable
+
+    check_writable(output, suffixes=(".nc",))
+    table = _table(data, columns, variable)
+    check_rows(table)
+    chosen: dict[str, Any] = {
+        name: value
+        for name, value in (
+            ("num_warmup", num_warmup),
+            ("num_draws", num_draws),
+            ("num_chains", num_chains),
+            ("num_steps", num_steps),
+            ("restarts", restarts),
+        )
+        if value is not None
+    } | dict(map(_engine_option, option or []))
+    given_weights = None if given is None else [_number("given-weights", word) for word in given.split(",")]
+    api = _api(float32=float32)
+    with _progress("fitting") as progress:
+        fitted = _interruptible(
+            lambda: api.fit(
+                table.astype("float32") if float32 else table,
+                family=family,
+                covariance=covariance,
+                weights=weights,
+                given_weights=given_weights,
+                components=components,
+                alpha=alpha,
+                discount=discount,
+                engine=engine,
+                seed=seed,
+                standardise=standardise,
+                progress=progress,
+                **chosen,
+            )
+        )
+    fitted.save(output)
+    if as_json:
+        print(_fit_json(fitted, output))
+    else:
+        print(_fit_text(fitted, output))
+
+
+@app.command(
+    epilog="Examples:\n\n  probam verify\n\n  probam verify --claim A16 --claim A2 --json\n\n  probam verify fit.nc\n\n"
+    "Exit code 1 means that an exact statement failed."
+)
+def verify(
+    fit_file: Annotated[
+        Path | None, typer.Argument(metavar="[FIT.nc]", help="Also verify this saved fit.", show_default=False)
+    ] = None,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID", help="Only this claim, or all whose id begins so (A16); may be given more than once."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Other seeds draw other random inputs.")] = 0,
+    as_json: _Json = False,
+) -> None:
+    """Check claim by claim that each energy is the likelihood that it is said to be, with numbers."""
+    api = _api()
+    from probam.equivalence.verify import certify_each
+
+    fitted = None if fit_file is None else api.load(fit_file)
+    certificates = []
+    with _progress("verifying") as progress:
+        for left, certificate in certify_each(claim, seed=seed):
+            certificates.append(certificate)
+            if progress is not None:
+                progress(len(certificates), len(certificates) + left, certificate.claim)
+        checks = [] if fitted is None else fitted.verify()
+    if as_json:
+        print(_verdict_json(certificates, checks))
+    else:
+        print(_verdict_text(certificates, checks, fit_file))
+    passed = all(found.passed for found in (*certificates, *checks))
+    raise typer.Exit(0 if passed else 1)
+
+
+@app.command(
+    epilog="Examples:\n\n  probam recall fit.nc cues.csv -o recalled.csv\n\n"
+    "  probam recall fit.nc cues.csv --step 0.1 --max-steps 5000 -o recalled.nc\n\n"
+    "The output has the recalled point in the data's own columns, then steps, residual, energy, converged and basin."
+)
+def recall(
+    fit_file: _FitFile,
+    queries: Annotated[
+        str, typer.Argument(metavar="QUERIES", help=f"Where recall starts. {_DATA}", show_default=False)
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUT", help="Where to write (.csv, .parquet, .npz or .nc).")
+    ],
+    step: Annotated[
+        float, typer.Option(help="Step size in (0, 2): 1 jumps to the mean of the memories, smaller follows the flow.")
+    ] = 1.0,
+    max_steps: Annotated[
+        int, typer.Option(help="A query that has not settled after so many steps is given up.")
+    ] = 1000,
+    variable: _Variable = None,
+) -> None:
+    """Let every query run downhill on the energy, and write where it comes to rest."""
+    from probam.data.writing import TABLE_SUFFIXES, check_writable, write_dataset
+
+    check_writable(output, suffixes=TABLE_SUFFIXES)
+    fitted, table = _fit_and_table(fit_file, queries, variable)
+    with _progress("recalling"):
+        found = _interruptible(lambda: fitted.recall(table, step=step, max_steps=max_steps))
+    write_dataset(found, output, plain="state")
+    settled, total = int(found["converged"].sum()), table.num_data
+    basins = len(set(found["basin"].values[found["converged"].values].tolist()))
+    print(f"{settled} of {total} queries settled, in {basins} basins, after at most {int(found['steps'].max())} steps")
+    if settled < total:
+        print(f"{total - settled} did not settle within {max_steps} steps; raise --max-steps")
+    print(f"wrote {output}")
+
+
+@app.command(
+    epilog="Examples:\n\n  probam predict fit.nc new.csv -o labels.csv\n\n"
+    "  probam predict fit.nc new.csv --probabilities -o labels.parquet"
+)
+def predict(
+    fit_file: _FitFile,
+    data: Annotated[str, typer.Argument(metavar="DATA", help=_DATA, show_default=False)],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUT", help="Where to write (.csv, .parquet, .npz or .nc).")
+    ],
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the probability of every memory too, one column each.")
+    ] = False,
+    variable: _Variable = None,
+) -> None:
+    """Say of every datum which memory it belongs to, how sure that is, and its log density."""
+    from probam.data.writing import TABLE_SUFFIXES, check_writable, write_dataset
+
+    check_writable(output, suffixes=TABLE_SUFFIXES)
+    fitted, table = _fit_and_table(fit_file, data, variable)
+    with _progress("predicting"):
+        found = _interruptible(lambda: fitted.predict(table))
+    write_dataset(found if probabilities else found.drop_vars(["responsibilities", "memory"]), output)
+    labels = len(set(found["label"].values.tolist()))
+    doubtful = int((found["confidence"] < 0.5).sum())
+    print(f"{table.num_data} data in {labels} memories, {doubtful} of them with no memory above one half")
+    print(f"mean log density {float(found['log_density'].mean()):.4f} nats")
+    print(f"wrote {output}")
+
+
+@app.command(epilog="Example:\n\n  probam report fit.nc -o report.html")
+def report(
+    fit_file: _FitFile,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="REPORT.html", help="Where to write; beside the fit unless given."),
+    ] = None,
+) -> None:
+    """Write one HTML file, readable without a network, that tells a person what was found and whether to trust it."""
+    from probam.data.writing import check_writable
+
+    target = fit_file.with_suffix(".html") if output is None else output
+    check_writable(target, suffixes=(".html", ".htm"))
+    fitted = _api().load(fit_file)
+    with _progress("writing the report"):
+        fitted.report(target)
+    print(f"wrote {target}")
+
+
+@app.command(epilog="Examples:\n\n  probam data\n\n  probam data comets\n\n  probam data iris --labels -o iris.csv")
+def data(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="The set to tell of, or to write.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write the set here (.csv, .tsv, .parquet, .npz or .nc)."),
+    ] = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Write the known classes as a last column (leave it out of a fit).")
+    ] = False,
+    as_json: _Json = False,
+) -> None:
+    """List the real data sets that travel with probam, tell where one comes from, or write it to a file."""
+    from probam.data.shipped import load_labels, load_shipped, provenance, shipped
+    from probam.data.writing import write_table
+
+    if name is None:
+        if output is not None:
+            raise InputError("NAME: expected the name of a set to write; `probam data` lists them")
+        records = shipped()
+        if as_json:
+            keys = ("name", "shape", "licence", "summary", "source", "classes", "sha256")
+            print(json.dumps([{key: getattr(record, key) for key in keys} for record in records], indent=2))
+            return
+        width = max(len(record.name) for record in records)
+        for record in records:
+            size = " x ".join(map(str, record.shape))
+            print(f"{record.name:<{width}}  {size:>11}  {record.licence:<19}  {record.summary}")
+        print("\nprobam data NAME tells more, probam data NAME -o FILE.csv writes it, probam fit NAME fits it")
+        return
+    table = load_shipped(name)
+    known = load_labels(name) if labels else None
+    if output is None:
+        print(provenance(name).strip())
+        return
+    write_table(table, output, labels=known)
+    print(f"wrote {table.num_data} rows, {table.num_features} columns to {output}")
+
+
+# --- entering ------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; every error is one line on stderr."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    end = words.index("--") if "--" in words else len(words)
+    debug = "--debug" in words[:end]
+    words = [word for word in words[:end] if word != "--debug"] + words[end:]
+    try:
+        code = typer.main.get_command(app).main(args=words, prog_name="probam", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        _say("interrupted; nothing was written")
+        if _WORKERS:  # inside a compiled loop, which would hold up an orderly exit
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(130)
+        return 130
+    except BrokenPipeError:  # the reader of our output went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        if isinstance(error, _USAGE):
+            context = getattr(error, "ctx", None)
+            place = context.command_path if context is not None else "probam"
+            if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help itself
+                print(error.format_message(), file=sys.stderr)  # type: ignore[attr-defined]
+            else:
+                _say(f"{error.format_message().rstrip('.')}; try: {place} --help")  # type: ignore[attr-defined]
+            return 2
+        if isinstance(error, ProbamError):
+            _say(str(error))
+            return 2
+        hint = "" if debug else "; run again with --debug to see where"
+        _say(f"{type(error).__name__}: {error}; this is a defect of probam{hint}")
+        return 1
+
+
+def _say(text: str) -> None:
+    """One line on stderr."""
+    print(f"probam: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
+
+def _api(*, float32: bool = False) -> Any:
+    """The façade, after the process was set up for numerical work: its own to set up, since it is the program."""
+    if "jax" not in sys.modules:
+        flag = "--xla_force_host_platform_device_count"
+        flags = os.environ.get("XLA_FLAGS", "")
+        if flag not in flags:
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            os.environ["XLA_FLAGS"] = f"{flags} {flag}={cores}".strip()
+    import jax
+
+    jax.config.update("jax_enable_x64", not float32)
+    import probam.api
+
+    return probam.api
+
+
+# --- reading the arguments -----------------------------------------------------------------------------------
+
+
+def _table(data: str, columns: list[str] | None, variable: str | None, prefer: Sequence[str] | None = None) -> "Table":
+    """The data of a path or of a shipped set's name; a file of that name goes first."""
+    from difflib import get_close_matches
+
+    from probam.data.shipped import load_shipped, shipped
+    from probam.data.table import as_table
+
+    chosen = None if columns is None else [name for words in columns for name in next(csv.reader([words]), [])]
+    if Path(data).exists() or Path(data).suffix or ":" in data:
+        return as_table(data, columns=chosen, prefer=prefer, variable=variable)
+    names = [record.name for record in shipped()]
+    if data not in names:
+        close = get_close_matches(data, names, n=1)
+        mean = f"did you mean {close[0]!r}?" if close else "`probam data` lists the sets"
+        raise InputError(f"{data}: no such file, and no shipped set of that name; {mean}")
+    return as_table(load_shipped(data), columns=chosen, prefer=prefer, variable=variable)
+
+
+def _fit_and_table(fit_file: Path, data: str, variable: str | None) -> tuple["Fit", "Table"]:
+    """A saved fit, and data with the columns that it knows, where they are there."""
+    fitted = _api().load(fit_file)
+    return fitted, _table(data, None, variable, prefer=[str(name) for name in fitted.columns])
+
+
+def _engine_option(text: str) -> tuple[str, Any]:
+    """NAME=VALUE; numbers, true, false and null are read as in JSON, anything else is text."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InputError(f"option: expected NAME=VALUE, for example target_accept=0.95; got {text!r}")
+    with contextlib.suppress(ValueError):
+        return name.strip().replace("-", "_"), json.loads(value)
+    return name.strip().replace("-", "_"), value
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(f"{name}: expected numbers separated by commas; got {text!r}") from error
+
+
+# --- working -------------------------------------------------------------------------------------------------
+
+_WORKERS: list[threading.Thread] = []
+"""Threads at work; not empty only where their result is no longer waited for."""
+
+
+def _interruptible(work: Callable[[], _T]) -> _T:
+    """The result of ``work``, done beside the main thread, so that Ctrl-C is heard inside a compiled loop too.
+
+    ``work`` must not write files.
+    """
+    results: list[_T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    worker = threading.Thread(target=run, daemon=True)
+    _WORKERS.append(worker)
+    worker.start()
+    while worker.is_alive():
+        worker.join(0.1)
+    _WORKERS.remove(worker)
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+@contextlib.contextmanager
+def _progress(text: str) -> Iterator[_Progress | None]:
+    """A progress bar on stderr after two seconds; None where stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    task = bar.add_task(text, total=None)
+    later = threading.Timer(_BAR_AFTER, bar.start)
+    later.daemon = True
+    later.start()
+    try:
+        yield lambda done, total, said: bar.update(task, completed=done, total=total, description=said or text)
+    finally:
+        later.cancel()
+        later.join()
+        bar.stop()
+
+
+# --- telling -------------------------------------------------------------------------------------------------
+
+
+def _fit_text(fitted: "Fit", output: Path) -> str:
+    """What was found, where it was saved, what to do next."""
+    lines = [fitted.summary_text().rstrip()]
+    cut = json.loads(fitted.tree.attrs.get("truncation") or "null")
+    if cut:
+        lines.append(
+            f"[truncation] {cut['num_components']:.0f} memories leave out {_sized(cut['expected_remaining'])} of the prior's "
+            f"weight on average; the law of the data changes by at most {_sized(cut['tv_bound'])} in total variation"
+        )
+    lines += [
+        "",
+        f"saved {output}",
+        f"next: probam report {output}    (a page to read)",
+        f"      probam verify {output}    (is the energy the likelihood?)",
+        f"      probam predict {output} DATA -o labels.csv",
+    ]
+    return "\n".join(lines)
+
+
+def _fit_json(fitted: "Fit", output: Path) -> str:
+    """The same for machines."""
+    attributes = {key: _plain(value) for key, value in fitted.tree.attrs.items()}
+    memory = fitted.tree["memory"].to_dataset()
+    memories = {str(key): value.values.tolist() for key, value in memory.data_vars.items() if "memory" == value.dims[0]}
+    summary = _records(fitted.summary())
+    found = {
+        "saved": str(output),
+        **attributes,
+        "columns": list(fitted.columns),
+        "memory": memories,
+        "summary": summary,
+    }
+    return json.dumps(_finite(found), indent=2)
+
+
+def _records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Rows of a frame, its index under ``name``."""
+    rows = frame.astype(object).where(frame.notna(), None).to_dict(orient="index")
+    return [{"name": str(name), **{str(key): value for key, value in row.items()}} for name, row in rows.items()]
+
+
+def _plain(value: Any) -> Any:
+    """An attribute of a saved fit; text that holds JSON as what it holds."""
+    if isinstance(value, str) and value[:1] in "{[":
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    return value.item() if hasattr(value, "item") else value
+
+
+def _finite(value: Any) -> Any:
+    """Numbers that JSON does not know, as null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+
+def _sized(number: float) -> str:
+    return "less than 1e-12" if number < 1e-12 else f"{number:.2g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
