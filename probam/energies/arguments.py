@@ -60,9 +60,7 @@ def positive(
     return array
 
 
-def log_weights(
-    weights: Float[ArrayLike, " K"] | None, num_memories: int, dtype: jnp.dtype
-) -> Float[Array, " K"]:
+def log_weights(weights: Float[ArrayLike, " K"] | None, num_memories: int, dtype: jnp.dtype) -> Float[Array, " K"]:
     """Logs of the weights (zeros for ``None``); a zero weight gives -inf and a zero derivative, never NaN.
 
     A weight of zero marks a memory that is absent. Raises :class:`probam.errors.InputError` for negative or

@@ -21,7 +21,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from probam.energies.arguments import Scalar, log_weights, points, positive
-from probam.energies.wells import dot, isotropic_logits, log_sum, mean_of, shares
+from probam.energies.wells import dot, isotropic_logits, log_sum, mean_of, shares, weighted_mean
 
 __all__ = ["convexity_threshold", "energy", "hessian_bound", "nearest", "responsibilities", "update"]
 
@@ -80,8 +80,10 @@ def update(
     \(\Delta E \le -a (2 - a) |m(v) - v|^2\).
     """
     query, memories = points(query, memories)
+    beta = positive("beta", beta, query.dtype)
+    logits = _logits(query, memories, beta, log_weights(weights, len(memories), query.dtype))
     origin = mean_of(memories)
-    return origin + dot(responsibilities(query, memories, beta, weights), memories - origin)
+    return origin + weighted_mean(logits, memories - origin)
 
 
 def nearest(query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"]) -> Int[Array, "*batch"]:
@@ -94,9 +96,9 @@ def nearest(query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D
 def convexity_threshold(memories: Float[ArrayLike, "K D"]) -> Float[Array, ""]:
     r"""The beta up to which the energy is convex, with one attractor: \(2 / {\rm diam}(\mu)^2\).
 
-    Follows from the Hessian \(2I - 4\beta\,{\rm Cov}_r(\mu)\) and \({\rm Cov}_r \preceq \tfrac14 {\rm diam}^2 I\), whatever the
-    weights. Reached by two memories of equal weight, whose midpoint splits exactly there. Infinite when all
-    memories coincide.
+    Follows from the Hessian \(2I - 4\beta\,{\rm Cov}_r(\mu)\) and the bound \(\tfrac14 {\rm diam}^2\) on a variance,
+    whatever the weights. Reached by two memories of equal weight, whose midpoint splits exactly there. Infinite when
+    all memories coincide.
     """
     square = _square_diameter(memories)
     return jnp.where(square > 0, 2 / jnp.where(square > 0, square, 1), jnp.inf)

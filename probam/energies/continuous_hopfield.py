@@ -5,8 +5,8 @@ r"""The modern continuous Hopfield network (MCHN), whose update is the attention
 Ramsauer et al. (2021), arXiv:2008.02217, without their constants \(\log(K) / \beta\) and \(\tfrac12 \max_k |\xi_k|^2\).
 
 Convention: beta multiplies the dot product, so \(\beta_{\rm MCHN} = 2 \beta_{\rm CLAM}\) makes the same wells as
-:mod:`probam.energies.clam`, and each memory is a Gaussian of covariance \(I / \beta\). The memories' norms are then their
-weights: \(2 E = E_{\rm CLAM}\) with \(w_k = \exp(\tfrac{\beta}{2} |\xi_k|^2)\), so longer memories attract more.
+:mod:`probam.energies.clam`, and each memory is a Gaussian of covariance \(I / \beta\). The memories' norms are then
+their weights: \(2 E = E_{\rm CLAM}\) with \(w_k = \exp(\tfrac{\beta}{2} |\xi_k|^2)\), so longer memories attract more.
 
 Queries have shape (..., D), memories (K, D), beta no axes. Bad shapes and beta <= 0 raise
 :class:`probam.errors.InputError`.
@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from probam.energies.arguments import Scalar, points, positive
-from probam.energies.wells import dot, log_sum, mean_of, shares
+from probam.energies.wells import dot, log_sum, mean_of, shares, weighted_mean
 
 __all__ = ["energy", "responsibilities", "update"]
 
@@ -54,8 +54,9 @@ def update(
     (K = 1, or one-hot); otherwise its error falls exponentially in beta times the separation of the memories.
     """
     query, memories = points(query, memories)
+    logits = _logits(query, memories, positive("beta", beta, query.dtype))
     origin = mean_of(memories)
-    return origin + dot(responsibilities(query, memories, beta), memories - origin)
+    return origin + weighted_mean(logits, memories - origin)
 
 
 def _logits(

@@ -8,8 +8,8 @@ used, or to a memory that does not exist yet:
 
 with the strength alpha, the discount d and the counts \(n_k \ge 1\) of the Chinese restaurant process. The paper prints
 c = 1. But a new memory is unknown: it is drawn from the base measure, and the state is seen through it. With the base
-\(N(0, I / (2\rho))\) (as the printed exponent forces) that costs the factor \(c = (\rho / (\beta + \rho))^{D/2}\), without
-which the creation probability does not depend on the dimension and grows without reason.
+\(N(0, I / (2\rho))\) (as the printed exponent forces) that costs the factor \(c = (\rho / (\beta + \rho))^{D/2}\),
+without which the share of the new memory is too large by \((1 + \beta/\rho)^{D/2}\), whatever the data.
 
 * :func:`printed` is Eq. 12 as it stands (with counts in place of its \(\pi_k\), whose \(\pi_k - d\) can be negative);
 * :func:`exact` has the factor: it is minus the log of the predictive density of v, memories known;
@@ -151,7 +151,7 @@ def small_variance(
     rho: Scalar,
     penalty: Scalar,
 ) -> Float[Array, "*batch"]:
-    r"""The exact energy at d = 0 and the strength \(\alpha = (1 + \beta/\rho)^{D/2} e^{-\beta\lambda}\), lambda the penalty.
+    r"""The exact energy at d = 0 and \(\alpha = (1 + \beta/\rho)^{D/2} e^{-\beta\lambda}\), with the penalty lambda.
 
     As beta grows it tends to \(\min(\lambda, \min_k |\mu_k - v|^2)\), the objective of DP-means (Kulis and Jordan
     2012, arXiv:1111.0352). Here alpha lives in logs: it leaves the floats long before the limit is near.
@@ -344,6 +344,9 @@ def _log_seats(
     """Log seating weights of the Chinese restaurant process: log(n_k - d) and log(alpha + d K)."""
     counts = _counts(counts, num_memories, dtype)
     alpha, discount = jnp.asarray(alpha, dtype), jnp.asarray(discount, dtype)
+    for name, value in (("alpha", alpha), ("discount", discount)):
+        if value.shape != ():
+            raise InputError(f"{name}: expected one number; got an array of shape {value.shape}")
     if not is_traced(discount) and not 0 <= float(discount) < 1:
         raise InputError(f"discount: expected a number in [0, 1); got {float(discount):.6g}")
     if not (is_traced(alpha) or is_traced(discount)) and not -float(discount) < float(alpha) < np.inf:

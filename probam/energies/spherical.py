@@ -8,9 +8,9 @@ Sec. 2 and Eq. 9).
 Convention: the energy is in nats. On the sphere \(|m - v|^2 = 2 - 2 m \cdot v\), so equal concentrations
 \(\kappa = 2\beta_{\rm CLAM}\) give \(\beta E_{\rm CLAM} = E + 2\beta\): \(\kappa = \beta_{\rm MCHN}\).
 
-Queries have shape (..., D) and are taken to be of unit length (off the sphere the formula is simply continued, which is
-what derivatives in the ambient space need). Bad shapes, directions off the sphere and negative concentrations or weights
-raise :class:`probam.errors.InputError`; a weight of zero marks an absent memory.
+Queries have shape (..., D) and are taken to be of unit length (off the sphere the formula is simply continued, which
+is what derivatives in the ambient space need). Bad shapes, directions off the sphere and negative concentrations or
+weights raise :class:`probam.errors.InputError`; a weight of zero marks an absent memory.
 """
 
 import jax.numpy as jnp
@@ -67,7 +67,7 @@ def update(
     share = shares(_logits(query, directions, kappa, log_w))
     force = dot(share, kappa[:, None] * directions)
     square = jnp.sum(force**2, axis=-1, keepdims=True)
-    noise = 4 * jnp.finfo(query.dtype).eps * dot(share, kappa[:, None])  # rounding of the sum of pulls
+    noise = 4 * np.finfo(query.dtype).eps * dot(share, kappa[:, None])  # rounding of the sum of pulls
     cancelled = square <= noise**2
     return jnp.where(cancelled, query, force / jnp.sqrt(jnp.where(cancelled, 1, square)))
 
@@ -100,7 +100,7 @@ def _checked(
     kappa = positive("concentrations", concentrations, query.dtype, (len(directions),), zero=True)
     if not is_traced(directions):
         length = np.linalg.norm(np.asarray(directions), axis=-1)
-        off = np.flatnonzero(~(np.abs(length - 1) <= np.sqrt(jnp.finfo(query.dtype).eps)))
+        off = np.flatnonzero(~(np.abs(length - 1) <= np.sqrt(np.finfo(query.dtype).eps)))
         if off.size:
             raise InputError(
                 f"directions: expected rows of length 1; row {off[0]} has length {length[off[0]]:.6g}; "

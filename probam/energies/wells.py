@@ -22,10 +22,12 @@ __all__ = [
     "diagonal_logits",
     "dot",
     "full_logits",
+    "heights",
     "isotropic_logits",
     "log_sum",
     "mean_of",
     "shares",
+    "weighted_mean",
 ]
 
 
@@ -94,9 +96,24 @@ def full_logits(
     return dot(features, coefficients.T) + (log_weights - jnp.sum(pull * memories, axis=-1))
 
 
+def heights(logits: Float[Array, "*batch K"]) -> Float[Array, "*batch K"]:
+    """The wells' terms relative to the largest one: between 0 and 1, not normalised.
+
+    All results are made from this one array, so that a program that asks for several computes it once.
+    """
+    return jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
+
+
 def shares(logits: Float[Array, "*batch K"]) -> Float[Array, "*batch K"]:
     """The softmax of the logits: what part of the sum each well holds."""
-    return jax.nn.softmax(logits, axis=-1)
+    height = heights(logits)
+    return height / jnp.sum(height, axis=-1, keepdims=True)
+
+
+def weighted_mean(logits: Float[Array, "*batch K"], values: Float[Array, "K D"]) -> Float[Array, "*batch D"]:
+    """Mean of the values under the shares."""
+    height = heights(logits)
+    return dot(height, values) / jnp.sum(height, axis=-1, keepdims=True)
 
 
 def log_sum(
@@ -109,5 +126,6 @@ def log_sum(
     term of one well for each query, and is asked for the leading one only.
     """
     leading = jnp.argmax(logits, axis=-1)
-    below = logits - jnp.take_along_axis(logits, leading[..., None], axis=-1)
-    return log_term(leading) + jnp.log(jnp.sum(jnp.exp(below), axis=-1))
+    top = jnp.take_along_axis(logits, leading[..., None], axis=-1)[..., 0]
+    lead = top - jax.lax.stop_gradient(top)  # zero, but its derivative is not
+    return log_term(leading) - lead + jnp.log(jnp.sum(heights(logits), axis=-1))
