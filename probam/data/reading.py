@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import os
+import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -79,18 +80,17 @@ def _kind(path: str) -> str:
     known = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
     file = Path(path)
     try:
-        if not file.exists():
-            folder = file.absolute().parent
-            near = "" if folder.is_dir() else f" (there is no folder {file.parent})"
-            raise InputError(f"{path}: no such file{near}; check the path")
-        if file.is_dir():
-            raise InputError(f"{path}: it is a folder; expected a file of numbers ({', '.join(SUFFIXES)})")
-        size = file.stat().st_size
+        status = file.stat()
+    except FileNotFoundError as error:
+        near = "" if file.absolute().parent.is_dir() else f" (there is no folder {file.parent})"
+        raise InputError(f"{path}: no such file{near}; check the path") from error
     except (OSError, ValueError) as error:  # a name too long, a NUL in it, a folder without access
         raise InputError(f"{path}: it cannot be opened ({cause(error)})") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{path}: it is a folder; expected a file of numbers ({', '.join(SUFFIXES)})")
     if known is None:
         raise InputError(f"{path}: unknown kind of file; known suffixes are {', '.join(SUFFIXES)}")
-    if file.is_file() and size == 0:
+    if stat.S_ISREG(status.st_mode) and status.st_size == 0:
         raise InputError(f"{path}: the file is empty; expected one row per datum")
     return known.removesuffix(".gz")
 

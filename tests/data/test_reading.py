@@ -224,12 +224,12 @@ def test_a_file_that_is_not_what_its_suffix_says_is_refused(suffix: str) -> None
 def test_places_without_data_are_refused(here: Path) -> None:
     (here / "folder.csv").mkdir()
     for path, words in [
-        ("gone.csv", "gone.csv: no such file; check the path"),
+        ("gone.csv", "^gone.csv: no such file; check the path$"),
         ("nowhere/gone.csv", r"no such file \(there is no folder nowhere\)"),
         ("folder.csv", "it is a folder"),
         (_text("1 2", "t.xlsx"), "unknown kind of file; known suffixes are .csv, .csv.gz"),
-        ("x" * 5000 + ".csv", "cannot be opened|no such file"),
-        ("a\0b.csv", "cannot be opened|no such file"),
+        ("x" * 5000 + ".csv", "cannot be opened \\(File name too long"),
+        ("a\0b.csv", "cannot be opened"),
     ]:
         with pytest.raises(InputError, match=words):
             as_table(path)
