@@ -156,7 +156,8 @@ def _sample(key: Array, mean_direction: Float[Array, "*shape D"], concentration:
     local = jnp.concatenate([sign * (versine - 1)[..., None], tangent], axis=-1)
     normal = (sign * mean_direction).at[..., 0].add(1)
     draw = local - normal * (jnp.sum(normal * local, axis=-1, keepdims=True) / normal[..., :1])
-    return draw / jnp.linalg.norm(draw, axis=-1, keepdims=True)
+    unit: Array = draw / jnp.linalg.norm(draw, axis=-1, keepdims=True)
+    return unit
 
 
 def _versine(key: Array, dim: int, kappa: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -172,7 +173,8 @@ def _versine(key: Array, dim: int, kappa: Float[Array, "*shape"]) -> Float[Array
     b = (dim - 1) / (2 * kappa + jnp.hypot(2 * kappa, jnp.asarray(dim - 1.0, kappa.dtype)))
 
     def is_pending(state: tuple[Array, Array, Array]) -> Array:
-        return ~jnp.all(state[2])
+        pending: Array = ~jnp.all(state[2])
+        return pending
 
     def propose(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         attempt, versine, accepted = state
@@ -185,6 +187,5 @@ def _versine(key: Array, dim: int, kappa: Float[Array, "*shape"]) -> Float[Array
         return attempt + 1, jnp.where(accepted, versine, 2 * b * g_1 / scale), accepted | passes
 
     start = (jnp.zeros((), jnp.uint32), jnp.zeros_like(kappa), jnp.zeros(kappa.shape, bool))
-    versine: Array
     _, versine, _ = jax.lax.while_loop(is_pending, propose, start)
     return versine
