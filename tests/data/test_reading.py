@@ -2,11 +2,16 @@
 
 import gzip
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 
 from probam.data.reading import SUFFIXES
 from probam.data.table import as_table
@@ -33,6 +38,16 @@ def test_a_table_that_is_written_reads_back_to_the_last_bit(here: Path, suffix: 
     assert again.columns == NAMES
     assert again.source == f"t{suffix}"
     assert [p.name for p in here.iterdir()] == [f"t{suffix}"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(arrays(np.float64, (5, 2), elements=st.floats(allow_nan=False, allow_infinity=False)))
+def test_every_double_survives_text(x: NDArray[np.float64]) -> None:
+    with TemporaryDirectory() as folder:
+        write_table(as_table(x), f"{folder}/t.csv")
+        read = as_table(f"{folder}/t.csv").values
+    np.testing.assert_array_equal(read, x)
+    np.testing.assert_array_equal(np.signbit(read), np.signbit(x))
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".npz", ".nc"])
