@@ -4,9 +4,10 @@ Each site's support is mapped to R^m by NumPyro's own bijection; log densities i
 ``log_joint`` is minus the potential energy of NUTS, and a maximum of it is a stationary point of that potential.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 from numpyro import handlers
 from numpyro.distributions import biject_to
@@ -22,10 +23,19 @@ class Coordinates:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        trace = handlers.trace(handlers.seed(model.parameters, jax.random.key(0))).get_trace()
-        sites = {name: site for name, site in trace.items() if site["type"] == "sample"}
-        self.transforms = {name: biject_to(site["fn"].support) for name, site in sites.items()}
-        self.template: Params = self.unconstrain({name: site["value"] for name, site in sites.items()})
+        self.transforms: dict[str, Any] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
+
+        def look() -> None:
+            trace = handlers.trace(handlers.seed(model.parameters, jax.random.key(0))).get_trace()
+            for name, site in trace.items():
+                if site["type"] == "sample":
+                    self.transforms[name] = biject_to(site["fn"].support)
+                    shapes[name] = self.transforms[name].inverse_shape(jnp.shape(site["value"]))
+
+        jax.eval_shape(look)  # supports and shapes are all that is needed: nothing is drawn or compiled
+        self.zeros: Params = {name: jnp.zeros(shape) for name, shape in shapes.items()}
+        """Unconstrained zero at every site: names and shapes in one place."""
 
     def unconstrain(self, params: Params) -> Params:
         """Site values to unconstrained values."""
@@ -36,8 +46,8 @@ class Coordinates:
         return {name: transform(free[name]) for name, transform in self.transforms.items()}
 
     def flatten(self, free: Params) -> Float[Array, " P"]:
-        """One vector in the order of NumPyro's automatic guides (sites by name)."""
-        return ravel_pytree({name: free[name] for name in sorted(free)})[0]
+        """One vector, sites in the order of the program: the order of NumPyro's automatic guides."""
+        return jnp.concatenate([jnp.ravel(free[name]) for name in self.zeros])
 
     def log_prior(self, free: Params) -> Float[Array, ""]:
         """Log prior density with the Jacobian, nats."""

@@ -8,7 +8,7 @@ sphere as they are).
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
-from numpyro import handlers
+from numpyro.distributions import Distribution, biject_to
 
 from probam.family import Model, Moments, Params
 
@@ -50,17 +50,16 @@ def starting_params(
 ) -> Params:
     """Site values that put memories at k-means++ seeds.
 
-    Families with a closed-form M-step get one M-step from the hard assignment to the nearest seed; others get
-    a draw from their prior with the location site moved to the seeds.
+    Families with a closed-form M-step take it from the hard assignment to the nearest seed; others start at typical
+    values of their prior with the location site moved to the seeds.
 
     Args:
         num_active: how many memories may own data (default all); the rest start where the prior alone puts them.
     """
     num_components = model.num_components
     origin, unit = model.family.frame(x)
-    key_seeds, key_prior = jax.random.split(key)
     points = (x - origin) / unit
-    seeds, label = kmeans_plus_plus(key_seeds, points, num_components)
+    seeds, label = kmeans_plus_plus(key, points, num_components)
     active = num_components if num_active is None else num_active
     if num_active is not None:  # a point whose seed is not active goes to the nearest active one
         centres = points[seeds]
@@ -71,22 +70,25 @@ def starting_params(
     order = jnp.argsort(-counts)  # large memories first: the size-biased order of stick-breaking
     hard, counts, seeds = hard[:, order], counts[order], seeds[order]
 
-    trace = handlers.trace(handlers.seed(model.parameters, key_prior)).get_trace()
-    drawn = {name: site["value"] for name, site in trace.items() if site["type"] == "sample"}
-    params = {site: drawn[site] for site in model.prior}
+    params = {site: _typical(law, site in model.family.shared, num_components) for site, law in model.prior.items()}
     if model.family.closed_form:
         sums = jnp.matmul(hard.T, model.family.statistics(x - origin), precision="highest")
         moments = Moments(counts, sums, origin)
-        for _ in range(2):  # the first pass still mixes in the drawn precisions
-            params = model.family.maximize(moments, params, model.prior)
+        # first with locations that still lean on typical precisions, then on the memory's own
+        params = jax.lax.fori_loop(0, 2, lambda _, p: model.family.maximize(moments, p, model.prior), params)
     else:
-        occupied = (counts > 0)[:, None]
         location = model.family.location
-        params[location] = jnp.where(occupied, x[seeds], params[location])
+        params[location] = jnp.where((counts > 0)[:, None], x[seeds], params[location])
     weights = model.weights.start(num_components)
     weights = model.weights.maximize(counts, weights, likelihood_only=False)
-    return _cast(params | weights, x.dtype)
+    return {name: jnp.asarray(value, x.dtype) for name, value in (params | weights).items()}
 
 
-def _cast(params: Params, dtype: jnp.dtype) -> Params:
-    return {name: jnp.asarray(value, dtype) for name, value in params.items()}
+def _typical(law: Distribution, shared: bool, num_components: int) -> jax.Array:
+    """The mean of a prior, or the centre of its unconstrained coordinates where it has none."""
+    try:
+        value = jnp.asarray(law.mean)
+    except NotImplementedError:
+        transform = biject_to(law.support)
+        value = transform(jnp.zeros(transform.inverse_shape(law.event_shape)))
+    return value if shared else jnp.broadcast_to(value, (num_components, *law.event_shape))

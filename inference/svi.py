@@ -133,18 +133,18 @@ def run(
         )
     best = int(np.argmax(np.where(np.isfinite(final), final, -np.inf)))
     params = svi.get_params(jax.tree.map(lambda leaf: leaf[best], states))
-    flat = law.get_posterior(params).sample(key_draws, (num_draws,))
 
     @jax.jit
-    def read(flat: jax.Array) -> tuple[Params, jax.Array]:
-        def one(vector: jax.Array) -> tuple[Params, jax.Array]:
-            free = unflatten(coordinates, vector)
-            sites = coordinates.constrain(free)
-            return sites | model.deterministics(sites), coordinates.log_joint(free, x)
+    def read(key: jax.Array) -> tuple[Params, jax.Array]:
+        drawn = law.sample_posterior(key, params, sample_shape=(num_draws,))
 
-        return jax.lax.map(one, flat)
+        def one(sites: Params) -> tuple[Params, jax.Array]:
+            lp = coordinates.log_joint(coordinates.unconstrain(sites), x)
+            return sites | model.deterministics(sites), lp
 
-    sites, lp = read(flat)
+        return jax.lax.map(one, {name: drawn[name] for name in coordinates.zeros})
+
+    sites, lp = read(key_draws)
     return EngineResult(
         sites={name: np.asarray(value)[None] for name, value in sites.items()},
         stats={"lp": np.asarray(lp)[None]},
@@ -152,11 +152,3 @@ def run(
         objective_name="evidence lower bound",
         status="max_steps",
     )
-
-
-def unflatten(coordinates: Coordinates, vector: Float[Array, " P"]) -> Params:
-    """Inverse of :meth:`Coordinates.flatten`."""
-    ordered = {name: coordinates.template[name] for name in sorted(coordinates.template)}
-    _, back = jax.flatten_util.ravel_pytree(ordered)
-    free: Params = back(vector)
-    return free

@@ -27,6 +27,7 @@ import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution, biject_to
+from numpyro.distributions.transforms import Transform
 
 from probam.distributions.stick_breaking import StickBreakingSticks, check_parameters, sticks_to_log_weights
 from probam.errors import InputError
@@ -36,8 +37,10 @@ __all__ = ["WEIGHTS", "Dirichlet", "Fixed", "StickBreaking", "Uniform", "weight_
 
 WEIGHTS = ("uniform", "fixed", "dirichlet", "dp", "pyp")
 
-_NEWTON_STEPS = 8
-_HALVINGS = 6
+_REACH = 15.0
+"""Hyper-parameters are looked for within +- this in unconstrained coordinates (alpha from 3e-7 to 3e6)."""
+
+_BISECTIONS = 50
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ class StickBreaking(WeightPrior):
         return params
 
     def maximize(self, counts: Float[Array, " K"], params: Params, *, likelihood_only: bool) -> Params:
-        """Sticks given (alpha, discount) in closed form, then (alpha, discount) given the sticks by safe Newton steps."""
+        """Sticks given (alpha, discount) in closed form, then alpha and discount given the sticks, one at a time."""
         if likelihood_only:
             raise InputError(
                 "estimate: maximum likelihood has no use for a DP or Pitman-Yor prior on the weights; "
@@ -207,45 +210,48 @@ class StickBreaking(WeightPrior):
         if not priors:
             return params
 
-        transforms = {name: biject_to(prior.support) for name, prior in priors.items()}
-
-        def log_density(free: Params) -> jax.Array:
-            hyper = {name: transforms[name](value) for name, value in free.items()}
-            total = sum(
-                prior.log_prob(hyper[name]) + transforms[name].log_abs_det_jacobian(free[name], hyper[name])
-                for name, prior in priors.items()
-            )
+        def log_density(hyper: Params) -> jax.Array:
+            """Of the hyper-parameters and the sticks, in the unconstrained coordinates of the former."""
+            total = jnp.zeros(())
+            for name, prior in priors.items():
+                transform = biject_to(prior.support)
+                free = transform.inv(hyper[name])
+                total = total + prior.log_prob(hyper[name]) + transform.log_abs_det_jacobian(free, hyper[name])
             if num_components > 1:
                 law = StickBreakingSticks(*self.parameters(hyper), num_components, validate_args=False)
                 total = total + law.log_prob(params["sticks"])
-            return jnp.asarray(total)
+            return total
 
-        free = {name: transforms[name].inv(params[name]) for name in priors}
-        free = _climb(log_density, free)
-        return params | {name: transforms[name](value) for name, value in free.items()}
+        for name, prior in priors.items():  # one at a time: each step can only raise the density
+            params |= _climb(log_density, name, biject_to(prior.support), {site: params[site] for site in priors})
+        return params
 
 
-def _climb(log_density: Callable[[Params], jax.Array], free: Params) -> Params:
-    """Newton steps on a handful of scalars, each kept only if the density does not fall."""
-    names = sorted(free)
+def _climb(
+    log_density: Callable[[Params], jax.Array], name: str, transform: Transform, hyper: Params
+) -> Params:
+    """The hyper-parameters with ``name`` moved to where the slope changes sign, if the density is higher there.
 
-    def of(vector: jax.Array) -> jax.Array:
-        return log_density(dict(zip(names, vector, strict=True)))
+    A proper density rises at the far left and falls at the far right of an unconstrained coordinate, so bisection
+    on the slope ends at a maximum.
+    """
 
-    def step(_: int, vector: jax.Array) -> jax.Array:
-        gradient, hessian = jax.grad(of)(vector), jax.hessian(of)(vector)
-        values, vectors = jnp.linalg.eigh(hessian)
-        ascent = vectors @ ((vectors.T @ gradient) / jnp.maximum(jnp.abs(values), 1e-6))
-        ascent = ascent / jnp.maximum(1, jnp.linalg.norm(ascent))
-        tries = vector + ascent * 0.5 ** jnp.arange(_HALVINGS)[:, None]
-        heights = jax.vmap(of)(tries)
-        heights = jnp.where(jnp.isfinite(heights), heights, -jnp.inf)
-        best = jnp.argmax(heights)
-        return jnp.where(heights[best] > of(vector), tries[best], vector)
+    def along(free: jax.Array) -> jax.Array:
+        return log_density(hyper | {name: transform(free)})
 
-    start = jnp.stack([jnp.asarray(free[name]) for name in names])
-    end = jax.lax.fori_loop(0, _NEWTON_STEPS, step, start)
-    return dict(zip(names, end, strict=True))
+    slope = jax.grad(along)
+
+    def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = bracket
+        middle = 0.5 * (low + high)
+        rises = slope(middle) > 0
+        return jnp.where(rises, middle, low), jnp.where(rises, high, middle)
+
+    here = transform.inv(hyper[name])
+    low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, (jnp.full_like(here, -_REACH), jnp.full_like(here, _REACH)))
+    found = 0.5 * (low + high)
+    better = along(found) > along(here)
+    return hyper | {name: jnp.where(better, transform(found), hyper[name])}
 
 
 def weight_prior(

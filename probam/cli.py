@@ -10,33 +10,25 @@ import csv
 import json
 import os
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.main
 
+from probam.console import abandoned, fit_json, fit_text, interruptible, progress_bar, say
 from probam.errors import InputError, ProbamError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from probam.data.table import Table
     from probam.fitted import Fit
 
 __all__ = ["app", "main"]
 
-_T = TypeVar("_T")
-_Progress = Callable[[int, int, str], None]
-
 _USAGE = typer.BadParameter.__bases__[0]
 """What the option parser raises (its own module is private in some releases of typer)."""
-
-_BAR_AFTER = 2.0
-"""Seconds before a progress bar appears."""
 
 app = typer.Typer(
     name="probam",
@@ -199,8 +191,8 @@ def fit(
     } | dict(map(_engine_option, option or []))
     given_weights = None if given is None else [_number("given-weights", word) for word in given.split(",")]
     api = _api(float32=float32)
-    with _progress("fitting") as progress:
-        fitted = _interruptible(
+    with progress_bar("fitting") as progress:
+        fitted = interruptible(
             lambda: api.fit(
                 table.astype("float32") if float32 else table,
                 family=family,
@@ -219,9 +211,9 @@ def fit(
         )
     fitted.save(output)
     if as_json:
-        print(_fit_json(fitted, output))
+        print(fit_json(fitted, output))
     else:
-        print(_fit_text(fitted, output))
+        print(fit_text(fitted, output))
 
 
 @app.command(
@@ -230,7 +222,7 @@ def fit(
 )
 def verify(
     fit_file: Annotated[
-        Path | None, typer.Argument(metavar="[FIT.nc]", help="Also verify this saved fit.", show_default=False)
+        Path | None, typer.Argument(metavar="FIT.nc", help="Also verify this saved fit.", show_default=False)
     ] = None,
     claim: Annotated[
         list[str] | None,
@@ -247,7 +239,7 @@ def verify(
 
     fitted = None if fit_file is None else api.load(fit_file)
     certificates = []
-    with _progress("verifying") as progress:
+    with progress_bar("verifying") as progress:
         for left, certificate in certify_each(claim, seed=seed):
             certificates.append(certificate)
             if progress is not None:
@@ -287,8 +279,8 @@ def recall(
 
     check_writable(output, suffixes=TABLE_SUFFIXES)
     fitted, table = _fit_and_table(fit_file, queries, variable)
-    with _progress("recalling"):
-        found = _interruptible(lambda: fitted.recall(table, step=step, max_steps=max_steps))
+    with progress_bar("recalling"):
+        found = interruptible(lambda: fitted.recall(table, step=step, max_steps=max_steps))
     write_dataset(found, output, plain="state")
     settled, total = int(found["converged"].sum()), table.num_data
     basins = len(set(found["basin"].values[found["converged"].values].tolist()))
@@ -318,8 +310,8 @@ def predict(
 
     check_writable(output, suffixes=TABLE_SUFFIXES)
     fitted, table = _fit_and_table(fit_file, data, variable)
-    with _progress("predicting"):
-        found = _interruptible(lambda: fitted.predict(table))
+    with progress_bar("predicting"):
+        found = interruptible(lambda: fitted.predict(table))
     write_dataset(found if probabilities else found.drop_vars(["responsibilities", "memory"]), output)
     labels = len(set(found["label"].values.tolist()))
     doubtful = int((found["confidence"] < 0.5).sum())
@@ -342,7 +334,7 @@ def report(
     target = fit_file.with_suffix(".html") if output is None else output
     check_writable(target, suffixes=(".html", ".htm"))
     fitted = _api().load(fit_file)
-    with _progress("writing the report"):
+    with progress_bar("writing the report"):
         fitted.report(target)
     print(f"wrote {target}")
 
@@ -350,7 +342,7 @@ def report(
 @app.command(epilog="Examples:\n\n  probam data\n\n  probam data comets\n\n  probam data iris --labels -o iris.csv")
 def data(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="The set to tell of, or to write.", show_default=False)
+        str | None, typer.Argument(metavar="NAME", help="The set to tell of, or to write.", show_default=False)
     ] = None,
     output: Annotated[
         Path | None,
@@ -400,12 +392,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = typer.main.get_command(app).main(args=words, prog_name="probam", standalone_mode=False)
         sys.stdout.flush()
+        if code == 130:  # typer has seen Ctrl-C
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        _say("interrupted; nothing was written")
-        if _WORKERS:  # inside a compiled loop, which would hold up an orderly exit
+        say("interrupted; nothing was written")
+        if abandoned():
             sys.stdout.flush()
-            sys.stderr.flush()
             os._exit(130)
         return 130
     except BrokenPipeError:  # the reader of our output went away
@@ -420,19 +413,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help itself
                 print(error.format_message(), file=sys.stderr)  # type: ignore[attr-defined]
             else:
-                _say(f"{error.format_message().rstrip('.')}; try: {place} --help")  # type: ignore[attr-defined]
+                say(f"{error.format_message().rstrip('.')}; try: {place} --help")  # type: ignore[attr-defined]
             return 2
         if isinstance(error, ProbamError):
-            _say(str(error))
+            say(str(error))
             return 2
         hint = "" if debug else "; run again with --debug to see where"
-        _say(f"{type(error).__name__}: {error}; this is a defect of probam{hint}")
+        say(f"{type(error).__name__}: {error}; this is a defect of probam{hint}")
         return 1
-
-
-def _say(text: str) -> None:
-    """One line on stderr."""
-    print(f"probam: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
 def _api(*, float32: bool = False) -> Any:
@@ -445,7 +433,7 @@ def _api(*, float32: bool = False) -> Any:
             os.environ["XLA_FLAGS"] = f"{flags} {flag}={cores}".strip()
     import jax
 
-    jax.config.update("jax_enable_x64", not float32)
+    jax.config.update("jax_enable_x64", not float32)  # type: ignore[no-untyped-call]
     import probam.api
 
     return probam.api
@@ -493,133 +481,6 @@ def _number(name: str, text: str) -> float:
         return float(text)
     except ValueError as error:
         raise InputError(f"{name}: expected numbers separated by commas; got {text!r}") from error
-
-
-# --- working -------------------------------------------------------------------------------------------------
-
-_WORKERS: list[threading.Thread] = []
-"""Threads at work; not empty only where their result is no longer waited for."""
-
-
-def _interruptible(work: Callable[[], _T]) -> _T:
-    """The result of ``work``, done beside the main thread, so that Ctrl-C is heard inside a compiled loop too.
-
-    ``work`` must not write files.
-    """
-    results: list[_T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:
-            errors.append(error)
-
-    worker = threading.Thread(target=run, daemon=True)
-    _WORKERS.append(worker)
-    worker.start()
-    while worker.is_alive():
-        worker.join(0.1)
-    _WORKERS.remove(worker)
-    if errors:
-        raise errors[0]
-    return results[0]
-
-
-@contextlib.contextmanager
-def _progress(text: str) -> Iterator[_Progress | None]:
-    """A progress bar on stderr after two seconds; None where stderr is not a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    task = bar.add_task(text, total=None)
-    later = threading.Timer(_BAR_AFTER, bar.start)
-    later.daemon = True
-    later.start()
-    try:
-        yield lambda done, total, said: bar.update(task, completed=done, total=total, description=said or text)
-    finally:
-        later.cancel()
-        later.join()
-        bar.stop()
-
-
-# --- telling -------------------------------------------------------------------------------------------------
-
-
-def _fit_text(fitted: "Fit", output: Path) -> str:
-    """What was found, where it was saved, what to do next."""
-    lines = [fitted.summary_text().rstrip()]
-    cut = json.loads(fitted.tree.attrs.get("truncation") or "null")
-    if cut:
-        lines.append(
-            f"[truncation] {cut['num_components']:.0f} memories leave out {_sized(cut['expected_remaining'])} of the prior's "
-            f"weight on average; the law of the data changes by at most {_sized(cut['tv_bound'])} in total variation"
-        )
-    lines += [
-        "",
-        f"saved {output}",
-        f"next: probam report {output}    (a page to read)",
-        f"      probam verify {output}    (is the energy the likelihood?)",
-        f"      probam predict {output} DATA -o labels.csv",
-    ]
-    return "\n".join(lines)
-
-
-def _fit_json(fitted: "Fit", output: Path) -> str:
-    """The same for machines."""
-    attributes = {key: _plain(value) for key, value in fitted.tree.attrs.items()}
-    memory = fitted.tree["memory"].to_dataset()
-    memories = {str(key): value.values.tolist() for key, value in memory.data_vars.items() if "memory" == value.dims[0]}
-    summary = _records(fitted.summary())
-    found = {
-        "saved": str(output),
-        **attributes,
-        "columns": list(fitted.columns),
-        "memory": memories,
-        "summary": summary,
-    }
-    return json.dumps(_finite(found), indent=2)
-
-
-def _records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Rows of a frame, its index under ``name``."""
-    rows = frame.astype(object).where(frame.notna(), None).to_dict(orient="index")
-    return [{"name": str(name), **{str(key): value for key, value in row.items()}} for name, row in rows.items()]
-
-
-def _plain(value: Any) -> Any:
-    """An attribute of a saved fit; text that holds JSON as what it holds."""
-    if isinstance(value, str) and value[:1] in "{[":
-        with contextlib.suppress(ValueError):
-            return json.loads(value)
-    return value.item() if hasattr(value, "item") else value
-
-
-def _finite(value: Any) -> Any:
-    """Numbers that JSON does not know, as null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not abs(value) < float("inf") else value
-
-
-def _sized(number: float) -> str:
-    return "less than 1e-12" if number < 1e-12 else f"{number:.2g}"
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class MemoryMixture(Distribution):
         ValueError: when the shapes do not fit each other.
     """
 
-    arg_constraints = {"log_weights": constraints.real_vector}
+    arg_constraints = {"log_weights": constraints.independent(constraints.less_than_eq(1e-3), 1)}
     pytree_data_fields = ("log_weights", "bank")
     reparametrized_params: list[str] = []
 

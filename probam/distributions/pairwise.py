@@ -84,12 +84,14 @@ def _(bank: dist.MultivariateNormal, x: jax.Array) -> jax.Array:
     loc = jnp.broadcast_to(bank.loc, bank.shape())
     zero = origin(loc)
     centred, loc = x - zero, loc - zero
+    # NumPyro takes inverses against a float64 identity where x64 is on: back to the precision of the memories
     precision = jnp.broadcast_to(bank.precision_matrix, (*bank.batch_shape, num_features, num_features))
+    precision = precision.astype(loc.dtype)
     rows, columns = jnp.triu_indices(num_features)
     twice_off_diagonal = jnp.where(rows == columns, 1.0, 2.0).astype(x.dtype)
     eta_square = precision[:, rows, columns] * twice_off_diagonal  # (K, F)
     eta_linear = jnp.einsum("kij,kj->ki", precision, loc, precision="highest")
-    half_log_det = jnp.sum(jnp.log(jnp.diagonal(bank.scale_tril, axis1=-2, axis2=-1)), axis=-1)
+    half_log_det = jnp.sum(jnp.log(jnp.diagonal(bank.scale_tril, axis1=-2, axis2=-1)), axis=-1).astype(loc.dtype)
     constant = (
         -0.5 * num_features * jnp.log(jnp.asarray(2 * jnp.pi, x.dtype))
         - half_log_det

@@ -137,11 +137,9 @@ class _StickBreaking(Distribution):
     def _sample_logs(self, key: Array | None, sample_shape: tuple[int, ...]) -> tuple[Array, Array]:
         """Draws of (log V, log(1 - V)), both to full accuracy however close V is to 0 or 1."""
         assert key is not None
-        key_taken, key_left = jax.random.split(key)
-        strengths = self.strengths
-        shape = (*sample_shape, *strengths.shape)
-        taken = jax.random.loggamma(key_taken, jnp.broadcast_to(1 - self.discount[..., None], shape), shape)
-        left = jax.random.loggamma(key_left, jnp.broadcast_to(strengths, shape), shape)
+        shape = (*sample_shape, *self.strengths.shape)
+        first, second = jnp.broadcast_to(1 - self.discount[..., None], shape), jnp.broadcast_to(self.strengths, shape)
+        taken, left = jax.random.loggamma(key, jnp.stack([first, second]), dtype=first.dtype)
         total = jnp.logaddexp(taken, left)
         return taken - total, left - total
 

@@ -161,30 +161,33 @@ def _sample(key: Array, mean_direction: Float[Array, "*shape D"], concentration:
 
 
 def _versine(key: Array, dim: int, kappa: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    r"""Draws of 1 - cos, whose density is proportional to exp(kappa cos) (1 - cos^2)^{(D-3)/2}.
+    r"""Draws of 1 - cos, whose density in x = cos is proportional to exp(kappa x) (1 - x^2)^{(D-3)/2}.
 
-    With q = g_1 / g_2 a ratio of two Gamma((D-1)/2) variables, Wood's proposal is cos = (1 - b q) / (1 + b q), and
-    because b solves (D-1)(1 - b^2) = 4 kappa b, his acceptance test becomes
+    Ulrich's proposal moves y = r cos(theta), a coordinate of a uniform direction (r^2 = 1 - U^{2/(D-2)}), towards the
+    mean: 1 - x = 2 b (1 - y) / (1 + y + b (1 - y)). Because b solves (D-1)(1 - b^2) = 4 kappa b, his test becomes
 
-    .. math:: \log u \le (D-1) (e + \log(1 - e)), \qquad e = \frac{(1-b)(1-q)}{2(1 + b q)},
+    .. math:: \log u \le (D-1) (e + \log(1 - e)), \qquad e = \frac{(1-b) \, y}{1 + y + b (1 - y)},
 
-    where nothing cancels. At kappa = 0 every proposal is accepted; elsewhere about two of three, or more.
+    where nothing cancels. At kappa = 0 every proposal is accepted, elsewhere at least 65 in 100.
     """
     b = (dim - 1) / (2 * kappa + jnp.hypot(2 * kappa, jnp.asarray(dim - 1.0, kappa.dtype)))
 
     def is_pending(state: tuple[Array, Array, Array]) -> Array:
-        pending: Array = ~jnp.all(state[2])
-        return pending
+        return jnp.logical_not(jnp.all(state[2]))
 
     def propose(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         attempt, versine, accepted = state
-        key_g, key_u = jax.random.split(jax.random.fold_in(key, attempt))
-        g_1, g_2 = jax.random.gamma(key_g, (dim - 1) / 2, (2, *kappa.shape), kappa.dtype)
-        log_u = -jax.random.exponential(key_u, kappa.shape, kappa.dtype)
-        scale = g_2 + b * g_1
-        e = (1 - b) * (g_2 - g_1) / (2 * scale)
+        uniform = jax.random.uniform(jax.random.fold_in(key, attempt), (3, *kappa.shape), kappa.dtype)
+        log_u, log_r = jnp.log1p(-uniform[:2])
+        half_turn = jnp.pi * uniform[2]  # theta / 2
+        log_rest = 2 * log_r / (dim - 2) if dim > 2 else jnp.full_like(kappa, -jnp.inf)  # of 1 - r^2
+        r = jnp.sqrt(-jnp.expm1(log_rest))
+        rim = jnp.exp(log_rest) / (1 + r)  # 1 - r
+        minus, plus = rim + 2 * r * jnp.sin(half_turn) ** 2, rim + 2 * r * jnp.cos(half_turn) ** 2  # 1 - y, 1 + y
+        scale = plus + b * minus
+        e = (1 - b) * (plus - minus) / (2 * scale)
         passes = log_u <= (dim - 1) * (e + jnp.log1p(-e))
-        return attempt + 1, jnp.where(accepted, versine, 2 * b * g_1 / scale), accepted | passes
+        return attempt + 1, jnp.where(accepted, versine, 2 * b * minus / scale), accepted | passes
 
     start = (jnp.zeros((), jnp.uint32), jnp.zeros_like(kappa), jnp.zeros(kappa.shape, bool))
     _, versine, _ = jax.lax.while_loop(is_pending, propose, start)

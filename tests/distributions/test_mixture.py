@@ -1,0 +1,168 @@
+"""The mixture distribution: the same law as NumPyro's, by matrix products."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from numpyro.distributions import Distribution
+from scipy import integrate, stats
+
+from probam.distributions.mixture import MemoryMixture
+from probam.distributions.pairwise import pairwise_log_prob
+from probam.distributions.von_mises_fisher import VonMisesFisher
+
+N, K, D = 7, 4, 3
+
+
+def _banks(dtype: str = "float64") -> dict[str, Distribution]:
+    rng = np.random.default_rng(1)
+    loc = jnp.asarray(rng.normal(0, 2, (K, D)), dtype)
+    scale = jnp.asarray(rng.uniform(0.5, 2, (K, D)), dtype)
+    factor = jnp.asarray(np.tril(rng.normal(0, 0.4, (K, D, D))) + 1.2 * np.eye(D), dtype)
+    direction = loc / jnp.linalg.norm(loc, axis=-1, keepdims=True)
+    return {
+        "isotropic": dist.Normal(loc, jnp.asarray([0.7], dtype)).to_event(1),
+        "scalar scale": dist.Normal(loc, jnp.asarray(0.7, dtype)).to_event(1),
+        "spherical": dist.Normal(loc, scale[:, :1]).to_event(1),
+        "diagonal": dist.Normal(loc, scale).to_event(1),
+        "full, scale_tril": dist.MultivariateNormal(loc, scale_tril=factor),
+        "full, precision": dist.MultivariateNormal(loc, precision_matrix=factor @ jnp.swapaxes(factor, -1, -2)),
+        "von Mises-Fisher": VonMisesFisher(direction, 3 * scale[:, 0]),
+        "Laplace (no matrix form)": dist.Laplace(loc, scale).to_event(1),
+        "Student-t (no matrix form)": dist.MultivariateStudentT(4.0, loc, factor),
+    }
+
+
+BANKS = _banks()
+
+
+def _points(bank: Distribution, seed: int = 2) -> jax.Array:
+    x = jnp.asarray(np.random.default_rng(seed).normal(0, 3, (N, D)))
+    return x / jnp.linalg.norm(x, axis=-1, keepdims=True) if isinstance(bank, VonMisesFisher) else x
+
+
+LOG_WEIGHTS = jnp.log(jnp.asarray([0.1, 0.45, 0.25, 0.2]))
+
+
+@pytest.mark.parametrize("name", BANKS)
+def test_log_density_is_that_of_the_broadcast_mixture(name: str) -> None:
+    bank = BANKS[name]
+    x = _points(bank)
+    pairs = bank.log_prob(x[:, None, :])
+    np.testing.assert_allclose(pairwise_log_prob(bank, x), pairs, rtol=1e-12, atol=1e-12)
+    mixture = MemoryMixture(LOG_WEIGHTS, bank)
+    expected = np.logaddexp.reduce(np.asarray(LOG_WEIGHTS + pairs), axis=-1)
+    np.testing.assert_allclose(mixture.log_prob(x), expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        mixture.responsibilities(x), np.exp(np.asarray(LOG_WEIGHTS + pairs) - expected[:, None]), rtol=1e-11
+    )
+    if not isinstance(bank, VonMisesFisher):
+        theirs = dist.MixtureSameFamily(dist.Categorical(logits=LOG_WEIGHTS), bank)
+        np.testing.assert_allclose(mixture.log_prob(x), theirs.log_prob(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["isotropic", "spherical", "diagonal", "full, scale_tril", "von Mises-Fisher"])
+def test_gradients_are_those_of_the_broadcast_form(name: str) -> None:
+    bank = BANKS[name]
+    x = _points(bank)
+
+    def ours(bank: Distribution) -> jax.Array:
+        return MemoryMixture(LOG_WEIGHTS, bank, validate_args=False).log_prob(x).sum()
+
+    def broadcast(bank: Distribution) -> jax.Array:
+        return jax.nn.logsumexp(LOG_WEIGHTS + bank.log_prob(x[:, None, :]), axis=-1).sum()
+
+    def along(gradient: jax.Array, parameter: jax.Array) -> jax.Array:
+        """Directions move along the sphere only; off it the two forms may differ."""
+        if not (isinstance(bank, VonMisesFisher) and gradient.ndim == 2):
+            return gradient
+        return gradient - jnp.sum(gradient * parameter, -1, keepdims=True) * parameter
+
+    leaves = (jax.tree.leaves(jax.grad(ours)(bank)), jax.tree.leaves(jax.grad(broadcast)(bank)), jax.tree.leaves(bank))
+    for mine, theirs, parameter in zip(*leaves, strict=True):
+        np.testing.assert_allclose(along(mine, parameter), along(theirs, parameter), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["isotropic", "diagonal", "full, scale_tril", "von Mises-Fisher"])
+def test_no_array_of_data_by_memories_by_features_is_made(name: str) -> None:
+    bank = BANKS[name]
+    mixture = MemoryMixture(LOG_WEIGHTS, bank, validate_args=False)
+    num_data = 1000
+    jaxpr = jax.make_jaxpr(mixture.log_prob)(jnp.ones((num_data, D)))
+    text = str(jaxpr)
+    assert f"[{num_data},{K}]" in text
+    assert f"[{num_data},{K},{D}]" not in text
+    assert f"[{num_data},{K},{D}]" in str(jax.make_jaxpr(bank.log_prob)(jnp.ones((num_data, 1, D))))
+
+
+@pytest.mark.parametrize("name", ["isotropic", "diagonal", "full, scale_tril"])
+def test_a_common_offset_of_a_million_changes_nothing(name: str) -> None:
+    bank, offset = BANKS[name], 1e6
+    base = bank.base_dist if isinstance(bank, dist.Independent) else bank
+    moved = (
+        dist.Normal(base.loc + offset, base.scale).to_event(1)
+        if isinstance(base, dist.Normal)
+        else dist.MultivariateNormal(base.loc + offset, scale_tril=base.scale_tril)
+    )
+    x = jnp.round(_points(bank) * 2**20) / 2**20
+    exact = (x + offset) - offset  # what is left of x after the rounding of the sum
+    expected = pairwise_log_prob(
+        dist.Normal((base.loc + offset) - offset, base.scale).to_event(1)
+        if isinstance(base, dist.Normal)
+        else dist.MultivariateNormal((base.loc + offset) - offset, scale_tril=base.scale_tril),
+        exact,
+    )
+    np.testing.assert_allclose(pairwise_log_prob(moved, x + offset), expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", [name for name in BANKS if name != "Student-t (no matrix form)"])
+def test_float32_stays_float32_and_is_accurate(name: str) -> None:
+    bank = _banks("float32")[name]
+    x = _points(bank).astype(jnp.float32)
+    mixture = MemoryMixture(LOG_WEIGHTS.astype(jnp.float32), bank, validate_args=False)
+    found = mixture.log_prob(x)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(
+        found, MemoryMixture(LOG_WEIGHTS, BANKS[name]).log_prob(_points(bank)), rtol=3e-5, atol=3e-5
+    )
+
+
+def test_the_density_integrates_to_one() -> None:
+    bank = dist.Normal(jnp.asarray([[-2.0], [0.5], [4.0]]), jnp.asarray([[0.3], [1.0], [2.0]])).to_event(1)
+    mixture = MemoryMixture(jnp.log(jnp.asarray([0.2, 0.5, 0.3])), bank)
+    density = jax.jit(lambda v: jnp.exp(mixture.log_prob(v[None])))
+    total, _ = integrate.quad(lambda v: float(density(jnp.asarray(v))), -20, 30, points=[-2, 0.5, 4], epsabs=1e-10)
+    assert abs(total - 1) < 1e-8
+
+
+def test_draws_have_the_mixtures_mean_variance_and_weights() -> None:
+    mixture = MemoryMixture(LOG_WEIGHTS, BANKS["full, scale_tril"])
+    draws, memory = mixture.sample_with_memory(jax.random.key(3), (20_000,))
+    draws = np.asarray(draws)
+    standard_error = np.sqrt(np.asarray(mixture.variance) / len(draws))
+    assert np.all(np.abs(draws.mean(0) - mixture.mean) < 5 * standard_error)  # 3 tests: fails once in 500,000
+    fourth = ((draws - draws.mean(0)) ** 4).mean(0)
+    variance_error = np.sqrt((fourth - draws.var(0) ** 2) / len(draws))
+    assert np.all(np.abs(draws.var(0) - mixture.variance) < 5 * variance_error)
+    found = stats.chisquare(np.bincount(memory, minlength=K), len(draws) * np.exp(np.asarray(LOG_WEIGHTS)))
+    assert found.pvalue > 1e-6
+
+
+def test_a_memory_of_weight_zero_takes_no_part_and_its_gradient_is_finite() -> None:
+    log_weights = jnp.log(jnp.asarray([0.5, 0.0, 0.5, 0.0]))
+    bank = BANKS["diagonal"]
+    x = _points(bank)
+    without = MemoryMixture(
+        jnp.log(jnp.asarray([0.5, 0.5])), dist.Normal(bank.base_dist.loc[::2], bank.base_dist.scale[::2]).to_event(1)
+    )
+    np.testing.assert_allclose(MemoryMixture(log_weights, bank).log_prob(x), without.log_prob(x), rtol=1e-13)
+    gradient = jax.grad(lambda v: MemoryMixture(log_weights, bank).log_prob(v).sum())(x)
+    assert np.isfinite(gradient).all()
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="log_weights: expected one for each"):
+        MemoryMixture(LOG_WEIGHTS[:2], BANKS["diagonal"])
+    with pytest.raises(ValueError, match="bank: expected batch shape"):
+        MemoryMixture(LOG_WEIGHTS, dist.Normal(jnp.zeros(K), 1.0))
