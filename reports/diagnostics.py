@@ -6,7 +6,7 @@ change under renumbering do. Estimators are those of Vehtari et al. (2021, arXiv
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,16 +16,30 @@ import pandas as pd
 import xarray as xr
 from jaxtyping import Float
 
-__all__ = ["Advice", "advice", "engine_kind", "invariant_draws", "invariant_summary", "options", "truncation"]
+from probam.reports.tree import has, variable
+
+__all__ = [
+    "R_HAT_LIMIT",
+    "Advice",
+    "advice",
+    "engine_kind",
+    "invariant_draws",
+    "invariant_summary",
+    "last_values",
+    "options",
+    "truncation",
+]
 
 Level = Literal["good", "note", "warning", "problem"]
 
-_R_HAT = 1.01
+R_HAT_LIMIT = 1.01
 _R_HAT_BAD = 1.05
 _ESS_PER_CHAIN = 100
 _E_BFMI = 0.3
 _MODE_GAP = 3.0
 """Chains whose mean log densities lie further apart than so many within-chain sds sit in different modes."""
+
+_arviz: Any = arviz_stats  # it has no types
 
 _APPROXIMATE = ("svi", "cavi", "stream")
 _TOUCHED = 0.01
@@ -69,14 +83,14 @@ def invariant_draws(tree: xr.DataTree) -> dict[str, Float[np.ndarray, "C S"]]:
     that belong to no memory (``alpha``, ``discount``, a shared ``beta``).
     """
     found: dict[str, Float[np.ndarray, "C S"]] = {}
-    if "sample_stats" in tree.children and "lp" in tree["sample_stats"].data_vars:
-        found |= _scalars("lp", tree["sample_stats"]["lp"])
-    if "invariant" in tree.children:
-        for name, variable in tree["invariant"].data_vars.items():
-            found |= _scalars(str(name), variable)
-    for name, variable in tree["posterior"].data_vars.items():
-        if set(variable.dims) == {"chain", "draw"}:
-            found |= _scalars(str(name), variable)
+    if has(tree, "sample_stats", "lp"):
+        found |= _scalars("lp", variable(tree, "sample_stats", "lp"))
+    if has(tree, "invariant"):
+        for name, values in tree["invariant"].to_dataset().data_vars.items():
+            found |= _scalars(str(name), values)
+    for name, values in tree["posterior"].to_dataset().data_vars.items():
+        if set(values.dims) == {"chain", "draw"}:
+            found |= _scalars(str(name), values)
     return found
 
 
@@ -103,10 +117,10 @@ def invariant_summary(tree: xr.DataTree) -> pd.DataFrame:
     return table.astype(dict.fromkeys(columns, "Float64") | {"note": "str"})
 
 
-def _row(values: Float[np.ndarray, "C S"], kind: str) -> list[float | str | None]:
+def _row(values: Float[np.ndarray, "C S"], kind: str) -> Sequence[float | str | None]:
     num_chains, num_draws = values.shape
     if not np.isfinite(values).all():
-        return [None] * 6 + ["not finite"]
+        return [None, None, None, None, None, None, "not finite"]
     mean = float(values.mean())
     if values.size == 1:
         return [mean, None, None, None, None, None, "one draw"]
@@ -119,16 +133,18 @@ def _row(values: Float[np.ndarray, "C S"], kind: str) -> list[float | str | None
         return [mean, sd, None, None, None, None, "fewer than four draws"]
     if np.ptp(values, axis=1).max() == 0:
         return [mean, sd, None, None, None, np.inf, "chains stuck"]
-    data = xr.Dataset({"q": (("chain", "draw"), values)}, {"chain": np.arange(num_chains), "draw": np.arange(num_draws)})
-    mcse = float(arviz_stats.mcse(data)["q"])
-    bulk = float(arviz_stats.ess(data, method="bulk")["q"])
-    tail = float(arviz_stats.ess(data, method="tail")["q"])
+    data = xr.Dataset(
+        {"q": (("chain", "draw"), values)}, {"chain": np.arange(num_chains), "draw": np.arange(num_draws)}
+    )
+    mcse = float(_arviz.mcse(data)["q"])
+    bulk = float(_arviz.ess(data, method="bulk")["q"])
+    tail = float(_arviz.ess(data, method="tail")["q"])
     if num_chains == 1:
         return [mean, sd, mcse, bulk, tail, None, "one chain"]
     folded = np.abs(values - np.median(values))
     methods = ["z_scale"] + (["folded"] if np.ptp(folded) > 0 else [])  # a two-valued quantity folds to a constant
     with np.errstate(invalid="ignore", divide="ignore"):
-        r_hats = [float(arviz_stats.rhat(data, method=method)["q"]) for method in methods]
+        r_hats = [float(_arviz.rhat(data, method=method)["q"]) for method in methods]
     finite = [r_hat for r_hat in r_hats if not np.isnan(r_hat)]
     return [mean, sd, mcse, bulk, tail, max(finite, default=np.inf), ""]
 
@@ -149,8 +165,8 @@ def advice(tree: xr.DataTree) -> list[Advice]:
 
 
 _GOOD = {
-    "point": "The search ended as it should.",
-    "approximation": "The search for the approximation ended as it should.",
+    "point": "The search ended as it should. It gives one best setting, without error bars.",
+    "approximation": "The search for the approximation ended as it should. Its error bars are as a rule too small.",
     "chains": "The chains agree with each other, no trajectory diverged, and there are enough effective draws.",
 }
 
@@ -163,19 +179,23 @@ def _finite(tree: xr.DataTree) -> Iterator[Advice]:
 
 def _restarts(tree: xr.DataTree) -> Iterator[Advice]:
     """How the searches of an optimiser ended."""
-    if "optimisation" not in tree.children:
+    if not has(tree, "optimisation"):
         return
     group = tree["optimisation"]
     what = str(group.attrs.get("what", "objective"))
     status = str(group.attrs.get("status", ""))
-    if status in ("max_steps", "max_iterations", "not_converged"):
+    if "objective" not in group.data_vars:
+        return
+    objective = group["objective"].transpose("restart", "iteration").values.astype(np.float64)
+    noisy = engine_kind(tree) == "approximation"
+    if status == "max_steps" and (not noisy or _still_rising(objective)):
         yield Advice("warning", f"The search stopped at its limit before the {what} settled. Allow more steps.")
     elif status == "non_finite":
         yield Advice("problem", f"The {what} left the finite numbers. Lower the step size, or check the data.")
-    if "objective" not in group.data_vars:
-        return
-    last = last_values(group["objective"].values)
+    last = last_values(objective)
     last = last[np.isfinite(last)]
+    if noisy:
+        return
     if len(last) > 1:
         tolerance = 1e-3 * max(1.0, abs(float(last.max())) * 1e-2)
         hits = int(np.sum(last >= last.max() - tolerance))
@@ -189,6 +209,19 @@ def _restarts(tree: xr.DataTree) -> Iterator[Advice]:
             yield Advice("note", f"{hits} of {len(last)} starts reached the best {what}.")
 
 
+def _still_rising(objective: Float[np.ndarray, "R T"]) -> bool:
+    """Whether the best restart of a noisy search gained more in its last tenth than its noise explains."""
+    trace = objective[np.nanargmax(last_values(objective))]
+    trace = trace[np.isfinite(trace)]
+    tenth = len(trace) // 10
+    if tenth < 5:
+        return False
+    last, before = trace[-tenth:], trace[-2 * tenth : -tenth]
+    error = np.sqrt((last.var(ddof=1) + before.var(ddof=1)) / tenth)
+    gain = last.mean() - before.mean()
+    return bool(gain > 4 * error and gain > 1e-3 * np.ptp(trace))
+
+
 def last_values(objective: Float[np.ndarray, "R T"]) -> Float[np.ndarray, " R"]:
     """The last entry of each restart that is not NaN (NaN where a restart has none)."""
     steps = objective.shape[1]
@@ -199,16 +232,12 @@ def last_values(objective: Float[np.ndarray, "R T"]) -> Float[np.ndarray, " R"]:
 
 def _point_estimate(tree: xr.DataTree) -> Iterator[Advice]:
     yield from _restarts(tree)
-    yield Advice(
-        "note",
-        "This is one best setting of the model, not a posterior: there are no error bars. "
-        "For uncertainty fit the same model with engine nuts.",
-    )
+    yield Advice("note", "One setting says nothing of its uncertainty; for that fit the same model with engine nuts.")
 
 
 def _approximation(tree: xr.DataTree) -> Iterator[Advice]:
     yield from _restarts(tree)
-    k_hat = tree["optimisation"].attrs.get("pareto_k") if "optimisation" in tree.children else None
+    k_hat = tree["optimisation"].attrs.get("pareto_k") if has(tree, "optimisation") else None
     if k_hat is not None and float(k_hat) > 0.7:
         yield Advice(
             "warning",
@@ -232,13 +261,13 @@ def _chains(tree: xr.DataTree) -> Iterator[Advice]:
     if num_chains == 1:
         yield Advice("warning", "There is only one chain, so nothing shows whether another would agree. Run four.")
     r_hat = table["r_hat"].dropna()
-    high = r_hat[r_hat > _R_HAT].sort_values(ascending=False)
+    high = r_hat[r_hat > R_HAT_LIMIT].sort_values(ascending=False)
     if len(high):
         worst = "infinite" if np.isinf(high.iloc[0]) else f"{high.iloc[0]:.3f}"
         yield Advice(
             "problem" if high.iloc[0] > _R_HAT_BAD else "warning",
-            f"The chains do not agree yet: R-hat exceeds {_R_HAT} for {_listed(list(high.index))}; the largest is {worst}. "
-            "Run longer chains; if that does not help, there may be several modes.",
+            f"The chains do not agree yet: R-hat exceeds {R_HAT_LIMIT} for {_listed(list(high.index))}; the largest is "
+            f"{worst}. Run longer chains; if that does not help, there may be several modes.",
         )
     ess = table[["ess_bulk", "ess_tail"]].min(axis=1).dropna()
     needed = _ESS_PER_CHAIN * max(num_chains, 4)
@@ -254,7 +283,7 @@ def _chains(tree: xr.DataTree) -> Iterator[Advice]:
 
 def _sampler(tree: xr.DataTree) -> Iterator[Advice]:
     """Divergences, tree depth and E-BFMI of NUTS."""
-    if "sample_stats" not in tree.children:
+    if not has(tree, "sample_stats"):
         return
     stats = tree["sample_stats"]
     if "diverging" in stats.data_vars:
@@ -274,8 +303,8 @@ def _sampler(tree: xr.DataTree) -> Iterator[Advice]:
         if share > _TOUCHED:
             yield Advice(
                 "warning",
-                f"{share:.0%} of the trajectories were cut at the greatest depth ({limit}): correct but slow. Standardise "
-                "the data, or allow a greater depth.",
+                f"{share:.0%} of the trajectories were cut at the greatest depth ({limit}): correct but slow. "
+                "Standardise the data, or allow a greater depth.",
             )
     if "energy" in stats.data_vars and stats.sizes["draw"] > 3 and np.isfinite(stats["energy"]).all():
         energy = stats["energy"].transpose("chain", "draw").values.astype(np.float64)
@@ -285,13 +314,13 @@ def _sampler(tree: xr.DataTree) -> Iterator[Advice]:
                 {"energy": (("chain", "draw"), energy[moves])},
                 {"chain": np.flatnonzero(moves), "draw": np.arange(energy.shape[1])},
             )
-            e_bfmi = arviz_stats.bfmi(xr.DataTree.from_dict({"sample_stats": chosen}))["energy"].values
+            e_bfmi = _arviz.bfmi(xr.DataTree.from_dict({"sample_stats": chosen}))["energy"].values
             low = int(np.sum(e_bfmi < _E_BFMI))
             if low:
                 yield Advice(
                     "warning",
-                    f"{low} of {len(e_bfmi)} chains explore the energy poorly (E-BFMI down to {e_bfmi.min():.2f}, below "
-                    f"{_E_BFMI}): heavy tails are likely undersampled. Longer runs or tighter priors help.",
+                    f"{low} of {len(e_bfmi)} chains explore the energy poorly (E-BFMI down to {e_bfmi.min():.2f}, "
+                    f"below {_E_BFMI}): heavy tails are likely undersampled. Longer runs or tighter priors help.",
                 )
 
 
@@ -327,22 +356,22 @@ def _truncation(tree: xr.DataTree) -> Iterator[Advice]:
         if share > _TOUCHED:
             yield Advice(
                 "warning",
-                f"The truncation binds: in {share:.0%} of the draws all {limit} memories are occupied, so the data ask for "
-                f"more. Refit with more, say {2 * limit}.",
+                f"The truncation binds: in {share:.0%} of the draws all {limit} memories are occupied: the data "
+                f"ask for more. Refit with more, say {2 * limit}.",
             )
-    bound = truncation(tree).get("total_variation")
+    bound = truncation(tree).get("tv_bound")
     if bound is not None and bound > 0.05:
         yield Advice(
             "note",
-            f"Before seeing the data, cutting the process at {limit} memories may change their law by up to {bound:.2g} in "
-            "total variation. What counts afterwards is whether all memories are occupied.",
+            f"Before seeing the data, cutting the process at {limit} memories may change their law by up to "
+            f"{bound:.2g} in total variation. What counts afterwards is whether all memories are occupied.",
         )
 
 
 def _verification(tree: xr.DataTree) -> Iterator[Advice]:
-    if "verification" not in tree.children or "passed" not in tree["verification"].data_vars:
+    if not has(tree, "verification", "passed"):
         return
-    passed = tree["verification"]["passed"]
+    passed = variable(tree, "verification", "passed")
     failed = [str(name) for name in passed["check"].values[~passed.values.astype(bool)]]
     if failed:
         yield Advice("problem", f"The energy is not the likelihood here: {_listed(failed)} failed. Please report it.")

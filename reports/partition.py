@@ -52,7 +52,8 @@ _BLOCK = 2**24
 
 
 def relabel(
-    responsibilities: Float[np.ndarray, "S N K"], reference: Int[np.ndarray, " N"] | Float[np.ndarray, "N K"]
+    responsibilities: Float[np.ndarray, "S N K"],
+    reference: Int[np.ndarray, " N"] | Float[np.ndarray, "N K"] | None = None,
 ) -> Int[np.ndarray, "S K"]:
     r"""Permutations that renumber the memories of each draw so that the draws agree with ``reference``.
 
@@ -66,31 +67,41 @@ def relabel(
 
     .. math:: \sum_{nk} r_{s n \sigma(k)} \log \bigl( r_{s n \sigma(k)} / q_{nk} \bigr)
 
-    Both are linear assignment problems, solved exactly. Raises :class:`probam.errors.InputError` for shapes
-    that do not fit and for a reference label outside 0..K-1.
+    Both are linear assignment problems, solved exactly. Without a reference the first argument is the gain of
+    such a problem already, (S, K, K): how well memory k of a draw (columns) plays the part of reference
+    memory j (rows), for instance their shared responsibility; it stays small where (S, N, K) would not.
+
+    Raises :class:`probam.errors.InputError` for shapes that do not fit, values that are not finite and a
+    reference label outside 0..K-1.
     """
     r = np.asarray(responsibilities)
-    q = np.asarray(reference)
-    if r.ndim != 3:
-        raise InputError(f"responsibilities: expected shape (S, N, K); got {r.shape}")
-    num_draws, num_data, num_components = r.shape
+    if r.ndim != 3 or (reference is None and r.shape[1] != r.shape[2]):
+        expected = "(S, K, K) where there is no reference" if reference is None else "(S, N, K)"
+        raise InputError(f"responsibilities: expected shape {expected}; got {r.shape}")
+    if not np.isfinite(r).all():
+        raise InputError("responsibilities: some are not finite; the draws they come from cannot be relabelled")
+    weight = None if reference is None else _assignment_weight(np.asarray(reference), *r.shape[1:])
+    permutations = np.empty((r.shape[0], r.shape[2]), dtype=np.int64)
+    for draw, r_draw in enumerate(r):
+        gain = r_draw if weight is None else weight.T @ r_draw
+        permutations[draw] = linear_sum_assignment(gain, maximize=True)[1]
+    return permutations
+
+
+def _assignment_weight(q: np.ndarray, num_data: int, num_components: int) -> Float[np.ndarray, "N K"]:
+    """What a unit of responsibility for a datum is worth to each reference memory."""
     if q.ndim == 1 and np.issubdtype(q.dtype, np.integer):
         if q.shape != (num_data,):
             raise InputError(f"reference: expected {num_data} labels, one a datum; got {q.shape}")
         if q.size and (q.min() < 0 or q.max() >= num_components):
             raise InputError(f"reference: labels must lie in 0..{num_components - 1}; got {q.min()}..{q.max()}")
-        gain = np.eye(num_components)[q]  # (N, K)
-    elif q.shape == (num_data, num_components):
-        gain = np.log(np.maximum(q, np.finfo(np.float64).tiny))
-    else:
+        return np.asarray(np.eye(num_components)[q])
+    if q.shape != (num_data, num_components):
         raise InputError(
             f"reference: expected {num_data} integer labels or probabilities of shape "
             f"({num_data}, {num_components}); got {q.dtype} of shape {q.shape}"
         )
-    permutations = np.empty((num_draws, num_components), dtype=np.int64)
-    for draw, r_draw in enumerate(r):
-        permutations[draw] = linear_sum_assignment(gain.T @ r_draw, maximize=True)[1]
-    return permutations
+    return np.asarray(np.log(np.maximum(q, np.finfo(np.float64).tiny)))
 
 
 class Relabelling(NamedTuple):
@@ -131,7 +142,7 @@ def stephens(
 def number_occupied(labels: Int[np.ndarray, "S N"]) -> Int[np.ndarray, " S"]:
     """Number of memories that hold at least one datum, for each draw."""
     ordered = np.sort(_labels(labels), axis=1)
-    return np.sum(np.diff(ordered, axis=1) != 0, axis=1) + 1
+    return np.asarray(np.sum(np.diff(ordered, axis=1) != 0, axis=1) + 1)
 
 
 def coclustering(labels: Int[np.ndarray, "S N"]) -> Float[np.ndarray, "N N"]:
@@ -144,7 +155,7 @@ def coclustering(labels: Int[np.ndarray, "S N"]) -> Float[np.ndarray, "N N"]:
         onehot = (z[block, :, None] == np.arange(clusters)).astype(np.float32)  # sums of ones: exact below 2^24
         flat = onehot.transpose(1, 0, 2).reshape(num_data, -1)
         same += flat @ flat.T
-    return same / num_draws
+    return np.asarray(same / num_draws)
 
 
 def coclustering_from_responsibilities(responsibilities: Float[np.ndarray, "S N K"]) -> Float[np.ndarray, "N N"]:
@@ -191,18 +202,24 @@ def expected_loss(
     ``"binder"`` needs only the matrix and is exact in both cases. ``"vi"`` is the Monte Carlo average over the
     draws, in nats. From a matrix alone it is the criterion of Wade and Ghahramani (2018),
 
-    .. math:: \frac1N \sum_n \Bigl( \log \sum_i 1[c_i = c_n] - 2 \log \sum_i p_{in} 1[c_i = c_n] + \log \sum_i p_{in} \Bigr)
+    .. math::
+        \frac1N \sum_n \Bigl( \log \sum_i 1[c_i = c_n] - 2 \log \sum_i p_{in} 1[c_i = c_n] + \log \sum_i p_{in} \Bigr)
 
     whose middle term is Jensen's lower bound of the part of the expectation that depends on the candidate; the last
     term is a constant that makes it zero where the posterior is certain. It ranks candidates; it is no distance.
     """
     z = _labels(candidates)
-    draws, similarity = _posterior(posterior, z.shape[1])
+    return _expected(z, *_posterior(posterior, z.shape[1]), loss)
+
+
+def _expected(
+    z: Int[np.ndarray, "C N"], draws: Int[np.ndarray, "S N"] | None, similarity: Float[np.ndarray, "N N"], loss: Loss
+) -> Float[np.ndarray, " C"]:
     if loss == "binder":
-        return _expected_binder(z, coclustering(draws) if similarity is None else similarity)
+        return _expected_binder(z, similarity)
     if loss != "vi":
         raise InputError(f"loss: expected 'vi' or 'binder'; got {loss!r}")
-    if similarity is not None:
+    if draws is None:
         return _vi_lower_bound(z, similarity)
     canonical = _canonical(draws)
     return np.array([_vi_to_draws(c, canonical).mean() for c in _canonical(z)])
@@ -218,19 +235,18 @@ def point_partition(posterior: ArrayLike, *, loss: Loss = "vi") -> Int[np.ndarra
     partitions is feasible beyond a dozen data. Which loss is minimised is that of :func:`expected_loss`.
     """
     draws, similarity = _posterior(posterior, None)
-    matrix = coclustering(draws) if similarity is None else similarity
-    candidates = _hierarchical(matrix)
-    if similarity is None:
+    candidates = _hierarchical(similarity)
+    if draws is not None:
         sampled = np.unique(_canonical(draws), axis=0)
         sampled = sampled[np.linspace(0, len(sampled) - 1, min(len(sampled), _MAX_SAMPLED)).astype(int)]
         candidates = np.concatenate([sampled, candidates])
         if loss == "vi" and len(candidates) > _MAX_EXACT:
-            candidates = candidates[np.argsort(_vi_lower_bound(candidates, matrix), kind="stable")[:_MAX_EXACT]]
-    best = candidates[np.argmin(expected_loss(candidates, draws if similarity is None else similarity, loss=loss))]
+            candidates = candidates[np.argsort(_vi_lower_bound(candidates, similarity), kind="stable")[:_MAX_EXACT]]
+    best = candidates[np.argmin(_expected(candidates, draws, similarity, loss))]
     sizes = np.bincount(best)
     rank = np.empty_like(sizes)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
-    return rank[best]
+    return np.asarray(rank[best])
 
 
 def credible_radius(
@@ -255,21 +271,26 @@ def _labels(labels: ArrayLike) -> Int[np.ndarray, "..."]:
     return z
 
 
-def _posterior(
-    posterior: ArrayLike, num_data: int | None
-) -> tuple[Int[np.ndarray, "S N"], None] | tuple[None, Float[np.ndarray, "N N"]]:
-    """Sampled labels or a co-clustering matrix, told apart by their type."""
+class _Posterior(NamedTuple):
+    """Sampled labels (S, N), or none, and the co-clustering matrix (N, N)."""
+
+    draws: Int[np.ndarray, "S N"] | None
+    similarity: Float[np.ndarray, "N N"]
+
+
+def _posterior(posterior: ArrayLike, num_data: int | None) -> _Posterior:
+    """Sampled labels and a co-clustering matrix are told apart by their type."""
     p = np.asarray(posterior)
     if p.ndim != 2 or (num_data is not None and p.shape[1] != num_data):
         raise InputError(f"posterior: expected labels (S, N) or a co-clustering matrix (N, N); got {p.shape}")
     if np.issubdtype(p.dtype, np.integer):
-        return _labels(p), None
+        return _Posterior(_labels(p), coclustering(p))
     if p.shape[0] != p.shape[1] or not np.allclose(p, p.T) or p.min() < 0 or p.max() > 1 + 1e-6:
         raise InputError(
             f"posterior: a floating array must be a co-clustering matrix, symmetric (N, N) in [0, 1]; got {p.shape}. "
             "Give sampled labels as integers"
         )
-    return None, p
+    return _Posterior(None, p)
 
 
 def _canonical(labels: Int[np.ndarray, "S N"]) -> Int[np.ndarray, "S N"]:
@@ -295,7 +316,7 @@ def _vi_to_draws(c: Int[np.ndarray, " N"], draws: Int[np.ndarray, "S N"]) -> Flo
     joint /= num_data
     by_row, by_column = joint.sum(axis=2), joint.sum(axis=1)
     vi = xlogy(by_row, by_row).sum(axis=1) + xlogy(by_column, by_column).sum(axis=1)
-    return np.maximum(vi - 2 * xlogy(joint, joint).sum(axis=(1, 2)), 0.0)
+    return np.asarray(np.maximum(vi - 2 * xlogy(joint, joint).sum(axis=(1, 2)), 0.0))
 
 
 def _expected_binder(
@@ -309,7 +330,7 @@ def _expected_binder(
     np.fill_diagonal(odds, 0.0)
     base = similarity.sum() - np.trace(similarity)
     within = [np.sum(onehot * (odds @ onehot)) for onehot in map(_onehot, candidates)]
-    return (base + np.array(within)) / pairs
+    return np.asarray((base + np.array(within)) / pairs)
 
 
 def _vi_lower_bound(
@@ -327,7 +348,7 @@ def _vi_lower_bound(
 
 def _onehot(c: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N K"]:
     names, inverse = np.unique(c, return_inverse=True)
-    return np.eye(len(names))[inverse]
+    return np.asarray(np.eye(len(names))[inverse])
 
 
 def _hierarchical(similarity: Float[np.ndarray, "N N"]) -> Int[np.ndarray, "C N"]:

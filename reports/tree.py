@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from probam.errors import InputError
 
-__all__ = ["Variables", "build_tree", "read_tree", "write_tree"]
+__all__ = ["Variables", "build_tree", "has", "read_tree", "variable", "write_tree"]
 
 Variables = Mapping[str, tuple[ArrayLike, tuple[str, ...]]]
 """Variable name -> (array, names of its dimensions)."""
@@ -120,9 +120,7 @@ def build_tree(
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=_attributes(attributes)), **nodes})
 
 
-def _dataset(
-    group: str, variables: Variables, labels: Mapping[str, ArrayLike], sizes: Mapping[str, int]
-) -> xr.Dataset:
+def _dataset(group: str, variables: Variables, labels: Mapping[str, ArrayLike], sizes: Mapping[str, int]) -> xr.Dataset:
     """One group; the sizes of its dimensions must agree with ``sizes`` and with each other."""
     known = dict(sizes)
     arrays: dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, str]]] = {}
@@ -136,8 +134,7 @@ def _dataset(
         long_name = _LONG_NAMES.get(f"{group}/{name}")
         arrays[name] = (tuple(dims), array, {} if long_name is None else {"long_name": long_name})
     dataset = xr.Dataset(arrays)
-    for dim, size in dataset.sizes.items():
-        dim = str(dim)
+    for dim, size in ((str(name), size) for name, size in dataset.sizes.items()):
         if dim in dataset.coords:
             continue
         base = dim.removesuffix("_bis")
@@ -161,6 +158,16 @@ def _attributes(attributes: Mapping[str, Any]) -> dict[str, str | int | float]:
         else:
             said[name] = json.dumps(plain, sort_keys=True)
     return said
+
+
+def has(tree: xr.DataTree, group: str, name: str | None = None) -> bool:
+    """Whether a fit has a group, and in it a variable."""
+    return group in tree.children and (name is None or name in tree.children[group].data_vars)
+
+
+def variable(tree: xr.DataTree, group: str, name: str) -> xr.DataArray:
+    """A variable or coordinate of a group that the fit is known to have."""
+    return tree.children[group].to_dataset()[name]
 
 
 def write_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
@@ -221,10 +228,16 @@ def _without_encoding(tree: xr.DataTree) -> xr.DataTree:
     nodes = {}
     for node in tree.subtree:
         dataset = node.to_dataset(inherit=False).drop_encoding()
-        for item in (dataset, *dataset.variables.values()):
-            item.attrs = {k: v.item() if isinstance(v, np.generic) else v for k, v in item.attrs.items()}
+        dataset.attrs = _plain(dataset.attrs)
+        for name in dataset.variables:
+            dataset[name].attrs = _plain(dataset[name].attrs)
         nodes[node.path] = dataset
     return xr.DataTree.from_dict(nodes)
+
+
+def _plain(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Attributes with NumPy scalars as Python's own numbers."""
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in attributes.items()}
 
 
 def _cause(error: BaseException) -> str:

@@ -1,0 +1,216 @@
+"""The bare page: numbers as people write them, tables, figures, and the HTML around them.
+
+Everything a user may have written (column names, file names) passes through :func:`escape`; a page refers to
+nothing outside itself and says so to the browser (content security policy).
+"""
+
+import html
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+__all__ = ["Section", "count", "escape", "figure", "number", "page", "percent", "spelled", "table", "with_error"]
+
+_TO_PERCENT = re.compile(r"(?<=\d) %")
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def escape(text: object) -> str:
+    """Text for HTML, inside elements and attributes alike."""
+    return html.escape(str(text), quote=True)
+
+
+def number(value: object, digits: int = 4) -> str:
+    """A number in at most ``digits`` significant digits; an en dash where there is none.
+
+    >>> number(0.0012345), number(-1234567.0), number(272), number(1e-17, 2), number(None)
+    ('0.001234', '−1.235 × 10⁶', '272', '1 × 10⁻¹⁷', '–')
+    """
+    if value is None or not isinstance(value, int | float) or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, float) and math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if isinstance(value, int):
+        return count(value)
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
+    if -4 < exponent < 6:
+        text = f"{value:.{max(digits - 1 - exponent, 0)}f}"
+        text = text.rstrip("0").rstrip(".") if "." in text else text
+    else:
+        mantissa = f"{value:.{digits - 1}e}".split("e")[0]
+        mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+        text = f"{mantissa} × 10{str(exponent).translate(_SUPERSCRIPT)}"
+    return text.replace("-", "−")
+
+
+def with_error(value: float, error: float) -> str:
+    """A value and its error, both to two digits of the error.
+
+    >>> with_error(13.50123, 0.19471), with_error(1234.5, 31.2), with_error(2.5, 0.0)
+    ('13.50 ± 0.19', '1234 ± 31', '2.5')
+    """
+    if not math.isfinite(error) or error <= 0:
+        return number(value)
+    places = 1 - math.floor(math.log10(float(f"{error:.1e}")))
+    if not -4 <= places <= 6:
+        return f"{number(value)} ± {number(error, 2)}"
+    places = max(places, 0)
+    return f"{value:.{places}f} ± {error:.{places}f}".replace("-", "−")
+
+
+def percent(share: float) -> str:
+    """A share as a percentage that never claims certainty it does not have.
+
+    >>> percent(0.775), percent(0.0004), percent(0.9996), percent(1.0), percent(0.0)
+    ('78 %', 'under 0.1 %', 'over 99.9 %', '100 %', '0 %')
+    """
+    if 0 < share < 0.001:
+        return "under 0.1 %"
+    if 0.999 < share < 1:
+        return "over 99.9 %"
+    digits = 1 if 0 < share < 0.0995 or 0.9905 < share < 1 else 0
+    text = f"{100 * share:.{digits}f}"
+    return f"{text.removesuffix('.0')} %"
+
+
+def count(value: int) -> str:
+    """A whole number with thin spaces between thousands from five digits on."""
+    text = f"{value:,}" if abs(value) >= 10_000 else str(value)
+    return text.replace(",", "\u202f").replace("-", "−")
+
+
+def spelled(value: int, one: str = "", many: str = "") -> str:
+    """A count in words up to nine, in digits beyond, with the noun that goes with it.
+
+    >>> spelled(3), spelled(12), spelled(1, "memory", "memories"), spelled(0, "memory", "memories")
+    ('three', '12', 'one memory', 'no memories')
+    """
+    small = ("no" if many else "none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    words = small[value] if 0 <= value < len(small) else count(value)
+    return f"{words} {one if value == 1 else many}".rstrip()
+
+
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    caption: str,
+    marks: Sequence[str] = (),
+    words: Sequence[int] = (),
+) -> str:
+    """A table; cells are HTML already, the caption too. The first column names its row.
+
+    ``marks`` are classes of the rows; the columns ``words`` hold text that may wrap.
+    """
+    kinds = [' class="text"' if position in words else "" for position in range(len(header))]
+    head = "".join(f'<th scope="col"{kind}>{cell}</th>' for cell, kind in zip(header, kinds, strict=True))
+    body = []
+    for position, row in enumerate(rows):
+        mark = f' class="{marks[position]}"' if position < len(marks) and marks[position] else ""
+        cells = "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(row[1:], kinds[1:], strict=True))
+        body.append(f'<tr{mark}><th scope="row">{row[0]}</th>{cells}</tr>')
+    return (
+        f'<p class="caption">{caption}.</p><div class="wide" tabindex="0"><table aria-label="{caption}">'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def figure(svg: str, caption: str) -> str:
+    """A figure with its caption in plain words (HTML already)."""
+    return f'<figure><div class="plot" tabindex="0">{svg}</div><figcaption>{caption}</figcaption></figure>'
+
+
+class Section(NamedTuple):
+    """A part of the page; ``body`` is HTML."""
+
+    name: str  # id, a word
+    title: str
+    body: str
+
+
+def page(title: str, *, lead: str, verdict: str, sections: Sequence[Section]) -> str:
+    """The whole document. ``lead`` and ``verdict`` are HTML."""
+    lead, verdict, *bodies = (_TO_PERCENT.sub("\u202f%", text) for text in (lead, verdict, *(s.body for s in sections)))
+    contents = "".join(f'<li><a href="#{section.name}">{escape(section.title)}</a></li>' for section in sections)
+    body = "".join(
+        f'<section id="{section.name}" aria-labelledby="{section.name}-title">'
+        f'<h2 id="{section.name}-title">{escape(section.title)}</h2>{body}</section>'
+        for section, body in zip(sections, bodies, strict=True)
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f'<link rel="icon" href="data:,"><title>{escape(title)}</title><style>{_CSS}</style></head>'
+        f'<body><header><p class="kicker">probam report</p><h1>{escape(title)}</h1>{lead}{verdict}</header>'
+        f'<nav aria-label="Contents"><ol>{contents}</ol></nav><main>{body}</main></body></html>\n'
+    )
+
+
+_CSS = """
+:root{color-scheme:light dark;--paper:#fefefd;--ink:#1b2027;--muted:#5c6773;--rule:#d5dbe1;--soft:#f3f5f7;
+--accent:#0067a3;--good:#12703f;--note:#0067a3;--warning:#8f5600;--problem:#b3261e;
+--sans:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,"Noto Sans",sans-serif;
+--mono:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace}
+@media (prefers-color-scheme:dark){:root{--paper:#14181d;--ink:#e8ebee;--muted:#a3adb8;--rule:#343c45;--soft:#1d232a;
+--accent:#6fb7e6;--good:#63c58d;--note:#6fb7e6;--warning:#e3a94a;--problem:#ff8f84}}
+*{box-sizing:border-box}
+html{font-family:var(--sans);background:var(--paper);color:var(--ink);line-height:1.55;-webkit-text-size-adjust:100%}
+body{max-width:56rem;margin:0 auto;padding:2.5rem 1.25rem 4rem}
+h1{font-size:clamp(1.5rem,1.1rem + 2vw,2.1rem);line-height:1.2;margin:.1rem 0 .6rem;overflow-wrap:anywhere;
+text-wrap:balance}
+h2{font-size:1.3rem;line-height:1.25;margin:0 0 .7rem}
+h3{font-size:1.02rem;margin:1.4rem 0 .4rem}
+p,ul,dl{margin:0 0 .9rem;max-width:44rem}
+a{color:var(--accent)}
+.kicker{font-size:.8rem;letter-spacing:.08em;text-transform:uppercase;color:var(--muted);margin:0}
+.lead{font-size:1.06rem;color:var(--muted)}
+.verdict{border-left:5px solid var(--note);background:var(--soft);padding:.9rem 1.1rem;border-radius:0 .4rem .4rem 0;
+margin:1.2rem 0;font-size:1.06rem;max-width:48rem}
+.verdict p{margin:0}.verdict p+p{margin-top:.5rem}
+.verdict.good{border-color:var(--good)}.verdict.warning{border-color:var(--warning)}
+.verdict.problem{border-color:var(--problem)}
+nav ol{display:flex;flex-wrap:wrap;gap:.15rem 1.1rem;list-style:none;padding:.7rem 0;margin:0 0 .5rem;
+border-block:1px solid var(--rule);font-size:.9rem}
+section{margin-top:2.6rem;scroll-margin-top:1rem}
+.advice{list-style:none;padding:0;max-width:46rem}
+.advice li{display:grid;grid-template-columns:6.2rem 1fr;gap:.2rem .9rem;padding:.55rem 0;
+border-top:1px solid var(--rule)}
+.advice li:last-child{border-bottom:1px solid var(--rule)}
+.level{font-weight:650;font-size:.9rem}
+.good .level,.passed{color:var(--good)}.note .level{color:var(--note)}
+.warning .level{color:var(--warning)}.problem .level,.failed{color:var(--problem)}
+.passed,.failed{font-weight:650}
+.wide,.plot{overflow-x:auto}
+table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums;margin:.3rem 0 1rem}
+.caption{color:var(--muted);font-size:.88rem;margin:1rem 0 .3rem}
+th,td{padding:.32rem .85rem .32rem 0;text-align:right;vertical-align:top;border-bottom:1px solid var(--rule);
+white-space:nowrap}
+th:first-child{text-align:left}td.text,th.text{text-align:left;white-space:normal;min-width:9rem}
+thead th{font-weight:600;color:var(--muted);border-bottom:1.5px solid var(--muted);vertical-align:bottom}
+tbody th{font-weight:500}
+tr.faint{color:var(--muted)}tr.flag td,tr.flag th{background:color-mix(in srgb,var(--warning) 12%,transparent)}
+.dot{display:inline-block;width:.72em;height:.72em;border-radius:50%;margin-right:.45em}
+figure{margin:1rem 0 1.4rem}
+figure svg{display:block;width:100%;height:auto;max-width:calc(var(--inches)*6.4rem)}
+figcaption{font-size:.88rem;color:var(--muted);max-width:44rem;margin-top:.4rem}
+dl.facts{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1.2rem}
+dl.facts dt{color:var(--muted)}dl.facts dd{margin:0;overflow-wrap:anywhere}
+dl.words dt{font-weight:650;margin-top:.6rem}dl.words dd{margin:0}
+code,pre{font-family:var(--mono);font-size:.86rem}
+pre{background:var(--soft);border:1px solid var(--rule);border-radius:.4rem;padding:.8rem 1rem;white-space:pre-wrap;
+overflow-wrap:anywhere}
+:focus-visible{outline:2px solid var(--accent);outline-offset:2px}
+@media (max-width:38rem){body{padding:1.4rem 1rem 3rem}.plot svg{min-width:calc(var(--inches)*3.9rem)}
+.advice li,dl.facts{grid-template-columns:1fr}dl.facts dd{margin-bottom:.4rem}}
+@media print{:root{color-scheme:light;--paper:#fff;--ink:#000;--muted:#444;--rule:#ccc;--soft:#f5f5f5;--accent:#004b78;
+--good:#0d5a32;--note:#004b78;--warning:#744600;--problem:#8f1e18}
+html{font-size:10.5pt}body{max-width:none;padding:0}nav{display:none}section{margin-top:1.6rem}
+figure,tr,.verdict,.advice li,pre{break-inside:avoid}h2,h3,.caption{break-after:avoid}.wide,.plot{overflow:visible}
+th,td{white-space:normal}a{color:inherit;text-decoration:none}}
+"""

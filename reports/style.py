@@ -1,0 +1,147 @@
+"""How the figures look, and their way into a page: one style, one palette, inline SVG that follows the page's colours.
+
+Colours are those of Okabe and Ito (2008), which people with any of the common colour-vision deficiencies can tell
+apart; memories also carry their number. Ink, rules and paper are stand-ins that :func:`inline_svg` turns into the
+page's CSS variables, so that one file serves light, dark and print.
+"""
+
+import functools
+import html
+import io
+import re
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import matplotlib as mpl
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+__all__ = [
+    "GRID",
+    "INK",
+    "MEMORY_COLOURS",
+    "MUTED",
+    "PAPER",
+    "contrast",
+    "inline_svg",
+    "memory_colour",
+    "new_figure",
+    "quiet",
+    "styled",
+]
+
+INK, MUTED, GRID, PAPER = "#1b2027", "#5c6773", "#d5dbe1", "#fefefd"
+
+MEMORY_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a6508c", "#e69f00", "#56b4e9", "#8c6d31", "#7b8794")
+
+_VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--rule)", PAPER: "var(--paper)"}
+
+_STYLE: dict[str, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9,
+    "axes.linewidth": 0.7,
+    "axes.prop_cycle": cycler(color=MEMORY_COLOURS),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.unicode_minus": True,
+    "figure.facecolor": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "lines.linewidth": 1.2,
+    "patch.linewidth": 0.7,
+    "savefig.facecolor": "none",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "probam",
+    "text.color": INK,
+    "text.parse_math": False,
+    "xtick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "xtick.labelsize": 8.5,
+    "xtick.major.width": 0.7,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": 8.5,
+    "ytick.major.width": 0.7,
+}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: draw in the style of the report, and leave Matplotlib's settings as they were."""
+
+    @functools.wraps(draw)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        with mpl.rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return inside
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, sizes in inches, that belongs to no pyplot state."""
+    return Figure(figsize=(width, height), dpi=100, layout="constrained")
+
+
+def memory_colour(position: int) -> str:
+    """Colour of the memory at this place in the ``memory`` group; colours repeat after the eighth."""
+    return MEMORY_COLOURS[position % len(MEMORY_COLOURS)]
+
+
+def contrast(background: tuple[float, ...]) -> str:
+    """Black or white, whichever reads better on a colour given as red, green, blue in [0, 1]."""
+    red, green, blue = background[:3]
+    return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "#ffffff"
+
+
+def quiet(axes: Axes, *, grid: str | None = None) -> None:
+    """Light grid lines along one axis, no tick marks there."""
+    if grid is not None:
+        axes.grid(visible=True, axis="x" if grid == "x" else "y")
+        axes.tick_params(axis="x" if grid == "x" else "y", length=0)
+
+
+def inline_svg(figure: Figure, name: str, alt: str) -> str:
+    """The figure as an ``<svg>`` element for an HTML page.
+
+    ``name`` makes its ids unique on the page, ``alt`` is what a screen reader says. Text stays text; nothing in it
+    refers to the network, not even a namespace.
+    """
+    buffer = io.BytesIO()
+    with mpl.rc_context(_STYLE):
+        figure.savefig(
+            buffer, format="svg", dpi=110, metadata={"Date": None, "Creator": None, "Type": None, "Format": None}
+        )
+    text = buffer.getvalue().decode()
+    text = text[text.index("<svg") :].rstrip()
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", text)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
+    text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
+    text = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--sans)", text)
+    text = re.sub(r'(?<= d=")[^"]*', lambda path: re.sub(r"\d+\.\d{3,}", _two_decimals, path[0]), text)
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, variable)
+    width = figure.get_figwidth()
+    described = f'<svg role="img" aria-label="{html.escape(alt, quote=True)}" style="--inches:{width:g}"'
+    return re.sub(r'<svg(\s+width="[^"]*")?(\s+height="[^"]*")?', described, text, count=1)
+
+
+def _two_decimals(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
