@@ -20,6 +20,9 @@ Outcome = tuple[Array, Array, Array, Array, Array, Array | None, Array | None]
 _NOISE = 64
 """Residual, in eps, that rounding alone can keep up where memories compete at high beta."""
 
+_MEMORY = 6
+"""Barzilai-Borwein steps that a gradient descent remembers."""
+
 _PATIENCE = 50
 """Steps without a new least residual after which a residual below the noise has settled."""
 
@@ -142,7 +145,11 @@ def slide(
     max_steps: int,
     record: int,
 ) -> Outcome:
-    """The loop of ``descend``: one trial step of every query a round; NaN for ``step`` asks for Barzilai-Borwein."""
+    """The loop of ``descend``: one trial step of every query a round; NaN for ``step`` asks for Barzilai-Borwein.
+
+    The Barzilai-Borwein steps alternate as in ABBmin (Frassoldati, Zanni and Zanghirati 2008,
+    doi:10.3934/jimo.2008.4.299), which does not crawl where the energy is ill-conditioned.
+    """
     slope_of = jax.vmap(jax.value_and_grad(energy))
     rounding = 16 * float(np.finfo(queries.dtype).eps)
     adaptive = jnp.isnan(step)
@@ -152,27 +159,39 @@ def slide(
         energies: Float[Array, " Q"]
         slopes: Float[Array, "Q D"]
         trial: Float[Array, " Q"]
+        short: Float[Array, "Q M"]  # recent steps: as the largest curvature on the way asks,
+        long: Float[Array, "Q M"]  # and as the smallest does
         steps: Int[Array, " Q"]
         failures: Int[Array, " Q"]
+        least: Float[Array, " Q"]  # slope so far, the energy there, and for how many rounds it has stood
+        floor: Float[Array, " Q"]
+        stood: Int[Array, " Q"]
         log: _Log
 
-    def residual_of(state: State) -> Float[Array, " Q"]:
-        move = state.trial * _norm(state.slopes)
-        return _relative(move, _norm(state.states), _norm(state.states - state.trial[:, None] * state.slopes))
+    def noise_of(state: State) -> Float[Array, " Q"]:
+        return rounding * jnp.maximum(jnp.abs(state.energies), first_size)
 
-    def active(state: State) -> Bool[Array, " Q"]:
+    def residual_of(state: State) -> Float[Array, " Q"]:
+        reach = jnp.where(state.steps > 0, jnp.max(state.long, axis=-1), state.trial)
+        return _relative(reach * _norm(state.slopes), _norm(state.states))
+
+    def arrived(state: State) -> Bool[Array, " Q"]:
         residual = residual_of(state)
         # the length of a trial says something about the curvature once a step was taken
-        arrived = (residual <= tolerance) & ((state.steps > 0) | (residual == 0))
+        near = (residual <= tolerance) & ((state.steps > 0) | (residual == 0))
+        flat = (state.stood >= 2 * _PATIENCE) & (state.floor - state.energies <= noise_of(state))
+        return near | flat
+
+    def active(state: State) -> Bool[Array, " Q"]:
         free = (state.steps < max_steps) & (state.failures < _HALVINGS)
-        return free & jnp.isfinite(residual) & ~arrived
+        return free & jnp.isfinite(residual_of(state)) & ~arrived(state)
 
     def advance(state: State) -> State:
         tried = state.states - state.trial[:, None] * state.slopes
         energies, slopes = slope_of(tried)
         decrease = state.trial * jnp.sum(state.slopes**2, axis=-1)
-        noise = rounding * jnp.maximum(jnp.abs(state.energies), first_size)
         turned = -state.trial * jnp.sum(slopes * state.slopes, axis=-1)
+        noise = noise_of(state)
         falls = energies <= state.energies - _ARMIJO * decrease
         level = (
             (energies <= state.energies + noise)
@@ -182,10 +201,16 @@ def slide(
         goes = active(state)
         taken = goes & (falls | level) & jnp.isfinite(slopes).all(axis=-1)
 
-        curvature = jnp.sum((slopes - state.slopes) * (tried - state.states), axis=-1)
-        square = jnp.sum((tried - state.states) ** 2, axis=-1)
-        measured = jnp.where(curvature > 0, square / jnp.where(curvature > 0, curvature, 1), 2 * state.trial)
-        following = jnp.where(adaptive, jnp.clip(measured, state.trial / 16, 16 * state.trial), step)
+        move, turn = tried - state.states, slopes - state.slopes
+        curvature = jnp.sum(turn * move, axis=-1)
+        convex = curvature > 0
+        longest = jnp.where(convex, jnp.sum(move**2, axis=-1) / jnp.where(convex, curvature, 1), 2 * state.trial)
+        square = jnp.where(convex, jnp.sum(turn**2, axis=-1), 1)
+        shortest = jnp.where(convex, curvature / jnp.where(square > 0, square, 1), longest)
+        short = jnp.where(taken[:, None], jnp.append(state.short[:, 1:], shortest[:, None], axis=1), state.short)
+        long = jnp.where(taken[:, None], jnp.append(state.long[:, 1:], longest[:, None], axis=1), state.long)
+        measured = jnp.where(shortest < 0.8 * longest, jnp.min(short, axis=-1), longest)
+        following = jnp.where(adaptive, measured, step)
         trial = jnp.where(taken, following, jnp.where(goes, state.trial / 2, state.trial))
 
         states = jnp.where(taken[:, None], tried, state.states)
@@ -193,19 +218,25 @@ def slide(
         slopes = jnp.where(taken[:, None], slopes, state.slopes)
         steps = state.steps + taken
         failures = jnp.where(taken, 0, state.failures + goes)
+        steepness = _norm(slopes)
+        falling = steepness < state.least
+        least = jnp.where(falling, steepness, state.least)
+        floor = jnp.where(falling, energies, state.floor)
+        stood = jnp.where(falling, 0, state.stood + goes)
         log = state.log
         if record:
             log = log.add(jnp.where(taken, steps, record + 1), states, energies)
-        return State(states, energies, slopes, trial, steps, failures, log)
+        return State(states, energies, slopes, trial, short, long, steps, failures, least, floor, stood, log)
 
     energies, slopes = slope_of(queries)
     first_size = jnp.abs(energies)
     zeros = jnp.zeros(len(queries), jnp.int32)
     trial = jnp.full(len(queries), jnp.where(adaptive, 1, step), queries.dtype)
+    none = jnp.zeros((len(queries), _MEMORY), queries.dtype)
     log = _Log.start(queries, lambda: energies, record)
-    start = State(queries, energies, slopes, trial, zeros, zeros, log)
+    start = State(
+        queries, energies, slopes, trial, none + jnp.inf, none, zeros, zeros, _norm(slopes), energies, zeros, log
+    )
     end = jax.lax.while_loop(lambda state: active(state).any(), advance, start)
-    residual = residual_of(end)
-    converged = (residual <= tolerance) & (end.failures < _HALVINGS) & ((end.steps > 0) | (residual == 0))
     recorded = end.log.filled(end.steps, end.states, end.energies)
-    return end.states, end.steps, residual, end.energies, converged, *recorded
+    return end.states, end.steps, residual_of(end), end.energies, arrived(end), *recorded

@@ -40,8 +40,8 @@ _TOLERANCE = 4
 class Recall(NamedTuple):
     r"""Where each query went, and whether it has arrived.
 
-    ``residual`` is relative: the move that is still asked for, \(|m(v) - v|\) (in :func:`descend` the length of the
-    next gradient step), over the largest of |v|, |m(v)| and |m(v_0)|. A query has ``converged`` when the residual is at
+    ``residual`` is relative: the move that is still asked for, \(|m(v) - v|\), over the largest of
+    |v|, |m(v)| and |m(v_0)| (:func:`descend` has its own measure). A query has ``converged`` when the residual is at
     most the tolerance, or at most 64 eps and no longer falling (rounding is all that moves it). ``steps`` counts the
     steps it took. ``trajectory`` and ``energies`` hold the first T + 1 states and their energies, filled up with the
     last state where a query arrived earlier; they are None unless asked for.
@@ -115,9 +115,13 @@ def descend(
     A step \(v' = v - s \nabla E(v)\) is taken when it delivers Armijo's decrease,
     \(E(v') \le E(v) - 10^{-4} s |\nabla E|^2\); otherwise s is halved. Where the decrease is below the rounding of E,
     the slopes decide instead (Hager and Zhang 2005, doi:10.1137/030601880): the energy is monotone up to rounding. Each
-    line search starts from ``step_size`` (in units of the squared data over the energy) or, by default, from the
-    Barzilai-Borwein step, which measures the curvature. The other arguments and the report are those of :func:`recall`;
-    the residual is the length of the next trial step.
+    line search starts from ``step_size`` (in units of the squared data over the energy) or, by default, from a
+    Barzilai-Borwein step, which measures the curvature. Steps may be long: a small ``step_size`` follows the flow into
+    its own basin, the default finds *a* minimum below the query.
+
+    The other arguments and the report are those of :func:`recall`. The residual is the length of the gradient times the
+    longest recent Barzilai-Borwein step, an estimate of the distance that is left, over |v|. A query has converged also
+    when for 100 trials neither the energy has fallen beyond its rounding nor the gradient below its least length.
 
     Raises :class:`probam.errors.InputError` and :class:`probam.errors.NumericalError` as :func:`recall` does. A query
     whose line search fails is left where it is, not converged.
@@ -285,11 +289,11 @@ def _each(change: Callable[[Array, int], Array], outcome: Outcome) -> Outcome:
 def _report(name: str, outcome: Outcome, batch: tuple[int, ...]) -> Recall:
     """The outcome in the shape of the queries, or an error where a state is not finite."""
     if not is_traced(outcome[0]):
-        lost = ~np.isfinite(np.asarray(outcome[0])).all(axis=-1)
+        lost = ~(np.isfinite(np.asarray(outcome[0])).all(axis=-1) & np.isfinite(np.asarray(outcome[2])))
         if lost.any():
             raise NumericalError(
                 f"{name}: {lost.sum()} of {lost.size} queries left the finite numbers, the first is number "
-                f"{np.flatnonzero(lost)[0]}; check the energy there, or scale the data"
+                f"{np.flatnonzero(lost)[0]}; check the energy and its update there, or scale the data"
             )
     return Recall(
         *_each(lambda array, lead: array.reshape(*array.shape[:lead], *batch, *array.shape[lead + 1 :]), outcome)

@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from probam.energies.arguments import is_traced, log_weights, points, positive
-from probam.energies.wells import dot, log_sum, shares
+from probam.energies.wells import dot, heights, log_sum, shares
 from probam.errors import InputError
 
 __all__ = ["energy", "responsibilities", "retract", "update"]
@@ -64,11 +64,14 @@ def update(
     direction is as good as any other, and the query stays where it is.
     """
     query, directions, kappa, log_w = _checked(query, directions, concentrations, weights)
-    share = shares(_logits(query, directions, kappa, log_w))
-    force = dot(share, kappa[:, None] * directions)
+    # pulls relative to the strongest one: only their direction counts, and r_k kappa_k may underflow
+    idle = (kappa == 0) | jnp.isneginf(log_w)
+    log_pull = jnp.where(idle, -jnp.inf, _logits(query, directions, kappa, log_w) + jnp.log(jnp.where(idle, 1, kappa)))
+    pull = heights(jnp.where(jnp.all(idle), 0, log_pull))
+    force = dot(pull, directions)
     square = jnp.sum(force**2, axis=-1, keepdims=True)
-    noise = 4 * np.finfo(query.dtype).eps * dot(share, kappa[:, None])  # rounding of the sum of pulls
-    cancelled = square <= noise**2
+    noise = 4 * np.finfo(query.dtype).eps * jnp.sum(pull, axis=-1, keepdims=True)  # rounding of the sum
+    cancelled = (square <= noise**2) | jnp.all(idle)
     return jnp.where(cancelled, query, force / jnp.sqrt(jnp.where(cancelled, 1, square)))
 
 
