@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, TextIO
 
 import numpy as np
@@ -33,7 +34,11 @@ _MISSING = ["", "NA", "N/A", "n/a", "nan", "NaN", "NAN", "null", "NULL", "None",
 _EXACT: dict[str, Any] = (  # from 3.1 on pandas reads every double exactly and says so if asked
     {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
 )
-_BROKEN = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, ArrowException)
+_BROKEN = (
+    *(OSError, ValueError, EOFError, KeyError, RuntimeError, SyntaxError),
+    *(TokenError, zipfile.BadZipFile, zlib.error, ArrowException),
+)
+"""What the libraries raise over a damaged file."""
 
 
 def read(

@@ -230,6 +230,31 @@ def test_a_truncated_file_is_refused(suffix: str) -> None:
 
 
 @pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".parquet", ".csv", ".csv.gz"])
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(suffix: str) -> None:
+    rng = np.random.default_rng(1)
+    table = as_table(rng.standard_normal((40, 3)))
+    if suffix == ".npy":
+        np.save("t.npy", table.values)
+    else:
+        write_table(table, f"t{suffix}")
+    whole = np.frombuffer(Path(f"t{suffix}").read_bytes(), np.uint8)
+    refused, many_lines = 0, False
+    for trial in range(100):
+        damaged = whole.copy()
+        where = rng.integers(len(whole) if trial % 2 else min(len(whole), 200), size=rng.integers(1, 9))
+        damaged[where] = rng.integers(256, size=len(where))
+        Path(f"t{suffix}").write_bytes(damaged.tobytes())
+        try:
+            assert as_table(f"t{suffix}").num_features >= 1
+        except InputError as error:
+            refused += 1
+            many_lines |= "\n" in str(error)
+    assert not many_lines
+    assert refused > 10
+
+
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("suffix", [".npz", ".npy", ".nc", ".parquet"])
 def test_a_file_that_is_not_what_its_suffix_says_is_refused(suffix: str) -> None:
     with pytest.raises(InputError, match=f"t{suffix}: it "):
