@@ -34,6 +34,9 @@ ENERGIES: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
+evaluate = jax.jit(lambda function, states: function(states))
+
+
 def functions(name: str, **changes: Any) -> tuple[Partial, Partial]:
     module, arguments = ENERGIES[name]
     energy = module.exact if name == "creation" else module.energy
@@ -57,10 +60,10 @@ def test_recall_goes_downhill_to_a_fixed_point_with_steps_of_any_size(name: str,
     assert report.states.shape == QUERIES.shape
     assert report.steps.shape == report.energy.shape == report.residual.shape == QUERIES.shape[:-1]
     assert report.trajectory.shape == (61, *QUERIES.shape)
-    np.testing.assert_allclose(jax.jit(update)(report.states), report.states, atol=1e-13)
+    np.testing.assert_allclose(evaluate(update, report.states), report.states, atol=1e-13)
     assert (np.diff(report.energies, axis=0) <= 1e-13).all()
-    np.testing.assert_allclose(report.energies[0], jax.jit(energy)(report.trajectory[0]), rtol=1e-13)
-    np.testing.assert_allclose(report.energy, jax.jit(energy)(report.states), rtol=1e-13)
+    np.testing.assert_allclose(report.energies[0], evaluate(energy, report.trajectory[0]), rtol=1e-13)
+    np.testing.assert_allclose(report.energy, evaluate(energy, report.states), rtol=1e-13)
     assert (report.energy < report.energies[0]).all()
     if name == "spherical":
         np.testing.assert_allclose(np.linalg.norm(report.trajectory, axis=-1), 1, rtol=1e-14)
@@ -69,12 +72,12 @@ def test_recall_goes_downhill_to_a_fixed_point_with_steps_of_any_size(name: str,
 def test_the_recorded_trajectory_is_the_euler_scheme_step_by_step_and_then_stands_still() -> None:
     report = run("clam", step=0.6, record=400)
     assert report.trajectory is not None
-    update = jax.jit(functions("clam")[0])
+    update = functions("clam")[0]
     state = QUERIES
     steps = np.asarray(report.steps)
     for t in range(401):
         np.testing.assert_allclose(report.trajectory[t], state, atol=1e-14)
-        state = np.where((t < steps)[..., None], state + 0.6 * (np.asarray(update(state)) - state), state)
+        state = np.where((t < steps)[..., None], state + 0.6 * (np.asarray(evaluate(update, state)) - state), state)
     assert steps.min() < steps.max() < 400
     np.testing.assert_array_equal(report.trajectory[-1], report.states)
     short = run("clam", step=0.6, record=3)
@@ -137,8 +140,8 @@ def test_a_query_at_1e8_is_recalled_to_full_precision() -> None:
     report = run("clam", far)
     assert report.converged.all()
     _, places = attractors(np.concatenate([run("clam").states.reshape(-1, 3), report.states]), 1e-9)
-    update = jax.jit(functions("clam")[0])
-    np.testing.assert_allclose(update(report.states), report.states, atol=1e-14)
+    update = functions("clam")[0]
+    np.testing.assert_allclose(evaluate(update, report.states), report.states, atol=1e-14)
     assert np.linalg.norm(places - np.asarray(report.states), axis=-1).min() < 1e-12
 
 
@@ -183,8 +186,8 @@ def test_the_residual_is_relative_and_at_most_the_tolerance_where_converged() ->
     report = run("clam", tolerance=1e-5)
     assert report.converged.all()
     assert (report.residual <= 1e-5).all()
-    move = np.linalg.norm(jax.jit(functions("clam")[0])(report.states) - report.states, axis=-1)
-    first = np.linalg.norm(jax.jit(functions("clam")[0])(QUERIES), axis=-1)
+    move = np.linalg.norm(evaluate(functions("clam")[0], report.states) - report.states, axis=-1)
+    first = np.linalg.norm(evaluate(functions("clam")[0], QUERIES), axis=-1)
     size = np.maximum(np.linalg.norm(report.states, axis=-1), first)
     np.testing.assert_allclose(report.residual, move / size, rtol=1e-3)
     assert (report.steps < run("clam").steps).all()
@@ -298,7 +301,7 @@ def test_descent_by_gradients_stops_where_the_gradient_vanishes_and_never_climbs
     rows = report.states.reshape(-1, 3)
     np.testing.assert_allclose(jax.jit(jax.vmap(jax.grad(energy)))(rows), 0, atol=1e-12)
     assert (np.diff(report.energies, axis=0) <= 1e-13).all()
-    np.testing.assert_allclose(report.energies[3], jax.jit(energy)(report.trajectory[3]), rtol=1e-12)
+    np.testing.assert_allclose(report.energies[3], evaluate(energy, report.trajectory[3]), rtol=1e-12)
     assert np.linalg.eigvalsh(jax.jit(jax.vmap(jax.hessian(energy)))(rows)).min() > -1e-9
 
 

@@ -108,8 +108,8 @@ def test_creation_probability_falls_with_the_dimension_and_as_printed_does_not()
         query[0] = 0.3
         arguments = (query, np.zeros((1, dim)), np.array([5.0]))
         settings = {"beta": 2.0, "rho": 0.5, "alpha": 1.0, "discount": 0.0}
-        exact.append(float(creation.exact_probabilities(*arguments, **settings)[-1]))
-        printed.append(float(creation.printed_probabilities(*arguments, **settings)[-1]))
+        exact.append(float(probabilities["exact"](*arguments, **settings)[-1]))
+        printed.append(float(probabilities["printed"](*arguments, **settings)[-1]))
     np.testing.assert_allclose(exact, [0.0936, 0.0442, 7.4e-5, 9.9e-24], rtol=0.003)
     np.testing.assert_allclose(printed, 0.1876, rtol=3e-4)
     odds = np.array(printed) / (1 - np.array(printed)) / (np.array(exact) / (1 - np.array(exact)))
