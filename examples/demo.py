@@ -53,7 +53,15 @@ def main() -> None:
     """Run the three jobs and the court."""
     began = time.perf_counter()
     OUT.mkdir(parents=True, exist_ok=True)
-    job("faithful", load_shipped("faithful"), weights="dp", components=10, engine="nuts", standardise=True, num_draws=1500)
+    job(
+        "faithful",
+        load_shipped("faithful"),
+        weights="dp",
+        components=10,
+        engine="nuts",
+        standardise=True,
+        num_draws=1500,
+    )
 
     letters, labels = load_shipped("letter20k"), load_labels("letter20k")
     options: dict[str, Any] = {"covariance": "full", "weights": "pyp", "components": 40, "standardise": True}
@@ -68,7 +76,16 @@ def main() -> None:
             f"adjusted Rand index with the 26 letters {adjusted_rand_score(labels, found['label']):.3f}"
         )
 
-    job("comets", load_shipped("comets"), family="vmf", weights="dp", components=12, engine="nuts", num_warmup=500, num_draws=500)
+    job(
+        "comets",
+        load_shipped("comets"),
+        family="vmf",
+        weights="dp",
+        components=12,
+        engine="nuts",
+        num_warmup=500,
+        num_draws=500,
+    )
 
     console.rule("[bold]the court")
     certificates = verify()

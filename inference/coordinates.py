@@ -55,7 +55,7 @@ class Coordinates:
         total, _ = log_density(self.model.parameters, (), {}, params)
         for name, transform in self.transforms.items():
             total = total + jnp.sum(transform.log_abs_det_jacobian(free[name], params[name]))
-        return total
+        return jnp.asarray(total)
 
     def log_likelihood(self, params: Params, x: Float[Array, "N D"]) -> Float[Array, ""]:
         """Log density of the data at site values, nats."""

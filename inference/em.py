@@ -1,8 +1,8 @@
 r"""Expectation-maximisation in closed form, maximum a posteriori or maximum likelihood.
 
-E-step: responsibilities :math:`r_{nk} \propto w_k \, p(x_n \mid \theta_k)`, never stored: rows are taken in blocks and only
-their sums :math:`\sum_n r_{nk} T(x_n)` are kept. M-step: the family's and the weight prior's ``maximize``. The log joint
-density (in the unconstrained coordinates of NumPyro's samplers; for maximum likelihood the log likelihood) never
+E-step: responsibilities :math:`r_{nk} \propto w_k \, p(x_n \mid \theta_k)`, never stored: rows are taken in blocks
+and only their sums :math:`\sum_n r_{nk} T(x_n)` are kept. M-step: the family's and the weight prior's ``maximize``. The
+log joint density (in the unconstrained coordinates of NumPyro's samplers; for maximum likelihood the log likelihood) never
 falls, and where it stops it is stationary. Restarts from k-means++ seeds run side by side in one program; the
 best one is returned.
 """
@@ -156,15 +156,15 @@ def fit_params(
     if tolerance is None:
         tolerance = 1e-9 if x.dtype == jnp.float64 else 1e-6
     if start is None:
-        active = jnp.asarray(active_counts(model.num_components, restarts, nonparametric="sticks" in coordinates.transforms))
+        active = jnp.asarray(
+            active_counts(model.num_components, restarts, nonparametric="sticks" in coordinates.transforms)
+        )
         begin = jax.jit(jax.vmap(lambda key, active: starting_params(key, model, x, active)))
         params = begin(jax.random.split(key, restarts), active)
     else:
         params = {name: jnp.asarray(value)[None] for name, value in start.items()}
     num_runs = next(iter(params.values())).shape[0]
-    states = EMState(
-        params, jnp.full(num_runs, -jnp.inf, x.dtype), jnp.zeros(num_runs, bool)
-    )
+    states = EMState(params, jnp.full(num_runs, -jnp.inf, x.dtype), jnp.zeros(num_runs, bool))
     traces = []
     for done_steps in range(0, max_iterations, _CHUNK):
         states, trace = _advance(

@@ -11,7 +11,7 @@ Progress = Callable[[int, int, str], None]
 """Called with (done, total, text) while an engine works."""
 
 
-def silent(done: int, total: int, text: str) -> None:  # noqa: ARG001
+def silent(done: int, total: int, text: str) -> None:
     """Progress that nobody watches."""
 
 

@@ -1,7 +1,7 @@
 r"""Stochastic variational inference: an automatic NumPyro guide, an optax schedule, restarts.
 
-The guide is a Gaussian in unconstrained coordinates (mean field, low rank or full covariance). The known failure, collapse
-onto one poor mode, is met by starting each restart's guide at an EM (or generalised EM) optimum of its own,
+The guide is a Gaussian in unconstrained coordinates (mean field, low rank or full covariance). The known failure,
+collapse onto one poor mode, is met by starting each restart's guide at an EM (or generalised EM) optimum of its own,
 with a small scale, and by keeping the restart whose evidence bound ends highest.
 """
 
@@ -9,12 +9,16 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float
 from numpyro.infer import SVI, Trace_ELBO
-from numpyro.infer.autoguide import AutoContinuous, AutoDiagonalNormal, AutoLowRankMultivariateNormal, AutoMultivariateNormal
+from numpyro.infer.autoguide import (
+    AutoContinuous,
+    AutoDiagonalNormal,
+    AutoLowRankMultivariateNormal,
+    AutoMultivariateNormal,
+)
 
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params

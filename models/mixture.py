@@ -37,13 +37,13 @@ class Mixture:
     def parameters(self) -> tuple[Float[Array, " K"], Distribution]:
         """NumPyro program of the parameters alone: log weights and the bank."""
         log_weights = self.weights.sample(self.num_components)
-        params = {}
+        params: dict[str, jax.Array] = {}
         for site, prior in self.prior.items():
             if site in self.family.shared:
-                params[site] = numpyro.sample(site, prior)
+                params[site] = jnp.asarray(numpyro.sample(site, prior))
             else:
                 with numpyro.plate("memory", self.num_components):
-                    params[site] = numpyro.sample(site, prior)
+                    params[site] = jnp.asarray(numpyro.sample(site, prior))
         return log_weights, self.family.bank(params)
 
     def __call__(self, x: Float[Array, "N D"] | None = None, num_data: int | None = None) -> Float[Array, "N D"]:
@@ -59,8 +59,8 @@ class Mixture:
         size = num_data or rows
         law = MemoryMixture(log_weights.astype(bank.mean.dtype), bank, validate_args=False)
         with numpyro.plate("data", rows), numpyro.handlers.scale(scale=size / rows):
-            draws: jax.Array = numpyro.sample("x", law, obs=x)
-        return draws
+            draws = numpyro.sample("x", law, obs=x)
+        return jnp.asarray(draws)
 
     def mixture(self, params: Mapping[str, jax.Array]) -> MemoryMixture:
         """The mixture distribution at given site values."""

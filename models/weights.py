@@ -19,7 +19,7 @@ and Dirichlet(a) at a / sum(a): always inside, whatever a.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -174,11 +174,11 @@ class StickBreaking(WeightPrior):
 
     def sample(self, num_components: int) -> Float[Array, " K"]:
         """Sites ``alpha`` and ``discount`` (where they have priors) and ``sticks`` (K - 1,)."""
-        hyper = {name: numpyro.sample(name, prior) for name, prior in self.hyper_priors().items()}
+        hyper = {name: jnp.asarray(numpyro.sample(name, prior)) for name, prior in self.hyper_priors().items()}
         if num_components == 1:
             return jnp.zeros(1)
         sticks = numpyro.sample("sticks", StickBreakingSticks(*self.parameters(hyper), num_components))
-        return sticks_to_log_weights(sticks)
+        return sticks_to_log_weights(jnp.asarray(sticks))
 
     def log_weights(self, params: Mapping[str, jax.Array], num_components: int) -> Float[Array, " K"]:
         """Logs of V_k prod_{j<k} (1 - V_j)."""
@@ -228,7 +228,7 @@ class StickBreaking(WeightPrior):
 
 
 def _climb(
-    log_density: Callable[[Params], jax.Array], name: str, transform: Transform, hyper: Params
+    log_density: Callable[[Params], jax.Array], name: str, transform: Transform[Any], hyper: Params
 ) -> Params:
     """The hyper-parameters with ``name`` moved to where the slope changes sign, if the density is higher there.
 
@@ -237,7 +237,7 @@ def _climb(
     """
 
     def along(free: jax.Array) -> jax.Array:
-        return log_density(hyper | {name: transform(free)})
+        return log_density(hyper | {name: jnp.asarray(transform(free))})
 
     slope = jax.grad(along)
 
@@ -247,7 +247,7 @@ def _climb(
         rises = slope(middle) > 0
         return jnp.where(rises, middle, low), jnp.where(rises, high, middle)
 
-    here = transform.inv(hyper[name])
+    here = jnp.asarray(transform.inv(hyper[name]))
     low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, (jnp.full_like(here, -_REACH), jnp.full_like(here, _REACH)))
     found = 0.5 * (low + high)
     better = along(found) > along(here)

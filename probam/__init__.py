@@ -1,1 +1,35 @@
-"""Associative memories as probabilistic programs."""
+"""Associative memories as probabilistic programs.
+
+``fit`` data and get a posterior over memories, ``load`` a saved one, ``verify`` that energies are likelihoods. The
+names below are read from :mod:`probam.api` when first used, so that ``import probam`` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from probam.api import fit, load, verify
+    from probam.errors import InputError, NumericalError, ProbamError
+    from probam.fitted import Fit
+
+__all__ = ["Fit", "InputError", "NumericalError", "ProbamError", "fit", "load", "verify"]
+
+_HOMES = {
+    "fit": "probam.api",
+    "load": "probam.api",
+    "verify": "probam.api",
+    "Fit": "probam.fitted",
+    "InputError": "probam.errors",
+    "NumericalError": "probam.errors",
+    "ProbamError": "probam.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'probam' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

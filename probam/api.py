@@ -20,8 +20,8 @@ import numpy as np
 from numpyro.distributions import Distribution
 
 import probam.models
-from probam import posterior
-from probam.data.standardise import identity, standardiser
+import probam.posterior as posterior
+from probam.data.standardise import Standardiser, identity, standardiser
 from probam.data.table import Table, as_table, check_rows
 from probam.distributions.stick_breaking import expected_num_components, truncation_error
 from probam.equivalence.claim import Certificate
@@ -110,7 +110,9 @@ def fit(
     table = as_table(data, columns=columns, variable=variable) if variable else as_table(data, columns=columns)
     check_rows(table)
     memory_family = find_family(family, covariance)
-    dtype = np.dtype(np.float64 if jax.config.jax_enable_x64 and table.values.dtype != np.float32 else np.float32)
+    dtype = np.dtype(
+        np.float64 if double_precision() and table.values.dtype != np.float32 else np.float32
+    )
     table = table.astype(dtype)
     memory_family.check_data(table.values, table.columns)
     units = standardiser(table) if standardise else identity(table.num_features, dtype)
@@ -167,18 +169,22 @@ def load(path: str | os.PathLike[str]) -> Fit:
         weights_options = json.loads(said["weights_options"])
         memory_family = find_family(said["family"], options.get("covariance"))
         dtype = np.dtype(said["dtype"])
-        constants = tree["constant_data"]
-        x = ((tree["observed_data"]["x"].values - constants["center"].values) / constants["scale"].values).astype(dtype)
+        constants = tree["constant_data"].to_dataset()
+        x = Standardiser(constants["center"].values, constants["scale"].values).apply(
+            tree["observed_data"].to_dataset()["x"].values
+        )
         law = weight_prior(
             said["weights"],
             alpha=_revived(weights_options.get("alpha"), tree, "alpha"),
             discount=_revived(weights_options.get("discount"), tree, "discount"),
             given=tuple(weights_options["given"]) if "given" in weights_options else None,
         )
-        model = mixture(x, family=memory_family, weights=law, num_components=int(said["num_components"]))
+        model = mixture(x.astype(dtype), family=memory_family, weights=law, num_components=int(said["num_components"]))
     except KeyError as error:
-        raise InputError(f"{path}: this fit lacks {error}; it was saved by another version of probam, fit again") from error
-    if dtype == np.float64 and not jax.config.jax_enable_x64:
+        raise InputError(
+            f"{path}: this fit lacks {error}; it was saved by another version of probam, fit again"
+        ) from error
+    if dtype == np.float64 and not double_precision():
         raise InputError(
             f"{path}: this fit is in double precision; turn it on before loading: "
             "jax.config.update('jax_enable_x64', True)"
@@ -191,6 +197,11 @@ def verify(claims: Sequence[str] | None = None, *, seed: int = 0) -> list[Certif
     from probam.equivalence.verify import verify as run_court
 
     return run_court(claims, seed=seed)
+
+
+def double_precision() -> bool:
+    """Whether JAX computes in float64 where it is given float64."""
+    return bool(jnp.zeros(()).dtype == jnp.float64)
 
 
 # --- choosing the parts ---------------------------------------------------------------------------------------
@@ -376,7 +387,7 @@ def _tree(
     progress(0, 4, "reading the posterior")
     probes = np.asarray(jax.random.permutation(key_probe, num_data)[: min(_PROBES, num_data)])
     pairs = np.stack([probes, np.roll(probes, 1)], axis=1)
-    reading = jax.tree.map(np.asarray, posterior.read(model, sites, key_labels, x, jnp.asarray(pairs)))
+    reading = posterior.read(model, sites, key_labels, x, jnp.asarray(pairs)).on_host()
 
     best = int(np.argmax(lp))
     reference = {name: value[best] for name, value in sites.items()}
@@ -401,7 +412,7 @@ def _tree(
         groups["optimisation"] = {"objective": (result.objective, ("restart", "iteration"))}
         group_attributes["optimisation"] = {"status": result.status, "what": result.objective_name}
     if reading.log_lik.size <= _LARGEST_LOG_LIKELIHOOD:
-        log_lik = reading.log_lik - np.asarray(units.log_jacobian(), x_np.dtype)
+        log_lik = reading.log_lik + np.asarray(units.log_jacobian(), x_np.dtype)
         groups["log_likelihood"] = {"x": (log_lik.reshape(*shape, num_data), ("chain", "draw", "datum"))}
     else:
         left_out["log_likelihood"] = f"more than {_LARGEST_LOG_LIKELIHOOD} values"
@@ -419,7 +430,9 @@ def _tree(
     progress(2, 4, "reading the posterior")
 
     num_replicates = int(np.clip(_REPLICATED // x.size, 2, 50))
-    chosen = np.unique(np.linspace(0, len(lp) - 1, num_replicates).round().astype(int)) if len(lp) > 1 else np.zeros(8, int)
+    chosen = (
+        np.unique(np.linspace(0, len(lp) - 1, num_replicates).round().astype(int)) if len(lp) > 1 else np.zeros(8, int)
+    )
     replicated = posterior.replicate(
         model, {name: value[chosen] for name, value in sites.items()}, key_predictive, num_data
     )
@@ -483,7 +496,7 @@ def _posterior_variables(model: Mixture, result: EngineResult) -> dict[str, Any]
     return variables
 
 
-def _invariant_variables(reading: posterior.Reading, shape: tuple[int, int]) -> dict[str, Any]:
+def _invariant_variables(reading: posterior.HostReading, shape: tuple[int, int]) -> dict[str, Any]:
     """What does not change when memories are renumbered."""
     occupied = np.array([len(np.unique(labels)) for labels in reading.labels])
     weights = reading.weights
@@ -499,7 +512,7 @@ def _invariant_variables(reading: posterior.Reading, shape: tuple[int, int]) -> 
 
 
 def _memory_variables(
-    reading: posterior.Reading, permutation: np.ndarray, weights: np.ndarray, units: Any
+    reading: posterior.HostReading, permutation: np.ndarray, weights: np.ndarray, units: Any
 ) -> dict[str, Any]:
     """Relabelled memories in data units, averaged over the draws in which they hold data (over all, if none)."""
     memories = units.invert(np.take_along_axis(reading.memories, permutation[..., None], axis=1))

@@ -7,6 +7,7 @@ interrupted.
 
 import contextlib
 import csv
+import errno
 import json
 import os
 import sys
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.main
 
-from probam.console import abandoned, fit_json, fit_text, interruptible, progress_bar, say
+from probam.console import Bar, abandoned, fit_json, fit_text, interruptible, say
 from probam.errors import InputError, ProbamError
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def fit(
     } | dict(map(_engine_option, option or []))
     given_weights = None if given is None else [_number("given-weights", word) for word in given.split(",")]
     api = _api(float32=float32)
-    with progress_bar("fitting") as progress:
+    with Bar("fitting") as bar:
         fitted = interruptible(
             lambda: api.fit(
                 table.astype("float32") if float32 else table,
@@ -205,7 +206,7 @@ def fit(
                 engine=engine,
                 seed=seed,
                 standardise=standardise,
-                progress=progress,
+                progress=bar,
                 **chosen,
             )
         )
@@ -239,16 +240,15 @@ def verify(
 
     fitted = None if fit_file is None else api.load(fit_file)
     certificates = []
-    with progress_bar("verifying") as progress:
+    with Bar("verifying") as bar:
         for left, certificate in certify_each(claim, seed=seed):
             certificates.append(certificate)
-            if progress is not None:
-                progress(len(certificates), len(certificates) + left, certificate.claim)
+            bar(len(certificates), len(certificates) + left, certificate.claim)
         checks = [] if fitted is None else fitted.verify()
     if as_json:
-        print(_verdict_json(certificates, checks))
+        print(verdict_json(certificates, checks))
     else:
-        print(_verdict_text(certificates, checks, fit_file))
+        print(verdict_text(certificates, checks))
     passed = all(found.passed for found in (*certificates, *checks))
     raise typer.Exit(0 if passed else 1)
 
@@ -279,7 +279,7 @@ def recall(
 
     check_writable(output, suffixes=TABLE_SUFFIXES)
     fitted, table = _fit_and_table(fit_file, queries, variable)
-    with progress_bar("recalling"):
+    with Bar("recalling"):
         found = interruptible(lambda: fitted.recall(table, step=step, max_steps=max_steps))
     write_dataset(found, output, plain="state")
     settled, total = int(found["converged"].sum()), table.num_data
@@ -310,7 +310,7 @@ def predict(
 
     check_writable(output, suffixes=TABLE_SUFFIXES)
     fitted, table = _fit_and_table(fit_file, data, variable)
-    with progress_bar("predicting"):
+    with Bar("predicting"):
         found = interruptible(lambda: fitted.predict(table))
     write_dataset(found if probabilities else found.drop_vars(["responsibilities", "memory"]), output)
     labels = len(set(found["label"].values.tolist()))
@@ -334,7 +334,7 @@ def report(
     target = fit_file.with_suffix(".html") if output is None else output
     check_writable(target, suffixes=(".html", ".htm"))
     fitted = _api().load(fit_file)
-    with progress_bar("writing the report"):
+    with Bar("writing the report"):
         fitted.report(target)
     print(f"wrote {target}")
 
@@ -389,6 +389,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     end = words.index("--") if "--" in words else len(words)
     debug = "--debug" in words[:end]
     words = [word for word in words[:end] if word != "--debug"] + words[end:]
+    hook = sys.unraisablehook
+    if not debug:  # libraries drop a half-opened file noisily after they have said what is wrong with it
+        sys.unraisablehook = lambda _: None
     try:
         code = typer.main.get_command(app).main(args=words, prog_name="probam", standalone_mode=False)
         sys.stdout.flush()
@@ -407,20 +410,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        if isinstance(error, _USAGE):
-            context = getattr(error, "ctx", None)
-            place = context.command_path if context is not None else "probam"
-            if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help itself
-                print(error.format_message(), file=sys.stderr)  # type: ignore[attr-defined]
-            else:
-                say(f"{error.format_message().rstrip('.')}; try: {place} --help")  # type: ignore[attr-defined]
-            return 2
-        if isinstance(error, ProbamError):
-            say(str(error))
-            return 2
-        hint = "" if debug else "; run again with --debug to see where"
-        say(f"{type(error).__name__}: {error}; this is a defect of probam{hint}")
-        return 1
+        return _failed(error, debug)
+    finally:
+        sys.unraisablehook = hook
+
+
+def _failed(error: Exception, debug: bool) -> int:
+    """Say in one line what went wrong; the exit code that goes with it."""
+    if isinstance(error, _USAGE):
+        context = getattr(error, "ctx", None)
+        place = context.command_path if context is not None else "probam"
+        text = error.format_message().rstrip(".")  # type: ignore[attr-defined]
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help itself
+            print(text, file=sys.stderr)
+        else:
+            say(f"{text}; try: {place} --help")
+        return 2
+    if isinstance(error, ProbamError):
+        say(str(error))
+        return 2
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        say("there is not enough memory; use fewer memories, draws or chains, svi with batch_size, or --float32")
+        return 2
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        say(f"the output cannot be written ({error.strerror})")
+        return 2
+    hint = "" if debug else "; run again with --debug to see where"
+    say(f"{type(error).__name__}: {error}; this is a defect of probam{hint}")
+    return 1
 
 
 def _api(*, float32: bool = False) -> Any:

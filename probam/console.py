@@ -4,19 +4,21 @@ import contextlib
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from probam.fitted import Fit
 
-__all__ = ["abandoned", "fit_json", "fit_text", "interruptible", "progress_bar", "say"]
+__all__ = ["Bar", "abandoned", "fit_json", "fit_text", "interruptible", "say"]
 
 _T = TypeVar("_T")
-_Progress = Callable[[int, int, str], None]
 
 _BAR_AFTER = 2.0
 """Seconds before a progress bar appears."""
@@ -59,37 +61,41 @@ def abandoned() -> bool:
     return bool(_workers)
 
 
-@contextlib.contextmanager
-def progress_bar(text: str) -> Iterator[_Progress | None]:
-    """A progress bar on stderr after two seconds; None where stderr is not a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+class Bar:
+    """A progress bar on stderr, from the second second on; silent where stderr is not a terminal.
 
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    task = bar.add_task(text, total=None)
+    ::
 
-    def update(done: int, total: int, said: str) -> None:
-        bar.update(task, completed=done, total=total, description=said or text)
+        with Bar("fitting") as bar:
+            probam.api.fit(x, progress=bar)
+    """
 
-    later = threading.Timer(_BAR_AFTER, bar.start)
-    later.daemon = True
-    later.start()
-    try:
-        yield update
-    finally:
-        later.cancel()
-        later.join()
-        bar.stop()
+    def __init__(self, text: str = "working") -> None:
+        self._text = text
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._later: threading.Timer | None = None
+
+    def __enter__(self) -> "Bar":
+        if sys.stderr.isatty():
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task(self._text, total=None)
+            self._later = threading.Timer(_BAR_AFTER, self._bar.start)
+            self._later.daemon = True
+            self._later.start()
+        return self
+
+    def __call__(self, done: int, total: int, text: str) -> None:
+        """Show that ``done`` of ``total`` steps of what ``text`` says are done."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total or None, description=text or self._text)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None and self._later is not None:
+            self._later.cancel()
+            self._later.join()
+            self._bar.stop()
 
 
 def fit_text(fitted: "Fit", output: Path) -> str:

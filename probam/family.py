@@ -80,7 +80,7 @@ class Family(ABC):
         """
 
     def check_data(self, x: np.ndarray, columns: Sequence[str]) -> None:
-        """Raise :class:`probam.errors.InputError` where ``x`` (N, D) cannot be fitted (for example a constant column)."""
+        """Raise :class:`probam.errors.InputError` where ``x`` (N, D) cannot be fitted (say, a constant column)."""
         self.check_support(x, columns)
 
     def frame(self, x: Float[Array, "N D"]) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
@@ -189,7 +189,7 @@ def family(name: str, **options: str) -> Family:
     if name not in _FAMILIES:
         raise InputError(f"family: expected one of {', '.join(families())}; got {name!r}")
     cls = _FAMILIES[name]
-    known = {field.name for field in fields(cls)} if is_dataclass(cls) else set()
+    known: set[str] = {field.name for field in fields(cls)} if is_dataclass(cls) else set()
     for option in options:
         if option not in known:
             has = f"it has {', '.join(sorted(known))}" if known else "it has none"

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from probam import posterior
+import probam.posterior as posterior
 from probam.data.standardise import Standardiser
 from probam.data.table import Table, as_table
 from probam.data.writing import write_atomically
@@ -50,23 +50,26 @@ class Fit:
         sizes = self.tree["posterior"].sizes
         return f"<probam.Fit: {said['model']}; {said['engine']}, {sizes['chain']} x {sizes['draw']} draws>"
 
+    def _group(self, name: str) -> xr.Dataset:
+        return self.tree[name].to_dataset()
+
     # --- units -------------------------------------------------------------------------------------------------
 
     @cached_property
     def standardiser(self) -> Standardiser:
         """Maps data units to the model's and back."""
-        constants = self.tree["constant_data"]
+        constants = self._group("constant_data")
         return Standardiser(constants["center"].values, constants["scale"].values)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the features."""
-        return tuple(str(name) for name in self.tree["observed_data"]["feature"].values)
+        return tuple(str(name) for name in self._group("observed_data")["feature"].values)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Precision of the fit."""
-        return np.dtype(self.tree.attrs["dtype"])
+        return np.dtype(str(self.tree.attrs["dtype"]))
 
     def _rows(self, data: Any, what: str) -> tuple[Table, jax.Array]:
         """A table in data units and its rows in model units."""
@@ -87,13 +90,11 @@ class Fit:
 
     def draws(self, thinned: bool = True) -> Params:
         """Site values of the draws in one row, (S, ...): all of them, or those that the memory group was made from."""
-        group = self.tree["posterior"].to_dataset()
+        group = self._group("posterior")
         if thinned:
-            group = group.sel(draw=self.tree["invariant"]["draw"].values)
+            group = group.sel(draw=self._group("invariant")["draw"].values)
         sites = [name for name in group.data_vars if name in self._sites]
-        return {
-            str(name): jnp.asarray(group[name].values.reshape(-1, *group[name].shape[2:])) for name in sites
-        }
+        return {str(name): jnp.asarray(group[name].values.reshape(-1, *group[name].shape[2:])) for name in sites}
 
     @cached_property
     def _sites(self) -> frozenset[str]:
@@ -120,7 +121,7 @@ class Fit:
         """
         _, x = self._rows(data, "data")
         _, log_density = posterior.responsibilities(self.model, self.draws(), self._permutations, x)
-        return np.asarray(log_density) - self.standardiser.log_jacobian()
+        return np.asarray(log_density) + self.standardiser.log_jacobian()
 
     def responsibilities(self, data: Any) -> np.ndarray:
         """Posterior probability (N, K) that each relabelled memory owns the datum, averaged over the draws."""
@@ -129,7 +130,7 @@ class Fit:
 
     @property
     def _permutations(self) -> jax.Array:
-        return jnp.asarray(self.tree["memory"]["permutation"].values)
+        return jnp.asarray(self._group("memory")["permutation"].values)
 
     def predict(self, data: Any) -> xr.Dataset:
         """Label, confidence, log density and responsibilities of each datum.
@@ -143,7 +144,7 @@ class Fit:
             {
                 "label": ("datum", resp.argmax(axis=1)),
                 "confidence": ("datum", resp.max(axis=1)),
-                "log_density": ("datum", np.asarray(log_density) - self.standardiser.log_jacobian()),
+                "log_density": ("datum", np.asarray(log_density) + self.standardiser.log_jacobian()),
                 "responsibilities": (("datum", "memory"), resp),
             },
             coords={"datum": np.arange(table.num_data), "memory": np.arange(resp.shape[1])},
@@ -158,9 +159,7 @@ class Fit:
         _, x = self._rows(data, "data")
         return np.asarray(self._landscape(draw).energy(x))
 
-    def recall(
-        self, queries: Any, *, step: float = 1.0, max_steps: int = 1000, draw: int | None = None
-    ) -> xr.Dataset:
+    def recall(self, queries: Any, *, step: float = 1.0, max_steps: int = 1000, draw: int | None = None) -> xr.Dataset:
         """Where the memory's dynamics end from each query (the reference draw, or thinned draw ``draw``).
 
         Args:
@@ -192,14 +191,14 @@ class Fit:
 
     @cached_property
     def _extent(self) -> float:
-        x = self.standardiser.apply(self.tree["observed_data"]["x"].values)
+        x = self.standardiser.apply(self._group("observed_data")["x"].values)
         return float(np.sqrt(x.var(axis=0).sum())) or 1.0
 
     def _relabel(self, memory: np.ndarray, draw: int | None) -> np.ndarray:
         """A draw's own memory numbers to those of the ``memory`` group."""
         index = int(self.tree["memory"].attrs["reference"]) if draw is None else draw
-        inverse = np.argsort(self.tree["memory"]["permutation"].values[index])
-        return inverse[memory]
+        inverse = np.argsort(self._group("memory")["permutation"].values[index])
+        return np.asarray(inverse[memory])
 
     def sample(self, num_data: int, *, seed: int = 0) -> np.ndarray:
         """New data (num_data, D) from the posterior predictive, in data units."""
@@ -220,7 +219,7 @@ class Fit:
         return verify_draws(self.model, self.draws(), self._checked_points(seed))
 
     def _checked_points(self, seed: int) -> jax.Array:
-        x = self.standardiser.apply(self.tree["observed_data"]["x"].values).astype(self.dtype)
+        x = self.standardiser.apply(self._group("observed_data")["x"].values).astype(self.dtype)
         rng = np.random.default_rng(seed)
         return jnp.asarray(x[rng.permutation(len(x))[:_CHECKED_DATA]])
 
@@ -230,7 +229,7 @@ class Fit:
 
     def memories(self) -> pd.DataFrame:
         """The relabelled memories in data units, largest first: weight, size, probability of being occupied, mean."""
-        group = self.tree["memory"].to_dataset()
+        group = self._group("memory")
         frame = pd.DataFrame(
             {
                 "weight": group["weight"].values,
@@ -247,7 +246,7 @@ class Fit:
     def summary_text(self, *, most: int = 12) -> str:
         """What a person wants to know first, in a few lines."""
         said = self.tree.attrs
-        occupied = self.tree["invariant"]["num_occupied"].values.ravel()
+        occupied = self._group("invariant")["num_occupied"].values.ravel()
         counts = np.bincount(occupied.astype(int))
         lines = [said["model"], f"{said['engine']}, seed {said['seed']}, {said['seconds']:.1f} s"]
         if occupied.size > 1:

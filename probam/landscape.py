@@ -32,9 +32,7 @@ class Landscape(NamedTuple):
     retract: Callable[[jax.Array], jax.Array] | None
     twin: str
 
-    def run(
-        self, queries: Float[Array, "Q D"], *, step: float = 1.0, max_steps: int = 1000, record: int = 0
-    ) -> Recall:
+    def run(self, queries: Float[Array, "Q D"], *, step: float = 1.0, max_steps: int = 1000, record: int = 0) -> Recall:
         """Recall from every query."""
         if self.update is None:
             return descend(self.energy, queries, max_steps=max_steps, record=record)
@@ -64,12 +62,14 @@ class Basins(NamedTuple):
     memory: Int[np.ndarray, " Q"]
 
 
-def basins(landscape: Landscape, queries: Float[Array, "Q D"], scale: float, **options: int) -> Basins:
+def basins(
+    landscape: Landscape, queries: Float[Array, "Q D"], scale: float, *, step: float = 1.0, max_steps: int = 1000
+) -> Basins:
     """Recall from every query; ends closer than a thousandth of ``scale`` are one attractor.
 
     ``memory`` is the memory most responsible for the attractor that a query ends in.
     """
-    result = landscape.run(queries, **options)
+    result = landscape.run(queries, step=step, max_steps=max_steps)
     labels, positions = attractors(np.asarray(result.states), _MERGE * scale)
     memory = landscape.memory_of(jnp.asarray(positions, queries.dtype))
     return Basins(result, np.asarray(labels), np.asarray(positions), memory[np.asarray(labels)])
@@ -127,7 +127,7 @@ def plane(x: Float[np.ndarray, "N D"], *, spherical: bool, size: int = 72, margi
     seen = (x - origin) @ axis.T
     low, high = seen.min(axis=0), seen.max(axis=0)
     pad = margin * (high - low)
-    across = np.linspace(low[0] - pad[0], high[0] + pad[0], size if num_features > 1 else 4 * size)
-    up = np.linspace(low[1] - pad[1], high[1] + pad[1], size) if num_features > 1 else np.zeros(1)
-    mesh = np.stack(np.meshgrid(across, up), axis=-1)
-    return Plane(origin, axis, across, up, origin + mesh @ axis, np.ones(mesh.shape[:2], bool))
+    wide = np.linspace(low[0] - pad[0], high[0] + pad[0], size if num_features > 1 else 4 * size)
+    tall = np.linspace(low[1] - pad[1], high[1] + pad[1], size) if num_features > 1 else np.zeros(1)
+    mesh = np.stack(np.meshgrid(wide, tall), axis=-1)
+    return Plane(origin, axis, wide, tall, origin + mesh @ axis, np.ones(mesh.shape[:2], bool))

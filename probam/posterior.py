@@ -15,10 +15,21 @@ from jaxtyping import Array, Float, Int
 
 from probam.family import Model, Params
 
-__all__ = ["Reading", "density", "overlap", "read", "replicate", "responsibilities"]
+__all__ = ["HostReading", "Reading", "density", "overlap", "read", "replicate", "responsibilities"]
 
 _BATCH = 8
 """Draws taken at a time."""
+
+
+class HostReading(NamedTuple):
+    """:class:`Reading` as NumPy arrays."""
+
+    log_lik: Float[np.ndarray, "S N"]
+    labels: Int[np.ndarray, "S N"]
+    memories: Float[np.ndarray, "S K D"]
+    spread: Float[np.ndarray, "S K D"]
+    weights: Float[np.ndarray, "S K"]
+    together: Float[np.ndarray, "S P"]
 
 
 class Reading(NamedTuple):
@@ -31,11 +42,13 @@ class Reading(NamedTuple):
     weights: Float[Array, "S K"]
     together: Float[Array, "S P"]  # probability that the two data of a pair share a memory
 
+    def on_host(self) -> HostReading:
+        """The same in NumPy."""
+        return HostReading(*(np.asarray(leaf) for leaf in self))
+
 
 @partial(jax.jit, static_argnames="model")
-def read(
-    model: Model, sites: Params, key: jax.Array, x: Float[Array, "N D"], pairs: Int[Array, "P 2"]
-) -> Reading:
+def read(model: Model, sites: Params, key: jax.Array, x: Float[Array, "N D"], pairs: Int[Array, "P 2"]) -> Reading:
     """All of :class:`Reading` in one pass over the draws."""
 
     def one(inputs: tuple[Params, jax.Array]) -> Reading:
@@ -54,7 +67,8 @@ def read(
         return Reading(log_lik, labels.astype(jnp.int32), memories, spread, weights, together)
 
     num_draws = len(next(iter(sites.values())))
-    return jax.lax.map(one, (sites, jax.random.split(key, num_draws)), batch_size=_BATCH)
+    reading: Reading = jax.lax.map(one, (sites, jax.random.split(key, num_draws)), batch_size=_BATCH)
+    return reading
 
 
 @partial(jax.jit, static_argnames="model")
@@ -66,13 +80,13 @@ def overlap(
     def one(params: Params) -> jax.Array:
         return reference.T @ model.mixture(params).responsibilities(x)
 
-    return jax.lax.map(one, sites, batch_size=_BATCH)
+    return jnp.asarray(jax.lax.map(one, sites, batch_size=_BATCH))
 
 
 @partial(jax.jit, static_argnames="model")
 def density(model: Model, sites: Params, x: Float[Array, "N D"]) -> Float[Array, "S N"]:
     """Log density (nats) of each datum at each draw."""
-    return jax.lax.map(lambda params: model.mixture(params).log_prob(x), sites, batch_size=_BATCH)
+    return jnp.asarray(jax.lax.map(lambda params: model.mixture(params).log_prob(x), sites, batch_size=_BATCH))
 
 
 @partial(jax.jit, static_argnames="model")
@@ -82,7 +96,9 @@ def responsibilities(
     """Posterior mean of the relabelled responsibilities, and the log posterior predictive density (nats)."""
     num_draws = permutations.shape[0]
 
-    def add(carry: tuple[jax.Array, jax.Array], draw: tuple[Params, jax.Array]) -> tuple[tuple[jax.Array, jax.Array], None]:
+    def add(
+        carry: tuple[jax.Array, jax.Array], draw: tuple[Params, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
         params, permutation = draw
         log_joint = model.mixture(params).log_joint(x)
         log_prob = logsumexp(log_joint, axis=-1, keepdims=True)

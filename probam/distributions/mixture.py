@@ -35,9 +35,9 @@ class MemoryMixture(Distribution):
         ValueError: when the shapes do not fit each other.
     """
 
-    arg_constraints = {"log_weights": constraints.independent(constraints.less_than_eq(1e-3), 1)}
+    arg_constraints = {"log_weights": constraints.independent(constraints.less_than_eq(1e-3), 1)}  # noqa: RUF012
     pytree_data_fields = ("log_weights", "bank")
-    reparametrized_params: list[str] = []
+    reparametrized_params: list[str] = []  # noqa: RUF012
 
     def __init__(
         self, log_weights: Float[Array, " K"], bank: Distribution, *, validate_args: bool | None = None
@@ -56,7 +56,7 @@ class MemoryMixture(Distribution):
         super().__init__(batch_shape=(), event_shape=bank.event_shape, validate_args=validate_args)
 
     @property
-    def support(self) -> constraints.Constraint:
+    def support(self) -> constraints.Constraint[Any] | None:
         """Where a memory can put mass."""
         return self.bank.support
 
@@ -71,7 +71,7 @@ class MemoryMixture(Distribution):
         pairwise = self.log_weights + pairwise_log_prob(self.bank, rows)
         return jnp.reshape(pairwise, (*jnp.shape(x)[:-1], self.num_components))
 
-    @validate_sample
+    @validate_sample  # type: ignore[untyped-decorator]
     def log_prob(self, value: Float[Array, "... D"], intermediates: object = None) -> Float[Array, "..."]:  # noqa: ARG002
         """Log density in nats, with respect to the base measure of the bank."""
         return logsumexp(self.log_joint(value), axis=-1)
@@ -91,14 +91,15 @@ class MemoryMixture(Distribution):
 
         def one(key_and_memory: tuple[jax.Array, jax.Array]) -> Any:
             key_row, k = key_and_memory
-            return self.bank.sample(key_row)[k]
+            return jnp.asarray(self.bank.sample(key_row))[k]
 
         keys = jax.random.split(key_data, size)
         rows = jax.lax.map(one, (keys, memory.reshape(-1)), batch_size=max(1, min(size, _ROWS_AT_ONCE // per_row)))
         return rows.reshape(*sample_shape, *self.event_shape), memory
 
-    def sample(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> Float[Array, "... D"]:
+    def sample(self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()) -> Float[Array, "... D"]:
         """Independent draws from the mixture."""
+        assert key is not None, "numpyro passes a key wherever it samples"
         return self.sample_with_memory(key, sample_shape)[0]
 
     @property

@@ -27,15 +27,17 @@ __all__ = ["independent_pairwise", "origin", "pairwise_log_prob", "upper_triangl
 @singledispatch
 def pairwise_log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
     """Log density (nats) of each row of ``x`` under each memory of ``bank`` (batch (K,), event (D,))."""
-    log_prob: jax.Array = bank.log_prob(x[:, None, :])
-    return log_prob
+    return jnp.asarray(bank.log_prob(x[:, None, :]))
 
 
 @singledispatch
-def independent_pairwise(base: Distribution, bank: Distribution, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
+def independent_pairwise(
+    base: Distribution,  # noqa: ARG001
+    bank: Distribution,
+    x: Float[Array, "N D"],
+) -> Float[Array, "N K"]:
     """``pairwise_log_prob`` of an ``Independent`` bank, dispatched on its base distribution."""
-    log_prob: jax.Array = bank.log_prob(x[:, None, :])
-    return log_prob
+    return jnp.asarray(bank.log_prob(x[:, None, :]))
 
 
 @pairwise_log_prob.register

@@ -3,6 +3,8 @@
 Under ``jit``, ``vmap`` and ``grad`` values are not known yet; these checks then look at shapes only.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,10 +13,24 @@ from jaxtyping import Array, Float
 
 from probam.errors import InputError
 
-__all__ = ["Scalar", "is_traced", "log_weights", "points", "positive"]
+__all__ = ["Logs", "Scalar", "Weights", "is_traced", "log_weights", "points", "positive"]
 
 Scalar = float | Float[ArrayLike, ""]
 """A number or a rank-zero array."""
+
+
+class Logs(NamedTuple):
+    """Weights given by their logs, for those beyond the range of floating point.
+
+    A spherical memory of concentration 1e4 beside one of 10, or determinants of many dimensions, need weights like
+    exp(-9990); every energy takes ``Logs(log_w)`` where it takes ``weights``.
+    """
+
+    values: Float[ArrayLike, " K"]
+
+
+Weights = Float[ArrayLike, " K"] | Logs
+"""Weights of the memories, or their logs."""
 
 
 def is_traced(value: object) -> bool:
@@ -60,7 +76,7 @@ def positive(
     return array
 
 
-def log_weights(weights: Float[ArrayLike, " K"] | None, num_memories: int, dtype: jnp.dtype) -> Float[Array, " K"]:
+def log_weights(weights: Weights | None, num_memories: int, dtype: jnp.dtype) -> Float[Array, " K"]:
     """Logs of the weights (zeros for ``None``); a zero weight gives -inf and a zero derivative, never NaN.
 
     A weight of zero marks a memory that is absent. Raises :class:`probam.errors.InputError` for negative or
@@ -68,6 +84,13 @@ def log_weights(weights: Float[ArrayLike, " K"] | None, num_memories: int, dtype
     """
     if weights is None:
         return jnp.zeros(num_memories, dtype)
+    if isinstance(weights, Logs):
+        logs = jnp.asarray(weights.values, dtype)
+        if logs.shape != (num_memories,):
+            raise InputError(f"weights: expected one for each of the {num_memories} memories; got shape {logs.shape}")
+        if not is_traced(logs) and not (np.asarray(logs) < np.inf).all():
+            raise InputError("weights: logs of weights must be below infinity and not NaN")
+        return logs
     weights = positive("weights", weights, dtype, (num_memories,), zero=True)
     if not is_traced(weights) and not np.asarray(weights).any():
         raise InputError("weights: expected at least one above 0; got zeros only")

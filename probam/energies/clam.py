@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from probam.energies.arguments import Scalar, log_weights, points, positive
+from probam.energies.arguments import Scalar, Weights, log_weights, points, positive
 from probam.energies.wells import dot, isotropic_logits, log_sum, mean_of, shares, weighted_mean
 
 __all__ = ["convexity_threshold", "energy", "hessian_bound", "nearest", "responsibilities", "update"]
@@ -33,7 +33,7 @@ def energy(
     query: Float[ArrayLike, "*batch D"],
     memories: Float[ArrayLike, "K D"],
     beta: Scalar,
-    weights: Float[ArrayLike, " K"] | None = None,
+    weights: Weights | None = None,
 ) -> Float[Array, "*batch"]:
     r"""Energy of each query, in squared units of the data.
 
@@ -56,7 +56,7 @@ def responsibilities(
     query: Float[ArrayLike, "*batch D"],
     memories: Float[ArrayLike, "K D"],
     beta: Scalar,
-    weights: Float[ArrayLike, " K"] | None = None,
+    weights: Weights | None = None,
 ) -> Float[Array, "*batch K"]:
     r"""Share of each memory in the sum: \(r_k(v) \propto w_k \exp(-\beta |\mu_k - v|^2)\).
 
@@ -71,7 +71,7 @@ def update(
     query: Float[ArrayLike, "*batch D"],
     memories: Float[ArrayLike, "K D"],
     beta: Scalar,
-    weights: Float[ArrayLike, " K"] | None = None,
+    weights: Weights | None = None,
 ) -> Float[Array, "*batch D"]:
     r"""Where the unit Euler step of the flow (dt = tau) leads: \(m(v) = \sum_k r_k(v) \mu_k\).
 

@@ -20,7 +20,7 @@ from jax.scipy.linalg import cho_factor, cho_solve
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from probam.energies.arguments import is_traced, log_weights, points, positive
+from probam.energies.arguments import Weights, is_traced, log_weights, points, positive
 from probam.energies.wells import (
     diagonal_logits,
     dot,
@@ -39,7 +39,7 @@ def energy(
     query: Float[ArrayLike, "*batch D"],
     memories: Float[ArrayLike, "K D"],
     stiffness: Float[ArrayLike, "..."],
-    weights: Float[ArrayLike, " K"] | None = None,
+    weights: Weights | None = None,
 ) -> Float[Array, "*batch"]:
     r"""Energy of each query, in nats.
 
@@ -66,7 +66,7 @@ def responsibilities(
     query: Float[ArrayLike, "*batch D"],
     memories: Float[ArrayLike, "K D"],
     stiffness: Float[ArrayLike, "..."],
-    weights: Float[ArrayLike, " K"] | None = None,
+    weights: Weights | None = None,
 ) -> Float[Array, "*batch K"]:
     r"""Share of each well: \(r_k(v) \propto w_k \exp(-(v - \mu_k)^\top A_k (v - \mu_k))\)."""
     query, memories = points(query, memories)
@@ -78,7 +78,7 @@ def update(
     query: Float[ArrayLike, "*batch D"],
     memories: Float[ArrayLike, "K D"],
     stiffness: Float[ArrayLike, "..."],
-    weights: Float[ArrayLike, " K"] | None = None,
+    weights: Weights | None = None,
 ) -> Float[Array, "*batch D"]:
     r"""Minimum of the quadratic form that lies above the energy and touches it at the query.
 

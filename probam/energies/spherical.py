@@ -18,7 +18,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from probam.energies.arguments import is_traced, log_weights, points, positive
+from probam.energies.arguments import Weights, is_traced, log_weights, points, positive
 from probam.energies.wells import dot, heights, log_sum, shares
 from probam.errors import InputError
 
@@ -29,7 +29,7 @@ def energy(
     query: Float[ArrayLike, "*batch D"],
     directions: Float[ArrayLike, "K D"],
     concentrations: Float[ArrayLike, " K"],
-    weights: Float[ArrayLike, " K"] | None = None,
+    weights: Weights | None = None,
 ) -> Float[Array, "*batch"]:
     r"""Energy of each query, in nats: \(E(v) = -\log \sum_k w_k \exp(\kappa_k m_k \cdot v)\)."""
     query, directions, kappa, log_w = _checked(query, directions, concentrations, weights)
@@ -45,7 +45,7 @@ def responsibilities(
     query: Float[ArrayLike, "*batch D"],
     directions: Float[ArrayLike, "K D"],
     concentrations: Float[ArrayLike, " K"],
-    weights: Float[ArrayLike, " K"] | None = None,
+    weights: Weights | None = None,
 ) -> Float[Array, "*batch K"]:
     r"""Share of each memory in the sum: \(r_k(v) \propto w_k \exp(\kappa_k m_k \cdot v)\)."""
     return shares(_logits(*_checked(query, directions, concentrations, weights)))
@@ -55,7 +55,7 @@ def update(
     query: Float[ArrayLike, "*batch D"],
     directions: Float[ArrayLike, "K D"],
     concentrations: Float[ArrayLike, " K"],
-    weights: Float[ArrayLike, " K"] | None = None,
+    weights: Weights | None = None,
 ) -> Float[Array, "*batch D"]:
     r"""Direction of the downhill force: \(m(v) = g / |g|\) with \(g = \sum_k r_k(v) \kappa_k m_k = -\nabla E(v)\).
 
@@ -96,7 +96,7 @@ def _checked(
     query: Float[ArrayLike, "*batch D"],
     directions: Float[ArrayLike, "K D"],
     concentrations: Float[ArrayLike, " K"],
-    weights: Float[ArrayLike, " K"] | None,
+    weights: Weights | None,
 ) -> tuple[Float[Array, "*batch D"], Float[Array, "K D"], Float[Array, " K"], Float[Array, " K"]]:
     """Query, directions, concentrations and log weights in one dtype."""
     query, directions = points(query, directions, "directions")

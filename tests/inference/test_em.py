@@ -25,7 +25,9 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 def _data(family: Family) -> np.ndarray:
     rng = np.random.default_rng(5)
     centres = np.array([[0.0, 0, 3], [4, 1, 0], [-3, 2, -2]])
-    x = np.concatenate([rng.normal(c, s, (n, 3)) for c, s, n in zip(centres, (0.5, 1.0, 0.8), (30, 50, 40), strict=True)])
+    x = np.concatenate(
+        [rng.normal(c, s, (n, 3)) for c, s, n in zip(centres, (0.5, 1.0, 0.8), (30, 50, 40), strict=True)]
+    )
     return x / np.linalg.norm(x, axis=1, keepdims=True) if isinstance(family, VonMisesFisherMemory) else x
 
 
@@ -81,7 +83,9 @@ def test_log_joint_is_minus_the_potential_of_numpyro() -> None:
     coordinates = Coordinates(model)
     leaves, structure = jax.tree.flatten(coordinates.zeros)
     keys = jax.random.split(jax.random.key(1), len(leaves))
-    free = jax.tree.unflatten(structure, [jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)])
+    free = jax.tree.unflatten(
+        structure, [jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
+    )
     ours = jax.jit(lambda free: coordinates.log_joint(free, x))(free)
     theirs = jax.jit(lambda free: potential_energy(model, (x,), {}, free))(free)
     np.testing.assert_allclose(ours, -theirs, rtol=1e-12)
@@ -91,7 +95,7 @@ def test_log_joint_is_minus_the_potential_of_numpyro() -> None:
 
 
 def test_row_blocks_sum_to_the_whole() -> None:
-    model, x = _model(FAMILIES["diagonal"])
+    model, _ = _model(FAMILIES["diagonal"])
     rng = np.random.default_rng(0)
     many = jnp.asarray(rng.normal(0, 3, (em._BLOCK * 2 + 37, 3)))
     coordinates = Coordinates(model)
@@ -106,7 +110,9 @@ def test_row_blocks_sum_to_the_whole() -> None:
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared data folder is not here")
-@pytest.mark.parametrize(("model_name", "covariance"), [("EII", "isotropic"), ("VII", "spherical"), ("VVI", "diagonal"), ("VVV", "full")])
+@pytest.mark.parametrize(
+    ("model_name", "covariance"), [("EII", "isotropic"), ("VII", "spherical"), ("VVI", "diagonal"), ("VVV", "full")]
+)
 def test_maximum_likelihood_reaches_the_fixed_points_of_mclust(model_name: str, covariance: str) -> None:
     entries = json.loads((SHARED / "peer_numbers_ship" / "em_fixedpoints.json").read_text())
     for entry in entries:
