@@ -62,13 +62,12 @@ def _log_weights(log_taken: Float[Array, "... T-1"], log_left: Float[Array, "...
 def log_weights_to_sticks(log_weights: Float[Array, "... T"]) -> Float[Array, "... T-1"]:
     r"""The sticks :math:`V_k = w_k / \sum_{j \ge k} w_j` of weights that need not be normalised.
 
-    Where nothing is left to break (w_j = 0 for all j >= k) the sticks are undetermined: the remaining
-    components share equally.
+    Where nothing is left to break (w_j = 0 for all j >= k) any stick would do; it is put at 1/2.
     """
     floor = np.finfo(log_weights.dtype).min / 4  # below every log of a positive number, and safe to subtract
     safe = jnp.where(log_weights > floor, log_weights, floor)
-    tail = jax.lax.cumlogsumexp(safe, axis=log_weights.ndim - 1, reverse=True)
-    return jnp.exp(safe[..., :-1] - tail[..., :-1])
+    tail = jax.lax.cumlogsumexp(safe, axis=log_weights.ndim - 1, reverse=True)[..., :-1]
+    return jnp.where(tail > floor / 2, jnp.exp(safe[..., :-1] - tail), 0.5)
 
 
 def check_parameters(alpha: ArrayLike, discount: ArrayLike) -> None:
@@ -309,9 +308,9 @@ def _log_rising(a: float, s: np.ndarray) -> np.ndarray:
     return value
 
 
-_FEW = 8  # data up to which probabilities are finite sums of moments
+_FEW = 5  # data up to which probabilities are finite sums of moments
 _SPACING = 1 / 64  # of the quadrature nodes; halving it changes nothing
-_FAR = 1e4  # where the integrand is below rounding, |Im z|
+_FAR = 1e5  # where the integrand is below rounding, |Im z|
 
 
 def _probability_in_tail(alpha: float, discount: float, num_sticks: int, num_data: int, least: int) -> float:
