@@ -22,6 +22,7 @@ __all__ = [
     "R_HAT_LIMIT",
     "Advice",
     "advice",
+    "effective_draws",
     "engine_kind",
     "invariant_draws",
     "invariant_summary",
@@ -102,6 +103,23 @@ def _scalars(name: str, variable: xr.DataArray) -> Iterator[tuple[str, Float[np.
         yield (f"{name}[{labels}]" if rest else name), np.asarray(values.values[index], dtype=np.float64)
 
 
+def effective_draws(values: Float[np.ndarray, "C S"]) -> float:
+    """Bulk ESS of one chain on its own, averaged over the chains; a chain that stands still counts as one draw.
+
+    Unlike the pooled ESS it does not shrink where chains disagree, so it can say whether they do.
+    """
+    if values.shape[1] < 4:
+        return float(values.shape[1])
+    own = [float(_arviz.ess(_dataset(chain[None]))["q"]) if np.ptp(chain) > 0 else 1.0 for chain in values]
+    return float(np.mean(own))
+
+
+def _dataset(values: Float[np.ndarray, "C S"]) -> xr.Dataset:
+    """One quantity as ArviZ wants it."""
+    chains, draws = values.shape
+    return xr.Dataset({"q": (("chain", "draw"), values)}, {"chain": np.arange(chains), "draw": np.arange(draws)})
+
+
 def invariant_summary(tree: xr.DataTree) -> pd.DataFrame:
     """Mean, sd, Monte Carlo error, ESS and R-hat of the label-invariant quantities, one row each.
 
@@ -133,9 +151,7 @@ def _row(values: Float[np.ndarray, "C S"], kind: str) -> Sequence[float | str | 
         return [mean, sd, None, None, None, None, "fewer than four draws"]
     if np.ptp(values, axis=1).max() == 0:
         return [mean, sd, None, None, None, np.inf, "chains stuck"]
-    data = xr.Dataset(
-        {"q": (("chain", "draw"), values)}, {"chain": np.arange(num_chains), "draw": np.arange(num_draws)}
-    )
+    data = _dataset(values)
     mcse = float(_arviz.mcse(data)["q"])
     bulk = float(_arviz.ess(data, method="bulk")["q"])
     tail = float(_arviz.ess(data, method="tail")["q"])

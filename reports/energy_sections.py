@@ -5,9 +5,10 @@ import shlex
 import numpy as np
 import xarray as xr
 
-from probam.reports.diagnostics import options, truncation
+from probam.reports.diagnostics import engine_kind, options, truncation
 from probam.reports.landscape import disagreement, disagreement_figure, is_line, landscape_figure, view
 from probam.reports.page import Section, count, escape, figure, number, percent, spelled, table
+from probam.reports.shown import is_uncertain
 from probam.reports.style import inline_svg
 from probam.reports.tree import has, variable
 
@@ -20,13 +21,15 @@ __all__ = [
     "verification_section",
 ]
 
-_LINE_CAPTION = """The energy along the one feature, the data as a silhouette, memories with their 90 % interval; below,
-the memory that a point is assigned to and the one it is recalled as."""
+_LINE_CAPTION = """The energy along the one feature, the data as a silhouette, the memories on the curve; below, the
+memory that a point is assigned to and the one it is recalled as."""
 
 _PLANE_CAPTION = """Pale: low energy. Lines: equal energy. Data in the colour of their memory. Squares: queries, with
-the path of recall (straight between steps); crosses: where it ends. Around a memory, pale: one standard deviation
-of its data; ring: 90 % region of the memory itself, features taken apart. Energy and recall are those of the likeliest draw,
-the memories posterior means."""
+the path of recall (straight between steps); crosses: where recall ends."""
+
+_ELLIPSES = " Pale ellipse: one standard deviation of a memory’s data, features taken apart."
+_REGIONS = " Ring: 90 % region of the memory itself."
+_REFERENCE = " Energy and recall are those of the likeliest draw, the memories posterior means."
 
 _LINE_LENGTH = 76
 
@@ -51,13 +54,20 @@ def landscape_section(tree: xr.DataTree) -> Section | None:
         ends = int(recall["attractor"].shape[0])
         said.append(f"Recall from the data looked at ends in {spelled(ends, 'place', 'places')}.")
     if view(tree).spherical:
-        said.append("The data are directions; the disc is the half of the sphere around their mean, seen from outside.")
+        said.append(
+            "The data are directions; the disc is the half of the sphere around their mean, seen from outside (faint "
+            "dots lie on the other half)."
+        )
     elif num_features > 2:
         said.append(
             f"The plane of the two widest directions is shown; distances in the other {num_features - 2} are not."
         )
     svg = inline_svg(landscape_figure(tree), "landscape", "Energy landscape with memories, data and recall")
-    body = f"<p>{' '.join(said)}</p>{figure(svg, _LINE_CAPTION if is_line(tree) else _PLANE_CAPTION)}"
+    caption = _LINE_CAPTION if is_line(tree) else _PLANE_CAPTION
+    if not is_line(tree) and not view(tree).spherical:
+        caption += _ELLIPSES * has(tree, "memory", "sd") + _REGIONS * is_uncertain(tree)
+    caption += _REFERENCE * (engine_kind(tree) != "point")
+    body = f"<p>{' '.join(said)}</p>{figure(svg, caption)}"
     return Section("landscape", "The energy landscape and recall", body)
 
 
@@ -70,7 +80,7 @@ def parting_section(tree: xr.DataTree) -> Section | None:
     body = (
         "<p>A datum can be given to the memory most responsible for it, or to the one that recall leads to. "
         "These are different maps: a basin of recall is no cell of nearest memories. Here they differ for "
-        f"<strong>{differ} of {count(found.num_data)}</strong> data looked at"
+        f"<strong>{differ} of {count(found.num_data)}</strong> {found.of} looked at"
     )
     if found.num_differ:
         body += f" ({percent(found.num_differ / found.num_data)})"

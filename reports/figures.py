@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from probam.errors import InputError
-from probam.reports.diagnostics import engine_kind, invariant_draws, invariant_summary, last_values
+from probam.reports.diagnostics import effective_draws, engine_kind, invariant_draws, invariant_summary, last_values
 from probam.reports.shown import quantity_name
 from probam.reports.style import GRID, MEMORY_COLOURS, MUTED, new_figure, quiet, styled
 from probam.reports.tree import variable
@@ -29,7 +29,7 @@ def traces_figure(tree: xr.DataTree, *, most: int = 6) -> Figure:
     """Traces and rank plots of label-invariant quantities, one row each, one colour a chain.
 
     Right: the share of a chain's draws below each rank minus the share expected if all chains were one. The
-    band is the Dvoretzky-Kiefer-Wolfowitz bound for a chain's share of the effective draws: a chain of a
+    band is the Dvoretzky-Kiefer-Wolfowitz bound at a chain's own effective number of draws: a chain of a
     well-mixed run stays inside with probability at least 95 %.
     """
     if engine_kind(tree) != "chains":
@@ -43,7 +43,6 @@ def traces_figure(tree: xr.DataTree, *, most: int = 6) -> Figure:
     if not names:
         raise InputError("tree: every label-invariant quantity is constant; there is nothing to trace")
     draws = invariant_draws(tree)
-    effective = {name: float(ess) for name, ess in table["ess_bulk"].dropna().items() if isinstance(ess, float)}
     figure = new_figure(8.4, 1.35 * len(names) + 0.3)
     grid = figure.subplots(len(names), 2, squeeze=False, width_ratios=[2.1, 1.0])
     for row, name in enumerate(names):
@@ -57,7 +56,7 @@ def traces_figure(tree: xr.DataTree, *, most: int = 6) -> Figure:
         trace.set_title(quantity_name(name))
         trace.set_xlim(0, max(num_draws - 1, 1))
         trace.yaxis.set_major_locator(MaxNLocator(3, integer=name == "num_occupied"))
-        _rank_panel(rank, values, effective.get(name, float(values.size)))
+        _rank_panel(rank, values)
         if row == 0:
             rank.set_title("rank, minus what is expected")
         if row < len(names) - 1:
@@ -68,13 +67,13 @@ def traces_figure(tree: xr.DataTree, *, most: int = 6) -> Figure:
     return figure
 
 
-def _rank_panel(axes: Axes, values: Float[np.ndarray, "C S"], ess: float) -> None:
-    num_chains, num_draws = values.shape
+def _rank_panel(axes: Axes, values: Float[np.ndarray, "C S"]) -> None:
+    num_draws = values.shape[1]
     noise = np.random.default_rng(0).random(values.size)  # ties in random order, the same in every report
     rank = np.empty(values.size)
     rank[np.lexsort((noise, values.ravel()))] = (np.arange(values.size) + 1) / values.size
     at = np.linspace(0, 1, 61)
-    band = np.sqrt(np.log(2 / 0.05) / (2 * max(ess / num_chains, 1)))
+    band = np.sqrt(np.log(2 / 0.05) / (2 * max(effective_draws(values), 1)))
     axes.axhspan(-band, band, color=GRID, alpha=0.6, lw=0)
     for chain, own in enumerate(rank.reshape(values.shape)):
         share = np.searchsorted(np.sort(own), at, side="right") / num_draws

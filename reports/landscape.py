@@ -16,8 +16,9 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Ellipse, Patch
+from scipy.ndimage import distance_transform_edt
 
-from probam.reports.shown import in_use, memory_name, shown_memories
+from probam.reports.shown import in_use, is_uncertain, memory_name, shown_memories
 from probam.reports.style import INK, MEMORY_COLOURS, MUTED, memory_colour, new_figure, quiet, styled
 from probam.reports.tree import has, variable
 
@@ -84,7 +85,8 @@ def view(tree: xr.DataTree) -> View:
 class Disagreement(NamedTuple):
     """Where recall ends at another memory than the one most responsible."""
 
-    num_data: int  # data looked at
+    of: str  # "data", or "queries" where no data were recalled
+    num_data: int  # that were looked at
     num_differ: int
     plane_share: float  # of the drawn area, NaN where no landscape is stored
 
@@ -99,7 +101,7 @@ def disagreement(tree: xr.DataTree) -> Disagreement:
         grid, owner = recall["grid_basin"].values.astype(float), recall["grid_responsible"].values.astype(float)
         valid = np.isfinite(grid) & np.isfinite(owner)
         share = float(np.mean(grid[valid] != owner[valid]))
-    return Disagreement(differ.size, int(differ.sum()), share)
+    return Disagreement("data" if "datum_basin" in recall else "queries", differ.size, int(differ.sum()), share)
 
 
 def _grid(tree: xr.DataTree, seen: View) -> tuple[Float[np.ndarray, " X"], Float[np.ndarray, " Y"]]:
@@ -110,11 +112,24 @@ def _grid(tree: xr.DataTree, seen: View) -> tuple[Float[np.ndarray, " X"], Float
     return across, up
 
 
-def _placed(across: Float[np.ndarray, " X"], up: Float[np.ndarray, " Y"]) -> dict[str, Any]:
-    """Arguments that put an image's pixels on the points of the grid and keep the axes' own aspect."""
+def _image(
+    axes: Axes, values: np.ma.MaskedArray, across: Float[np.ndarray, " X"], up: Float[np.ndarray, " Y"], **how: Any
+) -> None:
+    """An image whose pixels sit on the points of the grid; it keeps the axes' own aspect and their rim."""
     half_x, half_y = (across[1] - across[0]) / 2, (up[1] - up[0]) / 2
     extent = (across[0] - half_x, across[-1] + half_x, up[0] - half_y, up[-1] + half_y)
-    return {"extent": extent, "origin": "lower", "aspect": "auto", "zorder": 0.5}
+    image = axes.imshow(values, extent=extent, origin="lower", aspect=axes.get_aspect(), zorder=0.5, **how)
+    for rim in axes.patches:
+        image.set_clip_path(rim)
+
+
+def _filled(values: np.ma.MaskedArray) -> np.ma.MaskedArray:
+    """Values beyond the rim of the sphere taken from the nearest point within, so that pixels reach the rim."""
+    outside = np.ma.getmaskarray(values)
+    if not outside.any() or outside.all():
+        return values
+    nearest = distance_transform_edt(outside, return_distances=False, return_indices=True)
+    return np.ma.masked_array(values.data[tuple(nearest)], np.zeros_like(outside))
 
 
 def is_line(tree: xr.DataTree) -> bool:
@@ -142,28 +157,34 @@ def landscape_figure(tree: xr.DataTree) -> Figure:
     if high > low:
         levels = low + (high - low) * np.linspace(0, 1, 15) ** 1.5
         norm = PowerNorm(0.6, vmin=low, vmax=high)
-        axes.imshow(energy, cmap=_WELLS, norm=norm, interpolation="bilinear", **_placed(across, up))
-        axes.contour(across, up, energy, levels=levels[1:], colors="#6d8294", linewidths=0.45)
+        whole = _filled(energy)
+        _image(axes, whole, across, up, cmap=_WELLS, norm=norm, interpolation="bilinear")
+        lines = axes.contour(across, up, whole, levels=levels[1:], colors="#6d8294", linewidths=0.45)
+        for rim in axes.patches:
+            lines.set_clip_path(rim)
     _data(axes, tree, seen)
     _trajectories(axes, tree, seen)
     _memory_marks(axes, tree, seen)
     if "attractor" in recall:
-        ends = seen(recall["attractor"].values)
-        axes.plot(ends[:, 0], ends[:, 1], "x", color="#000000", ms=6, mew=1.4, zorder=6)
+        ends = recall["attractor"].values.astype(np.float64)
+        ends = seen(ends[~seen.behind(ends)])
+        axes.plot(ends[:, 0], ends[:, 1], "x", color="#000000", ms=15, mew=1.1, zorder=4.5)
     handles = [
         Line2D([], [], marker="o", ls="", color=MUTED, ms=3, label="data"),
         Line2D([], [], marker="o", ls="", color=MEMORY_COLOURS[0], mec="#ffffff", ms=10, label="memory, by number"),
         Line2D([], [], color=INK, lw=1, marker="s", ms=3.5, mfc="#ffffff", mec=INK, label="recall from a query"),
-        Line2D([], [], marker="x", ls="", color=INK, mew=1.4, ms=6, label="where recall ends"),
+        Line2D([], [], marker="x", ls="", color=INK, mew=1.1, ms=9, label="where recall ends"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 
 
 def _plane_axes(tree: xr.DataTree, seen: View) -> tuple[Figure, Axes]:
-    figure = new_figure(7.2, 6.4 if seen.spherical else 5.4)
-    axes = figure.add_subplot(facecolor="none" if seen.spherical else "#ffffff")
     across, up = _grid(tree, seen)
+    ratio = (up[-1] - up[0]) / (across[-1] - across[0])
+    height = 5.4 if seen.own_axes else float(np.clip(1.1 + 6.2 * ratio, 3.0, 6.6))
+    figure = new_figure(7.2, height)
+    axes = figure.add_subplot(facecolor="none" if seen.spherical else "#ffffff")
     axes.set_xlim(across[0], across[-1])
     axes.set_ylim(up[0], up[-1])
     names = [str(name) for name in variable(tree, "observed_data", "feature").values]
@@ -177,7 +198,7 @@ def _plane_axes(tree: xr.DataTree, seen: View) -> tuple[Figure, Axes]:
         axes.add_patch(Circle((0, 0), 1, fill=False, ec=MUTED, lw=0.8))
         axes.set_axis_off()
     else:
-        axes.set_aspect("equal", adjustable="datalim")
+        axes.set_aspect("equal")
         axes.set_xlabel("widest direction of the data (model units)")
         axes.set_ylabel("second widest")
     for side in axes.spines.values():
@@ -235,7 +256,7 @@ def _memory_marks(axes: Axes, tree: xr.DataTree, seen: View, *, ellipses: bool =
             if "sd" in group:
                 wide, tall = 2 * seen.spread(group["sd"].values[memory])
                 axes.add_patch(Ellipse(tuple(at), wide, tall, fc=colour, ec=colour, alpha=0.13, lw=0, zorder=2.5))
-            if "mean_sd" in group:
+            if is_uncertain(tree):
                 wide, tall = 2 * np.sqrt(-2 * np.log(0.1)) * seen.spread(group["mean_sd"].values[memory])
                 axes.add_patch(Ellipse(tuple(at), wide, tall, fill=False, ec=colour, lw=1.3, zorder=4))
         _numbered(axes, float(at[0]), float(at[1]), memory_name(tree, int(memory)), colour)
@@ -269,7 +290,7 @@ def _curve(tree: xr.DataTree, seen: View) -> Figure:
     for memory in shown[in_use(tree)[shown]]:
         at = float(seen(variable(tree, "memory", "mean").values[memory].astype(np.float64))[0])
         height = float(np.interp(at, across, energy))
-        if has(tree, "memory", "mean_q05") and not seen.spherical:
+        if is_uncertain(tree) and has(tree, "memory", "mean_q05") and not seen.spherical:
             ends = [float(variable(tree, "memory", name).values[memory, 0]) for name in ("mean_q05", "mean_q95")]
             axes.plot(ends, [height, height], color=memory_colour(int(memory)), lw=3, solid_capstyle="butt", zorder=4)
         _numbered(axes, at, height, memory_name(tree, int(memory)), memory_colour(int(memory)))
@@ -297,7 +318,7 @@ def _tint(colour: str, share: float) -> tuple[float, ...]:
 
 @styled
 def disagreement_figure(tree: xr.DataTree) -> Figure:
-    """The plane in the colours of the memory most responsible; hatched where recall ends at another one.
+    """The plane in the colours of the memory most responsible; grey where recall ends at another one.
 
     Solid lines bound the basins of recall, dashed ones the regions of responsibility; ringed data are recalled
     as another memory than they are assigned to.
@@ -312,16 +333,22 @@ def disagreement_figure(tree: xr.DataTree) -> Figure:
     basin = np.ma.masked_invalid(recall["grid_basin"].values.astype(np.float64))
     present = np.unique(np.concatenate([owner.compressed(), basin.compressed()])).astype(int)
     tints = [_tint(memory_colour(memory) if memory >= 0 else "#999999", 0.3) for memory in present]
+    owner, basin = _filled(owner), _filled(basin)
     index = np.ma.masked_array(np.searchsorted(present, owner.filled(present[0])), owner.mask)
-    shade = {"interpolation": "nearest", **_placed(across, up)}
-    axes.imshow(index, cmap=ListedColormap(tints), vmin=-0.5, vmax=len(present) - 0.5, **shade)
-    differs = ~(owner.mask | basin.mask) & (owner.filled(-1) != basin.filled(-1))
-    axes.imshow(np.ma.masked_array(differs, ~differs), cmap=ListedColormap([_DIFFERS]), **shade)
+    _image(
+        axes, index, across, up, cmap=ListedColormap(tints), vmin=-0.5, vmax=len(present) - 0.5, interpolation="nearest"
+    )
+    differs = np.ma.masked_equal(~(owner.mask | basin.mask) & (owner.filled(-1) != basin.filled(-1)), value=False)
+    _image(axes, differs, across, up, cmap=ListedColormap([_DIFFERS]), interpolation="nearest")
     for values, style in ((basin, "solid"), (owner, "dashed")):
         for memory in present:
             inside = np.where(values.mask, 0.0, (values.filled(-2) == memory).astype(float))
             if 0 < inside.sum() < inside.size:
-                axes.contour(across, up, inside, levels=[0.5], colors=["#22272e"], linewidths=0.8, linestyles=style)
+                edge = axes.contour(
+                    across, up, inside, levels=[0.5], colors=["#22272e"], linewidths=0.8, linestyles=style
+                )
+                for rim in axes.patches:
+                    edge.set_clip_path(rim)
     _data(axes, tree, seen)
     if "datum_basin" in recall:
         which = recall["datum_basin"].values != recall["datum_responsible"].values

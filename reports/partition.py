@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
-from scipy.cluster.hierarchy import cut_tree, linkage
+from scipy.cluster.hierarchy import linkage
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import squareform
 from scipy.special import xlogy
@@ -352,15 +352,22 @@ def _onehot(c: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N K"]:
 
 
 def _hierarchical(similarity: Float[np.ndarray, "N N"]) -> Int[np.ndarray, "C N"]:
-    """Average-linkage clusterings of ``1 - similarity`` into 1, 2, ... clusters."""
+    """Average-linkage clusterings of ``1 - similarity`` into 1, 2, ... clusters.
+
+    The merges are undone one by one here: SciPy's ``cut_tree`` goes astray where heights are tied.
+    """
     num_data = len(similarity)
     if num_data == 1:
         return np.zeros((1, 1), dtype=np.int64)
     distance = np.maximum(1.0 - (similarity + similarity.T) / 2, 0.0)
     np.fill_diagonal(distance, 0.0)
-    tree = linkage(squareform(distance, checks=False), method="average")
-    cuts = cut_tree(tree, n_clusters=np.arange(1, min(num_data, _MAX_CLUSTERS) + 1))
-    return _canonical(cuts.T)
+    merges = linkage(squareform(distance, checks=False), method="average")[:, :2].astype(int)
+    label = np.arange(num_data)
+    cuts = [label]
+    for node, (left, right) in enumerate(merges, start=num_data):
+        label = np.where((label == left) | (label == right), node, label)
+        cuts.append(label)
+    return _canonical(np.stack(cuts[-_MAX_CLUSTERS:]))
 
 
 def _blocks(num_draws: int, elements: int) -> Iterator[slice]:

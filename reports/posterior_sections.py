@@ -14,6 +14,7 @@ from probam.reports.page import Section, count, escape, figure, number, percent,
 from probam.reports.shown import (
     PANELS,
     in_use,
+    is_uncertain,
     memory_name,
     quantity_name,
     row_partition,
@@ -199,7 +200,7 @@ def memories_section(tree: xr.DataTree) -> Section | None:
     chosen = shown_memories(tree)
     used = in_use(tree)
     num_features = int(tree["observed_data"].sizes["feature"])
-    uncertain = _is_uncertain(tree)
+    uncertain = is_uncertain(tree)
     body = _memory_table(tree)
     hidden = int(tree["memory"].sizes["memory"]) - len(chosen)
     remarks = []
@@ -223,16 +224,11 @@ def memories_section(tree: xr.DataTree) -> Section | None:
     return Section("memories", "The memories", body)
 
 
-def _is_uncertain(tree: xr.DataTree) -> bool:
-    group = tree["memory"]
-    return "mean_sd" in group.data_vars and float(group["mean_sd"].max()) > 0
-
-
 def _memory_table(tree: xr.DataTree) -> str:
     group = tree["memory"].to_dataset()
     features = shown_features(tree, _TABLE_FEATURES)
     names = variable(tree, "observed_data", "feature").values
-    uncertain, used = _is_uncertain(tree), in_use(tree)
+    uncertain, used = is_uncertain(tree), in_use(tree)
     values = {name: group[name].values.astype(np.float64) for name in ("weight", "mean")}
     errors = {
         name: group[f"{name}_sd"].values.astype(np.float64)
@@ -268,7 +264,7 @@ def weights_section(tree: xr.DataTree) -> Section | None:
         return None
     svg = inline_svg(weights_figure(tree), "weights", "Mixing weights of the memories with intervals")
     caption = "Share of new data that each memory is expected to explain"
-    caption += ", with its 90 % interval." if _is_uncertain(tree) else "."
+    caption += ", with its 90 % interval." if is_uncertain(tree) else "."
     return Section("weights", "How popular is each memory?", figure(svg, caption))
 
 

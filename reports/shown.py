@@ -12,6 +12,7 @@ from probam.reports.tree import has, variable
 __all__ = [
     "PANELS",
     "in_use",
+    "is_uncertain",
     "memory_name",
     "panels",
     "quantity_name",
@@ -63,6 +64,11 @@ def in_use(tree: xr.DataTree) -> Bool[np.ndarray, " K"]:
     group = tree["memory"].to_dataset()
     occupied = group["occupied"].values if "occupied" in group else np.ones(group.sizes["memory"])
     return np.asarray(occupied >= 0.5)
+
+
+def is_uncertain(tree: xr.DataTree) -> bool:
+    """Whether the memories come with a posterior spread of their own."""
+    return has(tree, "memory", "mean_sd") and float(variable(tree, "memory", "mean_sd").max()) > 0
 
 
 def shown_features(tree: xr.DataTree, most: int = PANELS) -> Int[np.ndarray, " M"]:

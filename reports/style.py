@@ -23,7 +23,6 @@ __all__ = [
     "MEMORY_COLOURS",
     "MUTED",
     "PAPER",
-    "contrast",
     "inline_svg",
     "memory_colour",
     "new_figure",
@@ -101,12 +100,6 @@ def new_figure(width: float, height: float) -> Figure:
 def memory_colour(position: int) -> str:
     """Colour of the memory at this place in the ``memory`` group; colours repeat after the eighth."""
     return MEMORY_COLOURS[position % len(MEMORY_COLOURS)]
-
-
-def contrast(background: tuple[float, ...]) -> str:
-    """Black or white, whichever reads better on a colour given as red, green, blue in [0, 1]."""
-    red, green, blue = background[:3]
-    return "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "#ffffff"
 
 
 def quiet(axes: Axes, *, grid: str | None = None) -> None:

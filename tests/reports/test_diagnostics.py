@@ -1,0 +1,269 @@
+"""Verdicts on chains whose behaviour is known: well mixed, stuck, in two modes, too short, divergent."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from probam.reports.diagnostics import (
+    advice,
+    engine_kind,
+    invariant_draws,
+    invariant_summary,
+    last_values,
+    options,
+    truncation,
+)
+from probam.reports.tree import build_tree
+
+CD = ("chain", "draw")
+
+
+def fit(
+    lp: np.ndarray,
+    *,
+    engine: str = "nuts",
+    stats: dict[str, Any] | None = None,
+    invariant: dict[str, Any] | None = None,
+    posterior: dict[str, Any] | None = None,
+    optimisation: dict[str, Any] | None = None,
+    verification: dict[str, Any] | None = None,
+    said: dict[str, Any] | None = None,
+    **attributes: Any,
+) -> xr.DataTree:
+    """A fit whose chains are given."""
+    return build_tree(
+        attributes={"probam_version": "0", "engine": engine, "weights": "dirichlet", "num_components": 5, **attributes},
+        data=np.zeros((3, 2)),
+        columns=["a", "b"],
+        center=np.zeros(2),
+        scale=np.ones(2),
+        posterior={"weights": (np.ones((*lp.shape, 5)) / 5, (*CD, "memory")), **(posterior or {})},
+        sample_stats={"lp": (lp, CD), **{name: (values, CD) for name, values in (stats or {}).items()}},
+        invariant={name: (values, (*CD, "pair")[: np.ndim(values)]) for name, values in (invariant or {}).items()},
+        optimisation=optimisation,
+        verification=verification,
+        coordinates={"check": ["A2", "A9"]},
+        group_attributes={"optimisation": said or {}} if optimisation else {},
+    )
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def autoregressive(num_chains: int, num_draws: int, rho: float) -> np.ndarray:
+    """A stationary AR(1) chain: the bulk ESS of its mean is S (1 - rho) / (1 + rho)."""
+    steps = noise(num_chains, num_draws, seed=3)
+    values = np.empty_like(steps)
+    values[:, 0] = steps[:, 0]
+    for t in range(1, num_draws):
+        values[:, t] = rho * values[:, t - 1] + np.sqrt(1 - rho**2) * steps[:, t]
+    return values
+
+
+def said(tree: xr.DataTree, level: str) -> str:
+    return "\n".join(item.text for item in advice(tree) if item.level == level)
+
+
+def test_independent_draws_have_full_effective_size_and_agree() -> None:
+    values = noise(4, 1000)
+    row = invariant_summary(fit(values)).loc["lp"]
+    assert row["mean"] == pytest.approx(values.mean(), rel=1e-12)
+    assert row["sd"] == pytest.approx(values.std(ddof=1), rel=1e-12)
+    assert row["mcse"] == pytest.approx(values.std(ddof=1) / np.sqrt(4000), rel=0.1)
+    assert row["ess_bulk"] == pytest.approx(4000, rel=0.15)
+    assert row["ess_tail"] == pytest.approx(4000, rel=0.15)
+    assert abs(row["r_hat"] - 1) < 0.005
+    assert row["note"] == ""
+    assert [item.level for item in advice(fit(values))] == ["good"]
+
+
+def test_the_effective_size_of_an_ar1_chain_is_that_of_its_formula() -> None:
+    row = invariant_summary(fit(autoregressive(4, 5000, 0.8))).loc["lp"]
+    assert row["ess_bulk"] == pytest.approx(20000 * 0.2 / 1.8, rel=0.15)
+
+
+def test_a_constant_is_called_constant_without_a_warning() -> None:
+    tree = fit(noise(4, 50), invariant={"num_occupied": np.full((4, 50), 4)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        row = invariant_summary(tree).loc["num_occupied"]
+    assert (row["mean"], row["sd"], row["mcse"], row["note"]) == (4, 0, 0, "constant")
+    assert row[["ess_bulk", "ess_tail", "r_hat"]].isna().all()
+
+
+@pytest.mark.parametrize("share", [0.5, 0.02])
+def test_a_two_valued_quantity_gets_numbers_without_a_warning(share: float) -> None:
+    values = (np.random.default_rng(0).random((4, 400)) < share).astype(int) + 3
+    row = invariant_summary(fit(noise(4, 400), invariant={"num_occupied": values})).loc["num_occupied"]
+    assert np.isfinite(row[["ess_bulk", "ess_tail", "r_hat"]].to_numpy(dtype=float)).all()
+    assert row["r_hat"] < 1.02
+
+
+def test_chains_stuck_at_their_own_values_have_infinite_r_hat() -> None:
+    stuck = np.repeat([3, 3, 4, 3], 50).reshape(4, 50)
+    tree = fit(noise(4, 50), invariant={"num_occupied": stuck})
+    row = invariant_summary(tree).loc["num_occupied"]
+    assert row["r_hat"] == np.inf
+    assert row["note"] == "chains stuck"
+    assert "num_occupied; the largest is infinite" in said(tree, "problem")
+
+
+def test_a_chain_apart_raises_r_hat_and_is_found_in_another_mode() -> None:
+    values = noise(4, 500) + np.array([0, 0, 0, -40.0])[:, None]
+    tree = fit(values)
+    assert invariant_summary(tree).loc["lp", "r_hat"] > 1.5
+    problem = said(tree, "problem")
+    assert "different modes" in problem
+    assert "40" in problem
+    assert "1 of 4 chains are lower" in problem
+
+
+def test_well_mixed_chains_are_in_one_mode() -> None:
+    assert "modes" not in said(fit(autoregressive(4, 500, 0.5)), "problem")
+
+
+def test_one_chain_claims_no_r_hat_and_is_asked_for_more() -> None:
+    tree = fit(noise(1, 1000))
+    row = invariant_summary(tree).loc["lp"]
+    assert row["note"] == "one chain"
+    assert pd.isna(row["r_hat"])
+    assert row["ess_bulk"] > 800
+    assert "only one chain" in said(tree, "warning")
+
+
+def test_a_point_estimate_claims_nothing_but_its_value() -> None:
+    tree = fit(np.array([[-7.5]]), engine="em")
+    row = invariant_summary(tree).loc["lp"]
+    assert engine_kind(tree) == "point"
+    assert (row["mean"], row["note"]) == (-7.5, "one draw")
+    assert row[["sd", "mcse", "ess_bulk", "ess_tail", "r_hat"]].isna().all()
+    assert [item.level for item in advice(tree)] == ["note", "good"]
+
+
+def test_draws_of_an_approximation_claim_no_convergence() -> None:
+    tree = fit(noise(1, 400), engine="svi")
+    row = invariant_summary(tree).loc["lp"]
+    assert row["note"] == "independent draws"
+    assert row[["ess_bulk", "r_hat"]].isna().all()
+    assert row["mcse"] == pytest.approx(row["sd"] / 20, rel=1e-12)
+    assert "understates the uncertainty" in said(tree, "note")
+
+
+def test_three_draws_are_too_few() -> None:
+    assert invariant_summary(fit(noise(2, 3))).loc["lp", "note"] == "fewer than four draws"
+
+
+def test_numbers_that_are_not_finite_are_said_and_not_averaged() -> None:
+    values = noise(4, 100)
+    values[2, 7] = np.nan
+    tree = fit(values)
+    assert invariant_summary(tree).loc["lp", "note"] == "not finite"
+    assert "lp left the finite numbers" in said(tree, "problem")
+
+
+def test_quantities_with_an_index_get_a_row_each() -> None:
+    together = np.random.default_rng(0).random((2, 40, 3))
+    tree = fit(
+        noise(2, 40),
+        invariant={"together": together},
+        posterior={"alpha": (noise(2, 40), CD), "loc": (noise(2, 40, 5), (*CD, "memory"))},
+    )
+    found = invariant_draws(tree)
+    assert list(found) == ["lp", "together[0]", "together[1]", "together[2]", "alpha"]
+    np.testing.assert_array_equal(found["together[1]"], together[:, :, 1])
+
+
+def test_few_effective_draws_are_counted_and_the_remedy_is_sized() -> None:
+    tree = fit(autoregressive(4, 500, 0.9))
+    ess = float(invariant_summary(tree).loc["lp", ["ess_bulk", "ess_tail"]].min())
+    assert ess < 400
+    text = said(tree, "warning")
+    assert f"few effective draws: {ess:.0f} for lp" in text
+    assert f"about {int(np.ceil(400 / ess))} times longer" in text
+
+
+def test_divergences_are_counted_and_many_are_a_problem() -> None:
+    diverging = np.zeros((4, 500), bool)
+    diverging[0, :3] = True
+    assert "3 of 2000 trajectories diverged" in said(fit(noise(4, 500), stats={"diverging": diverging}), "warning")
+    diverging[1, :100] = True
+    assert "103 of 2000 trajectories diverged" in said(fit(noise(4, 500), stats={"diverging": diverging}), "problem")
+
+
+def test_saturated_trees_are_reported_at_the_limit_of_the_run() -> None:
+    depth = np.full((4, 500), 6)
+    assert "greatest depth" not in said(fit(noise(4, 500), stats={"tree_depth": depth}), "warning")
+    tree = fit(noise(4, 500), stats={"tree_depth": depth}, engine_options={"max_tree_depth": 6})
+    assert "100% of the trajectories were cut at the greatest depth (6)" in said(tree, "warning")
+
+
+def test_a_slow_energy_is_reported_by_its_bfmi() -> None:
+    walk = np.cumsum(noise(4, 500), axis=1)
+    e_bfmi = (np.diff(walk, axis=1) ** 2).sum(axis=1) / ((walk - walk.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    assert (e_bfmi < 0.25).all()
+    assert "4 of 4 chains explore the energy poorly" in said(fit(noise(4, 500), stats={"energy": walk}), "warning")
+    assert "explore the energy" not in said(fit(noise(4, 500), stats={"energy": noise(4, 500)}), "warning")
+    assert "explore the energy" not in said(fit(noise(4, 500), stats={"energy": np.ones((4, 500))}), "warning")
+
+
+def test_a_truncation_that_binds_is_reported_for_processes_only() -> None:
+    occupied = {"num_occupied": np.where(noise(4, 200) > 1, 5, 4)}
+    tree = fit(noise(4, 200), invariant=occupied, weights="dp", truncation={"tv_bound": 0.3, "note": "x"})
+    assert "all 5 memories are occupied: the data ask for more. Refit with more, say 10" in said(tree, "warning")
+    assert "0.3 in total variation" in said(tree, "note")
+    assert truncation(tree) == {"tv_bound": 0.3}
+    assert "truncation" not in said(fit(noise(4, 200), invariant=occupied, truncation=None), "warning")
+
+
+def test_a_failed_check_is_a_problem_by_name() -> None:
+    verification = {"passed": (np.array([True, False]), ("check",)), "error": (np.array([0.0, 1.0]), ("check",))}
+    assert "A9 failed" in said(fit(noise(4, 500), verification=verification), "problem")
+
+
+def search(objective: list[list[float]], status: str, engine: str = "em") -> xr.DataTree:
+    values = np.array(objective)
+    lp = np.array([[-7.5]]) if engine == "em" else noise(1, 100)
+    return fit(
+        lp,
+        engine=engine,
+        optimisation={"objective": (values, ("restart", "iteration"))},
+        said={"status": status, "what": "log likelihood"},
+    )
+
+
+def test_the_ends_of_searches_are_compared() -> None:
+    nan = float("nan")
+    assert last_values(np.array([[1.0, 2.0, nan], [nan, nan, nan], [3.0, 4.0, 5.0]])).tolist()[::2] == [2.0, 5.0]
+    agree = search([[-9, -5, nan], [-8, -7, -5.0], [-9, -8, -6]], "converged")
+    assert "2 of 3 starts reached the best log likelihood" in said(agree, "note")
+    alone = search([[-9, -5, nan], [-8, -7, -6.0]], "converged")
+    assert "found only once (next best log likelihood lower by 1)" in said(alone, "note")
+    cut = search([[-9, -5, -4.0]], "max_steps")
+    assert "stopped at its limit" in said(cut, "warning")
+
+
+def test_a_noisy_search_is_judged_by_its_trend_and_not_by_its_budget() -> None:
+    t = np.arange(1000)
+    settled = -100 * np.exp(-t / 50) + noise(1000)
+    rising = -100 + 0.1 * t + noise(1000)
+    assert "stopped at its limit" not in said(search([settled.tolist()], "max_steps", "svi"), "warning")
+    assert "stopped at its limit" in said(search([rising.tolist()], "max_steps", "svi"), "warning")
+
+
+def test_json_attributes_that_are_none_read_as_empty() -> None:
+    tree = fit(noise(2, 20), truncation=None, engine_options="not JSON {", versions=[1, 2])
+    assert options(tree, "truncation") == options(tree, "engine_options") == options(tree, "versions") == {}
+    assert options(tree, "absent") == {}
+
+
+def test_a_genuine_posterior_is_called_good_and_its_first_draws_are_not(posterior_tree: xr.DataTree) -> None:
+    assert [item.level for item in advice(posterior_tree)] == ["good"]
+    short = posterior_tree.copy()
+    for group in ("posterior", "sample_stats", "invariant"):
+        short[group] = posterior_tree[group].to_dataset().isel(draw=slice(0, 25))
+    assert "few effective draws" in said(short, "warning")
