@@ -88,8 +88,12 @@ def log_weights(weights: Weights | None, num_memories: int, dtype: jnp.dtype) ->
         logs = jnp.asarray(weights.values, dtype)
         if logs.shape != (num_memories,):
             raise InputError(f"weights: expected one for each of the {num_memories} memories; got shape {logs.shape}")
-        if not is_traced(logs) and not (np.asarray(logs) < np.inf).all():
-            raise InputError("weights: logs of weights must be below infinity and not NaN")
+        if not is_traced(logs):
+            known = np.asarray(logs)
+            if not (known < np.inf).all() or np.isneginf(known).all():
+                raise InputError(
+                    "weights: expected logs below infinity, at least one of them finite; got " + str(known)
+                )
         return logs
     weights = positive("weights", weights, dtype, (num_memories,), zero=True)
     if not is_traced(weights) and not np.asarray(weights).any():

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from probam.energies import clam, continuous_hopfield, creation, quadratic, spherical
+from probam.energies.arguments import Logs
 from probam.energies.wells import dot
+from probam.errors import InputError
 
 Q, K, D = 64, 7, 5
 RNG = np.random.default_rng(0)
@@ -50,6 +52,28 @@ def test_no_array_has_one_entry_for_each_query_memory_and_coordinate(case: str) 
                 yield from sizes(inner.jaxpr) if hasattr(inner, "jaxpr") else ()
 
     assert max(sizes(jax.make_jaxpr(call(case))(QUERIES).jaxpr)) < Q * K * D
+
+
+@pytest.mark.parametrize("module", [clam, quadratic, spherical])
+def test_weights_may_be_given_by_logs_that_no_float_could_hold(module: Any) -> None:
+    memories = DIRECTIONS if module is spherical else MEMORIES
+    shape = 1.2 if module is clam else STIFFNESS[:, 0]
+    logs = np.append(np.log(WEIGHTS[:-1]), -np.inf)
+    for name in ("energy", "responsibilities", "update"):
+        function = jax.jit(getattr(module, name))
+        wanted = function(QUERIES, memories, shape, np.append(WEIGHTS[:-1], 0.0))
+        np.testing.assert_allclose(function(QUERIES, memories, shape, Logs(logs)), wanted, rtol=1e-12, atol=1e-13)
+        tiny = function(QUERIES, memories, shape, Logs(logs - 1e4))
+        np.testing.assert_allclose(
+            tiny - (1e4 / (1.2 if module is clam else 1) if name == "energy" else 0), wanted, atol=1e-10
+        )
+    slope = jax.jit(jax.grad(lambda values: module.energy(QUERIES, memories, shape, Logs(values)).sum()))(logs)
+    assert np.isfinite(slope).all()
+    for bad in (np.full(K, -np.inf), np.full(K, np.nan), np.append(logs[:-1], np.inf)):
+        with pytest.raises(InputError, match="weights: expected logs below infinity"):
+            module.energy(QUERIES, memories, shape, Logs(bad))
+    with pytest.raises(InputError, match="weights: expected one for each of the 7 memories"):
+        module.energy(QUERIES, memories, shape, Logs(logs[:-1]))
 
 
 @pytest.mark.parametrize("case", CASES)
