@@ -68,8 +68,8 @@ def directions(seed: int, *shape: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("dim", "dtype"),
     [(dim, np.float64) for dim in DIMS]
-    + [(dim, np.float32) for dim in (2, 3, 384, 4096)]
-    + [pytest.param(dim, np.float32, marks=pytest.mark.slow) for dim in (4, 5, 10, 64, 1024)],
+    + [(dim, np.float32) for dim in (2, 3, 4096)]
+    + [pytest.param(dim, np.float32, marks=pytest.mark.slow) for dim in (4, 5, 10, 64, 384, 1024)],
 )
 def test_normaliser_and_its_derivatives_hold_from_the_centre_to_every_corner(dim: int, dtype: Any) -> None:
     bar, relative = (1e-12, 4e-13) if dtype is np.float64 else (1e-5, 3e-4)
@@ -110,7 +110,7 @@ def test_normaliser_at_zero_is_one_over_the_area_of_the_sphere() -> None:
         np.testing.assert_allclose(log_normalizer(dim, 0.0), -math.log(area), rtol=1e-15)
 
 
-@pytest.mark.parametrize("dim", [2, 384])
+@pytest.mark.parametrize("dim", [5, pytest.param(384, marks=pytest.mark.slow)])
 def test_three_derivatives_of_the_normaliser_are_right_by_autodiff(dim: int) -> None:
     def derivatives(kappa: jax.Array) -> tuple[jax.Array, ...]:
         first = jax.grad(lambda k: log_normalizer(dim, k))
@@ -128,15 +128,14 @@ def test_three_derivatives_of_the_normaliser_are_right_by_autodiff(dim: int) -> 
 
 def test_scaled_normaliser_differentiates_to_one_minus_the_mean_resultant_length() -> None:
     kappa = jnp.array([0.0, 2.0, 1e6])
-    np.testing.assert_allclose(
-        jax.vmap(jax.grad(lambda k: log_normalizer_scaled(7, k)))(kappa), mean_resultant_gap(7, kappa), rtol=1e-15
-    )
-    curvature = jax.vmap(jax.hessian(lambda k: log_normalizer_scaled(7, k)))(kappa)
-    np.testing.assert_allclose(curvature, -mean_resultant_length_slope(7, kappa), rtol=1e-15)
+    slope = jax.grad(lambda k: log_normalizer_scaled(5, k))
+    first, second = jax.jit(jax.vmap(jax.value_and_grad(slope)))(kappa)
+    np.testing.assert_allclose(first, mean_resultant_gap(5, kappa), rtol=1e-14)
+    np.testing.assert_allclose(second, -mean_resultant_length_slope(5, kappa), rtol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("dim", [2, 3, 10, 4096])
+@pytest.mark.parametrize("dim", [2, 4096])
 def test_inverse_mean_resultant_length_solves_its_equation(dim: int, dtype: Any) -> None:
     eps = float(np.finfo(dtype).eps)
     lengths = np.array([1e-20, 1e-6, 0.05, 0.5, 0.9, 0.999, 1 - 1e-6, 1 - eps / 2], dtype)
