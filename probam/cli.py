@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.main
 
-from probam.console import Bar, abandoned, fit_json, fit_text, interruptible, say
+from probam.console import Bar, abandoned, checks_text, fit_json, fit_text, interruptible, say, show
 from probam.errors import InputError, ProbamError
 
 if TYPE_CHECKING:
     from probam.data.table import Table
+    from probam.equivalence.claim import Certificate
+    from probam.equivalence.fitted import Check
     from probam.fitted import Fit
 
 __all__ = ["app", "main"]
@@ -236,20 +238,29 @@ def verify(
 ) -> None:
     """Check claim by claim that each energy is the likelihood that it is said to be, with numbers."""
     api = _api()
-    from probam.equivalence.verify import certify_each
+    from probam.equivalence.verify import as_json as court_json
+    from probam.equivalence.verify import certify_each, summary, table
 
     fitted = None if fit_file is None else api.load(fit_file)
-    certificates = []
-    with Bar("verifying") as bar:
+
+    def run() -> tuple[list["Certificate"], list["Check"]]:
+        certificates = []
         for left, certificate in certify_each(claim, seed=seed):
             certificates.append(certificate)
             bar(len(certificates), len(certificates) + left, certificate.claim)
-        checks = [] if fitted is None else fitted.verify()
+        return certificates, [] if fitted is None else fitted.verify()
+
+    with Bar("verifying") as bar:
+        certificates, checks = interruptible(run)
+    passed = all(found.passed for found in certificates) and all(check.passed for check in checks)
     if as_json:
-        print(verdict_json(certificates, checks))
+        told = court_json(certificates) | {"fit": [check._asdict() for check in checks], "passed": passed}
+        print(json.dumps(told, indent=2))
     else:
-        print(verdict_text(certificates, checks))
-    passed = all(found.passed for found in (*certificates, *checks))
+        show(table(certificates))
+        print(summary(certificates))
+        if fit_file is not None:
+            print(checks_text(checks, fit_file))
     raise typer.Exit(0 if passed else 1)
 
 
@@ -270,7 +281,7 @@ def recall(
         float, typer.Option(help="Step size in (0, 2): 1 jumps to the mean of the memories, smaller follows the flow.")
     ] = 1.0,
     max_steps: Annotated[
-        int, typer.Option(help="A query that has not settled after so many steps is given up.")
+        int, typer.Option(min=1, help="A query that has not settled after so many steps is given up.")
     ] = 1000,
     variable: _Variable = None,
 ) -> None:

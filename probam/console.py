@@ -4,19 +4,20 @@ import contextlib
 import json
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from probam.equivalence.fitted import Check
     from probam.fitted import Fit
 
-__all__ = ["Bar", "abandoned", "fit_json", "fit_text", "interruptible", "say"]
+__all__ = ["Bar", "abandoned", "checks_text", "fit_json", "fit_text", "interruptible", "say", "show"]
 
 _T = TypeVar("_T")
 
@@ -96,6 +97,27 @@ class Bar:
             self._later.cancel()
             self._later.join()
             self._bar.stop()
+
+
+def show(table: RenderableType) -> None:
+    """A table on stdout, as wide as the terminal, or as it needs where stdout is none."""
+    console = Console()
+    if not sys.stdout.isatty():
+        console = Console(width=200)
+    console.print(table)
+
+
+def checks_text(checks: Sequence["Check"], path: Path) -> str:
+    """The checks of one fitted model, a line each."""
+    width = max((len(check.name) for check in checks), default=0)
+    lines = ["", f"{path}: the energy of the physics against the log density of the program, at posterior draws"]
+    for check in checks:
+        verdict = "passed" if check.passed else "FAILED"
+        lines.append(
+            f"  {verdict}  {check.name:<{width}}  error {check.error:.1e} of {check.tolerance:.1e} allowed  "
+            f"({check.relation}; {check.witnesses})"
+        )
+    return "\n".join(lines)
 
 
 def fit_text(fitted: "Fit", output: Path) -> str:
