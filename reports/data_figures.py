@@ -13,7 +13,7 @@ from probam.reports.shown import panels, row_partition, shortened, shown_feature
 from probam.reports.style import INK, MEMORY_COLOURS, new_figure, styled
 from probam.reports.tree import variable
 
-__all__ = ["PredictiveCheck", "coclustering_figure", "predictive_check", "predictive_figure"]
+__all__ = ["PredictiveCheck", "coclustering_figure", "expected_outside", "predictive_check", "predictive_figure"]
 
 _SEQUENTIAL = LinearSegmentedColormap.from_list("probam-sequential", ["#f7f9fa", "#9fc3da", "#2f7fae", "#0b3c5d"])
 _LINE = "#22272e"
@@ -47,6 +47,15 @@ def coclustering_figure(tree: xr.DataTree) -> Figure:
     bar.set_label("probability of sharing a memory")
     bar.outline.set_visible(False)  # type: ignore[operator]
     return figure
+
+
+def expected_outside(num_replicates: int) -> float:
+    """Share of the bars expected outside their band if the model were true.
+
+    The datum's bar and those of R replicates are exchangeable, and the band runs between interpolated order
+    statistics: it covers 0.9 (R - 1) / (R + 1).
+    """
+    return 1 - 0.9 * (num_replicates - 1) / (num_replicates + 1)
 
 
 class PredictiveCheck(NamedTuple):
@@ -83,7 +92,7 @@ def _edges(values: Float[np.ndarray, " N"]) -> Float[np.ndarray, " B1"]:
         return np.array([low - 0.5, low + 0.5])
     if high - low <= 40 and np.array_equal(values, np.round(values)):
         return np.arange(low - 1.5, high + 2)
-    edges = np.histogram_bin_edges(values, bins=int(np.clip(2 * len(values) ** (1 / 3), 8, 36)))
+    edges = np.histogram_bin_edges(values, bins=int(np.clip(3 * len(values) ** (1 / 3), 8, 36)))
     width = edges[1] - edges[0]
     return np.concatenate([[edges[0] - width], edges, [edges[-1] + width]])
 

@@ -4,9 +4,7 @@ R-hat and ESS of a memory's own parameters mean nothing where labels switch; tho
 change under renumbering do. Estimators are those of Vehtari et al. (2021, arXiv:1903.08008), from ``arviz_stats``.
 """
 
-import itertools
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,20 +14,17 @@ import pandas as pd
 import xarray as xr
 from jaxtyping import Float
 
+from probam.reports.quantities import (
+    engine_kind,
+    invariant_draws,
+    last_values,
+    options,
+    quantity_name,
+    truncation,
+)
 from probam.reports.tree import has, variable
 
-__all__ = [
-    "R_HAT_LIMIT",
-    "Advice",
-    "advice",
-    "effective_draws",
-    "engine_kind",
-    "invariant_draws",
-    "invariant_summary",
-    "last_values",
-    "options",
-    "truncation",
-]
+__all__ = ["R_HAT_LIMIT", "Advice", "advice", "effective_draws", "invariant_summary"]
 
 Level = Literal["good", "note", "warning", "problem"]
 
@@ -42,7 +37,6 @@ _MODE_GAP = 3.0
 
 _arviz: Any = arviz_stats  # it has no types
 
-_APPROXIMATE = ("svi", "cavi", "stream")
 _TOUCHED = 0.01
 """The truncation matters when this share of the draws uses the last free memory."""
 
@@ -53,54 +47,6 @@ class Advice:
 
     level: Level
     text: str
-
-
-def options(tree: xr.DataTree, name: str) -> dict[str, Any]:
-    """A root attribute that holds a JSON object; empty where it is absent or something else."""
-    try:
-        value = json.loads(str(tree.attrs.get(name, "") or "{}"))
-    except json.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def truncation(tree: xr.DataTree) -> dict[str, float]:
-    """The numbers of the root attribute ``truncation`` (CLAIMS A20), empty for a finite mixture."""
-    return {k: float(v) for k, v in options(tree, "truncation").items() if isinstance(v, int | float)}
-
-
-def engine_kind(tree: xr.DataTree) -> Literal["point", "approximation", "chains"]:
-    """What the draws are: one best setting, draws from a fitted approximation, or Markov chains."""
-    sizes = tree["posterior"].sizes
-    if sizes.get("chain", 1) * sizes.get("draw", 1) == 1:
-        return "point"
-    return "approximation" if tree.attrs.get("engine") in _APPROXIMATE else "chains"
-
-
-def invariant_draws(tree: xr.DataTree) -> dict[str, Float[np.ndarray, "C S"]]:
-    """Label-invariant quantities by name, each (chain, draw).
-
-    ``lp``, the group ``invariant`` with an index for each probe and pair, and the sites of the posterior
-    that belong to no memory (``alpha``, ``discount``, a shared ``beta``).
-    """
-    found: dict[str, Float[np.ndarray, "C S"]] = {}
-    if has(tree, "sample_stats", "lp"):
-        found |= _scalars("lp", variable(tree, "sample_stats", "lp"))
-    if has(tree, "invariant"):
-        for name, values in tree["invariant"].to_dataset().data_vars.items():
-            found |= _scalars(str(name), values)
-    for name, values in tree["posterior"].to_dataset().data_vars.items():
-        if set(values.dims) == {"chain", "draw"}:
-            found |= _scalars(str(name), values)
-    return found
-
-
-def _scalars(name: str, variable: xr.DataArray) -> Iterator[tuple[str, Float[np.ndarray, "C S"]]]:
-    rest = [dim for dim in variable.dims if dim not in ("chain", "draw")]
-    values = variable.transpose(*rest, "chain", "draw")
-    for index in itertools.product(*(range(values.sizes[dim]) for dim in rest)):
-        labels = ", ".join(str(values[dim].values[i]) for dim, i in zip(rest, index, strict=True))
-        yield (f"{name}[{labels}]" if rest else name), np.asarray(values.values[index], dtype=np.float64)
 
 
 def effective_draws(values: Float[np.ndarray, "C S"]) -> float:
@@ -190,7 +136,10 @@ _GOOD = {
 def _finite(tree: xr.DataTree) -> Iterator[Advice]:
     bad = [name for name, values in invariant_draws(tree).items() if not np.isfinite(values).all()]
     if bad:
-        yield Advice("problem", f"{_listed(bad)} left the finite numbers in some draws. Check the data and the priors.")
+        yield Advice(
+            "problem",
+            f"{_listed(map(quantity_name, bad))} left the finite numbers in some draws. Check the data and the priors.",
+        )
 
 
 def _restarts(tree: xr.DataTree) -> Iterator[Advice]:
@@ -238,14 +187,6 @@ def _still_rising(objective: Float[np.ndarray, "R T"]) -> bool:
     return bool(gain > 4 * error and gain > 1e-3 * np.ptp(trace))
 
 
-def last_values(objective: Float[np.ndarray, "R T"]) -> Float[np.ndarray, " R"]:
-    """The last entry of each restart that is not NaN (NaN where a restart has none)."""
-    steps = objective.shape[1]
-    valid = ~np.isnan(objective)
-    last = steps - 1 - np.argmax(valid[:, ::-1], axis=1)
-    return np.where(valid.any(axis=1), objective[np.arange(len(objective)), last], np.nan)
-
-
 def _point_estimate(tree: xr.DataTree) -> Iterator[Advice]:
     yield from _restarts(tree)
     yield Advice("note", "One setting says nothing of its uncertainty; for that fit the same model with engine nuts.")
@@ -279,11 +220,12 @@ def _chains(tree: xr.DataTree) -> Iterator[Advice]:
     r_hat = table["r_hat"].dropna()
     high = r_hat[r_hat > R_HAT_LIMIT].sort_values(ascending=False)
     if len(high):
+        named = _listed(quantity_name(str(name)) for name in high.index)
         worst = "infinite" if np.isinf(high.iloc[0]) else f"{high.iloc[0]:.3f}"
         yield Advice(
             "problem" if high.iloc[0] > _R_HAT_BAD else "warning",
-            f"The chains do not agree yet: R-hat exceeds {R_HAT_LIMIT} for {_listed(list(high.index))}; the largest is "
-            f"{worst}. Run longer chains; if that does not help, there may be several modes.",
+            f"The chains do not agree yet: R-hat exceeds {R_HAT_LIMIT} for {named}; the largest is {worst}. "
+            "Run longer chains; if that does not help, there may be several modes.",
         )
     ess = table[["ess_bulk", "ess_tail"]].min(axis=1).dropna()
     needed = _ESS_PER_CHAIN * max(num_chains, 4)
@@ -292,8 +234,8 @@ def _chains(tree: xr.DataTree) -> Iterator[Advice]:
         factor = int(np.ceil(needed / max(float(low.iloc[0]), 1.0)))
         yield Advice(
             "warning",
-            f"There are few effective draws: {low.iloc[0]:.0f} for {low.index[0]}, where {needed} are wanted "
-            f"({len(low)} of {len(ess)} quantities fall short). Run about {factor} times longer.",
+            f"There are few effective draws: {low.iloc[0]:.0f} for {quantity_name(str(low.index[0]))}, where {needed} "
+            f"are wanted ({len(low)} of {len(ess)} quantities fall short). Run about {factor} times longer.",
         )
 
 
@@ -393,6 +335,7 @@ def _verification(tree: xr.DataTree) -> Iterator[Advice]:
         yield Advice("problem", f"The energy is not the likelihood here: {_listed(failed)} failed. Please report it.")
 
 
-def _listed(names: list[str], most: int = 4) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+def _listed(names: Iterable[str], most: int = 4) -> str:
+    listed = list(names)
+    shown = ", ".join(listed[:most])
+    return shown if len(listed) <= most else f"{shown} and {len(listed) - most} more"

@@ -5,9 +5,9 @@ import shlex
 import numpy as np
 import xarray as xr
 
-from probam.reports.diagnostics import engine_kind, options, truncation
 from probam.reports.landscape import disagreement, disagreement_figure, is_line, landscape_figure, view
 from probam.reports.page import Section, count, escape, figure, number, percent, spelled, table
+from probam.reports.quantities import engine_kind, options, truncation
 from probam.reports.shown import is_uncertain
 from probam.reports.style import inline_svg
 from probam.reports.tree import has, variable
@@ -91,7 +91,7 @@ def parting_section(tree: xr.DataTree) -> Section | None:
         svg = inline_svg(disagreement_figure(tree), "parting", "Basins of recall against assignments")
         body += figure(
             svg,
-            "Colours: the memory most responsible. Grey: recall leads to another one. "
+            "Colours: the memory most responsible. Stripes: recall leads to another one, in whose colour they are. "
             "Ringed data are recalled as another memory than they are assigned to.",
         )
     return Section("parting", "Where do recall and assignment part?", body)

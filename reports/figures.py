@@ -10,11 +10,11 @@ import xarray as xr
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from probam.errors import InputError
-from probam.reports.diagnostics import effective_draws, engine_kind, invariant_draws, invariant_summary, last_values
-from probam.reports.shown import quantity_name
+from probam.reports.diagnostics import effective_draws, invariant_summary
+from probam.reports.quantities import engine_kind, invariant_draws, last_values, quantity_name
 from probam.reports.style import GRID, MEMORY_COLOURS, MUTED, new_figure, quiet, styled
 from probam.reports.tree import variable
 
@@ -104,7 +104,8 @@ def occupied_figure(tree: xr.DataTree) -> Figure:
     axes.set_ylim(0, 1.12 * share.max())
     axes.set_xlabel("memories that hold data")
     axes.set_ylabel("posterior probability")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     quiet(axes, grid="y")
     return figure
 
@@ -138,6 +139,8 @@ def optimisation_figure(tree: xr.DataTree) -> Figure:
     axes.set_ylim(low - 0.05 * (top - low) - 1e-9, top + 0.08 * (top - low) + 1e-9)
     if objective.shape[1] > 300:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("iteration")
     axes.set_ylabel(str(group.attrs.get("what", "objective")))
     quiet(axes, grid="y")

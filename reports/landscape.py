@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, ListedColormap, PowerNorm, to_rgb
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Ellipse, Patch
@@ -28,9 +28,10 @@ _MOST_POINTS = 3000
 _VECTOR_POINTS = 800
 """Beyond so many data the dots are drawn as pixels, which keeps the page small."""
 
-_DIFFERS = "#878e96"
+_PERIOD = 12
+"""Width of a pair of stripes, in pixels of the picture."""
 
-_WELLS = LinearSegmentedColormap.from_list("wells", ["#ffffff", "#eef2f5", "#d3dde5", "#aebfcc", "#8aa0b1"])
+_WELLS = LinearSegmentedColormap.from_list("wells", ["#ffffff", "#eef2f5", "#d3dde5", "#bccad5", "#a3b5c3"])
 
 
 class View(NamedTuple):
@@ -112,9 +113,7 @@ def _grid(tree: xr.DataTree, seen: View) -> tuple[Float[np.ndarray, " X"], Float
     return across, up
 
 
-def _image(
-    axes: Axes, values: np.ma.MaskedArray, across: Float[np.ndarray, " X"], up: Float[np.ndarray, " Y"], **how: Any
-) -> None:
+def _image(axes: Axes, values: Any, across: Float[np.ndarray, " X"], up: Float[np.ndarray, " Y"], **how: Any) -> None:
     """An image whose pixels sit on the points of the grid; it keeps the axes' own aspect and their rim."""
     half_x, half_y = (across[1] - across[0]) / 2, (up[1] - up[0]) / 2
     extent = (across[0] - half_x, across[-1] + half_x, up[0] - half_y, up[-1] + half_y)
@@ -311,14 +310,21 @@ def _curve(tree: xr.DataTree, seen: View) -> Figure:
     return figure
 
 
-def _tint(colour: str, share: float) -> tuple[float, ...]:
-    """A colour thinned with white (an image's own opacity is drawn twice in SVG)."""
-    return tuple(1 - share * (1 - channel) for channel in to_rgb(colour))
+def _striped(owner: np.ma.MaskedArray, basin: np.ma.MaskedArray) -> Float[np.ndarray, "Y X 4"]:
+    """Pixels in the pale colour of ``owner``, with stripes in the colour of ``basin`` where the two differ."""
+    fine = max(1, 480 // max(owner.shape))
+    hidden = np.kron(np.ma.getmaskarray(owner) | np.ma.getmaskarray(basin), np.ones((fine, fine), bool))
+    first, second = (np.kron(values.filled(0).astype(int), np.ones((fine, fine), int)) for values in (owner, basin))
+    colours = np.array([to_rgb(memory_colour(memory)) for memory in range(max(first.max(), second.max()) + 1)])
+    rows, columns = np.indices(first.shape)
+    stripe = (first != second) & ((rows + columns) % _PERIOD < _PERIOD // 2)
+    shade = np.where(stripe[..., None], 1 - 0.6 * (1 - colours[second]), 1 - 0.3 * (1 - colours[first]))
+    return np.concatenate([shade, (~hidden)[..., None]], axis=-1)
 
 
 @styled
 def disagreement_figure(tree: xr.DataTree) -> Figure:
-    """The plane in the colours of the memory most responsible; grey where recall ends at another one.
+    """The plane in the colours of the memory most responsible; striped where recall ends at another one, in its colour.
 
     Solid lines bound the basins of recall, dashed ones the regions of responsibility; ringed data are recalled
     as another memory than they are assigned to.
@@ -332,14 +338,8 @@ def disagreement_figure(tree: xr.DataTree) -> Figure:
     owner = np.ma.masked_invalid(recall["grid_responsible"].values.astype(np.float64))
     basin = np.ma.masked_invalid(recall["grid_basin"].values.astype(np.float64))
     present = np.unique(np.concatenate([owner.compressed(), basin.compressed()])).astype(int)
-    tints = [_tint(memory_colour(memory) if memory >= 0 else "#999999", 0.3) for memory in present]
     owner, basin = _filled(owner), _filled(basin)
-    index = np.ma.masked_array(np.searchsorted(present, owner.filled(present[0])), owner.mask)
-    _image(
-        axes, index, across, up, cmap=ListedColormap(tints), vmin=-0.5, vmax=len(present) - 0.5, interpolation="nearest"
-    )
-    differs = np.ma.masked_equal(~(owner.mask | basin.mask) & (owner.filled(-1) != basin.filled(-1)), value=False)
-    _image(axes, differs, across, up, cmap=ListedColormap([_DIFFERS]), interpolation="nearest")
+    _image(axes, _striped(owner, basin), across, up, interpolation="nearest")
     for values, style in ((basin, "solid"), (owner, "dashed")):
         for memory in present:
             inside = np.where(values.mask, 0.0, (values.filled(-2) == memory).astype(float))
@@ -355,10 +355,10 @@ def disagreement_figure(tree: xr.DataTree) -> Figure:
         rows = recall["datum_row"].values[which]
         x = variable(tree, "observed_data", "x").values[rows].astype(np.float64)
         at = seen(x[~seen.behind(x)])
-        axes.plot(at[:, 0], at[:, 1], "o", mfc="none", mec="#000000", mew=1, ms=6.5, zorder=4)
+        axes.plot(at[:, 0], at[:, 1], "o", mfc="none", mec="#000000", mew=0.8, ms=5.5, zorder=4)
     _memory_marks(axes, tree, seen, ellipses=False)
     handles: list[Line2D | Patch] = [
-        Patch(fc=_DIFFERS, label="recalled as another memory"),
+        Patch(fc="#dfe4e8", ec="#5c6773", hatch="////", label="recalled as another memory"),
         Line2D([], [], color=INK, lw=0.9, label="edge of a basin"),
         Line2D([], [], color=INK, lw=0.9, ls="dashed", label="edge of an assignment"),
         Line2D([], [], marker="o", ls="", mfc="none", mec=INK, ms=6, label="datum that differs"),

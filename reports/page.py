@@ -46,14 +46,14 @@ def number(value: object, digits: int = 4) -> str:
     return text.replace("-", "−")
 
 
-def with_error(value: float, error: float) -> str:
-    """A value and its error, both to two digits of the error.
+def with_error(value: float, error: float, digits: int = 4) -> str:
+    """A value and its error, both to two digits of the error; ``digits`` of the value where there is no error.
 
     >>> with_error(13.50123, 0.19471), with_error(1234.5, 31.2), with_error(2.5, 0.0)
     ('13.50 ± 0.19', '1234 ± 31', '2.5')
     """
     if not math.isfinite(error) or error <= 0:
-        return number(value)
+        return number(value, digits)
     places = 1 - math.floor(math.log10(float(f"{error:.1e}")))
     if not -4 <= places <= 6:
         return f"{number(value)} ± {number(error, 2)}"

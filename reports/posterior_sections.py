@@ -6,17 +6,17 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from probam.reports.data_figures import coclustering_figure, predictive_check, predictive_figure
-from probam.reports.diagnostics import R_HAT_LIMIT, Advice, engine_kind, invariant_summary, options, truncation
+from probam.reports.data_figures import coclustering_figure, expected_outside, predictive_check, predictive_figure
+from probam.reports.diagnostics import R_HAT_LIMIT, Advice, invariant_summary
 from probam.reports.figures import occupied_figure, optimisation_figure, traces_figure
 from probam.reports.memory_figures import HEAT_MAP, memories_figure, weights_figure
 from probam.reports.page import Section, count, escape, figure, number, percent, spelled, table, with_error
+from probam.reports.quantities import engine_kind, options, quantity_name, truncation
 from probam.reports.shown import (
     PANELS,
     in_use,
     is_uncertain,
     memory_name,
-    quantity_name,
     row_partition,
     shortened,
     shown_features,
@@ -181,8 +181,8 @@ def number_of_memories_section(tree: xr.DataTree) -> Section | None:
     counts = variable(tree, "invariant", "num_occupied").values.ravel().astype(int)
     if engine_kind(tree) == "point":
         total = escape(tree.attrs.get("num_components", "–"))
-        body = f"<p>At the best setting found, {counts[0]} of {total} memories hold data. How sure is unknown.</p>"
-        return Section("number", title, body)
+        body = f"At the best setting found, {counts[0]} of {total} memories hold data."
+        return Section("number", title, f"<p>{body} One setting cannot say how sure that is.</p>")
     body = f"<p>{escape(finding(tree))} The mean is {number(float(counts.mean()), 3)}.</p>"
     if counts.min() < counts.max():
         svg = inline_svg(occupied_figure(tree), "occupied", "Posterior of the number of occupied memories, a bar chart")
@@ -240,7 +240,7 @@ def _memory_table(tree: xr.DataTree) -> str:
     for memory in shown_memories(tree):
         dot = f'<span class="dot" style="background:{memory_colour(int(memory))}"></span>'
         cells = [dot + escape(memory_name(tree, int(memory)))]
-        cells.append(with_error(100 * values["weight"][memory], 100 * errors["weight"][memory]) + " %")
+        cells.append(with_error(100 * values["weight"][memory], 100 * errors["weight"][memory], 3) + " %")
         if "size" in group:
             cells.append(number(float(group["size"].values[memory]), 3))
         if "occupied" in group:
@@ -305,17 +305,18 @@ def predictive_section(tree: xr.DataTree) -> Section | None:
     checks = predictive_check(tree)
     bins = sum(len(check.outside) for check in checks)
     outside = sum(int(check.outside.sum()) for check in checks)
-    sizes = tree["posterior_predictive"].sizes
-    if outside <= 0.15 * bins:
-        tone = "the model reproduces the data"
-    elif outside <= 0.3 * bins:
+    replicates = int(np.prod([tree["posterior_predictive"].sizes[name] for name in ("chain", "draw")]))
+    chance = expected_outside(replicates) * bins
+    if outside <= 1.4 * chance:
+        tone = "the model reproduces the data, feature by feature"
+    elif outside <= 2.5 * chance:
         tone = "somewhat more than chance, look at the marked bars"
     else:
         tone = "the model misses something, look at the marked bars"
     body = (
-        f"<p>Data drawn from the fitted model should look like the data. Over {count(sizes['chain'] * sizes['draw'])} "
-        f"replicated data sets, {outside} of {bins} bars of the data’s histograms leave the 90 % band (one in ten "
-        f"would be expected): {tone}.</p>"
+        f"<p>Data drawn from the fitted model should look like the data. Over {count(replicates)} replicated data "
+        f"sets, {outside} of {bins} bars of the data’s histograms leave their 90 % band (by chance alone about "
+        f"{chance:.0f} would): {tone}.</p>"
     )
     svg = inline_svg(predictive_figure(tree), "predictive", "Histograms of data and of replicated data")
     caption = (

@@ -15,7 +15,6 @@ __all__ = [
     "is_uncertain",
     "memory_name",
     "panels",
-    "quantity_name",
     "row_partition",
     "shortened",
     "shown_features",
@@ -26,22 +25,6 @@ PANELS = 12
 """Most features that get a panel each."""
 
 _MOST_MEMORIES = 24
-_WORDS = {
-    "lp": "log joint density",
-    "log_lik": "log likelihood",
-    "num_occupied": "memories that hold data",
-    "weight_entropy": "entropy of the weights",
-    "largest_weight": "largest weight",
-}
-
-
-def quantity_name(name: str) -> str:
-    """A label-invariant quantity in words."""
-    if name.startswith("probe_energy["):
-        return f"energy at probe {name[13:-1]}"
-    if name.startswith("together["):
-        return f"pair {name[9:-1]} shares a memory"
-    return _WORDS.get(name, name)
 
 
 def memory_name(tree: xr.DataTree, position: int) -> str:

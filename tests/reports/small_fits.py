@@ -45,7 +45,7 @@ def log_components(x: np.ndarray, loc: np.ndarray, beta: np.ndarray) -> np.ndarr
     """Log N(x | loc_k, I / (2 beta)), shape (..., N, K) for loc (..., K, D) and beta (...)."""
     squares = ((x[:, None, :] - loc[..., None, :, :]) ** 2).sum(axis=-1)
     beta = np.asarray(beta)[..., None, None]
-    return x.shape[1] / 2 * np.log(beta / np.pi) - beta * squares
+    return np.asarray(x.shape[1] / 2 * np.log(beta / np.pi) - beta * squares)
 
 
 def gibbs(x: np.ndarray, rng: np.random.Generator, *, chains: int, warmup: int, draws: int, thin: int) -> Draws:
@@ -117,7 +117,7 @@ def energy(x: np.ndarray, loc: np.ndarray, beta: np.ndarray, weights: np.ndarray
 
 
 def nearest(x: np.ndarray, loc: np.ndarray) -> np.ndarray:
-    return ((x[:, None, :] - loc) ** 2).sum(axis=-1).argmin(axis=1)
+    return np.asarray(((x[:, None, :] - loc) ** 2).sum(axis=-1).argmin(axis=1))
 
 
 def landscape(rng: np.random.Generator, memories: dict[str, np.ndarray], x: np.ndarray) -> Variables:
@@ -125,7 +125,7 @@ def landscape(rng: np.random.Generator, memories: dict[str, np.ndarray], x: np.n
     loc, beta, weights = memories["loc"], memories["beta"], memories["weights"]
 
     def responsible(points: np.ndarray) -> np.ndarray:
-        return (np.log(weights) + log_components(points, loc, beta)).argmax(axis=1)
+        return np.asarray((np.log(weights) + log_components(points, loc, beta)).argmax(axis=1))
 
     low, high = x.min(axis=0) - 0.8, x.max(axis=0) + 0.8
     grid_x, grid_y = np.linspace(low[0], high[0], 61), np.linspace(low[1], high[1], 53)
@@ -197,7 +197,9 @@ def with_landscape(
     """
 
     def log_joint(v: np.ndarray) -> np.ndarray:
-        return np.log(weights) + (beta * v @ loc.T if spherical else log_components(v, loc, np.asarray(beta)))
+        return np.asarray(
+            np.log(weights) + (beta * v @ loc.T if spherical else log_components(v, loc, np.asarray(beta)))
+        )
 
     def recalled(v: np.ndarray) -> np.ndarray:
         for _ in range(200):

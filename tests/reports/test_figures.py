@@ -15,7 +15,7 @@ from probam.reports.data_figures import coclustering_figure, predictive_check, p
 from probam.reports.figures import occupied_figure, optimisation_figure, traces_figure
 from probam.reports.landscape import View, disagreement, disagreement_figure, is_line, landscape_figure, view
 from probam.reports.memory_figures import memories_figure, weights_figure
-from probam.reports.shown import in_use, quantity_name, row_partition, shown_features, shown_memories
+from probam.reports.shown import in_use, row_partition, shown_features, shown_memories
 from probam.reports.style import MEMORY_COLOURS, inline_svg
 from probam.reports.tree import variable
 
@@ -113,7 +113,7 @@ def test_weight_intervals_are_quantiles_of_relabelled_draws_where_those_are_stor
     tree = posterior_tree.copy()
     tree["memory"] = posterior_tree["memory"].to_dataset().assign(permutation=(("sample", "memory"), order))
     lines = weights_figure(tree).axes[0].lines
-    intervals = [line.get_xdata() for line in lines if line.get_linewidth() == 2]
+    intervals = np.array([np.asarray(line.get_xdata()) for line in lines if line.get_linewidth() == 2])
     sorted_weights = np.take_along_axis(weights, order, axis=1)
     expected = np.quantile(sorted_weights, [0.05, 0.95], axis=0).T[shown_memories(tree)]
     np.testing.assert_allclose(intervals, expected, rtol=1e-12)
@@ -227,11 +227,11 @@ def test_every_kind_of_landscape_can_be_drawn(
 
 def test_the_energy_curve_of_one_feature_has_its_memories_on_it(line_tree: xr.DataTree) -> None:
     axes = landscape_figure(line_tree).axes[0]
-    curve = axes.lines[0]
-    for line in axes.lines:
-        if line.get_marker() == "o":
-            at, height = line.get_xdata()[0], line.get_ydata()[0]  # type: ignore[index]
-            assert height == pytest.approx(np.interp(at, curve.get_xdata(), curve.get_ydata()), abs=1e-9)
+    x, energy = (np.asarray(values, dtype=float) for values in axes.lines[0].get_data())
+    discs = [np.array(line.get_data(), dtype=float)[:, 0] for line in axes.lines if line.get_marker() == "o"]
+    assert len(discs) == 3
+    for at, height in discs:
+        assert height == pytest.approx(np.interp(at, x, energy), abs=1e-9)
 
 
 def test_inline_svg_needs_nothing_and_shares_no_ids(posterior_tree: xr.DataTree) -> None:
@@ -248,10 +248,3 @@ def test_inline_svg_needs_nothing_and_shares_no_ids(posterior_tree: xr.DataTree)
 
     assert ids(one)
     assert not ids(one) & ids(two)
-
-
-def test_names_of_quantities_are_words() -> None:
-    assert quantity_name("lp") == "log joint density"
-    assert quantity_name("probe_energy[2]") == "energy at probe 2"
-    assert quantity_name("together[0]") == "pair 0 shares a memory"
-    assert quantity_name("alpha") == "alpha"

@@ -43,7 +43,7 @@ def slow_vi(a: np.ndarray, b: np.ndarray) -> float:
 
 def dirichlet(rng: np.random.Generator, *shape: int) -> np.ndarray:
     draws = rng.gamma(0.7, size=shape)
-    return draws / draws.sum(axis=-1, keepdims=True)
+    return np.asarray(draws / draws.sum(axis=-1, keepdims=True))
 
 
 def test_there_are_bell_many_partitions() -> None:

@@ -1,0 +1,285 @@
+"""The report: complete, self-contained, escaped, and quiet in a real browser."""
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from probam.errors import InputError
+from probam.reports.html import report_html, write_report
+from probam.reports.page import number, percent, with_error
+from probam.reports.tree import variable
+
+HEADINGS = [
+    "Data and model",
+    "Can I trust this posterior?",
+    "How many memories?",
+    "The memories",
+    "How popular is each memory?",
+    "Which data belong together?",
+    "Does the model reproduce the data?",
+    "The energy landscape and recall",
+    "Where do recall and assignment part?",
+    "Is the energy really the likelihood?",
+    "What does the truncation cost?",
+    "How can I repeat this?",
+    "Five words",
+]
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+class Reader(HTMLParser):
+    """What a page holds; refuses elements that are closed in the wrong order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.targets: list[str] = []
+        self.headings: list[str] = []
+        self.svgs: list[dict[str, str | None]] = []
+        self.columns: list[dict[str, str | None]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        said = dict(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        if said.get("id"):
+            self.ids.append(str(said["id"]))
+        self.targets += [str(said[name]) for name in ("href", "src", "xlink:href", "action", "poster") if name in said]
+        if tag == "svg":
+            self.svgs.append(said)
+        if tag == "th":
+            self.columns.append(said)
+        if tag == "h2":
+            self.headings.append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, tag
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text += data
+        if "h2" in self.open:
+            self.headings[-1] += data
+
+
+def read(page: str) -> Reader:
+    reader = Reader()
+    reader.feed(page)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+@pytest.fixture(scope="module")
+def report(posterior_tree: xr.DataTree) -> str:
+    return report_html(posterior_tree)
+
+
+def test_the_report_has_its_sections_in_order(report: str) -> None:
+    assert read(report).headings == HEADINGS
+
+
+def test_the_report_refers_to_nothing_outside_itself(report: str) -> None:
+    reader = read(report)
+    assert all(target.startswith(("#", "data:")) for target in reader.targets)
+    assert {target[1:] for target in reader.targets if target.startswith("#")} <= set(reader.ids)
+    bare = re.sub(r"data:image/png;base64,[^\"]*", "", report)
+    assert not re.search(r"https?:|//[a-z]|@import|<script", bare)
+    for url in re.findall(r"url\(([^)]*)\)", report):
+        assert url.startswith("#")
+    assert "default-src 'none'" in report
+
+
+def test_no_two_elements_share_an_id(report: str) -> None:
+    ids = read(report).ids
+    assert len(ids) == len(set(ids))
+
+
+def test_every_figure_says_what_it_shows_and_every_head_cell_its_scope(report: str) -> None:
+    reader = read(report)
+    assert len(reader.svgs) == 8
+    assert all(svg.get("role") == "img" and svg.get("aria-label") for svg in reader.svgs)
+    assert reader.columns
+    assert all(cell.get("scope") in ("col", "row") for cell in reader.columns)
+    assert '<html lang="en">' in report
+
+
+def test_what_the_user_wrote_is_escaped(posterior_tree: xr.DataTree) -> None:
+    tree = posterior_tree.copy()
+    tree.attrs = {**posterior_tree.attrs, "model": "<script>alert(1)</script>", "source": "a\"b'<img src=x>.csv"}
+    page = report_html(tree)
+    assert "<script" not in page
+    assert "<img" not in page
+    assert "length <mm>" not in page
+    assert "length &lt;mm&gt;" in page
+    assert "mass &amp; co." in page
+    assert "length <mm>" in read(page).text
+
+
+def test_the_verdict_says_what_was_found(report: str, posterior_tree: xr.DataTree) -> None:
+    counts = variable(posterior_tree, "invariant", "num_occupied").values.ravel()
+    share = np.mean(counts == 3)
+    text = read(report).text
+    assert f"Three memories hold the 66 data, with probability {round(100 * share)}\u202f%" in text
+    assert "The chains agree with each other" in text
+    assert "both checks passed" in text
+
+
+def test_a_bad_fit_is_not_praised(posterior_tree: xr.DataTree) -> None:
+    tree = posterior_tree.copy()
+    apart = variable(posterior_tree, "sample_stats", "lp").copy()
+    apart[1] -= 500
+    tree["sample_stats"] = xr.Dataset({"lp": apart})
+    failed = posterior_tree["verification"].to_dataset().copy(deep=True)
+    failed["passed"][1] = False
+    tree["verification"] = failed
+    text = read(report_html(tree)).text
+    assert "Do not rely on it yet." in text
+    assert "different modes" in text
+    assert "checks passed" not in text
+    assert "descent failed" in text
+
+
+def test_no_number_has_more_digits_than_a_reader_wants(report: str) -> None:
+    shown = re.sub(r"<(svg|style)\b.*?</\1>", "", report, flags=re.DOTALL)
+    assert not re.search(r"\d\.\d{7,}", shown)
+    assert "nan" not in shown.lower().replace("finance", "")
+    assert "&lt;NA&gt;" not in shown
+
+
+def test_the_command_repeats_the_fit(report: str) -> None:
+    command = read(report).text.split("How can I repeat this?")[-1].split("fit.nc")[0]
+    words = " ".join(command.replace("\\", " ").split())
+    assert words == (
+        "probam fit 'simulated <three> groups.csv' --family gaussian --covariance isotropic --weights dp "
+        "--components 8 --engine gibbs --seed 11 --option num_chains=4 --option num_draws=400 "
+        "--option num_warmup=300 -o"
+    )
+
+
+def test_a_point_estimate_gets_a_report_without_error_bars(em_tree: xr.DataTree) -> None:
+    reader = read(report_html(em_tree))
+    assert reader.headings == [
+        "Data and model",
+        "Can I trust this fit?",
+        "How many memories?",
+        "The memories",
+        "How popular is each memory?",
+        "How can I repeat this?",
+        "Five words",
+    ]
+    assert "one best setting, without error bars" in reader.text
+    assert "R-hat" not in reader.text.split("Five words")[0]
+    assert "of 30 features the 6 in which memories differ most" in reader.text
+
+
+def test_every_kind_of_landscape_gets_a_report(
+    line_tree: xr.DataTree, plane_tree: xr.DataTree, sphere_tree: xr.DataTree
+) -> None:
+    for tree, words in (
+        (line_tree, "of the line shown"),
+        (plane_tree, "distances in the other 3 are not"),
+        (sphere_tree, "The data are directions"),
+    ):
+        assert words in read(report_html(tree)).text
+
+
+def test_one_group_alone_makes_a_report(posterior_tree: xr.DataTree) -> None:
+    needed = {"posterior", "observed_data", "constant_data"}
+    for extra in [
+        "",
+        "sample_stats",
+        "invariant",
+        "memory",
+        "partition",
+        "posterior_predictive",
+        "recall",
+        "verification",
+    ]:
+        nodes = {name: posterior_tree[name].to_dataset() for name in needed | {extra} if name}
+        tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs={"probam_version": "0.1.0"}), **nodes})
+        assert read(report_html(tree)).headings[0] == "Data and model"
+
+
+def test_an_unwritable_path_is_named(em_tree: xr.DataTree, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be written"):
+        write_report(em_tree, tmp_path)
+
+
+def test_numbers_are_written_as_people_write_them() -> None:
+    assert [number(value) for value in (0.1 + 0.2, 123456.7, 1e-9, -2.0, 10000, True)][:5] == [
+        "0.3",
+        "123457",
+        "1 × 10⁻⁹",
+        "−2",
+        "10\u202f000",
+    ]
+    assert number(float("nan")) == number("text") == "–"
+    assert number(float("-inf")) == "−∞"
+    assert number(0.00999999) == "0.01"
+    assert with_error(0.5, 0.0996) == "0.50 ± 0.10"
+    assert with_error(1e9, 3e-9) == "1 × 10⁹ ± 3 × 10⁻⁹"
+    assert with_error(float("1.5"), float("nan")) == "1.5"
+    assert percent(0.9951) == "99.5 %"
+
+
+def browse(page: Path) -> tuple[list[str], str]:
+    """What Chromium writes to its console while it loads a page, and the page as it then stands."""
+    done = subprocess.run(
+        [
+            str(BROWSER),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            f"--user-data-dir={page.parent / 'profile'}",
+            "--enable-logging=stderr",
+            "--dump-dom",
+            page.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return [line for line in done.stderr.splitlines() if "CONSOLE" in line], done.stdout
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_a_browser_shows_the_report_without_complaint(report: str, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(report, encoding="utf-8")
+    console, shown = browse(page)
+    assert console == []
+    assert re.findall(r"<h2[^>]*>([^<]*)</h2>", shown) == HEADINGS
+    assert shown.count("<svg") == 8
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_a_browser_would_complain_of_any_request(report: str, tmp_path: Path) -> None:
+    """The control of the test above: the page's own policy turns every request into a line on the console."""
+    page = tmp_path / "report.html"
+    page.write_text(report.replace("</main>", '<img src="https://example.invalid/x.png" alt=""></main>'), "utf-8")
+    console, _ = browse(page)
+    assert any("Content Security Policy" in line for line in console)
