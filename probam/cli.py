@@ -5,8 +5,6 @@ stderr. Exit codes: 0 done; 1 an exact statement failed, or a defect of probam; 
 interrupted.
 """
 
-import contextlib
-import csv
 import errno
 import json
 import os
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.main
 
+from probam.arguments import check_apart, engine_option, number, table_of
 from probam.console import Bar, abandoned, checks_text, fit_json, fit_text, interruptible, say, show
 from probam.errors import InputError, ProbamError
 
@@ -53,9 +52,16 @@ _FIT = "A saved fit, as written by `probam fit`."
 _FitFile = Annotated[Path, typer.Argument(metavar="FIT.nc", help=_FIT, show_default=False)]
 _Columns = Annotated[
     list[str] | None,
-    typer.Option(metavar="A,B,...", help="Use only these columns, in this order; the others may hold text."),
+    typer.Option(
+        metavar="A,B,...",
+        help="Use only these columns, in this order; the others may hold text.",
+        rich_help_panel="Data",
+    ),
 ]
-_Variable = Annotated[str | None, typer.Option(metavar="NAME", help="Which array of an NPZ or NetCDF file to use.")]
+_Variable = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Which array of an NPZ or NetCDF file to use.", rich_help_panel="Data"),
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text for people.")]
 
 
@@ -97,7 +103,8 @@ def fit(
         str,
         typer.Option(
             help="What a memory is: gaussian (points of space), vmf (directions: rows of length one), "
-            "or a family of your own as FILE.py:Name or package.module:Name."
+            "or a family of your own as FILE.py:Name or package.module:Name.",
+            rich_help_panel="Model",
         ),
     ] = "gaussian",
     covariance: Annotated[
@@ -106,6 +113,7 @@ def fit(
             metavar="KIND",
             help="Shape of a Gaussian memory: isotropic (one width for all: the energy of the associative memory), "
             "spherical (a width each), diagonal (a width for each column), full (tilted ellipses).",
+            rich_help_panel="Model",
         ),
     ] = None,
     weights: Annotated[
@@ -114,10 +122,14 @@ def fit(
             metavar="LAW",
             help="How popular memories may be: dp and pyp let the data choose how many are used (pyp keeps more small "
             "ones); dirichlet, uniform and fixed use exactly --components of them.",
+            rich_help_panel="Model",
         ),
     ] = "dp",
     given: Annotated[
-        str | None, typer.Option("--given-weights", metavar="W,W,...", help="The numbers of --weights fixed.")
+        str | None,
+        typer.Option(
+            "--given-weights", metavar="W,W,...", help="The numbers of --weights fixed.", rich_help_panel="Model"
+        ),
     ] = None,
     components: Annotated[
         int | None,
@@ -125,52 +137,92 @@ def fit(
             metavar="K",
             help="Number of memories; for dp and pyp the most there can be (20 unless said), larger is slower and "
             "closer to the infinite process.",
+            rich_help_panel="Model",
         ),
     ] = None,
     alpha: Annotated[
         float | None,
-        typer.Option(metavar="A", help="Larger expects more memories in use. Learned from the data unless given."),
+        typer.Option(
+            metavar="A",
+            help="Larger expects more memories in use. Learned from the data unless given.",
+            rich_help_panel="Model",
+        ),
     ] = None,
     discount: Annotated[
         float | None,
-        typer.Option(metavar="D", help="Of pyp, in [0, 1): nearer 1 expects a longer tail of small memories."),
+        typer.Option(
+            metavar="D",
+            help="Of pyp, in [0, 1): nearer 1 expects a longer tail of small memories.",
+            rich_help_panel="Model",
+        ),
     ] = None,
     engine: Annotated[
         str,
         typer.Option(
             help="nuts samples the posterior (slow, honest); svi approximates it (fast, too sure of itself); em and "
-            "gradient_em find one best setting (fastest, no error bars)."
+            "gradient_em find one best setting (fastest, no error bars).",
+            rich_help_panel="Engine",
         ),
     ] = "nuts",
-    seed: Annotated[int, typer.Option(help="The same seed gives the same fit on the same machine.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="The same seed gives the same fit on the same machine.", rich_help_panel="Engine")
+    ] = 0,
     standardise: Annotated[
         bool,
         typer.Option(
-            "--standardise", help="Fit (x - mean) / sd, for columns in different units; results stay in data units."
+            "--standardise",
+            help="Fit (x - mean) / sd, for columns in different units; results stay in data units.",
+            rich_help_panel="Data",
         ),
     ] = False,
     columns: _Columns = None,
     variable: _Variable = None,
     num_warmup: Annotated[
-        int | None, typer.Option(metavar="N", help="nuts: steps of each chain that adapt the sampler and are dropped.")
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="nuts: steps of each chain that adapt the sampler and are dropped.",
+            rich_help_panel="Engine",
+        ),
     ] = None,
     num_draws: Annotated[
-        int | None, typer.Option(metavar="N", help="nuts (each chain), svi: draws kept; more make errors smaller.")
+        int | None,
+        typer.Option(
+            metavar="N", help="nuts (each chain), svi: draws kept; more make errors smaller.", rich_help_panel="Engine"
+        ),
     ] = None,
     num_chains: Annotated[
-        int | None, typer.Option(metavar="N", help="nuts: chains; with one alone nothing shows whether it converged.")
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="nuts: chains; with one alone nothing shows whether it converged.",
+            rich_help_panel="Engine",
+        ),
     ] = None,
-    num_steps: Annotated[int | None, typer.Option(metavar="N", help="svi: optimisation steps.")] = None,
+    num_steps: Annotated[
+        int | None, typer.Option(metavar="N", help="svi: optimisation steps.", rich_help_panel="Engine")
+    ] = None,
     restarts: Annotated[
         int | None,
-        typer.Option(metavar="N", help="em, gradient_em, svi: independent starts, the best is kept; more miss less."),
+        typer.Option(
+            metavar="N",
+            help="em, gradient_em, svi: independent starts, the best is kept; more miss less.",
+            rich_help_panel="Engine",
+        ),
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Any other option of the engine, for example target_accept=0.95."),
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Any other option of the engine, for example target_accept=0.95.",
+            rich_help_panel="Engine",
+        ),
     ] = None,
     float32: Annotated[
-        bool, typer.Option("--float32", help="Single precision: less memory, faster on a GPU, fewer digits.")
+        bool,
+        typer.Option(
+            "--float32", help="Single precision: less memory, faster on a GPU, fewer digits.", rich_help_panel="Engine"
+        ),
     ] = False,
     as_json: _Json = False,
 ) -> None:
@@ -179,7 +231,8 @@ def fit(
     from probam.data.writing import check_writable
 
     check_writable(output, suffixes=(".nc",))
-    table = _table(data, columns, variable)
+    check_apart(output, data)
+    table = table_of(data, columns, variable)
     check_rows(table)
     chosen: dict[str, Any] = {
         name: value
@@ -191,8 +244,8 @@ def fit(
             ("restarts", restarts),
         )
         if value is not None
-    } | dict(map(_engine_option, option or []))
-    given_weights = None if given is None else [_number("given-weights", word) for word in given.split(",")]
+    } | dict(map(engine_option, option or []))
+    given_weights = None if given is None else [number("given-weights", word) for word in given.split(",")]
     api = _api(float32=float32)
     with Bar("fitting") as bar:
         fitted = interruptible(
@@ -289,6 +342,7 @@ def recall(
     from probam.data.writing import TABLE_SUFFIXES, check_writable, write_dataset
 
     check_writable(output, suffixes=TABLE_SUFFIXES)
+    check_apart(output, fit_file, queries)
     fitted, table = _fit_and_table(fit_file, queries, variable)
     with Bar("recalling"):
         found = interruptible(lambda: fitted.recall(table, step=step, max_steps=max_steps))
@@ -320,6 +374,7 @@ def predict(
     from probam.data.writing import TABLE_SUFFIXES, check_writable, write_dataset
 
     check_writable(output, suffixes=TABLE_SUFFIXES)
+    check_apart(output, fit_file, data)
     fitted, table = _fit_and_table(fit_file, data, variable)
     with Bar("predicting"):
         found = interruptible(lambda: fitted.predict(table))
@@ -467,48 +522,10 @@ def _api(*, float32: bool = False) -> Any:
     return probam.api
 
 
-# --- reading the arguments -----------------------------------------------------------------------------------
-
-
-def _table(data: str, columns: list[str] | None, variable: str | None, prefer: Sequence[str] | None = None) -> "Table":
-    """The data of a path or of a shipped set's name; a file of that name goes first."""
-    from difflib import get_close_matches
-
-    from probam.data.shipped import load_shipped, shipped
-    from probam.data.table import as_table
-
-    chosen = None if columns is None else [name for words in columns for name in next(csv.reader([words]), [])]
-    if Path(data).exists() or Path(data).suffix or ":" in data:
-        return as_table(data, columns=chosen, prefer=prefer, variable=variable)
-    names = [record.name for record in shipped()]
-    if data not in names:
-        close = get_close_matches(data, names, n=1)
-        mean = f"did you mean {close[0]!r}?" if close else "`probam data` lists the sets"
-        raise InputError(f"{data}: no such file, and no shipped set of that name; {mean}")
-    return as_table(load_shipped(data), columns=chosen, prefer=prefer, variable=variable)
-
-
 def _fit_and_table(fit_file: Path, data: str, variable: str | None) -> tuple["Fit", "Table"]:
     """A saved fit, and data with the columns that it knows, where they are there."""
     fitted = _api().load(fit_file)
-    return fitted, _table(data, None, variable, prefer=[str(name) for name in fitted.columns])
-
-
-def _engine_option(text: str) -> tuple[str, Any]:
-    """NAME=VALUE; numbers, true, false and null are read as in JSON, anything else is text."""
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise InputError(f"option: expected NAME=VALUE, for example target_accept=0.95; got {text!r}")
-    with contextlib.suppress(ValueError):
-        return name.strip().replace("-", "_"), json.loads(value)
-    return name.strip().replace("-", "_"), value
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise InputError(f"{name}: expected numbers separated by commas; got {text!r}") from error
+    return fitted, table_of(data, None, variable, prefer=[str(name) for name in fitted.columns])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,64 @@
+"""What the words of the command line stand for: data, engine options, numbers."""
+
+import contextlib
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from probam.errors import InputError
+
+if TYPE_CHECKING:
+    from probam.data.table import Table
+
+__all__ = ["check_apart", "engine_option", "number", "table_of"]
+
+
+def table_of(
+    data: str, columns: list[str] | None, variable: str | None, prefer: Sequence[str] | None = None
+) -> "Table":
+    """The data of a path or of a shipped set's name; a file of that name goes first."""
+    from difflib import get_close_matches
+
+    from probam.data.shipped import load_shipped, shipped
+    from probam.data.table import as_table
+
+    chosen = (
+        None
+        if columns is None
+        else [name for words in columns for name in next(csv.reader([words], skipinitialspace=True), [])]
+    )
+    if Path(data).exists() or Path(data).suffix or ":" in data:
+        return as_table(data, columns=chosen, prefer=prefer, variable=variable)
+    names = [record.name for record in shipped()]
+    if data not in names:
+        close = get_close_matches(data, names, n=1)
+        mean = f"did you mean {close[0]!r}?" if close else "`probam data` lists the sets"
+        raise InputError(f"{data}: no such file, and no shipped set of that name; {mean}")
+    return as_table(load_shipped(data), columns=chosen, prefer=prefer, variable=variable)
+
+
+def check_apart(output: Path, *inputs: str | Path) -> None:
+    """Raise :class:`probam.errors.InputError` where the output would replace an input."""
+    for path in map(Path, inputs):
+        if output.exists() and path.exists() and output.samefile(path):
+            raise InputError(f"{output}: this is the file that is read; choose another name for the output")
+
+
+def engine_option(text: str) -> tuple[str, Any]:
+    """NAME=VALUE; numbers, true, false and null are read as in JSON, anything else is text."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InputError(f"option: expected NAME=VALUE, for example target_accept=0.95; got {text!r}")
+    with contextlib.suppress(ValueError):
+        return name.strip().replace("-", "_"), json.loads(value)
+    return name.strip().replace("-", "_"), value
+
+
+def number(name: str, text: str) -> float:
+    """One of several numbers given to the option ``name``."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError(f"{name}: expected numbers separated by commas; got {text!r}") from error
