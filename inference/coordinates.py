@@ -15,7 +15,7 @@ from numpyro.infer.util import log_density
 
 from probam.family import Model, Params
 
-__all__ = ["Coordinates"]
+__all__ = ["Coordinates", "constrained", "log_joints", "sites_of", "unconstrained"]
 
 
 class Coordinates:
@@ -64,3 +64,32 @@ class Coordinates:
     def log_joint(self, free: Params, x: Float[Array, "N D"]) -> Float[Array, ""]:
         """Log prior plus log likelihood: minus the potential energy of NUTS."""
         return self.log_prior(free) + self.log_likelihood(self.constrain(free), x)
+
+
+@jax.jit
+def unconstrained(model: Model, params: Params) -> Params:
+    """Unconstrained values of many site values (leaves lead with their axis)."""
+    return jax.vmap(Coordinates(model).unconstrain)(params)
+
+
+@jax.jit
+def constrained(model: Model, free: Params) -> Params:
+    """Site values of many unconstrained values (leaves lead with their axis)."""
+    return jax.vmap(Coordinates(model).constrain)(free)
+
+
+@jax.jit
+def log_joints(model: Model, free: Params, x: Float[Array, "N D"]) -> Float[Array, " S"]:
+    """Log joint density at many unconstrained values (leaves lead with their axis)."""
+    return jax.vmap(lambda one: Coordinates(model).log_joint(one, x))(free)
+
+
+@jax.jit
+def sites_of(model: Model, free: Params) -> Params:
+    """Site values and deterministics of chains of draws (leaves lead with chain and draw)."""
+
+    def one(free: Params) -> Params:
+        sites = Coordinates(model).constrain(free)
+        return sites | model.deterministics(sites)
+
+    return jax.vmap(jax.vmap(one))(free)

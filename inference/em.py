@@ -2,8 +2,8 @@ r"""Expectation-maximisation in closed form, maximum a posteriori or maximum lik
 
 E-step: responsibilities :math:`r_{nk} \propto w_k \, p(x_n \mid \theta_k)`, never stored: rows are taken in blocks
 and only their sums :math:`\sum_n r_{nk} T(x_n)` are kept. M-step: the family's and the weight prior's ``maximize``. The
-log joint density (in the unconstrained coordinates of NumPyro's samplers; for maximum likelihood the log likelihood) never
-falls, and where it stops it is stationary. Restarts from k-means++ seeds run side by side in one program; the
+log joint density (in the unconstrained coordinates of NumPyro's samplers; for maximum likelihood the log likelihood)
+never falls, and where it stops it is stationary. Restarts from k-means++ seeds run side by side in one program; the
 best one is returned.
 """
 
@@ -20,7 +20,7 @@ from probam.errors import InputError, NumericalError
 from probam.family import Model, Moments, Params
 from probam.inference.coordinates import Coordinates
 from probam.inference.result import EngineResult, Progress, silent
-from probam.inference.start import starting_params
+from probam.inference.start import starts
 
 __all__ = ["EMState", "em_step", "expectation", "fit_params", "run"]
 
@@ -90,10 +90,9 @@ def em_step(
     return memories | model.weights.maximize(moments.counts, others, likelihood_only=likelihood_only), objective
 
 
-@partial(jax.jit, static_argnames=("model", "coordinates", "likelihood_only", "num_steps"))
+@partial(jax.jit, static_argnames=("likelihood_only", "num_steps"))
 def _advance(
     model: Model,
-    coordinates: Coordinates,
     states: EMState,
     x: jax.Array,
     tolerance: jax.Array,
@@ -102,6 +101,7 @@ def _advance(
     num_steps: int,
 ) -> tuple[EMState, jax.Array]:
     """``num_steps`` EM steps of every restart; the objective before each, NaN once a restart has stopped."""
+    coordinates = Coordinates(model)
 
     def one(state: EMState, _: None) -> tuple[EMState, jax.Array]:
         params, objective = em_step(model, coordinates, state.params, x, likelihood_only=likelihood_only)
@@ -159,8 +159,7 @@ def fit_params(
         active = jnp.asarray(
             active_counts(model.num_components, restarts, nonparametric="sticks" in coordinates.transforms)
         )
-        begin = jax.jit(jax.vmap(lambda key, active: starting_params(key, model, x, active)))
-        params = begin(jax.random.split(key, restarts), active)
+        params = starts(jax.random.split(key, restarts), model, x, active)
     else:
         params = {name: jnp.asarray(value)[None] for name, value in start.items()}
     num_runs = next(iter(params.values())).shape[0]
@@ -169,7 +168,6 @@ def fit_params(
     for done_steps in range(0, max_iterations, _CHUNK):
         states, trace = _advance(
             model,
-            coordinates,
             states,
             x,
             jnp.asarray(tolerance, x.dtype),

@@ -20,10 +20,10 @@ from jaxtyping import Array, Float
 from probam.distributions.pairwise import pairwise_log_prob
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
-from probam.inference.coordinates import Coordinates
+from probam.inference.coordinates import Coordinates, constrained, log_joints, unconstrained
 from probam.inference.em import active_counts, point_result
 from probam.inference.result import EngineResult, Progress, silent
-from probam.inference.start import starting_params
+from probam.inference.start import starts
 
 __all__ = ["expected_log_joint", "optima", "run"]
 
@@ -43,18 +43,25 @@ def expected_log_joint(
     return jnp.sum(responsibilities * log_joint) + coordinates.log_prior(free)
 
 
-@partial(jax.jit, static_argnames=("coordinates", "optimiser", "inner_steps", "num_steps"))
+def _optimiser(learning_rate: float, total_steps: int) -> optax.GradientTransformation:
+    """Adam, its step decaying by the cosine rule."""
+    return optax.adam(optax.cosine_decay_schedule(learning_rate, total_steps, alpha=1e-3))
+
+
+@partial(jax.jit, static_argnames=("inner_steps", "num_steps", "total_steps"))
 def _advance(
-    coordinates: Coordinates,
-    optimiser: optax.GradientTransformation,
+    model: Model,
+    learning_rate: jax.Array,
     free: Params,
     state: optax.OptState,
     x: jax.Array,
     *,
     inner_steps: int,
     num_steps: int,
+    total_steps: int,
 ) -> tuple[Params, optax.OptState, jax.Array]:
     """``num_steps`` generalised EM steps of every restart; the log joint before each."""
+    coordinates, optimiser = Coordinates(model), _optimiser(learning_rate, total_steps)
 
     def outer(carry: tuple[Params, optax.OptState], _: None) -> tuple[tuple[Params, optax.OptState], jax.Array]:
         free, state = carry
@@ -97,17 +104,22 @@ def optima(
     if tolerance is None:
         tolerance = 1e-8 if x.dtype == jnp.float64 else 1e-6
     active = active_counts(model.num_components, restarts, nonparametric="sticks" in coordinates.transforms)
-    begin = jax.jit(jax.vmap(lambda key, active: coordinates.unconstrain(starting_params(key, model, x, active))))
-    free = begin(jax.random.split(key, restarts), jnp.asarray(active))
-    schedule = optax.cosine_decay_schedule(learning_rate, max_iterations * inner_steps, alpha=1e-3)
-    optimiser = optax.adam(schedule)
-    state = jax.vmap(optimiser.init)(free)
+    free = unconstrained(model, starts(jax.random.split(key, restarts), model, x, jnp.asarray(active)))
+    total_steps = max_iterations * inner_steps
+    state = jax.vmap(_optimiser(learning_rate, total_steps).init)(free)
     traces: list[np.ndarray] = []
     status = "max_steps"
     for done in range(0, max_iterations, _CHUNK):
         num_steps = min(_CHUNK, max_iterations - done)
         free, state, trace = _advance(
-            coordinates, optimiser, free, state, x, inner_steps=inner_steps, num_steps=num_steps
+            model,
+            jnp.asarray(learning_rate, x.dtype),
+            free,
+            state,
+            x,
+            inner_steps=inner_steps,
+            num_steps=num_steps,
+            total_steps=total_steps,
         )
         traces.append(np.asarray(trace))
         progress(done + num_steps, max_iterations, "gradient EM")
@@ -115,13 +127,13 @@ def optima(
             status = "converged"
             break
     progress(max_iterations, max_iterations, "gradient EM")
-    final = jax.jit(jax.vmap(lambda free: coordinates.log_joint(free, x)))(free)
+    final = log_joints(model, free, x)
     if not bool(jnp.any(jnp.isfinite(final))):
         raise NumericalError(
             "gradient_em: the log density is not finite in any restart; lower the learning rate or standardise the data"
         )
     trace = np.concatenate([*traces, np.asarray(final)[:, None]], axis=1)
-    return jax.jit(jax.vmap(coordinates.constrain))(free), final, trace, status
+    return constrained(model, free), final, trace, status
 
 
 def run(

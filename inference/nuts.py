@@ -7,19 +7,19 @@ EM, best first; that they agree is checked afterwards on label-invariant quantit
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 from numpyro.infer import NUTS
 from numpyro.infer.hmc import HMCState
 
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
-from probam.inference.coordinates import Coordinates
+from probam.inference.coordinates import Coordinates, sites_of, unconstrained
 from probam.inference.result import EngineResult, Progress, silent
 from probam.inference.warm import warm_starts
 
@@ -28,6 +28,59 @@ __all__ = ["run"]
 _CHUNK = 100
 _JITTER = 0.1
 """Standard deviation of the noise added to each chain's start, in unconstrained coordinates."""
+
+
+class Settings(NamedTuple):
+    """What the kernel is built from; static."""
+
+    num_warmup: int
+    target_accept: float
+    dense_mass: bool
+    max_tree_depth: int
+
+
+def _kernel(model: Model, x: jax.Array, free: Params, key: jax.Array, settings: Settings) -> tuple[NUTS, HMCState]:
+    """NumPyro's kernel on the model's log joint, and its first state."""
+    coordinates = Coordinates(model)
+    kernel = NUTS(
+        potential_fn=lambda z: -coordinates.log_joint(z, x),
+        target_accept_prob=settings.target_accept,
+        dense_mass=settings.dense_mass,
+        max_tree_depth=settings.max_tree_depth,
+    )
+    return kernel, kernel.init(key, settings.num_warmup, free, (), {})
+
+
+@partial(jax.jit, static_argnames="settings")
+def _begin(model: Model, x: jax.Array, free: Params, keys: jax.Array, settings: Settings) -> HMCState:
+    """First state of every chain."""
+    return jax.vmap(lambda free, key: _kernel(model, x, free, key, settings)[1])(free, keys)
+
+
+@partial(jax.jit, static_argnames=("settings", "num_steps", "num_devices"))
+def _advance(
+    model: Model, x: jax.Array, states: HMCState, settings: Settings, *, num_steps: int, num_devices: int
+) -> tuple[HMCState, dict[str, Any]]:
+    """``num_steps`` transitions of every chain, and what is kept of each."""
+
+    def chain(model: Model, x: jax.Array, state: HMCState) -> tuple[HMCState, dict[str, Any]]:
+        # the kernel learns its settings from init; the state it makes is not used and not computed
+        kernel, _ = _kernel(model, x, state.z, jax.random.key(0), settings)
+
+        def step(state: HMCState, _: None) -> tuple[HMCState, dict[str, Any]]:
+            state = kernel.sample(state, (), {})
+            return state, _watched(state)
+
+        return jax.lax.scan(step, state, None, length=num_steps)
+
+    def chains(model: Model, x: jax.Array, states: HMCState) -> tuple[HMCState, dict[str, Any]]:
+        return jax.lax.map(partial(chain, model, x), states)
+
+    spread, whole = PartitionSpec("chain"), PartitionSpec()
+    mesh = Mesh(np.asarray(jax.devices()[:num_devices]), ("chain",))
+    return jax.shard_map(chains, mesh=mesh, in_specs=(whole, whole, spread), out_specs=spread, check_vma=False)(
+        model, x, states
+    )
 
 
 def _devices(num_chains: int) -> int:
@@ -73,53 +126,29 @@ def run(
     if not 0 < target_accept < 1:
         raise InputError(f"target_accept: expected a number between 0 and 1; got {target_accept}")
 
+    settings = Settings(num_warmup, target_accept, dense_mass, max_tree_depth)
     key_start, key_jitter, key_run = jax.random.split(key, 3)
-    coordinates = Coordinates(model)
-    starts = warm_starts(key_start, model, x, num_chains, progress=progress)
-    free = jax.jit(jax.vmap(coordinates.unconstrain))(starts)
+    free = unconstrained(model, warm_starts(key_start, model, x, num_chains, progress=progress))
     leaves, structure = jax.tree.flatten(free)
     noise = [
         _JITTER * jax.random.normal(jax.random.fold_in(key_jitter, i), leaf.shape, leaf.dtype)
         for i, leaf in enumerate(leaves)
     ]
     free = jax.tree.unflatten(structure, [leaf + eps for leaf, eps in zip(leaves, noise, strict=True)])
-
-    kernel = NUTS(
-        potential_fn=lambda z: -coordinates.log_joint(z, x),
-        target_accept_prob=target_accept,
-        dense_mass=dense_mass,
-        max_tree_depth=max_tree_depth,
-    )
-    keys = jax.random.split(key_run, num_chains)
-    first = jax.jit(jax.vmap(lambda key, z: kernel.init(key, num_warmup, z, (), {})))(keys, free)
-    if not bool(jnp.all(jnp.isfinite(first.potential_energy))):
+    states = _begin(model, x, free, jax.random.split(key_run, num_chains), settings)
+    if not bool(jnp.all(jnp.isfinite(states.potential_energy))):
         raise NumericalError("nuts: the log density is not finite where a chain starts; standardise the data")
-
-    mesh = Mesh(np.asarray(jax.devices()[: _devices(num_chains)]), ("chain",))
-    spread = PartitionSpec("chain")
-
-    @partial(jax.jit, static_argnames=("num_steps", "keep"))
-    def advance(states: HMCState, *, num_steps: int, keep: bool) -> tuple[HMCState, Any]:
-        def step(state: HMCState, _: None) -> tuple[HMCState, Any]:
-            state = kernel.sample(state, (), {})
-            return state, _watched(state) if keep else None
-
-        def chain(state: HMCState) -> tuple[HMCState, Any]:
-            return jax.lax.scan(step, state, None, length=num_steps)
-
-        over_chains = partial(jax.lax.map, chain)
-        return jax.shard_map(over_chains, mesh=mesh, in_specs=spread, out_specs=spread, check_vma=False)(states)
-
-    states = jax.device_put(first, NamedSharding(mesh, spread))
+    num_devices = _devices(num_chains)
     total = num_warmup + num_draws
     for done in range(0, num_warmup, _CHUNK):
         steps = min(_CHUNK, num_warmup - done)
-        states, _ = jax.block_until_ready(advance(states, num_steps=steps, keep=False))
+        states, _ = _advance(model, x, states, settings, num_steps=steps, num_devices=num_devices)
+        jax.block_until_ready(states)
         progress(done + steps, total, "NUTS warm-up")
     kept = []
     for done in range(0, num_draws, _CHUNK):
         steps = min(_CHUNK, num_draws - done)
-        states, draws = advance(states, num_steps=steps, keep=True)
+        states, draws = _advance(model, x, states, settings, num_steps=steps, num_devices=num_devices)
         kept.append(jax.tree.map(np.asarray, draws))
         divergences = sum(int(chunk["diverging"].sum()) for chunk in kept)
         progress(num_warmup + done + steps, total, f"NUTS sampling, {divergences} divergences")
@@ -127,9 +156,8 @@ def run(
     z = watched.pop("z")
     if not np.isfinite(watched["lp"]).all():
         raise NumericalError("nuts: a chain reached a point where the log density is not finite; standardise the data")
-    return EngineResult(
-        sites=_sites(coordinates, z), stats=watched, objective=None, objective_name="", status="sampled"
-    )
+    sites = {name: np.asarray(value) for name, value in sites_of(model, z).items()}
+    return EngineResult(sites=sites, stats=watched, objective=None, objective_name="", status="sampled")
 
 
 def _watched(state: HMCState) -> dict[str, Any]:
@@ -144,17 +172,3 @@ def _watched(state: HMCState) -> dict[str, Any]:
         "acceptance_rate": state.accept_prob,
         "step_size": state.adapt_state.step_size,
     }
-
-
-def _sites(coordinates: Coordinates, z: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Site values and deterministics of all draws."""
-
-    @jax.jit
-    def constrain(free: Params) -> Params:
-        def one(free: Params) -> Params:
-            sites = coordinates.constrain(free)
-            return sites | coordinates.model.deterministics(sites)
-
-        return jax.vmap(jax.vmap(one))(free)
-
-    return {name: np.asarray(value) for name, value in constrain(z).items()}

@@ -12,7 +12,7 @@ from numpyro.distributions import Distribution, biject_to
 
 from probam.family import Model, Moments, Params
 
-__all__ = ["kmeans_plus_plus", "starting_params"]
+__all__ = ["kmeans_plus_plus", "starting_params", "starts"]
 
 
 def kmeans_plus_plus(
@@ -82,6 +82,12 @@ def starting_params(
     weights = model.weights.start(num_components)
     weights = model.weights.maximize(counts, weights, likelihood_only=False)
     return {name: jnp.asarray(value, x.dtype) for name, value in (params | weights).items()}
+
+
+@jax.jit
+def starts(keys: jax.Array, model: Model, x: Float[Array, "N D"], num_active: Int[Array, " R"]) -> Params:
+    """:func:`starting_params` of every key; leaves lead with that axis."""
+    return jax.vmap(lambda key, active: starting_params(key, model, x, active))(keys, num_active)
 
 
 def _typical(law: Distribution, shared: bool, num_components: int) -> jax.Array:

@@ -22,7 +22,7 @@ from numpyro.infer.autoguide import (
 
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
-from probam.inference.coordinates import Coordinates
+from probam.inference.coordinates import Coordinates, unconstrained
 from probam.inference.result import EngineResult, Progress, silent
 from probam.inference.warm import warm_starts
 
@@ -105,7 +105,7 @@ def run(
     )
     svi = SVI(model, law, optax.adam(schedule), Trace_ELBO(num_particles))
     state = svi.init(key_init, x[:batch_size], num_data=len(x))
-    location = jax.jit(jax.vmap(lambda params: coordinates.flatten(coordinates.unconstrain(params))))(starts)
+    location = jax.vmap(coordinates.flatten)(unconstrained(model, starts))
 
     def at(location: jax.Array, key: jax.Array) -> Any:
         """The first state with the guide's centre moved to a start."""

@@ -25,14 +25,28 @@ from probam.family import Family, Prior, WeightPrior
 __all__ = ["Mixture", "mixture"]
 
 
+@jax.tree_util.register_pytree_node_class
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """K memories of one family under one weight prior; callable as a NumPyro program."""
+    """K memories of one family under one weight prior; callable as a NumPyro program.
+
+    A pytree whose leaves are the numbers of the priors: programs compiled for one data set serve the next one of the
+    same shape.
+    """
 
     family: Family
     weights: WeightPrior
     num_components: int
     prior: Prior = field(repr=False)
+
+    def tree_flatten(self) -> tuple[tuple[Prior, WeightPrior], tuple[Family, int]]:
+        """Numbers of the priors; family and K are static."""
+        return (dict(self.prior), self.weights), (self.family, self.num_components)
+
+    @classmethod
+    def tree_unflatten(cls, static: tuple[Family, int], leaves: tuple[Prior, WeightPrior]) -> "Mixture":
+        """Inverse of :meth:`tree_flatten`."""
+        return cls(static[0], leaves[1], static[1], leaves[0])
 
     def parameters(self) -> tuple[Float[Array, " K"], Distribution]:
         """NumPyro program of the parameters alone: log weights and the bank."""

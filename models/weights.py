@@ -43,6 +43,7 @@ _REACH = 15.0
 _BISECTIONS = 50
 
 
+@jax.tree_util.register_static
 @dataclass(frozen=True)
 class Uniform(WeightPrior):
     """Every memory weighs the same, as in the CLAM energy."""
@@ -66,6 +67,7 @@ class Uniform(WeightPrior):
         return {}
 
 
+@jax.tree_util.register_static
 @dataclass(frozen=True)
 class Fixed(WeightPrior):
     """Weights that the user gives; they are normalised to sum to one."""
@@ -100,6 +102,7 @@ class Fixed(WeightPrior):
         return {}
 
 
+@jax.tree_util.register_static
 @dataclass(frozen=True)
 class Dirichlet(WeightPrior):
     """Symmetric Dirichlet weights of a finite mixture."""
@@ -131,11 +134,12 @@ class Dirichlet(WeightPrior):
         return {"proportions": raised / jnp.sum(raised)}
 
 
-@dataclass(frozen=True)
+@jax.tree_util.register_pytree_node_class
+@dataclass(frozen=True, eq=False)
 class StickBreaking(WeightPrior):
     """Dirichlet-process (discount 0) or Pitman-Yor weights, truncated at K memories.
 
-    Compared by identity of its priors: distributions do not hash by value.
+    A pytree: alpha and discount, or the numbers of their priors, may be traced.
     """
 
     alpha: float | Distribution
@@ -157,6 +161,22 @@ class StickBreaking(WeightPrior):
                     f"{argument}: a prior must live on {'(0, inf)' if argument == 'alpha' else '(0, 1)'}; "
                     f"got {type(prior).__name__}"
                 )
+
+    def tree_flatten(self) -> tuple[tuple[float | Distribution, float | Distribution], None]:
+        """Alpha and discount."""
+        return (self.alpha, self.discount), None
+
+    @classmethod
+    def tree_unflatten(
+        cls,
+        static: None,  # noqa: ARG003
+        leaves: tuple[float | Distribution, float | Distribution],
+    ) -> "StickBreaking":
+        """Inverse of :meth:`tree_flatten`; values were checked when they were given."""
+        prior = object.__new__(cls)
+        object.__setattr__(prior, "alpha", leaves[0])
+        object.__setattr__(prior, "discount", leaves[1])
+        return prior
 
     def hyper_priors(self) -> dict[str, Distribution]:
         """Sites that are sampled: ``alpha`` and ``discount`` where they have priors."""
@@ -227,9 +247,7 @@ class StickBreaking(WeightPrior):
         return params
 
 
-def _climb(
-    log_density: Callable[[Params], jax.Array], name: str, transform: Transform[Any], hyper: Params
-) -> Params:
+def _climb(log_density: Callable[[Params], jax.Array], name: str, transform: Transform[Any], hyper: Params) -> Params:
     """The hyper-parameters with ``name`` moved to where the slope changes sign, if the density is higher there.
 
     A proper density rises at the far left and falls at the far right of an unconstrained coordinate, so bisection

@@ -110,49 +110,47 @@ def fit(
     table = as_table(data, columns=columns, variable=variable) if variable else as_table(data, columns=columns)
     check_rows(table)
     memory_family = find_family(family, covariance)
-    dtype = np.dtype(
-        np.float64 if double_precision() and table.values.dtype != np.float32 else np.float32
-    )
+    dtype = np.dtype(np.float64 if double_precision() and table.values.dtype != np.float32 else np.float32)
     table = table.astype(dtype)
     memory_family.check_data(table.values, table.columns)
     units = standardiser(table) if standardise else identity(table.num_features, dtype)
     x = np.asarray(units.apply(table.values), dtype)
     memory_family.check_support(x, table.columns)
 
-    num_components = _num_components(components, weights, table.num_data)
     weight_law = weight_prior(
         weights, alpha=alpha, discount=discount, given=None if given_weights is None else tuple(given_weights)
     )
-    model = mixture(x, family=memory_family, weights=weight_law, num_components=num_components, prior=prior)
-
-    key_run, key_read = jax.random.split(jax.random.key(int(seed)))
-    result = run(key_run, model, jnp.asarray(x), progress=progress or silent, **engine_options)
-    for site, values in result.sites.items():
-        if not np.isfinite(values).all():
-            raise NumericalError(
-                f"{engine}: site {site!r} left the finite numbers; standardise the data or use fewer components"
-            )
-    attributes = {
-        "probam_version": version("probam"),
-        "family": family if isinstance(family, str) else memory_family.name,
-        "family_options": {"covariance": covariance} if covariance else {},
-        "weights": weights,
-        "weights_options": _weights_options(alpha, discount, given_weights),
-        "num_components": num_components,
-        "engine": engine,
-        "engine_options": engine_options,
-        "status": result.status,
-        "seed": int(seed),
-        "dtype": dtype.name,
-        "source": table.source,
-        "standardised": int(standardise),
-        "prior": {site: _described(law) for site, law in model.prior.items()},
-        "model": describe(model, table, weights, alpha, discount),
-        "truncation": _truncation(weight_law, result, num_components, table.num_data),
-        "versions": {name: version(name) for name in ("probam", "jax", "numpyro", "optax", "numpy", "xarray")}
-        | {"python": sys.version.split()[0]},
-    }
-    tree = _tree(model, table, units, result, key_read, attributes, progress or silent)
+    num_components = _num_components(components, weights, table.num_data)
+    with jax.enable_x64(dtype == np.float64):  # in this block and thread alone: float32 data are fitted in float32
+        model = mixture(x, family=memory_family, weights=weight_law, num_components=num_components, prior=prior)
+        key_run, key_read = jax.random.split(jax.random.key(int(seed)))
+        result = run(key_run, model, jnp.asarray(x), progress=progress or silent, **engine_options)
+        for site, values in result.sites.items():
+            if not np.isfinite(values).all():
+                raise NumericalError(
+                    f"{engine}: site {site!r} left the finite numbers; standardise the data or use fewer components"
+                )
+        attributes = {
+            "probam_version": version("probam"),
+            "family": family if isinstance(family, str) else memory_family.name,
+            "family_options": {"covariance": covariance} if covariance else {},
+            "weights": weights,
+            "weights_options": _weights_options(alpha, discount, given_weights),
+            "num_components": num_components,
+            "engine": engine,
+            "engine_options": engine_options,
+            "status": result.status,
+            "seed": int(seed),
+            "dtype": dtype.name,
+            "source": table.source,
+            "standardised": int(standardise),
+            "prior": {site: _described(law) for site, law in model.prior.items()},
+            "model": describe(model, table, weights, alpha, discount),
+            "truncation": _truncation(weight_law, result, num_components, table.num_data),
+            "versions": {name: version(name) for name in ("probam", "jax", "numpyro", "optax", "numpy", "xarray")}
+            | {"python": sys.version.split()[0]},
+        }
+        tree = _tree(model, table, units, result, key_read, attributes, progress or silent)
     tree.attrs["seconds"] = time.perf_counter() - began
     return Fit(tree, model)
 
@@ -169,6 +167,11 @@ def load(path: str | os.PathLike[str]) -> Fit:
         weights_options = json.loads(said["weights_options"])
         memory_family = find_family(said["family"], options.get("covariance"))
         dtype = np.dtype(said["dtype"])
+        if dtype == np.float64 and not double_precision():
+            raise InputError(
+                f"{path}: this fit is in double precision; turn it on before loading: "
+                "jax.config.update('jax_enable_x64', True)"
+            )
         constants = tree["constant_data"].to_dataset()
         x = Standardiser(constants["center"].values, constants["scale"].values).apply(
             tree["observed_data"].to_dataset()["x"].values
@@ -184,11 +187,6 @@ def load(path: str | os.PathLike[str]) -> Fit:
         raise InputError(
             f"{path}: this fit lacks {error}; it was saved by another version of probam, fit again"
         ) from error
-    if dtype == np.float64 and not double_precision():
-        raise InputError(
-            f"{path}: this fit is in double precision; turn it on before loading: "
-            "jax.config.update('jax_enable_x64', True)"
-        )
     return Fit(tree, model)
 
 
@@ -433,8 +431,8 @@ def _tree(
     chosen = (
         np.unique(np.linspace(0, len(lp) - 1, num_replicates).round().astype(int)) if len(lp) > 1 else np.zeros(8, int)
     )
-    replicated = posterior.replicate(
-        model, {name: value[chosen] for name, value in sites.items()}, key_predictive, num_data
+    replicated = np.asarray(
+        posterior.replicate(model, {name: value[chosen] for name, value in sites.items()}, key_predictive, num_data)
     )
     groups["posterior_predictive"] = {
         "x": (units.invert(replicated).astype(np.float32)[None], ("chain", "draw", "datum", "feature"))
@@ -552,31 +550,34 @@ def _recall_variables(
     units: Any,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Recall at the reference draw: trajectories of the least certain data, and basins on the data and on a plane."""
-    law = model.mixture(reference)
-    landscape = survey(law)
+    landscape = survey(model.mixture(reference))
     spherical = landscape.retract is not None
     extent = float(np.sqrt(x.var(axis=0).sum())) or 1.0
     rng = np.random.default_rng(0)
     some = np.sort(rng.permutation(len(x))[:_BASIN_DATA])
-    found = basins(landscape, jnp.asarray(x[some]), extent, max_steps=_RECALL_STEPS)
-    basin = inverse[found.memory]
-    responsible = inverse[landscape.memory_of(jnp.asarray(x[some]))]
-
     confidence = np.asarray(resp).max(axis=1)
     doubtful = np.argsort(confidence)[: _QUERIES // 2]
     others = rng.permutation(len(x))[: _QUERIES - len(doubtful)]
     rows = np.unique(np.concatenate([doubtful, others]))
-    queries = jnp.asarray(x[rows])
-    paths = landscape.run(queries, max_steps=_RECALL_STEPS, record=_TRAJECTORY)
-    ends = basins(landscape, queries, extent, max_steps=_RECALL_STEPS)
+    grid = plane(x, spherical=spherical)
+
+    # data, queries and grid in one run: one program
+    everywhere = np.concatenate([x[some], x[rows], grid.points.reshape(-1, x.shape[1]).astype(x.dtype)])
+    cuts = np.cumsum([len(some), len(rows)])
+    found = basins(landscape, jnp.asarray(everywhere), extent, max_steps=_RECALL_STEPS)
+    basin, query_basin, grid_basin = np.split(inverse[found.memory], cuts)
+    responsible, query_responsible, grid_responsible = np.split(
+        inverse[landscape.memory_of(jnp.asarray(everywhere))], cuts
+    )
+    _, _, grid_energy = np.split(np.asarray(landscape.energies(jnp.asarray(everywhere))), cuts)
+    _, converged, _ = np.split(np.asarray(found.recall.converged), cuts)
+    of_data = np.unique(found.attractor[: cuts[0]])
+
+    paths = landscape.run(jnp.asarray(x[rows]), max_steps=_TRAJECTORY, record=_TRAJECTORY)
     if paths.trajectory is None or paths.energies is None:
         raise AssertionError("recall was asked to record and did not")
     locations = np.asarray(model.family.memories(reference))
     nearest = inverse[((x[rows][:, None] - locations) ** 2).sum(-1).argmin(axis=1)]
-
-    grid = plane(x, spherical=spherical)
-    flat = jnp.asarray(grid.points.reshape(-1, x.shape[1]).astype(x.dtype))
-    on_grid = basins(landscape, flat, extent, max_steps=_RECALL_STEPS)
     shape = grid.valid.shape
     invalid = ~grid.valid
 
@@ -589,11 +590,11 @@ def _recall_variables(
         "query": (units.invert(x[rows]), ("query", "feature")),
         "trajectory": (np.swapaxes(units.invert(np.asarray(paths.trajectory)), 0, 1), ("query", "step", "feature")),
         "energy": (np.swapaxes(np.asarray(paths.energies), 0, 1), ("query", "step")),
-        "converged": (np.asarray(paths.converged), ("query",)),
-        "basin": (inverse[ends.memory], ("query",)),
-        "responsible": (inverse[landscape.memory_of(queries)], ("query",)),
+        "converged": (converged, ("query",)),
+        "basin": (query_basin, ("query",)),
+        "responsible": (query_responsible, ("query",)),
         "nearest": (nearest, ("query",)),
-        "attractor": (units.invert(found.positions.astype(x.dtype)), ("attractor", "feature")),
+        "attractor": (units.invert(found.positions[of_data].astype(x.dtype)), ("attractor", "feature")),
         "datum_basin": (basin, ("row",)),
         "datum_responsible": (responsible, ("row",)),
         "datum_row": (some, ("row",)),
@@ -601,9 +602,9 @@ def _recall_variables(
         "plane_origin": (grid.origin, ("feature",)),
         "grid_x": (grid.x, ("grid_x",)),
         "grid_y": (grid.y, ("grid_y",)),
-        "grid_energy": (masked(landscape.energy(flat)), on_plane),
-        "grid_basin": (masked(inverse[on_grid.memory]), on_plane),
-        "grid_responsible": (masked(inverse[landscape.memory_of(flat)]), on_plane),
+        "grid_energy": (masked(grid_energy), on_plane),
+        "grid_basin": (masked(grid_basin), on_plane),
+        "grid_responsible": (masked(grid_responsible), on_plane),
     }
     attributes = {
         "disagreement": float(np.mean(basin != responsible)),

@@ -209,7 +209,7 @@ class Fit:
         num_draws = len(self._permutations)
         which = jax.random.randint(key_draw, (num_data,), 0, num_draws)
         chosen = {name: value[which] for name, value in sites.items()}
-        rows = posterior.replicate(self.model, chosen, key_data, 1)[:, 0]
+        rows = np.asarray(posterior.replicate(self.model, chosen, key_data, 1))[:, 0]
         return np.asarray(self.standardiser.invert(rows))
 
     # --- judgement ---------------------------------------------------------------------------------------------

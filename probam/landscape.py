@@ -40,9 +40,18 @@ class Landscape(NamedTuple):
             self.update, self.energy, queries, step=step, max_steps=max_steps, record=record, retract=self.retract
         )
 
+    def energies(self, states: Float[Array, "Q D"]) -> Float[Array, " Q"]:
+        """Energy of each state."""
+        return jnp.asarray(jax.jit(jax.vmap(self.energy))(states))
+
     def memory_of(self, states: Float[Array, "Q D"]) -> Int[np.ndarray, " Q"]:
         """Number of the memory with the largest responsibility at each state."""
-        return np.asarray(jnp.argmax(self.mixture.responsibilities(states), axis=-1))
+        return np.asarray(_most_responsible(self.mixture, states))
+
+
+@jax.jit
+def _most_responsible(mixture: MemoryMixture, states: jax.Array) -> jax.Array:
+    return jnp.argmax(mixture.log_joint(states), axis=-1)
 
 
 def survey(mixture: MemoryMixture) -> Landscape:

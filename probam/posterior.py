@@ -47,7 +47,7 @@ class Reading(NamedTuple):
         return HostReading(*(np.asarray(leaf) for leaf in self))
 
 
-@partial(jax.jit, static_argnames="model")
+@jax.jit
 def read(model: Model, sites: Params, key: jax.Array, x: Float[Array, "N D"], pairs: Int[Array, "P 2"]) -> Reading:
     """All of :class:`Reading` in one pass over the draws."""
 
@@ -71,7 +71,7 @@ def read(model: Model, sites: Params, key: jax.Array, x: Float[Array, "N D"], pa
     return reading
 
 
-@partial(jax.jit, static_argnames="model")
+@jax.jit
 def overlap(
     model: Model, sites: Params, x: Float[Array, "N D"], reference: Float[Array, "N K"]
 ) -> Float[Array, "S K K"]:
@@ -83,13 +83,13 @@ def overlap(
     return jnp.asarray(jax.lax.map(one, sites, batch_size=_BATCH))
 
 
-@partial(jax.jit, static_argnames="model")
+@jax.jit
 def density(model: Model, sites: Params, x: Float[Array, "N D"]) -> Float[Array, "S N"]:
     """Log density (nats) of each datum at each draw."""
     return jnp.asarray(jax.lax.map(lambda params: model.mixture(params).log_prob(x), sites, batch_size=_BATCH))
 
 
-@partial(jax.jit, static_argnames="model")
+@jax.jit
 def responsibilities(
     model: Model, sites: Params, permutations: Int[Array, "S K"], x: Float[Array, "N D"]
 ) -> tuple[Float[Array, "N K"], Float[Array, " N"]]:
@@ -111,12 +111,13 @@ def responsibilities(
     return mean, log_density - jnp.log(1.0 * num_draws)
 
 
-def replicate(model: Model, sites: Params, key: jax.Array, num_data: int) -> np.ndarray:
-    """Replicated data sets (S, num_data, D), one for each draw."""
+@partial(jax.jit, static_argnames="num_data")
+def replicate(model: Model, sites: Params, key: jax.Array, num_data: int) -> Float[Array, "S N D"]:
+    """Replicated data sets, one for each draw."""
 
     def one(inputs: tuple[Params, jax.Array]) -> jax.Array:
         params, key = inputs
         return model.mixture(params).sample(key, (num_data,))
 
     num_draws = len(next(iter(sites.values())))
-    return np.asarray(jax.jit(partial(jax.lax.map, one))((sites, jax.random.split(key, num_draws))))
+    return jnp.asarray(jax.lax.map(one, (sites, jax.random.split(key, num_draws))))
