@@ -15,7 +15,7 @@ from probam.dynamics.recall import recall
 from probam.energies import clam, continuous_hopfield
 from probam.equivalence.claim import extreme, ordinary, register, relative_error
 from probam.equivalence.descent import hopfield_mixture
-from probam.equivalence.gaussian import BANKS, GRADIENT_BANKS, log_density_gradient, uniform_bank
+from probam.equivalence.gaussian import ALONE, BANKS, GRADIENT_BANKS, WIDE, log_density_gradient, uniform_bank
 
 __all__: list[str] = []
 
@@ -30,19 +30,24 @@ def _norm_prior(memories: Array, beta: Array) -> Array:
     id="B11.mixture",
     source=_YANG,
     title="the energy as a Gaussian mixture",
-    statement="log p(v) = -beta E(v) - lse_k(beta |xi_k|^2 / 2) - (D/2) log(2 pi / beta); pi_k ∝ exp(beta |xi_k|^2 / 2)",
-    latex=r"\log p(v) = -\beta E(v) - \operatorname{lse}_k\tfrac{\beta\lVert\xi_k\rVert^2}{2} - \tfrac D2 \log\tfrac{2\pi}{\beta}",
+    statement=(
+        "log p(v) = -beta E(v) - lse_k(beta |xi_k|^2 / 2) - (D/2) log(2 pi / beta); pi_k ∝ exp(beta |xi_k|^2 / 2)"
+    ),
+    latex=(
+        r"\log p(v) = -\beta E(v) - \operatorname{lse}_k\tfrac{\beta\lVert\xi_k\rVert^2}{2} - \tfrac D2 "
+        r"\log\tfrac{2\pi}{\beta}"
+    ),
     printed="E = |v|^2 / 2 - log sum_k exp(xi_k . v), no density named",
     verdict="EXACT",
     relation="equal",
     constant="lse_k(beta |xi_k|^2 / 2) + (D/2) log(2 pi / beta), scale beta",
     inputs=uniform_bank,
-    cases=BANKS,
+    cases=(*BANKS, ALONE, WIDE),
     tolerance=1e-12,
     mutations={
-        "uniform weights": {"log_weights": lambda mu, beta: jnp.zeros(mu.shape[0])},  # noqa: ARG005
+        "uniform weights": {"log_weights": lambda mu, _beta: jnp.zeros(mu.shape[0])},
         "beta of CLAM": {"twin_beta": lambda beta: 2 * beta},
-        "mass of the prior dropped": {"log_mass": lambda logits: 0.0},  # noqa: ARG005
+        "mass of the prior dropped": {"log_mass": lambda _logits: 0.0},
         "normaliser of pi": {"log_normalizer": lambda beta, dim: 0.5 * dim * jnp.log(jnp.pi / beta)},
     },
 )
@@ -75,7 +80,7 @@ def hopfield_energy_is_a_negative_log_density(
     relation="equal",
     constant="1 / beta",
     inputs=uniform_bank,
-    cases=tuple(case for case in GRADIENT_BANKS if "weight" not in case.name),
+    cases=GRADIENT_BANKS,
     tolerance=1e-10,
     mutations={
         "1 / (2 beta), as for CLAM": {"time": lambda beta: 2 * beta},
@@ -108,7 +113,10 @@ def _two(key: jax.Array, *, norm: float, beta: float) -> dict[str, np.ndarray]:
     id="B11.norms",
     source=_YANG,
     title="long memories win: the norm failure is a prior",
-    statement="a stored memory is left in one step iff the twin's prior pi_k ∝ exp(beta |xi_k|^2 / 2) outweighs its likelihood",
+    statement=(
+        "a stored memory is left in one step iff the twin's prior pi_k ∝ exp(beta |xi_k|^2 / 2) outweighs "
+        "its likelihood"
+    ),
     latex=r"\arg\max_k r_k(\xi_1) = \arg\max_k \bigl[\log \pi_k + \log \mathcal N(\xi_1 \mid \xi_k, I/\beta)\bigr]",
     printed="each memory is an attractor",
     verdict="COND",
@@ -122,10 +130,10 @@ def _two(key: jax.Array, *, norm: float, beta: float) -> dict[str, np.ndarray]:
         extreme("norms 1 and 1.02, beta 1e6", norm=1.02, beta=1e6),
     ),
     tolerance=0.0,
-    printed_pieces={"winner": lambda memories, beta: jnp.arange(memories.shape[0])},  # noqa: ARG005
+    printed_pieces={"winner": lambda memories, _beta: jnp.arange(memories.shape[0])},
     printed_exceeds=0.5,
     mutations={
-        "uniform prior": {"log_weights": lambda mu, beta: jnp.zeros(mu.shape[0])},  # noqa: ARG005
+        "uniform prior": {"log_weights": lambda mu, _beta: jnp.zeros(mu.shape[0])},
         "sign of the prior flipped": {"log_weights": lambda mu, beta: -_norm_prior(mu, beta)},
     },
 )

@@ -82,7 +82,9 @@ def spherical_bank(
     directions = unit_rows(draw.normal(size=(num_memories, dim)))
     spread = np.ones(num_memories) if equal else np.exp(draw.uniform(-1.2, 1.2, size=num_memories))
     weights = draw.uniform(0.3, 3.0, size=num_memories)
-    queries = unit_rows(directions[draw.integers(num_memories, size=num_queries)] + draw.normal(size=(num_queries, dim)))
+    queries = unit_rows(
+        directions[draw.integers(num_memories, size=num_queries)] + draw.normal(size=(num_queries, dim))
+    )
     if duplicates:
         directions[-1] = directions[0]
     if zero_weights:

@@ -1,26 +1,37 @@
-"""Running claims: inputs are drawn, errors measured, certificates written."""
+"""Running claims: inputs are drawn, errors measured, certificates written, shown and stored."""
 
+import math
+import os
 import time
 import zlib
-from collections.abc import Iterable, Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
+from rich import box
+from rich.table import Table
+from rich.text import Text
 
-from probam.equivalence.claim import Case, Certificate, Claim, Inputs, select
+from probam.equivalence.claim import Case, Certificate, Claim, Inputs, claim, select
 from probam.errors import InputError
 
-__all__ = ["case_inputs", "certify", "certify_each", "verify"]
+__all__ = ["as_json", "case_inputs", "certify", "certify_each", "summary", "table", "verify"]
+
+_THREADS = 4
+"""Most claims that are worked on at a time: nearly all the time goes into compilation, which runs outside the GIL."""
 
 Cases = Literal["all", "ordinary", "extreme"]
 
 
-def case_inputs(claim: Claim, case: Case, *, seed: int = 0) -> Inputs:
+def case_inputs(one: Claim, case: Case, *, seed: int = 0) -> Inputs:
     """Inputs of one case: the same seed, claim and case name give the same inputs, whatever else runs."""
     key = jax.random.key(seed)
-    for name in (claim.id, case.name):
+    for name in (one.id, case.name):
         key = jax.random.fold_in(key, zlib.crc32(name.encode()))
-    return claim.inputs(key, case)
+    return one.inputs(key, case)
 
 
 def _closeness(error: float, bound: float) -> float:
@@ -29,37 +40,37 @@ def _closeness(error: float, bound: float) -> float:
     return error / bound if bound > 0 else float("inf")
 
 
-def certify(claim: Claim, *, seed: int = 0, cases: Cases = "all") -> Certificate:
+def certify(one: Claim, *, seed: int = 0, cases: Cases = "all") -> Certificate:
     """Certificate of one claim over its ordinary cases, its extreme ones, or both.
 
     It passes when the exact statement is within its bound on every case and the printed form, where one is
     held to be wrong, exceeds ``printed_exceeds`` on some ordinary case.
     """
     start = time.perf_counter()
-    worst, worst_case, printed_error = -1.0, claim.cases[0], None
+    worst, worst_case, printed_error = -1.0, one.cases[0], None
     worst_error = 0.0
-    for case in claim.cases:
+    for case in one.cases:
         if cases != "all" and case.is_extreme != (cases == "extreme"):
             continue
-        inputs = case_inputs(claim, case, seed=seed)
-        error = claim.error(inputs)
-        if _closeness(error, claim.bound(case)) > worst:
-            worst, worst_case, worst_error = _closeness(error, claim.bound(case)), case, error
-        if claim.printed_error is not None and not case.is_extreme:
-            printed_error = max(printed_error or 0.0, claim.printed_error(inputs))
-    holds = worst_error <= claim.bound(worst_case)
-    misprint_shown = printed_error is None or printed_error > claim.printed_exceeds
+        inputs = case_inputs(one, case, seed=seed)
+        error = one.error(inputs)
+        if _closeness(error, one.bound(case)) > worst:
+            worst, worst_case, worst_error = _closeness(error, one.bound(case)), case, error
+        if one.printed_error is not None and not case.is_extreme:
+            printed_error = max(printed_error or 0.0, one.printed_error(inputs))
+    holds = worst_error <= one.bound(worst_case)
+    misprint_shown = printed_error is None or printed_error > one.printed_exceeds
     note = ""
     if worst < 0:
         note = f"has no {cases} cases"
     elif not holds:
         note = f"exact statement fails on {worst_case.name!r}"
     elif not misprint_shown:
-        note = f"printed form did not fail: expected an error above {claim.printed_exceeds:g}"
+        note = f"printed form did not fail: expected an error above {one.printed_exceeds:g}"
     return Certificate(
-        claim=claim.id,
+        claim=one.id,
         error=worst_error,
-        tolerance=claim.bound(worst_case),
+        tolerance=one.bound(worst_case),
         case=worst_case.name,
         printed_error=printed_error,
         passed=holds and misprint_shown,
@@ -76,7 +87,7 @@ def certify_each(
 
     Raises :class:`probam.errors.InputError` as :func:`verify` does, at the first step.
     """
-    if not jax.config.jax_enable_x64:
+    if jnp.result_type(float) != jnp.float64:
         raise InputError(
             "x64: claims are verified in double precision, and it is off; call "
             "jax.config.update('jax_enable_x64', True) before any array is made, or run `probam verify`, which does"
@@ -84,8 +95,13 @@ def certify_each(
     if cases not in ("all", "ordinary", "extreme"):
         raise InputError(f"cases: expected 'all', 'ordinary' or 'extreme'; got {cases!r}")
     chosen = select(None if claims is None else list(claims))
-    for number, one in enumerate(chosen, start=1):
-        yield len(chosen) - number, certify(one, seed=seed, cases=cases)
+    pool = ThreadPoolExecutor(max_workers=min(_THREADS, os.cpu_count() or 1))
+    try:
+        certificates = pool.map(lambda one: certify(one, seed=seed, cases=cases), chosen)
+        for number, certificate in enumerate(certificates, start=1):
+            yield len(chosen) - number, certificate
+    finally:  # an interrupt waits for the claims at work, not for those in the queue
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def verify(claims: Iterable[str] | None = None, *, seed: int = 0, cases: Cases = "all") -> list[Certificate]:
@@ -94,3 +110,93 @@ def verify(claims: Iterable[str] | None = None, *, seed: int = 0, cases: Cases =
     Raises :class:`probam.errors.InputError` where double precision is off or a name calls no claim.
     """
     return [certificate for _, certificate in certify_each(claims, seed=seed, cases=cases)]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return "0" if value == 0 else f"{value:.1e}"
+
+
+def table(certificates: Sequence[Certificate]) -> Table:
+    """One row a claim, for a terminal of 100 columns; reasons of failures stand below."""
+    failed = [f"{found.claim}: {found.note}" for found in certificates if not found.passed]
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), caption="\n".join(failed))
+    shown.caption_justify = "left"
+    shown.add_column("claim", no_wrap=True)
+    shown.add_column("says", no_wrap=True, overflow="ellipsis", max_width=30)
+    shown.add_column("relation", no_wrap=True)
+    shown.add_column("printed", no_wrap=True)
+    shown.add_column("error", no_wrap=True, justify="right")
+    shown.add_column("bound", no_wrap=True, justify="right")
+    shown.add_column("misprint", no_wrap=True, justify="right")
+    shown.add_column("verdict", no_wrap=True)
+    for found in certificates:
+        one = claim(found.claim)
+        shown.add_row(
+            one.id,
+            Text(one.title),
+            one.relation,
+            one.verdict,
+            _number(found.error),
+            _number(found.tolerance),
+            _number(found.printed_error),
+            Text("holds", style="green") if found.passed else Text("FAILS", style="bold red"),
+        )
+    return shown
+
+
+def summary(certificates: Sequence[Certificate]) -> str:
+    """One line: how many claims hold, how many misprints were shown failing, how long it took."""
+    held = sum(found.passed for found in certificates)
+    entries = len({claim(found.claim).entry for found in certificates})
+    misprints = sum(found.printed_error is not None and found.passed for found in certificates)
+    seconds = sum(found.seconds for found in certificates)
+    seeds = ", ".join(str(seed) for seed in sorted({found.seed for found in certificates}))
+    line = f"{held} of {len(certificates)} statements ({entries} entries) hold in float64"
+    if misprints:
+        line += f"; {misprints} misprints shown failing"
+    return f"{line}; seed {seeds or 'none'}; {seconds:.1f} s of work"
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is None or math.isfinite(value) else None
+
+
+def as_json(certificates: Sequence[Certificate]) -> dict[str, Any]:
+    """The certificates with their claims, seed and versions: numbers and strings only, null for what is not finite."""
+    claims = []
+    for found in certificates:
+        one = claim(found.claim)
+        claims.append(
+            {
+                "claim": one.id,
+                "entry": one.entry,
+                "source": one.source,
+                "title": one.title,
+                "statement": one.statement,
+                "latex": one.latex,
+                "printed": one.printed,
+                "verdict": one.verdict,
+                "relation": one.relation,
+                "constant": one.constant,
+                "error": _finite(found.error),
+                "tolerance": found.tolerance,
+                "case": found.case,
+                "printed_error": _finite(found.printed_error),
+                "printed_exceeds": one.printed_exceeds if one.printed_error is not None else None,
+                "mutations": list(one.mutations),
+                "passed": found.passed,
+                "note": found.note,
+                "seconds": round(found.seconds, 3),
+                "seed": found.seed,
+            }
+        )
+    return {
+        "passed": all(found.passed for found in certificates),
+        "summary": summary(certificates),
+        "seed": certificates[0].seed if certificates else None,
+        "dtype": "float64",
+        "versions": {name: version(name) for name in ("probam", "jax", "jaxlib", "numpyro", "numpy", "scipy")},
+        "claims": claims,
+    }
