@@ -64,7 +64,9 @@ def expectation(
     # the last block overlaps the one before; rows already seen count for nothing
     starts = jnp.minimum(jnp.arange(num_blocks) * size, num_data - size)
 
-    def add(carry: tuple[jax.Array, ...], k: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
+    def add(
+        carry: tuple[jax.Array, jax.Array, jax.Array], k: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], None]:
         rows = jax.lax.dynamic_slice_in_dim(x, starts[k], size)
         valid = (starts[k] + jnp.arange(size) >= k * size).astype(x.dtype)
         return jax.tree.map(jnp.add, carry, block(rows, valid)), None

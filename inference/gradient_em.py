@@ -10,6 +10,7 @@ size :math:`1 / (2 \beta \sum_n r_{nk})` in :math:`\mu_k` is the closed-form M-s
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,8 +44,8 @@ def expected_log_joint(
     return jnp.sum(responsibilities * log_joint) + coordinates.log_prior(free)
 
 
-def _optimiser(learning_rate: float, total_steps: int) -> optax.GradientTransformation:
-    """Adam, its step decaying by the cosine rule."""
+def _optimiser(learning_rate: Any, total_steps: int) -> optax.GradientTransformation:
+    """Adam, its step decaying from ``learning_rate`` (a number or a traced scalar) by the cosine rule."""
     return optax.adam(optax.cosine_decay_schedule(learning_rate, total_steps, alpha=1e-3))
 
 
@@ -74,7 +75,8 @@ def _advance(
             free, state = carry
             gradient = jax.grad(lambda free: -expected_log_joint(coordinates, free, responsibilities, x) / len(x))(free)
             updates, state = optimiser.update(gradient, state, free)
-            return optax.apply_updates(free, updates), state
+            moved: Params = optax.apply_updates(free, updates)  # type: ignore[assignment]
+            return moved, state
 
         return jax.lax.fori_loop(0, inner_steps, inner, (free, state)), objective
 

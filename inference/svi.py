@@ -5,10 +5,12 @@ collapse onto one poor mode, is met by starting each restart's guide at an EM (o
 with a small scale, and by keeping the restart whose evidence bound ends highest.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float
@@ -28,7 +30,7 @@ from probam.inference.warm import warm_starts
 
 __all__ = ["GUIDES", "run"]
 
-GUIDES: dict[str, type[AutoContinuous]] = {
+GUIDES: dict[str, Callable[..., AutoContinuous]] = {
     "mean_field": AutoDiagonalNormal,
     "low_rank": AutoLowRankMultivariateNormal,
     "full": AutoMultivariateNormal,
@@ -128,7 +130,7 @@ def run(
 
     def final_bound(state: Any, key: jax.Array) -> jax.Array:
         elbo = Trace_ELBO(50)
-        return -elbo.loss(key, svi.get_params(state), model, law, x, num_data=len(x))
+        return -jnp.asarray(elbo.loss(key, svi.get_params(state), model, law, x, num_data=len(x)))
 
     final = np.asarray(jax.jit(jax.vmap(final_bound))(states, jax.random.split(key_bound, restarts)))
     if not np.isfinite(final).any():

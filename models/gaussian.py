@@ -151,7 +151,7 @@ class Gaussian(Family):
         second = next(name for name in prior if name != "loc")
         conjugate = {"beta": dist.Gamma, "precision": dist.Gamma, "precision_cholesky": dist.WishartCholesky}[second]
         for site, expected in (("loc", dist.Normal), (second, conjugate)):
-            given = prior[site].base_dist if isinstance(prior[site], dist.Independent) else prior[site]
+            given = _inside(prior[site])
             if not isinstance(given, expected):
                 raise InputError(
                     f"prior: the closed-form M-step needs a {expected.__name__} prior on {site!r}; "
@@ -219,6 +219,7 @@ class Gaussian(Family):
         # with e_i = freedom + n - i (i = 0, ...) and A = rate + scatter. With A = C^T C, C lower triangular:
         # tr(A L L^T) = |C L|^2, so the maximum has C L = diag(sqrt(e)).
         wishart = prior["precision_cholesky"]
+        assert isinstance(wishart, dist.WishartCholesky), "checked by _expect_conjugate"
         exponents = wishart.concentration + counts[:, None] - jnp.arange(num_features)
         anti_cholesky = _reverse_cholesky(wishart.rate_matrix + scatter)
         target = jnp.sqrt(exponents)[..., None, :] * jnp.eye(num_features, dtype=first.dtype)
@@ -238,6 +239,19 @@ def _outer(x: jax.Array) -> jax.Array:
 
 
 def _gamma(prior: Distribution) -> dist.Gamma:
+    """A Gamma prior, taken out of the ``Independent`` around it."""
+    inner = _inside(prior)
+    assert isinstance(inner, dist.Gamma), "checked by _expect_conjugate"
+    return inner
+
+
+def _normal(prior: Distribution) -> dist.Normal:
+    inner = _inside(prior)
+    assert isinstance(inner, dist.Normal), "checked by _expect_conjugate"
+    return inner
+
+
+def _inside(prior: Distribution) -> Distribution:
     return prior.base_dist if isinstance(prior, dist.Independent) else prior
 
 
@@ -267,7 +281,7 @@ def _locations(
     if prior is None:
         occupied = counts[:, None] > 0
         return jnp.where(occupied, first / jnp.where(occupied, counts[:, None], 1), previous)
-    normal = prior["loc"].base_dist
+    normal = _normal(prior["loc"])
     prior_precision = normal.scale**-2
     pull = precision * first + prior_precision * (normal.loc - zero)
     return pull / (precision * counts[:, None] + prior_precision)
@@ -283,7 +297,7 @@ def _locations_full(
 ) -> jax.Array:
     if prior is None:
         return _locations(counts, first, jnp.ones_like(first), previous, zero, None)
-    normal = prior["loc"].base_dist
+    normal = _normal(prior["loc"])
     prior_precision = normal.scale**-2 * jnp.ones_like(zero)
     pull = jnp.einsum("kij,kj->ki", precision, first) + prior_precision * (normal.loc - zero)
     matrix = counts[:, None, None] * precision + jnp.diag(prior_precision)

@@ -117,7 +117,7 @@ class VonMisesFisherMemory(Family):
         length = jnp.linalg.norm(sums, axis=-1)
         found = length > 0
         direction = jnp.where(found[:, None], sums / jnp.where(found, length, 1)[:, None], _unit(params["direction"]))
-        resultant = jnp.clip(length / jnp.where(counts > 0, counts, 1), 0, 1 - jnp.finfo(sums.dtype).epsneg)
+        resultant = jnp.clip(length / jnp.where(counts > 0, counts, 1), 0, 1 - np.finfo(sums.dtype).epsneg)
         likeliest = jnp.clip(inverse_mean_resultant_length(num_features, resultant), 0, _LARGEST)
         if prior is None:
             return {"direction": direction, "concentration": likeliest}
@@ -134,7 +134,7 @@ class VonMisesFisherMemory(Family):
             return likelihood - (log_kappa - log_normal.loc) / log_normal.scale**2
 
         centre = jnp.broadcast_to(log_normal.loc, counts.shape)
-        edge = jnp.log(jnp.maximum(likeliest, jnp.finfo(sums.dtype).tiny))
+        edge = jnp.log(jnp.maximum(likeliest, np.finfo(sums.dtype).tiny))
         bracket = (jnp.minimum(centre, edge), jnp.maximum(centre, edge))
 
         def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

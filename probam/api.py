@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -254,14 +254,26 @@ def find_engine(name: str, options: Mapping[str, Any]) -> Any:
     if name not in ENGINES:
         raise InputError(f"engine: expected one of {', '.join(ENGINES)}; got {name!r}")
     run = importlib.import_module(f"probam.inference.{name}").run
-    known = [
-        parameter.name
+    known = {
+        parameter.name: parameter
         for parameter in inspect.signature(run).parameters.values()
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "progress"
-    ]
-    for option in options:
+    }
+    for option, value in options.items():
         if option not in known:
             raise InputError(f"{option}: engine {name!r} has no such option; it has {', '.join(known)}")
+        wanted = known[option].annotation
+        fits = {
+            int: isinstance(value, int | np.integer) and not isinstance(value, bool),
+            float: isinstance(value, int | float | np.number) and not isinstance(value, bool),
+            bool: isinstance(value, bool),
+            str: isinstance(value, str),
+        }
+        kinds = [kind for kind in fits if kind in (get_args(wanted) or (wanted,))]
+        if not any(fits[kind] for kind in kinds) and not (value is None and type(None) in get_args(wanted)):
+            words = {int: "a whole number", float: "a number", bool: "True or False", str: "a word"}
+            said = " or ".join(words[kind] for kind in kinds)
+            raise InputError(f"{option}: expected {said}; got {value!r}")
     return run
 
 

@@ -516,7 +516,7 @@ def _api(*, float32: bool = False) -> Any:
             os.environ["XLA_FLAGS"] = f"{flags} {flag}={cores}".strip()
     import jax
 
-    jax.config.update("jax_enable_x64", not float32)  # type: ignore[no-untyped-call]
+    jax.config.update("jax_enable_x64", not float32)
     import probam.api
 
     return probam.api

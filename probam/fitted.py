@@ -73,10 +73,7 @@ class Fit:
 
     def _rows(self, data: Any, what: str) -> tuple[Table, jax.Array]:
         """A table in data units and its rows in model units."""
-        table = as_table(data)
-        named = set(self.columns) <= set(table.columns)
-        if named and table.columns != self.columns:
-            table = table.select(self.columns)
+        table = as_table(data, prefer=self.columns, name=what)
         if table.num_features != len(self.columns):
             raise InputError(
                 f"{what}: the fit has {len(self.columns)} features ({_listed(self.columns)}); "
@@ -172,6 +169,8 @@ class Fit:
             converged, basin (memory most responsible where recall ended), responsible (memory most responsible at
             the query).
         """
+        if max_steps < 1:
+            raise InputError(f"max_steps: expected at least 1; got {max_steps}")
         table, x = self._rows(queries, "queries")
         landscape = self._landscape(draw)
         found = basins(landscape, x, self._extent, step=step, max_steps=max_steps)

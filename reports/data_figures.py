@@ -9,7 +9,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from probam.reports.shown import panels, row_partition, shortened, shown_features
+from probam.reports.shown import bin_edges, panels, row_partition, shortened, shown_features
 from probam.reports.style import INK, MEMORY_COLOURS, new_figure, styled
 from probam.reports.tree import variable
 
@@ -77,24 +77,12 @@ def predictive_check(tree: xr.DataTree) -> list[PredictiveCheck]:
     replicated = replicated.reshape(-1, *replicated.shape[2:])
     checks = []
     for feature in shown_features(tree):
-        edges = _edges(observed[:, feature])
+        edges = bin_edges(observed[:, feature])
         shares = np.stack([_shares(values, edges) for values in replicated[:, :, feature].astype(np.float64)])
         low, middle, high = np.quantile(shares, [0.05, 0.5, 0.95], axis=0)
         own = _shares(observed[:, feature], edges)
         checks.append(PredictiveCheck(int(feature), edges, own, low, middle, high, (own < low) | (own > high)))
     return checks
-
-
-def _edges(values: Float[np.ndarray, " N"]) -> Float[np.ndarray, " B1"]:
-    """Bins of the data's range and one more at each end; whole numbers of a short range get a bin each."""
-    low, high = float(values.min()), float(values.max())
-    if high == low:
-        return np.array([low - 0.5, low + 0.5])
-    if high - low <= 40 and np.array_equal(values, np.round(values)):
-        return np.arange(low - 1.5, high + 2)
-    edges = np.histogram_bin_edges(values, bins=int(np.clip(3 * len(values) ** (1 / 3), 8, 36)))
-    width = edges[1] - edges[0]
-    return np.concatenate([[edges[0] - width], edges, [edges[-1] + width]])
 
 
 def _shares(values: Float[np.ndarray, " N"], edges: Float[np.ndarray, " B1"]) -> Float[np.ndarray, " B"]:

@@ -14,6 +14,7 @@ import pandas as pd
 import xarray as xr
 from jaxtyping import Float
 
+from probam.reports.page import number
 from probam.reports.quantities import (
     engine_kind,
     invariant_draws,
@@ -167,7 +168,7 @@ def _restarts(tree: xr.DataTree) -> Iterator[Advice]:
         if hits == 1:
             text = (
                 f"The best of {len(last)} starts was found only once (next best {what} lower by "
-                f"{last.max() - np.sort(last)[-2]:.3g}). A better optimum may exist: use more restarts."
+                f"{number(float(last.max() - np.sort(last)[-2]), 3)}). A better optimum may exist: use more restarts."
             )
             yield Advice("note", text)
         else:
@@ -312,11 +313,13 @@ def _truncation(tree: xr.DataTree) -> Iterator[Advice]:
     if limit and "num_occupied" in draws:
         share = float(np.mean(draws["num_occupied"] >= limit))
         if share > _TOUCHED:
+            when = "" if engine_kind(tree) == "point" else f"in {share:.0%} of the draws "
             yield Advice(
                 "warning",
-                f"The truncation binds: in {share:.0%} of the draws all {limit} memories are occupied: the data "
-                f"ask for more. Refit with more, say {2 * limit}.",
+                f"The truncation binds: {when}all {limit} memories are occupied, so the data ask for more. Refit with "
+                f"more, say {2 * limit}.",
             )
+            return
     bound = truncation(tree).get("tv_bound")
     if bound is not None and bound > 0.05:
         yield Advice(

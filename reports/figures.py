@@ -121,6 +121,7 @@ def optimisation_figure(tree: xr.DataTree) -> Figure:
     objective = group["objective"].transpose("restart", "iteration").values.astype(np.float64)
     last = last_values(objective)
     best = int(np.nanargmax(last))
+    bold = 0.9 if engine_kind(tree) == "approximation" else 1.8  # a noisy trace is thick enough by itself
     figure = new_figure(8.4, 2.7)
     axes = figure.add_subplot()
     for restart in [r for r in range(len(objective)) if r != best] + [best]:
@@ -130,13 +131,15 @@ def optimisation_figure(tree: xr.DataTree) -> Figure:
         at = np.unique(np.append(at[::step], at[-1:]))
         strong = restart == best
         colour = MEMORY_COLOURS[0] if strong else MUTED
-        axes.plot(at + 1, trace[at], color=colour, lw=1.8 if strong else 0.8, alpha=1 if strong else 0.55)
+        axes.plot(at + 1, trace[at], color=colour, lw=bold if strong else 0.8, alpha=1 if strong else 0.55)
         axes.plot(at[-1:] + 1, trace[at[-1:]], "o", color=colour, ms=4 if strong else 2.5)
     finite = objective[np.isfinite(objective)]
     low = float(np.quantile(finite, 0.1))
     low = min(low, float(np.nanmin(last)))
     top = float(finite.max())
-    axes.set_ylim(low - 0.05 * (top - low) - 1e-9, top + 0.08 * (top - low) + 1e-9)
+    span = max(top - low, 1e-6 * max(1.0, abs(top)))
+    axes.set_ylim(low - 0.05 * span, top + 0.08 * span)
+    axes.yaxis.get_major_formatter().set_useOffset(False)  # type: ignore[attr-defined]
     if objective.shape[1] > 300:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

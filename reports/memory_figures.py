@@ -8,7 +8,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from probam.reports.shown import in_use, memory_name, panels, shortened, shown_features, shown_memories
+from probam.reports.shown import bin_edges, in_use, memory_name, panels, shortened, shown_features, shown_memories
 from probam.reports.style import GRID, memory_colour, new_figure, quiet, styled
 from probam.reports.tree import has, variable
 
@@ -70,7 +70,7 @@ def memories_figure(tree: xr.DataTree) -> Figure:
 
 def _silhouette(axes: Axes, values: Float[np.ndarray, " N"], height: int) -> None:
     """All data of a feature as a pale histogram behind a panel."""
-    counts, edges = np.histogram(values, bins=min(40, max(8, int(2 * np.sqrt(len(values))))))
+    counts, edges = np.histogram(values, bins=bin_edges(values))
     axes.stairs(counts / max(counts.max(), 1) * height - 0.7, edges, baseline=-0.7, fill=True, color=GRID, alpha=0.55)
 
 

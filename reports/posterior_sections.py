@@ -277,7 +277,8 @@ def partition_section(tree: xr.DataTree) -> Section | None:
     opening = "At one setting of the model" if engine_kind(tree) == "point" else "Over the posterior"
     sizes = np.sort(np.bincount(labels))[::-1]
     sizes = sizes[sizes > 0]
-    shown = ", ".join(count(int(size)) for size in sizes[:10]) + (", …" if len(sizes) > 10 else "")
+    shown = ", ".join(count(int(size)) for size in sizes[:10])
+    shown += f" and {len(sizes) - 10} smaller" if len(sizes) > 10 else ""
     some = "a random " if len(labels) < num_data else "the "
     some += (
         f"{count(len(labels))} of the {count(num_data)} data" if len(labels) < num_data else f"{count(num_data)} data"

@@ -2,7 +2,7 @@
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -11,6 +11,7 @@ from probam.reports.tree import has, variable
 
 __all__ = [
     "PANELS",
+    "bin_edges",
     "in_use",
     "is_uncertain",
     "memory_name",
@@ -76,6 +77,18 @@ def row_partition(tree: xr.DataTree) -> Int[np.ndarray, " M"]:
         return np.asarray(group["point"].values)
     position = {datum: place for place, datum in enumerate(group["datum"].values.tolist())}
     return np.asarray([group["label"].values[position[row]] for row in group["row"].values.tolist()])
+
+
+def bin_edges(values: Float[np.ndarray, " N"]) -> Float[np.ndarray, " B1"]:
+    """Bins of the data's range and one more at each end; whole numbers of a short range get a bin each."""
+    low, high = float(values.min()), float(values.max())
+    if high == low:
+        return np.array([low - 0.5, low + 0.5])
+    if high - low <= 40 and np.array_equal(values, np.round(values)):
+        return np.arange(low - 1.5, high + 2)
+    edges = np.histogram_bin_edges(values, bins=int(np.clip(3 * len(values) ** (1 / 3), 8, 36)))
+    width = edges[1] - edges[0]
+    return np.concatenate([[edges[0] - width], edges, [edges[-1] + width]])
 
 
 def panels(count: int, *, width: float, height: float, columns: int) -> tuple[Figure, list[Axes]]:

@@ -65,7 +65,7 @@ def test_log_density_is_averaged_over_the_draws(faithful: Fit) -> None:
     )
     expected = np.logaddexp.reduce(each, axis=0) - np.log(len(each)) - np.log(faithful.standardiser.scale).sum()
     np.testing.assert_allclose(faithful.log_prob(x), expected, rtol=1e-10)
-    stored = faithful.tree["log_likelihood"]["x"].values[..., :7].reshape(-1, 7)
+    stored = faithful.tree["log_likelihood"].to_dataset()["x"].values[..., :7].reshape(-1, 7)
     np.testing.assert_allclose(stored, each - np.log(faithful.standardiser.scale).sum(), rtol=1e-10)
 
 
@@ -105,7 +105,7 @@ def test_the_fit_is_verified(faithful: Fit, galaxies: Fit) -> None:
         checks = fitted.verify()
         assert checks
         assert all(check.passed for check in checks), checks
-        assert set(fitted.tree["verification"]["check"].values) == {check.name for check in checks}
+        assert set(fitted.tree["verification"].to_dataset()["check"].values) == {check.name for check in checks}
 
 
 def test_samples_look_like_the_data(faithful: Fit) -> None:
@@ -162,6 +162,8 @@ X = np.random.default_rng(0).normal(size=(10, 2))
         (X, {"weights": "crp"}, "weights: expected one of uniform"),
         (X, {"engine": "gibs"}, "engine: expected one of em, gradient_em, svi, nuts; got 'gibs'"),
         (X, {"engine": "em", "num_draws": 3}, "num_draws: engine 'em' has no such option; it has estimate"),
+        (X, {"engine": "nuts", "num_draws": 2.5}, "num_draws: expected a whole number; got 2.5"),
+        (X, {"engine": "nuts", "target_accept": "high"}, "target_accept: expected a number; got 'high'"),
         (X, {"components": 11}, "components: 11 memories for 10 data"),
         (X, {"components": 0}, "components: expected a whole number of at least 1; got 0"),
         (X, {"weights": "dirichlet"}, "components: weights 'dirichlet' need a number of memories"),

@@ -81,7 +81,7 @@ def check_parameters(alpha: ArrayLike, discount: ArrayLike) -> None:
     bad = ~((strength > -d) & np.isfinite(strength))
     if bad.any():
         raise InputError(
-            f"alpha: expected a finite number above -discount = {-d[bad].flat[0]:g}; got {strength[bad].flat[0]:g}"
+            f"alpha: expected a finite number above -discount = {0.0 - d[bad].flat[0]:g}; got {strength[bad].flat[0]:g}"
         )
 
 

@@ -145,7 +145,7 @@ def _maps(
 
 
 def _held(function: Callable[..., jax.Array], **of: object) -> _Map:
-    held: _Map = Partial(function, **of)  # type: ignore[no-untyped-call]
+    held: _Map = Partial(function, **of)
     return held
 
 

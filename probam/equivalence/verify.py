@@ -121,16 +121,14 @@ def _number(value: float | None) -> str:
 def table(certificates: Sequence[Certificate]) -> Table:
     """One row a claim, for a terminal of 100 columns; reasons of failures stand below."""
     failed = [f"{found.claim}: {found.note}" for found in certificates if not found.passed]
-    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1), caption="\n".join(failed))
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0), expand=True, caption="\n".join(failed))
     shown.caption_justify = "left"
-    shown.add_column("claim", no_wrap=True)
-    shown.add_column("says", no_wrap=True, overflow="ellipsis", max_width=30)
-    shown.add_column("relation", no_wrap=True)
-    shown.add_column("printed", no_wrap=True)
-    shown.add_column("error", no_wrap=True, justify="right")
-    shown.add_column("bound", no_wrap=True, justify="right")
-    shown.add_column("misprint", no_wrap=True, justify="right")
-    shown.add_column("verdict", no_wrap=True)
+    names = max((len(found.claim) for found in certificates), default=0)
+    for header, width in (("claim", names), ("says", 0), ("relation", 8), ("printed", 7)):
+        shown.add_column(header, no_wrap=True, overflow="ellipsis", min_width=width or None, ratio=0 if width else 1)
+    for header in ("error", "bound", "misprint"):
+        shown.add_column(header, no_wrap=True, justify="right", min_width=8)
+    shown.add_column("verdict", no_wrap=True, min_width=7)
     for found in certificates:
         one = claim(found.claim)
         shown.add_row(

@@ -1,5 +1,7 @@
 """The mixture distribution: the same law as NumPyro's, by matrix products."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,7 +101,7 @@ def test_no_array_of_data_by_memories_by_features_is_made(name: str) -> None:
 @pytest.mark.parametrize("name", ["isotropic", "diagonal", "full, scale_tril"])
 def test_a_common_offset_of_a_million_changes_nothing(name: str) -> None:
     bank, offset = BANKS[name], 1e6
-    base = bank.base_dist if isinstance(bank, dist.Independent) else bank
+    base: Any = bank.base_dist if isinstance(bank, dist.Independent) else bank
     moved = (
         dist.Normal(base.loc + offset, base.scale).to_event(1)
         if isinstance(base, dist.Normal)
@@ -138,8 +140,8 @@ def test_the_density_integrates_to_one() -> None:
 
 def test_draws_have_the_mixtures_mean_variance_and_weights() -> None:
     mixture = MemoryMixture(LOG_WEIGHTS, BANKS["full, scale_tril"])
-    draws, memory = mixture.sample_with_memory(jax.random.key(3), (20_000,))
-    draws = np.asarray(draws)
+    sampled, memory = mixture.sample_with_memory(jax.random.key(3), (20_000,))
+    draws = np.asarray(sampled)
     standard_error = np.sqrt(np.asarray(mixture.variance) / len(draws))
     assert np.all(np.abs(draws.mean(0) - mixture.mean) < 5 * standard_error)  # 3 tests: fails once in 500,000
     fourth = ((draws - draws.mean(0)) ** 4).mean(0)
@@ -151,7 +153,7 @@ def test_draws_have_the_mixtures_mean_variance_and_weights() -> None:
 
 def test_a_memory_of_weight_zero_takes_no_part_and_its_gradient_is_finite() -> None:
     log_weights = jnp.log(jnp.asarray([0.5, 0.0, 0.5, 0.0]))
-    bank = BANKS["diagonal"]
+    bank: Any = BANKS["diagonal"]
     x = _points(bank)
     without = MemoryMixture(
         jnp.log(jnp.asarray([0.5, 0.5])), dist.Normal(bank.base_dist.loc[::2], bank.base_dist.scale[::2]).to_event(1)

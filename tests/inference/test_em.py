@@ -64,6 +64,7 @@ def test_em_climbs_to_a_stationary_point_of_the_potential_of_nuts(family: str, w
     model, x = _model(FAMILIES[family], weights, 5)
     result = em.run(jax.random.key(0), model, x, restarts=3, tolerance=1e-13, max_iterations=3000)
     assert result.status == "converged"
+    assert result.objective is not None
     rises = np.diff(result.objective, axis=1)
     assert np.nanmin(rises) > -1e-9 * len(x)
     coordinates = Coordinates(model)

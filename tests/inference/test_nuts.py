@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
-from arviz_stats import ess, rhat
+from arviz_stats import ess, rhat  # type: ignore[attr-defined]
 from scipy import integrate, stats
 
 from probam.errors import InputError
@@ -28,7 +28,7 @@ def test_one_memory_has_the_posterior_that_quadrature_gives() -> None:
     x = np.random.default_rng(0).normal(1.5, 2.0, (25, 1))
     model = mixture(x, family=Gaussian("diagonal"), weights=weight_prior("uniform"), num_components=1)
     result = nuts.run(jax.random.key(1), model, jnp.asarray(x), num_warmup=400, num_draws=1000, num_chains=2)
-    loc_prior, gamma = model.prior["loc"].base_dist, model.prior["precision"].base_dist
+    loc_prior, gamma = (model.prior[site].base_dist for site in ("loc", "precision"))  # type: ignore[attr-defined]
     m, s = float(loc_prior.loc[0]), float(loc_prior.scale[0])
     a, b = float(gamma.concentration[0]), float(gamma.rate[0])
 
