@@ -22,10 +22,10 @@ def escape(text: object) -> str:
 
 
 def number(value: object, digits: int = 4) -> str:
-    """A number in at most ``digits`` significant digits; an en dash where there is none.
+    r"""A number in at most ``digits`` significant digits; an en dash where there is none.
 
     >>> number(0.0012345), number(-1234567.0), number(272), number(1e-17, 2), number(None)
-    ('0.001234', '−1.235 × 10⁶', '272', '1 × 10⁻¹⁷', '–')
+    ('0.001234', '−1.235\u202f×\u202f10⁶', '272', '1\u202f×\u202f10⁻¹⁷', '–')
     """
     if value is None or not isinstance(value, int | float) or (isinstance(value, float) and math.isnan(value)):
         return "–"
@@ -42,7 +42,7 @@ def number(value: object, digits: int = 4) -> str:
     else:
         mantissa = f"{value:.{digits - 1}e}".split("e")[0]
         mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
-        text = f"{mantissa} × 10{str(exponent).translate(_SUPERSCRIPT)}"
+        text = f"{mantissa}\u202f×\u202f10{str(exponent).translate(_SUPERSCRIPT)}"
     return text.replace("-", "−")
 
 
@@ -207,10 +207,10 @@ pre{background:var(--soft);border:1px solid var(--rule);border-radius:.4rem;padd
 overflow-wrap:anywhere}
 :focus-visible{outline:2px solid var(--accent);outline-offset:2px}
 @media (max-width:38rem){body{padding:1.4rem 1rem 3rem}.plot svg{min-width:calc(var(--inches)*3.9rem)}
-.advice li,dl.facts{grid-template-columns:1fr}dl.facts dd{margin-bottom:.4rem}}
+.advice li{grid-template-columns:1fr}dl.facts{column-gap:.8rem}}
 @media print{:root{color-scheme:light;--paper:#fff;--ink:#000;--muted:#444;--rule:#ccc;--soft:#f5f5f5;--accent:#004b78;
 --good:#0d5a32;--note:#004b78;--warning:#744600;--problem:#8f1e18}
 html{font-size:10.5pt}body{max-width:none;padding:0}nav{display:none}section{margin-top:1.6rem}
 figure,tr,.verdict,.advice li,pre{break-inside:avoid}h2,h3,.caption{break-after:avoid}.wide,.plot{overflow:visible}
-th,td{white-space:normal}a{color:inherit;text-decoration:none}}
+a{color:inherit;text-decoration:none}}
 """

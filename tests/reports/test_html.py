@@ -225,7 +225,7 @@ def test_numbers_are_written_as_people_write_them() -> None:
     assert [number(value) for value in (0.1 + 0.2, 123456.7, 1e-9, -2.0, 10000, True)][:5] == [
         "0.3",
         "123457",
-        "1 × 10⁻⁹",
+        "1\u202f×\u202f10⁻⁹",
         "−2",
         "10\u202f000",
     ]
@@ -233,7 +233,7 @@ def test_numbers_are_written_as_people_write_them() -> None:
     assert number(float("-inf")) == "−∞"
     assert number(0.00999999) == "0.01"
     assert with_error(0.5, 0.0996) == "0.50 ± 0.10"
-    assert with_error(1e9, 3e-9) == "1 × 10⁹ ± 3 × 10⁻⁹"
+    assert with_error(1e9, 3e-9) == "1\u202f×\u202f10⁹ ± 3\u202f×\u202f10⁻⁹"
     assert with_error(float("1.5"), float("nan")) == "1.5"
     assert percent(0.9951) == "99.5 %"
 
