@@ -125,7 +125,7 @@ def table(certificates: Sequence[Certificate]) -> Table:
     shown.caption_justify = "left"
     names = max((len(found.claim) for found in certificates), default=0)
     for header, width in (("claim", names), ("says", 0), ("relation", 8), ("printed", 7)):
-        shown.add_column(header, no_wrap=True, overflow="ellipsis", min_width=width or None, ratio=0 if width else 1)
+        shown.add_column(header, no_wrap=True, overflow="ellipsis", min_width=width or None, ratio=None if width else 1)
     for header in ("error", "bound", "misprint"):
         shown.add_column(header, no_wrap=True, justify="right", min_width=8)
     shown.add_column("verdict", no_wrap=True, min_width=7)

@@ -1,0 +1,41 @@
+"""A claim that survives a perturbed convention is not a test: every mutation of every claim must fail."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from probam.equivalence.claim import claim, registry
+from probam.equivalence.verify import case_inputs
+
+MUTATIONS = [(one.id, name) for one in registry().values() for name in one.mutations]
+
+MARGIN = 2.0
+"""How far beyond its bound a mutated statement must be wrong (nearly all are wrong by 1e9 bounds and more)."""
+
+
+def _largest_error(claim_id: str, mutation: str) -> float:
+    one = claim(claim_id)
+    ordinary = [case for case in one.cases if not case.is_extreme]
+    return max(one.mutations[mutation](case_inputs(one, case)) for case in ordinary)
+
+
+@pytest.fixture(scope="module")
+def errors() -> Iterator[dict[tuple[str, str], "Future[float]"]]:
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        yield {pair: pool.submit(_largest_error, *pair) for pair in MUTATIONS}
+
+
+@pytest.mark.parametrize(("claim_id", "mutation"), MUTATIONS)
+def test_a_perturbed_convention_makes_the_claim_fail(
+    claim_id: str, mutation: str, errors: dict[tuple[str, str], "Future[float]"]
+) -> None:
+    one = claim(claim_id)
+    assert errors[claim_id, mutation].result() > MARGIN * one.tolerance
+
+
+def test_the_conventions_named_by_the_papers_are_all_perturbed() -> None:
+    named = " | ".join(mutation for _, mutation in MUTATIONS)
+    for convention in ("beta doubled", "normaliser dropped", "sign flipped", "weights left out"):
+        assert convention in named
