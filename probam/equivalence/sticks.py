@@ -8,6 +8,7 @@ witness is the enumeration.)
 import math
 from collections import defaultdict
 from collections.abc import Callable
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ from probam.distributions.stick_breaking import (
     sticks_to_log_weights,
     truncation_error,
 )
-from probam.equivalence.claim import extreme, ordinary, register
+from probam.equivalence.claim import compiler_options, extreme, ordinary, register
 from probam.equivalence.inputs import Floats
 from probam.equivalence.partitions import (
     all_labels,
@@ -193,6 +194,29 @@ def partitions_of_sticks_are_the_restaurants(
     return max(abs(law[(0, 0)] - expected), abs(total - 1))
 
 
+@cache
+def _densities() -> Callable[[float, float, int, Floats], tuple[jax.Array, ...]]:
+    """Weights of given sticks, density of the sticks and density of the weights."""
+
+    def both(alpha: jax.Array, discount: jax.Array, num_components: int, sticks: jax.Array) -> tuple[jax.Array, ...]:
+        weights = jnp.exp(sticks_to_log_weights(sticks))
+        of_sticks = StickBreakingSticks(alpha, discount, num_components).log_prob(sticks)
+        of_weights = StickBreakingWeights(alpha, discount, num_components).log_prob(weights)
+        return weights, jnp.exp(of_sticks), jnp.exp(of_weights)
+
+    return jax.jit(both, static_argnums=2, compiler_options=compiler_options())
+
+
+@cache
+def _sampler() -> Callable[[jax.Array, float, float, int], jax.Array]:
+    """Many draws of the weights."""
+
+    def draws(key: jax.Array, alpha: jax.Array, discount: jax.Array, num_components: int) -> jax.Array:
+        return StickBreakingWeights(alpha, discount, num_components).sample(key, (20000,))
+
+    return jax.jit(draws, static_argnums=3, compiler_options=compiler_options())
+
+
 @register(
     id="A20.density",
     source=f"{_SCHAEFFER}, Sec. 5 (stick-breaking form of the DP and PYP)",
@@ -234,10 +258,7 @@ def stick_density_integrates_to_the_enumerated_law(
     sticks = np.stack(np.meshgrid(np.sin(theta) ** 2, np.sin(theta) ** 2, indexing="ij"), axis=-1).reshape(-1, 2)
     slope = 2 * np.sin(theta) * np.cos(theta) * jacobian
     volume = np.outer(slope, slope).ravel()
-    log_weights = sticks_to_log_weights(jnp.asarray(sticks))
-    weights = np.asarray(jnp.exp(log_weights))
-    density = np.exp(np.asarray(StickBreakingSticks(a, d, num_components).log_prob(jnp.asarray(sticks))))
-    on_simplex = np.exp(np.asarray(StickBreakingWeights(a, d, num_components).log_prob(jnp.exp(log_weights))))
+    weights, density, on_simplex = (np.asarray(part) for part in _densities()(a, d, num_components, sticks))
     change = on_simplex * (1 if of_weights else 1 - sticks[:, 0])  # |dw / dV| = R_1 for T = 3
     worst = 0.0
     for labels in all_labels(num_data, num_components):
@@ -340,7 +361,7 @@ def sampled_weights_have_the_enumerated_law(
     twin: Callable[[float, float], tuple[float, float]] = lambda alpha, discount: (alpha, discount),
 ) -> float:
     """Largest deviation of a partition's mean probability, in standard errors."""
-    weights = np.asarray(StickBreakingWeights(*twin(alpha, discount), num_components).sample(key, (20000,)))
+    weights = np.asarray(_sampler()(key, *twin(alpha, discount), num_components))
     conditional: dict[tuple[int, ...], Floats] = defaultdict(lambda: np.zeros(len(weights)))
     for labels in all_labels(num_data, num_components):
         first: dict[int, int] = {}

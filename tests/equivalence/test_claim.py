@@ -33,6 +33,7 @@ def test_a_claim_can_fail_and_says_what_it_says(claim_id: str) -> None:
         assert text
         assert "\n" not in text
     assert len(one.title) <= 80
+    assert one.latex.count("{") == one.latex.count("}")
 
 
 def test_an_entry_selects_all_its_parts_and_an_id_one() -> None:
