@@ -12,6 +12,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +23,9 @@ __all__ = ["as_json", "case_inputs", "certify", "certify_each", "summary", "tabl
 
 _THREADS = 4
 """Most claims that are worked on at a time: nearly all the time goes into compilation, which runs outside the GIL."""
+
+_WIDEST = 140
+"""Columns that a table of claims takes at most."""
 
 Cases = Literal["all", "ordinary", "extreme"]
 
@@ -118,10 +122,17 @@ def _number(value: float | None) -> str:
     return "0" if value == 0 else f"{value:.1e}"
 
 
+class _NoWider(Table):
+    """A table that fills its terminal up to the width at which every title is whole."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from super().__rich_console__(console, options.update(max_width=min(options.max_width, _WIDEST)))
+
+
 def table(certificates: Sequence[Certificate]) -> Table:
     """One row a claim, for a terminal of 100 columns; reasons of failures stand below."""
     failed = [f"{found.claim}: {found.note}" for found in certificates if not found.passed]
-    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0), expand=True, caption="\n".join(failed))
+    shown = _NoWider(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0), expand=True, caption="\n".join(failed))
     shown.caption_justify = "left"
     names = max((len(found.claim) for found in certificates), default=0)
     for header, width in (("claim", names), ("says", 0), ("relation", 8), ("printed", 7)):
