@@ -81,7 +81,7 @@ def constrained(model: Model, free: Params) -> Params:
 @jax.jit
 def log_joints(model: Model, free: Params, x: Float[Array, "N D"]) -> Float[Array, " S"]:
     """Log joint density at many unconstrained values (leaves lead with their axis)."""
-    return jax.vmap(lambda one: Coordinates(model).log_joint(one, x))(free)
+    return jnp.asarray(jax.lax.map(lambda one: Coordinates(model).log_joint(one, x), free))
 
 
 @jax.jit

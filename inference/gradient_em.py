@@ -22,7 +22,7 @@ from probam.distributions.pairwise import pairwise_log_prob
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
 from probam.inference.coordinates import Coordinates, constrained, log_joints, unconstrained
-from probam.inference.em import active_counts, point_result
+from probam.inference.em import active_counts, point_result, side_by_side
 from probam.inference.result import EngineResult, Progress, silent
 from probam.inference.start import starts
 
@@ -80,11 +80,12 @@ def _advance(
 
         return jax.lax.fori_loop(0, inner_steps, inner, (free, state)), objective
 
-    def one(free: Params, state: optax.OptState) -> tuple[Params, optax.OptState, jax.Array]:
-        (free, state), trace = jax.lax.scan(outer, (free, state), None, length=num_steps)
+    def one(carry: tuple[Params, optax.OptState]) -> tuple[Params, optax.OptState, jax.Array]:
+        (free, state), trace = jax.lax.scan(outer, carry, None, length=num_steps)
         return free, state, trace
 
-    return jax.vmap(one)(free, state)
+    num_runs = len(next(iter(free.values())))
+    return jax.lax.map(one, (free, state), batch_size=side_by_side(num_runs, x, model.num_components))
 
 
 def optima(

@@ -50,7 +50,7 @@ def _advance(
 
     def step(states: Any, key: jax.Array) -> tuple[Any, jax.Array]:
         rows = x if batch_size == num_data else x[jax.random.randint(key, (batch_size,), 0, num_data)]
-        states, losses = jax.vmap(lambda state: svi.stable_update(state, rows, num_data=num_data))(states)
+        states, losses = jax.lax.map(lambda state: svi.stable_update(state, rows, num_data=num_data), states)
         return states, -losses
 
     states, bound = jax.lax.scan(step, states, jax.random.split(key, num_steps))
@@ -132,7 +132,8 @@ def run(
         elbo = Trace_ELBO(50)
         return -jnp.asarray(elbo.loss(key, svi.get_params(state), model, law, x, num_data=len(x)))
 
-    final = np.asarray(jax.jit(jax.vmap(final_bound))(states, jax.random.split(key_bound, restarts)))
+    bounds = jax.jit(lambda states, keys: jax.lax.map(lambda pair: final_bound(*pair), (states, keys)))
+    final = np.asarray(bounds(states, jax.random.split(key_bound, restarts)))
     if not np.isfinite(final).any():
         raise NumericalError(
             "svi: the evidence bound is not finite in any restart; lower the learning rate or standardise the data"

@@ -107,20 +107,22 @@ class Gaussian(Family):
         return prior
 
     def bank(self, params: Mapping[str, jax.Array]) -> Distribution:
-        """The memories as ``Normal(...).to_event(1)`` or ``MultivariateNormal``."""
+        """The memories as ``Normal(...).to_event(1)`` or ``MultivariateNormal``, valid by construction."""
         loc = params["loc"]
         if self.covariance in ("isotropic", "spherical"):
             scale = jnp.sqrt(0.5 / params["beta"])[..., None]  # () -> (1,), (K,) -> (K, 1)
-            return dist.Normal(loc, scale).to_event(1)
+            return dist.Normal(loc, scale, validate_args=False).to_event(1)
         if self.covariance == "diagonal":
-            return dist.Normal(loc, jnp.sqrt(1 / params["precision"])).to_event(1)
+            return dist.Normal(loc, jnp.sqrt(1 / params["precision"]), validate_args=False).to_event(1)
         if self.covariance == "full":
             factor = params["precision_cholesky"]
-            return dist.MultivariateNormal(loc, precision_matrix=factor @ jnp.swapaxes(factor, -1, -2))
+            precision = factor @ jnp.swapaxes(factor, -1, -2)
+            return dist.MultivariateNormal(loc, precision_matrix=precision, validate_args=False)
         scale = params["scale"]
         if loc.shape[-1] == 1:
-            return dist.Normal(loc, scale).to_event(1)
-        return dist.MultivariateNormal(loc, scale_tril=scale[..., None] * params["corr_cholesky"])
+            return dist.Normal(loc, scale, validate_args=False).to_event(1)
+        scale_tril = scale[..., None] * params["corr_cholesky"]
+        return dist.MultivariateNormal(loc, scale_tril=scale_tril, validate_args=False)
 
     def statistics(self, x: Float[Array, "N D"]) -> Float[Array, "N F"]:
         """x and its squares: |x|^2, x^2 or the upper triangle of x x^T."""

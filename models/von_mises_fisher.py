@@ -83,7 +83,7 @@ class VonMisesFisherMemory(Family):
 
     def bank(self, params: Mapping[str, jax.Array]) -> Distribution:
         """The memories as one :class:`VonMisesFisher`."""
-        return VonMisesFisher(_unit(params["direction"]), params["concentration"])
+        return VonMisesFisher(_unit(params["direction"]), params["concentration"], validate_args=False)
 
     def memories(self, params: Mapping[str, jax.Array]) -> Float[Array, "K D"]:
         """The mean directions at unit length."""

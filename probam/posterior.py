@@ -17,8 +17,16 @@ from probam.family import Model, Params
 
 __all__ = ["HostReading", "Reading", "density", "overlap", "read", "replicate", "responsibilities"]
 
-_BATCH = 8
-"""Draws taken at a time."""
+_SMALL = 200_000
+"""Most numbers (rows x features x memories) for which several draws are taken at once."""
+
+
+def _at_once(model: Model, x: jax.Array) -> int:
+    """Draws taken at a time: several where one alone cannot fill the cores, one where the products are large.
+
+    Large *batched* products are slower than plain ones, and XLA's CPU thread pool has been seen to stop on them.
+    """
+    return 8 if x.size * model.num_components <= _SMALL else 1
 
 
 class HostReading(NamedTuple):
@@ -67,7 +75,7 @@ def read(model: Model, sites: Params, key: jax.Array, x: Float[Array, "N D"], pa
         return Reading(log_lik, labels.astype(jnp.int32), memories, spread, weights, together)
 
     num_draws = len(next(iter(sites.values())))
-    reading: Reading = jax.lax.map(one, (sites, jax.random.split(key, num_draws)), batch_size=_BATCH)
+    reading: Reading = jax.lax.map(one, (sites, jax.random.split(key, num_draws)), batch_size=_at_once(model, x))
     return reading
 
 
@@ -80,13 +88,15 @@ def overlap(
     def one(params: Params) -> jax.Array:
         return reference.T @ model.mixture(params).responsibilities(x)
 
-    return jnp.asarray(jax.lax.map(one, sites, batch_size=_BATCH))
+    return jnp.asarray(jax.lax.map(one, sites, batch_size=_at_once(model, x)))
 
 
 @jax.jit
 def density(model: Model, sites: Params, x: Float[Array, "N D"]) -> Float[Array, "S N"]:
     """Log density (nats) of each datum at each draw."""
-    return jnp.asarray(jax.lax.map(lambda params: model.mixture(params).log_prob(x), sites, batch_size=_BATCH))
+    return jnp.asarray(
+        jax.lax.map(lambda params: model.mixture(params).log_prob(x), sites, batch_size=_at_once(model, x))
+    )
 
 
 @jax.jit
