@@ -71,14 +71,13 @@ def starting_params(
     hard, counts, seeds = hard[:, order], counts[order], seeds[order]
 
     params = {site: _typical(law, site in model.family.shared, num_components) for site, law in model.prior.items()}
+    location = model.family.location
+    params[location] = x[seeds]
     if model.family.closed_form:
         sums = jnp.matmul(hard.T, model.family.statistics(x - origin), precision="highest")
         moments = Moments(counts, sums, origin)
         # first with locations that still lean on typical precisions, then on the memory's own
         params = jax.lax.fori_loop(0, 2, lambda _, p: model.family.maximize(moments, p, model.prior), params)
-    else:
-        location = model.family.location
-        params[location] = jnp.where((counts > 0)[:, None], x[seeds], params[location])
     weights = model.weights.start(num_components)
     weights = model.weights.maximize(counts, weights, likelihood_only=False)
     return {name: jnp.asarray(value, x.dtype) for name, value in (params | weights).items()}

@@ -37,8 +37,12 @@ GUIDES: dict[str, Callable[..., AutoContinuous]] = {
 }
 
 _CHUNK = 200
-_SCALE = 0.03
-"""Starting scale of the guide: small, so that the first gradients speak of the start and not of its blur."""
+_FINAL_PARTICLES = 50
+"""Draws in the estimate by which restarts are compared."""
+
+_SCALE = 0.3
+"""Starting scale of the guide in units of 1 / sqrt(N): narrower than a posterior of N data, so that the first
+gradients speak of the start and not of its blur."""
 
 
 @partial(jax.jit, static_argnames=("svi", "num_steps", "batch_size"))
@@ -101,7 +105,7 @@ def run(
     key_start, key_init, key_steps, key_draws, key_bound = jax.random.split(key, 5)
     coordinates = Coordinates(model)
     starts = warm_starts(key_start, model, x, restarts, progress=progress)
-    law = GUIDES[guide](model, init_scale=_SCALE)
+    law = GUIDES[guide](model, init_scale=_SCALE / len(x) ** 0.5)
     schedule = optax.warmup_cosine_decay_schedule(
         learning_rate / 10, learning_rate, max(1, num_steps // 20), num_steps, learning_rate / 100
     )
@@ -129,8 +133,14 @@ def run(
         progress(min(done + _CHUNK, num_steps), num_steps, f"SVI, evidence bound {np.nanmax(traces[-1][:, -1]):.1f}")
 
     def final_bound(state: Any, key: jax.Array) -> jax.Array:
-        elbo = Trace_ELBO(50)
-        return -jnp.asarray(elbo.loss(key, svi.get_params(state), model, law, x, num_data=len(x)))
+        """Evidence bound on all data, averaged over draws taken one at a time."""
+        particle = Trace_ELBO()
+        params = svi.get_params(state)
+        losses = jax.lax.map(
+            lambda key: jnp.asarray(particle.loss(key, params, model, law, x, num_data=len(x))),
+            jax.random.split(key, _FINAL_PARTICLES),
+        )
+        return -jnp.mean(losses)
 
     bounds = jax.jit(lambda states, keys: jax.lax.map(lambda pair: final_bound(*pair), (states, keys)))
     final = np.asarray(bounds(states, jax.random.split(key_bound, restarts)))

@@ -94,9 +94,8 @@ def overlap(
 @jax.jit
 def density(model: Model, sites: Params, x: Float[Array, "N D"]) -> Float[Array, "S N"]:
     """Log density (nats) of each datum at each draw."""
-    return jnp.asarray(
-        jax.lax.map(lambda params: model.mixture(params).log_prob(x), sites, batch_size=_at_once(model, x))
-    )
+    log_prob = jax.lax.map(lambda params: model.mixture(params).log_prob(x), sites, batch_size=_at_once(model, x))
+    return jnp.asarray(log_prob)
 
 
 @jax.jit
