@@ -259,9 +259,12 @@ class Fit:
         shown = frame[frame["size"] >= 0.5].head(most)
         shown = shown.iloc[:, : 4 + 6].round(4)
         lines += ["", shown.to_string(float_format=lambda value: f"{value:.4g}")]
-        hidden = len(frame) - len(shown)
-        if hidden:
-            lines.append(f"({hidden} more of the {len(frame)} memories hold almost no data)")
+        smaller = int((frame["size"] >= 0.5).sum()) - len(shown)
+        empty = int((frame["size"] < 0.5).sum())
+        if smaller:
+            lines.append(f"({smaller} smaller memories are not listed)")
+        if empty:
+            lines.append(f"({empty} of the {len(frame)} memories hold almost no data)")
         lines.append("")
         lines += [f"[{item.level}] {item.text}" for item in advice(self.tree)]
         return "\n".join(lines)

@@ -202,11 +202,15 @@ def memories_section(tree: xr.DataTree) -> Section | None:
     num_features = int(tree["observed_data"].sizes["feature"])
     uncertain = is_uncertain(tree)
     body = _memory_table(tree)
-    hidden = int(tree["memory"].sizes["memory"]) - len(chosen)
+    left = np.delete(np.arange(len(used)), chosen)
     remarks = []
-    if hidden:
-        others = spelled(hidden, "more memory of the model is", "more memories of the model are").capitalize()
-        remarks.append(f"{others} not shown: in almost every draw nothing is there.")
+    for hidden, why in (
+        (int(used[left].sum()), "lighter than those"),
+        (int((~used[left]).sum()), "in most draws nothing is there"),
+    ):
+        if hidden:
+            others = spelled(hidden, "more memory of the model is", "more memories of the model are").capitalize()
+            remarks.append(f"{others} not shown: {why}.")
     if not used[chosen].all():
         remarks.append("Pale rows are memories that most draws leave empty.")
     body += f"<p>{' '.join(remarks)}</p>" if remarks else ""
