@@ -110,7 +110,7 @@ def mixture(
     """
     if num_components < 1:
         raise InputError(f"components: expected at least 1 memory; got {num_components}")
-    defaults = family.prior(np.asarray(x))
+    defaults = family.prior(np.asarray(jnp.asarray(x)))  # in the precision that JAX computes in
     unknown = sorted(set(prior or {}) - set(defaults))
     if unknown:
         raise InputError(f"prior: family {family.name!r} has no site {unknown[0]!r}; it has {', '.join(defaults)}")
