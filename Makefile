@@ -6,6 +6,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
+# two processes: XLA maps memory for every compiled program, and one process can run out of maps
+MATHEMATICS := tests/data tests/distributions tests/dynamics tests/energies tests/equivalence tests/families
+PROGRAM     := tests/inference tests/models tests/reports $(wildcard tests/test_*.py) probam
+
 .PHONY: demo test test-slow check format bench clean
 .DELETE_ON_ERROR:
 
@@ -19,7 +23,8 @@ demo: $(READY)  ## fit three memories to real data, verify them, write the repor
 	$(BIN)/python examples/demo.py
 
 test: $(READY)  ## the whole suite but the long statistical checks
-	$(BIN)/python -m pytest --durations=15 $(ARGS)
+	$(BIN)/python -m pytest --durations=10 $(MATHEMATICS) $(ARGS)
+	$(BIN)/python -m pytest --durations=10 $(PROGRAM) $(ARGS)
 
 test-slow: $(READY)  ## the long statistical checks
 	$(BIN)/python -m pytest -m slow --timeout=3600 --durations=15 $(ARGS)
