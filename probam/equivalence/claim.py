@@ -111,6 +111,8 @@ class Claim:
     printed_error: Callable[[Inputs], float] | None = None
     printed_exceeds: float = 0.0
     mutations: Mapping[str, Callable[[Inputs], float]] = field(default_factory=dict)
+    is_slow: bool = False
+    """Statistical or long: left out unless all claims, or this one, are asked for."""
 
     @property
     def entry(self) -> str:
@@ -186,13 +188,15 @@ def register(
     printed_exceeds: float = 0.0,
     mutations: Mapping[str, Mapping[str, Any]],
     jit: bool = True,
+    slow: bool = False,
 ) -> Callable[[_F], _F]:
     """Decorator: file a function as the claim ``id``.
 
     The function takes the inputs by name and the pieces of the statement as keyword-only arguments with
     defaults; it returns the error (a number or an array, of which the largest counts; anything that is not
     finite counts as infinite). ``inputs(key, **case.settings)`` draws the inputs. ``printed_pieces`` and
-    the values of ``mutations`` exchange pieces. ``jit=False`` for functions that leave JAX.
+    the values of ``mutations`` exchange pieces. ``jit=False`` for functions that leave JAX; ``slow=True`` for
+    statistical or long ones, which run when all claims are asked for.
     """
 
     def file(function: _F) -> _F:
@@ -224,6 +228,7 @@ def register(
             printed_error=None if printed_pieces is None else error(printed_pieces),
             printed_exceeds=printed_exceeds,
             mutations={name: error(pieces) for name, pieces in mutations.items()},
+            is_slow=slow,
         )
         return function
 
@@ -251,14 +256,16 @@ def claim(id: str) -> Claim:
     return known[id]
 
 
-def select(names: tuple[str, ...] | list[str] | None) -> list[Claim]:
-    """Claims called by id or by entry (``A3`` calls all its parts); ``None`` calls all.
+def select(names: tuple[str, ...] | list[str] | None, *, slow: bool = False) -> list[Claim]:
+    """Claims called by id or by entry (``A3`` calls all its parts).
+
+    ``None`` calls all quick ones, and with ``slow`` the slow ones too.
 
     Raises :class:`probam.errors.InputError` for a name that calls nothing.
     """
     known = registry()
     if names is None:
-        return list(known.values())
+        return [one for one in known.values() if slow or not one.is_slow]
     for name in names:
         if not any(name in (one.id, one.entry) for one in known.values()):
             entries = dict.fromkeys(one.entry for one in known.values())
