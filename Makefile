@@ -6,9 +6,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-# two processes: XLA maps memory for every compiled program, and one process can run out of maps
-MATHEMATICS := tests/data tests/distributions tests/dynamics tests/energies tests/equivalence tests/families
-PROGRAM     := tests/inference tests/models tests/reports $(wildcard tests/test_*.py) probam
+# workers of the test suite: most of its time goes into compilation, which uses one core
+JOBS   ?= 2
 
 .PHONY: demo test test-slow check format bench clean
 .DELETE_ON_ERROR:
@@ -23,11 +22,10 @@ demo: $(READY)  ## fit three memories to real data, verify them, write the repor
 	$(BIN)/python examples/demo.py
 
 test: $(READY)  ## the whole suite but the long statistical checks
-	$(BIN)/python -m pytest --durations=10 $(MATHEMATICS) $(ARGS)
-	$(BIN)/python -m pytest --durations=10 $(PROGRAM) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=15 $(ARGS)
 
 test-slow: $(READY)  ## the long statistical checks
-	$(BIN)/python -m pytest -m slow --timeout=3600 --durations=15 $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow --timeout=3600 --durations=15 $(ARGS)
 
 check: $(READY)  ## lint, format, types, import contracts, constraints
 	$(BIN)/ruff check .
