@@ -1,4 +1,4 @@
-"""The command line: fit, verify, recall, predict, report, data.
+"""The command line: fit, verify, recall, predict, report, data, experiment.
 
 Heavy imports stand inside the commands, so that ``--help`` is quick. Results go to stdout, everything else to
 stderr. Exit codes: 0 done; 1 an exact statement failed, or a defect of probam; 2 the input cannot be used; 130
@@ -444,6 +444,62 @@ def data(
         return
     write_table(table, output, labels=known)
     print(f"wrote {table.num_data} rows, {table.num_features} columns to {output}")
+
+
+@app.command(
+    epilog="Examples:\n\n  probam experiment\n\n  probam experiment xor\n\n"
+    "  probam experiment capacity --full --seed 3 -o out\n\n"
+    "A run writes NAME.nc (all numbers), the figures as PNG, and index.html (what agrees with the paper) to DIR/NAME."
+)
+def experiment(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="The experiment to run.", show_default=False)
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the experiments and stop.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="The paper's size: minutes to hours instead of seconds.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same numbers on the same machine.")] = 0,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A folder of more data sets, each as NAME/NAME.npz; without it, the shipped sets only.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Results go to a folder NAME in here.")
+    ] = Path("out"),
+    as_json: _Json = False,
+) -> None:
+    """Run an experiment of the papers, or list them: numbers, figures and a page on what agrees and what does not."""
+    _api()
+    from probam.experiments.experiment import experiments, find, perform, prepare, write
+
+    if name is None or listed:
+        known = experiments()
+        if as_json:
+            listing = [{"name": one.name, "title": one.title, "source": one.source} for one in known.values()]
+            print(json.dumps(listing, indent=2))
+            return
+        width = max(map(len, known), default=0)
+        for one in known.values():
+            print(f"{one.name:<{width}}  {one.title}")
+        print("\nprobam experiment NAME runs one")
+        return
+    chosen = find(name)
+    prepare(chosen, output)
+    with Bar(chosen.title) as bar:
+        tree = interruptible(lambda: perform(chosen, seed, full=full, data=data, progress=bar))
+    paths = write(chosen, tree, output)
+    findings = chosen.findings(tree)
+    if as_json:
+        told = {"findings": [finding._asdict() for finding in findings], "wrote": [str(path) for path in paths]}
+        print(json.dumps(told, indent=2))
+        return
+    for finding in findings:
+        print(f"{finding.verdict:<8}{finding.text}")
+    print("\n".join(f"wrote {path}" for path in paths))
 
 
 # --- entering ------------------------------------------------------------------------------------------------

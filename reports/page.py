@@ -131,8 +131,8 @@ class Section(NamedTuple):
     body: str
 
 
-def page(title: str, *, lead: str, verdict: str, sections: Sequence[Section]) -> str:
-    """The whole document. ``lead`` and ``verdict`` are HTML."""
+def page(title: str, *, lead: str, verdict: str, sections: Sequence[Section], kicker: str = "probam report") -> str:
+    """The whole document. ``lead`` and ``verdict`` are HTML; ``kicker`` is the small line above the title."""
     lead, verdict, *bodies = (_TO_PERCENT.sub("\u202f%", text) for text in (lead, verdict, *(s.body for s in sections)))
     contents = "".join(f'<li><a href="#{section.name}">{escape(section.title)}</a></li>' for section in sections)
     body = "".join(
@@ -147,7 +147,7 @@ def page(title: str, *, lead: str, verdict: str, sections: Sequence[Section]) ->
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         f'<link rel="icon" href="data:,"><title>{escape(title)}</title><style>{_CSS}</style></head>'
-        f'<body><header><p class="kicker">probam report</p><h1>{escape(title)}</h1>{lead}{verdict}</header>'
+        f'<body><header><p class="kicker">{escape(kicker)}</p><h1>{escape(title)}</h1>{lead}{verdict}</header>'
         f'<nav aria-label="Contents"><ol>{contents}</ol></nav><main>{body}</main></body></html>\n'
     )
 
