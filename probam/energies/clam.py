@@ -6,9 +6,9 @@ Saha et al. (2023), arXiv:2306.03209; Schaeffer et al. (2023), Eq. 1, with memor
 paper; the sum is not divided by K). The flow of Eq. 2, \(\tau \dot v = -\tfrac12 \nabla E = m(v) - v\), moves a state
 towards the mean \(m(v)\) of the memories under their responsibilities.
 
-Convention: beta multiplies the *whole* squared distance, so each memory is a Gaussian of covariance
-\(I / (2\beta)\), and the same memories in :mod:`probam.energies.continuous_hopfield` have
-\(\beta_{\rm MCHN} = 2 \beta_{\rm CLAM}\).
+Convention (``clam`` of :mod:`probam.energies.conventions`): beta multiplies the *whole* squared distance, so each
+memory is a Gaussian of covariance \(I / (2\beta)\), and the same memories in
+:mod:`probam.energies.continuous_hopfield` have \(\beta_{\rm MCHN} = 2 \beta_{\rm CLAM}\).
 
 Queries have shape (..., D), memories (K, D), beta no axes. A weight of zero marks an absent memory: its
 responsibility is zero, and so is the derivative in that weight. Bad shapes, beta <= 0 and weights below zero raise

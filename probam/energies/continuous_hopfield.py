@@ -4,9 +4,10 @@ r"""The modern continuous Hopfield network (MCHN), whose update is the attention
 
 Ramsauer et al. (2021), arXiv:2008.02217, without their constants \(\log(K) / \beta\) and \(\tfrac12 \max_k |\xi_k|^2\).
 
-Convention: beta multiplies the dot product, so \(\beta_{\rm MCHN} = 2 \beta_{\rm CLAM}\) makes the same wells as
-:mod:`probam.energies.clam`, and each memory is a Gaussian of covariance \(I / \beta\). The memories' norms are then
-their weights: \(2 E = E_{\rm CLAM}\) with \(w_k = \exp(\tfrac{\beta}{2} |\xi_k|^2)\), so longer memories attract more.
+Convention (``dot`` of :mod:`probam.energies.conventions`): beta multiplies the dot product, so \(\beta_{\rm MCHN} = 2
+\beta_{\rm CLAM}\) makes the same wells as :mod:`probam.energies.clam`, and each memory is a Gaussian of covariance
+\(I / \beta\). The memories' norms are then their weights: \(2 E = E_{\rm CLAM}\) with \(w_k = \exp(\tfrac{\beta}{2}
+|\xi_k|^2)\), so longer memories attract more.
 
 Queries have shape (..., D), memories (K, D), beta no axes. Bad shapes and beta <= 0 raise
 :class:`probam.errors.InputError`.

@@ -15,8 +15,9 @@ without which the share of the new memory is too large by \((1 + \beta/\rho)^{D/
 * :func:`exact` has the factor: it is minus the log of the predictive density of v, memories known;
 * :func:`collapsed` knows each memory only through the data that used it, and integrates its place out.
 
-Convention: beta and rho are CLAM inverse temperatures, twice of which are precisions: a memory is the Gaussian
-\(N(\mu_k, I / (2\beta))\) and the base measure \(N(0, I / (2\rho))\). Hence \(\beta_{\rm MCHN} = 2\beta\).
+Convention (``clam`` of :mod:`probam.energies.conventions`): beta and rho are inverse temperatures, twice of which are
+precisions: a memory is the Gaussian \(N(\mu_k, I / (2\beta))\) and the base measure \(N(0, I / (2\rho))\). Hence
+\(\beta_{\rm MCHN} = 2\beta\).
 
 Queries have shape (..., D), memories (K, D), counts (K,). Counts below 1, beta <= 0, rho <= 0, a discount outside
 [0, 1), alpha <= -d and bad shapes raise :class:`probam.errors.InputError`.

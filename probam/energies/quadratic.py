@@ -5,9 +5,9 @@ r"""Wells with their own stiffness: the log-sum-exp energy of quadratic forms.
 The stiffness says how steeply each memory's well rises: one number for all, shape (); one a memory, (K,); one a
 memory and coordinate, (K, D); or a positive definite matrix a memory, (K, D, D), of which the symmetric part counts.
 
-Convention: the energy is in nats (beta = 1 outside the log) and the stiffness carries the inverse temperature:
-\(A_k = \beta I\) gives beta times the energy of :mod:`probam.energies.clam`. As a Gaussian, a well has precision
-\(2 A_k\), covariance \((2 A_k)^{-1}\).
+Convention (``clam`` of :mod:`probam.energies.conventions`, with the energy in nats): the stiffness carries the
+inverse temperature: \(A_k = \beta I\) gives beta times the energy of :mod:`probam.energies.clam`. As a Gaussian, a
+well has precision \(2 A_k\), covariance \((2 A_k)^{-1}\).
 
 Queries have shape (..., D), memories (K, D). A weight of zero marks an absent memory. Bad shapes, a stiffness that is
 not positive (definite) and weights below zero raise :class:`probam.errors.InputError`.

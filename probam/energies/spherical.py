@@ -5,8 +5,9 @@ r"""Spherical memories: wells of directions on the unit sphere, each with its ow
 The spherical form of clustering associative memory (Saha et al. 2023, arXiv:2306.03209; Schaeffer et al. 2023, end of
 Sec. 2 and Eq. 9).
 
-Convention: the energy is in nats. On the sphere \(|m - v|^2 = 2 - 2 m \cdot v\), so equal concentrations
-\(\kappa = 2\beta_{\rm CLAM}\) give \(\beta E_{\rm CLAM} = E + 2\beta\): \(\kappa = \beta_{\rm MCHN}\).
+Convention (``concentration`` of :mod:`probam.energies.conventions`): the energy is in nats. On the sphere \(|m - v|^2
+= 2 - 2 m \cdot v\), so equal concentrations \(\kappa = 2\beta_{\rm CLAM}\) give \(\beta E_{\rm CLAM} = E + 2\beta\):
+\(\kappa = \beta_{\rm MCHN}\).
 
 Queries have shape (..., D) and are taken to be of unit length (off the sphere the formula is simply continued, which
 is what derivatives in the ambient space need). Bad shapes, directions off the sphere and negative concentrations or
