@@ -32,6 +32,7 @@ from jaxtyping import Array, ArrayLike, Float
 from probam.errors import InputError
 
 __all__ = [
+    "SINGLE",
     "Case",
     "Certificate",
     "Claim",
@@ -113,6 +114,8 @@ class Claim:
     mutations: Mapping[str, Callable[[Inputs], float]] = field(default_factory=dict)
     is_slow: bool = False
     """Statistical or long: left out unless all claims, or this one, are asked for."""
+    tolerance_single: float | None = None
+    """Bound in float32 on ordinary inputs; ``None`` for what is stated in double precision only."""
 
     @property
     def entry(self) -> str:
@@ -143,6 +146,9 @@ class Certificate(NamedTuple):
     note: str
     seed: int
 
+
+SINGLE = 1e-5
+"""Relative error of values and gradients that passes in float32, unless a claim says otherwise."""
 
 _CLAIMS: dict[str, Claim] = {}
 
@@ -189,6 +195,7 @@ def register(
     mutations: Mapping[str, Mapping[str, Any]],
     jit: bool = True,
     slow: bool = False,
+    tolerance_single: float = SINGLE,
 ) -> Callable[[_F], _F]:
     """Decorator: file a function as the claim ``id``.
 
@@ -196,7 +203,8 @@ def register(
     defaults; it returns the error (a number or an array, of which the largest counts; anything that is not
     finite counts as infinite). ``inputs(key, **case.settings)`` draws the inputs. ``printed_pieces`` and
     the values of ``mutations`` exchange pieces. ``jit=False`` for functions that leave JAX; ``slow=True`` for
-    statistical or long ones, which run when all claims are asked for.
+    statistical or long ones, which run when all claims are asked for. ``tolerance_single`` bounds the error of a
+    traced claim in single precision, where that is not the bound of double precision anyway.
     """
 
     def file(function: _F) -> _F:
@@ -229,6 +237,7 @@ def register(
             printed_exceeds=printed_exceeds,
             mutations={name: error(pieces) for name, pieces in mutations.items()},
             is_slow=slow,
+            tolerance_single=max(tolerance, tolerance_single) if jit else None,
         )
         return function
 

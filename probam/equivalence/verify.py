@@ -6,6 +6,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -44,19 +45,35 @@ def _closeness(error: float, bound: float) -> float:
     return error / bound if bound > 0 else float("inf")
 
 
-def certify(one: Claim, *, seed: int = 0, cases: Cases = "all") -> Certificate:
+def _in_single(inputs: Inputs) -> Inputs:
+    """The same inputs, every array and number of double precision rounded to single."""
+
+    def rounded(value: Any) -> Any:
+        is_double = isinstance(value, float) or getattr(value, "dtype", None) == jnp.float64
+        return jnp.asarray(value, jnp.float32) if is_double else value
+
+    return jax.tree.map(rounded, dict(inputs))
+
+
+def certify(one: Claim, *, seed: int = 0, cases: Cases = "all", single: bool = False) -> Certificate:
     """Certificate of one claim over its ordinary cases, its extreme ones, or both.
 
     It passes when the exact statement is within its bound on every case and the printed form, where one is
-    held to be wrong, exceeds ``printed_exceeds`` on some ordinary case.
+    held to be wrong, exceeds ``printed_exceeds`` on some ordinary case. With ``single`` both sides compute in
+    float32, on ordinary inputs, and the bound is the claim's ``tolerance_single``.
     """
     start = time.perf_counter()
+    if single:
+        bound = one.tolerance if one.tolerance_single is None else one.tolerance_single
+        one = replace(one, cases=tuple(replace(case, tolerance=bound) for case in one.cases if not case.is_extreme))
     worst, worst_case, printed_error = -1.0, one.cases[0], None
     worst_error = 0.0
     for case in one.cases:
         if cases != "all" and case.is_extreme != (cases == "extreme"):
             continue
         inputs = case_inputs(one, case, seed=seed)
+        if single:
+            inputs = _in_single(inputs)
         error = one.error(inputs)
         if _closeness(error, one.bound(case)) > worst:
             worst, worst_case, worst_error = _closeness(error, one.bound(case)), case, error
@@ -85,9 +102,17 @@ def certify(one: Claim, *, seed: int = 0, cases: Cases = "all") -> Certificate:
 
 
 def certify_each(
-    claims: Iterable[str] | None = None, *, seed: int = 0, cases: Cases = "all"
+    claims: Iterable[str] | None = None,
+    *,
+    seed: int = 0,
+    cases: Cases = "all",
+    slow: bool = False,
+    single: bool = False,
 ) -> Iterator[tuple[int, Certificate]]:
     """Certificates one by one, each with the number of claims that are still to come (for a progress bar).
+
+    ``slow`` adds the statistical and long claims where all are called; ``single`` computes in float32, which leaves
+    out the claims that are stated in double precision only.
 
     Raises :class:`probam.errors.InputError` as :func:`verify` does, at the first step.
     """
@@ -98,22 +123,33 @@ def certify_each(
         )
     if cases not in ("all", "ordinary", "extreme"):
         raise InputError(f"cases: expected 'all', 'ordinary' or 'extreme'; got {cases!r}")
-    chosen = select(None if claims is None else list(claims))
+    chosen = select(None if claims is None else list(claims), slow=slow)
+    if single:
+        chosen = [one for one in chosen if one.tolerance_single is not None]
     pool = ThreadPoolExecutor(max_workers=min(_THREADS, os.cpu_count() or 1))
     try:
-        certificates = pool.map(lambda one: certify(one, seed=seed, cases=cases), chosen)
+        certificates = pool.map(lambda one: certify(one, seed=seed, cases=cases, single=single), chosen)
         for number, certificate in enumerate(certificates, start=1):
             yield len(chosen) - number, certificate
     finally:  # an interrupt waits for the claims at work, not for those in the queue
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def verify(claims: Iterable[str] | None = None, *, seed: int = 0, cases: Cases = "all") -> list[Certificate]:
-    """Certificates of the claims called by id or entry (``None``: of all), in float64.
+def verify(
+    claims: Iterable[str] | None = None,
+    *,
+    seed: int = 0,
+    cases: Cases = "all",
+    slow: bool = False,
+    single: bool = False,
+) -> list[Certificate]:
+    """Certificates of the claims called by id or entry (``None``: of all quick ones, with ``slow`` of all).
+
+    Computed in float64, or with ``single`` in float32.
 
     Raises :class:`probam.errors.InputError` where double precision is off or a name calls no claim.
     """
-    return [certificate for _, certificate in certify_each(claims, seed=seed, cases=cases)]
+    return [certificate for _, certificate in certify_each(claims, seed=seed, cases=cases, slow=slow, single=single)]
 
 
 def _number(value: float | None) -> str:
