@@ -1,8 +1,9 @@
 r"""Expectation-maximisation in closed form, maximum a posteriori or maximum likelihood.
 
 E-step: responsibilities :math:`r_{nk} \propto w_k \, p(x_n \mid \theta_k)`, never stored: rows are taken in blocks
-and only their sums :math:`\sum_n r_{nk} T(x_n)` are kept. M-step: the family's and the weight prior's ``maximize``. The
-log joint density (in the unconstrained coordinates of NumPyro's samplers; for maximum likelihood the log likelihood)
+and only their sums :math:`\sum_n r_{nk} T(x_n)` are kept (a family that is not ``additive`` is given the whole (N, K)
+table instead). M-step: the family's and the weight prior's ``maximize``. The log joint density (in the unconstrained
+coordinates of NumPyro's samplers; for maximum likelihood the log likelihood)
 never falls, and where it stops it is stationary. Restarts from k-means++ seeds run side by side in one program; the
 best one is returned.
 """
@@ -84,15 +85,23 @@ def em_step(
     model: Model, coordinates: Coordinates, params: Params, x: Float[Array, "N D"], *, likelihood_only: bool
 ) -> tuple[Params, Float[Array, ""]]:
     """Parameters after one EM step, and the objective *before* it (nats)."""
-    origin, _ = model.family.frame(x)
-    moments, log_likelihood = expectation(model, params, x, origin)
+    family = model.family
+    prior = None if likelihood_only else model.prior
+    previous = {site: params[site] for site in model.prior}
+    if family.additive:
+        moments, log_likelihood = expectation(model, params, x, family.frame(x)[0])
+        counts, memories = moments.counts, family.maximize(moments, previous, prior)
+    else:
+        log_joint = model.mixture(params).log_joint(x)
+        log_prob = jax.nn.logsumexp(log_joint, axis=-1, keepdims=True)
+        responsibilities, log_likelihood = jnp.exp(log_joint - log_prob), jnp.sum(log_prob)
+        counts = jnp.sum(responsibilities, axis=0)
+        memories = family.maximize_from(x, responsibilities, previous, prior)
     objective = log_likelihood
     if not likelihood_only:
         objective = objective + coordinates.log_prior(coordinates.unconstrain(params))
-    prior = None if likelihood_only else model.prior
-    memories = model.family.maximize(moments, {site: params[site] for site in model.prior}, prior)
     others = {name: value for name, value in params.items() if name not in model.prior}
-    return memories | model.weights.maximize(moments.counts, others, likelihood_only=likelihood_only), objective
+    return memories | model.weights.maximize(counts, others, likelihood_only=likelihood_only), objective
 
 
 @partial(jax.jit, static_argnames=("likelihood_only", "num_steps"))
@@ -136,8 +145,9 @@ def check_closed_form(model: Model) -> None:
     if not model.family.closed_form:
         covariance = getattr(model.family, "covariance", None)
         kind = f"{model.family.name!r}" + (f" with covariance {covariance!r}" if covariance else "")
+        why = f" ({model.family.no_m_step})" if model.family.no_m_step else ""
         raise InputError(
-            f"engine: family {kind} has no closed-form M-step, which engine 'em' needs; "
+            f"engine: family {kind} has no closed-form M-step{why}, which engine 'em' needs; "
             "use engine 'gradient_em', 'svi' or 'nuts'"
         )
 

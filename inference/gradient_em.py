@@ -24,7 +24,7 @@ from probam.family import Model, Params
 from probam.inference.coordinates import Coordinates, constrained, log_joints, unconstrained
 from probam.inference.em import active_counts, point_result, side_by_side
 from probam.inference.result import EngineResult, Progress, silent
-from probam.inference.start import starts
+from probam.inference.start import check_gradient, starts
 
 __all__ = ["expected_log_joint", "optima", "run"]
 
@@ -101,6 +101,7 @@ def optima(
     progress: Progress = silent,
 ) -> tuple[Params, Float[Array, " R"], np.ndarray, str]:
     """Site values where each restart ended, the log joint there, its trace (R, I), and the status."""
+    check_gradient(model)
     if not learning_rate > 0:
         raise InputError(f"learning_rate: expected a positive step size; got {learning_rate}")
     coordinates = Coordinates(model)

@@ -10,9 +10,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 from numpyro.distributions import Distribution, biject_to
 
-from probam.family import Model, Moments, Params
+from probam.errors import InputError
+from probam.family import Model, Params
 
-__all__ = ["kmeans_plus_plus", "starting_params", "starts"]
+__all__ = ["check_gradient", "kmeans_plus_plus", "starting_params", "starts"]
+
+
+def check_gradient(model: Model) -> None:
+    """Say why no engine that follows gradients in the parameters can fit a family, where that is so."""
+    if model.family.no_gradient:
+        raise InputError(f"engine: family {model.family.name!r}: {model.family.no_gradient}; use engine 'em'")
 
 
 def kmeans_plus_plus(
@@ -50,8 +57,8 @@ def starting_params(
 ) -> Params:
     """Site values that put memories at k-means++ seeds.
 
-    Families with a closed-form M-step take it from the hard assignment to the nearest seed; others start at typical
-    values of their prior with the location site moved to the seeds.
+    Typical values of the prior with the location site moved to the seeds are handed to ``Family.start``, which takes
+    the M-step from the hard assignment to the nearest seed where there is one.
 
     Args:
         num_active: how many memories may own data (default all); the rest start where the prior alone puts them.
@@ -73,11 +80,7 @@ def starting_params(
     params = {site: _typical(law, site in model.family.shared, num_components) for site, law in model.prior.items()}
     location = model.family.location
     params[location] = x[seeds]
-    if model.family.closed_form:
-        sums = jnp.matmul(hard.T, model.family.statistics(x - origin), precision="highest")
-        moments = Moments(counts, sums, origin)
-        # first with locations that still lean on typical precisions, then on the memory's own
-        params = jax.lax.fori_loop(0, 2, lambda _, p: model.family.maximize(moments, p, model.prior), params)
+    params = model.family.start(x, hard, params, model.prior)
     weights = model.weights.start(num_components)
     weights = model.weights.maximize(counts, weights, likelihood_only=False)
     return {name: jnp.asarray(value, x.dtype) for name, value in (params | weights).items()}

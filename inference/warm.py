@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 from probam.family import Model, Params
 from probam.inference import em, gradient_em
 from probam.inference.result import Progress, silent
+from probam.inference.start import check_gradient
 
 __all__ = ["warm_starts"]
 
@@ -25,6 +26,7 @@ def warm_starts(
 
     Closed-form EM where the family has it, gradient EM otherwise; twice as many runs as starts, the best kept.
     """
+    check_gradient(model)  # all who begin here follow gradients
     runs = 2 * num_starts
     if model.family.closed_form:
         states, _ = em.fit_params(

@@ -76,7 +76,8 @@ def fit(
 
     Args:
         data: path (CSV, TSV, Parquet, NPY, NPZ, NetCDF), array (N, D), pandas DataFrame, xarray object or ``Table``.
-        family: "gaussian", "vmf", another registered name, ``"file.py:Name"``, ``"package.module:Name"`` or a Family.
+        family: a name ("gaussian", "vmf", "laplace", ...) with options where it has some ("student_t,df=4"),
+            ``"file.py:Name"``, ``"package.module:Name"`` or a Family.
         covariance: for Gaussian memories "isotropic" (the CLAM energy), "spherical", "diagonal", "full" or "lkj".
         weights: "uniform", "fixed", "dirichlet", "dp" (Dirichlet process) or "pyp" (Pitman-Yor).
         components: K; the truncation for "dp" and "pyp" (default 20 there), needed for the others.
@@ -132,7 +133,7 @@ def fit(
                 )
         attributes = {
             "probam_version": version("probam"),
-            "family": family if isinstance(family, str) else memory_family.name,
+            "family": family if isinstance(family, str) else memory_family.signature,
             "family_options": {"covariance": covariance} if covariance else {},
             "weights": weights,
             "weights_options": _weights_options(alpha, discount, given_weights),

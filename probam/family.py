@@ -12,8 +12,8 @@ Engines (``probam.inference``) see models only through these three; they never i
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from typing import ClassVar, NamedTuple, Protocol, TypeVar
+from dataclasses import Field, fields, is_dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +55,12 @@ class Family(ABC):
     location: ClassVar[str] = "loc"
     """The site that is a point of the data space: the memory itself."""
 
+    no_m_step: ClassVar[str] = ""
+    """Why there is no closed-form M-step, where there is more to say than that none is written."""
+
+    no_gradient: ClassVar[str] = ""
+    """Why engines that follow gradients in the parameters cannot fit the family; empty where they can."""
+
     @property
     def shared(self) -> frozenset[str]:
         """Sites with one value for all memories."""
@@ -62,8 +68,27 @@ class Family(ABC):
 
     @property
     def closed_form(self) -> bool:
-        """Whether ``statistics`` and ``maximize`` exist."""
+        """Whether there is an M-step: ``statistics`` and ``maximize``, or ``maximize_from``."""
         return False
+
+    @property
+    def additive(self) -> bool:
+        """Whether the M-step sees the data only through sums of ``statistics``.
+
+        Where it does not (a weighted median is no function of sums), EM hands data and responsibilities to
+        ``maximize_from`` instead.
+        """
+        return True
+
+    @property
+    def signature(self) -> str:
+        """Name and options as :func:`family` reads them, for example ``student_t,df=4.0``."""
+        said = [self.name]
+        for name, option in _options(type(self)).items():
+            value = getattr(self, name)
+            if value != option.default:
+                said.append(f"{name}={value}")
+        return ",".join(said)
 
     @abstractmethod
     def prior(self, x: np.ndarray) -> dict[str, Distribution]:
@@ -112,6 +137,28 @@ class Family(ABC):
         point of the very potential that NUTS sees.
         """
         raise NotImplementedError(f"family {self.name!r} has no closed-form M-step")
+
+    def maximize_from(
+        self, x: Float[Array, "N D"], responsibilities: Float[Array, "N K"], params: Params, prior: Prior | None
+    ) -> Params:
+        """As ``maximize``, from the data themselves: the M-step of a family that is not ``additive``."""
+        raise NotImplementedError(f"family {self.name!r} has no M-step from the data")
+
+    def start(self, x: Float[Array, "N D"], assignment: Float[Array, "N K"], params: Params, prior: Prior) -> Params:
+        """Where an engine begins, given a hard assignment of the data and typical parameters at k-means++ seeds.
+
+        Two M-steps where there is one: the first leans on typical widths, the second on the memory's own.
+        """
+        if not self.closed_form:
+            return params
+        if self.additive:
+            origin, _ = self.frame(x)
+            sums = jnp.matmul(assignment.T, self.statistics(x - origin), precision="highest")
+            moments = Moments(jnp.sum(assignment, axis=0), sums, origin)
+            found: Params = jax.lax.fori_loop(0, 2, lambda _, given: self.maximize(moments, given, prior), params)
+        else:
+            found = jax.lax.fori_loop(0, 2, lambda _, given: self.maximize_from(x, assignment, given, prior), params)
+        return found
 
 
 class WeightPrior(ABC):
@@ -181,17 +228,33 @@ def families() -> dict[str, type[Family]]:
     return dict(sorted(_FAMILIES.items()))
 
 
-def family(name: str, **options: str) -> Family:
+def _options(cls: type[Family]) -> dict[str, Field[Any]]:
+    return {option.name: option for option in fields(cls)} if is_dataclass(cls) else {}
+
+
+def family(name: str, **options: object) -> Family:
     """The family called ``name`` with its options (for example ``covariance="full"``).
 
-    Raises :class:`probam.errors.InputError` for an unknown name or option.
+    Options may stand in the name as well, ``student_t,df=4`` say, which is how the command line and a saved fit give
+    them. Raises :class:`probam.errors.InputError` for an unknown name or option.
     """
+    name, *words = name.split(",")
     if name not in _FAMILIES:
         raise InputError(f"family: expected one of {', '.join(families())}; got {name!r}")
     cls = _FAMILIES[name]
-    known: set[str] = {field.name for field in fields(cls)} if is_dataclass(cls) else set()
-    for option in options:
+    known = _options(cls)
+    for word in words:
+        option, _, text = word.partition("=")
+        if option in options:
+            raise InputError(f"{option}: given twice, as {text!r} and as {options[option]!r}; leave one out")
+        options[option] = text
+    for option, value in options.items():
         if option not in known:
             has = f"it has {', '.join(sorted(known))}" if known else "it has none"
             raise InputError(f"{option}: family {name!r} has no such option; {has}")
+        if isinstance(value, str) and known[option].type is not str:
+            try:
+                options[option] = float(value)
+            except ValueError:
+                raise InputError(f"{option}: family {name!r} expects a number; got {value!r}") from None
     return cls(**options)
