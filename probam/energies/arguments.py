@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from probam.errors import InputError
 
-__all__ = ["Logs", "Scalar", "Weights", "is_traced", "log_weights", "points", "positive"]
+__all__ = ["Logs", "Scalar", "Weights", "check_signs", "is_traced", "log_weights", "points", "positive"]
 
 Scalar = float | Float[ArrayLike, ""]
 """A number or a rank-zero array."""
@@ -74,6 +74,15 @@ def positive(
             bound = "at least 0" if zero else "above 0"
             raise InputError(f"{name}: expected finite values {bound}; got {known[~good].flat[0]}")
     return array
+
+
+def check_signs(name: str, values: ArrayLike) -> None:
+    """Raise :class:`probam.errors.InputError` where known values are other than -1 and 1."""
+    if not is_traced(values):
+        known = np.asarray(values)
+        bad = known[np.abs(known) != 1]
+        if bad.size:
+            raise InputError(f"{name}: expected -1 and 1 only; got {bad[0]} (2 b - 1 turns bits b into signs)")
 
 
 def log_weights(weights: Weights | None, num_memories: int, dtype: jnp.dtype) -> Float[Array, " K"]:

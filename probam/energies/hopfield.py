@@ -1,0 +1,203 @@
+r"""The classical Hopfield network: binary neurons, symmetric couplings, a quadratic energy.
+
+.. math:: E(s) = -\tfrac12 s^\top T s - b \cdot s, \qquad s \in \{-1, 1\}^N
+
+Hopfield (1982), doi:10.1073/pnas.79.8.2554. A neuron turns to the sign of its local field \(T s + b\); one neuron at a
+time, the energy never rises (:mod:`probam.dynamics.discrete`).
+
+Convention: the factor 1/2 makes the field minus the gradient. The slides of Yang (2020) leave it out
+(:func:`slide_energy`), and so double every energy difference.
+
+States have shape (..., N), memories (K, N), couplings (N, N), a bias (N,). Couplings that are not symmetric have no
+energy and raise :class:`probam.errors.InputError`, as bad shapes do.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from probam.energies.arguments import is_traced, points
+from probam.energies.wells import dot
+from probam.errors import InputError
+
+__all__ = [
+    "Network",
+    "couplings",
+    "energy",
+    "field",
+    "flip_difference",
+    "gradient",
+    "pseudo_inverse_couplings",
+    "slide_energy",
+]
+
+_ASYMMETRY = 1e3
+"""Difference between T and its transpose, in eps of its largest entry, that rounding may leave."""
+
+
+def couplings(memories: Float[ArrayLike, "K N"], *, diagonal: bool = False) -> Float[Array, "N N"]:
+    r"""Hebb's rule: \(T_{ij} = \sum_\mu \xi_i^\mu \xi_j^\mu\), with \(T_{ii} = 0\) unless ``diagonal``.
+
+    Not divided by N. The diagonal of signs is K. Kept, it makes T positive semidefinite: synchronous updates then
+    never raise the energy, and a neuron resists its flip with K more units of field.
+    """
+    memories = _rows(memories)
+    return _without_diagonal(dot(memories.T, memories), diagonal)
+
+
+def pseudo_inverse_couplings(
+    memories: Float[ArrayLike, "K N"], *, diagonal: bool = True, cutoff: float | None = None
+) -> Float[Array, "N N"]:
+    r"""The projection onto the span of the memories: \(T = \Xi^+ \Xi\), with \(T_{ii} = 0\) unless ``diagonal``.
+
+    Personnaz, Guyon and Dreyfus (1985), doi:10.1051/jphyslet:01985004608035900; Kanter and Sompolinsky (1987),
+    doi:10.1103/PhysRevA.35.380. Every memory has the field \(T \xi = \xi\), and \((1 - T_{ii}) \xi_i\) without the
+    diagonal: K <= N independent memories are fixed points. At K = N the projection is the identity, which holds every
+    state, and without the diagonal all fields vanish. Singular values up to ``cutoff`` times the largest count as zero
+    (by default max(K, N) eps), so that repeated memories do no harm.
+    """
+    memories = _rows(memories)
+    projection = dot(jnp.linalg.pinv(memories, rtol=cutoff), memories)
+    return _without_diagonal((projection + projection.T) / 2, diagonal)
+
+
+def field(
+    state: Float[ArrayLike, "*batch N"],
+    couplings: Float[ArrayLike, "N N"],
+    bias: Float[ArrayLike, " N"] | None = None,
+) -> Float[Array, "*batch N"]:
+    r"""Local field of each neuron: \(h_i = \sum_j T_{ij} s_j + b_i = -\partial E / \partial s_i\).
+
+    The update of Hopfield (1982) is its sign. A diagonal in ``couplings`` acts as a field \(T_{ii} s_i\).
+    """
+    state, couplings, bias = _network(state, couplings, bias)
+    return dot(state, couplings) + bias
+
+
+def energy(
+    state: Float[ArrayLike, "*batch N"],
+    couplings: Float[ArrayLike, "N N"],
+    bias: Float[ArrayLike, " N"] | None = None,
+) -> Float[Array, "*batch"]:
+    r"""Energy of each state: \(E(s) = -\tfrac12 s^\top T s - b \cdot s\)."""
+    state, couplings, bias = _network(state, couplings, bias)
+    return -jnp.sum(state * (dot(state, couplings) / 2 + bias), axis=-1)
+
+
+def slide_energy(state: Float[ArrayLike, "*batch N"], couplings: Float[ArrayLike, "N N"]) -> Float[Array, "*batch"]:
+    r"""Energy without the 1/2: \(E(s) = -\sum_{ij} s_i T_{ij} s_j\), twice :func:`energy`.
+
+    Yang (2020), "Lyapunov (Energy) function". Of Hebb's couplings it is \(-\sum_\mu \langle \xi^\mu, s \rangle^2\)
+    with the diagonal, and KN more without.
+    """
+    return 2 * energy(state, couplings)
+
+
+def gradient(
+    state: Float[ArrayLike, "*batch N"],
+    couplings: Float[ArrayLike, "N N"],
+    bias: Float[ArrayLike, " N"] | None = None,
+) -> Float[Array, "*batch N"]:
+    r"""Gradient of :func:`energy` over real states: \(-T s - b\)."""
+    return -field(state, couplings, bias)
+
+
+def flip_difference(
+    state: Float[ArrayLike, "*batch N"],
+    couplings: Float[ArrayLike, "N N"],
+    bias: Float[ArrayLike, " N"] | None = None,
+) -> Float[Array, "*batch N"]:
+    r"""What the flip of each neuron alone, \(s_i \to -s_i\), adds to :func:`energy`.
+
+    .. math:: \Delta E_i = -\Delta s_i \Bigl(\sum_{j \ne i} T_{ij} s_j + b_i\Bigr), \qquad \Delta s_i = -2 s_i
+
+    The diagonal does not enter, since \(s_i^2\) stays. In the slides' convention the difference is twice this.
+    """
+    state, couplings, bias = _network(state, couplings, bias)
+    return 2 * state * (dot(state, couplings) + bias - jnp.diagonal(couplings) * state)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Couplings and a bias, as :mod:`probam.dynamics.discrete` asks for them.
+
+    >>> from probam.dynamics.discrete import asynchronous
+    >>> memories = jnp.array([[1.0, 1, 1, 1, -1, -1], [1.0, -1, 1, -1, 1, -1]])
+    >>> network = Network(couplings(memories))
+    >>> asynchronous(network, jnp.array([-1.0, 1, 1, 1, -1, -1]), order=jnp.arange(6)).states.tolist()
+    [1.0, 1.0, 1.0, 1.0, -1.0, -1.0]
+    """
+
+    couplings: Float[Array, "N N"]
+    bias: Float[Array, " N"] | None = None
+
+    @property
+    def num_neurons(self) -> int:
+        """N."""
+        return jnp.shape(self.couplings)[0]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the numbers."""
+        dtype: np.dtype[Any] = jnp.result_type(self.couplings, float)
+        return dtype
+
+    def start(self, state: Float[Array, " N"]) -> tuple[()]:  # noqa: ARG002
+        """Nothing is kept from neuron to neuron: a local field is one row times the state."""
+        return ()
+
+    def local(self, kept: tuple[()], state: Float[Array, " N"], index: Int[Array, ""]) -> Float[Array, ""]:  # noqa: ARG002
+        """Field of one neuron."""
+        drive: Array = jnp.dot(jnp.asarray(self.couplings)[index], state, precision="highest")
+        return drive if self.bias is None else drive + jnp.asarray(self.bias)[index]
+
+    def flip(self, kept: tuple[()], index: Int[Array, ""], change: Float[Array, ""]) -> tuple[()]:  # noqa: ARG002
+        """Nothing to keep up to date."""
+        return kept
+
+    def fields(self, states: Float[Array, "*batch N"]) -> Float[Array, "*batch N"]:
+        """Fields of all neurons."""
+        return field(states, self.couplings, self.bias)
+
+    def energy(self, states: Float[Array, "*batch N"]) -> Float[Array, "*batch"]:
+        """:func:`energy` of each state."""
+        return energy(states, self.couplings, self.bias)
+
+
+def _rows(memories: Float[ArrayLike, "K N"]) -> Float[Array, "K N"]:
+    memories = jnp.asarray(memories)
+    return points(memories if memories.ndim != 2 else memories[:1], memories)[1]
+
+
+def _without_diagonal(matrix: Float[Array, "N N"], diagonal: bool) -> Float[Array, "N N"]:
+    return matrix if diagonal else jnp.where(jnp.eye(len(matrix), dtype=bool), 0, matrix)
+
+
+def _network(
+    state: Float[ArrayLike, "*batch N"], couplings: Float[ArrayLike, "N N"], bias: Float[ArrayLike, " N"] | None
+) -> tuple[Float[Array, "*batch N"], Float[Array, "N N"], Float[Array, " N"]]:
+    """States, couplings and bias in one dtype, their shapes (and the symmetry of known couplings) checked."""
+    state, couplings = points(state, couplings, "couplings")
+    num_neurons = state.shape[-1]
+    if len(couplings) != num_neurons:
+        raise InputError(f"couplings: expected a square matrix (N, N); got shape {couplings.shape}")
+    if not is_traced(couplings):
+        known = np.asarray(couplings)
+        gap, size = np.abs(known - known.T).max(), np.abs(known).max()
+        if not gap <= _ASYMMETRY * np.finfo(known.dtype).eps * size:
+            raise InputError(
+                f"couplings: expected a finite symmetric matrix, T_ij = T_ji; got entries that differ by {gap:.3g}; "
+                "without symmetry there is no energy"
+            )
+    if bias is None:
+        return state, couplings, jnp.zeros(num_neurons, state.dtype)
+    bias = jnp.asarray(bias, state.dtype)
+    if bias.shape != (num_neurons,):
+        raise InputError(f"bias: expected one for each of the {num_neurons} neurons; got shape {bias.shape}")
+    return state, couplings, bias

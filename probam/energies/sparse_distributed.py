@@ -1,0 +1,190 @@
+r"""Sparse distributed memory (SDM): hard locations that answer when a query is near, and its continuous form.
+
+K addresses are binary, counters at them hold what was written. A query reaches the locations within Hamming
+distance r, and reads the sum of their counters:
+
+.. math:: z(q) = \sum_k p_k\, 1[d_H(a_k, q) \le r]
+
+Kanerva (1988), *Sparse Distributed Memory*. A location is active when its distance is *at most* the radius; Millidge
+et al. (2022), arXiv:2202.04557, Sec. 3.2, print "greater than". The continuous form replaces the threshold by an
+exponential of the dot product: attention (Bricken and Pehlevan 2021, arXiv:2111.05498).
+
+Queries have shape (..., D), addresses (K, D), both of zeros and ones; counters (K, O) are real. Bad shapes and values
+raise :class:`probam.errors.InputError`.
+"""
+
+from math import comb
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
+
+from probam.energies.arguments import Scalar, is_traced, points, positive
+from probam.energies.wells import dot, weighted_mean
+from probam.errors import InputError
+
+__all__ = [
+    "Reading",
+    "active",
+    "attention_read",
+    "ball_overlap",
+    "ball_volume",
+    "hamming",
+    "read",
+    "update",
+    "write",
+]
+
+
+class Reading(NamedTuple):
+    """What the active locations hold: the sum of their counters, and how many they are."""
+
+    total: Float[Array, "*batch O"]
+    num_active: Int[Array, "*batch"]
+
+    @property
+    def mean(self) -> Float[Array, "*batch O"]:
+        """Total per active location; zero where none is active (``num_active`` says so)."""
+        return self.total / jnp.maximum(self.num_active, 1)[..., None].astype(self.total.dtype)
+
+
+def hamming(query: Float[ArrayLike, "*batch D"], addresses: Float[ArrayLike, "K D"]) -> Float[Array, "*batch K"]:
+    r"""Number of bits in which each query differs from each address: \(d_H = |a| + |q| - 2\, a \cdot q\)."""
+    query, addresses = _bits(query, addresses)
+    lengths = jnp.sum(query, axis=-1, keepdims=True) + jnp.sum(addresses, axis=-1)
+    return lengths - 2 * dot(query, addresses.T)
+
+
+def active(
+    query: Float[ArrayLike, "*batch D"], addresses: Float[ArrayLike, "K D"], radius: Scalar
+) -> Bool[Array, "*batch K"]:
+    r"""Which locations answer: \(d_H(a_k, q) \le r\)."""
+    distances = hamming(query, addresses)
+    return distances <= positive("radius", radius, distances.dtype, zero=True)
+
+
+def write(
+    counters: Float[ArrayLike, "K O"],
+    query: Float[ArrayLike, "B D"],
+    patterns: Float[ArrayLike, "B O"],
+    addresses: Float[ArrayLike, "K D"],
+    radius: Scalar,
+) -> Float[Array, "K O"]:
+    r"""Counters after B patterns were written: each is added at all locations active for its query.
+
+    .. math:: p_k \leftarrow p_k + \sum_b 1[d_H(a_k, q_b) \le r]\, x_b
+
+    Patterns of signs make :func:`update` a majority vote.
+    """
+    answers = active(query, addresses, radius)
+    counters, patterns = jnp.asarray(counters), jnp.asarray(patterns)
+    if answers.ndim != 2 or patterns.ndim != 2 or len(patterns) != len(answers):
+        raise InputError(
+            f"patterns: expected one row (O,) for each row of the queries; got {patterns.shape} for {jnp.shape(query)}"
+        )
+    _check_counters(counters, answers.shape[-1])
+    if counters.shape[1] != patterns.shape[1]:
+        raise InputError(f"patterns: expected {counters.shape[1]} columns, as the counters have; got {patterns.shape}")
+    dtype = jnp.result_type(counters, patterns, float)
+    return counters.astype(dtype) + dot(answers.T.astype(dtype), patterns.astype(dtype))
+
+
+def read(
+    query: Float[ArrayLike, "*batch D"],
+    addresses: Float[ArrayLike, "K D"],
+    counters: Float[ArrayLike, "K O"],
+    radius: Scalar,
+) -> Reading:
+    r"""Sum of the counters of the active locations, \(\sum_k p_k\, 1[d_H(a_k, q) \le r]\), and their number.
+
+    The mean is the posterior mean of a counter when each location explains queries uniformly on its ball.
+    """
+    answers = active(query, addresses, radius)
+    counters = jnp.asarray(counters)
+    _check_counters(counters, answers.shape[-1])
+    counters = counters.astype(jnp.result_type(counters, float))
+    return Reading(dot(answers.astype(counters.dtype), counters), jnp.sum(answers, axis=-1))
+
+
+def update(
+    query: Float[ArrayLike, "*batch D"],
+    addresses: Float[ArrayLike, "K D"],
+    counters: Float[ArrayLike, "K D"],
+    radius: Scalar,
+) -> Float[Array, "*batch D"]:
+    """Bits that an autoassociative memory reads: 1 where the sum of the counters is above zero.
+
+    A bit whose sum is zero (a tie, or no active location) stays as the query has it.
+    """
+    total = read(query, addresses, counters, radius).total
+    bits = jnp.asarray(query, total.dtype)
+    if bits.shape != total.shape:
+        raise InputError(f"counters: expected as many columns as addresses have; got shape {jnp.shape(counters)}")
+    return jnp.where(total == 0, bits, (total > 0).astype(total.dtype))
+
+
+def attention_read(
+    query: Float[ArrayLike, "*batch D"],
+    addresses: Float[ArrayLike, "K D"],
+    counters: Float[ArrayLike, "K O"],
+    beta: Scalar,
+) -> Float[Array, "*batch O"]:
+    r"""The continuous SDM: \(z(q) = P^\top {\rm softmax}(\beta A q)\), for real queries and addresses.
+
+    Millidge et al. (2022), Sec. 3.4. It is the SDM with \(\exp(-c\, d_H)\) for the threshold, read per active
+    location; exactly, with c = 2 beta, on signs, where \(d_H = (D - a \cdot q) / 2\), and with c = beta / 2 on bits if
+    all addresses have as many ones, since \(d_H = |a| + |q| - 2\, a \cdot q\).
+    """
+    query, addresses = points(query, addresses, "addresses")
+    counters = jnp.asarray(counters, query.dtype)
+    _check_counters(counters, len(addresses))
+    return weighted_mean(positive("beta", beta, query.dtype) * dot(query, addresses.T), counters)
+
+
+def ball_volume(dim: int, radius: int) -> int:
+    r"""Number of binary vectors within distance r of one: \(V = \sum_{j \le r} \binom{D}{j}\). A whole number."""
+    _check_ball(dim, radius, 0)
+    return sum(comb(dim, j) for j in range(min(radius, dim) + 1))
+
+
+def ball_overlap(dim: int, radius: int, distance: int) -> int:
+    r"""Number of binary vectors within r of both of two vectors that differ in d bits. A whole number.
+
+    .. math:: \sum_{i=0}^{d} \binom{d}{i} \sum_{j=0}^{D-d} \binom{D-d}{j}\; 1[i + j \le r]\; 1[d - i + j \le r]
+
+    How much of a pattern written at one of them is read at the other, when addresses are spread evenly.
+    """
+    _check_ball(dim, radius, distance)
+    return sum(
+        comb(distance, i) * comb(dim - distance, j)
+        for i in range(distance + 1)
+        for j in range(min(radius - max(i, distance - i), dim - distance) + 1)
+    )
+
+
+def _bits(
+    query: Float[ArrayLike, "*batch D"], addresses: Float[ArrayLike, "K D"]
+) -> tuple[Float[Array, "*batch D"], Float[Array, "K D"]]:
+    for name, values in (("query", query), ("addresses", addresses)):
+        if not is_traced(values):
+            known = np.asarray(values)
+            bad = known[(known != 0) & (known != 1)]
+            if bad.size:
+                raise InputError(f"{name}: expected 0 and 1 only; got {bad[0]} ((s + 1) / 2 turns signs s into bits)")
+    return points(query, addresses, "addresses")
+
+
+def _check_counters(counters: Float[Array, "K O"], num_addresses: int) -> None:
+    if counters.ndim != 2 or len(counters) != num_addresses:
+        raise InputError(
+            f"counters: expected shape (K, O), a row for each of the {num_addresses} addresses; got {counters.shape}"
+        )
+
+
+def _check_ball(dim: int, radius: int, distance: int) -> None:
+    if dim < 1 or radius < 0 or not 0 <= distance <= dim:
+        raise InputError(
+            f"dim, radius, distance: expected D >= 1, r >= 0 and 0 <= d <= D; got {dim}, {radius} and {distance}"
+        )
