@@ -286,19 +286,31 @@ def verify(
             metavar="ID", help="Only this claim, or all whose id begins so (A16); may be given more than once."
         ),
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also the statistical and long claims, which state their error rates.")
+    ] = False,
+    float32: Annotated[
+        bool, typer.Option("--float32", help="Compute both sides in single precision, on ordinary inputs.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Other seeds draw other random inputs.")] = 0,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="PAGE.html", help="Also write a page with the equations.", show_default=False),
+    ] = None,
     as_json: _Json = False,
 ) -> None:
     """Check claim by claim that each energy is the likelihood that it is said to be, with numbers."""
     api = _api()
+    from probam.equivalence.entries import ENTRIES, missing
     from probam.equivalence.verify import as_json as court_json
     from probam.equivalence.verify import certify_each, summary, table
+    from probam.reports.court import write_court
 
     fitted = None if fit_file is None else api.load(fit_file)
 
     def run() -> tuple[list["Certificate"], list["Check"]]:
         certificates = []
-        for left, certificate in certify_each(claim, seed=seed):
+        for left, certificate in certify_each(claim, seed=seed, slow=everything, single=float32):
             certificates.append(certificate)
             bar(len(certificates), len(certificates) + left, certificate.claim)
         return certificates, [] if fitted is None else fitted.verify()
@@ -306,12 +318,21 @@ def verify(
     with Bar("verifying") as bar:
         certificates, checks = interruptible(run)
     passed = all(found.passed for found in certificates) and all(check.passed for check in checks)
+    if html is not None:
+        write_court(court_json(certificates, single=float32), html)
     if as_json:
-        told = court_json(certificates) | {"fit": [check._asdict() for check in checks], "passed": passed}
-        print(json.dumps(told, indent=2))
+        told = court_json(certificates, single=float32)
+        print(json.dumps(told | {"fit": [check._asdict() for check in checks], "passed": passed}, indent=2))
     else:
         show(table(certificates))
-        print(summary(certificates))
+        print(summary(certificates, single=float32))
+        if not claim:
+            pending = missing()
+            print(f"{len(ENTRIES) - len(pending)} of {len(ENTRIES)} entries of the list are answered for")
+            for entry, why in pending.items():
+                print(f"  pending: {entry}, {ENTRIES[entry]} ({why})")
+        if html is not None:
+            print(f"the page with the equations: {html}")
         if fit_file is not None:
             print(checks_text(checks, fit_file))
     raise typer.Exit(0 if passed else 1)
@@ -464,7 +485,7 @@ def experiment(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="A folder of more data sets, each as NAME/NAME.npz; without it, the shipped sets only.",
+            help="A folder of more data sets, each as NAME/data.npz; without it, the shipped sets only.",
         ),
     ] = None,
     output: Annotated[

@@ -61,7 +61,7 @@ class Settings(NamedTuple):
     """What a run is given.
 
     ``full`` asks for the paper's size, otherwise a run takes well under a minute. ``data`` is a folder with more sets
-    (``NAME/NAME.npz`` each), None where there are only the sets that travel with the package. ``progress`` is called
+    (``NAME/data.npz`` each), None where there are only the sets that travel with the package. ``progress`` is called
     with (done, total, text).
     """
 
