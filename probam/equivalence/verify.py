@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from probam.equivalence.claim import Case, Certificate, Claim, Inputs, claim, select
+from probam.equivalence.entries import missing
 from probam.errors import InputError
 
 __all__ = ["as_json", "case_inputs", "certify", "certify_each", "summary", "table", "verify"]
@@ -52,7 +53,7 @@ def _in_single(inputs: Inputs) -> Inputs:
         is_double = isinstance(value, float) or getattr(value, "dtype", None) == jnp.float64
         return jnp.asarray(value, jnp.float32) if is_double else value
 
-    return jax.tree.map(rounded, dict(inputs))
+    return {name: jax.tree.map(rounded, value) for name, value in inputs.items()}
 
 
 def certify(one: Claim, *, seed: int = 0, cases: Cases = "all", single: bool = False) -> Certificate:
@@ -191,14 +192,14 @@ def table(certificates: Sequence[Certificate]) -> Table:
     return shown
 
 
-def summary(certificates: Sequence[Certificate]) -> str:
+def summary(certificates: Sequence[Certificate], *, single: bool = False) -> str:
     """One line: how many claims hold, how many misprints were shown failing, how long it took."""
     held = sum(found.passed for found in certificates)
     entries = len({claim(found.claim).entry for found in certificates})
     misprints = sum(found.printed_error is not None and found.passed for found in certificates)
     seconds = sum(found.seconds for found in certificates)
     seeds = ", ".join(str(seed) for seed in sorted({found.seed for found in certificates}))
-    line = f"{held} of {len(certificates)} statements ({entries} entries) hold in float64"
+    line = f"{held} of {len(certificates)} statements ({entries} entries) hold in {'float32' if single else 'float64'}"
     if misprints:
         line += f"; {misprints} misprints shown failing"
     return f"{line}; seed {seeds or 'none'}; {seconds:.1f} s of work"
@@ -208,8 +209,11 @@ def _finite(value: float | None) -> float | None:
     return value if value is None or math.isfinite(value) else None
 
 
-def as_json(certificates: Sequence[Certificate]) -> dict[str, Any]:
-    """The certificates with their claims, seed and versions: numbers and strings only, null for what is not finite."""
+def as_json(certificates: Sequence[Certificate], *, single: bool = False) -> dict[str, Any]:
+    """The certificates with their claims, seed and versions: numbers and strings only, null for what is not finite.
+
+    ``pending`` maps the entries of the list for which no claim is registered to the reason.
+    """
     claims = []
     for found in certificates:
         one = claim(found.claim)
@@ -239,9 +243,10 @@ def as_json(certificates: Sequence[Certificate]) -> dict[str, Any]:
         )
     return {
         "passed": all(found.passed for found in certificates),
-        "summary": summary(certificates),
+        "summary": summary(certificates, single=single),
+        "pending": missing(),
         "seed": certificates[0].seed if certificates else None,
-        "dtype": "float64",
+        "dtype": "float32" if single else "float64",
         "versions": {name: version(name) for name in ("probam", "jax", "jaxlib", "numpyro", "numpy", "scipy")},
         "claims": claims,
     }

@@ -1,0 +1,146 @@
+"""The court's page: every claim with its equation, what the paper prints, what is true, and the errors found.
+
+It reads the mapping that :func:`probam.equivalence.verify.as_json` makes (numbers and strings only).
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from latex2mathml.converter import convert
+
+from probam.errors import InputError
+from probam.reports.page import Section, escape, number, page, spelled, table
+
+__all__ = ["court_html", "equation", "write_court"]
+
+_SOURCES = {
+    "A": "Associative memory under the probabilistic lens (A)",
+    "B": "Large associative memories (B)",
+    "C": "Universal Hopfield networks (C)",
+    "D": "Further memories (D)",
+}
+
+_VERDICTS = {
+    "EXACT": "holds as printed",
+    "CONST": "holds up to the stated constant or scale",
+    "COND": "holds under a further condition",
+    "WRONG": "false as printed",
+    "TYPO": "misprinted, the intention is clear",
+    "ILL": "not defined as printed",
+    "NONE": "no such object exists",
+    "NEW": "not in the paper; derived for this registry",
+}
+
+_CSS = """<style>
+.claim{border-top:1px solid var(--rule);padding:1rem 0 .4rem;break-inside:avoid}
+.claim h3{margin:0 0 .3rem}.claim h3 code{color:var(--muted);margin-right:.5em}
+.claim math{font-size:1.08rem}.equation{overflow:auto hidden;padding:.5rem 0;max-width:none}
+.claim dl.facts{font-size:.92rem;margin-bottom:.6rem}
+</style>"""
+
+
+def write_court(told: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Write the court's findings as one HTML file.
+
+    Raises :class:`probam.errors.InputError` where ``path`` cannot be written.
+    """
+    target = Path(path)
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(court_html(told), encoding="utf-8")
+        unfinished.replace(target)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise InputError(f"{os.fspath(path)}: cannot be written ({error.strerror or error})") from error
+
+
+def equation(latex: str) -> str:
+    r"""An equation as MathML, which browsers typeset without help.
+
+    >>> equation(r"\beta = 1").count("<mi>&#x003B2;</mi>")
+    1
+    """
+    plain = re.sub(r"\\arg\s*\\(min|max)", r"\\mathrm{arg\\,\1}", latex)  # names that the converter lacks
+    plain = re.sub(r"\\[Bb]igg?[lr]?\s*(?=\\[lr]vert)", "", plain)
+    return str(convert(plain, display="block"))
+
+
+def court_html(told: Mapping[str, Any]) -> str:
+    """The findings as an HTML document."""
+    claims: Sequence[Mapping[str, Any]] = told["claims"]
+    failed = [one for one in claims if not one["passed"]]
+    pending: Mapping[str, str] = told.get("pending", {})
+    verdict = f"<strong>{escape(told['summary'])}.</strong>"
+    if failed:
+        names = ", ".join(f'<a href="#{one["claim"]}">{escape(one["claim"])}</a>' for one in failed)
+        verdict += f" These fail: {names}."
+    if pending:
+        verdict += " Pending: " + "; ".join(f"{escape(entry)} ({escape(why)})" for entry, why in pending.items()) + "."
+    lead = (
+        '<p class="lead">An energy and a density are written by two hands that never meet. Here each statement that '
+        "joins them is put to numbers: the error of the exact statement against its bound, and, where a paper prints "
+        "something else, by how much the printed form fails.</p>"
+    )
+    sections = [_overview(claims)]
+    for letter, source in _SOURCES.items():
+        chosen = [one for one in claims if one["entry"].startswith(letter)]
+        if chosen:
+            sections.append(Section(f"source-{letter}", source, _CSS + "".join(map(_claim, chosen))))
+    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+    sections.append(
+        Section(
+            "repeat",
+            "How to repeat this",
+            f"<pre>probam verify --seed {escape(told['seed'] or 0)}</pre>"
+            f"<p>{escape(told['dtype'])}; {escape(versions)}.</p>",
+        )
+    )
+    return page(
+        "Energies and likelihoods in court",
+        lead=lead,
+        verdict=f'<div class="verdict {"problem" if failed else "good"}"><p>{verdict}</p></div>',
+        sections=sections,
+        kicker="probam verify",
+    )
+
+
+def _overview(claims: Sequence[Mapping[str, Any]]) -> Section:
+    entries = dict.fromkeys(one["entry"] for one in claims)
+    rows = []
+    for kind, meaning in _VERDICTS.items():
+        chosen = [one for one in claims if one["verdict"] == kind]
+        if chosen:
+            held = sum(bool(one["passed"]) for one in chosen)
+            shown = sum(one["printed_error"] is not None for one in chosen)
+            rows.append((escape(kind), escape(meaning), str(len(chosen)), str(held), str(shown)))
+    counted = table(
+        ("printed form", "meaning", "statements", "hold", "misprint shown"), rows, caption="What was found", words=(1,)
+    )
+    said = spelled(len(claims), "statement", "statements")
+    text = f"<p>{said[:1].upper() + said[1:]} of {spelled(len(entries), 'entry', 'entries')} were tried.</p>"
+    return Section("overview", "In short", text + counted)
+
+
+def _claim(one: Mapping[str, Any]) -> str:
+    """One claim: title, equation, facts."""
+    facts = [("says", escape(one["statement"])), ("source", escape(one["source"]))]
+    if one["printed"]:
+        facts.append(("printed", f"{escape(one['printed'])} <em>({escape(_VERDICTS[one['verdict']])})</em>"))
+    error = number(one["error"], 2) if one["error"] is not None else "not finite"
+    mark = '<span class="passed">holds</span>' if one["passed"] else '<span class="failed">fails</span>'
+    facts.append(("found", f"{mark}: {error} of {number(float(one['tolerance']), 2)} allowed ({escape(one['case'])})"))
+    if one["printed_error"] is not None:
+        facts.append(("misprint", f"the printed form is off by {number(one['printed_error'], 2)}"))
+    if one["mutations"]:
+        facts.append(("sensitive to", escape(", ".join(one["mutations"]))))
+    if one["note"]:
+        facts.append(("note", escape(one["note"])))
+    listed = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in facts)
+    return (
+        f'<article class="claim" id="{escape(one["claim"])}"><h3><code>{escape(one["claim"])}</code>'
+        f'{escape(one["title"])}</h3><div class="equation">{equation(one["latex"])}</div>'
+        f'<dl class="facts">{listed}</dl></article>'
+    )
