@@ -20,7 +20,7 @@ deviation s: memories lie at m +- 2 s, and within-memory variances are a quarter
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,17 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
+from probam.distributions.conjugate import ConjugatePair
+from probam.distributions.conjugate_normal import (
+    NormalGamma,
+    NormalKnownVariance,
+    NormalWishart,
+    draw_locations,
+    draw_locations_full,
+    reverse_cholesky,
+    symmetric,
+    wishart_cholesky,
+)
 from probam.distributions.pairwise import upper_triangle
 from probam.errors import InputError
 from probam.family import Family, Moments, Params, Prior, register
@@ -149,10 +160,94 @@ class Gaussian(Family):
         }[self.covariance]
         return step(moments, params, prior)
 
-    def _expect_conjugate(self, prior: Prior) -> None:
+    def can_draw(self, prior: Prior) -> bool:
+        """Under a normal prior on the location and a Gamma or Wishart one on the precision."""
+        return self.closed_form and all(isinstance(_inside(prior[site]), law) for site, law in self._conjugates(prior))
+
+    def draw(self, key: jax.Array, moments: Moments, params: Params, prior: Prior) -> Params:
+        """Locations given the precisions, then precisions given the new locations: both exact full conditionals."""
+        key_loc, key_precision = jax.random.split(key)
+        counts, (first, square) = moments.counts, _split(moments)
+        num_features = first.shape[-1]
+        normal = _normal(prior["loc"])
+        if self.covariance == "full":
+            wishart = prior["precision_cholesky"]
+            assert isinstance(wishart, dist.WishartCholesky), "checked by can_draw"
+            loc = draw_locations_full(
+                key_loc, counts, first, params["precision_cholesky"], normal.loc - moments.origin, normal.scale
+            )
+            cross = loc[:, :, None] * first[:, None, :]
+            scatter = symmetric(square, num_features) - cross - jnp.swapaxes(cross, -1, -2)
+            scatter = scatter + counts[:, None, None] * _outer(loc)
+            factor = wishart_cholesky(
+                key_precision, jnp.asarray(wishart.concentration + counts), jnp.asarray(wishart.rate_matrix) + scatter
+            )
+            return {"loc": loc + moments.origin, "precision_cholesky": factor}
+        pooled = self.covariance != "diagonal"
+        site = "beta" if pooled else "precision"
+        precision = 2 * jnp.broadcast_to(params["beta"], counts.shape)[:, None] if pooled else params["precision"]
+        loc = draw_locations(key_loc, counts, first, precision, normal.loc - moments.origin, normal.scale)
+        gamma = _gamma(prior[site])
+        if pooled:  # the density is beta^(n D / 2) exp(-beta scatter)
+            shape, rate = 0.5 * num_features * counts, _scatter(counts, first, square[:, 0], loc)
+            if self.shared:
+                shape, rate = jnp.sum(shape), jnp.sum(rate)
+        else:
+            scatter = jnp.maximum(square - 2 * loc * first + counts[:, None] * loc**2, 0)
+            shape, rate = jnp.broadcast_to(0.5 * counts[:, None], scatter.shape), 0.5 * scatter
+        drawn = jax.random.gamma(key_precision, gamma.concentration + shape, dtype=first.dtype) / (gamma.rate + rate)
+        return {"loc": loc + moments.origin, site: drawn}
+
+    def conjugate(self, params: Params, prior: Prior) -> ConjugatePair | None:
+        """The locations, given the precisions."""
+        if not self.can_draw(prior):
+            return None
+        normal = _normal(prior["loc"])
+        prior_variance = jnp.broadcast_to(normal.scale**2, normal.loc.shape)
+        if self.covariance == "full":
+            return NormalKnownVariance.full(normal.loc, prior_variance, params["precision_cholesky"])
+        if self.covariance == "diagonal":
+            return NormalKnownVariance(normal.loc, prior_variance, 1 / params["precision"])
+        variance = jnp.broadcast_to((0.5 / params["beta"])[..., None], params["loc"].shape)
+        return NormalKnownVariance(normal.loc, prior_variance, variance)
+
+    def conjugate_base(self, prior: Prior) -> ConjugatePair | None:
+        """Normal-Gamma or Normal-Wishart: the same prior on the precisions, the locations' tied to it.
+
+        The location's prior precision is the memory's own times kappa_0 = (guess of the variance within a memory) /
+        (prior variance of the location), averaged over features. None for the shared beta of ``isotropic``.
+        """
+        if self.covariance == "isotropic" or not self.can_draw(prior):
+            return None
+        normal = _normal(prior["loc"])
+        if self.covariance == "full":
+            wishart = prior["precision_cholesky"]
+            assert isinstance(wishart, dist.WishartCholesky), "checked by can_draw"
+            guess = jnp.diagonal(wishart.rate_matrix) / wishart.concentration
+            relative = jnp.mean(guess / normal.scale**2)
+            return NormalWishart(
+                jnp.asarray(normal.loc), relative, jnp.asarray(wishart.concentration), jnp.asarray(wishart.rate_matrix)
+            )
+        gamma = _gamma(prior["beta" if self.covariance == "spherical" else "precision"])
+        shape, rate = jnp.atleast_1d(gamma.concentration), jnp.atleast_1d(gamma.rate)
+        if self.covariance == "spherical":
+            rate = 0.5 * rate  # of the precision 2 beta
+        return NormalGamma(normal.loc, jnp.mean(rate / shape / normal.scale**2), shape, rate)
+
+    def integrated_sites(self, drawn: Params) -> Params:
+        """beta is half the precision."""
+        if self.covariance != "spherical":
+            return drawn
+        return {"loc": drawn["loc"], "beta": 0.5 * drawn["precision"][:, 0]}
+
+    def _conjugates(self, prior: Prior) -> tuple[tuple[str, Any], ...]:
+        """Sites and the laws that are conjugate there."""
         second = next(name for name in prior if name != "loc")
         conjugate = {"beta": dist.Gamma, "precision": dist.Gamma, "precision_cholesky": dist.WishartCholesky}[second]
-        for site, expected in (("loc", dist.Normal), (second, conjugate)):
+        return ("loc", dist.Normal), (second, conjugate)
+
+    def _expect_conjugate(self, prior: Prior) -> None:
+        for site, expected in self._conjugates(prior):
             given = _inside(prior[site])
             if not isinstance(given, expected):
                 raise InputError(
@@ -195,10 +290,7 @@ class Gaussian(Family):
     def _maximize_full(self, moments: Moments, params: Params, prior: Prior | None) -> Params:
         counts, (first, square) = moments.counts, _split(moments)
         num_features = first.shape[-1]
-        rows, columns = jnp.triu_indices(num_features)
-        second = jnp.zeros((*counts.shape, num_features, num_features), first.dtype)
-        second = second.at[:, rows, columns].set(square)
-        second = second.at[:, columns, rows].set(square)
+        second = symmetric(square, num_features)
         factor = params["precision_cholesky"]
         loc = _locations_full(
             counts, first, factor @ jnp.swapaxes(factor, -1, -2), params["loc"] - moments.origin, moments.origin, prior
@@ -223,7 +315,7 @@ class Gaussian(Family):
         wishart = prior["precision_cholesky"]
         assert isinstance(wishart, dist.WishartCholesky), "checked by _expect_conjugate"
         exponents = wishart.concentration + counts[:, None] - jnp.arange(num_features)
-        anti_cholesky = _reverse_cholesky(wishart.rate_matrix + scatter)
+        anti_cholesky = reverse_cholesky(wishart.rate_matrix + scatter)
         target = jnp.sqrt(exponents)[..., None, :] * jnp.eye(num_features, dtype=first.dtype)
         return {
             "loc": loc + moments.origin,
@@ -304,9 +396,3 @@ def _locations_full(
     pull = jnp.einsum("kij,kj->ki", precision, first) + prior_precision * (normal.loc - zero)
     matrix = counts[:, None, None] * precision + jnp.diag(prior_precision)
     return jnp.linalg.solve(matrix, pull[..., None])[..., 0]
-
-
-def _reverse_cholesky(matrix: jax.Array) -> jax.Array:
-    """Lower triangular C with ``matrix = C^T C``."""
-    upper = jnp.linalg.cholesky(matrix[..., ::-1, ::-1])[..., ::-1, ::-1]
-    return jnp.swapaxes(upper, -1, -2)

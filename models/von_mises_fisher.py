@@ -20,11 +20,14 @@ from numpyro.distributions import Distribution
 
 from probam.distributions.bessel import (
     inverse_mean_resultant_length,
+    log_normalizer_scaled,
     mean_resultant_length,
     mean_resultant_length_slope,
     mean_resultant_ratio,
 )
+from probam.distributions.conjugate import ConjugatePair, DirectionOfVonMisesFisher
 from probam.distributions.direction import FreeDirection
+from probam.distributions.slice_sampling import slice_update
 from probam.distributions.von_mises_fisher import VonMisesFisher
 from probam.errors import InputError
 from probam.family import Family, Moments, Params, Prior, register
@@ -145,6 +148,44 @@ class VonMisesFisherMemory(Family):
 
         low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, bracket)
         return {"direction": direction, "concentration": jnp.exp(0.5 * (low + high))}
+
+    def can_draw(self, prior: Prior) -> bool:
+        """Under the uniform direction; any prior on the concentration will do."""
+        return isinstance(prior["direction"], FreeDirection)
+
+    def draw(self, key: jax.Array, moments: Moments, params: Params, prior: Prior) -> Params:
+        r"""Concentration with the direction integrated out, then the direction given the concentration.
+
+        With n data of resultant S, :math:`p(\kappa \mid S) \propto C(\kappa)^n / C(\kappa |S|) \, p(\kappa)`, which is
+        sliced in log kappa; then the direction is vMF around S with concentration kappa |S|. The length of the free
+        vector means nothing to the data and comes from its prior.
+        """
+        key_concentration, key_direction, key_length = jax.random.split(key, 3)
+        counts, sums = moments.counts, moments.sums
+        num_features = sums.shape[-1]
+        length = jnp.linalg.norm(sums, axis=-1)
+
+        def log_density(log_kappa: jax.Array) -> jax.Array:
+            kappa = jnp.exp(log_kappa)
+            normalizers = counts * log_normalizer_scaled(num_features, kappa)
+            normalizers = normalizers - log_normalizer_scaled(num_features, kappa * length)
+            return normalizers - kappa * (counts - length) + prior["concentration"].log_prob(kappa) + log_kappa
+
+        width = jnp.asarray(1.0, sums.dtype)
+        kappa = jnp.exp(slice_update(key_concentration, log_density, jnp.log(params["concentration"]), width))
+        pair = DirectionOfVonMisesFisher(jnp.zeros(num_features, sums.dtype), kappa)
+        direction = pair.draw(key_direction, counts, sums)["direction"]
+        free = FreeDirection(num_features)
+        shape = free.rate + 0.5 * num_features
+        sq_length = jax.random.gamma(key_length, shape, length.shape, sums.dtype) / free.rate
+        return {"direction": direction * jnp.sqrt(sq_length)[:, None], "concentration": kappa}
+
+    def conjugate(self, params: Params, prior: Prior) -> ConjugatePair | None:
+        """The direction, given the concentrations."""
+        if not self.can_draw(prior):
+            return None
+        kappa = params["concentration"]
+        return DirectionOfVonMisesFisher(jnp.zeros(params["direction"].shape[-1], kappa.dtype), kappa)
 
 
 def _unit(vector: jax.Array) -> jax.Array:

@@ -23,8 +23,10 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from jax.scipy.special import betaln, gammaln, xlogy
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution, biject_to
 from numpyro.distributions.transforms import Transform
@@ -43,9 +45,33 @@ _REACH = 15.0
 _BISECTIONS = 50
 
 
+class _Known(WeightPrior):
+    """Weights without sites."""
+
+    def start(self, num_components: int) -> Params:  # noqa: ARG002
+        """No site."""
+        return {}
+
+    def maximize(self, counts: Float[Array, " K"], params: Params, *, likelihood_only: bool) -> Params:  # noqa: ARG002
+        """No site."""
+        return {}
+
+    def draw(self, key: jax.Array, counts: Float[Array, " K"], params: Params) -> Params:  # noqa: ARG002
+        """No site."""
+        return {}
+
+    def log_marginal(self, counts: Float[Array, " K"], params: Params) -> Float[Array, ""]:
+        """Independent assignments."""
+        return jnp.sum(xlogy(counts, jnp.exp(self.log_weights(params, len(counts)))))
+
+    def log_predictive(self, counts: Float[Array, " K"], params: Params) -> Float[Array, " K"]:
+        """The weights, whatever the counts."""
+        return self.log_weights(params, len(counts))
+
+
 @jax.tree_util.register_static
 @dataclass(frozen=True)
-class Uniform(WeightPrior):
+class Uniform(_Known):
     """Every memory weighs the same, as in the CLAM energy."""
 
     name: ClassVar[str] = "uniform"
@@ -58,18 +84,10 @@ class Uniform(WeightPrior):
         """Log of 1 / K."""
         return jnp.full(num_components, -jnp.log(1.0 * num_components))
 
-    def start(self, num_components: int) -> Params:  # noqa: ARG002
-        """No site."""
-        return {}
-
-    def maximize(self, counts: Float[Array, " K"], params: Params, *, likelihood_only: bool) -> Params:  # noqa: ARG002
-        """No site."""
-        return {}
-
 
 @jax.tree_util.register_static
 @dataclass(frozen=True)
-class Fixed(WeightPrior):
+class Fixed(_Known):
     """Weights that the user gives; they are normalised to sum to one."""
 
     weights: tuple[float, ...]
@@ -92,14 +110,6 @@ class Fixed(WeightPrior):
             raise InputError(f"weights: expected one for each of {num_components} memories; got {len(self.weights)}")
         weights = jnp.asarray(self.weights)
         return jnp.log(weights / jnp.sum(weights))
-
-    def start(self, num_components: int) -> Params:  # noqa: ARG002
-        """No site."""
-        return {}
-
-    def maximize(self, counts: Float[Array, " K"], params: Params, *, likelihood_only: bool) -> Params:  # noqa: ARG002
-        """No site."""
-        return {}
 
 
 @jax.tree_util.register_static
@@ -132,6 +142,22 @@ class Dirichlet(WeightPrior):
         """Relative counts; with the prior, relative counts plus concentration."""
         raised = counts if likelihood_only else counts + self.concentration
         return {"proportions": raised / jnp.sum(raised)}
+
+    def draw(self, key: jax.Array, counts: Float[Array, " K"], params: Params) -> Params:  # noqa: ARG002
+        """Dirichlet(counts + concentration), kept off zero by one rounding."""
+        proportions = jax.random.dirichlet(key, counts + self.concentration)
+        return {"proportions": jnp.maximum(proportions, np.finfo(proportions.dtype).tiny)}
+
+    def log_marginal(self, counts: Float[Array, " K"], params: Params) -> Float[Array, ""]:  # noqa: ARG002
+        """The Dirichlet-multinomial law of labelled assignments."""
+        total = len(counts) * self.concentration
+        each = jnp.sum(gammaln(counts + self.concentration) - gammaln(self.concentration))
+        return each + gammaln(total) - gammaln(total + jnp.sum(counts))
+
+    def log_predictive(self, counts: Float[Array, " K"], params: Params) -> Float[Array, " K"]:  # noqa: ARG002
+        """(n_k + a) / (n + K a)."""
+        raised = counts + self.concentration
+        return jnp.log(raised) - jnp.log(jnp.sum(raised))
 
 
 @jax.tree_util.register_pytree_node_class
@@ -245,6 +271,35 @@ class StickBreaking(WeightPrior):
         for name, prior in priors.items():  # one at a time: each step can only raise the density
             params |= _climb(log_density, name, biject_to(prior.support), {site: params[site] for site in priors})
         return params
+
+    def _raised(self, counts: jax.Array, params: Params) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """Beta parameters of the K - 1 sticks: before the data, then given the counts."""
+        alpha, discount = self.parameters(params)
+        first = jnp.broadcast_to(1 - discount, (len(counts) - 1,)).astype(counts.dtype)
+        second = (alpha + discount * jnp.arange(1, len(counts))).astype(counts.dtype)
+        behind = jnp.sum(counts) - jnp.cumsum(counts)[:-1]  # data in the memories after k
+        return first, second, first + counts[:-1], second + behind
+
+    def draw(self, key: jax.Array, counts: Float[Array, " K"], params: Params) -> Params:
+        """Independent sticks V_k ~ Beta(1 - d + n_k, alpha + k d + n_{>k}), kept off 0 and 1 by one rounding."""
+        if len(counts) == 1:
+            return {}
+        _, _, first, second = self._raised(counts, params)
+        taken, left = jax.random.loggamma(key, jnp.stack([first, second]), dtype=counts.dtype)
+        limits = np.finfo(counts.dtype)
+        return {"sticks": jnp.clip(jnp.exp(taken - jnp.logaddexp(taken, left)), limits.tiny, 1 - limits.epsneg)}
+
+    def log_marginal(self, counts: Float[Array, " K"], params: Params) -> Float[Array, ""]:
+        """Of labelled assignments: product of B(1 - d + n_k, alpha + k d + n_{>k}) / B(1 - d, alpha + k d)."""
+        a, b, first, second = self._raised(counts, params)
+        return jnp.sum(betaln(first, second) - betaln(a, b))
+
+    def log_predictive(self, counts: Float[Array, " K"], params: Params) -> Float[Array, " K"]:
+        """E V_k times the product of E(1 - V_j), j < k, under the posterior of the sticks."""
+        _, _, first, second = self._raised(counts, params)
+        total, nothing = jnp.log(first + second), jnp.zeros(1, counts.dtype)
+        here = jnp.concatenate([jnp.log(first) - total, nothing])
+        return here + jnp.concatenate([nothing, jnp.cumsum(jnp.log(second) - total)])
 
 
 def _climb(log_density: Callable[[Params], jax.Array], name: str, transform: Transform[Any], hyper: Params) -> Params:

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
+from probam.distributions.conjugate import ConjugatePair
 from probam.distributions.mixture import MemoryMixture
 from probam.errors import InputError
 
@@ -45,8 +46,8 @@ class Family(ABC):
     """A likelihood family: one memory's density, its parameters and their default prior.
 
     Families are frozen dataclasses without arrays (hashable, so they may be static under jit).
-    ``bank`` and ``prior`` are all that gradient EM, SVI and NUTS need; ``statistics`` and
-    ``maximize`` add closed-form EM.
+    ``bank`` and ``prior`` are all that gradient EM, SVI, NUTS and Gibbs need; ``statistics`` and
+    ``maximize`` add closed-form EM, ``draw`` faster Gibbs, ``conjugate`` collapsed Gibbs.
     """
 
     name: ClassVar[str]
@@ -138,6 +139,35 @@ class Family(ABC):
         """
         raise NotImplementedError(f"family {self.name!r} has no closed-form M-step")
 
+    def can_draw(self, prior: Prior) -> bool:  # noqa: ARG002
+        """Whether ``draw`` exists under these priors (Gibbs falls back on slice sampling where it does not)."""
+        return False
+
+    def draw(self, key: jax.Array, moments: Moments, params: Params, prior: Prior) -> Params:
+        """Parameters after a step that leaves invariant their posterior given the data of each memory.
+
+        ``moments`` are sums over the data that belong to each memory; ``params`` are the present values.
+        """
+        raise NotImplementedError(f"family {self.name!r} has no full conditionals")
+
+    def conjugate(self, params: Params, prior: Prior) -> ConjugatePair | None:  # noqa: ARG002
+        """What can be integrated out of this very model when the other sites have the values in ``params``.
+
+        The pair's own sites are read from ``prior`` and not from ``params``. None where nothing is conjugate.
+        """
+        return None
+
+    def conjugate_base(self, prior: Prior) -> ConjugatePair | None:  # noqa: ARG002
+        """A base measure under which *all* parameters can be integrated out, as near as may be to ``prior``.
+
+        None where there is none, or where :meth:`conjugate` leaves no other site anyway.
+        """
+        return None
+
+    def integrated_sites(self, drawn: Params) -> Params:
+        """What ``conjugate_base(...).draw`` returns, under the names of this family's sites."""
+        return drawn
+
     def maximize_from(
         self, x: Float[Array, "N D"], responsibilities: Float[Array, "N K"], params: Params, prior: Prior | None
     ) -> Params:
@@ -181,6 +211,22 @@ class WeightPrior(ABC):
     @abstractmethod
     def maximize(self, counts: Float[Array, " K"], params: Params, *, likelihood_only: bool) -> Params:
         """Site values that raise ``sum_k counts_k log w_k`` plus the log prior (unconstrained coordinates)."""
+
+    def hyper_priors(self) -> dict[str, Distribution]:
+        """Sites on which the other sites of this prior depend."""
+        return {}
+
+    def draw(self, key: jax.Array, counts: Float[Array, " K"], params: Params) -> Params:
+        """Sites drawn from their posterior given how many data each memory holds and the hyper-parameters."""
+        raise NotImplementedError(f"weights {self.name!r} have no full conditional")
+
+    def log_marginal(self, counts: Float[Array, " K"], params: Params) -> Float[Array, ""]:
+        """Log probability of assignments with these counts, the weights integrated out (nats)."""
+        raise NotImplementedError(f"weights {self.name!r} have no marginal law of assignments")
+
+    def log_predictive(self, counts: Float[Array, " K"], params: Params) -> Float[Array, " K"]:
+        """Log probability of the next datum's memory given the counts so far, the weights integrated out."""
+        raise NotImplementedError(f"weights {self.name!r} have no predictive law of assignments")
 
 
 class Model(Protocol):

@@ -1,0 +1,77 @@
+r"""Slice sampling of many independent one-dimensional densities at once.
+
+Neal (2003, Annals of Statistics 31, 705): a height under the density at the present point, an interval found by
+stepping out with a limit shared at random between both sides (his Figure 3), then shrinkage towards the present point
+(Figure 5). Each update leaves its density invariant whatever the width; the width is a matter of cost alone.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+__all__ = ["slice_update"]
+
+_EXPANSIONS = 40
+"""Most widths that an interval may grow to."""
+
+_SHRINKS = 100
+"""Most proposals; after so many halvings (on average) the interval is one point, and the point stays."""
+
+
+def slice_update(
+    key: jax.Array,
+    log_density: Callable[[Float[Array, "*n"]], Float[Array, "*n"]],
+    position: Float[Array, "*n"],
+    width: Float[Array, "*#n"],
+) -> Float[Array, "*n"]:
+    """One slice update of each element of ``position``.
+
+    Args:
+        log_density: log density (nats, up to a constant) of each element at the given positions; elements do not
+            influence each other. Values that are NaN count as zero density.
+        position: present points, where the density must be positive.
+        width: first guess of the size of the slice.
+    """
+    key_height, key_left, key_share, key_shrink = jax.random.split(key, 4)
+    shape, dtype = position.shape, position.dtype
+    height = log_density(position) - jax.random.exponential(key_height, shape, dtype)
+
+    def inside(points: jax.Array) -> jax.Array:
+        return log_density(points) > height  # False for NaN
+
+    left = position - width * jax.random.uniform(key_left, shape, dtype)
+    right = left + width
+    to_left = jax.random.randint(key_share, shape, 0, _EXPANSIONS)
+
+    def stretch(end: jax.Array, step: jax.Array, most: jax.Array) -> jax.Array:
+        def grows(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+            return jnp.any(state[2])
+
+        def grow(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+            end, left_over, going = state
+            end, left_over = jnp.where(going, end + step, end), left_over - going
+            return end, left_over, going & (left_over > 0) & inside(end)
+
+        return jax.lax.while_loop(grows, grow, (end, most, (most > 0) & inside(end)))[0]
+
+    left = stretch(left, -width, to_left)
+    right = stretch(right, width, _EXPANSIONS - 1 - to_left)
+
+    def pending(state: Any) -> jax.Array:
+        return jnp.asarray(jnp.any(~state[3]) & (state[4] < _SHRINKS))
+
+    def propose(state: Any) -> Any:
+        left, right, found, done, attempt = state
+        uniform = jax.random.uniform(jax.random.fold_in(key_shrink, attempt), shape, dtype)
+        point = left + uniform * (right - left)
+        hit = inside(point)
+        found = jnp.where(hit & ~done, point, found)
+        left = jnp.where(~hit & (point < position), point, left)
+        right = jnp.where(~hit & (point >= position), point, right)
+        return left, right, found, done | hit, attempt + 1
+
+    start = (left, right, position, jnp.zeros(shape, bool), jnp.zeros((), jnp.uint32))
+    return jnp.asarray(jax.lax.while_loop(pending, propose, start)[2])
