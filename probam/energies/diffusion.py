@@ -1,0 +1,106 @@
+r"""Diffusion with an exactly known score: memories seen through noise, at an inverse temperature that the noise sets.
+
+Data \(x_\mu\), scaled by a signal a and blurred by noise of standard deviation s, have the density of clustering
+memories (:mod:`probam.energies.clam`) at
+
+.. math:: \mu_\mu = a x_\mu, \qquad \beta(s) = \frac{1}{2 s^2}
+
+Song et al. (2021), arXiv:2011.13456, for the processes: variance exploding (a = 1) and variance preserving
+(\(a^2 + s^2 = 1\)). The denoiser is a unit step of recall, the probability-flow equation of the exploding process is
+recall with an inverse temperature that rises, and a step of its deterministic sampler (Song et al. 2021,
+arXiv:2010.02502) is a relaxed step.
+
+Queries have shape (..., D), memories (K, D), s and a no axes. Errors as in :mod:`probam.energies.clam`.
+"""
+
+import jax.numpy as jnp
+from jax.scipy.special import i0e, i1e
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from probam.energies import clam
+from probam.energies.arguments import Scalar, positive
+
+__all__ = ["denoise", "drift", "inverse_temperature", "ring_energy", "ring_pull", "sampler_step"]
+
+
+def inverse_temperature(deviation: Scalar) -> Float[Array, ""]:
+    r"""The beta of memories blurred by noise of this standard deviation: \(\beta = 1 / (2 s^2)\)."""
+    deviation = _positive("deviation", deviation)
+    return 0.5 / deviation**2
+
+
+def denoise(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    deviation: Scalar,
+    signal: Scalar = 1.0,
+) -> Float[Array, "*batch D"]:
+    r"""The clean datum expected behind a noisy one: one unit step of recall, divided by the signal.
+
+    .. math:: \hat x_0(y) = \tfrac1a\, m_{\beta(s)}(y), \quad m(y) = \sum_\mu r_\mu(y)\, a x_\mu
+    """
+    signal = _positive("signal", signal)
+    return clam.update(query, signal * jnp.asarray(memories), inverse_temperature(deviation)) / signal
+
+
+def drift(
+    query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], log_sharpness: Scalar
+) -> Float[Array, "*batch D"]:
+    r"""Velocity of the probability flow (a = 1) in the time \(u = -\log s\).
+
+    .. math:: \frac{dy}{du} = m_{\beta(u)}(y) - y, \qquad \beta(u) = \tfrac12 e^{2u}
+
+    The flow of :mod:`probam.energies.clam` with tau = 1 and a beta that rises.
+    """
+    query = jnp.asarray(query)
+    beta = 0.5 * jnp.exp(2 * jnp.asarray(log_sharpness))
+    return clam.update(query, memories, beta) - query
+
+
+def sampler_step(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    deviation: Scalar,
+    next_deviation: Scalar,
+) -> Float[Array, "*batch D"]:
+    r"""Deterministic sampler's step from noise s to noise s' (a = 1): relaxed recall with \(1 - s'/s\).
+
+    .. math:: y' = \hat x_0 + \tfrac{s'}{s} (y - \hat x_0) = y + \bigl(1 - \tfrac{s'}{s}\bigr) (m_{\beta(s)}(y) - y)
+
+    It lies in (0, 1) while the noise falls, so no step goes uphill on the energy at \(\beta(s)\).
+    """
+    query = jnp.asarray(query)
+    relaxation = 1 - _positive("next_deviation", next_deviation) / _positive("deviation", deviation)
+    return query + relaxation * (denoise(query, memories, deviation) - query)
+
+
+def ring_energy(radius: Float[ArrayLike, "*batch"], deviation: Scalar) -> Float[Array, "*batch"]:
+    r"""Energy of infinitely many memories spread evenly on the unit circle, at a distance R from its centre.
+
+    .. math:: E(R) = R^2 + 1 - 2 s^2 \log I_0(R / s^2)
+
+    Each memory has the weight 1/N, so that the limit is finite. Written \((R - 1)^2 - 2 s^2 \log(e^{-R/s^2} I_0)\),
+    which does not overflow.
+    """
+    radius, square = _ring(radius, deviation)
+    return (radius - 1) ** 2 - 2 * square * jnp.log(i0e(radius / square))
+
+
+def ring_pull(radius: Float[ArrayLike, "*batch"], deviation: Scalar) -> Float[Array, "*batch"]:
+    r"""Distance from the centre after a unit step of recall from R: \(I_1(R/s^2) / I_0(R/s^2)\).
+
+    Its fixed point other than 0 is a ring of minima. It exists iff \(s^2 < \tfrac12\).
+    """
+    radius, square = _ring(radius, deviation)
+    return i1e(radius / square) / i0e(radius / square)
+
+
+def _ring(radius: Float[ArrayLike, "*batch"], deviation: Scalar) -> tuple[Float[Array, "*batch"], Float[Array, ""]]:
+    radius = jnp.asarray(radius)
+    radius = radius.astype(jnp.result_type(radius, float))
+    return radius, positive("deviation", deviation, radius.dtype) ** 2
+
+
+def _positive(name: str, value: Scalar) -> Float[Array, ""]:
+    return positive(name, value, jnp.result_type(value, float))
