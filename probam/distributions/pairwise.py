@@ -15,10 +15,13 @@ from functools import singledispatch
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
+from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
 from probam.distributions.bessel import log_normalizer
+from probam.distributions.bits import SpinBernoulli
+from probam.distributions.counts import MultinomialCounts
 from probam.distributions.von_mises_fisher import VonMisesFisher
 
 __all__ = ["independent_pairwise", "origin", "pairwise_log_prob", "upper_triangle"]
@@ -107,3 +110,28 @@ def _(bank: VonMisesFisher, x: jax.Array) -> jax.Array:
     directions = jnp.broadcast_to(bank.mean_direction, bank.shape())
     concentration = jnp.broadcast_to(bank.concentration, bank.batch_shape)
     return _dot(x, (concentration[:, None] * directions).T) + log_normalizer(x.shape[-1], concentration)
+
+
+@independent_pairwise.register(dist.BernoulliProbs)
+@independent_pairwise.register(dist.BernoulliLogits)
+def _(base: dist.BernoulliProbs | dist.BernoulliLogits, bank: Distribution, x: jax.Array) -> jax.Array:
+    logits = jnp.broadcast_to(base.logits, bank.shape())
+    return _dot(x, logits.T) - jnp.sum(jax.nn.softplus(logits), axis=-1)
+
+
+@independent_pairwise.register
+def _(base: SpinBernoulli, bank: Distribution, x: jax.Array) -> jax.Array:
+    half = 0.5 * jnp.broadcast_to(base.logits, bank.shape())
+    return _dot(x, half.T) - jnp.sum(jnp.logaddexp(half, -half), axis=-1)
+
+
+@pairwise_log_prob.register
+def _(bank: MultinomialCounts, x: jax.Array) -> jax.Array:
+    return _dot(x, bank.log_rates.T) - bank.total - jnp.sum(gammaln(x + 1), axis=-1, keepdims=True)
+
+
+@pairwise_log_prob.register
+def _(bank: dist.Dirichlet, x: jax.Array) -> jax.Array:
+    concentration = jnp.broadcast_to(bank.concentration, bank.shape())
+    log_beta = jnp.sum(gammaln(concentration), axis=-1) - gammaln(jnp.sum(concentration, axis=-1))
+    return _dot(jnp.log(x), (concentration - 1).T) - log_beta

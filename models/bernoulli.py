@@ -1,0 +1,121 @@
+r"""Bernoulli memories: binary features that are independent within a memory.
+
+.. math:: p(x \mid p_k) = \prod_i p_{ki}^{b_i} (1 - p_{ki})^{1 - b_i}
+
+======== ============================ ============================== =======================
+values   data                         memory (its mean)              site
+======== ============================ ============================== =======================
+``01``   x = b in {0, 1}              :math:`p_k`                    ``prob`` (K, D): P(x = 1)
+``spin`` x = 2 b - 1 in {-1, +1}      :math:`2 p_k - 1`              ``prob`` (K, D): P(x = 1)
+======== ============================ ============================== =======================
+
+Default prior: a Beta for each probability with the weight of two data, one of them a coin toss and one of them at
+the feature's own frequency m: Beta(1/2 + m, 3/2 - m). Columns that never change are welcome. The data are taken as
+they are: there is no centring or scaling of bits.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jaxtyping import Array, Float
+from numpyro.distributions import Distribution
+
+from probam.distributions.bits import SpinBernoulli
+from probam.errors import InputError
+from probam.family import Family, Moments, Params, Prior, register
+
+__all__ = ["VALUES", "Bernoulli"]
+
+VALUES = {"01": (0.0, 1.0), "spin": (-1.0, 1.0)}
+"""What the two values of a feature are."""
+
+_RAREST = 1e-6
+"""Smallest probability of either value that maximum likelihood may reach.
+
+Without it a feature that is the same in all of a memory's data forbids the other value for ever. It is part of the
+estimator (and not needed under a prior)."""
+
+
+@register
+@dataclass(frozen=True)
+class Bernoulli(Family):
+    """Binary memories on {0, 1} or {-1, +1} (see the module)."""
+
+    values: str = "01"
+
+    name: ClassVar[str] = "bernoulli"
+    location: ClassVar[str] = "prob"
+
+    def __post_init__(self) -> None:
+        if self.values not in VALUES:
+            raise InputError(f"values: expected one of {', '.join(VALUES)}; got {self.values!r}")
+
+    @property
+    def closed_form(self) -> bool:
+        """The M-step is a frequency."""
+        return True
+
+    def check_support(self, x: np.ndarray, columns: Sequence[str]) -> None:
+        """Refuse any value but the two."""
+        low, high = VALUES[self.values]
+        bad = np.argwhere((x != low) & (x != high))
+        if not len(bad):
+            return
+        row, column = bad[0]
+        other = next(name for name in VALUES if name != self.values)
+        if np.isin(x, VALUES[other]).all():
+            advice = f"use family 'bernoulli,values={other}'"
+        else:
+            advice = "turn the data into bits first, and do not standardise them"
+        raise InputError(
+            f"data: {len(bad)} values are neither {low:g} nor {high:g}, the first in row {row}, column "
+            f"{columns[column]!r}: {x[row, column]:g}; {advice}"
+        )
+
+    def frame(self, x: Float[Array, "N D"]) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
+        """Bits as they are: squared distances count the features that differ."""
+        return jnp.zeros_like(x[0]), jnp.ones_like(x[0])
+
+    def prior(self, x: np.ndarray) -> dict[str, Distribution]:
+        """Beta priors between a fair coin and the frequencies of the data."""
+        low, high = VALUES[self.values]
+        frequency = jnp.asarray((x.mean(axis=0) - low) / (high - low), x.dtype)
+        return {"prob": dist.Beta(0.5 + frequency, 1.5 - frequency).to_event(1)}
+
+    def bank(self, params: Mapping[str, jax.Array]) -> Distribution:
+        """The memories as ``Bernoulli(...).to_event(1)`` or ``SpinBernoulli(...).to_event(1)``."""
+        law = SpinBernoulli if self.values == "spin" else dist.BernoulliProbs
+        return law(params["prob"], validate_args=False).to_event(1)
+
+    def memories(self, params: Mapping[str, jax.Array]) -> Float[Array, "K D"]:
+        """The mean of each memory, between the two values."""
+        low, high = VALUES[self.values]
+        return low + (high - low) * params["prob"]
+
+    def statistics(self, x: Float[Array, "N D"]) -> Float[Array, "N D"]:
+        """The data themselves."""
+        return x
+
+    def maximize(self, moments: Moments, params: Params, prior: Prior | None) -> Params:
+        """Frequencies; with a Beta(a, b) prior the mode in log odds, (a + ones) / (a + b + data)."""
+        low, high = VALUES[self.values]
+        counts = moments.counts[:, None]
+        total = moments.sums + counts * moments.origin
+        ones = jnp.clip((total - low * counts) / (high - low), 0, counts)
+        if prior is None:
+            frequency = jnp.clip(ones / jnp.where(counts > 0, counts, 1), _RAREST, 1 - _RAREST)
+            return {"prob": jnp.where(counts > 0, frequency, params["prob"])}
+        given = prior["prob"]
+        beta = given.base_dist if isinstance(given, dist.Independent) else given
+        if not isinstance(beta, dist.Beta):
+            raise InputError(
+                f"prior: the closed-form M-step needs a Beta prior on 'prob'; got {type(beta).__name__}; "
+                "use engine 'gradient_em', 'svi' or 'nuts' with this prior"
+            )
+        a, b = beta.concentration1, beta.concentration0
+        return {"prob": (a + ones) / (a + b + counts)}

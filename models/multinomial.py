@@ -1,0 +1,126 @@
+r"""Multinomial memories: rows of counts, each memory with its own shares of the categories.
+
+.. math::
+    n \sim \mathrm{Poisson}(\lambda), \qquad c \mid n, k \sim \mathrm{Multinomial}(n, m_k)
+
+Sites: ``prob`` (K, D), the shares :math:`m_k`, and ``total`` (), the expected total of a row, which all memories share:
+how many counts a row holds says nothing about its memory, so responsibilities are those of the multinomials. The law
+of the total makes the density one over all count vectors and lets new rows be drawn.
+
+Default priors: Dirichlet(a) on the shares, where a is half flat and half the data's own shares f,
+:math:`a_i = \tfrac12 (1 + D f_i)` (D counts in all); Gamma with shape 2 and the data's mean on the total. Columns
+without a count are welcome. The data are taken as they are: there is no centring or scaling of counts.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jaxtyping import Array, Float
+from numpyro.distributions import Distribution
+
+from probam.distributions.counts import MultinomialCounts
+from probam.errors import InputError
+from probam.family import Family, Moments, Params, Prior, register
+
+__all__ = ["Multinomial"]
+
+_RAREST = 1e-6
+"""Smallest share, relative to equal ones, that maximum likelihood may reach.
+
+Without it a category that is empty in all of a memory's data is forbidden for ever. It is part of the estimator (and
+not needed under a prior)."""
+
+_TOTAL_SHAPE = 2.0
+"""Shape of the Gamma prior on the expected total of a row."""
+
+
+@register
+@dataclass(frozen=True)
+class Multinomial(Family):
+    """Counts in D categories (see the module)."""
+
+    name: ClassVar[str] = "multinomial"
+    location: ClassVar[str] = "prob"
+
+    @property
+    def shared(self) -> frozenset[str]:
+        """One expected total for all memories."""
+        return frozenset({"total"})
+
+    @property
+    def closed_form(self) -> bool:
+        """The M-step is a table of shares."""
+        return True
+
+    def check_support(self, x: np.ndarray, columns: Sequence[str]) -> None:
+        """Refuse negative and broken counts, and a single column."""
+        if x.shape[1] < 2:
+            raise InputError(f"data: counts need at least 2 columns (categories); got 1 ({columns[0]!r})")
+        bad = np.argwhere((x < 0) | (x != np.round(x)))
+        if len(bad):
+            row, column = bad[0]
+            raise InputError(
+                f"data: {len(bad)} values are not counts, the first in row {row}, column {columns[column]!r}: "
+                f"{x[row, column]:g}; expected whole numbers from 0 up (not standardised; shares that sum to one "
+                "are for family 'dirichlet')"
+            )
+
+    def check_data(self, x: np.ndarray, columns: Sequence[str]) -> None:
+        """Refuse data without a single count."""
+        self.check_support(x, columns)
+        if not x.any():
+            raise InputError("data: all counts are 0; expected at least one above")
+
+    def frame(self, x: Float[Array, "N D"]) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
+        """Counts in units of the root of their mean, as in the chi-square distance."""
+        mean = jnp.mean(x, axis=0)
+        return jnp.zeros_like(mean), jnp.sqrt(jnp.where(mean > 0, mean, 1))
+
+    def prior(self, x: np.ndarray) -> dict[str, Distribution]:
+        """Dirichlet priors between equal shares and those of the data; Gamma on the total."""
+        per_row = float(x.sum()) / len(x)
+        share = jnp.asarray(x.mean(axis=0) / per_row, x.dtype)
+        shape = jnp.asarray(_TOTAL_SHAPE, x.dtype)
+        return {
+            "prob": dist.Dirichlet(0.5 + 0.5 * x.shape[1] * share),
+            "total": dist.Gamma(shape, shape / jnp.asarray(per_row, x.dtype)),
+        }
+
+    def bank(self, params: Mapping[str, jax.Array]) -> Distribution:
+        """The memories as one :class:`MultinomialCounts`."""
+        return MultinomialCounts(params["prob"], params["total"], validate_args=False)
+
+    def memories(self, params: Mapping[str, jax.Array]) -> Float[Array, "K D"]:
+        """Expected counts of each memory."""
+        return params["total"] * params["prob"]
+
+    def statistics(self, x: Float[Array, "N D"]) -> Float[Array, "N D"]:
+        """The counts themselves."""
+        return x
+
+    def maximize(self, moments: Moments, params: Params, prior: Prior | None) -> Params:
+        """Shares of the counts; with a Dirichlet(a) prior the mode in log ratios, (a + counts) / sum."""
+        rows = moments.counts[:, None]
+        counts = jnp.maximum(moments.sums + rows * moments.origin, 0)
+        num_counts, num_rows = jnp.sum(counts), jnp.sum(rows)
+        if prior is None:
+            each = jnp.sum(counts, axis=-1, keepdims=True)
+            share = jnp.maximum(counts / jnp.where(each > 0, each, 1), _RAREST / counts.shape[-1])
+            share = jnp.where(each > 0, share / jnp.sum(share, axis=-1, keepdims=True), params["prob"])
+            return {"prob": share, "total": num_counts / num_rows}
+        dirichlet, gamma = prior["prob"], prior["total"]
+        if not isinstance(dirichlet, dist.Dirichlet) or not isinstance(gamma, dist.Gamma):
+            raise InputError(
+                "prior: the closed-form M-step needs a Dirichlet prior on 'prob' and a Gamma prior on 'total'; "
+                "use engine 'gradient_em', 'svi' or 'nuts' with this prior"
+            )
+        share = counts + dirichlet.concentration
+        return {
+            "prob": share / jnp.sum(share, axis=-1, keepdims=True),
+            "total": (num_counts + gamma.concentration) / (num_rows + gamma.rate),
+        }

@@ -1,0 +1,76 @@
+r"""Memories of counts: Boltzmann's counting with fugacities.
+
+.. math:: E(c) = \sum_i \log c_i! - \log \sum_k w_k \prod_i z_{ki}^{c_i}, \qquad c_i \ge 0
+
+\(\log(n! / \prod_i c_i!)\) is the entropy of n balls in boxes with occupations c, and \(z_{ki}\) the fugacity of box i
+in memory k. Between whole numbers the factorial is Gamma(c + 1). With \(z_{ki} = n m_{ki}\) a term is
+\(\exp(-n \mathrm{KL}(c/n \Vert m_k))\) up to a function of c that all memories share: the Kullback-Leibler
+similarity of universal Hopfield networks (Millidge et al. 2022, arXiv:2202.04557, Table 2).
+
+Convention: the energy is in nats. Queries have shape (..., D); a negative count counts as 0. A weight of zero marks an
+absent memory. Bad shapes raise :class:`probam.errors.InputError`.
+"""
+
+import jax.numpy as jnp
+from jax.scipy.special import digamma, gammaln
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from probam.energies.arguments import Weights, log_weights, points
+from probam.energies.water_filling import fill
+from probam.energies.wells import dot, log_sum, shares, weighted_mean
+
+__all__ = ["energy", "inside", "responsibilities", "update"]
+
+
+def energy(
+    query: Float[ArrayLike, "*batch D"], log_fugacities: Float[ArrayLike, "K D"], weights: Weights | None = None
+) -> Float[Array, "*batch"]:
+    r"""Energy of each query, in nats: \(\sum_i \log c_i! - \log \sum_k w_k \prod_i z_{ki}^{c_i}\)."""
+    query, logs = points(query, log_fugacities, "log_fugacities")
+    query = _counts(query)
+    log_w = log_weights(weights, len(logs), query.dtype)
+
+    def log_term(k: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
+        return log_w[k] + jnp.sum(logs[k] * query, axis=-1)
+
+    return jnp.sum(gammaln(query + 1), axis=-1) - log_sum(log_w + dot(query, logs.T), log_term)
+
+
+def responsibilities(
+    query: Float[ArrayLike, "*batch D"], log_fugacities: Float[ArrayLike, "K D"], weights: Weights | None = None
+) -> Float[Array, "*batch K"]:
+    r"""Share of each memory in the sum: \(r_k(c) \propto w_k \prod_i z_{ki}^{c_i}\)."""
+    query, logs = points(query, log_fugacities, "log_fugacities")
+    return shares(log_weights(weights, len(logs), query.dtype) + dot(_counts(query), logs.T))
+
+
+def update(
+    query: Float[ArrayLike, "*batch D"], log_fugacities: Float[ArrayLike, "K D"], weights: Weights | None = None
+) -> Float[Array, "*batch D"]:
+    r"""The same number of counts, where the memories under their responsibilities would have them.
+
+    .. math:: m_i(c) = \max\bigl(0, a\, e^{f_i - \delta_i} - \tfrac12\bigr), \quad f = \sum_k r_k(c) \log z_k, \quad
+        \delta_i = \psi(c_i + 1) - \log(c_i + \tfrac12)
+
+    with a such that the total stays. \(\log c! = (c + \tfrac12) \log (c + \tfrac12) - c\) plus a remainder that is
+    concave, as its derivative \(\delta\) is completely monotone; the memories' part is concave too. So the energy lies
+    below the first piece plus the tangents of the others, which is convex and which m(c) minimises: neither the step
+    nor a part of it, \(c + t (m(c) - c)\) with t in (0, 1], raises the energy, and counts of 0 may grow.
+    """
+    query, logs = points(query, log_fugacities, "log_fugacities")
+    query = _counts(query)
+    logits = log_weights(weights, len(logs), query.dtype) + dot(query, logs.T)
+    exponent = weighted_mean(logits, logs) - (digamma(query + 1) - jnp.log(query + 0.5))
+    pull = jnp.exp(exponent - jnp.max(exponent, axis=-1, keepdims=True))
+    half = jnp.asarray(0.5, query.dtype)
+    return fill(pull, jnp.sum(query + half, axis=-1), half) - half
+
+
+def inside(query: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+    """Each query with its negative counts at 0."""
+    return jnp.maximum(jnp.asarray(query), 0)
+
+
+def _counts(query: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
+    return jnp.where(query < 0, 0, query)  # the derivative at 0 is that from above
