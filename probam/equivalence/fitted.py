@@ -11,6 +11,9 @@ Normal, one scale         CLAM, beta = 1 / (2 sigma^2), w = weights    beta, (D/
 Normal, own scales;       quadratic wells, A = precision / 2,          1, (D/2) log pi
 MultivariateNormal        log w = log weights + (1/2) log det A
 VonMisesFisher            spherical, log w = log weights + log C_D     1, 0
+Bernoulli, SpinBernoulli  hypercube, fields of the log odds            1, 0
+MultinomialCounts         counts, fugacities of the expected counts    1, 0
+Dirichlet                 composition, exponents alpha - 1             1, 0
 ========================= ============================================ ===========================================
 
 A bank without a physical twin is checked against NumPyro's own broadcast mixture and against finite differences, and
@@ -26,14 +29,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from jax.scipy.special import gammaln
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution, biject_to
 
 from probam.distributions.bessel import log_normalizer
+from probam.distributions.bits import SpinBernoulli
+from probam.distributions.counts import MultinomialCounts
 from probam.distributions.mixture import MemoryMixture
 from probam.distributions.von_mises_fisher import VonMisesFisher
-from probam.energies import clam, quadratic, spherical
+from probam.energies import clam, composition, counts, hypercube, quadratic, spherical
 from probam.energies.arguments import Logs
 from probam.equivalence.claim import compiler_options
 
@@ -49,7 +55,11 @@ _SMOOTH = 1e-4
 
 
 class Twin(NamedTuple):
-    """The physics of a mixture: log p(x) = -scale * energy(x) - constant. States are rows (..., D)."""
+    """The physics of a mixture: log p(x) = -scale * energy(x) - constant. States are rows (..., D).
+
+    ``inside`` brings any point to one where the energy is defined; None where that is all of space, or a sphere
+    (``retract``).
+    """
 
     name: str
     energy: _Map
@@ -58,6 +68,7 @@ class Twin(NamedTuple):
     scale: Float[Array, ""]
     constant: Float[Array, ""]
     retract: _Map | None = None
+    inside: _Map | None = None
 
 
 class Check(NamedTuple):
@@ -125,6 +136,46 @@ def _(bank: VonMisesFisher, log_weights: jax.Array) -> Twin:
     one = jnp.ones((), directions.dtype)
     maps = _maps(spherical.energy, spherical.update, spherical.responsibilities, **of)
     return Twin("spherical memories", *maps, one, 0 * one, _held(spherical.retract))
+
+
+@independent_twin.register(dist.BernoulliProbs)
+@independent_twin.register(dist.BernoulliLogits)
+def _(base: dist.BernoulliProbs | dist.BernoulliLogits, bank: Distribution, log_weights: jax.Array) -> Twin:
+    logits = jnp.broadcast_to(base.logits, bank.shape())
+    return _bits(logits, log_weights - jnp.sum(jax.nn.softplus(logits), axis=-1), 0.0)
+
+
+@independent_twin.register
+def _(base: SpinBernoulli, bank: Distribution, log_weights: jax.Array) -> Twin:
+    fields = 0.5 * jnp.broadcast_to(base.logits, bank.shape())
+    return _bits(fields, log_weights - jnp.sum(jnp.logaddexp(fields, -fields), axis=-1), -1.0)
+
+
+def _bits(fields: jax.Array, log_weights: jax.Array, low: float) -> Twin:
+    of = {"fields": fields, "weights": Logs(log_weights)}
+    ends = {"low": jnp.asarray(low, fields.dtype), "high": jnp.ones((), fields.dtype)}
+    energy, responsibilities = _held(hypercube.energy, **of), _held(hypercube.responsibilities, **of)
+    update, inside = _held(hypercube.update, **of, **ends), _held(hypercube.inside, **ends)
+    one = jnp.ones((), fields.dtype)
+    return Twin("memories of bits", energy, update, responsibilities, one, 0 * one, inside=inside)
+
+
+@bank_twin.register
+def _(bank: MultinomialCounts, log_weights: jax.Array) -> Twin:
+    of = {"log_fugacities": bank.log_rates, "weights": Logs(log_weights - bank.total)}
+    one = jnp.ones((), bank.log_rates.dtype)
+    maps = _maps(counts.energy, counts.update, counts.responsibilities, **of)
+    return Twin("memories of counts", *maps, one, 0 * one, inside=_held(counts.inside))
+
+
+@bank_twin.register
+def _(bank: dist.Dirichlet, log_weights: jax.Array) -> Twin:
+    alpha = jnp.broadcast_to(bank.concentration, bank.shape())
+    log_w = log_weights + gammaln(jnp.sum(alpha, axis=-1)) - jnp.sum(gammaln(alpha), axis=-1)
+    of = {"exponents": alpha - 1, "weights": Logs(log_w)}
+    one = jnp.ones((), alpha.dtype)
+    maps = _maps(composition.energy, composition.update, composition.responsibilities, **of)
+    return Twin("memories of compositions", *maps, one, 0 * one, inside=_held(composition.inside))
 
 
 def _wells(loc: jax.Array, stiffness: jax.Array, log_weights: jax.Array) -> Twin:
@@ -296,12 +347,29 @@ def _size(bank: Distribution, x: Float[Array, "N D"]) -> jax.Array:
     if isinstance(bank, VonMisesFisher):
         log_c = log_normalizer(x.shape[-1], bank.concentration)
         return 1 + jnp.max(bank.concentration) + jnp.max(jnp.abs(log_c))
+    products = _products(bank, x)
+    if products is not None:
+        return 1 + x.shape[-1] + jnp.max(products)
     locations = jnp.asarray(bank.mean)
     origin = locations.mean(axis=0)
     far = jnp.maximum(
         jnp.max(jnp.sum((x - origin) ** 2, axis=-1)), jnp.max(jnp.sum((locations - origin) ** 2, axis=-1))
     )
     return 1 + x.shape[-1] + far * _stiffest(bank)
+
+
+def _products(bank: Distribution, x: Float[Array, "N D"]) -> jax.Array | None:
+    """Sizes of the products and normalisers of an exponential family on bits, counts or parts."""
+    base = bank.base_dist if isinstance(bank, dist.Independent) else bank
+    if isinstance(base, dist.BernoulliProbs | dist.BernoulliLogits | SpinBernoulli):
+        return jnp.sum(jnp.abs(base.logits), axis=-1)
+    if isinstance(base, MultinomialCounts):
+        return jnp.max(jnp.abs(x) @ jnp.abs(base.log_rates).T) + jnp.sum(gammaln(x + 1), -1)
+    if isinstance(base, dist.Dirichlet):
+        alpha = jnp.asarray(base.concentration)
+        parts = jnp.max(jnp.abs(jnp.log(x)) @ jnp.abs(alpha - 1).T)
+        return parts + gammaln(jnp.sum(alpha, -1)) + jnp.sum(jnp.abs(gammaln(alpha)), -1)
+    return None
 
 
 def _stiffest(bank: Distribution) -> jax.Array:
