@@ -1,0 +1,184 @@
+r"""Universal Hopfield networks: similarity, separation, projection.
+
+.. math:: z = P^\top \operatorname{sep}(\operatorname{sim}(M, q))
+
+Millidge et al. (2022), arXiv:2202.04557, with memories as the rows of M, (K, D), and of P, (K, O): row k of P is what
+memory k stands for. P = M (the default) is autoassociation, any other P heteroassociation; the weights are the same,
+so the capacity is too where they are nearly one-hot. Any :class:`probam.energies.similarities.Similarity` goes with
+any separation of :mod:`probam.energies.separations`, in two ways:
+
+natural
+    the scores are the similarity, or minus the distance, and the separation is applied as it stands;
+normalised (``normalised=True``, Appendix E)
+    similarities are divided by their sum, distances are replaced by their reciprocals over the sum of those, and the
+    separated scores are divided by their sum once more.
+
+Limits of the second: at distance zero a memory takes the whole, and equal ones share it; distances that are all
+infinite, and similarities that are all zero, share equally. Similarities that cancel to a sum of zero have no limit
+and raise :class:`probam.errors.InputError` (inside ``jit`` the result is not finite).
+
+Under the second, softmax is not a posterior of any mixture (the odds of two memories depend on the others), and its
+largest weight is at most e^beta / (e^beta + K - 1); log separation turns the ranking round.
+
+:func:`energy` belongs to the natural softmax of a similarity. Queries have shape (..., D).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import logsumexp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from probam.energies import separations, similarities
+from probam.energies.arguments import Scalar, is_traced, positive
+from probam.energies.separations import Separation, sum_to_one
+from probam.energies.similarities import Similarity, similarity
+from probam.energies.wells import dot
+from probam.errors import InputError
+
+__all__ = [
+    "energy",
+    "normalised_scores",
+    "reciprocal_shares",
+    "retrieve",
+    "retrieve_as_printed",
+    "scores",
+    "weights",
+]
+
+
+def scores(
+    query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], kind: Similarity | str
+) -> Float[Array, "*batch K"]:
+    """Natural scores: the similarity, or minus the distance."""
+    return _named(kind).scores(query, memories)
+
+
+def reciprocal_shares(distances: Float[Array, "*batch K"]) -> Float[Array, "*batch K"]:
+    r"""Reciprocal distances over their sum, \(d_k^{-1} / \sum_j d_j^{-1}\), by their limits.
+
+    At distance zero a memory takes the whole, and equal ones share it; infinite distances take nothing, unless all
+    are.
+    """
+    least = jax.lax.stop_gradient(jnp.min(distances, axis=-1, keepdims=True))
+    zero = distances == 0
+    apart = jnp.isinf(distances)
+    ordinary = jnp.where(zero | apart, 1, distances)
+    ratio = jnp.where(zero, 1.0, jnp.where(apart, 0.0, jnp.where(jnp.isinf(least), 1, least) / ordinary))
+    return sum_to_one(ratio)
+
+
+def normalised_scores(
+    query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], kind: Similarity | str
+) -> Float[Array, "*batch K"]:
+    """Scores of Appendix E: similarities, or reciprocal distances, over their sum.
+
+    Raises :class:`probam.errors.InputError` where similarities cancel to a sum of zero.
+    """
+    kind = _named(kind)
+    values = kind(query, memories)
+    return reciprocal_shares(values) if kind.is_distance else _defined(sum_to_one(values), "similarities")
+
+
+def weights(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    kind: Similarity | str,
+    separation: Separation,
+    *,
+    normalised: bool = False,
+) -> Float[Array, "*batch K"]:
+    """What each memory contributes: sep(sim(M, q)), with Appendix E's two normalisations if ``normalised``."""
+    if normalised:
+        return _defined(separation.shares(normalised_scores(query, memories, kind)), "separated scores")
+    return separation(scores(query, memories, kind))
+
+
+def retrieve(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    kind: Similarity | str,
+    separation: Separation,
+    *,
+    projection: Float[ArrayLike, "K O"] | None = None,
+    normalised: bool = False,
+) -> Float[Array, "*batch O"]:
+    r"""What the network reads out, \(z = P^\top \operatorname{sep}(\operatorname{sim}(M, q))\), in one step.
+
+    ``projection`` has one row a memory; by default it is the memories themselves. The classical network is
+    ``sign(retrieve(q, M, "dot", Identity()))``.
+
+    Raises :class:`probam.errors.InputError` for a projection with other rows than the memories.
+
+    >>> from probam.energies.separations import Softmax
+    >>> memories = jnp.array([[0.0, 1.0], [4.0, 0.0]])
+    >>> retrieve(jnp.array([3.0, 1.0]), memories, "manhattan", Softmax(20.0)).round(3).tolist()
+    [4.0, 0.0]
+    """
+    share = weights(query, memories, kind, separation, normalised=normalised)
+    return dot(share, _rows(memories if projection is None else projection, share))
+
+
+def energy(
+    query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], kind: Similarity | str, beta: Scalar
+) -> Float[Array, "*batch"]:
+    r"""Energy whose well depths are the natural scores.
+
+    .. math:: E(q) = -\frac{1}{\beta} \log \sum_k \exp(\beta s_k(q))
+
+    The term |q|^2 / 2 of the paper's energy is left out: it belongs to the dot product alone
+    (:mod:`probam.energies.continuous_hopfield`); with it, minima of a distance lie half-way to the memories. The
+    squared Euclidean distance gives :mod:`probam.energies.clam`.
+    """
+    found = scores(query, memories, kind)
+    beta = positive("beta", beta, found.dtype)
+    return -logsumexp(beta * found, axis=-1) / beta
+
+
+def retrieve_as_printed(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    kind: str,
+    separation: str,
+    parameter: float = 1.0,
+    *,
+    projection: Float[ArrayLike, "K O"] | None = None,
+) -> Float[Array, "*batch O"]:
+    """Tables 2 and 3 to the letter, z = P^T sep(sim(M, q)): for comparison only.
+
+    Squared distances for similarities, divergences of both signs, max(x) for one-hot, logs of zero: what comes out
+    may be infinite or NaN. ``parameter`` is n or beta. Raises :class:`probam.errors.InputError` for names that the
+    tables do not have.
+    """
+    for argument, name, known in (
+        ("kind", kind, similarities.PRINTED),
+        ("separation", separation, separations.PRINTED),
+    ):
+        if name not in known:
+            raise InputError(f"{argument}: expected one of {', '.join(known)}; got {name!r}")
+    share = separations.PRINTED[separation](similarities.PRINTED[kind](query, memories), parameter)
+    return dot(share, _rows(memories if projection is None else projection, share))
+
+
+def _named(kind: Similarity | str) -> Similarity:
+    return similarity(kind) if isinstance(kind, str) else kind
+
+
+def _rows(projection: Float[ArrayLike, "K O"], share: Float[Array, "*batch K"]) -> Float[Array, "K O"]:
+    rows = jnp.asarray(projection, share.dtype)
+    if rows.ndim != 2 or len(rows) != share.shape[-1]:
+        raise InputError(f"projection: expected one row for each of the {share.shape[-1]} memories; got {rows.shape}")
+    return rows
+
+
+def _defined(share: Float[Array, "*batch K"], what: str) -> Float[Array, "*batch K"]:
+    """The shares, if every sum was other than zero."""
+    if not is_traced(share):
+        lost = ~np.isfinite(np.asarray(share)).all(axis=-1)
+        if lost.any():
+            raise InputError(
+                f"query: {what} sum to 0 for {lost.sum()} of {lost.size} queries, and Appendix E divides by that sum; "
+                "take natural scores, a distance, or data of one sign"
+            )
+    return share
