@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from probam.api import fit, load, verify
+    from probam.compiled import keep_compiled
     from probam.errors import InputError, NumericalError, ProbamError
     from probam.fitted import Fit
 
-__all__ = ["Fit", "InputError", "NumericalError", "ProbamError", "fit", "load", "verify"]
+__all__ = ["Fit", "InputError", "NumericalError", "ProbamError", "fit", "keep_compiled", "load", "verify"]
 
 _HOMES = {
     "fit": "probam.api",
     "load": "probam.api",
     "verify": "probam.api",
+    "keep_compiled": "probam.compiled",
     "Fit": "probam.fitted",
     "InputError": "probam.errors",
     "NumericalError": "probam.errors",

@@ -18,6 +18,7 @@ import typer
 import typer.main
 
 from probam.arguments import check_apart, engine_option, number, table_of
+from probam.compiled import keep_compiled
 from probam.console import Bar, abandoned, checks_text, fit_json, fit_text, interruptible, say, show
 from probam.errors import InputError, ProbamError
 
@@ -40,7 +41,8 @@ app = typer.Typer(
     "  probam report fit.nc -o report.html\n\n"
     "  probam predict fit.nc new.csv -o labels.csv\n\n"
     "probam COMMAND --help explains a command. DATA is a CSV, TSV, Parquet, NPY, NPZ or NetCDF file, or the name of a "
-    "set that `probam data` lists.",
+    "set that `probam data` lists. Compiled programs are kept in the user's cache folder, or where the "
+    "variable PROBAM_COMPILED names (`off`: nowhere).",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -594,6 +596,7 @@ def _api(*, float32: bool = False) -> Any:
     import jax
 
     jax.config.update("jax_enable_x64", not float32)
+    keep_compiled()
     import probam.api
 
     return probam.api
