@@ -32,7 +32,7 @@ from probam.energies.wells import (
 )
 from probam.errors import InputError
 
-__all__ = ["energy", "responsibilities", "update"]
+__all__ = ["energy", "lowest", "responsibilities", "stiffness_of", "update"]
 
 
 def energy(
@@ -46,7 +46,7 @@ def energy(
     .. math:: E(v) = -\log \sum_k w_k \exp\bigl(-(v - \mu_k)^\top A_k (v - \mu_k)\bigr)
     """
     query, memories = points(query, memories)
-    stiffness = _checked(stiffness, memories)
+    stiffness = stiffness_of(stiffness, memories)
     log_w = log_weights(weights, len(memories), query.dtype)
 
     def log_term(k: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -71,7 +71,7 @@ def responsibilities(
     r"""Share of each well: \(r_k(v) \propto w_k \exp(-(v - \mu_k)^\top A_k (v - \mu_k))\)."""
     query, memories = points(query, memories)
     log_w = log_weights(weights, len(memories), query.dtype)
-    return shares(_logits(query, memories, _checked(stiffness, memories), log_w))
+    return shares(_logits(query, memories, stiffness_of(stiffness, memories), log_w))
 
 
 def update(
@@ -90,15 +90,21 @@ def update(
     shift where the wells are equally stiff.
     """
     query, memories = points(query, memories)
-    stiffness = _checked(stiffness, memories)
+    stiffness = stiffness_of(stiffness, memories)
     log_w = log_weights(weights, len(memories), query.dtype)
-    share = shares(_logits(query, memories, stiffness, log_w))
+    return lowest(shares(_logits(query, memories, stiffness, log_w)), memories, stiffness)
+
+
+def lowest(
+    share: Float[Array, "*batch K"], memories: Float[Array, "K D"], stiffness: Float[Array, "..."]
+) -> Float[Array, "*batch D"]:
+    r"""Minimum over v of \(\sum_k s_k (v - \mu_k)^\top A_k (v - \mu_k)\), for shares that need not sum to one."""
     origin = mean_of(memories)
     relative = memories - origin
     if stiffness.ndim == 3:
         num_memories, dim = memories.shape
         flat = stiffness.reshape(num_memories, dim * dim)
-        mean_stiffness = dot(share, flat).reshape(*query.shape[:-1], dim, dim)
+        mean_stiffness = dot(share, flat).reshape(*share.shape[:-1], dim, dim)
         pull = dot(share, jnp.einsum("kde,ke->kd", stiffness, relative, precision="highest"))
         return origin + cho_solve(cho_factor(mean_stiffness, lower=True), pull[..., None])[..., 0]
     columns = stiffness if stiffness.ndim == 2 else stiffness[:, None]
@@ -122,7 +128,7 @@ def _logits(
     return isotropic_logits(query, memories, stiffness, log_w, excess)
 
 
-def _checked(stiffness: Float[ArrayLike, "..."], memories: Float[Array, "K D"]) -> Float[Array, "..."]:
+def stiffness_of(stiffness: Float[ArrayLike, "..."], memories: Float[Array, "K D"]) -> Float[Array, "..."]:
     """The stiffness in one of the shapes (K,), (K, D) and (K, D, D), the last made symmetric."""
     stiffness = jnp.asarray(stiffness, memories.dtype)
     num_memories, dim = memories.shape

@@ -1,0 +1,29 @@
+r"""Lévy distribution whose log density is -inf, not NaN, at and below its location."""
+
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jaxtyping import Array, Float
+from numpyro.distributions import constraints
+from numpyro.distributions.util import validate_sample
+
+__all__ = ["Levy"]
+
+
+class Levy(dist.Levy):
+    r"""NumPyro's Lévy as a density on the whole line, as a mixture of several locations needs it.
+
+    .. math:: p(x) = \sqrt{\frac{c}{2\pi}} \frac{e^{-c / (2 (x - \mu))}}{(x - \mu)^{3/2}}, \qquad x > \mu
+
+    The support is said to be the line; the log density is -inf for x <= mu, with zero derivative. Mode: mu + c / 3.
+    """
+
+    support = constraints.real
+
+    @validate_sample  # type: ignore[untyped-decorator]
+    def log_prob(self, value: Float[Array, "*shape"], intermediates: object = None) -> Float[Array, "*shape"]:  # noqa: ARG002
+        """Log density in nats."""
+        gap = value - self.loc
+        above = gap > 0
+        safe = jnp.where(above, gap, 1)
+        inside = 0.5 * jnp.log(self.scale / (2 * jnp.pi)) - 0.5 * self.scale / safe - 1.5 * jnp.log(safe)
+        return jnp.where(above, inside, -jnp.inf)

@@ -1,0 +1,105 @@
+r"""Elliptical Student-t distributions given by their precision.
+
+NumPyro's ``MultivariateStudentT`` is given by the Cholesky factor of the scale matrix; a mixture of memories has
+the precision at hand (diagonal, or by its own factor) and wants no triangular solves.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import gammaln
+from jaxtyping import Array, Float
+from numpyro.distributions import Distribution, constraints
+from numpyro.distributions.util import validate_sample
+
+__all__ = ["EllipticalStudentT"]
+
+
+class EllipticalStudentT(Distribution):
+    r"""Student-t in D dimensions with precision P: covariance :math:`P^{-1} \nu / (\nu - 2)` where nu > 2.
+
+    .. math::
+        \log p(x) = \log\Gamma(\tfrac{\nu + D}{2}) - \log\Gamma(\tfrac{\nu}{2}) - \tfrac D2 \log(\nu\pi)
+        + \tfrac12 \log|P| - \tfrac{\nu + D}{2} \log\bigl(1 + (x - \mu)^\top P (x - \mu) / \nu\bigr)
+
+    Args:
+        df: nu > 0, batch shape.
+        loc: the centre, batch shape and D.
+        precision: batch shape and D for a diagonal P; batch shape and (D, D), lower triangular L, for P = L L^T.
+    """
+
+    arg_constraints = {  # noqa: RUF012
+        "df": constraints.positive,
+        "loc": constraints.real_vector,
+        "precision": constraints.dependent(is_discrete=False, event_dim=1),
+    }
+    support = constraints.real_vector
+    pytree_data_fields = ("df", "loc", "precision")
+
+    def __init__(
+        self,
+        df: Float[Array, "*batch"],
+        loc: Float[Array, "*batch D"],
+        precision: Float[Array, "*batch D"] | Float[Array, "*batch D D"],
+        *,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.df, self.loc, self.precision = jnp.asarray(df), jnp.asarray(loc), jnp.asarray(precision)
+        super().__init__(self.loc.shape[:-1], self.loc.shape[-1:], validate_args=validate_args)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the precision is a matrix, given by its factor."""
+        return self.precision.ndim > self.loc.ndim
+
+    def quadratic_form(self, value: Float[Array, "*shape D"]) -> Float[Array, "*shape"]:
+        """(x - mu)^T P (x - mu), without cancellation."""
+        gap = value - self.loc
+        if not self.is_full:
+            return jnp.sum(self.precision * gap**2, axis=-1)
+        return jnp.sum(jnp.einsum("...d,...de->...e", gap, self.precision, precision="highest") ** 2, axis=-1)
+
+    @validate_sample  # type: ignore[untyped-decorator]
+    def log_prob(self, value: Float[Array, "*shape D"], intermediates: object = None) -> Float[Array, "*shape"]:  # noqa: ARG002
+        """Log density in nats."""
+        dim, df = self.event_shape[0], self.df
+        if self.is_full:
+            half_log_det = jnp.sum(jnp.log(jnp.diagonal(self.precision, axis1=-2, axis2=-1)), axis=-1)
+        else:
+            half_log_det = 0.5 * jnp.sum(jnp.log(self.precision), axis=-1)
+        half = 0.5 * (df + dim)
+        constant = gammaln(half) - gammaln(0.5 * df) - 0.5 * dim * jnp.log(df * jnp.pi) + half_log_det
+        return constant - half * jnp.log1p(self.quadratic_form(value) / df)
+
+    def sample(self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape D"]:
+        """Independent draws: a normal over the root of a Gamma."""
+        assert key is not None
+        key_normal, key_gamma = jax.random.split(key)
+        shape = (*sample_shape, *self.batch_shape)
+        normal = jax.random.normal(key_normal, (*shape, *self.event_shape), self.loc.dtype)
+        tau = jax.random.gamma(key_gamma, jnp.broadcast_to(0.5 * self.df, shape)) / (0.5 * self.df)
+        normal = normal / jnp.sqrt(tau)[..., None]
+        if not self.is_full:
+            return self.loc + normal / jnp.sqrt(self.precision)
+        factor = jnp.broadcast_to(self.precision, (*shape, *self.precision.shape[-2:]))
+        solved = jax.lax.linalg.triangular_solve(
+            factor, normal[..., None], left_side=True, lower=True, transpose_a=True
+        )
+        return self.loc + solved[..., 0]
+
+    @property
+    def mean(self) -> Float[Array, "*batch D"]:
+        """The centre; infinite for df <= 1, as NumPyro has it."""
+        return jnp.where((self.df > 1)[..., None], self.loc, jnp.inf)
+
+    @property
+    def variance(self) -> Float[Array, "*batch D"]:
+        """Variance of each feature; infinite for df <= 2."""
+        if self.is_full:
+            eye = jnp.broadcast_to(jnp.eye(self.event_shape[0], dtype=self.loc.dtype), self.precision.shape)
+            inverse = jax.lax.linalg.triangular_solve(self.precision, eye, left_side=True, lower=True)
+            core = jnp.sum(inverse**2, axis=-2)
+        else:
+            core = 1 / self.precision
+        wide = self.df > 2
+        factor = jnp.where(wide, self.df / jnp.where(wide, self.df - 2, 1), jnp.inf)
+        return factor[..., None] * core

@@ -1,0 +1,89 @@
+r"""Uniform distributions in a box and in a ball, given by their centre: log densities are -inf outside, never NaN.
+
+NumPyro's ``Uniform`` is given by its edges; a centre and a half-width keep a datum that defines the edge inside it.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from numpyro.distributions import Distribution, constraints
+from numpyro.distributions.util import validate_sample
+
+__all__ = ["UniformBall", "UniformBox"]
+
+
+class _Flat(Distribution):
+    """A centre ``loc`` and a reach around it, within which the density is constant."""
+
+    arg_constraints = {  # noqa: RUF012
+        "loc": constraints.real_vector,
+        "reach": constraints.dependent(is_discrete=False, event_dim=0),
+    }
+    support = constraints.real_vector
+    pytree_data_fields = ("loc", "reach")
+
+    def __init__(self, loc: Array, reach: Array, *, validate_args: bool | None = None) -> None:
+        self.loc, self.reach = jnp.asarray(loc), jnp.asarray(reach)
+        super().__init__(self.loc.shape[:-1], self.loc.shape[-1:], validate_args=validate_args)
+
+    @property
+    def mean(self) -> Float[Array, "*batch D"]:
+        """The centre."""
+        return self.loc
+
+
+class UniformBox(_Flat):
+    r"""Uniform where :math:`|x_d - \mu_d| \le h_d` for all d; the density is :math:`\prod_d (2 h_d)^{-1}`.
+
+    ``loc`` and ``reach`` (the half-widths h) end in D. The support is said to be R^D: the log density is -inf outside.
+    """
+
+    @validate_sample  # type: ignore[untyped-decorator]
+    def log_prob(self, value: Float[Array, "*shape D"], intermediates: object = None) -> Float[Array, "*shape"]:  # noqa: ARG002
+        """Log density in nats, -inf outside."""
+        inside = jnp.all(jnp.abs(value - self.loc) <= self.reach, axis=-1)
+        return jnp.where(inside, -jnp.sum(jnp.log(2 * self.reach), axis=-1), -jnp.inf)
+
+    def sample(self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape D"]:
+        """Independent draws."""
+        assert key is not None
+        shape = (*sample_shape, *self.batch_shape, *self.event_shape)
+        return self.loc + self.reach * jax.random.uniform(key, shape, self.loc.dtype, -1, 1)
+
+    @property
+    def variance(self) -> Float[Array, "*batch D"]:
+        """A third of the squared half-widths."""
+        return self.reach**2 / 3
+
+
+class UniformBall(_Flat):
+    r"""Uniform where :math:`\lVert x - \mu \rVert \le R`; the density is :math:`\Gamma(D/2 + 1) / (\pi^{D/2} R^D)`.
+
+    ``loc`` ends in D, ``reach`` (the radius R) has the batch shape. The support is said to be R^D: the log density is
+    -inf outside.
+    """
+
+    @validate_sample  # type: ignore[untyped-decorator]
+    def log_prob(self, value: Float[Array, "*shape D"], intermediates: object = None) -> Float[Array, "*shape"]:  # noqa: ARG002
+        """Log density in nats, -inf outside."""
+        dim = self.event_shape[0]
+        inside = jnp.sum((value - self.loc) ** 2, axis=-1) <= self.reach**2
+        constant = math.lgamma(dim / 2 + 1) - dim / 2 * math.log(math.pi)
+        return jnp.where(inside, constant - dim * jnp.log(self.reach), -jnp.inf)
+
+    def sample(self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape D"]:
+        """Independent draws: a uniform direction, and a radius whose D-th power is uniform."""
+        assert key is not None
+        key_radius, key_direction = jax.random.split(key)
+        shape, dim = (*sample_shape, *self.batch_shape), self.event_shape[0]
+        radius = self.reach * jax.random.uniform(key_radius, shape, self.loc.dtype) ** (1 / dim)
+        normal = jax.random.normal(key_direction, (*shape, dim), self.loc.dtype)
+        draws: Array = self.loc + radius[..., None] * normal / jnp.linalg.norm(normal, axis=-1, keepdims=True)
+        return draws
+
+    @property
+    def variance(self) -> Float[Array, "*batch D"]:
+        """R^2 / (D + 2) for every feature."""
+        return jnp.broadcast_to((self.reach**2 / (self.event_shape[0] + 2))[..., None], self.loc.shape)

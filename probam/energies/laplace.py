@@ -1,0 +1,82 @@
+r"""Laplace wells: the log-sum-exp energy of absolute distances along the coordinates.
+
+.. math:: E(v) = -\log \sum_k w_k \exp\Bigl(-\sum_d \beta_{kd} |v_d - \mu_{kd}|\Bigr)
+
+The similarity is minus the Manhattan distance where all beta are equal. The update is not a mean but a weighted median
+of the memories along each coordinate: recall from any query ends after finitely many steps on a point each of whose
+coordinates is some memory's.
+
+Queries have shape (..., D), memories (K, D); beta is one number for all, one a memory (K,), or one a memory and
+coordinate (K, D). The energy is in nats. A weight of zero marks an absent memory. The energy has kinks where a
+coordinate of the query equals one of a memory's; there its derivative is taken to be the mean of the two sides. Bad
+shapes, beta <= 0 and weights below zero raise :class:`probam.errors.InputError`.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import logsumexp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from probam.energies.arguments import Weights, log_weights, points
+from probam.energies.rates import rates
+from probam.energies.wells import shares
+
+__all__ = ["energy", "responsibilities", "update"]
+
+
+def energy(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    beta: Float[ArrayLike, "..."],
+    weights: Weights | None = None,
+) -> Float[Array, "*batch"]:
+    r"""Energy of each query, in nats: \(-\log \sum_k w_k \exp(-\sum_d \beta_{kd} |v_d - \mu_{kd}|)\)."""
+    return -logsumexp(_terms(query, memories, beta, weights), axis=-1)
+
+
+def responsibilities(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    beta: Float[ArrayLike, "..."],
+    weights: Weights | None = None,
+) -> Float[Array, "*batch K"]:
+    r"""Share of each memory: \(r_k(v) \propto w_k \exp(-\sum_d \beta_{kd} |v_d - \mu_{kd}|)\)."""
+    return shares(_terms(query, memories, beta, weights))
+
+
+def update(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    beta: Float[ArrayLike, "..."],
+    weights: Weights | None = None,
+) -> Float[Array, "*batch D"]:
+    r"""Weighted median of the memories along each coordinate, with weights \(r_k(v) \beta_{kd}\) (the least one).
+
+    It minimises \(F(v') = \sum_k r_k(v) \sum_d \beta_{kd} |v'_d - \mu_{kd}|\), which by Jensen's inequality lies above
+    the energy up to a constant and touches it at v. F is convex, so \(v + a (m(v) - v)\) does not raise the energy for
+    a in (0, 1]; longer steps may.
+    """
+    query, memories = points(query, memories)
+    rate = rates("beta", beta, memories)
+    share = shares(_terms(query, memories, beta, weights))
+
+    def median(column: tuple[Float[Array, " K"], Float[Array, " K"]]) -> Float[Array, "*batch"]:
+        values, rate = column
+        order = jnp.argsort(values)
+        below = jnp.cumsum((share * rate)[..., order], axis=-1)
+        return values[order][jnp.argmax(below >= 0.5 * below[..., -1:], axis=-1)]
+
+    return jnp.moveaxis(jax.lax.map(median, (memories.T, rate.T)), 0, -1)  # one coordinate at a time: (..., K) in hand
+
+
+def _terms(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    beta: Float[ArrayLike, "..."],
+    weights: Weights | None,
+) -> Float[Array, "*batch K"]:
+    """Log terms of the sum."""
+    query, memories = points(query, memories)
+    distance = jnp.sum(rates("beta", beta, memories) * jnp.abs(query[..., None, :] - memories), axis=-1)
+    return log_weights(weights, len(memories), query.dtype) - distance

@@ -1,0 +1,91 @@
+r"""Student-t wells: the log-sum energy of memories with heavy tails.
+
+.. math:: E(v) = -\log \sum_k w_k \bigl(1 + q_k(v) / \nu_k\bigr)^{-(\nu_k + D)/2}, \qquad
+    q_k(v) = (v - \mu_k)^\top A_k (v - \mu_k)
+
+The well of one memory grows like the log of the distance: far away the pull fades as one over the distance, so a
+query between two memories may fall to either, and an outlier hardly moves the rest. It is the regular cousin of the
+reciprocal-distance similarities, which have no twin in any dimension (CLAIMS C14). For large nu the quadratic wells of
+stiffness A / 2 come back.
+
+The stiffness A is one number for all, shape (); one a memory, (K,); one a memory and coordinate, (K, D); or a positive
+definite matrix a memory, (K, D, D). ``df`` (nu) is one number or one a memory. Queries have shape (..., D), memories
+(K, D); the energy is in nats. Bad shapes and values that are not positive (definite) raise
+:class:`probam.errors.InputError`.
+"""
+
+import jax.numpy as jnp
+from jax.scipy.special import logsumexp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from probam.energies.arguments import Weights, log_weights, points
+from probam.energies.quadratic import lowest, stiffness_of
+from probam.energies.rates import rate_of_each
+from probam.energies.wells import shares
+
+__all__ = ["energy", "responsibilities", "update"]
+
+
+def energy(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    stiffness: Float[ArrayLike, "..."],
+    df: Float[ArrayLike, "..."],
+    weights: Weights | None = None,
+) -> Float[Array, "*batch"]:
+    r"""Energy of each query, in nats: \(-\log \sum_k w_k (1 + q_k(v) / \nu_k)^{-(\nu_k + D)/2}\)."""
+    terms, _ = _terms(query, memories, stiffness, df, weights)
+    return -logsumexp(terms, axis=-1)
+
+
+def responsibilities(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    stiffness: Float[ArrayLike, "..."],
+    df: Float[ArrayLike, "..."],
+    weights: Weights | None = None,
+) -> Float[Array, "*batch K"]:
+    r"""Share of each memory: \(r_k(v) \propto w_k (1 + q_k(v) / \nu_k)^{-(\nu_k + D)/2}\)."""
+    return shares(_terms(query, memories, stiffness, df, weights)[0])
+
+
+def update(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    stiffness: Float[ArrayLike, "..."],
+    df: Float[ArrayLike, "..."],
+    weights: Weights | None = None,
+) -> Float[Array, "*batch D"]:
+    r"""Mean of the memories with weights \(r_k(v) u_k(v) A_k\), where \(u_k = (\nu_k + D) / (\nu_k + q_k)\).
+
+    Two bounds give a quadratic form above the energy that touches it at v: Jensen's for the sum, and the tangent of
+    the log for each memory, \(\tfrac{\nu + D}{2} \log(1 + q / \nu) \le \tfrac12 u\, q + \text{const}\). The update is
+    its minimum; with \(B = \sum_k r_k u_k A_k\), a step \(v + a (m(v) - v)\) changes the energy by at most
+    \(-\tfrac{a (2 - a)}{2} (m - v)^\top B (m - v)\), for a in (0, 2).
+    """
+    query, memories = points(query, memories)
+    terms, pull = _terms(query, memories, stiffness, df, weights)
+    return lowest(shares(terms) * pull, memories, stiffness_of(stiffness, memories))
+
+
+def _terms(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    stiffness: Float[ArrayLike, "..."],
+    df: Float[ArrayLike, "..."],
+    weights: Weights | None,
+) -> tuple[Float[Array, "*batch K"], Float[Array, "*batch K"]]:
+    """Log terms of the sum, and the weights u of the tangents."""
+    query, memories = points(query, memories)
+    stiffness, nu = stiffness_of(stiffness, memories), rate_of_each("df", df, memories)
+    gap = query[..., None, :] - memories
+    if stiffness.ndim == 3:
+        form = jnp.einsum("...kd,kde,...ke->...k", gap, stiffness, gap, precision="highest")
+    elif stiffness.ndim == 2:
+        form = jnp.sum(stiffness * gap**2, axis=-1)
+    else:
+        form = stiffness * jnp.sum(gap**2, axis=-1)
+    power = nu + memories.shape[1]
+    log_w = log_weights(weights, len(memories), query.dtype)
+    return log_w - power / 2 * jnp.log1p(form / nu), power / (nu + form)
