@@ -21,7 +21,8 @@ class EngineResult(NamedTuple):
     ``sites`` maps a site (or deterministic) to (C, S, ...) values in model units. ``stats`` maps a statistic to
     (C, S) values and always holds ``lp``, the log joint density in nats. ``objective`` (R, I) is the trace of
     each restart of an optimiser, NaN after its end, None for samplers; ``objective_name`` says what it is.
-    ``status`` is ``"converged"``, ``"max_steps"`` or, for samplers, ``"sampled"``.
+    ``status`` is ``"converged"``, ``"max_steps"`` or, for samplers, ``"sampled"``. ``note`` says in words where the
+    engine's target differs from the model's own posterior; empty where it does not.
     """
 
     sites: dict[str, np.ndarray]
@@ -29,3 +30,4 @@ class EngineResult(NamedTuple):
     objective: np.ndarray | None
     objective_name: str
     status: str
+    note: str = ""

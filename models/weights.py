@@ -31,6 +31,12 @@ from jaxtyping import Array, Float
 from numpyro.distributions import Distribution, biject_to
 from numpyro.distributions.transforms import Transform
 
+from probam.distributions.partitions import (
+    GibbsTypePartition,
+    chinese_restaurant,
+    finite_mixtures,
+    log_finite_terms,
+)
 from probam.distributions.stick_breaking import StickBreakingSticks, check_parameters, sticks_to_log_weights
 from probam.errors import InputError
 from probam.family import Params, WeightPrior
@@ -159,6 +165,19 @@ class Dirichlet(WeightPrior):
         raised = counts + self.concentration
         return jnp.log(raised) - jnp.log(jnp.sum(raised))
 
+    def partition_law(self, params: Params, num_slots: int, num_data: int) -> GibbsTypePartition:  # noqa: ARG002
+        """Mixture of finite mixtures: the number of memories uniform on 1, ..., ``num_slots``."""
+        return finite_mixtures(self.concentration, num_slots, num_data)
+
+    def draw_given_partition(self, key: jax.Array, counts: Float[Array, " K"], params: Params) -> Params:  # noqa: ARG002
+        """The number of memories given how many hold data, then their proportions; the others weigh nothing."""
+        key_size, key_proportions = jax.random.split(key)
+        num_slots = len(counts)
+        terms = log_finite_terms(self.concentration, jnp.sum(counts > 0), num_slots, jnp.sum(counts))
+        size = 1 + jax.random.categorical(key_size, terms)
+        logs = jax.random.loggamma(key_proportions, counts + self.concentration, dtype=counts.dtype)
+        return {"proportions": jax.nn.softmax(jnp.where(jnp.arange(num_slots) < size, logs, -jnp.inf))}
+
 
 @jax.tree_util.register_pytree_node_class
 @dataclass(frozen=True, eq=False)
@@ -281,13 +300,21 @@ class StickBreaking(WeightPrior):
         return first, second, first + counts[:-1], second + behind
 
     def draw(self, key: jax.Array, counts: Float[Array, " K"], params: Params) -> Params:
-        """Independent sticks V_k ~ Beta(1 - d + n_k, alpha + k d + n_{>k}), kept off 0 and 1 by one rounding."""
-        if len(counts) == 1:
-            return {}
+        """Independent sticks V_k ~ Beta(1 - d + n_k, alpha + k d + n_{>k})."""
         _, _, first, second = self._raised(counts, params)
-        taken, left = jax.random.loggamma(key, jnp.stack([first, second]), dtype=counts.dtype)
-        limits = np.finfo(counts.dtype)
-        return {"sticks": jnp.clip(jnp.exp(taken - jnp.logaddexp(taken, left)), limits.tiny, 1 - limits.epsneg)}
+        return _draw_sticks(key, first, second)
+
+    def partition_law(self, params: Params, num_slots: int, num_data: int) -> GibbsTypePartition:
+        """The Chinese restaurant process, without truncation."""
+        return chinese_restaurant(*self.parameters(params), num_slots, num_data)
+
+    def draw_given_partition(self, key: jax.Array, counts: Float[Array, " K"], params: Params) -> Params:
+        """V_k ~ Beta(n_k - d, alpha + k d + n_{>k}) for memories with data, from the prior for the others.
+
+        That is (Pitman 1996) the weights of the blocks and of all that is not seen; the last slot takes what is left.
+        """
+        first, _, raised, second = self._raised(counts, params)
+        return _draw_sticks(key, jnp.where(counts[:-1] > 0, raised - 1, first), second)
 
     def log_marginal(self, counts: Float[Array, " K"], params: Params) -> Float[Array, ""]:
         """Of labelled assignments: product of B(1 - d + n_k, alpha + k d + n_{>k}) / B(1 - d, alpha + k d)."""
@@ -300,6 +327,15 @@ class StickBreaking(WeightPrior):
         total, nothing = jnp.log(first + second), jnp.zeros(1, counts.dtype)
         here = jnp.concatenate([jnp.log(first) - total, nothing])
         return here + jnp.concatenate([nothing, jnp.cumsum(jnp.log(second) - total)])
+
+
+def _draw_sticks(key: jax.Array, first: jax.Array, second: jax.Array) -> Params:
+    """Site ``sticks``: Beta(first, second), kept off 0 and 1 by one rounding; no site where there are none."""
+    if not len(first):
+        return {}
+    taken, left = jax.random.loggamma(key, jnp.stack([first, second]), dtype=first.dtype)
+    limits = np.finfo(first.dtype)
+    return {"sticks": jnp.clip(jnp.exp(taken - jnp.logaddexp(taken, left)), limits.tiny, 1 - limits.epsneg)}
 
 
 def _climb(log_density: Callable[[Params], jax.Array], name: str, transform: Transform[Any], hyper: Params) -> Params:

@@ -23,6 +23,7 @@ from numpyro.distributions import Distribution
 
 from probam.distributions.conjugate import ConjugatePair
 from probam.distributions.mixture import MemoryMixture
+from probam.distributions.partitions import GibbsTypePartition
 from probam.errors import InputError
 
 __all__ = ["Family", "Model", "Moments", "Params", "WeightPrior", "families", "family", "register"]
@@ -227,6 +228,14 @@ class WeightPrior(ABC):
     def log_predictive(self, counts: Float[Array, " K"], params: Params) -> Float[Array, " K"]:
         """Log probability of the next datum's memory given the counts so far, the weights integrated out."""
         raise NotImplementedError(f"weights {self.name!r} have no predictive law of assignments")
+
+    def partition_law(self, params: Params, num_slots: int, num_data: int) -> GibbsTypePartition | None:  # noqa: ARG002
+        """The exchangeable law of partitions whose number of memories is free; None where there is none."""
+        return None
+
+    def draw_given_partition(self, key: jax.Array, counts: Float[Array, " K"], params: Params) -> Params:
+        """Sites drawn given a partition under ``partition_law``; memories that hold data come first in ``counts``."""
+        raise NotImplementedError(f"weights {self.name!r} have no exchangeable law of partitions")
 
 
 class Model(Protocol):
