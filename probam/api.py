@@ -38,7 +38,7 @@ from probam.reports.tree import build_tree, read_tree
 
 __all__ = ["ENGINES", "find_family", "fit", "load", "verify"]
 
-ENGINES = ("em", "gradient_em", "svi", "nuts")
+ENGINES = ("em", "gradient_em", "svi", "nuts", "gibbs")
 
 _LARGEST_LOG_LIKELIHOOD = 20_000_000
 _READING = 300_000_000
@@ -84,7 +84,7 @@ def fit(
         alpha: DP / Pitman-Yor strength or Dirichlet concentration; a number fixes it, a distribution is a prior.
         discount: Pitman-Yor discount in [0, 1), a number or a prior.
         given_weights: the K numbers of weights "fixed".
-        engine: "nuts", "svi", "em" or "gradient_em".
+        engine: "nuts", "gibbs", "svi", "em" or "gradient_em".
         seed: the same seed gives the same bits on the same machine.
         standardise: fit (x - mean) / sd; results are given in the data's units.
         columns: which columns to use.
@@ -146,7 +146,7 @@ def fit(
             "source": table.source,
             "standardised": int(standardise),
             "prior": {site: _described(law) for site, law in model.prior.items()},
-            "model": describe(model, table, weights, alpha, discount),
+            "model": describe(model, table, weights, alpha, discount) + (f"; {result.note}" if result.note else ""),
             "truncation": _truncation(weight_law, result, num_components, table.num_data),
             "versions": {name: version(name) for name in ("probam", "jax", "numpyro", "optax", "numpy", "xarray")}
             | {"python": sys.version.split()[0]},
