@@ -9,18 +9,28 @@ Convention (``dot`` of :mod:`probam.energies.conventions`): beta multiplies the 
 \(I / \beta\). The memories' norms are then their weights: \(2 E = E_{\rm CLAM}\) with \(w_k = \exp(\tfrac{\beta}{2}
 |\xi_k|^2)\), so longer memories attract more.
 
-Queries have shape (..., D), memories (K, D), beta no axes. Bad shapes and beta <= 0 raise
-:class:`probam.errors.InputError`.
+The cosine reading compares directions only, and no memory weighs more for being long:
+
+.. math:: E_{\cos}(v) = -\frac{1}{\beta} \log \sum_k \exp(\beta \cos(\xi_k, v))
+
+It is the spherical energy of equal concentrations beta (a von Mises-Fisher mixture of uniform weights) on the unit
+sphere. In R^D it does not see the length of v, so it is no density there.
+
+Queries have shape (..., D), memories (K, D), beta no axes. Bad shapes, beta <= 0 and, where cosines are taken, points
+at the origin raise :class:`probam.errors.InputError`.
 """
 
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from probam.energies.arguments import Scalar, points, positive
+from probam.energies import spherical
+from probam.energies.arguments import Scalar, is_traced, points, positive
 from probam.energies.wells import dot, log_sum, mean_of, shares, weighted_mean
+from probam.errors import InputError
 
-__all__ = ["energy", "responsibilities", "update"]
+__all__ = ["cosine_energy", "cosine_responsibilities", "cosine_update", "energy", "responsibilities", "update"]
 
 
 def energy(
@@ -58,6 +68,40 @@ def update(
     logits = _logits(query, memories, positive("beta", beta, query.dtype))
     origin = mean_of(memories)
     return origin + weighted_mean(logits, memories - origin)
+
+
+def cosine_energy(
+    query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], beta: Scalar
+) -> Float[Array, "*batch"]:
+    r"""Energy of each query's direction: \(E_{\cos}(v) = -\beta^{-1} \log \sum_k \exp(\beta \cos(\xi_k, v))\)."""
+    beta = positive("beta", beta, jnp.result_type(query, memories, float))
+    return spherical.energy(*_directions(query, memories, beta)) / beta
+
+
+def cosine_responsibilities(
+    query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], beta: Scalar
+) -> Float[Array, "*batch K"]:
+    r"""Attention by cosines: \(r_k(v) \propto \exp(\beta \cos(\xi_k, v))\)."""
+    return spherical.responsibilities(*_directions(query, memories, beta))
+
+
+def cosine_update(
+    query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], beta: Scalar
+) -> Float[Array, "*batch D"]:
+    r"""The unit vector along \(\sum_k r_k(v)\, \xi_k / |\xi_k|\); never uphill in :func:`cosine_energy`."""
+    return spherical.update(*_directions(query, memories, beta))
+
+
+def _directions(
+    query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], beta: Scalar
+) -> tuple[Float[Array, "*batch D"], Float[Array, "K D"], Float[Array, " K"]]:
+    """Directions of queries and memories, and their common concentration once for each memory."""
+    query, memories = points(query, memories)
+    for name, rows in (("query", query), ("memories", memories)):
+        if not is_traced(rows) and not np.asarray(rows).any(axis=-1).all():
+            raise InputError(f"{name}: expected points away from the origin, which has no direction; drop the zeros")
+    kappa = jnp.broadcast_to(positive("beta", beta, query.dtype), len(memories))
+    return spherical.retract(query), spherical.retract(memories), kappa
 
 
 def _logits(

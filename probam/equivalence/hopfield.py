@@ -1,9 +1,11 @@
 """Claim B11: the continuous Hopfield network is a Gaussian mixture whose prior is the memories' norms.
 
-Physics: :mod:`probam.energies.continuous_hopfield`. Statistics: NumPyro's normal mixture.
+Read with cosines it is a von Mises-Fisher mixture of uniform weights. Physics:
+:mod:`probam.energies.continuous_hopfield`. Statistics: NumPyro's normal mixture and our von Mises-Fisher.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +13,15 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array
 
+from probam.distributions.bessel import log_normalizer
+from probam.distributions.mixture import MemoryMixture
+from probam.distributions.von_mises_fisher import VonMisesFisher
 from probam.dynamics.recall import recall
 from probam.energies import clam, continuous_hopfield
 from probam.equivalence.claim import extreme, ordinary, register, relative_error
 from probam.equivalence.descent import hopfield_mixture
 from probam.equivalence.gaussian import ALONE, BANKS, GRADIENT_BANKS, WIDE, log_density_gradient, uniform_bank
+from probam.equivalence.inputs import spherical_bank, unit_rows
 
 __all__: list[str] = []
 
@@ -155,3 +161,61 @@ def stored_memories_go_where_prior_times_likelihood_says(
     mixture = hopfield_mixture(memories, beta, log_weights(memories, beta))
     expected = jnp.argmax(mixture.log_joint(memories), axis=-1) if winner is None else winner(memories, beta)
     return jnp.sum(reached != expected).astype(float)
+
+
+def _cosines(key: jax.Array, *, beta: float = 3.0, **settings: Any) -> dict[str, np.ndarray]:
+    """Queries on the sphere; memories of many lengths around it."""
+    bank = spherical_bank(key, **settings)
+    lengths = bank["concentrations"][:, None]
+    return {"queries": unit_rows(bank["queries"]), "memories": lengths * bank["directions"], "beta": np.asarray(beta)}
+
+
+@register(
+    id="B11.cosine",
+    source="Millidge et al. (2022), Table 2 and Sec. 2 read with cosines; Ramsauer et al. (2021), arXiv:2008.02217",
+    title="with cosines: a uniform von Mises-Fisher mixture",
+    statement=(
+        "on the unit sphere log p(v) = -beta E_cos(v) - log K + log C_D(beta), p = (1/K) sum_k vMF(xi_k / |xi_k|, beta)"
+    ),
+    latex=r"\log p(v) = -\beta E_{\cos}(v) - \log K + \log C_D(\beta)",
+    printed="no density named",
+    verdict="COND",
+    relation="equal",
+    constant="log K - log C_D(beta); on R^D no density: the energy does not see |v|",
+    inputs=_cosines,
+    cases=(
+        ordinary("plain"),
+        extreme("beta 1e-6", beta=1e-6),
+        extreme("beta 1e6", beta=1e6),
+        extreme("D = 512", dim=512, num_queries=3),
+        extreme("duplicate memories", duplicates=True),
+    ),
+    tolerance=1e-12,
+    tolerance_extreme=1e-11,
+    mutations={
+        "beta doubled": {"concentration": lambda mu, beta: jnp.full(len(mu), 2 * beta)},
+        "the norms as concentrations": {"concentration": lambda mu, beta: beta * jnp.linalg.norm(mu, axis=-1)},
+        "normaliser dropped": {"log_constant": lambda _dim, _beta: 0.0},
+        "the dot product": {"energy": continuous_hopfield.energy},
+    },
+)
+def cosine_energy_is_a_uniform_von_mises_fisher_mixture(
+    queries: Array,
+    memories: Array,
+    beta: Array,
+    *,
+    energy: Callable[..., Array] = continuous_hopfield.cosine_energy,
+    concentration: Callable[[Array, Array], Array] = lambda mu, beta: jnp.full(len(mu), beta),
+    log_constant: Callable[..., Any] = log_normalizer,
+) -> Array:
+    """Log densities, and responsibilities, of the two sides; the energy must not see the length of a query."""
+    num_memories, dim = memories.shape
+    directions = memories / jnp.linalg.norm(memories, axis=-1, keepdims=True)
+    bank = VonMisesFisher(directions, concentration(memories, beta))
+    mixture = MemoryMixture(jnp.full(num_memories, -jnp.log(num_memories)), bank)
+    scaled = beta * energy(queries, memories, beta)
+    right = -scaled - jnp.log(num_memories) + log_constant(dim, beta)
+    shares = continuous_hopfield.cosine_responsibilities(queries, memories, beta)
+    posterior = relative_error(shares, mixture.responsibilities(queries))
+    longer = relative_error(beta * energy(3 * queries, memories, beta), scaled)
+    return jnp.maximum(relative_error(mixture.log_prob(queries), right, scaled), jnp.maximum(posterior, longer))

@@ -1,0 +1,87 @@
+r"""The attention energy of the Energy Transformer, in which every token is both a query and a key.
+
+.. math::
+    E(g) = -\frac{1}{\beta} \sum_{h, C} \log \sum_{B \ne C} \exp(\beta\, K_{hB} \cdot Q_{hC}),
+    \qquad K_{hB} = W^K_h g_B, \quad Q_{hC} = W^Q_h g_C
+
+Hoover et al. (2023), arXiv:2302.07253. The tokens are the outputs g of layers x with a Lagrangian, there
+:class:`probam.energies.lagrangians.LayerNorm`, and flow by \(\tau \dot x = -\nabla_g E\), so that
+\(\dot E = -\tau\, \dot x^\top \nabla^2 L\, \dot x\).
+
+Tokens have shape (..., N, D) with N >= 2, key and query weights (H, Y, D). Bad shapes and beta <= 0 raise
+:class:`probam.errors.InputError`.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import logsumexp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from probam.energies.arguments import Scalar, positive
+from probam.energies.lagrangians import Lagrangian
+from probam.errors import InputError
+
+__all__ = ["attention", "attention_energy", "velocity"]
+
+
+def attention_energy(
+    tokens: Float[ArrayLike, "*batch N D"],
+    key_weights: Float[ArrayLike, "H Y D"],
+    query_weights: Float[ArrayLike, "H Y D"],
+    beta: Scalar,
+) -> Float[Array, "*batch"]:
+    r"""Energy of a sequence, \(-\beta^{-1} \sum_{h, C} \log \sum_{B \ne C} \exp(\beta\, K_{hB} \cdot Q_{hC})\)."""
+    logits, beta = _logits(tokens, key_weights, query_weights, beta)
+    return -jnp.sum(logsumexp(logits, axis=-1), axis=(-2, -1)) / beta
+
+
+def attention(
+    tokens: Float[ArrayLike, "*batch N D"],
+    key_weights: Float[ArrayLike, "H Y D"],
+    query_weights: Float[ArrayLike, "H Y D"],
+    beta: Scalar,
+) -> Float[Array, "*batch H N N"]:
+    r"""Weights [h, C, B] of the keys B for the query C, softmax over B != C; zero on the diagonal."""
+    return jax.nn.softmax(_logits(tokens, key_weights, query_weights, beta)[0], axis=-1)
+
+
+def velocity(
+    states: Float[ArrayLike, "*batch N D"],
+    lagrangian: Lagrangian,
+    key_weights: Float[ArrayLike, "H Y D"],
+    query_weights: Float[ArrayLike, "H Y D"],
+    beta: Scalar,
+    tau: Scalar = 1.0,
+) -> Float[Array, "*batch N D"]:
+    r"""Rate of change of the layers under the tokens, \(\dot x = -\tau^{-1} \nabla_g E\) at \(g = \nabla L(x)\).
+
+    The gradient has two terms for each token: the one that it receives as a query, and the one as everyone's key.
+    """
+    tokens = lagrangian.activation(states)
+    slope: Array = jax.grad(lambda g: jnp.sum(attention_energy(g, key_weights, query_weights, beta)))(tokens)
+    return -slope / positive("tau", tau, tokens.dtype)
+
+
+def _logits(
+    tokens: Float[ArrayLike, "*batch N D"],
+    key_weights: Float[ArrayLike, "H Y D"],
+    query_weights: Float[ArrayLike, "H Y D"],
+    beta: Scalar,
+) -> tuple[Float[Array, "*batch H N N"], Float[Array, ""]]:
+    """Scores beta K_B . Q_C at [h, C, B], -inf on the diagonal, and beta."""
+    g, keys, queries = (jnp.asarray(value) for value in (tokens, key_weights, query_weights))
+    dtype = jnp.result_type(g, keys, queries, float)
+    if g.ndim < 2 or g.shape[-2] < 2:
+        raise InputError(f"tokens: expected shape (..., N, D) with at least two tokens; got {g.shape}")
+    for name, weights in (("key_weights", keys), ("query_weights", queries)):
+        if weights.ndim != 3 or weights.shape[-1] != g.shape[-1] or weights.shape != keys.shape:
+            raise InputError(
+                f"{name}: expected shape (H, Y, {g.shape[-1]}), alike for keys and queries; got {weights.shape}"
+            )
+    g, keys, queries = g.astype(dtype), keys.astype(dtype), queries.astype(dtype)
+    beta = positive("beta", beta, dtype)
+    made = [jnp.einsum("hyd,...nd->...hny", weights, g, precision="highest") for weights in (keys, queries)]
+    scores = jnp.einsum("...hby,...hcy->...hcb", *made, precision="highest")
+    itself = jnp.eye(g.shape[-2], dtype=bool)
+    return jnp.where(itself, -jnp.inf, beta * scores), beta
