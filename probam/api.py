@@ -30,7 +30,7 @@ from probam.family import Family, Params, families, family
 from probam.fitted import Fit, verify_draws
 from probam.inference.coordinates import Coordinates
 from probam.inference.result import EngineResult, Progress, silent
-from probam.landscape import basins, plane, survey
+from probam.landscape import Landscape, basins, plane, survey
 from probam.models.mixture import Mixture, mixture
 from probam.models.weights import StickBreaking, weight_prior
 from probam.reports.partition import coclustering, point_partition, relabel
@@ -453,7 +453,13 @@ def _tree(
     progress(3, 4, "reading the posterior")
 
     inverse = np.argsort(permutation[best])
-    groups["recall"], group_attributes["recall"] = _recall_variables(model, reference, x_np, inverse, resp, units)
+    landscape = survey(model.mixture(reference))
+    if landscape.still:
+        left_out["recall"] = landscape.still
+    else:
+        groups["recall"], group_attributes["recall"] = _recall_variables(
+            landscape, model.family.memories(reference), x_np, inverse, resp, units
+        )
     checks = verify_draws(model, sites, x[:200])
     groups["verification"] = {
         "relation": ([check.relation for check in checks], ("check",)),
@@ -555,15 +561,14 @@ def _memory_variables(
 
 
 def _recall_variables(
-    model: Mixture,
-    reference: Params,
+    landscape: Landscape,
+    locations: jax.Array,
     x: np.ndarray,
     inverse: np.ndarray,
     resp: Any,
     units: Any,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Recall at the reference draw: trajectories of the least certain data, and basins on the data and on a plane."""
-    landscape = survey(model.mixture(reference))
     spherical = landscape.retract is not None
     extent = float(np.sqrt(x.var(axis=0).sum())) or 1.0
     rng = np.random.default_rng(0)
@@ -589,10 +594,9 @@ def _recall_variables(
     paths = landscape.run(jnp.asarray(x[rows]), max_steps=_TRAJECTORY, record=_TRAJECTORY)
     if paths.trajectory is None or paths.energies is None:
         raise AssertionError("recall was asked to record and did not")
-    locations = np.asarray(model.family.memories(reference))
-    nearest = inverse[((x[rows][:, None] - locations) ** 2).sum(-1).argmin(axis=1)]
+    nearest = inverse[((x[rows][:, None] - np.asarray(locations)) ** 2).sum(-1).argmin(axis=1)]
     shape = grid.valid.shape
-    invalid = ~grid.valid
+    invalid = ~grid.valid | ~np.isfinite(grid_energy).reshape(shape)  # off the sphere, or outside every support
 
     def masked(values: Any) -> np.ndarray:
         values = np.asarray(values, np.float32).reshape(shape)

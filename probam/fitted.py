@@ -123,7 +123,18 @@ class Fit:
     def responsibilities(self, data: Any) -> np.ndarray:
         """Posterior probability (N, K) that each relabelled memory owns the datum, averaged over the draws."""
         _, x = self._rows(data, "data")
-        return np.asarray(posterior.responsibilities(self.model, self.draws(), self._permutations, x)[0])
+        return self._read(x)[0]
+
+    def _read(self, x: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+        """Responsibilities and log density of rows in model units."""
+        resp, log_density = posterior.responsibilities(self.model, self.draws(), self._permutations, x)
+        undefined = np.isnan(np.asarray(resp)).any(axis=1)
+        if undefined.any():
+            raise InputError(
+                f"data: {undefined.sum()} of {len(x)} rows lie outside the support of every memory, the first is row "
+                f"{np.flatnonzero(undefined)[0]}: responsibilities are 0 / 0 there; leave them out"
+            )
+        return np.asarray(resp), np.asarray(log_density)
 
     @property
     def _permutations(self) -> jax.Array:
@@ -135,13 +146,12 @@ class Fit:
         Labels number the relabelled memories of the ``memory`` group, largest first.
         """
         table, x = self._rows(data, "data")
-        resp, log_density = posterior.responsibilities(self.model, self.draws(), self._permutations, x)
-        resp = np.asarray(resp)
+        resp, log_density = self._read(x)
         return xr.Dataset(
             {
                 "label": ("datum", resp.argmax(axis=1)),
                 "confidence": ("datum", resp.max(axis=1)),
-                "log_density": ("datum", np.asarray(log_density) + self.standardiser.log_jacobian()),
+                "log_density": ("datum", log_density + self.standardiser.log_jacobian()),
                 "responsibilities": (("datum", "memory"), resp),
             },
             coords={"datum": np.arange(table.num_data), "memory": np.arange(resp.shape[1])},
@@ -173,8 +183,16 @@ class Fit:
             raise InputError(f"max_steps: expected at least 1; got {max_steps}")
         table, x = self._rows(queries, "queries")
         landscape = self._landscape(draw)
+        if landscape.still:
+            raise InputError(f"recall: {landscape.still}")
         found = basins(landscape, x, self._extent, step=step, max_steps=max_steps)
         result = found.recall
+        outside = ~np.isfinite(np.asarray(result.energy))
+        if outside.any():
+            raise InputError(
+                f"queries: {outside.sum()} of {outside.size} lie outside the support of every memory, the first is row "
+                f"{np.flatnonzero(outside)[0]}: the energy is infinite there and recall has nowhere to go"
+            )
         return xr.Dataset(
             {
                 "state": (("query", "feature"), self.standardiser.invert(np.asarray(result.states))),

@@ -31,6 +31,7 @@ class Landscape(NamedTuple):
     update: Callable[[jax.Array], jax.Array] | None
     retract: Callable[[jax.Array], jax.Array] | None
     twin: str
+    still: str = ""  # why nothing moves, for an energy without dynamics
 
     def run(self, queries: Float[Array, "Q D"], *, step: float = 1.0, max_steps: int = 1000, record: int = 0) -> Recall:
         """Recall from every query."""
@@ -59,7 +60,7 @@ def survey(mixture: MemoryMixture) -> Landscape:
     twin = physical_twin(mixture)
     if twin is None:
         return Landscape(mixture, lambda v: -mixture.log_prob(v), None, None, "")
-    return Landscape(mixture, twin.energy, twin.update, twin.retract, twin.name)
+    return Landscape(mixture, twin.energy, twin.update, twin.retract, twin.name, twin.still)
 
 
 class Basins(NamedTuple):

@@ -49,7 +49,7 @@ class GeneralizedNormal(Distribution):
         apart = gap > 0
         raised = jnp.where(apart, jnp.where(apart, gap, 1) ** self.power, 0)
         constant = jnp.log(self.beta) / self.power - math.log(2) - math.lgamma(1 + 1 / self.power)
-        return constant - self.beta * raised
+        return jnp.asarray(constant - self.beta * raised)
 
     def sample(self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape"]:
         """Independent draws: beta |x - loc|^p is Gamma(1/p) and the sign is fair."""

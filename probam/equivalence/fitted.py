@@ -16,13 +16,14 @@ MultinomialCounts         counts, fugacities of the expected counts    1, 0
 Dirichlet                 composition, exponents alpha - 1             1, 0
 ========================= ============================================ ===========================================
 
+(and those of :mod:`probam.equivalence.continuous_twins`).
+
 A bank without a physical twin is checked against NumPyro's own broadcast mixture and against finite differences, and
-the checks say so. A new family registers its twin at :func:`bank_twin`, which dispatches on the type of the bank, or,
-where its bank is an ``Independent``, at :func:`independent_twin`, which dispatches on what is inside.
+the checks say so. A new family registers its twin at one of the doors of :mod:`probam.equivalence.twin`.
 """
 
 from collections.abc import Callable
-from functools import cache, partial, singledispatch
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -30,7 +31,6 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax.scipy.special import gammaln
-from jax.tree_util import Partial
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution, biject_to
 
@@ -38,37 +38,21 @@ from probam.distributions.bessel import log_normalizer
 from probam.distributions.bits import SpinBernoulli
 from probam.distributions.counts import MultinomialCounts
 from probam.distributions.mixture import MemoryMixture
+from probam.distributions.pairwise import pairwise_log_prob
 from probam.distributions.von_mises_fisher import VonMisesFisher
 from probam.energies import clam, composition, counts, hypercube, quadratic, spherical
 from probam.energies.arguments import Logs
+from probam.equivalence import continuous_twins  # noqa: F401  registers the twins of the other continuous families
 from probam.equivalence.claim import compiler_options
+from probam.equivalence.twin import Twin, bank_twin, held, independent_twin, maps
 
-__all__ = ["Check", "Twin", "bank_twin", "independent_twin", "physical_twin", "verify_mixture"]
-
-_Map = Callable[[jax.Array], jax.Array]
+__all__ = ["Check", "physical_twin", "verify_mixture"]
 
 _ROUNDING = 256
 """Bound of an error in units of eps times the condition of the sum (the largest term that enters it)."""
 
 _SMOOTH = 1e-4
 """Two central differences, one of half the step, that agree so well are a derivative; others straddle a kink."""
-
-
-class Twin(NamedTuple):
-    """The physics of a mixture: log p(x) = -scale * energy(x) - constant. States are rows (..., D).
-
-    ``inside`` brings any point to one where the energy is defined; None where that is all of space, or a sphere
-    (``retract``).
-    """
-
-    name: str
-    energy: _Map
-    update: _Map | None
-    responsibilities: _Map | None
-    scale: Float[Array, ""]
-    constant: Float[Array, ""]
-    retract: _Map | None = None
-    inside: _Map | None = None
 
 
 class Check(NamedTuple):
@@ -82,27 +66,6 @@ class Check(NamedTuple):
     passed: bool
 
 
-@singledispatch
-def bank_twin(bank: Distribution, log_weights: Float[Array, " K"]) -> Twin | None:  # noqa: ARG001
-    """The physical twin of a bank of memories with these log weights; None where none is written."""
-    return None
-
-
-@singledispatch
-def independent_twin(
-    base: Distribution,  # noqa: ARG001
-    bank: Distribution,  # noqa: ARG001
-    log_weights: Float[Array, " K"],  # noqa: ARG001
-) -> Twin | None:
-    """:func:`bank_twin` of an ``Independent`` bank, dispatched on its base distribution."""
-    return None
-
-
-@bank_twin.register
-def _(bank: dist.Independent, log_weights: jax.Array) -> Twin | None:
-    return independent_twin(bank.base_dist, bank, log_weights)
-
-
 @independent_twin.register
 def _(base: dist.Normal, bank: Distribution, log_weights: jax.Array) -> Twin | None:
     if len(bank.event_shape) != 1:
@@ -112,8 +75,8 @@ def _(base: dist.Normal, bank: Distribution, log_weights: jax.Array) -> Twin | N
     if scale.size == 1:
         beta = 1 / (2 * scale.reshape(()) ** 2)
         of = {"memories": loc, "beta": beta, "weights": Logs(log_weights)}
-        maps = _maps(clam.energy, clam.update, clam.responsibilities, **of)
-        return Twin("CLAM", *maps, beta, 0.5 * loc.shape[-1] * jnp.log(jnp.pi / beta))
+        functions = maps(clam.energy, clam.update, clam.responsibilities, **of)
+        return Twin("CLAM", *functions, beta, 0.5 * loc.shape[-1] * jnp.log(jnp.pi / beta))
     stiffness = jnp.broadcast_to(1 / (2 * scale**2), bank.shape())
     return _wells(loc, stiffness, log_weights + 0.5 * jnp.sum(jnp.log(stiffness), axis=-1))
 
@@ -134,8 +97,8 @@ def _(bank: VonMisesFisher, log_weights: jax.Array) -> Twin:
     log_w = log_weights + log_normalizer(directions.shape[-1], kappa)
     of = {"directions": directions, "concentrations": kappa, "weights": Logs(log_w)}
     one = jnp.ones((), directions.dtype)
-    maps = _maps(spherical.energy, spherical.update, spherical.responsibilities, **of)
-    return Twin("spherical memories", *maps, one, 0 * one, _held(spherical.retract))
+    functions = maps(spherical.energy, spherical.update, spherical.responsibilities, **of)
+    return Twin("spherical memories", *functions, one, 0 * one, held(spherical.retract))
 
 
 @independent_twin.register(dist.BernoulliProbs)
@@ -147,15 +110,15 @@ def _(base: dist.BernoulliProbs | dist.BernoulliLogits, bank: Distribution, log_
 
 @independent_twin.register
 def _(base: SpinBernoulli, bank: Distribution, log_weights: jax.Array) -> Twin:
-    fields = 0.5 * jnp.broadcast_to(base.logits, bank.shape())
+    fields = jnp.broadcast_to(base.fields, bank.shape())
     return _bits(fields, log_weights - jnp.sum(jnp.logaddexp(fields, -fields), axis=-1), -1.0)
 
 
 def _bits(fields: jax.Array, log_weights: jax.Array, low: float) -> Twin:
     of = {"fields": fields, "weights": Logs(log_weights)}
     ends = {"low": jnp.asarray(low, fields.dtype), "high": jnp.ones((), fields.dtype)}
-    energy, responsibilities = _held(hypercube.energy, **of), _held(hypercube.responsibilities, **of)
-    update, inside = _held(hypercube.update, **of, **ends), _held(hypercube.inside, **ends)
+    energy, responsibilities = held(hypercube.energy, **of), held(hypercube.responsibilities, **of)
+    update, inside = held(hypercube.update, **of, **ends), held(hypercube.inside, **ends)
     one = jnp.ones((), fields.dtype)
     return Twin("memories of bits", energy, update, responsibilities, one, 0 * one, inside=inside)
 
@@ -164,8 +127,8 @@ def _bits(fields: jax.Array, log_weights: jax.Array, low: float) -> Twin:
 def _(bank: MultinomialCounts, log_weights: jax.Array) -> Twin:
     of = {"log_fugacities": bank.log_rates, "weights": Logs(log_weights - bank.total)}
     one = jnp.ones((), bank.log_rates.dtype)
-    maps = _maps(counts.energy, counts.update, counts.responsibilities, **of)
-    return Twin("memories of counts", *maps, one, 0 * one, inside=_held(counts.inside))
+    functions = maps(counts.energy, counts.update, counts.responsibilities, **of)
+    return Twin("memories of counts", *functions, one, 0 * one, inside=held(counts.inside))
 
 
 @bank_twin.register
@@ -174,30 +137,15 @@ def _(bank: dist.Dirichlet, log_weights: jax.Array) -> Twin:
     log_w = log_weights + gammaln(jnp.sum(alpha, axis=-1)) - jnp.sum(gammaln(alpha), axis=-1)
     of = {"exponents": alpha - 1, "weights": Logs(log_w)}
     one = jnp.ones((), alpha.dtype)
-    maps = _maps(composition.energy, composition.update, composition.responsibilities, **of)
-    return Twin("memories of compositions", *maps, one, 0 * one, inside=_held(composition.inside))
+    functions = maps(composition.energy, composition.update, composition.responsibilities, **of)
+    return Twin("memories of compositions", *functions, one, 0 * one, inside=held(composition.inside))
 
 
 def _wells(loc: jax.Array, stiffness: jax.Array, log_weights: jax.Array) -> Twin:
     of = {"memories": loc, "stiffness": stiffness, "weights": Logs(log_weights)}
     one = jnp.ones((), loc.dtype)
-    maps = _maps(quadratic.energy, quadratic.update, quadratic.responsibilities, **of)
-    return Twin("quadratic wells", *maps, one, 0.5 * loc.shape[-1] * jnp.log(jnp.pi * one))
-
-
-def _maps(
-    energy: Callable[..., jax.Array],
-    update: Callable[..., jax.Array],
-    responsibilities: Callable[..., jax.Array],
-    **of: object,
-) -> tuple[_Map, _Map, _Map]:
-    """Functions of the query alone; ``Partial``, so that recall keeps its compiled program from draw to draw."""
-    return _held(energy, **of), _held(update, **of), _held(responsibilities, **of)
-
-
-def _held(function: Callable[..., jax.Array], **of: object) -> _Map:
-    held: _Map = Partial(function, **of)
-    return held
+    functions = maps(quadratic.energy, quadratic.update, quadratic.responsibilities, **of)
+    return Twin("quadratic wells", *functions, one, 0.5 * loc.shape[-1] * jnp.log(jnp.pi * one))
 
 
 def physical_twin(mixture: MemoryMixture) -> Twin | None:
@@ -359,7 +307,7 @@ def _size(bank: Distribution, x: Float[Array, "N D"]) -> jax.Array:
 
 
 def _products(bank: Distribution, x: Float[Array, "N D"]) -> jax.Array | None:
-    """Sizes of the products and normalisers of an exponential family on bits, counts or parts."""
+    """Sizes of what is added up in a log density; None for Gaussians, whose squares are expanded."""
     base = bank.base_dist if isinstance(bank, dist.Independent) else bank
     if isinstance(base, dist.BernoulliProbs | dist.BernoulliLogits | SpinBernoulli):
         return jnp.sum(jnp.abs(base.logits), axis=-1)
@@ -369,7 +317,10 @@ def _products(bank: Distribution, x: Float[Array, "N D"]) -> jax.Array | None:
         alpha = jnp.asarray(base.concentration)
         parts = jnp.max(jnp.abs(jnp.log(x)) @ jnp.abs(alpha - 1).T)
         return parts + gammaln(jnp.sum(alpha, -1)) + jnp.sum(jnp.abs(gammaln(alpha)), -1)
-    return None
+    if isinstance(base, dist.Normal | dist.MultivariateNormal):
+        return None
+    terms = jnp.abs(pairwise_log_prob(bank, x))  # nothing is expanded in the others: the terms themselves
+    return jnp.max(terms, where=jnp.isfinite(terms), initial=0.0)
 
 
 def _stiffest(bank: Distribution) -> jax.Array:

@@ -11,11 +11,13 @@ import pytest
 from numpyro.distributions import Distribution
 
 from probam.distributions.mixture import MemoryMixture
+from probam.distributions.student_t import EllipticalStudentT
 from probam.distributions.von_mises_fisher import VonMisesFisher
 from probam.dynamics.recall import recall
 from probam.energies import clam
 from probam.energies.arguments import Logs
-from probam.equivalence.fitted import Twin, independent_twin, physical_twin, verify_mixture
+from probam.equivalence.fitted import physical_twin, verify_mixture
+from probam.equivalence.twin import Twin, independent_twin
 
 N, K, D = 50, 4, 3
 RNG = np.random.default_rng(5)
@@ -32,10 +34,11 @@ TWINS: dict[str, tuple[str, Distribution]] = {
     "a scale for each memory": ("quadratic wells", dist.Normal(LOC, jnp.asarray(SCALES[:, :1])).to_event(1)),
     "diagonal": ("quadratic wells", dist.Normal(LOC, jnp.asarray(SCALES)).to_event(1)),
     "full": ("quadratic wells", dist.MultivariateNormal(jnp.asarray(LOC), scale_tril=jnp.asarray(np.tril(FACTORS)))),
+    "student t": ("Student-t wells", EllipticalStudentT(jnp.array([0.7, 2.0, 5.0, 40.0]), LOC, np.tril(FACTORS))),
     "directions": ("spherical memories", VonMisesFisher(DIRECTIONS, jnp.array([0.5, 10.0, 300.0, 1e5]))),
 }
 ALONE: dict[str, tuple[Distribution, np.ndarray]] = {
-    "laplace": (dist.Laplace(LOC, jnp.asarray(SCALES)).to_event(1), X),
+    "asymmetric laplace": (dist.AsymmetricLaplace(LOC, jnp.asarray(SCALES), 1.5 * jnp.ones((K, D))).to_event(1), X),
     "cauchy": (dist.Cauchy(LOC, jnp.asarray(SCALES)).to_event(1), X),
     "log-normal": (dist.LogNormal(LOC, jnp.asarray(SCALES)).to_event(1), np.exp(X)),
     "kumaraswamy": (dist.Kumaraswamy(jnp.exp(LOC) + 0.5, jnp.asarray(SCALES) + 0.5).to_event(1), 1 / (1 + np.exp(X))),
@@ -122,7 +125,7 @@ def test_kinks_are_left_out_of_the_differences_and_counted() -> None:
     x = X.copy()
     x[:5, 0] = LOC[0, 0] + 1e-7  # inside the step of the differences from the Laplace density's kink
     x[:5, 1:] = LOC[0, 1:] + 0.3
-    _, score = verify_mixture(_mixture(ALONE["laplace"][0]), jnp.asarray(x))
+    _, score = verify_mixture(_mixture(ALONE["asymmetric laplace"][0]), jnp.asarray(x))
     assert score.passed
     assert "5 of 50 points left out" in score.relation
 
@@ -156,28 +159,28 @@ def test_a_false_derivative_fails() -> None:
         if not check.passed
     ]
     assert failed == ["force"]
-    bank, x = ALONE["laplace"]
+    bank, x = ALONE["asymmetric laplace"]
     assert [check.name for check in verify_mixture(_Tilted(LOG_WEIGHTS, bank), jnp.asarray(x)) if not check.passed] == [
         "score"
     ]
 
 
 @pytest.fixture
-def _laplace_door() -> Iterator[None]:
-    """A newcomer's physics for Laplace memories, wrong on purpose, registered and taken back."""
+def _door() -> Iterator[None]:
+    """A newcomer's physics for skewed memories, wrong on purpose, registered and taken back."""
 
-    @independent_twin.register(dist.Laplace)
-    def _(base: dist.Laplace, _bank: Distribution, log_weights: jax.Array) -> Twin:
+    @independent_twin.register(dist.AsymmetricLaplace)
+    def _(base: dist.AsymmetricLaplace, _bank: Distribution, log_weights: jax.Array) -> Twin:
         of = {"memories": base.loc, "beta": 1.0, "weights": Logs(log_weights)}
         return Twin("a guess", lambda v: clam.energy(v, **of), None, None, jnp.ones(()), jnp.zeros(()))
 
     yield
-    independent_twin.register(dist.Laplace, lambda *_: None)
+    independent_twin.register(dist.AsymmetricLaplace, lambda *_: None)
 
 
-@pytest.mark.usefixtures("_laplace_door")
+@pytest.mark.usefixtures("_door")
 def test_a_new_family_registers_its_twin_and_is_held_to_it() -> None:
-    checks = verify_mixture(_mixture(ALONE["laplace"][0]), jnp.asarray(X))
+    checks = verify_mixture(_mixture(ALONE["asymmetric laplace"][0]), jnp.asarray(X))
     assert [check.name for check in checks] == ["fast log density", "energy", "force"]
     assert [check.passed for check in checks] == [True, False, False]
 
