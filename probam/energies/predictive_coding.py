@@ -1,0 +1,146 @@
+r"""Predictive-coding memories: one-shot writes into a linear layer, and recall of a latent state behind a decoder.
+
+**Writing** (BayesPCN; Yoo and Wood 2022). A layer predicts \(x = W \varphi + \text{noise}\), its weights are uncertain,
+and every write of a pair \((\varphi, x)\) is one rank-one update of the recursive least squares:
+
+.. math::
+    g = \frac{\Sigma \varphi}{\sigma^2 + \varphi^\top \Sigma \varphi}, \qquad
+    M \leftarrow M + (x - M \varphi)\, g^\top, \qquad \Sigma \leftarrow \Sigma - g\, (\Sigma \varphi)^\top
+
+Rows of W share the covariance \(\Sigma\). Forgetting draws the weights back to what they were before anything was
+written.
+
+**Recall** (Annabi et al. 2022, *On the relationship between variational inference and auto-associative memory*). A
+latent z is pulled towards memories \(\mu_k\) and must explain the observation through a decoder g:
+
+.. math:: F(z) = \frac{|x - g(z)|^2}{2 \sigma^2} + \beta E_{\rm CLAM}(z), \qquad \beta = \frac{1}{2 t^2}
+
+where t is the width of a memory. For a linear decoder :func:`recall_update` descends F without a step size.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from probam.energies import clam
+from probam.energies.arguments import Scalar, Weights, points, positive
+from probam.energies.wells import dot
+from probam.errors import InputError
+
+__all__ = ["Layer", "forget", "free_energy", "read", "recall_update", "surprise", "write"]
+
+
+class Layer(NamedTuple):
+    """Uncertain weights of a linear layer: mean (D, F), and covariance (F, F) of each of its D rows."""
+
+    mean: Float[Array, "D F"]
+    covariance: Float[Array, "F F"]
+
+
+def read(layer: Layer, activity: Float[ArrayLike, "*batch F"]) -> Float[Array, "*batch D"]:
+    r"""Prediction \(M \varphi\) of the layer."""
+    activity = _activity(layer, activity)
+    return dot(activity, layer.mean.T)
+
+
+def write(layer: Layer, activity: Float[ArrayLike, " F"], target: Float[ArrayLike, " D"], noise: Scalar) -> Layer:
+    """The layer after one pair; ``noise`` is the standard deviation of the target around the prediction."""
+    activity, target = _activity(layer, activity), _target(layer, target)
+    spread = dot(layer.covariance, activity[:, None])[:, 0]
+    gain = spread / (_variance("noise", noise, layer) + jnp.sum(activity * spread))
+    mean = layer.mean + (target - read(layer, activity))[:, None] * gain
+    return Layer(mean, layer.covariance - gain[:, None] * spread)
+
+
+def surprise(
+    layer: Layer, activity: Float[ArrayLike, " F"], target: Float[ArrayLike, " D"], noise: Scalar
+) -> Float[Array, ""]:
+    r"""Negative log of the predictive density of a pair before it is written, in nats.
+
+    .. math:: \frac{|x - M\varphi|^2}{2 v} + \frac D2 \log(2 \pi v), \qquad v = \sigma^2 + \varphi^\top \Sigma \varphi
+    """
+    activity, target = _activity(layer, activity), _target(layer, target)
+    spread = _variance("noise", noise, layer) + jnp.sum(activity * dot(layer.covariance, activity[:, None])[:, 0])
+    square = jnp.sum((target - read(layer, activity)) ** 2)
+    return 0.5 * square / spread + 0.5 * target.shape[0] * jnp.log(2 * jnp.pi * spread)
+
+
+def forget(layer: Layer, prior: Layer, rate: Scalar) -> Layer:
+    r"""The layer after \(W \leftarrow M_0 + \sqrt{1-b}\,(W - M_0) + \sqrt{b}\, N(0, \Sigma_0)\), b in [0, 1].
+
+    A layer that holds nothing (the prior) stays as it is; b = 1 erases everything.
+    """
+    b = positive("rate", rate, layer.mean.dtype, zero=True)
+    mean = prior.mean + jnp.sqrt(1 - b) * (layer.mean - prior.mean)
+    return Layer(mean, (1 - b) * layer.covariance + b * prior.covariance)
+
+
+def free_energy(
+    latent: Float[ArrayLike, "*batch Z"],
+    observation: Float[ArrayLike, "*batch D"],
+    decoder: Callable[[Float[Array, "*batch Z"]], Float[Array, "*batch D"]],
+    noise: Scalar,
+    memories: Float[ArrayLike, "K Z"],
+    width: Scalar,
+    weights: Weights | None = None,
+) -> Float[Array, "*batch"]:
+    """Energy F of a latent state, in nats: squared prediction error over twice the noise, plus the memories' pull."""
+    latent, memories = points(latent, memories)
+    error = jnp.asarray(observation, latent.dtype) - decoder(latent)
+    variance = positive("noise", noise, latent.dtype) ** 2
+    beta = _stiffness(width, latent)
+    return 0.5 * jnp.sum(error**2, axis=-1) / variance + beta * clam.energy(latent, memories, beta, weights)
+
+
+def recall_update(
+    latent: Float[ArrayLike, "*batch Z"],
+    observation: Float[ArrayLike, "*batch D"],
+    matrix: Float[ArrayLike, "D Z"],
+    bias: Float[ArrayLike, " D"],
+    noise: Scalar,
+    memories: Float[ArrayLike, "K Z"],
+    width: Scalar,
+    weights: Weights | None = None,
+) -> Float[Array, "*batch Z"]:
+    r"""Next latent for the decoder \(g(z) = A z + b\): least squares between the observation and the recalled mean.
+
+    .. math:: z' = \Bigl(\frac{A^\top A}{\sigma^2} + \frac{I}{t^2}\Bigr)^{-1}
+        \Bigl(\frac{A^\top (x - b)}{\sigma^2} + \frac{m(z)}{t^2}\Bigr)
+
+    The minimiser of a quadratic that touches F at z and lies above it elsewhere: F never rises.
+    """
+    latent, memories = points(latent, memories)
+    matrix = jnp.asarray(matrix, latent.dtype)
+    residual = jnp.asarray(observation, latent.dtype) - jnp.asarray(bias, latent.dtype)
+    ratio = (positive("width", width, latent.dtype) / positive("noise", noise, latent.dtype)) ** 2
+    mean = clam.update(latent, memories, _stiffness(width, latent), weights)
+    system = ratio * dot(matrix.T, matrix) + jnp.eye(matrix.shape[1], dtype=latent.dtype)
+    pull = ratio * dot(residual, matrix) + mean
+    solved: Array = jnp.linalg.solve(system, pull[..., None])
+    return solved[..., 0]
+
+
+def _stiffness(width: Scalar, latent: Float[Array, "*batch Z"]) -> Float[Array, ""]:
+    """The beta of memories of this standard deviation."""
+    return 0.5 / positive("width", width, latent.dtype) ** 2
+
+
+def _variance(name: str, deviation: Scalar, layer: Layer) -> Float[Array, ""]:
+    return positive(name, deviation, jnp.asarray(layer.mean).dtype) ** 2
+
+
+def _activity(layer: Layer, activity: Float[ArrayLike, "*batch F"]) -> Float[Array, "*batch F"]:
+    array = jnp.asarray(activity, jnp.asarray(layer.mean).dtype)
+    if array.ndim == 0 or array.shape[-1] != layer.mean.shape[1]:
+        raise InputError(f"activity: expected the layer's {layer.mean.shape[1]} features last; got shape {array.shape}")
+    return array
+
+
+def _target(layer: Layer, target: Float[ArrayLike, " D"]) -> Float[Array, " D"]:
+    array = jnp.asarray(target, jnp.asarray(layer.mean).dtype)
+    if array.shape != layer.mean.shape[:1]:
+        raise InputError(f"target: expected the layer's {layer.mean.shape[0]} outputs; got shape {array.shape}")
+    return array

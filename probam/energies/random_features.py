@@ -1,0 +1,111 @@
+r"""Dense associative memory in random features (DrDAM): any number of memories in one vector of fixed length.
+
+.. math::
+    \varphi(x) = \tfrac{1}{\sqrt Y} (\cos \Omega x, \sin \Omega x), \quad \Omega_{yd} \sim N(0, \gamma), \qquad
+    T = \sum_\mu w_\mu \varphi(\xi_\mu), \qquad \hat S(x) = \varphi(x) \cdot T
+
+Hoover et al. (2024), arXiv:2410.24153, with the features of Rahimi and Recht (2007). The mean of \(\hat S\) over the
+frequencies is the kernel sum \(\sum_\mu w_\mu e^{-\gamma |x - \xi_\mu|^2 / 2}\), so
+
+.. math:: \hat E(x) = -\tfrac{2}{\gamma} \log \hat S(x)
+
+estimates the energy of :mod:`probam.energies.clam` at \(\beta = \gamma / 2\). The sum is unbiased, its log is not
+(Jensen), and where few features see the query \(\hat S\) can be zero or negative: there the energy is +inf, and
+:func:`update` leaves the query where it is.
+
+Queries have shape (..., D), frequencies (Y, D), the stored vector (2Y,). A memory is written by adding its features
+and erased by subtracting them.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from probam.energies.arguments import Scalar, Weights, log_weights, points, positive
+from probam.energies.wells import dot
+from probam.errors import InputError
+
+__all__ = ["draw_frequencies", "energy", "features", "kernel_sum", "store", "update"]
+
+
+def draw_frequencies(key: jax.Array, num_features: int, dim: int, gamma: Scalar) -> Float[Array, "Y D"]:
+    r"""Y independent frequencies \(\omega \sim N(0, \gamma I)\); larger gamma makes narrower memories."""
+    if num_features < 1 or dim < 1:
+        raise InputError(f"num_features, dim: expected whole numbers from 1 up; got {num_features} and {dim}")
+    gamma = positive("gamma", gamma, jnp.result_type(gamma, float))
+    return jnp.sqrt(gamma) * jax.random.normal(key, (num_features, dim), gamma.dtype)
+
+
+def features(frequencies: Float[ArrayLike, "Y D"], x: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch 2Y"]:
+    r"""The map \(\varphi(x) = Y^{-1/2} (\cos\Omega x, \sin\Omega x)\), of length one for every x."""
+    x, frequencies = points(x, frequencies, "frequencies")
+    return _features(frequencies, x)
+
+
+def store(
+    frequencies: Float[ArrayLike, "Y D"], memories: Float[ArrayLike, "K D"], weights: Weights | None = None
+) -> Float[Array, " 2Y"]:
+    r"""All memories in one vector: \(T = \sum_\mu w_\mu \varphi(\xi_\mu)\)."""
+    memories, frequencies = points(memories, frequencies, "frequencies")
+    w = jnp.exp(log_weights(weights, memories.shape[0], memories.dtype))
+    return dot(w, _features(frequencies, memories))
+
+
+def kernel_sum(
+    stored: Float[ArrayLike, " 2Y"], frequencies: Float[ArrayLike, "Y D"], query: Float[ArrayLike, "*batch D"]
+) -> Float[Array, "*batch"]:
+    r"""Estimate \(\hat S = \varphi(x) \cdot T\) of the sum of kernels: unbiased, possibly negative."""
+    query, frequencies, stored = _checked(stored, frequencies, query)
+    return dot(_features(frequencies, query), stored[:, None])[..., 0]
+
+
+def energy(
+    stored: Float[ArrayLike, " 2Y"],
+    frequencies: Float[ArrayLike, "Y D"],
+    query: Float[ArrayLike, "*batch D"],
+    gamma: Scalar,
+) -> Float[Array, "*batch"]:
+    r"""Estimated energy \(-\tfrac2\gamma \log \hat S\), in squared units of the data; +inf where the sum is not > 0."""
+    total = kernel_sum(stored, frequencies, query)
+    gamma = positive("gamma", gamma, total.dtype)
+    seen = total > 0
+    return jnp.where(seen, -2 / gamma * jnp.log(jnp.where(seen, total, 1)), jnp.inf)
+
+
+def update(
+    stored: Float[ArrayLike, " 2Y"],
+    frequencies: Float[ArrayLike, "Y D"],
+    query: Float[ArrayLike, "*batch D"],
+    gamma: Scalar,
+) -> Float[Array, "*batch D"]:
+    r"""Unit step of the estimated flow: \(x - \tfrac12\nabla\hat E\), or \(x + \nabla\hat S/(\gamma\hat S)\).
+
+    The mean of the memories under their responsibilities, as far as the features tell. Where \(\hat S \le 0\) there
+    is no energy to descend and the query stays.
+    """
+    query, frequencies, stored = _checked(stored, frequencies, query)
+    gamma = positive("gamma", gamma, query.dtype)
+    num_features = len(frequencies)
+    phi = _features(frequencies, query)
+    total = dot(phi, stored[:, None])
+    # the derivative of (cos, sin) turns them into (-sin, cos)
+    turned = phi[..., :num_features] * stored[num_features:] - phi[..., num_features:] * stored[:num_features]
+    seen = total > 0
+    return query + jnp.where(seen, dot(turned, frequencies) / (gamma * jnp.where(seen, total, 1)), 0)
+
+
+def _features(frequencies: Float[Array, "Y D"], x: Float[Array, "*batch D"]) -> Float[Array, "*batch 2Y"]:
+    phase = dot(x, frequencies.T)
+    scale: float = len(frequencies) ** -0.5
+    return jnp.concatenate([jnp.cos(phase), jnp.sin(phase)], axis=-1) * scale
+
+
+def _checked(
+    stored: Float[ArrayLike, " 2Y"], frequencies: Float[ArrayLike, "Y D"], query: Float[ArrayLike, "*batch D"]
+) -> tuple[Float[Array, "*batch D"], Float[Array, "Y D"], Float[Array, " 2Y"]]:
+    query, frequencies = points(query, frequencies, "frequencies")
+    stored = jnp.asarray(stored, query.dtype)
+    if stored.shape != (2 * len(frequencies),):
+        raise InputError(f"stored: expected two numbers for each of {len(frequencies)} frequencies; got {stored.shape}")
+    return query, frequencies, stored

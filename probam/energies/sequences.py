@@ -1,0 +1,91 @@
+r"""Sequence memory: each pattern calls up its successor, with a separation function that keeps patterns apart.
+
+.. math:: s_i \leftarrow \operatorname{sign} \sum_\mu \xi_i^{\mu+1} f(m_i^\mu), \qquad
+    m_i^\mu = \frac{1}{N-1} \sum_{j \neq i} \xi_j^\mu s_j
+
+Chaudhry et al. (2023), *Long sequence Hopfield memory*, arXiv:2306.04532. With f the identity it is the asymmetric
+Hopfield network; powers are
+:class:`probam.energies.separations.Polynomial`. The weights are not symmetric, so no energy is descended: recall of a
+closed sequence goes round.
+
+States have shape (..., N) with entries -1 and 1, patterns (K, N); ``cyclic`` says whether the last pattern calls up the
+first, or nothing. Bad shapes raise :class:`probam.errors.InputError`.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from probam.energies.arguments import Scalar, points, positive
+from probam.energies.wells import dot, weighted_mean
+from probam.errors import InputError
+
+__all__ = ["exponential", "field", "overlaps", "read_out", "step"]
+
+Separation = Callable[[Float[Array, "..."]], Float[Array, "..."]]
+"""Function f of the overlaps, elementwise."""
+
+
+def exponential(num_neurons: int) -> Separation:
+    r"""Separation \(f(m) = e^{(N-1)(m-1)}\) of N neurons, at most 1."""
+    return lambda overlap: jnp.exp((num_neurons - 1) * (overlap - 1))
+
+
+def overlaps(state: Float[ArrayLike, "*batch N"], patterns: Float[ArrayLike, "K N"]) -> Float[Array, "*batch K N"]:
+    r"""Mean agreement of the state with each pattern, the neuron itself left out: \(m_i^\mu\), in [-1, 1].
+
+    .. math:: m_i^\mu = \frac{\langle \xi^\mu, s \rangle - \xi_i^\mu s_i}{N - 1}
+    """
+    state, patterns = points(state, patterns, "patterns")
+    if patterns.shape[1] < 2:
+        raise InputError("patterns: expected at least 2 neurons, one is left out of each overlap; got 1")
+    total = dot(state, patterns.T)[..., None]
+    return (total - patterns * state[..., None, :]) / (patterns.shape[1] - 1)
+
+
+def field(
+    state: Float[ArrayLike, "*batch N"],
+    patterns: Float[ArrayLike, "K N"],
+    separation: Separation,
+    *,
+    cyclic: bool = True,
+) -> Float[Array, "*batch N"]:
+    r"""Local field \(\sum_\mu \xi_i^{\mu+1} f(m_i^\mu)\) of each neuron."""
+    _, patterns = points(state, patterns, "patterns")
+    callers, called = _successors(patterns, cyclic)
+    return jnp.sum(called * separation(overlaps(state, callers)), axis=-2)
+
+
+def step(
+    state: Float[ArrayLike, "*batch N"],
+    patterns: Float[ArrayLike, "K N"],
+    separation: Separation,
+    *,
+    cyclic: bool = True,
+) -> Float[Array, "*batch N"]:
+    """All neurons set to the sign of their field; a neuron whose field is exactly zero keeps its state."""
+    force = field(state, patterns, separation, cyclic=cyclic)
+    return jnp.where(force == 0, jnp.asarray(state, force.dtype), jnp.sign(force))
+
+
+def read_out(
+    state: Float[ArrayLike, "*batch N"], patterns: Float[ArrayLike, "K N"], beta: Scalar, *, cyclic: bool = True
+) -> Float[Array, "*batch N"]:
+    r"""Mean of the successors under the softmax of the overlaps, all neurons counted.
+
+    .. math:: \sum_\mu r_\mu\, \xi^{\mu+1}, \qquad r = \operatorname{softmax}(\beta\, \Xi s)
+    """
+    state, patterns = points(state, patterns, "patterns")
+    callers, called = _successors(patterns, cyclic)
+    return weighted_mean(positive("beta", beta, state.dtype) * dot(state, callers.T), called)
+
+
+def _successors(patterns: Float[Array, "K N"], cyclic: bool) -> tuple[Float[Array, "L N"], Float[Array, "L N"]]:
+    """Patterns that call, and the patterns that they call up."""
+    if cyclic:
+        return patterns, jnp.roll(patterns, -1, axis=0)
+    if len(patterns) < 2:
+        raise InputError("patterns: an open sequence needs at least 2 patterns; got 1")
+    return patterns[:-1], patterns[1:]
