@@ -161,8 +161,8 @@ def fit(
     engine: Annotated[
         str,
         typer.Option(
-            help="nuts and gibbs sample the posterior (slow, honest); svi approximates it (fast, too sure of itself); em "
-            "and gradient_em find one best setting (fastest, no error bars).",
+            help="nuts and gibbs sample the posterior (slow, honest); svi approximates it (fast, too sure of itself); "
+            "em and gradient_em find one best setting (fastest, no error bars).",
             rich_help_panel="Engine",
         ),
     ] = "nuts",
