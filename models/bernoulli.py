@@ -89,8 +89,10 @@ class Bernoulli(Family):
 
     def bank(self, params: Mapping[str, jax.Array]) -> Distribution:
         """The memories as ``Bernoulli(...).to_event(1)`` or ``SpinBernoulli(...).to_event(1)``."""
-        law = SpinBernoulli if self.values == "spin" else dist.BernoulliProbs
-        return law(params["prob"], validate_args=False).to_event(1)
+        bits = dist.BernoulliProbs(params["prob"], validate_args=False)
+        if self.values == "spin":
+            return SpinBernoulli(bits.logits, validate_args=False).to_event(1)
+        return bits.to_event(1)
 
     def memories(self, params: Mapping[str, jax.Array]) -> Float[Array, "K D"]:
         """The mean of each memory, between the two values."""

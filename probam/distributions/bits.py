@@ -9,11 +9,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import xlog1py, xlogy
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution, constraints
-from numpyro.distributions.util import clamp_probs, validate_sample
+from numpyro.distributions.util import validate_sample
 
 __all__ = ["SpinBernoulli", "spin"]
 
@@ -37,46 +36,44 @@ spin = _Spin()
 
 
 class SpinBernoulli(Distribution):
-    """A spin that is up (+1) with probability ``probs`` and down (-1) otherwise.
+    r"""A spin that is up (+1) with probability p.
+
+    .. math:: \log P(s) = \tfrac12 s \ell - \log 2\cosh(\tfrac12 \ell), \qquad \ell = \log \frac{p}{1 - p}
 
     Args:
-        probs: probability of +1, in [0, 1]; logs of 0 are those of the smallest number, as in NumPyro's Bernoulli.
+        logits: log odds of +1; twice the field that acts on the spin.
     """
 
-    arg_constraints = {"probs": constraints.unit_interval}  # noqa: RUF012
+    arg_constraints = {"logits": constraints.real}  # noqa: RUF012
     support = spin
 
-    def __init__(self, probs: Float[ArrayLike, "*batch"], *, validate_args: bool | None = None) -> None:
-        self.probs = probs
-        super().__init__(batch_shape=jnp.shape(probs), validate_args=validate_args)
+    def __init__(self, logits: Float[ArrayLike, "*batch"], *, validate_args: bool | None = None) -> None:
+        self.logits = logits
+        super().__init__(batch_shape=jnp.shape(logits), validate_args=validate_args)
+
+    @property
+    def fields(self) -> Float[Array, "*batch"]:
+        """Half the log odds."""
+        return 0.5 * jnp.asarray(self.logits)
 
     def sample(self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        """Independent spins, in the dtype of the probabilities."""
+        """Independent spins, in the dtype of the log odds."""
         assert key is not None, "numpyro passes a key wherever it samples"
-        probs = jnp.asarray(self.probs)
-        up = jax.random.bernoulli(key, probs, (*sample_shape, *self.batch_shape))
-        return jnp.where(up, 1, -1).astype(probs.dtype)
+        logits = jnp.asarray(self.logits)
+        up = jax.random.bernoulli(key, jax.nn.sigmoid(logits), (*sample_shape, *self.batch_shape))
+        return jnp.where(up, 1, -1).astype(logits.dtype)
 
     @validate_sample  # type: ignore[untyped-decorator]
     def log_prob(self, value: Float[ArrayLike, "..."], intermediates: object = None) -> Float[Array, "..."]:  # noqa: ARG002
         """Log probability in nats; between -1 and +1 the straight line through both."""
-        probs = clamp_probs(self.probs)
-        up = 0.5 * (1 + jnp.asarray(value, jnp.result_type(value, float)))
-        return xlogy(up, probs) + xlog1py(1 - up, -probs)
-
-    @property
-    def logits(self) -> Float[Array, "*batch"]:
-        """Log odds of +1."""
-        probs = clamp_probs(self.probs)
-        return jnp.log(probs) - jnp.log1p(-probs)
+        return jnp.asarray(value) * self.fields - jnp.logaddexp(self.fields, -self.fields)
 
     @property
     def mean(self) -> Float[Array, "*batch"]:
         """2 p - 1."""
-        return 2 * jnp.asarray(self.probs) - 1
+        return jnp.tanh(self.fields)
 
     @property
     def variance(self) -> Float[Array, "*batch"]:
         """4 p (1 - p)."""
-        probs = jnp.asarray(self.probs)
-        return 4 * probs * (1 - probs)
+        return 4 * jax.nn.sigmoid(self.logits) * jax.nn.sigmoid(-jnp.asarray(self.logits))

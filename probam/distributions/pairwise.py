@@ -121,8 +121,8 @@ def _(base: dist.BernoulliProbs | dist.BernoulliLogits, bank: Distribution, x: j
 
 @independent_pairwise.register
 def _(base: SpinBernoulli, bank: Distribution, x: jax.Array) -> jax.Array:
-    half = 0.5 * jnp.broadcast_to(base.logits, bank.shape())
-    return _dot(x, half.T) - jnp.sum(jnp.logaddexp(half, -half), axis=-1)
+    fields = jnp.broadcast_to(base.fields, bank.shape())
+    return _dot(x, fields.T) - jnp.sum(jnp.logaddexp(fields, -fields), axis=-1)
 
 
 @pairwise_log_prob.register
