@@ -134,7 +134,7 @@ def log_mass(scores: Scores, norm: Norm, radius: Float[ArrayLike, ""] | None = N
 
 
 def place(
-    x: Float[ArrayLike, "N D"], norm: Norm, epsilon: float = 1e-5
+    x: Float[ArrayLike, "N D"], norm: Norm, epsilon: float | Float[ArrayLike, ""] = 1e-5
 ) -> tuple[Float[Array, "N C"], Float[Array, " N"]]:
     r"""Where the normalisation (before gamma and delta) puts each input: direction u on the sphere, and radius R.
 
@@ -148,7 +148,9 @@ def place(
     return inside / (length * jnp.shape(x)[1] ** 0.5)[:, None], radius
 
 
-def posterior(scores: Scores, x: Float[ArrayLike, "N D"], norm: Norm, epsilon: float = 1e-5) -> Float[Array, "N K"]:
+def posterior(
+    scores: Scores, x: Float[ArrayLike, "N D"], norm: Norm, epsilon: float | Float[ArrayLike, ""] = 1e-5
+) -> Float[Array, "N K"]:
     """Posterior probability of each memory given each input, every query in the mixture of its own radius.
 
     Equal to the attention weights.
@@ -158,7 +160,9 @@ def posterior(scores: Scores, x: Float[ArrayLike, "N D"], norm: Norm, epsilon: f
     return shares
 
 
-def log_evidence(scores: Scores, x: Float[ArrayLike, "N D"], norm: Norm, epsilon: float = 1e-5) -> Float[Array, " N"]:
+def log_evidence(
+    scores: Scores, x: Float[ArrayLike, "N D"], norm: Norm, epsilon: float | Float[ArrayLike, ""] = 1e-5
+) -> Float[Array, " N"]:
     r"""\(\log p(u) + \log Z\) for each input, in nats: equal to the log-sum-exp of its logits."""
     directions, radius = place(x, norm, epsilon)
 
@@ -182,7 +186,7 @@ def lifted_mixture(scores: Scores, norm: Norm) -> MemoryMixture:
     return mixture(raised, "rms", width**0.5)
 
 
-def lift(x: Float[ArrayLike, "N D"], norm: Norm, epsilon: float = 1e-5) -> Float[Array, "N C+1"]:
+def lift(x: Float[ArrayLike, "N D"], norm: Norm, epsilon: float | Float[ArrayLike, ""] = 1e-5) -> Float[Array, "N C+1"]:
     r"""Directions one dimension up, \((\hat x / \sqrt D, \sqrt{\epsilon / (v + \epsilon)})\), of length one."""
     inside, spread = _inside(x, norm)
     last = jnp.sqrt(epsilon / (spread + epsilon))[:, None]
@@ -197,6 +201,7 @@ def keys_of(
     *,
     dim: int,
     radius: float | None = None,
+    check: bool = True,
 ) -> Float[Array, "K D"]:
     r"""Keys with which attention (scale 1, no projection) behind this normalisation has this mixture as its posterior.
 
@@ -205,7 +210,7 @@ def keys_of(
     Behind a layer norm the part \(t_i\) is not seen by the concentrations and sets the mixing weight:
     \(k_i \cdot \delta = \log \pi_i + \log C_{D-1}(\kappa_i)\) (CLAIMS A14), which needs
     \(\sum_j \delta_j / \gamma_j \neq 0\). Behind an RMS norm there is no such part: \(t_i = 0\), and the weights follow
-    from the concentrations.
+    from the concentrations. ``check=False`` leaves the checks of values out (inside ``jit``).
 
     Raises:
         InputError: when gamma has a zero, the weights of a layer norm cannot be set because
@@ -223,28 +228,36 @@ def keys_of(
         pulls = _dot(pulls, jnp.asarray(zero_sum_basis(dim).T, pulls.dtype))
     gamma = jnp.broadcast_to(_per_feature("gamma", gamma, pulls), (dim,))
     delta = jnp.broadcast_to(_per_feature("delta", delta, pulls), (dim,))
-    if bool(jnp.any(gamma == 0)):
-        raise InputError("gamma: expected no zeros; a feature that is switched off cannot carry a memory")
     keys = pulls / gamma
     missing = mixture.log_weights + log_normalizer(size, bank.concentration) - jnp.sum(keys * delta, axis=-1)
-    if not bool(jnp.all(jnp.isfinite(missing))):
-        raise InputError("mixture: expected weights above zero; attention switches no key off")
     missing = missing - jnp.max(missing)
-    if norm == "layer":
-        handle = jnp.sum(delta / gamma)
-        if bool(jnp.abs(handle) <= 16 * np.finfo(keys.dtype).eps * jnp.sum(jnp.abs(delta / gamma))):
-            raise InputError(
-                "delta: expected sum(delta / gamma) other than 0; without it the mixing weights are tied to the "
-                "concentrations (use an untied layer)"
-            )
-        return keys + (missing / handle)[:, None] / gamma
-    gap = float(jnp.max(jnp.abs(missing)))
-    if gap > np.finfo(keys.dtype).eps ** 0.5:
+    handle = jnp.sum(delta / gamma)
+    if check:
+        _check_representable(np.asarray(gamma), np.asarray(delta), np.asarray(missing), norm)
+    return keys + (missing / handle)[:, None] / gamma if norm == "layer" else keys
+
+
+def _check_representable(
+    gamma: npt.NDArray[np.floating], delta: npt.NDArray[np.floating], missing: npt.NDArray[np.floating], norm: Norm
+) -> None:
+    """Raise where no keys have the wanted mixing weights; ``missing`` is what the concentrations leave to be set."""
+    eps = np.finfo(missing.dtype).eps
+    if np.any(gamma == 0):
+        raise InputError("gamma: expected no zeros; a feature that is switched off cannot carry a memory")
+    if not np.isfinite(missing).all():
+        raise InputError("mixture: expected weights above zero; attention switches no key off")
+    gap = float(np.max(np.abs(missing)))
+    if norm == "rms" and gap > eps**0.5:
         raise InputError(
             f"mixture: behind an RMS norm the concentrations fix the mixing weights, and these differ by {gap:.3g} "
             "nats; use an untied layer or a layer norm"
         )
-    return keys
+    terms = delta / gamma
+    if norm == "layer" and np.abs(terms.sum()) <= 16 * eps * np.abs(terms).sum():
+        raise InputError(
+            "delta: expected sum(delta / gamma) other than 0; without it the mixing weights are tied to the "
+            "concentrations (use an untied layer)"
+        )
 
 
 def _concentrations(
