@@ -1,0 +1,1 @@
+"""Benchmarks: probam and its peers in one interleaved run (``make bench``)."""

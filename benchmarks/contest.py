@@ -1,0 +1,162 @@
+"""One task, several sides that take turns, and what their figures say.
+
+Each side runs in a process of its own (thread pools of different libraries in one process fight) and only one works
+at a time. A side prepares once (data, compilation, a warm-up run) and then gives one figure whenever it is asked:
+seconds, or effective draws per second. Ratios are taken round by round, so that a drift of the machine cancels.
+"""
+
+import importlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+OURS = "probam"
+
+Prepare = Callable[[], Callable[[], float]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task as its sides see it; ``unit`` is ``s`` (less is better) or ``1/s`` (more is better)."""
+
+    name: str
+    size: str
+    unit: str
+    sides: Mapping[str, Prepare]
+    """Name of the package -> prepare() -> one figure; ``probam`` is among them."""
+    note: str = ""
+    environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Side -> environment variables that its process needs before it starts."""
+    floor: Callable[[], float] | None = None
+    """Least figure that the machine allows (seconds), where a bound is known; measured in the process of probam."""
+
+
+TASKS: dict[str, tuple[str, str]] = {
+    "em-isotropic": ("em", "isotropic"),
+    "em-diagonal": ("em", "diagonal"),
+    "em-full": ("em", "full"),
+    "em-vmf": ("em", "von_mises_fisher"),
+    "nuts": ("nuts", "low_dim_gauss_mix"),
+    "nuts-2d": ("nuts", "four_in_the_plane"),
+    "recall": ("recall", "one_step"),
+}
+"""Task -> (module of this folder, name of the function that makes it)."""
+
+
+def make(name: str) -> Task:
+    """The task called ``name``."""
+    module, maker = TASKS[name]
+    made: Task = getattr(importlib.import_module(f"benchmarks.{module}"), maker)()
+    return made
+
+
+class Runner:
+    """The process of one side."""
+
+    def __init__(self, task: Task, side: str) -> None:
+        self.side = side
+        environment = os.environ | dict(task.environment.get(side, {}))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.side", task.name, side],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=Path(__file__).parents[1],
+        )
+        self.missing = self._answer()  # "" when prepared, else why not
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.side}: the process ended with {self._process.wait()}")
+        return line.strip()
+
+    def run(self) -> float:
+        """One figure."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("run\n")
+        self._process.stdin.flush()
+        return float(self._answer())
+
+    def close(self) -> None:
+        """Let the process go."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+
+
+def contest(task: Task, *, rounds: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """One record a peer: ratio of figures (above one: we lead), median and range over the rounds."""
+    runners: list[Runner] = []
+    for side in task.sides:
+        say(f"{task.name}: {side} gets ready")
+        runner = Runner(task, side)
+        if runner.missing:
+            say(f"{task.name}: {side} left out ({runner.missing})")
+        runners.append(runner)
+    present = [runner for runner in runners if not runner.missing]
+    figures: dict[str, list[float]] = {runner.side: [] for runner in present}
+    for number in range(rounds):
+        order = present if number % 2 == 0 else present[::-1]
+        for runner in order:
+            figures[runner.side].append(runner.run())
+            say(
+                f"{task.name}: round {number + 1} of {rounds}, {runner.side} {figures[runner.side][-1]:.4g} {task.unit}"
+            )
+    for runner in runners:
+        runner.close()
+    ours = figures[OURS]
+    records = []
+    for runner in present:
+        if runner.side == OURS:
+            continue
+        theirs = figures[runner.side]
+        pairs = zip(theirs, ours, strict=True) if task.unit == "s" else zip(ours, theirs, strict=True)
+        ratios = [above / below for above, below in pairs]
+        records.append(
+            {
+                "task": task.name,
+                "peer": runner.side,
+                "ratio": statistics.median(ratios),
+                "low": min(ratios),
+                "high": max(ratios),
+                "ours": statistics.median(ours),
+                "theirs": statistics.median(theirs),
+                "unit": task.unit,
+                "size": task.size,
+                "note": task.note,
+                "rounds": rounds,
+                "versions": _versions(runner.side),
+            }
+        )
+    return records
+
+
+def _versions(peer: str) -> dict[str, str]:
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in (OURS, "jax", "numpyro", "numpy", peer):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def store(records: list[dict[str, Any]], path: Path) -> None:
+    """Write the records; those of other tasks from earlier runs are kept."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = {record["task"] for record in records}
+    old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    kept = [record for record in old if record["task"] not in fresh]
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(json.dumps([*kept, *records], indent=1), encoding="utf-8")
+    unfinished.replace(path)

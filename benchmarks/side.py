@@ -1,0 +1,25 @@
+"""The process of one side of one task: ``python -m benchmarks.side TASK SIDE``; lines in, figures out."""
+
+import os
+import sys
+
+
+def main() -> None:
+    """Prepare, say so (or why not), then answer every line with a figure."""
+    task, side = sys.argv[1:]
+    answers = os.fdopen(os.dup(1), "w")  # peers may print: stdout is ours
+    os.dup2(2, 1)
+    from benchmarks.contest import make
+
+    try:
+        measure = make(task).sides[side]()
+    except ImportError as error:
+        print(f"not installed: {error.name}", file=answers, flush=True)
+        return
+    print("", file=answers, flush=True)
+    for _ in sys.stdin:
+        print(measure(), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
