@@ -145,10 +145,10 @@ def check_closed_form(model: Model) -> None:
     if not model.family.closed_form:
         covariance = getattr(model.family, "covariance", None)
         kind = f"{model.family.name!r}" + (f" with covariance {covariance!r}" if covariance else "")
+        others = "'gradient_em' or 'nuts'" if model.family.no_guide else "'gradient_em', 'svi' or 'nuts'"
         why = f" ({model.family.no_m_step})" if model.family.no_m_step else ""
         raise InputError(
-            f"engine: family {kind} has no closed-form M-step{why}, which engine 'em' needs; "
-            "use engine 'gradient_em', 'svi' or 'nuts'"
+            f"engine: family {kind} has no closed-form M-step{why}, which engine 'em' needs; use engine {others}"
         )
 
 

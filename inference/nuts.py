@@ -134,8 +134,13 @@ def run(
         _JITTER * jax.random.normal(jax.random.fold_in(key_jitter, i), leaf.shape, leaf.dtype)
         for i, leaf in enumerate(leaves)
     ]
-    free = jax.tree.unflatten(structure, [leaf + eps for leaf, eps in zip(leaves, noise, strict=True)])
-    states = _begin(model, x, free, jax.random.split(key_run, num_chains), settings)
+    moved = jax.tree.unflatten(structure, [leaf + eps for leaf, eps in zip(leaves, noise, strict=True)])
+    states = _begin(model, x, moved, jax.random.split(key_run, num_chains), settings)
+    astray = ~np.isfinite(np.asarray(states.potential_energy))
+    if astray.any():  # the noise put a datum outside every support: such chains begin at their optimum itself
+        lost = jnp.asarray(astray)
+        moved = jax.tree.map(lambda at, by: jnp.where(lost.reshape(-1, *[1] * (at.ndim - 1)), at, by), free, moved)
+        states = _begin(model, x, moved, jax.random.split(key_run, num_chains), settings)
     if not bool(jnp.all(jnp.isfinite(states.potential_energy))):
         raise NumericalError("nuts: the log density is not finite where a chain starts; standardise the data")
     num_devices = _devices(num_chains)

@@ -13,13 +13,22 @@ from numpyro.distributions import Distribution, biject_to
 from probam.errors import InputError
 from probam.family import Model, Params
 
-__all__ = ["check_gradient", "kmeans_plus_plus", "starting_params", "starts"]
+__all__ = ["check_gradient", "check_guide", "kmeans_plus_plus", "starting_params", "starts"]
 
 
 def check_gradient(model: Model) -> None:
     """Say why no engine that follows gradients in the parameters can fit a family, where that is so."""
     if model.family.no_gradient:
         raise InputError(f"engine: family {model.family.name!r}: {model.family.no_gradient}; use engine 'em'")
+
+
+def check_guide(model: Model) -> None:
+    """Say why SVI cannot fit a family, where that is so."""
+    check_gradient(model)
+    if model.family.no_guide:
+        raise InputError(
+            f"engine: family {model.family.name!r}: {model.family.no_guide}; use engine 'gradient_em' or 'nuts'"
+        )
 
 
 def kmeans_plus_plus(

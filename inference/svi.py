@@ -26,6 +26,7 @@ from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
 from probam.inference.coordinates import Coordinates, unconstrained
 from probam.inference.result import EngineResult, Progress, silent
+from probam.inference.start import check_guide
 from probam.inference.warm import warm_starts
 
 __all__ = ["GUIDES", "run"]
@@ -102,6 +103,7 @@ def run(
     if not 1 <= batch_size <= len(x):
         raise InputError(f"batch_size: expected 1 to {len(x)} rows; got {batch_size}")
 
+    check_guide(model)
     key_start, key_init, key_steps, key_draws, key_bound = jax.random.split(key, 5)
     coordinates = Coordinates(model)
     starts = warm_starts(key_start, model, x, restarts, progress=progress)

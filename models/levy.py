@@ -42,6 +42,11 @@ class LevyMemory(Family):
         "its support begins at mu_k: a memory could never pass a datum for which it has any responsibility"
     )
 
+    no_guide: ClassVar[str] = (
+        "a Gaussian guide always reaches parameters under which some datum lies below every edge, where the evidence "
+        "bound is minus infinity"
+    )
+
     def check_data(self, x: np.ndarray, columns: Sequence[str]) -> None:
         """Refuse a constant column."""
         check_spread(x, columns, "a Lévy memory")

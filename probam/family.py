@@ -57,11 +57,17 @@ class Family(ABC):
     location: ClassVar[str] = "loc"
     """The site that is a point of the data space: the memory itself."""
 
+    as_they_are: ClassVar[bool] = False
+    """Whether centred and scaled data make no sense to the family (bits, counts, directions)."""
+
     no_m_step: ClassVar[str] = ""
     """Why there is no closed-form M-step, where there is more to say than that none is written."""
 
     no_gradient: ClassVar[str] = ""
     """Why engines that follow gradients in the parameters cannot fit the family; empty where they can."""
+
+    no_guide: ClassVar[str] = ""
+    """Why no Gaussian guide can be fitted by SVI, where only that fails."""
 
     @property
     def shared(self) -> frozenset[str]:
