@@ -1,4 +1,4 @@
-r"""XOR in three neurons: which dense associative memories can recall it, as printed and exactly (CLAIMS B8).
+r"""XOR in three neurons: which dense associative memories can recall it, as printed and exactly (claim B8).
 
 The four memories are the states with \(s_1 s_2 s_3 = -1\). Recall holds two neurons and asks for the third.
 """
@@ -191,7 +191,7 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
                     *(f"{int(at['solved'].sel(rule=rule))} of 4" for rule in ("difference", "derivative")),
                 ]
             )
-    header = ["power", "E on memories", "E elsewhere", "printed", "exact", "solved, difference rule", "derivative rule"]
+    header = ["power", "E on memories", "E elsewhere", "printed", "exact", "solved by difference", "by derivative"]
     return [table(header, rows, caption="Energies of the eight states, and how many of four questions are answered")]
 
 
@@ -211,7 +211,7 @@ XOR = register(
         name="xor",
         title="Exclusive-or in three neurons",
         question="Can a dense associative memory recall exclusive-or, and is its energy what the slides print?",
-        source="Yang (2020), slides on large associative memory, 'The case of XOR problem'; CLAIMS B8",
+        source="Yang (2020), slides on large associative memory, 'The case of XOR problem'; claim B8",
         run=run,
         figures=figures,
         findings=findings,
