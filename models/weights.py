@@ -26,11 +26,12 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from jax.scipy.special import betaln, gammaln, xlogy
+from jax.scipy.special import gammaln, xlogy
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution, biject_to
 from numpyro.distributions.transforms import Transform
 
+from probam.distributions.log_gamma import log_beta
 from probam.distributions.partitions import (
     GibbsTypePartition,
     chinese_restaurant,
@@ -319,7 +320,7 @@ class StickBreaking(WeightPrior):
     def log_marginal(self, counts: Float[Array, " K"], params: Params) -> Float[Array, ""]:
         """Of labelled assignments: product of B(1 - d + n_k, alpha + k d + n_{>k}) / B(1 - d, alpha + k d)."""
         a, b, first, second = self._raised(counts, params)
-        return jnp.sum(betaln(first, second) - betaln(a, b))
+        return jnp.sum(log_beta(first, second) - log_beta(a, b))
 
     def log_predictive(self, counts: Float[Array, " K"], params: Params) -> Float[Array, " K"]:
         """E V_k times the product of E(1 - V_j), j < k, under the posterior of the sticks."""

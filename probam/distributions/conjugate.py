@@ -26,10 +26,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import betaln, gammaln, xlogy
+from jax.scipy.special import gammaln, xlogy
 from jaxtyping import Array, Float
 
 from probam.distributions.bessel import log_normalizer
+from probam.distributions.log_gamma import log_beta
 from probam.distributions.von_mises_fisher import VonMisesFisher
 
 __all__ = [
@@ -143,8 +144,8 @@ class BetaBernoulli(ConjugatePair):
 
     def log_marginal(self, counts: jax.Array, sums: jax.Array) -> jax.Array:
         """Ratio of Beta functions."""
-        after = betaln(self.successes + sums, self.failures + counts[..., None] - sums)
-        return jnp.sum(after - betaln(self.successes, self.failures), axis=-1)
+        after = log_beta(self.successes + sums, self.failures + counts[..., None] - sums)
+        return jnp.sum(after - log_beta(self.successes, self.failures), axis=-1)
 
     def draw(self, key: jax.Array, counts: jax.Array, sums: jax.Array) -> dict[str, jax.Array]:
         """Site ``prob``."""

@@ -9,10 +9,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import betaln, gammaln
+from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
 from probam.distributions.conjugate import ConjugatePair
+from probam.distributions.log_gamma import log_gamma_ratio
 from probam.distributions.pairwise import upper_triangle
 
 __all__ = [
@@ -171,7 +172,7 @@ class NormalGamma(ConjugatePair):
     def tables(self, num_data: int) -> Float[Array, "n J"]:
         """log Gamma(a_n + h) - log Gamma(a_n) for every count, to full accuracy."""
         counts = jnp.arange(num_data + 1, dtype=self.rate.dtype)
-        return _log_gamma_ratio(self.shape + self._half * counts[:, None], self._half)
+        return log_gamma_ratio(self.shape + self._half * counts[:, None], self._half)
 
     def predict(self, known: Any, tables: Any, x: jax.Array, statistics: jax.Array) -> jax.Array:  # noqa: ARG002
         """Student-t with 2 a_n degrees of freedom."""
@@ -242,7 +243,7 @@ class NormalWishart(ConjugatePair):
         """log Gamma((nu_n + 1) / 2) - log Gamma((nu_n + 1 - D) / 2) - D/2 log pi for every count."""
         dim = len(self.loc)
         freedom = self.freedom + jnp.arange(num_data + 1, dtype=self.rate.dtype)
-        return _log_gamma_ratio((freedom + 1 - dim) / 2, dim / 2) - 0.5 * dim * jnp.log(jnp.pi)
+        return log_gamma_ratio((freedom + 1 - dim) / 2, dim / 2) - 0.5 * dim * jnp.log(jnp.pi)
 
     def begin(self, counts: jax.Array, sums: jax.Array) -> Any:
         """Counts, posterior mean (less m), inverse rate matrix and half its log determinant."""
@@ -342,8 +343,3 @@ def _split(sums: jax.Array, loc: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _half_log_det(matrix: jax.Array) -> jax.Array:
     return jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(matrix), axis1=-2, axis2=-1)), axis=-1)
-
-
-def _log_gamma_ratio(a: jax.Array, h: float) -> jax.Array:
-    """log Gamma(a + h) - log Gamma(a), without the cancellation at large a."""
-    return gammaln(h) - betaln(a, h)
