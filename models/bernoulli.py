@@ -50,6 +50,7 @@ class Bernoulli(Family):
 
     name: ClassVar[str] = "bernoulli"
     location: ClassVar[str] = "prob"
+    as_they_are: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.values not in VALUES:
@@ -71,7 +72,7 @@ class Bernoulli(Family):
         if np.isin(x, VALUES[other]).all():
             advice = f"use family 'bernoulli,values={other}'"
         else:
-            advice = "turn the data into bits first, and do not standardise them"
+            advice = "turn the data into bits first"
         raise InputError(
             f"data: {len(bad)} values are neither {low:g} nor {high:g}, the first in row {row}, column "
             f"{columns[column]!r}: {x[row, column]:g}; {advice}"

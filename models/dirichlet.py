@@ -50,6 +50,7 @@ class DirichletMemory(Family):
 
     name: ClassVar[str] = "dirichlet"
     location: ClassVar[str] = "concentration"
+    as_they_are: ClassVar[bool] = True
 
     @property
     def closed_form(self) -> bool:
@@ -65,7 +66,7 @@ class DirichletMemory(Family):
             row, column = bad[0]
             raise InputError(
                 f"data: {len(bad)} parts are not positive, the first in row {row}, column {columns[column]!r}: "
-                f"{x[row, column]:g}; expected parts above 0 (not standardised): replace zeros by a small part "
+                f"{x[row, column]:g}; expected parts above 0: replace zeros by a small part "
                 "and divide each row by its sum, or give counts to family 'multinomial'"
             )
         total = x.sum(axis=1)

@@ -46,6 +46,7 @@ class Multinomial(Family):
 
     name: ClassVar[str] = "multinomial"
     location: ClassVar[str] = "prob"
+    as_they_are: ClassVar[bool] = True
 
     @property
     def shared(self) -> frozenset[str]:
@@ -66,8 +67,8 @@ class Multinomial(Family):
             row, column = bad[0]
             raise InputError(
                 f"data: {len(bad)} values are not counts, the first in row {row}, column {columns[column]!r}: "
-                f"{x[row, column]:g}; expected whole numbers from 0 up (not standardised; shares that sum to one "
-                "are for family 'dirichlet')"
+                f"{x[row, column]:g}; expected whole numbers from 0 up (shares that sum to one are for family "
+                "'dirichlet')"
             )
 
     def check_data(self, x: np.ndarray, columns: Sequence[str]) -> None:

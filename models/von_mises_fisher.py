@@ -47,6 +47,7 @@ class VonMisesFisherMemory(Family):
 
     name: ClassVar[str] = "vmf"
     location: ClassVar[str] = "direction"
+    as_they_are: ClassVar[bool] = True
 
     @property
     def closed_form(self) -> bool:

@@ -30,7 +30,7 @@ from probam.family import Family, Params, families, family
 from probam.fitted import Fit, verify_draws
 from probam.inference.coordinates import Coordinates
 from probam.inference.result import EngineResult, Progress, silent
-from probam.landscape import Landscape, basins, plane, survey
+from probam.landscape import Landscape, basins, bounded, plane, survey
 from probam.models.mixture import Mixture, mixture
 from probam.models.weights import StickBreaking, weight_prior
 from probam.reports.partition import coclustering, point_partition, relabel
@@ -114,6 +114,8 @@ def fit(
     dtype = np.dtype(np.float64 if double_precision() and table.values.dtype != np.float32 else np.float32)
     table = table.astype(dtype)
     memory_family.check_data(table.values, table.columns)
+    if standardise and memory_family.as_they_are:
+        raise InputError(f"standardise: family {memory_family.name!r} takes the data as they are; leave it out")
     units = standardiser(table) if standardise else identity(table.num_features, dtype)
     x = np.asarray(units.apply(table.values), dtype)
     memory_family.check_support(x, table.columns)
@@ -577,7 +579,7 @@ def _recall_variables(
     doubtful = np.argsort(confidence)[: _QUERIES // 2]
     others = rng.permutation(len(x))[: _QUERIES - len(doubtful)]
     rows = np.unique(np.concatenate([doubtful, others]))
-    grid = plane(x, spherical=spherical)
+    grid = bounded(plane(x, spherical=spherical), landscape, x)
 
     # data, queries and grid in one run: one program
     everywhere = np.concatenate([x[some], x[rows], grid.points.reshape(-1, x.shape[1]).astype(x.dtype)])

@@ -17,10 +17,13 @@ from probam.distributions.mixture import MemoryMixture
 from probam.dynamics.recall import Recall, attractors, descend, recall
 from probam.equivalence.fitted import physical_twin
 
-__all__ = ["Landscape", "Plane", "plane", "survey"]
+__all__ = ["Landscape", "Plane", "bounded", "plane", "survey"]
 
 _MERGE = 1e-3
 """Attractors closer than this fraction of the data's spread are one."""
+
+_EDGE = 1e-4
+"""A point that is moved by less than this fraction of the data's extent was inside."""
 
 
 class Landscape(NamedTuple):
@@ -32,6 +35,7 @@ class Landscape(NamedTuple):
     retract: Callable[[jax.Array], jax.Array] | None
     twin: str
     still: str = ""  # why nothing moves, for an energy without dynamics
+    inside: Callable[[jax.Array], jax.Array] | None = None  # brings a point to where the energy is defined
 
     def run(self, queries: Float[Array, "Q D"], *, step: float = 1.0, max_steps: int = 1000, record: int = 0) -> Recall:
         """Recall from every query."""
@@ -60,7 +64,7 @@ def survey(mixture: MemoryMixture) -> Landscape:
     twin = physical_twin(mixture)
     if twin is None:
         return Landscape(mixture, lambda v: -mixture.log_prob(v), None, None, "")
-    return Landscape(mixture, twin.energy, twin.update, twin.retract, twin.name, twin.still)
+    return Landscape(mixture, twin.energy, twin.update, twin.retract, twin.name, twin.still, twin.inside)
 
 
 class Basins(NamedTuple):
@@ -141,3 +145,19 @@ def plane(x: Float[np.ndarray, "N D"], *, spherical: bool, size: int = 72, margi
     tall = np.linspace(low[1] - pad[1], high[1] + pad[1], size) if num_features > 1 else np.zeros(1)
     mesh = np.stack(np.meshgrid(wide, tall), axis=-1)
     return Plane(origin, axis, wide, tall, origin + mesh @ axis, np.ones(mesh.shape[:2], bool))
+
+
+def bounded(grid: Plane, landscape: Landscape, x: Float[np.ndarray, "N D"]) -> Plane:
+    """The plane with its points brought to where the energy is defined.
+
+    Where the data lie in the plane, points that had to be moved are no longer valid: the picture ends at the edge of
+    the square or the simplex. Elsewhere the plane is a view of a higher-dimensional body, and all points stay.
+    """
+    if landscape.inside is None:
+        return grid
+    moved = np.asarray(landscape.inside(jnp.asarray(grid.points, x.dtype)))
+    extent = float(np.ptp(x, axis=0).max()) or 1.0
+    kept = np.abs(moved - grid.points).max(axis=-1) <= _EDGE * extent
+    flat = grid.origin + ((x - grid.origin) @ grid.axis.T) @ grid.axis
+    lies_in_plane = np.abs(flat - x).max() <= _EDGE * extent and kept.any()
+    return grid._replace(points=moved, valid=grid.valid & kept if lies_in_plane else grid.valid)
