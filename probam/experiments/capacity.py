@@ -153,7 +153,8 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
                 where = hebb["load"].sel(size=size)
                 axes.plot(where, shares, color=MEMORY_COLOURS[i], label=label, marker=marker, ms=4, ls=line)
     axes.axvline(_PRINTED, color=MUTED, lw=0.9, ls="--")
-    axes.text(_PRINTED, 0.02, "0.138 ", color=MUTED, ha="right", va="bottom")
+    axes.set_ylim(0, 1.05)
+    axes.text(_PRINTED, 0.05, "0.138 ", color=MUTED, ha="right", va="bottom")
     axes.set_xlabel("load K / N")
     axes.set_ylabel("share of memories retrieved")
     quiet(axes, grid="y")
@@ -289,7 +290,8 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
         ]
         for load in pseudo["load"].values
     ]
-    header = ["K / N", *(f"{name}, {rule}" for name in ("fixed", "restored") for rule in rules)]
+    short = ["kept", "zero", "Hebb"]
+    header = ["K / N", *(f"{name}, {rule}" for name in ("fixed", "restored") for rule in short)]
     return [first, table(header, rows, caption="Memories that are fixed points, and that are restored from noise")]
 
 

@@ -1,0 +1,391 @@
+r"""Where recall ends: more attractors than memories, basins that are no Voronoi cells, a pitchfork (claims A6, A8, A9).
+
+All on the energy of a clustering associative memory. Nothing is random here: queries stand on grids.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jax.tree_util import Partial
+from jaxtyping import Array, Float
+from scipy.optimize import brentq
+
+from probam.dynamics.basins import Basins, basin, nearest
+from probam.dynamics.recall import recall
+from probam.energies import clam
+from probam.experiments.experiment import Drawing, Experiment, Finding, Settings, register
+from probam.reports.page import number, percent, spelled, table
+from probam.reports.style import GRID, INK, MEMORY_COLOURS, MUTED, new_figure, quiet, styled
+
+__all__ = ["ATTRACTORS", "triangle"]
+
+_CORNERS = 0.9152145256
+"""Value of beta R^2 from which the triangle has wells at its corners: the double root of m(v) = v on the way to one."""
+_ROWS = 16
+"""Attractors whose curvature is looked at together."""
+
+
+def triangle(radius: float = 1.0) -> Float[np.ndarray, "3 2"]:
+    """Corners of the equilateral triangle of that circumradius around the origin."""
+    angles = np.pi / 2 + 2 * np.pi * np.arange(3) / 3
+    return radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def _basins(
+    queries: Float[np.ndarray, "Q D"], memories: Float[np.ndarray, "K D"], beta: float, **options: Any
+) -> Basins:
+    bank: dict[str, Any] = {"memories": jnp.asarray(memories), "beta": jnp.asarray(beta)}
+    return basin(Partial(clam.update, **bank), Partial(clam.energy, **bank), queries, **options)
+
+
+def run(settings: Settings) -> xr.DataTree:
+    """Attractors of the triangle, basins on a line and in the plane, and the fixed points of two memories."""
+    return xr.DataTree.from_dict(
+        {
+            "triangle": _triangle(settings),
+            "line": _line(settings),
+            "plane": _plane(settings),
+            "pitchfork": _pitchfork(settings),
+        }
+    )
+
+
+@jax.jit
+def _curvatures(points: Array, memories: Array, beta: Array) -> Array:
+    """Eigenvalues of the energy's Hessian at each point."""
+    values: Array = jnp.linalg.eigvalsh(jax.vmap(jax.hessian(clam.energy), (0, None, None))(points, memories, beta))
+    return values
+
+
+def _is_minimum(points: Float[np.ndarray, "A D"], memories: Float[np.ndarray, "K D"], beta: float) -> np.ndarray:
+    """Whether the energy's Hessian is positive definite at each point."""
+    padded = np.resize(points, (_ROWS * -(-len(points) // _ROWS), points.shape[1]))
+    least = [np.asarray(_curvatures(rows, memories, beta)).min(axis=-1) for rows in padded.reshape(-1, _ROWS, 2)]
+    return np.asarray(np.concatenate(least)[: len(points)] > 1e-6)
+
+
+def _triangle(settings: Settings) -> xr.Dataset:
+    scaled = np.round(np.linspace(0.88, 1.04, 33 if settings.full else 17), 4)
+    side = 41 if settings.full else 15
+    corners = triangle()
+    axis = np.linspace(-1.2, 1.2, side)
+    queries = np.concatenate(
+        [np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2) + 0.003, corners, 1e-3 * corners]
+    )
+    counts, centre = np.empty(len(scaled), int), np.empty(len(scaled), bool)
+    for j, beta in enumerate(scaled):
+        settings.progress(j, 3 * len(scaled), f"triangle, beta R² = {beta:g}")
+        found = _basins(queries, corners, float(beta), max_steps=200_000, link=1e-4)
+        minima = found.attractors[_is_minimum(found.attractors, corners, float(beta))]
+        counts[j] = len(minima)
+        centre[j] = bool((np.linalg.norm(minima, axis=1) < 1e-3).any())
+    return xr.Dataset(
+        {
+            "num_attractors": ("beta_r2", counts),
+            "centre_attracts": ("beta_r2", centre.astype(np.int8)),
+            "corner_wells_from": _corner_wells(corners),
+        },
+        coords={"beta_r2": scaled},
+        attrs={"num_memories": 3},
+    )
+
+
+def _corner_wells(corners: Float[np.ndarray, "3 2"]) -> float:
+    """Least beta R^2 at which the energy has a second minimum on the way from the centre to a corner."""
+    heights = np.linspace(0.05, 1.0, 400)
+    path = jnp.asarray(heights[:, None] * corners[0])
+    slope = jax.jit(jax.vmap(jax.grad(clam.energy), (0, None, None)))
+
+    def deepest_descent(beta: float) -> float:
+        """Least slope outwards, sampled finely and refined by a parabola: negative where there is a well."""
+        along = np.asarray(slope(path, corners, beta) @ corners[0])
+        k = int(np.clip(np.argmin(along), 1, len(along) - 2))
+        a, b, c = along[k - 1 : k + 2]
+        return float(b - (c - a) ** 2 / (8 * (a - 2 * b + c)))
+
+    return float(brentq(deepest_descent, 0.8, 0.99, xtol=1e-9))
+
+
+def _line(settings: Settings) -> xr.Dataset:
+    """Claims A6 on a line: where the basins meet, against the midpoint between the memories."""
+    memories, beta = np.array([[0.0], [1.0], [1.3]]), 6.0
+    settings.progress(1, 3, "basins on a line")
+    queries = np.linspace(-0.3, 1.6, 381)[:, None]
+    found = _basins(queries, memories, beta)
+    low, high = 0.0, 1.0
+    for _ in range(40):  # bisection: which side does recall end on?
+        middle = (low + high) / 2
+        end = float(_basins(np.array([[middle]]), memories, beta).recall.states[0, 0])
+        low, high = (middle, high) if end < 0.5 else (low, middle)
+    doubled = float(_basins(np.array([[0.45]]), np.array([[0.0], [1.0], [1.0]]), 5.0).recall.states[0, 0])
+    return xr.Dataset(
+        {
+            "recalled": ("query", np.asarray(found.recall.states)[:, 0]),
+            "nearest": ("query", np.asarray(nearest(queries, memories))),
+            "memory_position": ("memory", memories[:, 0]),
+            "boundary": (low + high) / 2,
+            "doubled_recall": doubled,
+        },
+        coords={"query": queries[:, 0]},
+        attrs={"beta": beta},
+    )
+
+
+def _plane(settings: Settings) -> xr.Dataset:
+    """Basins and Voronoi cells of a few memories in the plane, over beta."""
+    memories = np.array([[-1.0, 0.2], [0.1, 0.9], [0.5, -0.6], [0.9, -0.3], [0.7, -0.9]])
+    side = 161 if settings.full else 81
+    axis = np.linspace(-1.6, 1.6, side)
+    queries = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    betas = np.array([0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0])
+    cells = np.asarray(nearest(queries, memories))
+    labels = np.empty((len(betas), side, side), int)
+    number_of, recalled = np.empty(len(betas), int), np.empty((len(betas), len(queries)), int)
+    for j, beta in enumerate(betas):
+        settings.progress(len(betas) + j, 3 * len(betas), f"basins in the plane, beta = {beta:g}")
+        found = _basins(queries, memories, float(beta), max_steps=50_000, link=1e-4)
+        labels[j] = found.labels.reshape(side, side)
+        number_of[j] = len(found.attractors)
+        recalled[j] = np.asarray(nearest(found.recall.states, memories))
+    differ = np.mean(recalled != cells, axis=1)
+    bank: dict[str, Any] = {"memories": jnp.asarray(memories), "beta": jnp.asarray(4.0)}
+    flow = recall(
+        Partial(clam.update, **bank), Partial(clam.energy, **bank), queries[:: side // 8], step=0.1, record=200
+    )
+    assert flow.energies is not None
+    return xr.Dataset(
+        {
+            "largest_rise": float(np.diff(np.asarray(flow.energies), axis=0).max()),
+            "basin": (("beta", "y", "x"), labels),
+            "cell": (("y", "x"), cells.reshape(side, side)),
+            "num_attractors": ("beta", number_of),
+            "differs": ("beta", differ),
+            "position": (("memory", "axis"), memories),
+        },
+        coords={"beta": betas, "x": axis, "y": axis},
+    )
+
+
+def _pitchfork(settings: Settings) -> xr.Dataset:
+    """Fixed points of two memories at -a and a, for several a; recall starts a little off the middle."""
+    halves = np.array([0.5, 1.0, 2.0])
+    scaled = np.round(np.linspace(0.5, 2.5, 81 if settings.full else 41), 6)  # 2 beta a^2
+    arrived = np.empty((len(halves), len(scaled)))
+    curvature = np.empty_like(arrived)
+    for i, a in enumerate(halves):
+        memories = np.array([[-a], [a]])
+        settings.progress(2 * len(halves) + i, 3 * len(halves), f"pitchfork, memories at ±{a:g}")
+        for j, value in enumerate(scaled):
+            beta = float(value / (2 * a * a))
+            found = _basins(np.array([[0.1 * a]]), memories, beta, max_steps=100_000)
+            arrived[i, j] = float(found.recall.states[0, 0])
+            curvature[i, j] = float(_curvatures(np.zeros((1, 1)), memories, beta)[0, 0])
+    halfway = _basins(np.array([[0.0]]), np.array([[-1.0], [1.0]]), 2.0)
+    return xr.Dataset(
+        {
+            "arrived": (("half", "scaled_beta"), arrived),
+            "curvature": (("half", "scaled_beta"), curvature),
+            "halfway_end": float(halfway.recall.states[0, 0]),
+            "halfway_curvature": float(_curvatures(np.zeros((1, 1)), np.array([[-1.0], [1.0]]), 2.0)[0, 0]),
+        },
+        coords={"half": halves, "scaled_beta": scaled},
+    )
+
+
+# --- reading --------------------------------------------------------------------------------------------------
+
+
+@styled
+def figures(tree: xr.DataTree) -> Sequence[Drawing]:
+    """Basins in the plane, the line, the number of attractors of the triangle, the pitchfork."""
+    return [_plane_drawing(tree), _line_drawing(tree), _triangle_drawing(tree), _pitchfork_drawing(tree)]
+
+
+def _plane_drawing(tree: xr.DataTree) -> Drawing:
+    plane = tree["plane"].to_dataset()
+    shown = [1.0, 4.0, 16.0]
+    figure = new_figure(8.4, 3.0)
+    for axes, beta in zip(figure.subplots(1, 3, sharey=True), shown, strict=True):
+        labels = plane["basin"].sel(beta=beta).values
+        num = int(plane["num_attractors"].sel(beta=beta))
+        image = np.ones((*labels.shape, 4))
+        for label in range(num):
+            colour = MEMORY_COLOURS[label % len(MEMORY_COLOURS)]
+            image[labels == label] = [*(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)), 0.28]
+        image[labels < 0] = [1, 1, 1, 0]
+        extent = (float(plane["x"][0]), float(plane["x"][-1]), float(plane["y"][0]), float(plane["y"][-1]))
+        axes.imshow(image, origin="lower", extent=extent, interpolation="nearest")
+        for k in range(plane.sizes["memory"]):
+            mask = (plane["cell"].values == k).astype(float)
+            axes.contour(plane["x"], plane["y"], mask, [0.5], colors=[INK], linewidths=0.7)
+        axes.plot(*plane["position"].values.T, "o", ms=4, color=INK)
+        axes.set_title(f"beta = {beta:g}: {spelled(num, 'basin', 'basins')}")
+    caption = (
+        "Basins of recall (colours) and Voronoi cells of the memories (lines, dots). At small beta memories share a "
+        "basin; at larger beta the borders come to lie on those of the cells."
+    )
+    return Drawing("basins", figure, caption)
+
+
+def _line_drawing(tree: xr.DataTree) -> Drawing:
+    line = tree["line"].to_dataset()
+    figure = new_figure(6.4, 3.0)
+    axes = figure.subplots()
+    axes.plot(line["query"], line["recalled"], color=MEMORY_COLOURS[0], label="recall ends at")
+    cells = line["memory_position"].values[line["nearest"].values]
+    axes.plot(line["query"], cells, color=MEMORY_COLOURS[1], lw=1, ls="--", label="nearest memory")
+    axes.plot(line["memory_position"], line["memory_position"], "o", color=INK, ms=4, label="memories")
+    axes.axvline(float(line["boundary"]), color=MUTED, lw=0.7)
+    axes.set_xlabel("query")
+    axes.set_ylabel("place")
+    axes.legend()
+    caption = (
+        f"Three memories on a line, beta = {line.attrs['beta']:g}. The memories at 1 and 1.3 share one attractor "
+        "between them, and the border of its basin (thin line) is not half-way to the memory at 0."
+    )
+    return Drawing("line", figure, caption)
+
+
+def _triangle_drawing(tree: xr.DataTree) -> Drawing:
+    found = tree["triangle"].to_dataset()
+    figure = new_figure(6.4, 2.6)
+    axes = figure.subplots()
+    axes.step(found["beta_r2"], found["num_attractors"], where="mid", color=MEMORY_COLOURS[0])
+    axes.axhline(found.attrs["num_memories"], color=MUTED, lw=0.8, ls="--")
+    axes.axvspan(float(found["corner_wells_from"]), 1.0, color=GRID, alpha=0.6, lw=0)
+    axes.set_yticks([1, 2, 3, 4])
+    axes.set_xlabel("beta R²")
+    axes.set_ylabel("attractors")
+    quiet(axes, grid="y")
+    caption = (
+        "Attractors of three memories on an equilateral triangle of circumradius R. In the shaded range there are more "
+        "attractors than memories (dashed): the corners have wells already, and the centre still has one."
+    )
+    return Drawing("triangle", figure, caption)
+
+
+def _pitchfork_drawing(tree: xr.DataTree) -> Drawing:
+    found = tree["pitchfork"].to_dataset()
+    figure = new_figure(6.4, 2.8)
+    axes = figure.subplots()
+    for i, half in enumerate(found["half"].values):
+        relative = found["arrived"].sel(half=half) / half
+        axes.plot(
+            found["scaled_beta"], relative, color=MEMORY_COLOURS[i], marker="ox+"[i], ms=4, ls="", label=f"a = {half:g}"
+        )
+        axes.plot(found["scaled_beta"], -relative, color=MEMORY_COLOURS[i], marker="ox+"[i], ms=4, ls="")
+    axes.axvline(1.0, color=MUTED, lw=0.8, ls="--")
+    axes.set_xlabel("2 beta a²")
+    axes.set_ylabel("fixed point / a")
+    axes.legend()
+    caption = (
+        "Stable fixed points of two memories at ±a (one branch run, the other its mirror image). One attractor in the "
+        "middle becomes two at beta = 1 / (2a²), dashed."
+    )
+    return Drawing("pitchfork", figure, caption)
+
+
+def _split(found: xr.Dataset) -> tuple[float, float]:
+    """Interval of 2 beta a^2 in which the fixed point leaves the middle, for the widest of the pairs."""
+    away = np.abs(found["arrived"].values / found["half"].values[:, None]) > 1e-2
+    at = found["scaled_beta"].values
+    return max(at[~row].max() for row in away), min(at[row].min() for row in away)
+
+
+def findings(tree: xr.DataTree) -> Sequence[Finding]:
+    """What the paper says of where recall ends, one by one."""
+    line, plane = tree["line"].to_dataset(), tree["plane"].to_dataset()
+    corners, fork = tree["triangle"].to_dataset(), tree["pitchfork"].to_dataset()
+    boundary, doubled = float(line["boundary"]), float(line["doubled_recall"])
+    most = int(corners["num_attractors"].max())
+    range_of = corners["beta_r2"].values[corners["num_attractors"].values == most]
+    wells = float(corners["corner_wells_from"])
+    centre = corners["beta_r2"].values[corners["centre_attracts"].values == 1]
+    low, high = _split(fork)
+    differ = {
+        float(beta): float(value) for beta, value in zip(plane["beta"].values, plane["differs"].values, strict=True)
+    }
+    cold = max(differ)
+    curvature = np.abs(fork["curvature"] - 2 * (1 - fork["scaled_beta"])).max()
+    rise = float(plane["largest_rise"])
+    return [
+        Finding(
+            "The energy does not rise on the way: the largest rise of any step of a tenth of tau, from queries all "
+            f"over the plane, is {number(rise, 2)}.",
+            "agrees" if rise < 1e-12 else "differs",
+        ),
+        Finding(
+            "'The energy is guaranteed to converge to a local minimum': to a stationary point. Half-way between two "
+            f"memories recall stays at {number(float(fork['halfway_end']))}, where the curvature is "
+            f"{number(float(fork['halfway_curvature']), 3)} (memories at ±1, beta 2).",
+            "differs" if float(fork["halfway_curvature"]) < 0 and float(fork["halfway_end"]) == 0 else "agrees",
+        ),
+        Finding(
+            "'We assign the datum to the nearest memory' after recall: that is not the nearest memory before it. "
+            f"Between memories at 0 and 1 (a third at 1.3, beta {line.attrs['beta']:g}) basins meet at "
+            f"{number(boundary, 6)}, not at 0.5; the query 0.45, nearest to 0, is recalled as {number(doubled, 5)} "
+            "where two memories stand at 1 (beta 5).",
+            "note",
+        ),
+        Finding(
+            "The nearest memory of the recalled state is not the nearest memory of the query for "
+            f"{percent(max(differ.values()))} of a grid in the plane at the worst beta tried, and for "
+            f"{percent(differ[cold])} at beta {cold:g}.",
+            "note",
+        ),
+        Finding(
+            f"Three memories can have {spelled(most, 'attractor', 'attractors')}: on an equilateral triangle at "
+            f"beta R² from {range_of.min():g} to {range_of.max():g}. An attractor need not be a memory, "
+            "even without noise.",
+            "note",
+        ),
+        Finding(
+            f"Wells at the corners exist from beta R² = {number(wells, 7)} (exactly: {number(_CORNERS, 7)}); the "
+            f"centre attracts up to {centre.max():g} of the values tried (exactly: below 1).",
+            "note",
+        ),
+        Finding(
+            f"Two memories at ±a split their common attractor between 2 beta a² = {low:g} and {high:g}, for all three "
+            f"a (claim A8: at 1); the curvature in the middle is 2 (1 − 2 beta a²) to {number(float(curvature), 2)}.",
+            "note",
+        ),
+    ]
+
+
+def tables(tree: xr.DataTree) -> Sequence[str]:
+    """Attractors in the plane and on the triangle."""
+    plane, corners = tree["plane"].to_dataset(), tree["triangle"].to_dataset()
+    rows = [
+        [f"{float(beta):g}", str(int(count)), percent(float(share))]
+        for beta, count, share in zip(
+            plane["beta"].values, plane["num_attractors"].values, plane["differs"].values, strict=True
+        )
+    ]
+    first = table(
+        ["beta", "attractors", "recalled to another cell"], rows, caption="Five memories in the plane, by beta"
+    )
+    rows = [
+        [f"{float(value):g}", str(int(count)), "yes" if centre else "no"]
+        for value, count, centre in zip(
+            corners["beta_r2"].values, corners["num_attractors"].values, corners["centre_attracts"].values, strict=True
+        )
+    ]
+    return [first, table(["beta R²", "attractors", "centre attracts"], rows, caption="Three memories on a triangle")]
+
+
+ATTRACTORS = register(
+    Experiment(
+        name="attractors",
+        title="Where recall ends",
+        question="Is every attractor a memory, and does recall end at the nearest one?",
+        source="Schaeffer et al. (2023), Sec. 2 and 3; claims A6, A8 and A9",
+        run=run,
+        figures=figures,
+        findings=findings,
+        tables=tables,
+    )
+)
