@@ -330,7 +330,7 @@ def untied_layer_contains_attention(
     id="A14.rms",
     source=f"{_SCHAEFFER}, 'inextricably tied via k_i'",
     title="behind an RMS norm the tie holds",
-    statement="k_i -> kappa_i m_i is one to one, so kappa_i and m_i fix log pi_i = k_i.delta - log C_D(kappa_i) + const",
+    statement="k_i -> kappa_i m_i is one to one: kappa_i and m_i fix log pi_i = k_i.delta - log C_D(kappa_i) + const",
     latex=(
         r"k_i = \gamma^{-1}\odot\kappa_i m_i/R \ \Rightarrow\ "
         r"\log\pi_i = k_i\cdot\delta - \log C_D(\kappa_i) + \text{const}"
