@@ -16,6 +16,7 @@ raise :class:`probam.errors.InputError`.
 """
 
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
@@ -99,7 +100,7 @@ def _radial_terms(
 
 def _raised(square: Float[Array, "..."], power: float) -> Float[Array, "..."]:
     """The p-th power of a distance from its square, with a zero derivative where the distance is zero."""
-    if not is_traced(power) and not 1 <= power < float("inf"):
+    if not is_traced(power) and not 1 <= float(np.asarray(power)) < np.inf:
         raise InputError(f"power: expected a number of at least 1; got {power}")
     apart = square > 0
     return jnp.where(apart, jnp.where(apart, square, 1) ** (power / 2), 0)
