@@ -156,7 +156,7 @@ def landscape_figure(tree: xr.DataTree) -> Figure:
     if high > low:
         levels = low + (high - low) * np.linspace(0, 1, 15) ** 1.5
         norm = PowerNorm(0.6, vmin=low, vmax=high)
-        whole = _filled(energy)
+        whole = _filled(energy) if seen.spherical else energy  # other bodies end where they end
         _image(axes, whole, across, up, cmap=_WELLS, norm=norm, interpolation="bilinear")
         lines = axes.contour(across, up, whole, levels=levels[1:], colors="#6d8294", linewidths=0.45)
         for rim in axes.patches:
@@ -338,7 +338,8 @@ def disagreement_figure(tree: xr.DataTree) -> Figure:
     owner = np.ma.masked_invalid(recall["grid_responsible"].values.astype(np.float64))
     basin = np.ma.masked_invalid(recall["grid_basin"].values.astype(np.float64))
     present = np.unique(np.concatenate([owner.compressed(), basin.compressed()])).astype(int)
-    owner, basin = _filled(owner), _filled(basin)
+    if seen.spherical:
+        owner, basin = _filled(owner), _filled(basin)
     _image(axes, _striped(owner, basin), across, up, interpolation="nearest")
     for values, style in ((basin, "solid"), (owner, "dashed")):
         for memory in present:

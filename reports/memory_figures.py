@@ -39,6 +39,8 @@ def memories_figure(tree: xr.DataTree) -> Figure:
         len(features), width=8.4 if len(features) > 1 else 5.6, height=0.75 + 0.24 * len(memories), columns=3
     )
     rows = np.arange(len(memories))[::-1]
+    values = np.unique(x)
+    low, high = (float(values[0]), float(values[1])) if len(values) == 2 else (-np.inf, np.inf)  # bits end there
     for panel, feature in zip(all_axes, features, strict=True):
         _silhouette(panel, x[:, feature], len(memories))
         for row, memory in zip(rows, memories, strict=True):
@@ -48,7 +50,7 @@ def memories_figure(tree: xr.DataTree) -> Figure:
             if "sd" in group:
                 spread = float(group["sd"].values[memory, feature])
                 panel.plot(
-                    [mean - spread, mean + spread],
+                    np.clip([mean - spread, mean + spread], low, high),
                     [row, row],
                     color=colour,
                     lw=6,
@@ -64,6 +66,9 @@ def memories_figure(tree: xr.DataTree) -> Figure:
         panel.tick_params(axis="y", length=0)
         panel.spines["left"].set_visible(False)
         panel.xaxis.set_major_locator(MaxNLocator(4))
+        if len(values) == 2:
+            panel.set_xlim(1.5 * low - 0.5 * high, 1.5 * high - 0.5 * low)
+            panel.set_xticks([low, 0.5 * (low + high), high])
         panel.set_title(shortened(str(names[feature])))
     return figure
 
