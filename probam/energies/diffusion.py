@@ -19,14 +19,14 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from probam.energies import clam
-from probam.energies.arguments import Scalar, positive
+from probam.energies.arguments import Scalar, points, positive
 
 __all__ = ["denoise", "drift", "inverse_temperature", "ring_energy", "ring_pull", "sampler_step"]
 
 
 def inverse_temperature(deviation: Scalar) -> Float[Array, ""]:
     r"""The beta of memories blurred by noise of this standard deviation: \(\beta = 1 / (2 s^2)\)."""
-    deviation = _positive("deviation", deviation)
+    deviation = positive("deviation", deviation, jnp.result_type(deviation, float))
     return 0.5 / deviation**2
 
 
@@ -40,8 +40,9 @@ def denoise(
 
     .. math:: \hat x_0(y) = \tfrac1a\, m_{\beta(s)}(y), \quad m(y) = \sum_\mu r_\mu(y)\, a x_\mu
     """
-    signal = _positive("signal", signal)
-    return clam.update(query, signal * jnp.asarray(memories), inverse_temperature(deviation)) / signal
+    query, memories = points(query, memories)
+    signal = positive("signal", signal, query.dtype)
+    return clam.update(query, signal * memories, inverse_temperature(deviation)) / signal
 
 
 def drift(
@@ -53,7 +54,7 @@ def drift(
 
     The flow of :mod:`probam.energies.clam` with tau = 1 and a beta that rises.
     """
-    query = jnp.asarray(query)
+    query, memories = points(query, memories)
     beta = 0.5 * jnp.exp(2 * jnp.asarray(log_sharpness))
     return clam.update(query, memories, beta) - query
 
@@ -70,8 +71,9 @@ def sampler_step(
 
     It lies in (0, 1) while the noise falls, so no step goes uphill on the energy at \(\beta(s)\).
     """
-    query = jnp.asarray(query)
-    relaxation = 1 - _positive("next_deviation", next_deviation) / _positive("deviation", deviation)
+    query, memories = points(query, memories)
+    now, then = (positive("deviation", value, query.dtype) for value in (deviation, next_deviation))
+    relaxation = 1 - then / now
     return query + relaxation * (denoise(query, memories, deviation) - query)
 
 
@@ -100,7 +102,3 @@ def _ring(radius: Float[ArrayLike, "*batch"], deviation: Scalar) -> tuple[Float[
     radius = jnp.asarray(radius)
     radius = radius.astype(jnp.result_type(radius, float))
     return radius, positive("deviation", deviation, radius.dtype) ** 2
-
-
-def _positive(name: str, value: Scalar) -> Float[Array, ""]:
-    return positive(name, value, jnp.result_type(value, float))
