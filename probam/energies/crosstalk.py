@@ -45,10 +45,11 @@ def flip_variance(num_neurons: int, num_memories: int, degree: int, *, rectified
     def power(x: int) -> int:
         return 0 if rectified and x < 0 else x**degree
 
-    total = 0
+    total, ways = 0, 1
     for minuses in range(num_neurons):
         rest = num_neurons - 1 - 2 * minuses
-        total += comb(num_neurons - 1, minuses) * (power(rest + 1) - power(rest - 1)) ** 2
+        total += ways * (power(rest + 1) - power(rest - 1)) ** 2
+        ways = ways * (num_neurons - 1 - minuses) // (minuses + 1)
     return float((num_memories - 1) * total / 2 ** (num_neurons - 1))
 
 
@@ -100,7 +101,7 @@ def capacity_coefficient(degree: int, error: float, *, rectified: bool) -> float
     _check(2, 1, degree)
     if not 0 < error < 0.5:
         raise InputError(f"error: expected the chance of one wrong neuron, between 0 and 0.5; got {error}")
-    quantile = NormalDist().inv_cdf(1 - error)
+    quantile = -NormalDist().inv_cdf(error)
     return (2 if rectified else 1) / (_odd_product(degree) * quantile**2)
 
 

@@ -30,6 +30,7 @@ from jaxtyping import Array, Float, Int
 from probam.energies.arguments import Scalar, check_signs, points, positive
 from probam.energies.wells import dot
 from probam.errors import InputError
+from probam.pytrees import pytree
 
 __all__ = [
     "Exponential",
@@ -63,7 +64,7 @@ class Separation(Protocol):
         """F'(x) / c with a c > 0 common to ``axis`` that leaves no overflow."""
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Polynomial:
     r"""\(F_n(x) = x^n\); rectified, \(F_n(x) = 0\) for x < 0.
@@ -102,7 +103,7 @@ class Polynomial:
         return jnp.where(x > 0, power, 0) if self.rectified else power
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Exponential:
     r"""\(F(x) = e^{\beta x}\), beta > 0.
@@ -208,7 +209,7 @@ def flip_difference(
     return state * _difference(state, memories, separation(_raised_and_lowered(state, memories)))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, eq=False)
 class Network:
     """Memories, separation and rule, as :mod:`probam.dynamics.discrete` asks for them.

@@ -15,7 +15,6 @@ energy and raise :class:`probam.errors.InputError`, as bad shapes do.
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -24,6 +23,7 @@ from jaxtyping import Array, Float, Int
 from probam.energies.arguments import is_traced, points
 from probam.energies.wells import dot
 from probam.errors import InputError
+from probam.pytrees import pytree
 
 __all__ = [
     "Network",
@@ -76,7 +76,8 @@ def field(
     The update of Hopfield (1982) is its sign. A diagonal in ``couplings`` acts as a field \(T_{ii} s_i\).
     """
     state, couplings, bias = _network(state, couplings, bias)
-    return dot(state, couplings) + bias
+    fields: Array = dot(state, couplings.T) + bias
+    return fields
 
 
 def energy(
@@ -122,7 +123,7 @@ def flip_difference(
     return 2 * state * (dot(state, couplings) + bias - jnp.diagonal(couplings) * state)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True, eq=False)
 class Network:
     """Couplings and a bias, as :mod:`probam.dynamics.discrete` asks for them.
