@@ -1,0 +1,394 @@
+"""Clustering associative memories, EM, gradient EM and k-means on the same data, at an equal tuning budget.
+
+The protocol of Saha et al. (2023), arXiv:2306.03209, with what it leaves out: columns are standardised, the number of
+memories is the number of classes, every method tries the same number of settings with the same number of starts, and
+the setting with the best silhouette on the training rows is kept; labels are never looked at. Silhouette alone can be
+won by dropping clusters, so ARI and NMI with the classes, the number of clusters left and the log density of held-out
+rows stand beside it.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Int
+from scipy.optimize import minimize_scalar
+from sklearn.cluster import k_means
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
+
+from probam.clam import fit_clam
+from probam.data.shipped import load_labels, load_shipped
+from probam.errors import InputError
+from probam.experiments.experiment import Drawing, Experiment, Finding, Settings, register
+from probam.inference import em, gradient_em
+from probam.models.gaussian import Gaussian
+from probam.models.mixture import Mixture, mixture
+from probam.models.weights import weight_prior
+from probam.reports.page import escape, number, table
+from probam.reports.style import MEMORY_COLOURS, new_figure, quiet, styled
+
+__all__ = ["CLUSTERING", "METHODS", "Grouping", "gaussian_log_density", "settings_of"]
+
+METHODS = ("CLAM", "EM", "gradient EM", "k-means")
+_SCORES = ("silhouette", "ari", "nmi", "clusters", "log_density", "refitted_log_density")
+
+_AUTHORS = {
+    "clam_zoo": {"silhouette": 0.3735, "nmi": 0.8331, "ari": 0.7374},
+    "clam_ecoli": {"silhouette": 0.2620, "nmi": 0.6333, "ari": 0.5003},
+    "clam_segment": {"silhouette": 0.3573, "nmi": 0.5860, "ari": 0.4617},
+}
+"""k-means by the script that the authors of CLAM publish (1000 starts, all rows), run again with scikit-learn 1.9.1."""
+
+_PORT = {"clam_zoo": (0.392, 4), "clam_ecoli": (0.552, 3)}
+"""Silhouette and clusters left of a port of the authors' CLAM, tuned by silhouette on the same rows."""
+
+
+class Grouping(NamedTuple):
+    """What one method made of the training rows: labels, and log densities of held-out rows (nats, mean)."""
+
+    labels: Int[np.ndarray, " N"]
+    log_density: float
+    refitted_log_density: float
+
+
+class _Split(NamedTuple):
+    """Training and held-out rows in units of the training rows' spread, the classes of the former, their number."""
+
+    train: Float[np.ndarray, "N D"]
+    held: Float[np.ndarray, "M D"]
+    classes: Int[np.ndarray, " N"]
+    num_components: int
+
+
+def settings_of(method: str) -> list[dict[str, Any]]:
+    """The settings that a method tries, four for each; k-means, which has none, gets four times the starts."""
+    if method == "CLAM":
+        return [{"beta": beta, "masked": masked} for beta, masked in product((0.6, 1.2), (0.0, 0.2))]
+    if method == "k-means":
+        return [{"start": start} for start in range(4)]
+    return [
+        {"covariance": covariance, "weights": weights}
+        for covariance, weights in product(("isotropic", "diagonal"), ("uniform", "dirichlet"))
+    ]
+
+
+def gaussian_log_density(
+    x: Float[np.ndarray, "M D"], memories: Float[np.ndarray, "K D"], beta: float
+) -> Float[np.ndarray, " M"]:
+    """Log density of equal Gaussians of covariance I / (2 beta) at the memories, nats: the energy's own mixture."""
+    model = mixture(x, family=Gaussian("isotropic"), weights=weight_prior("uniform"), num_components=len(memories))
+    return np.asarray(_read(model, {"loc": memories, "beta": np.asarray(beta)}, x)[0])
+
+
+@jax.jit
+def _read(model: Mixture, params: dict[str, Any], x: Any) -> tuple[jax.Array, jax.Array]:
+    """Log density and most responsible memory of every row."""
+    fitted = model.mixture(params)
+    return fitted.log_prob(x), fitted.responsibilities(x).argmax(axis=-1)
+
+
+def _refitted(split: _Split, memories: Float[np.ndarray, "K D"]) -> float:
+    """Mean held-out log density with the width that suits the training rows best, the memories kept."""
+
+    def loss(log_beta: float) -> float:
+        return -float(gaussian_log_density(split.train, memories, float(np.exp(log_beta))).mean())
+
+    best = minimize_scalar(loss, bounds=(-6.0, 6.0), method="bounded", options={"xatol": 1e-3}).x
+    return float(gaussian_log_density(split.held, memories, float(np.exp(best))).mean())
+
+
+def _clam(split: _Split, seed: int, restarts: int, *, beta: float, masked: float) -> Grouping:
+    fitted = fit_clam(
+        split.train, split.num_components, beta, seed=seed, restarts=restarts, num_epochs=200, masked=masked
+    )
+    own = float(gaussian_log_density(split.held, fitted.memories, beta).mean())
+    return Grouping(fitted.labels.recalled, own, _refitted(split, fitted.memories))
+
+
+def _kmeans(split: _Split, seed: int, restarts: int, *, start: int) -> Grouping:
+    centres, labels, _ = k_means(split.train, split.num_components, n_init=restarts, random_state=seed + 1000 * start)
+    refitted = _refitted(split, centres)
+    return Grouping(labels, refitted, refitted)
+
+
+def _mixture(
+    engine: Callable[..., Any], split: _Split, seed: int, restarts: int, *, covariance: str, weights: str
+) -> Grouping:
+    model = mixture(
+        split.train,
+        family=Gaussian(covariance),
+        weights=weight_prior(weights),
+        num_components=split.num_components,
+    )
+    found = engine(jax.random.key(seed), model, split.train, restarts=restarts)
+    params = {name: values[0, 0] for name, values in found.sites.items()}
+    held = float(np.asarray(_read(model, params, split.held)[0]).mean())
+    return Grouping(np.asarray(_read(model, params, split.train)[1]), held, held)
+
+
+def _fitted(method: str, split: _Split, seed: int, restarts: int, setting: dict[str, Any]) -> Grouping:
+    if method == "CLAM":
+        return _clam(split, seed, restarts, **setting)
+    if method == "k-means":
+        return _kmeans(split, seed, restarts, **setting)
+    return _mixture(em.run if method == "EM" else gradient_em.run, split, seed, restarts, **setting)
+
+
+def run(settings: Settings) -> xr.DataTree:
+    """Scores of every method, setting and split on every set."""
+    names = _names(settings)
+    num_splits, restarts = (10, 10) if settings.full else (3, 2)
+    groups: dict[str, xr.Dataset] = {}
+    total = len(names) * num_splits * len(METHODS)
+    for s, name in enumerate(names):
+        x, classes = _load(name, settings.data)
+        num_settings = len(settings_of("CLAM"))
+        scores = np.full((len(_SCORES), len(METHODS), num_settings, num_splits), np.nan)
+        truth = np.empty(num_splits)
+        for t in range(num_splits):
+            split = _split(x, classes, np.random.default_rng([settings.seed, s, t]))
+            truth[t] = _silhouette(split.train, split.classes)
+            for m, method in enumerate(METHODS):
+                settings.progress((s * num_splits + t) * len(METHODS) + m, total, f"{name}, {method}")
+                for j, setting in enumerate(settings_of(method)):
+                    seed = (settings.seed * 1_000_003 + 97 * t) % 2**31
+                    found = _fitted(method, split, seed, restarts, setting)
+                    scores[:, m, j, t] = [
+                        _silhouette(split.train, found.labels),
+                        adjusted_rand_score(split.classes, found.labels),
+                        normalized_mutual_info_score(split.classes, found.labels),
+                        len(np.unique(found.labels)),
+                        found.log_density,
+                        found.refitted_log_density,
+                    ]
+        chosen = scores[0].argmax(axis=1)  # by silhouette, (method, split)
+        groups[name] = xr.Dataset(
+            {
+                **{score: (("method", "setting", "split"), scores[i]) for i, score in enumerate(_SCORES)},
+                "chosen": (("method", "split"), chosen),
+                "silhouette_of_classes": ("split", truth),
+            },
+            coords={"method": list(METHODS)},
+            attrs={"num_data": len(x), "num_features": x.shape[1], "num_classes": len(np.unique(classes))},
+        )
+    tree = xr.DataTree.from_dict(groups)
+    tree.attrs |= {"restarts": restarts, "splits": num_splits}
+    return tree
+
+
+def _names(settings: Settings) -> list[str]:
+    shipped = ["iris", "household"]
+    if settings.data is None:
+        return shipped
+    wanted = ["clam_zoo", "clam_ecoli", "clam_segment"]
+    wanted += ["uci_glass", "uci_ionosphere", "uci_wine", "banknote", "diabetes145"] if settings.full else []
+    found = [name for name in wanted if (settings.data / name / "data.npz").is_file()]
+    if not found:
+        raise InputError(f"data: {settings.data} holds none of {', '.join(wanted)}; expected NAME/data.npz in it")
+    return found + shipped
+
+
+def _load(name: str, folder: Path | None) -> tuple[Float[np.ndarray, "N D"], Int[np.ndarray, " N"]]:
+    path = None if folder is None else folder / name / "data.npz"
+    if path is None or not path.is_file():
+        return load_shipped(name).values, np.unique(load_labels(name), return_inverse=True)[1]
+    with np.load(path, allow_pickle=False) as stored:
+        if "X" not in stored or "y" not in stored or stored["X"].ndim != 2:
+            raise InputError(f"{path}: expected arrays X (N, D) and y (N,)")
+        return stored["X"].astype(float), stored["y"].astype(int)
+
+
+def _split(x: Float[np.ndarray, "N D"], classes: Int[np.ndarray, " N"], rng: np.random.Generator) -> _Split:
+    """Four fifths of the rows to train on; columns in units of their spread there, constant ones as they are."""
+    order = rng.permutation(len(x))
+    count = round(0.8 * len(x))
+    rows = order[:count]
+    spread = x[rows].std(axis=0)
+    scaled = (x - x[rows].mean(axis=0)) / np.where(spread > 0, spread, 1)
+    return _Split(scaled[rows], scaled[order[count:]], classes[rows], len(np.unique(classes)))
+
+
+def _silhouette(x: Float[np.ndarray, "N D"], labels: Int[np.ndarray, " N"]) -> float:
+    """Mean silhouette; -1 where there is one cluster only, or none with two members."""
+    return float(silhouette_score(x, labels)) if 1 < len(np.unique(labels)) < len(x) else -1.0
+
+
+# --- reading --------------------------------------------------------------------------------------------------
+
+
+def _chosen(group: xr.Dataset) -> xr.Dataset:
+    """Scores of the setting with the best silhouette, by method and split."""
+    at = group["chosen"].values[:, None]  # (method, 1, split)
+    return xr.Dataset(
+        {score: (("method", "split"), np.take_along_axis(group[score].values, at, axis=1)[:, 0]) for score in _SCORES},
+        coords={"method": group["method"].values},
+    )
+
+
+@styled
+def figures(tree: xr.DataTree) -> Sequence[Drawing]:
+    """Silhouette against agreement with the classes, every setting; and the held-out density of the chosen ones."""
+    names = list(tree.children)
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure = new_figure(2.9 * columns, 2.7 * rows + 0.3)
+    for place, (axes, name) in enumerate(zip(figure.subplots(rows, columns, squeeze=False).flat, names, strict=False)):
+        group = tree[name].to_dataset()
+        for m, method in enumerate(METHODS):
+            means = group.sel(method=method)
+            axes.plot(
+                means["silhouette"].values.ravel(),
+                means["ari"].values.ravel(),
+                "os^x"[m],
+                ms=4,
+                alpha=0.75,
+                mfc="none",
+                color=MEMORY_COLOURS[m],
+                label=method,
+            )
+        axes.axvline(float(group["silhouette_of_classes"].mean()), ls="--", lw=0.8, color="#5c6773")
+        axes.set_title(f"{name}: {group.attrs['num_data']} rows, {group.attrs['num_classes']} classes")
+        axes.set_xlabel("silhouette")
+        if place % columns == 0:
+            axes.set_ylabel("ARI with the classes")
+        quiet(axes, grid="y")
+    figure.axes[0].legend(loc="best")
+    for axes in figure.axes[len(names) :]:
+        axes.set_axis_off()
+    caption = (
+        "Every setting and split. A high silhouette need not mean agreement with the classes; the classes themselves "
+        "have the silhouette of the dashed line."
+    )
+    return [Drawing("silhouette", figure, caption), _density_drawing(tree)]
+
+
+def _density_drawing(tree: xr.DataTree) -> Drawing:
+    names = list(tree.children)
+    figure = new_figure(7.0, 0.6 * len(names) + 1.2)
+    axes = figure.subplots()
+    for m, method in enumerate(METHODS):
+        for i, name in enumerate(names):
+            found = _chosen(tree[name].to_dataset())
+            base = found["refitted_log_density"].sel(method="k-means")
+            gain = (found["log_density"].sel(method=method) - base).values
+            axes.plot(
+                gain, np.full(len(gain), i + 0.14 * (m - 1.5)), "os^x"[m], ms=4, color=MEMORY_COLOURS[m], mfc="none"
+            )
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xscale("symlog", linthresh=1.0)
+    axes.axvline(0, lw=0.8, color="#5c6773")
+    axes.set_xlabel("held-out log density over that of k-means, nats per row")
+    quiet(axes, grid="x")
+    handles = [axes.plot([], [], "os^x"[m], color=MEMORY_COLOURS[m], mfc="none")[0] for m in range(len(METHODS))]
+    axes.legend(handles, METHODS, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    caption = (
+        "Mean log density of held-out rows, each method with the setting of its best silhouette. CLAM is read as the "
+        "mixture that its energy is, at its own beta."
+    )
+    return Drawing("log_density", figure, caption)
+
+
+def findings(tree: xr.DataTree) -> Sequence[Finding]:
+    """What the papers claim of clustering by recall, against the numbers."""
+    names = list(tree.children)
+    chosen = {name: _chosen(tree[name].to_dataset()).mean("split") for name in names}
+
+    def score(name: str, method: str, what: str) -> float:
+        return float(chosen[name][what].sel(method=method))
+
+    gains = {name: score(name, "CLAM", "silhouette") / score(name, "k-means", "silhouette") - 1 for name in names}
+    better = [name for name in names if gains[name] > 0]
+    top = max(names, key=lambda name: gains[name])
+    dropped = [name for name in names if score(name, "CLAM", "clusters") < tree[name].attrs["num_classes"] - 0.01]
+    agree = {what: [n for n in names if score(n, "CLAM", what) > score(n, "k-means", what)] for what in ("ari", "nmi")}
+    below = [name for name in names if score(name, "CLAM", "log_density") < score(name, "EM", "log_density")]
+    loss = {name: score(name, "EM", "log_density") - score(name, "CLAM", "log_density") for name in names}
+    refit = {name: score(name, "EM", "log_density") - score(name, "CLAM", "refitted_log_density") for name in names}
+    worst = max(names, key=lambda name: loss[name])
+    apart = max(abs(score(name, "EM", "ari") - score(name, "gradient EM", "ari")) for name in names)
+    said = [
+        Finding(
+            "Saha et al. (2023) report silhouettes up to 60 % above k-means. Here CLAM’s is above on "
+            f"{len(better)} of {len(names)} sets, most on {top} ({100 * gains[top]:+.0f} %).",
+            "agrees" if len(better) > len(names) / 2 else "differs",
+        ),
+        Finding(
+            (
+                f"CLAM leaves memories without data on {', '.join(dropped)}, which raises the silhouette by itself. "
+                if dropped
+                else "CLAM keeps all memories in use on every set. "
+            )
+            + f"Against the classes it is above k-means on {len(agree['ari'])} of {len(names)} sets by ARI and "
+            f"{len(agree['nmi'])} by NMI.",
+            "note",
+        ),
+        Finding(
+            "'Clustering with associative memory networks is expectation maximisation' (Schaeffer et al., Sec. 3): the "
+            f"memories of CLAM, read as the mixture of their energy, are below EM in held-out log density on "
+            f"{len(below)} of {len(names)} sets, by {number(loss[worst], 3)} nats a row on {worst} "
+            f"({number(refit[worst], 3)} with the width fitted anew). The two losses have different minima.",
+            "differs" if len(below) > len(names) / 2 else "agrees",
+        ),
+        Finding(
+            f"Gradient EM and EM aim at the same optimum; their ARI differ by at most {number(apart, 2)} (mean over "
+            "splits).",
+            "note",
+        ),
+    ]
+    told = [name for name in names if name in _AUTHORS]
+    if told:
+        off = max(abs(score(name, "k-means", "silhouette") - _AUTHORS[name]["silhouette"]) for name in told)
+        said.append(
+            Finding(
+                f"k-means is within {number(off, 2)} in silhouette of the authors’ own script on "
+                f"{', '.join(told)} (theirs on all rows, ours on four fifths).",
+                "agrees" if off < 0.05 else "differs",
+            )
+        )
+    return said
+
+
+def tables(tree: xr.DataTree) -> Sequence[str]:
+    """Scores of the chosen settings, mean and spread over splits, with the reference numbers beside them."""
+    made = []
+    for name in tree.children:
+        group = tree[name].to_dataset()
+        found = _chosen(group)
+        rows = [[method, *(_mean(found[score].sel(method=method)) for score in _SCORES)] for method in METHODS]
+        rows.append(
+            ["the classes", _mean(group["silhouette_of_classes"]), "1", "1", str(group.attrs["num_classes"]), "–", "–"]
+        )
+        if name in _AUTHORS:
+            told = _AUTHORS[name]
+            cells = [number(told[score], 3) for score in ("silhouette", "ari", "nmi")]
+            rows.append(["k-means, authors’ script", *cells, str(group.attrs["num_classes"]), "–", "–"])
+        if name in _PORT:
+            rows.append(["CLAM, a port of theirs", number(_PORT[name][0]), "–", "–", str(_PORT[name][1]), "–", "–"])
+        header = ["", "silhouette", "ARI", "NMI", "clusters", "held-out log density", "with refitted width"]
+        caption = f"{escape(name)}: mean ± standard deviation over splits, nats per row"
+        made.append(table(header, rows, caption=caption))
+    return made
+
+
+def _mean(values: xr.DataArray) -> str:
+    mean, spread = float(values.mean()), float(values.std(ddof=1)) if values.size > 1 else 0.0
+    return f"{number(mean, 3)} ± {number(spread, 2)}" if spread else number(mean, 3)
+
+
+CLUSTERING = register(
+    Experiment(
+        name="clustering",
+        title="CLAM, EM, gradient EM and k-means",
+        question="Does clustering by recall beat k-means, and is it expectation maximisation?",
+        source="Schaeffer et al. (2023), Sec. 3; Saha et al. (2023), arXiv:2306.03209; claim A10",
+        run=run,
+        figures=figures,
+        findings=findings,
+        tables=tables,
+    )
+)
