@@ -71,13 +71,12 @@ def _advance(
     """``num_steps`` kept draws of every chain, ``thin`` sweeps each; sweep t of a chain has the key of t."""
 
     def chain(model: Model, x: jax.Array, state: State, key: jax.Array) -> tuple[State, tuple[Params, Params]]:
-        def step(state: State, t: jax.Array) -> tuple[State, tuple[Params, Params]]:
-            def between(i: jax.Array, state: State) -> State:
-                return sweep(jax.random.fold_in(key, t * thin + i), model, x, state, settings)[0]
+        def once(state: State, t: jax.Array) -> tuple[State, tuple[Params, Params]]:
+            return sweep(jax.random.fold_in(key, t), model, x, state, settings)
 
-            if thin > 1:
-                state = jax.lax.fori_loop(1, thin, between, state)
-            state, (params, stats) = sweep(jax.random.fold_in(key, t * thin), model, x, state, settings)
+        def step(state: State, t: jax.Array) -> tuple[State, tuple[Params, Params]]:
+            state, every = jax.lax.scan(once, state, t * thin + jnp.arange(thin))
+            params, stats = jax.tree.map(lambda leaf: leaf[-1], every)
             return state, (params | model.deterministics(params), stats)
 
         return jax.lax.scan(step, state, done + jnp.arange(num_steps))
@@ -132,11 +131,12 @@ def run(
     states = _begin(model, x, keys)
     num_devices = max(count for count in range(1, len(jax.devices()) + 1) if num_chains % count == 0)
     work = len(x) * model.num_components * num_chains * thin
-    chunk = int(np.clip(_WORK // work, 1, 250))
     total = num_warmup + num_draws
+    chunk = int(np.clip(_WORK // work, 1, min(total, 250)))
+    chunk = -(-total // -(-total // chunk))  # chunks of one length, so that one program serves them all
     kept = []
     done = 0
-    while done < total:  # chunks of one length, so that one program serves them all
+    while done < total:
         states, (sites, stats) = _advance(
             model, x, states, keys, jnp.asarray(done), settings, num_steps=chunk, thin=thin, num_devices=num_devices
         )

@@ -43,22 +43,19 @@ def slice_update(
         return log_density(points) > height  # False for NaN
 
     left = position - width * jax.random.uniform(key_left, shape, dtype)
-    right = left + width
     to_left = jax.random.randint(key_share, shape, 0, _EXPANSIONS)
+    ends = jnp.stack([left, left + width])
+    steps = jnp.stack([-width, width]) * jnp.ones_like(ends)
+    most = jnp.stack([to_left, _EXPANSIONS - 1 - to_left])
 
-    def stretch(end: jax.Array, step: jax.Array, most: jax.Array) -> jax.Array:
-        def grows(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-            return jnp.any(state[2])
+    # one loop for both ends: each call of log_density is a copy of its program
+    def grow(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+        ends, most, going = state
+        going = going & (most > 0) & jax.vmap(inside)(ends)
+        return jnp.where(going, ends + steps, ends), most - going, going
 
-        def grow(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
-            end, left_over, going = state
-            end, left_over = jnp.where(going, end + step, end), left_over - going
-            return end, left_over, going & (left_over > 0) & inside(end)
-
-        return jax.lax.while_loop(grows, grow, (end, most, (most > 0) & inside(end)))[0]
-
-    left = stretch(left, -width, to_left)
-    right = stretch(right, width, _EXPANSIONS - 1 - to_left)
+    start = (ends, most, jnp.ones(ends.shape, bool))
+    left, right = jax.lax.while_loop(lambda state: jnp.any(state[2]), grow, start)[0]
 
     def pending(state: Any) -> jax.Array:
         return jnp.asarray(jnp.any(~state[3]) & (state[4] < _SHRINKS))
@@ -73,5 +70,5 @@ def slice_update(
         right = jnp.where(~hit & (point >= position), point, right)
         return left, right, found, done | hit, attempt + 1
 
-    start = (left, right, position, jnp.zeros(shape, bool), jnp.zeros((), jnp.uint32))
-    return jnp.asarray(jax.lax.while_loop(pending, propose, start)[2])
+    begun = (left, right, position, jnp.zeros(shape, bool), jnp.zeros((), jnp.uint32))
+    return jnp.asarray(jax.lax.while_loop(pending, propose, begun)[2])
