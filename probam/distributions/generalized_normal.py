@@ -4,7 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.util import promote_shapes, validate_sample
 
@@ -29,8 +29,8 @@ class GeneralizedNormal(Distribution):
 
     def __init__(
         self,
-        loc: Float[Array, "*#batch"],
-        beta: Float[Array, "*#batch"],
+        loc: Float[ArrayLike, "*#batch"],
+        beta: Float[ArrayLike, "*#batch"],
         power: float,
         *,
         validate_args: bool | None = None,
@@ -86,7 +86,7 @@ class RadialLaplace(Distribution):
     pytree_data_fields = ("loc", "beta")
 
     def __init__(
-        self, loc: Float[Array, "*batch D"], beta: Float[Array, "*batch"], *, validate_args: bool | None = None
+        self, loc: Float[ArrayLike, "*batch D"], beta: Float[ArrayLike, "*batch"], *, validate_args: bool | None = None
     ) -> None:
         self.loc, self.beta = jnp.asarray(loc), jnp.asarray(beta)
         super().__init__(self.loc.shape[:-1], self.loc.shape[-1:], validate_args=validate_args)

@@ -7,7 +7,7 @@ the precision at hand (diagonal, or by its own factor) and wants no triangular s
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.util import validate_sample
 
@@ -37,9 +37,9 @@ class EllipticalStudentT(Distribution):
 
     def __init__(
         self,
-        df: Float[Array, "*batch"],
-        loc: Float[Array, "*batch D"],
-        precision: Float[Array, "*batch D"] | Float[Array, "*batch D D"],
+        df: Float[ArrayLike, "*batch"],
+        loc: Float[ArrayLike, "*batch D"],
+        precision: Float[ArrayLike, "*batch D"] | Float[ArrayLike, "*batch D D"],
         *,
         validate_args: bool | None = None,
     ) -> None:

@@ -7,7 +7,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.util import validate_sample
 
@@ -24,7 +24,7 @@ class _Flat(Distribution):
     support = constraints.real_vector
     pytree_data_fields = ("loc", "reach")
 
-    def __init__(self, loc: Array, reach: Array, *, validate_args: bool | None = None) -> None:
+    def __init__(self, loc: ArrayLike, reach: ArrayLike, *, validate_args: bool | None = None) -> None:
         self.loc, self.reach = jnp.asarray(loc), jnp.asarray(reach)
         super().__init__(self.loc.shape[:-1], self.loc.shape[-1:], validate_args=validate_args)
 

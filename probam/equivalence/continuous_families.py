@@ -1,7 +1,7 @@
 """Claim A15, and A11 for Laplace and Student-t wells: families beyond the Gaussian and the von Mises-Fisher one.
 
 Physics: :mod:`probam.energies.laplace`, ``student_t`` and ``supports``. Statistics: NumPyro's mixtures of
-its own ``Laplace``, ``MultivariateStudentT`` and ``Levy``, and of the uniform box of :mod:`probam.distributions.uniform`.
+its own ``Laplace``, ``MultivariateStudentT`` and ``Levy``, and the uniform box of :mod:`probam.distributions.uniform`.
 """
 
 from collections.abc import Callable
