@@ -224,7 +224,7 @@ class Network:
     [1.0, 1.0, -1.0]
     """
 
-    memories: Float[Array, "K N"]
+    memories: Float[ArrayLike, "K N"]
     separation: Separation
     rule: Literal["difference", "derivative"] = field(default="difference", metadata={"static": True})
 

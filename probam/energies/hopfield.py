@@ -120,7 +120,8 @@ def flip_difference(
     The diagonal does not enter, since \(s_i^2\) stays. In the slides' convention the difference is twice this.
     """
     state, couplings, bias = _network(state, couplings, bias)
-    return 2 * state * (dot(state, couplings) + bias - jnp.diagonal(couplings) * state)
+    change: Array = 2 * state * (dot(state, couplings) + bias - jnp.diagonal(couplings) * state)
+    return change
 
 
 @pytree
@@ -135,8 +136,8 @@ class Network:
     [1.0, 1.0, 1.0, 1.0, -1.0, -1.0]
     """
 
-    couplings: Float[Array, "N N"]
-    bias: Float[Array, " N"] | None = None
+    couplings: Float[ArrayLike, "N N"]
+    bias: Float[ArrayLike, " N"] | None = None
 
     @property
     def num_neurons(self) -> int:

@@ -196,7 +196,7 @@ def asynchronous_runs_descend(
     memories: Floats,
     *,
     run: Callable[..., Any] = lambda network, states: asynchronous(network, states, order=np.arange(7)[::-1], record=8),
-    judge: Callable[[Array], Array] = lambda couplings: couplings,
+    judge: Callable[[Any], Any] = lambda couplings: couplings,
 ) -> float:
     """Largest rise from sweep to sweep over the size of the energies; 1 for a run that has not ended."""
     network = hopfield.Network(memories.T @ memories - len(memories) * np.eye(memories.shape[1]))
@@ -319,8 +319,8 @@ def real_states(key: jax.Array, **settings: Any) -> dict[str, Floats]:
     """Memories of signs, real states and a bias: energies have gradients."""
     found = sign_bank(key, **settings)
     draw = generator(jax.random.fold_in(key, 1))
-    found["bias"] = draw.normal(size=found["memories"].shape[1])
-    found["states"] = draw.normal(size=found["states"].shape)
+    found["bias"] = np.asarray(draw.normal(size=found["memories"].shape[1]))
+    found["states"] = np.asarray(draw.normal(size=found["states"].shape))
     return found
 
 

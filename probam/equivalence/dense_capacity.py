@@ -5,6 +5,7 @@ NumPyro's binomial and normal laws, and simulation.
 """
 
 from collections.abc import Callable
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -86,7 +87,7 @@ def mean_change_of_one_flip(banks: Array, *, mean: Callable[[int, int], float] =
 def _printed_variance(num_neurons: int, num_memories: int, degree: int, *, rectified: bool) -> float:  # noqa: ARG001
     """The slide to the letter: 4 n^2 (2n - 3)!! (K - 1) N^n - 1."""
     odd = prod(range(1, 2 * degree - 2, 2))
-    return 4.0 * degree**2 * odd * (num_memories - 1) * num_neurons**degree - 1
+    return float(4 * degree**2 * odd * (num_memories - 1) * num_neurons**degree - 1)
 
 
 @register(
@@ -135,10 +136,17 @@ def _size(_key: jax.Array, *, num_neurons: int) -> dict[str, int]:
     return {"num_neurons": num_neurons}
 
 
+@cache
+def _fair_heads(num_signs: int) -> Floats:
+    """Statistics: chance of each number of heads."""
+    log_chance = jax.jit(lambda: dist.Binomial(num_signs, 0.5).log_prob(jnp.arange(num_signs + 1)))()
+    return np.asarray(np.exp(log_chance), float)
+
+
 def _binomial_variance(num_neurons: int, degree: int, rectified: bool) -> float:
     """Statistics: the same expectation for K = 2 under NumPyro's binomial."""
     heads = np.arange(num_neurons)
-    chance = np.exp(np.asarray(dist.Binomial(num_neurons - 1, 0.5).log_prob(heads)))
+    chance = _fair_heads(num_neurons - 1)
     rest = 2.0 * heads - (num_neurons - 1)
     up, down = (np.where((x >= 0) | (not rectified), x**degree, 0.0) for x in (rest + 1, rest - 1))
     return float(np.sum(chance * (up - down) ** 2))
@@ -280,15 +288,15 @@ def signal_over_noise_at_capacity(
     ),
 ) -> float:
     """NumPyro's normal tail at signal over noise, both at leading order, against the error that was asked for."""
-    worst, size = 0.0, float(num_neurons)
+    ratios, size = [], float(num_neurons)
     for degree in (2, 3, 4):
         for rectified in (False, True):
             num_memories = count(degree, float(error), rectified) * size ** (degree - 1)
             noise = (0.5 if rectified else 1.0) * 4 * degree**2 * prod(range(1, 2 * degree - 2, 2))
             signal_over_noise = 2 * degree * size ** (degree - 1) / np.sqrt(noise * num_memories * size ** (degree - 1))
-            tail = float(dist.Normal(0.0, 1.0).cdf(-signal_over_noise))
-            worst = max(worst, abs(tail / float(error) - 1))
-    return worst
+            ratios.append(signal_over_noise)
+    tails = jax.jit(lambda x: dist.Normal(0.0, 1.0).cdf(-x))(np.array(ratios))
+    return float(np.max(np.abs(np.asarray(tails) / float(error) - 1)))
 
 
 def _random_banks(key: jax.Array, *, num_neurons: int, degree: int, rectified: bool, num_banks: int) -> dict[str, Any]:

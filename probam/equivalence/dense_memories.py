@@ -251,7 +251,7 @@ def _currents(key: jax.Array, **settings: Any) -> dict[str, Floats]:
     found = sign_bank(key, **settings)
     draw = generator(jax.random.fold_in(key, 1))
     found["currents"] = found["states"] * draw.uniform(0.2, 2.0, size=found["states"].shape)
-    found["inputs"] = draw.normal(size=found["memories"].shape[1])
+    found["inputs"] = np.asarray(draw.normal(size=found["memories"].shape[1]))
     return found
 
 
@@ -341,7 +341,12 @@ def rules_differ_by_the_self_coupling(
     return relative_error(by_difference, by_derivative - own * len(memories) * states)
 
 
-_CONVEX = (*(dense.Polynomial(n) for n in (1, 2, 3, 4)), _plain(2), _plain(4), dense.Exponential(0.4))
+_CONVEX: tuple[dense.Separation, ...] = (
+    *(dense.Polynomial(n) for n in (1, 2, 3, 4)),
+    _plain(2),
+    _plain(4),
+    dense.Exponential(0.4),
+)
 
 
 @register(

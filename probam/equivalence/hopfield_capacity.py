@@ -178,7 +178,8 @@ def wrong_neurons_at_the_error_free_capacity(
     expected = num_neurons * crosstalk.hebb_error_probability(num_neurons, num_memories)
     if all_memories:
         expected *= num_memories - 1
-    return float(relative_error(expected, _expected_errors(num_neurons, all_memories)))
+    leading = _expected_errors(num_neurons, all_memories)
+    return abs(expected - leading) / max(expected, leading)
 
 
 def _two_loads(key: jax.Array, *, num_neurons: int, below: float, above: float) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def test_another_key_is_another_order() -> None:
 def orbit(state: np.ndarray, couplings: np.ndarray) -> tuple[int, set[bytes]]:
     """Period, and the states of the cycle, by remembering all states."""
     seen: dict[bytes, int] = {}
-    path = []
+    path: list[np.ndarray] = []
     while state.tobytes() not in seen:
         seen[state.tobytes()] = len(path)
         path.append(state)

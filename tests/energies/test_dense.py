@@ -75,7 +75,7 @@ def test_the_derivative_rules_field_is_minus_the_gradient_over_a_positive_number
 @pytest.mark.parametrize("rule", ["difference", "derivative"])
 def test_neuron_by_neuron_and_all_at_once_see_the_same_field(separation: dense.Separation, rule: str) -> None:
     network = dense.Network(MEMORIES, separation, rule)  # type: ignore[arg-type]
-    states = STATES[[5, 17, 40]]
+    states = jnp.asarray(STATES[[5, 17, 40]])
 
     def one_by_one(state: jax.Array) -> jax.Array:
         kept = network.start(state)
@@ -104,7 +104,7 @@ def test_steep_powers_and_exponentials_recall_among_2000_neurons_without_overflo
     cues = memories[:4] * np.where(rng.random((4, 2000)) < 0.2, -1, 1).astype(dtype)
     for separation in (dense.Polynomial(30), dense.Exponential(3.0)):
         for rule in ("difference", "derivative"):
-            moved = update(dense.Network(memories, separation, rule), cues)  # type: ignore[arg-type]
+            moved = update(dense.Network(memories, separation, rule), cues)
             assert moved.dtype == dtype
             np.testing.assert_array_equal(moved, memories[:4])
     depth = dense.log_depth(cues, memories, dense.Exponential(3.0))

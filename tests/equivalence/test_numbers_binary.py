@@ -75,8 +75,7 @@ def test_b9_the_two_rules_are_not_one() -> None:
         @jax.vmap
         def differ(memories: jax.Array, state: jax.Array, separation: dense.Separation = separation) -> jax.Array:
             first, second = (
-                update(dense.Network(memories, separation, rule), state)  # type: ignore[arg-type]
-                for rule in ("difference", "derivative")
+                update(dense.Network(memories, separation, rule), state) for rule in ("difference", "derivative")
             )
             return jnp.mean(first != second, dtype=state.dtype)
 
