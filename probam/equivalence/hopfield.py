@@ -164,10 +164,17 @@ def stored_memories_go_where_prior_times_likelihood_says(
 
 
 def _cosines(key: jax.Array, *, beta: float = 3.0, **settings: Any) -> dict[str, np.ndarray]:
-    """Queries on the sphere; memories of many lengths around it."""
+    """Queries on the sphere, and the same ones longer; memories of many lengths."""
     bank = spherical_bank(key, **settings)
-    lengths = bank["concentrations"][:, None]
-    return {"queries": unit_rows(bank["queries"]), "memories": lengths * bank["directions"], "beta": np.asarray(beta)}
+    queries, lengths = unit_rows(bank["queries"]), bank["concentrations"][:, None]
+    return {
+        "queries": queries,
+        "longer": 3 * queries,
+        "directions": bank["directions"],
+        "concentrations": np.full(len(lengths), beta),
+        "memories": lengths * bank["directions"],
+        "beta": np.asarray(beta),
+    }
 
 
 @register(
@@ -193,29 +200,31 @@ def _cosines(key: jax.Array, *, beta: float = 3.0, **settings: Any) -> dict[str,
     tolerance=1e-12,
     tolerance_extreme=1e-11,
     mutations={
-        "beta doubled": {"concentration": lambda mu, beta: jnp.full(len(mu), 2 * beta)},
-        "the norms as concentrations": {"concentration": lambda mu, beta: beta * jnp.linalg.norm(mu, axis=-1)},
+        "beta doubled": {"concentration": lambda kappa, _mu: 2 * kappa},
+        "the norms as concentrations": {"concentration": lambda kappa, mu: kappa * jnp.linalg.norm(mu, axis=-1)},
         "normaliser dropped": {"log_constant": lambda _dim, _beta: 0.0},
         "the dot product": {"energy": continuous_hopfield.energy},
     },
 )
 def cosine_energy_is_a_uniform_von_mises_fisher_mixture(
     queries: Array,
+    longer: Array,
+    directions: Array,
+    concentrations: Array,
     memories: Array,
     beta: Array,
     *,
     energy: Callable[..., Array] = continuous_hopfield.cosine_energy,
-    concentration: Callable[[Array, Array], Array] = lambda mu, beta: jnp.full(len(mu), beta),
+    concentration: Callable[[Array, Array], Array] = lambda kappa, _mu: kappa,
     log_constant: Callable[..., Any] = log_normalizer,
 ) -> Array:
     """Log densities, and responsibilities, of the two sides; the energy must not see the length of a query."""
     num_memories, dim = memories.shape
-    directions = memories / jnp.linalg.norm(memories, axis=-1, keepdims=True)
-    bank = VonMisesFisher(directions, concentration(memories, beta))
+    bank = VonMisesFisher(directions, concentration(concentrations, memories))
     mixture = MemoryMixture(jnp.full(num_memories, -jnp.log(num_memories)), bank)
     scaled = beta * energy(queries, memories, beta)
     right = -scaled - jnp.log(num_memories) + log_constant(dim, beta)
     shares = continuous_hopfield.cosine_responsibilities(queries, memories, beta)
     posterior = relative_error(shares, mixture.responsibilities(queries))
-    longer = relative_error(beta * energy(3 * queries, memories, beta), scaled)
-    return jnp.maximum(relative_error(mixture.log_prob(queries), right, scaled), jnp.maximum(posterior, longer))
+    by_direction = relative_error(beta * energy(longer, memories, beta), scaled)
+    return jnp.maximum(relative_error(mixture.log_prob(queries), right, scaled), jnp.maximum(posterior, by_direction))

@@ -226,13 +226,13 @@ def _asymmetry(f: Callable[[Array], Array], scores: Array) -> Array:
         values = f(s)
         return values / jnp.sum(values)
 
-    jacobian = jax.vmap(jax.jacfwd(normalised))(scores)
+    jacobian: Array = jax.vmap(jax.jacfwd(normalised))(scores)
     return jacobian - jnp.swapaxes(jacobian, -1, -2)
 
 
 def _by_ratio(f: Callable[[Array], Array], scores: Array) -> Array:
     """(f_i' f_j - f_i f_j') F^-2 [J - J^T]_ij with the derivatives f'."""
-    slope = jax.vmap(jax.vmap(jax.grad(f)))(scores)
+    slope: Array = jax.vmap(jax.vmap(jax.grad(f)))(scores)
     value = f(scores)
     product = value[..., :, None] * slope[..., None, :]
     return (jnp.swapaxes(product, -1, -2) - product) / jnp.sum(value, axis=-1)[:, None, None] ** 2

@@ -1,24 +1,19 @@
-"""Claims B12 and D7: the energy of two layers is a variational free energy.
+"""Claim B12: the energy of two layers is a variational free energy.
 
 Physics: :mod:`probam.energies.two_layer` and its Lagrangians. Statistics: harmoniums, two layers of NumPyro
 distributions coupled by Xi, whose expectations are sums over all their states (Gaussians: Gauss-Hermite quadrature).
 """
 
 from collections.abc import Callable
-from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
 import numpyro.distributions as dist
 from jax.scipy.special import logsumexp
 from jaxtyping import Array
-from numpyro.handlers import seed
-from numpyro.infer import Trace_ELBO
-from numpyro.infer.util import log_density
 
 from probam.energies import continuous_hopfield, two_layer
 from probam.energies.lagrangians import Lagrangian, LogCosh, LogSumExp, Quadratic, Softplus
@@ -27,14 +22,14 @@ from probam.equivalence.claim import excess, extreme, ordinary, register, relati
 from probam.equivalence.descent import hopfield_mixture
 from probam.equivalence.two_layer import layers
 
-__all__: list[str] = []
+__all__ = ["LayerLaw", "one_of_all", "spins"]
 
 _YANG = "Yang (2020), Large associative memory (slides on Krotov and Hopfield), energy function"
 _NODES = 6
 """Quadrature points for each Gaussian coordinate: exact for the polynomials of degree 2 that occur."""
 
 
-class _Layer(NamedTuple):
+class LayerLaw(NamedTuple):
     """States of a layer, their probabilities under q of natural parameters x, and log q / nu."""
 
     states: Array  # (M, N)
@@ -42,46 +37,46 @@ class _Layer(NamedTuple):
     log_ratio: Array  # (M,)
 
 
-def _spins(x: Array) -> _Layer:
+def spins(x: Array) -> LayerLaw:
     """Spins under counting measure; L = log 2 cosh."""
     states = jnp.asarray(list(product((-1.0, 1.0), repeat=x.shape[-1])))
-    log_q = dist.Bernoulli(logits=2 * x).to_event(1).log_prob((states + 1) / 2)
-    return _Layer(states, jnp.exp(log_q), log_q)
+    log_q = jnp.asarray(dist.Bernoulli(logits=2 * x).to_event(1).log_prob((states + 1) / 2))
+    return LayerLaw(states, jnp.exp(log_q), log_q)
 
 
-def _bits(x: Array) -> _Layer:
+def _bits(x: Array) -> LayerLaw:
     """Bits under counting measure; L = softplus."""
     states = jnp.asarray(list(product((0.0, 1.0), repeat=x.shape[-1])))
-    log_q = dist.Bernoulli(logits=x).to_event(1).log_prob(states)
-    return _Layer(states, jnp.exp(log_q), log_q)
+    log_q = jnp.asarray(dist.Bernoulli(logits=x).to_event(1).log_prob(states))
+    return LayerLaw(states, jnp.exp(log_q), log_q)
 
 
-def _one_of_all(x: Array) -> _Layer:
+def one_of_all(x: Array) -> LayerLaw:
     """One unit on, under counting measure; L = log-sum-exp."""
-    log_q = dist.Categorical(logits=x).log_prob(jnp.arange(x.shape[-1]))
-    return _Layer(jnp.eye(x.shape[-1]), jnp.exp(log_q), log_q)
+    log_q = jnp.asarray(dist.Categorical(logits=x).log_prob(jnp.arange(x.shape[-1])))
+    return LayerLaw(jnp.eye(x.shape[-1]), jnp.exp(log_q), log_q)
 
 
-def _gaussians(x: Array) -> _Layer:
+def _gaussians(x: Array) -> LayerLaw:
     """Real units under the standard normal measure; L = |x|^2 / 2."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
     dim = x.shape[-1]
     states = x + jnp.asarray(list(product(nodes, repeat=dim)))
     probabilities = jnp.asarray([np.prod(chosen) for chosen in product(weights / weights.sum(), repeat=dim)])
-    ratio = dist.Normal(x, 1.0).to_event(1).log_prob(states) - dist.Normal(jnp.zeros(dim), 1.0).to_event(1).log_prob(
-        states
-    )
-    return _Layer(states, probabilities, ratio)
+    laws = (dist.Normal(mean, 1.0).to_event(1) for mean in (x, jnp.zeros(dim)))
+    log_law, log_standard = (jnp.asarray(law.log_prob(states)) for law in laws)
+    ratio = log_law - log_standard
+    return LayerLaw(states, probabilities, ratio)
 
 
-_KINDS: tuple[tuple[Lagrangian, Callable[[Array], _Layer], Lagrangian, Callable[[Array], _Layer]], ...] = (
-    (LogCosh(), _spins, LogSumExp(), _one_of_all),
-    (Softplus(), _bits, LogCosh(), _spins),
-    (Quadratic(), _gaussians, LogSumExp(), _one_of_all),
+_KINDS: tuple[tuple[Lagrangian, Callable[[Array], LayerLaw], Lagrangian, Callable[[Array], LayerLaw]], ...] = (
+    (LogCosh(), spins, LogSumExp(), one_of_all),
+    (Softplus(), _bits, LogCosh(), spins),
+    (Quadratic(), _gaussians, LogSumExp(), one_of_all),
 )
 
 
-def _elbo(visible: _Layer, hidden: _Layer, memories: Array, current: Array) -> Array:
+def _elbo(visible: LayerLaw, hidden: LayerLaw, memories: Array, current: Array) -> Array:
     """E_q [I.s + t^T Xi s - log q(s)/nu(s) - log q(t)/nu(t)], in nats, as a sum over pairs of states."""
     log_joint = visible.states @ current + (hidden.states @ memories @ visible.states.T)  # (T, S)
     log_q = hidden.log_ratio[:, None] + visible.log_ratio
@@ -130,7 +125,7 @@ def energy_is_minus_the_elbo(
     beta: float = 1.0,
     coupling: float = 1.0,
     driven: float = 1.0,
-    measure: Callable[[_Layer], _Layer] = lambda layer: layer,
+    measure: Callable[[LayerLaw], LayerLaw] = lambda layer: layer,
 ) -> Array:
     """Energies of all states of three kinds of networks against sums over all states of the harmoniums."""
     errors = []
@@ -250,184 +245,3 @@ def modern_energy_exceeds_its_limit_by_a_divergence(
     log_r = log_joint - logsumexp(log_joint, axis=-1, keepdims=True)
     scale = jnp.abs(found) + jnp.abs(limit) + jnp.sum(visible**2, axis=-1) + jnp.max(jnp.abs(log_joint)) / beta
     return relative_error(found - limit, factor(beta) * divergence(log_q, log_r), scale)
-
-
-def _program(memories: Array, current: Array) -> None:
-    """NumPyro model of the harmonium of spins and one of K, under counting measure."""
-    num_memories, dim = memories.shape
-    with numpyro.plate("feature", dim):
-        bit = numpyro.sample("bit", dist.Bernoulli(probs=0.5 * jnp.ones(dim)))
-    unit = numpyro.sample("unit", dist.Categorical(logits=jnp.zeros(num_memories)))
-    spin = 2 * bit - 1
-    counting = dim * jnp.log(2.0) + jnp.log(num_memories)
-    numpyro.factor("coupling", spin @ current + memories[unit] @ spin + counting)
-
-
-def _guide(memories: Array, current: Array, visible: Array, hidden: Array) -> None:  # noqa: ARG001
-    """Factorised guide with the natural parameters (v, h)."""
-    with numpyro.plate("feature", visible.shape[-1]):
-        numpyro.sample("bit", dist.Bernoulli(logits=2 * visible))
-    numpyro.sample("unit", dist.Categorical(logits=hidden))
-
-
-def _program_without_counting(memories: Array, current: Array) -> None:
-    _program(memories, current)
-    numpyro.factor("normalised", -(memories.shape[1] * jnp.log(2.0) + jnp.log(memories.shape[0])))
-
-
-def _exact_elbo(model: Any, guide: Any, memories: Array, current: Array, visible: Array, hidden: Array) -> Array:
-    """Expectation of log model - log guide, NumPyro's log densities of every state of both layers."""
-    bits = jnp.asarray(list(product((0, 1), repeat=memories.shape[1])))
-
-    def weighted(bit: Array, unit: Array) -> Array:
-        state = {"bit": bit, "unit": unit}
-        log_p, _ = log_density(seed(model, 0), (memories, current), {}, state)
-        log_q, _ = log_density(seed(guide, 0), (memories, current, visible, hidden), {}, state)
-        return jnp.exp(log_q) * (log_p - log_q)
-
-    over_units = jax.vmap(weighted, (None, 0))
-    total: Array = jnp.sum(jax.vmap(over_units, (0, None))(bits, jnp.arange(len(memories))))
-    return total
-
-
-def _fisher(law: Callable[[Array], _Layer], x: Array) -> Array:
-    """Fisher information of a layer's law in its natural parameters: covariance of its states."""
-    layer = law(x)
-    mean = layer.probabilities @ layer.states
-    centred = layer.states - mean
-    return (layer.probabilities * centred.T) @ centred
-
-
-@register(
-    id="D7.program",
-    source="Harmonium reading of Krotov and Hopfield's networks (derived from B12)",
-    title="the ELBO of a NumPyro program is minus the energy",
-    statement=(
-        "NumPyro model with a factor I.s + t^T Xi s, factorised guide of natural parameters (v, h): ELBO = -E(v, h)"
-    ),
-    latex=r"\mathrm{ELBO}[\text{guide}(v,h)] = -E(v,h)",
-    printed="abstract only",
-    verdict="NEW",
-    relation="equal",
-    constant="none, under counting measure: D log 2 + log K with NumPyro's uniform priors",
-    inputs=layers,
-    cases=(ordinary("plain", num_states=2), extreme("states at 30", num_states=2, size=30.0)),
-    tolerance=1e-12,
-    mutations={
-        "normaliser dropped": {"model": _program_without_counting},
-        "sign flipped": {"sign": 1.0},
-        "beta doubled in the guide": {"guide": lambda mu, pull, v, h: _guide(mu, pull, 2 * v, h)},
-    },
-)
-def program_reproduces_the_energy(
-    visible: Array,
-    hidden: Array,
-    memories: Array,
-    current: Array,
-    tau_v: Array,  # noqa: ARG001
-    tau_h: Array,  # noqa: ARG001
-    *,
-    model: Any = _program,
-    guide: Any = _guide,
-    sign: float = -1.0,
-) -> Array:
-    """Energy against the exact expectation of the program's and the guide's log densities."""
-    network = Network(memories, LogCosh(), LogSumExp(), current)
-    elbo = jax.vmap(partial(_exact_elbo, model, guide, memories, current))(visible, hidden)
-    size = jnp.sum(jnp.abs(visible), axis=-1) + jnp.max(jnp.abs(hidden), axis=-1)
-    return relative_error(two_layer.energy(visible, hidden, network), sign * elbo, size)
-
-
-@register(
-    id="D7.natural",
-    source="Harmonium reading of Krotov and Hopfield's networks (derived from B12)",
-    title="the dynamics are natural-gradient SVI",
-    statement="F_v tau_v v' = grad_v ELBO and F_h tau_h h' = grad_h ELBO, F the Fisher information of the guide",
-    latex=r"\tau_v\dot v = F_v^{-1}\nabla_v\,\mathrm{ELBO},\qquad \tau_h\dot h = F_h^{+}\nabla_h\,\mathrm{ELBO}",
-    printed="abstract only",
-    verdict="NEW",
-    relation="equal",
-    constant="Fisher information = Hessian of the Lagrangian",
-    inputs=layers,
-    cases=(ordinary("plain", num_states=2),),
-    tolerance=1e-10,
-    mutations={
-        "plain gradient": {"metric": lambda fisher: jnp.eye(len(fisher))},
-        "tau left out": {"scale": lambda _tau: 1.0},
-        "sign flipped": {"scale": lambda tau: -tau},
-    },
-)
-def dynamics_follow_the_natural_gradient(
-    visible: Array,
-    hidden: Array,
-    memories: Array,
-    current: Array,
-    tau_v: Array,
-    tau_h: Array,
-    *,
-    metric: Callable[[Array], Array] = lambda fisher: fisher,
-    scale: Callable[[Array], Array] = lambda tau: tau,
-) -> Array:
-    """Velocity through the guide's Fisher information against gradients of the program's exact ELBO."""
-    network = Network(memories, LogCosh(), LogSumExp(), current, tau_v, tau_h)
-    v_rate, h_rate = two_layer.velocity(visible, hidden, network)
-    slope = jax.vmap(jax.grad(partial(_exact_elbo, _program, _guide, memories, current), argnums=(0, 1)))
-    v_slope, h_slope = slope(visible, hidden)
-    by_v = jnp.stack([metric(_fisher(_spins, v)) @ rate for v, rate in zip(visible, v_rate, strict=True)])
-    by_h = jnp.stack([metric(_fisher(_one_of_all, h)) @ rate for h, rate in zip(hidden, h_rate, strict=True)])
-    return jnp.maximum(relative_error(scale(tau_v) * by_v, v_slope), relative_error(scale(tau_h) * by_h, h_slope))
-
-
-_PARTICLES, _REPEATS = 2000, 20
-
-
-def _program_of_sign(sign: float) -> Callable[[Array, Array], None]:
-    return lambda memories, current: _program(sign * memories, current)
-
-
-@register(
-    id="D7.svi",
-    source="Harmonium reading of Krotov and Hopfield's networks (derived from B12)",
-    title="NumPyro's own ELBO estimate is minus the energy",
-    statement=(
-        "the mean of Trace_ELBO losses (20 x 2000 particles) lies within 5 standard errors of E(v, h); "
-        "Student t of 19 degrees: a true statement fails once in 12,000 runs"
-    ),
-    latex=r"\mathbb E[\widehat{\mathcal L}_{\rm SVI}] = E(v,h)",
-    printed="abstract only",
-    verdict="NEW",
-    relation="equal",
-    constant="none; the error is in standard errors",
-    inputs=lambda key, **settings: {**layers(key, **settings), "key": key},
-    cases=(ordinary("plain", num_states=1),),
-    tolerance=5.0,
-    mutations={
-        "normaliser dropped": {"model": _program_without_counting},
-        "sign of the coupling flipped": {"model": _program_of_sign(-1.0)},
-        "beta doubled in the guide": {"guide": lambda mu, pull, v, h: _guide(mu, pull, 2 * v, h)},
-    },
-    slow=True,
-)
-def svi_loss_is_the_energy(
-    visible: Array,
-    hidden: Array,
-    memories: Array,
-    current: Array,
-    tau_v: Array,  # noqa: ARG001
-    tau_h: Array,  # noqa: ARG001
-    key: Array,
-    *,
-    model: Any = _program,
-    guide: Any = _guide,
-) -> Array:
-    """Mean loss of repeated estimates against the energy, in standard errors."""
-    network = Network(memories, LogCosh(), LogSumExp(), current)
-    elbo = Trace_ELBO(num_particles=_PARTICLES)
-    arguments = (memories, current)
-
-    def loss(one: Array) -> Array:
-        return elbo.loss(one, {}, model, lambda mu, pull: guide(mu, pull, visible[0], hidden[0]), *arguments)
-
-    losses = jax.vmap(loss)(jax.random.split(key, _REPEATS))
-    error = jnp.std(losses, ddof=1) / jnp.sqrt(float(_REPEATS))
-    return jnp.abs(jnp.mean(losses) - two_layer.energy(visible[0], hidden[0], network)) / error

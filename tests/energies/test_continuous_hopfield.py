@@ -151,3 +151,27 @@ def test_float32_stays_float32_and_bad_beta_is_named(bank: Bank) -> None:
         np.testing.assert_allclose(got, function(queries, memories, 1.5), rtol=1e-4, atol=1e-5)
     with pytest.raises(InputError, match="beta: expected finite values above 0; got -2"):
         continuous_hopfield.energy(queries, memories, -2.0)
+
+
+def test_the_cosine_reading_compares_directions_only(bank: Bank) -> None:
+    memories, queries = bank
+    cosines = np.einsum("...d,kd->...k", queries, memories)
+    cosines /= np.linalg.norm(queries, axis=-1)[..., None] * np.linalg.norm(memories, axis=-1)
+    found = continuous_hopfield.cosine_energy(queries, memories, 2.3)
+    np.testing.assert_allclose(found, -logsumexp(2.3 * cosines, axis=-1) / 2.3, rtol=1e-13)
+    shares = continuous_hopfield.cosine_responsibilities(queries, memories, 2.3)
+    np.testing.assert_allclose(shares, softmax(2.3 * cosines, axis=-1), rtol=1e-12)
+    longer = memories * np.array([[0.1], [2.0], [30.0], [1.0], [5.0]])
+    np.testing.assert_allclose(continuous_hopfield.cosine_energy(7 * queries, longer, 2.3), found, rtol=1e-13)
+
+
+def test_the_cosine_update_goes_along_the_mean_direction_and_downhill(bank: Bank) -> None:
+    memories, queries = bank
+    directions = memories / np.linalg.norm(memories, axis=-1, keepdims=True)
+    moved = continuous_hopfield.cosine_update(queries, memories, 6.0)
+    mean = np.asarray(continuous_hopfield.cosine_responsibilities(queries, memories, 6.0)) @ directions
+    np.testing.assert_allclose(moved, mean / np.linalg.norm(mean, axis=-1, keepdims=True), rtol=1e-12)
+    before, after = (continuous_hopfield.cosine_energy(v, memories, 6.0) for v in (queries, moved))
+    assert (after <= before + 1e-12).all()
+    with pytest.raises(InputError, match="query: expected points away from the origin"):
+        continuous_hopfield.cosine_energy(np.zeros(3), memories, 1.0)
