@@ -79,7 +79,8 @@ def _advance(
             params, stats = jax.tree.map(lambda leaf: leaf[-1], every)
             return state, (params | model.deterministics(params), stats)
 
-        return jax.lax.scan(step, state, done + jnp.arange(num_steps))
+        advanced: tuple[State, tuple[Params, Params]] = jax.lax.scan(step, state, done + jnp.arange(num_steps))
+        return advanced
 
     def chains(model: Model, x: jax.Array, states: State, keys: jax.Array) -> tuple[State, tuple[Params, Params]]:
         return jax.lax.map(lambda inputs: chain(model, x, *inputs), (states, keys))
