@@ -27,7 +27,7 @@ from numpyro.distributions import Distribution
 
 from probam.distributions.bits import SpinBernoulli
 from probam.errors import InputError
-from probam.family import Family, Moments, Params, Prior, register
+from probam.family import Family, Moments, Params, Prior, conjugate, register
 
 __all__ = ["VALUES", "Bernoulli"]
 
@@ -113,12 +113,6 @@ class Bernoulli(Family):
         if prior is None:
             frequency = jnp.clip(ones / jnp.where(counts > 0, counts, 1), _RAREST, 1 - _RAREST)
             return {"prob": jnp.where(counts > 0, frequency, params["prob"])}
-        given = prior["prob"]
-        beta = given.base_dist if isinstance(given, dist.Independent) else given
-        if not isinstance(beta, dist.Beta):
-            raise InputError(
-                f"prior: the closed-form M-step needs a Beta prior on 'prob'; got {type(beta).__name__}; "
-                "use engine 'gradient_em', 'svi' or 'nuts' with this prior"
-            )
+        beta = conjugate(prior, "prob", dist.Beta)
         a, b = beta.concentration1, beta.concentration0
         return {"prob": (a + ones) / (a + b + counts)}

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
 from probam.errors import InputError
-from probam.family import Family, Moments, Params, Prior, register
+from probam.family import Family, Moments, Params, Prior, conjugate, register
 
 __all__ = ["DirichletMemory"]
 
@@ -122,13 +122,7 @@ class DirichletMemory(Family):
         counts, sums = moments.counts[:, None], moments.sums
         shape, rate = jnp.zeros((), sums.dtype), jnp.zeros((), sums.dtype)
         if prior is not None:
-            given = prior["concentration"]
-            gamma = given.base_dist if isinstance(given, dist.Independent) else given
-            if not isinstance(gamma, dist.Gamma):
-                raise InputError(
-                    f"prior: the closed-form M-step needs a Gamma prior on 'concentration'; got "
-                    f"{type(gamma).__name__}; use engine 'gradient_em', 'svi' or 'nuts' with this prior"
-                )
+            gamma = conjugate(prior, "concentration", dist.Gamma)
             shape, rate = gamma.concentration, gamma.rate
         pull = sums - rate  # what multiplies alpha
 

@@ -25,7 +25,7 @@ from numpyro.distributions import Distribution
 
 from probam.distributions.counts import MultinomialCounts
 from probam.errors import InputError
-from probam.family import Family, Moments, Params, Prior, register
+from probam.family import Family, Moments, Params, Prior, conjugate, register
 
 __all__ = ["Multinomial"]
 
@@ -114,12 +114,7 @@ class Multinomial(Family):
             share = jnp.maximum(counts / jnp.where(each > 0, each, 1), _RAREST / counts.shape[-1])
             share = jnp.where(each > 0, share / jnp.sum(share, axis=-1, keepdims=True), params["prob"])
             return {"prob": share, "total": num_counts / num_rows}
-        dirichlet, gamma = prior["prob"], prior["total"]
-        if not isinstance(dirichlet, dist.Dirichlet) or not isinstance(gamma, dist.Gamma):
-            raise InputError(
-                "prior: the closed-form M-step needs a Dirichlet prior on 'prob' and a Gamma prior on 'total'; "
-                "use engine 'gradient_em', 'svi' or 'nuts' with this prior"
-            )
+        dirichlet, gamma = conjugate(prior, "prob", dist.Dirichlet), conjugate(prior, "total", dist.Gamma)
         share = counts + dirichlet.concentration
         return {
             "prob": share / jnp.sum(share, axis=-1, keepdims=True),

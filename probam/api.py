@@ -339,7 +339,8 @@ def describe(model: Mixture, table: Table, weights: str, alpha: Any, discount: A
         free = discount is None or isinstance(discount, Distribution)
         said.append("discount with a prior" if free else f"discount {discount:g}")
     covariance = getattr(model.family, "covariance", None)
-    what = {"gaussian": "Gaussian", "vmf": "von Mises-Fisher"}.get(model.family.name, model.family.name)
+    named = {"gaussian": "Gaussian", "vmf": "von Mises-Fisher", "bernoulli": "Bernoulli", "dirichlet": "Dirichlet"}
+    what = named.get(model.family.name, model.family.name)
     if covariance:
         what += f" ({covariance} covariance)"
     size = f"truncated at {model.num_components}" if weights in ("dp", "pyp") else f"{model.num_components} memories"

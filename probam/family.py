@@ -19,14 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from numpyro.distributions import Distribution
+from numpyro.distributions import Distribution, ExpandedDistribution, Independent
 
 from probam.distributions.conjugate import ConjugatePair
 from probam.distributions.mixture import MemoryMixture
 from probam.distributions.partitions import GibbsTypePartition
 from probam.errors import InputError
 
-__all__ = ["Family", "Model", "Moments", "Params", "WeightPrior", "families", "family", "register"]
+__all__ = ["Family", "Model", "Moments", "Params", "WeightPrior", "conjugate", "families", "family", "register"]
 
 Params = dict[str, jax.Array]
 """Site name -> value; memory parameters lead with the K axis unless the family shares them."""
@@ -196,6 +196,25 @@ class Family(ABC):
         else:
             found = jax.lax.fori_loop(0, 2, lambda _, given: self.maximize_from(x, assignment, given, prior), params)
         return found
+
+
+_D = TypeVar("_D", bound=Distribution)
+
+
+def conjugate(prior: Prior, site: str, law: type[_D]) -> _D:
+    """The prior of a site as the law that a closed-form M-step needs, out of ``expand`` and ``to_event``.
+
+    Raises :class:`probam.errors.InputError` where it is another law.
+    """
+    inner = prior[site]
+    while isinstance(inner, Independent | ExpandedDistribution):
+        inner = inner.base_dist
+    if not isinstance(inner, law):
+        raise InputError(
+            f"prior: the closed-form M-step needs a {law.__name__} prior on {site!r}; got {type(inner).__name__}; "
+            "use engine 'gradient_em', 'svi' or 'nuts' with this prior"
+        )
+    return inner
 
 
 class WeightPrior(ABC):
