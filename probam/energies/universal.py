@@ -44,6 +44,7 @@ __all__ = [
     "retrieve",
     "retrieve_as_printed",
     "scores",
+    "separated",
     "weights",
 ]
 
@@ -77,8 +78,7 @@ def normalised_scores(
     Raises :class:`probam.errors.InputError` where similarities cancel to a sum of zero.
     """
     kind = _named(kind)
-    values = kind(query, memories)
-    return reciprocal_shares(values) if kind.is_distance else _defined(sum_to_one(values), "similarities")
+    return _appendix_e(kind(query, memories), kind.is_distance)
 
 
 def weights(
@@ -90,9 +90,17 @@ def weights(
     normalised: bool = False,
 ) -> Float[Array, "*batch K"]:
     """What each memory contributes: sep(sim(M, q)), with Appendix E's two normalisations if ``normalised``."""
+    kind = _named(kind)
+    return separated(kind(query, memories), separation, is_distance=kind.is_distance, normalised=normalised)
+
+
+def separated(
+    values: Float[Array, "*batch K"], separation: Separation, *, is_distance: bool, normalised: bool = False
+) -> Float[Array, "*batch K"]:
+    """The weights that belong to similarities or distances which are known already."""
     if normalised:
-        return _defined(separation.shares(normalised_scores(query, memories, kind)), "separated scores")
-    return separation(scores(query, memories, kind))
+        return _defined(separation.shares(_appendix_e(values, is_distance)), "separated scores")
+    return separation(-values if is_distance else values)
 
 
 def retrieve(
@@ -159,6 +167,10 @@ def retrieve_as_printed(
             raise InputError(f"{argument}: expected one of {', '.join(known)}; got {name!r}")
     share = separations.PRINTED[separation](similarities.PRINTED[kind](query, memories), parameter)
     return dot(share, _rows(memories if projection is None else projection, share))
+
+
+def _appendix_e(values: Float[Array, "*batch K"], is_distance: bool) -> Float[Array, "*batch K"]:
+    return reciprocal_shares(values) if is_distance else _defined(sum_to_one(values), "similarities")
 
 
 def _named(kind: Similarity | str) -> Similarity:

@@ -1,0 +1,191 @@
+"""How often a universal Hopfield network reads back stored images from damaged ones.
+
+The measurement of Millidge et al. (2022): K images are stored, each is damaged and presented, and counts as retrieved
+when the sum over all pixels of the squared difference between read-out and original is below a threshold, pixels
+being between 0 and 1. Similarities of all pairs are computed once for the largest K; smaller memories are the first
+rows of the same sets.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Float
+
+from probam.energies import universal
+from probam.energies.separations import Separation
+from probam.energies.similarities import Similarity
+from probam.errors import InputError
+
+__all__ = [
+    "DAMAGES",
+    "PAPER_THRESHOLD",
+    "Damage",
+    "Rule",
+    "damaged",
+    "draw_sets",
+    "images",
+    "mean_image_retrieved",
+    "retrieved",
+    "run_retrieval",
+]
+
+Damage = Literal["noise", "mask", "random mask", "inpainting"]
+
+DAMAGES: tuple[Damage, ...] = ("noise", "mask", "random mask", "inpainting")
+
+PAPER_THRESHOLD = 50.0
+"""Sum over all pixels and channels of squared differences, pixels in [0, 1]: below it the paper says retrieved."""
+
+_SETS = {"mnist": "mnist_dev4k", "fashion": "fashion_dev4k", "cifar10": "cifar10_dev1k"}
+
+
+class Rule(NamedTuple):
+    """A separation, and whether it acts on Appendix E's normalised scores or on the natural ones."""
+
+    name: str
+    separation: Separation
+    normalised: bool
+
+
+def images(folder: Path | None) -> dict[str, Float[np.ndarray, "N H W C"]]:
+    """Image sets by name, pixels in [0, 1], single precision: those in ``folder``, or else scikit-learn's digits."""
+    found = {}
+    for name, place in _SETS.items():
+        if folder is not None and (folder / place / "data.npz").is_file():
+            with np.load(folder / place / "data.npz", allow_pickle=False) as stored:
+                pixels = stored["X"].astype(np.float32) / 255
+            found[name] = pixels[..., None] if pixels.ndim == 3 else pixels
+    if found:
+        return found
+    from sklearn.datasets import load_digits
+
+    return {"digits": (load_digits().images / 16).astype(np.float32)[..., None]}
+
+
+def draw_sets(key: jax.Array, pool: Float[np.ndarray, "N H W C"], num_sets: int, num_memories: int) -> Array:
+    """Independent sets of K different images, (S, K, H, W, C); raises ``InputError`` where the pool is too small."""
+    if num_memories > len(pool):
+        raise InputError(f"num_memories: expected at most {len(pool)}, the number of images; got {num_memories}")
+    draw = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
+    return jnp.asarray(pool[np.stack([draw.permutation(len(pool))[:num_memories] for _ in range(num_sets)])])
+
+
+@partial(jax.jit, static_argnames="damage")
+def damaged(key: jax.Array, sets: Float[Array, "S K H W C"], level: Float[Array, ""], damage: Damage) -> Array:
+    """The images under a damage of some level.
+
+    ``noise``: Gaussian of variance ``level`` on every pixel, then clipped to [0, 1]; ``mask``: that part of the rows,
+    from the top, set to zero; ``random mask``: every pixel (all channels) set to zero with that probability;
+    ``inpainting``: a border of that part of the height, half of it on each side, set to zero.
+    """
+    _, _, height, width, _ = sets.shape
+    rows, columns = jnp.arange(height)[:, None], jnp.arange(width)[None, :]
+    if damage == "noise":
+        noise = jnp.sqrt(level).astype(sets.dtype) * jax.random.normal(key, sets.shape, sets.dtype)
+        return jnp.clip(sets + noise, 0, 1)
+    if damage == "mask":
+        keep = jnp.broadcast_to(rows >= jnp.round(level * height), (height, width))
+    elif damage == "random mask":
+        keep = jax.random.uniform(key, sets.shape[:4]) >= level
+    else:
+        border = jnp.floor(level * height / 2)
+        edge = jnp.minimum(jnp.minimum(rows, height - 1 - rows), jnp.minimum(columns, width - 1 - columns))
+        keep = edge >= border
+    return jnp.where(keep[..., None], sets, 0)
+
+
+@jax.jit
+def _values(kind: Similarity, queries: Float[Array, "S K D"], memories: Float[Array, "S K D"]) -> Float[Array, "S K K"]:
+    """Similarities of all queries and memories, set by set."""
+    found: Array = jax.lax.map(lambda pair: kind(*pair), (queries, memories))
+    return found
+
+
+@partial(jax.jit, static_argnames=("is_distance", "normalised", "ladder", "signs"))
+def retrieved(
+    values: Float[Array, "S K K"],
+    projection: Float[Array, "S K O"],
+    separation: Separation,
+    thresholds: Float[Array, " T"],
+    *,
+    is_distance: bool,
+    normalised: bool,
+    ladder: tuple[int, ...],
+    signs: bool = False,
+) -> Float[Array, "S L T"]:
+    """Fraction of the queries that are read back, for the first K of each set, K in ``ladder``.
+
+    ``signs`` reads the sign of the sum, as the classical network does; the rows of ``projection`` are then -1 and
+    1, and the error counts wrong pixels.
+    """
+    fractions = []
+    for size in ladder:
+        target = projection[:, :size]
+        share = universal.separated(values[:, :size, :size], separation, is_distance=is_distance, normalised=normalised)
+        read = jnp.matmul(share, target, precision="highest")
+        error = jnp.sum((read >= 0) != (target >= 0) if signs else (read - target) ** 2, axis=-1)
+        fractions.append(jnp.mean(error[..., None] < thresholds, axis=1))
+    return jnp.stack(fractions, axis=1)
+
+
+@partial(jax.jit, static_argnames="ladder")
+def mean_image_retrieved(
+    memories: Float[Array, "S K D"], threshold: Float[Array, ""], ladder: tuple[int, ...]
+) -> Float[Array, "S L"]:
+    """Fraction 'retrieved' by reading the mean of the memories whatever the query is: what chance gives."""
+    parts = [memories[:, :size] for size in ladder]
+    errors = [jnp.sum((part - jnp.mean(part, axis=1, keepdims=True)) ** 2, axis=-1) for part in parts]
+    return jnp.stack([jnp.mean(error < threshold, axis=1) for error in errors], axis=1)
+
+
+def run_retrieval(
+    key: jax.Array,
+    sets: Float[Array, "S K H W C"],
+    kinds: dict[str, Similarity],
+    rules: Sequence[Rule],
+    *,
+    damage: Damage,
+    level: float,
+    ladder: tuple[int, ...],
+    thresholds: Sequence[float],
+    projection: Float[Array, "S K O"] | None = None,
+) -> xr.DataArray:
+    """Fractions retrieved, (similarity, rule, num_memories, threshold, set).
+
+    ``projection`` holds what the memories stand for, by default themselves.
+    """
+    num_sets, num_memories = sets.shape[:2]
+    memories = sets.reshape(num_sets, num_memories, -1)
+    queries = damaged(key, sets, jnp.asarray(level), damage).reshape(memories.shape)
+    target = memories if projection is None else projection
+    limits = jnp.asarray(thresholds, memories.dtype)
+    found = np.empty((len(kinds), len(rules), len(ladder), len(thresholds), num_sets))
+    for i, kind in enumerate(kinds.values()):
+        values = _values(kind, queries, memories)
+        for j, rule in enumerate(rules):
+            fraction = retrieved(
+                values,
+                target,
+                rule.separation,
+                limits,
+                is_distance=kind.is_distance,
+                normalised=rule.normalised,
+                ladder=ladder,
+            )
+            found[i, j] = np.moveaxis(np.asarray(fraction), 0, -1)
+    return xr.DataArray(
+        found,
+        dims=("similarity", "rule", "num_memories", "threshold", "set"),
+        coords={
+            "similarity": list(kinds),
+            "rule": [rule.name for rule in rules],
+            "num_memories": list(ladder),
+            "threshold": list(thresholds),
+        },
+    )

@@ -1,0 +1,211 @@
+"""Figures of the experiment on universal Hopfield networks: curves of means, bands of one standard deviation."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from probam.experiments.experiment import Drawing
+from probam.reports.style import MUTED, memory_colour, new_figure, quiet, styled
+
+__all__ = ["drawings"]
+
+_PAPER = 50.0
+_MARKERS = "osD^vPX*<>d"
+
+
+def _curves(axes: Axes, values: xr.DataArray, across: str, by: str, *, names: Sequence[str] | None = None) -> None:
+    """One curve a coordinate of ``by``: mean over sets with a band of a standard deviation."""
+    for i, name in enumerate(values[by].values):
+        one = values.sel({by: name})
+        mean, spread = one.mean("set").values, one.std("set", ddof=1).values
+        x, style = one[across].values, "-" if i < 8 else "--"
+        label = str(name) if names is None else names[i]
+        axes.plot(x, mean, marker=_MARKERS[i % 11], ms=3.5, ls=style, color=memory_colour(i), label=label)
+        axes.fill_between(x, mean - spread, mean + spread, color=memory_colour(i), alpha=0.12, lw=0)
+    axes.set_ylim(-0.03, 1.03)
+    quiet(axes, grid="y")
+
+
+def _log_axis(axes: Axes, ticks: npt.ArrayLike) -> None:
+    """A logarithmic axis that is marked where there are values."""
+    axes.set_xscale("log")
+    places = np.asarray(ticks).tolist()
+    axes.set_xticks(places, [f"{place:g}" for place in places])
+    axes.minorticks_off()
+
+
+def _panels(
+    rows: Sequence[tuple[str, xr.DataArray]], across: str, by: str, xlabel: str, *, log: bool = False
+) -> Figure:
+    """A grid of panels, a row each, a column for every image set; one legend on the right."""
+    columns = rows[0][1]["images"].values
+    figure = new_figure(2.6 * len(columns) + 2.0, 2.4 * len(rows) + 0.3)
+    grid = figure.subplots(len(rows), len(columns), sharex="row", sharey=True, squeeze=False)
+    for r, (title, values) in enumerate(rows):
+        for c, name in enumerate(columns):
+            axes = grid[r, c]
+            _curves(axes, values.sel(images=name), across, by)
+            axes.set_title(f"{name}: {title}", fontsize=8)
+            if log:
+                _log_axis(axes, values[across].values)
+            if r == len(rows) - 1:
+                axes.set_xlabel(xlabel)
+        grid[r, 0].set_ylabel("fraction retrieved")
+    figure.legend(*grid[0, -1].get_legend_handles_labels(), loc="outside right center")
+    return figure
+
+
+@styled
+def drawings(tree: xr.DataTree) -> Sequence[Drawing]:
+    """Figures 2, 3, 4, 14, 5, 6 and 11, in that order."""
+    at = {
+        name: tree[name].to_dataset()["retrieved"].sel(threshold=_PAPER)
+        for name in ("capacity", "separation", "noise", "mask", "further", "modern", "classical")
+    }
+    most = int(at["noise"]["num_memories"].max())
+    rules = [str(rule) for rule in at["capacity"]["rule"].values]
+    made = [
+        (
+            "similarities",
+            _panels(
+                [(rule, at["capacity"].sel(rule=rule)) for rule in rules],
+                "num_memories",
+                "similarity",
+                "stored images",
+                log=True,
+            ),
+            "Paper's Figure 2: fraction of half-masked images read back, for each similarity. First row as the caption "
+            "says (softmax on normalised scores), second on natural scores, third max, as the released program has it. "
+            "Bands are one standard deviation over ten sets of images.",
+        ),
+        (
+            "separations",
+            _panels(
+                [("normalised dot product", at["separation"].isel(similarity=0))],
+                "num_memories",
+                "rule",
+                "stored images",
+                log=True,
+            ),
+            "Paper's Figure 3: fraction of half-masked images read back with the normalised dot product, for each "
+            "separation. Natural: separations applied to the scores as they are, without Appendix E's normalisations.",
+        ),
+        (
+            "damage",
+            _panels(
+                [
+                    (f"max, K = {most}", at["noise"].sel(rule="max", num_memories=most)),
+                    (f"softmax, K = {most}", at["noise"].isel(rule=0).sel(num_memories=most)),
+                ],
+                "level",
+                "similarity",
+                "variance of the noise",
+            ),
+            "Paper's Figure 4, upper row: fraction read back against the variance of Gaussian noise, clipped to "
+            "[0, 1]. Softmax is at beta = 100 on normalised scores.",
+        ),
+        (
+            "masks",
+            _panels(
+                [
+                    (f"max, K = {most}", at["mask"].sel(rule="max", num_memories=most)),
+                    (f"softmax, K = {most}", at["mask"].isel(rule=0).sel(num_memories=most)),
+                ],
+                "level",
+                "similarity",
+                "part masked from the top",
+            ),
+            "Paper's Figure 4, lower row: fraction read back against the part of the image set to zero, from the top.",
+        ),
+        (
+            "further",
+            _panels(
+                [
+                    (f"{damage} 50%, max", at["further"].sel(rule="max", damage=damage))
+                    for damage in ("random mask", "inpainting")
+                ],
+                "num_memories",
+                "similarity",
+                "stored images",
+                log=True,
+            ),
+            "Paper's Figure 14: random masking of half of the pixels, and inpainting of a border of a quarter of the "
+            "height on each side.",
+        ),
+    ]
+    made_here = [Drawing(name, figure, caption) for name, figure, caption in made]
+    return [*made_here, _examples(tree), _heteroassociation(tree, at), _thresholds(tree)]
+
+
+def _examples(tree: xr.DataTree) -> Drawing:
+    shown = tree["examples"].to_dataset()
+    count = shown.sizes["example"]
+    figure = new_figure(1.3 * count, 3.0)
+    grid = figure.subplots(3, count, squeeze=False, height_ratios=[2, 1, 1])
+    for c in range(count):
+        for r, name in enumerate(("query", "read", "wanted")):
+            pixels = np.clip(shown[name].values[c], 0, 1)
+            axes = grid[r, c]
+            axes.imshow(pixels if pixels.shape[-1] == 3 else pixels[..., 0], cmap="gray_r", vmin=0, vmax=1)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if c == 0:
+                axes.set_ylabel(name)
+    caption = (
+        "Paper's Figure 5: whole images under noise of variance 0.5, the lower halves that the network reads out for "
+        "them (normalised dot product, max, ten memories), and the true ones."
+    )
+    return Drawing("examples", figure, caption)
+
+
+def _heteroassociation(tree: xr.DataTree, at: dict[str, xr.DataArray]) -> Drawing:
+    figure = new_figure(8.0, 2.8)
+    left, middle, right = figure.subplots(1, 3, sharey=True)
+    names = {"auto": "whole image", "hetero": "lower half"}
+    modern = at["modern"]
+    for axes, rule in ((left, "max"), (middle, str(modern["rule"].values[0]))):
+        values = modern.sel(rule=rule)
+        _curves(axes, values, "num_memories", "task", names=[names[str(task)] for task in values["task"].values])
+        axes.set_title(f"{tree['modern'].attrs['images']}: {rule}", fontsize=8)
+    _curves(
+        right,
+        at["classical"],
+        "num_memories",
+        "task",
+        names=[names[str(task)] for task in at["classical"]["task"].values],
+    )
+    right.set_title(f"{tree['classical'].attrs['images']}, classical network", fontsize=8)
+    for axes, values in ((left, modern), (middle, modern), (right, at["classical"])):
+        _log_axis(axes, values["num_memories"].values)
+        axes.set_xlabel("stored images")
+    left.set_ylabel("fraction retrieved")
+    right.legend()
+    caption = (
+        "Paper's Figure 6: auto- and heteroassociation from the same scores. Noise of variance 0.5 for the modern "
+        "network, binary images and their upper half as the query for the classical one. The threshold is 50."
+    )
+    return Drawing("heteroassociation", figure, caption)
+
+
+def _thresholds(tree: xr.DataTree) -> Drawing:
+    values = tree["capacity"].to_dataset()["retrieved"].sel(rule="max").isel(num_memories=-1)
+    values = values.sel(similarity=["normalised dot", "squared euclidean", "manhattan"])
+    columns = values["images"].values
+    figure = new_figure(2.8 * len(columns), 2.6)
+    for axes, name in zip(figure.subplots(1, len(columns), sharey=True, squeeze=False)[0], columns, strict=True):
+        _curves(axes, values.sel(images=name), "threshold", "similarity")
+        axes.axvline(_PAPER, color=MUTED, lw=0.8, ls=":")
+        _log_axis(axes, [5, 20, 50, 100, 250])
+        axes.set_title(str(name), fontsize=8)
+        axes.set_xlabel("threshold")
+    figure.axes[0].set_ylabel("fraction retrieved")
+    figure.axes[0].legend()
+    caption = (
+        f"Paper's Figure 11: fraction read back against the threshold, {int(values['num_memories'])} half-masked "
+        "images, max. The dotted line is the paper's threshold of 50."
+    )
+    return Drawing("thresholds", figure, caption)
