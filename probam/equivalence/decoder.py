@@ -60,7 +60,6 @@ def _decoder(
 _DECODERS = (
     ordinary("Z = 2, D = 3"),
     ordinary("Z = 3, D = 2", latent=3, observed=2),
-    extreme("K = 1", num_memories=1),
     extreme("noise 1e-3", noise=1e-3, tolerance=1e-8),
     extreme("width 100", width=100.0, tolerance=1e-8),
 )
@@ -219,7 +218,7 @@ def _with_nodes(key: jax.Array, **settings: Any) -> dict[str, Floats]:
     relation="equal",
     constant="none",
     inputs=_with_nodes,
-    cases=(ordinary("K = 4"), ordinary("K = 2, noise 1", num_memories=2, noise=1.0)),
+    cases=(ordinary("K = 4"), ordinary("K = 4, noise 1", noise=1.0)),
     tolerance=1e-12,
     mutations={
         "entropy of q left out": {"entropy": 0.0},
@@ -288,7 +287,7 @@ def evidence_bound_of_a_point_memory(
     relation="equal",
     constant="(A'A/s^2 + I/t^2)^-1",
     inputs=_decoder,
-    cases=_DECODERS[:3],
+    cases=_DECODERS[:2],
     tolerance=1e-10,
     mutations={
         "beta doubled": {"physical_width": lambda t: t / jnp.sqrt(2.0)},
