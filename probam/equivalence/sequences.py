@@ -233,7 +233,7 @@ def even_powers_are_posteriors(
 ) -> Array:
     """Overlaps and separations of the physics, normalised over states and over patterns, against the enumerated law."""
     f = Polynomial(degree if network_degree is None else network_degree)
-    # the overlap of all neurons from those that leave one out: sum_i m_i = N / (N-1) · (1 - 1/N) <xi, s>
+    # each neuron is left out once: sum_i m_i = (N - 1) <xi, s> / (N - 1)
     full = jnp.sum(sequences.overlaps(states, patterns), axis=-1)
     separated = f(full)
     density = (states @ patterns.T) ** degree if law is None else law(full)
