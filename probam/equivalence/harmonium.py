@@ -7,6 +7,7 @@ model, a factorised guide, their log densities, and NumPyro's own estimator of t
 from collections.abc import Callable
 from functools import partial
 from itertools import product
+from threading import RLock
 from typing import Any
 
 import jax
@@ -26,6 +27,9 @@ from probam.equivalence.two_layer import layers
 from probam.equivalence.variational import LayerLaw, one_of_all, spins
 
 __all__: list[str] = []
+
+_ONE_PROGRAM = RLock()
+"""NumPyro's handlers share one stack, and claims run in several threads: programs are traced one at a time."""
 
 
 def _program(memories: Array, current: Array) -> None:
@@ -62,7 +66,8 @@ def _exact_elbo(model: Any, guide: Any, memories: Array, current: Array, visible
         return jnp.asarray(jnp.exp(log_q) * (log_p - log_q))
 
     over_units = jax.vmap(weighted, (None, 0))
-    total: Array = jnp.sum(jax.vmap(over_units, (0, None))(bits, jnp.arange(len(memories))))
+    with _ONE_PROGRAM:
+        total: Array = jnp.sum(jax.vmap(over_units, (0, None))(bits, jnp.arange(len(memories))))
     return total
 
 
@@ -207,6 +212,7 @@ def svi_loss_is_the_energy(
     def loss(one: Array) -> Any:
         return elbo.loss(one, {}, model, fixed, *arguments)
 
-    losses = jax.vmap(loss)(jax.random.split(key, _REPEATS))
+    with _ONE_PROGRAM:
+        losses = jax.vmap(loss)(jax.random.split(key, _REPEATS))
     error = jnp.std(losses, ddof=1) / jnp.sqrt(float(_REPEATS))
     return jnp.abs(jnp.mean(losses) - two_layer.energy(visible[0], hidden[0], network)) / error
