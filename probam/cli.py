@@ -104,8 +104,9 @@ def fit(
     family: Annotated[
         str,
         typer.Option(
-            help="What a memory is: gaussian (points of space), vmf (directions: rows of length one), "
-            "or a family of your own as FILE.py:Name or package.module:Name.",
+            help="What a memory is: gaussian (points of space), vmf (directions: rows of length one), another of the "
+            "known families (laplace, student_t, generalized_normal, bernoulli, ...; options follow the name, as in "
+            "student_t,df=4), or a family of your own as FILE.py:Name or package.module:Name.",
             rich_help_panel="Model",
         ),
     ] = "gaussian",

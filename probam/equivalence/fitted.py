@@ -19,7 +19,7 @@ Dirichlet                 composition, exponents alpha - 1             1, 0
 (and those of :mod:`probam.equivalence.continuous_twins`).
 
 A bank without a physical twin is checked against NumPyro's own broadcast mixture and against finite differences, and
-the checks say so. A new family registers its twin at one of the doors of :mod:`probam.equivalence.twin`.
+the checks say so. A new family registers its twin at one of the doors of :mod:`probam.equivalence.physical_twins`.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,7 @@ from probam.energies import clam, composition, counts, hypercube, quadratic, sph
 from probam.energies.arguments import Logs
 from probam.equivalence import continuous_twins  # noqa: F401  registers the twins of the other continuous families
 from probam.equivalence.claim import compiler_options
-from probam.equivalence.twin import Twin, bank_twin, held, independent_twin, maps
+from probam.equivalence.physical_twins import Twin, bank_twin, held, independent_twin, maps
 
 __all__ = ["Check", "physical_twin", "verify_mixture"]
 

@@ -17,7 +17,7 @@ from probam.dynamics.recall import recall
 from probam.energies import clam
 from probam.energies.arguments import Logs
 from probam.equivalence.fitted import physical_twin, verify_mixture
-from probam.equivalence.twin import Twin, independent_twin
+from probam.equivalence.physical_twins import Twin, independent_twin
 
 N, K, D = 50, 4, 3
 RNG = np.random.default_rng(5)

@@ -11,7 +11,7 @@ from probam.cli import main
 from probam.errors import InputError
 
 HERE = Path(__file__).parent
-LAPLACE = f"{HERE / 'laplace.py'}:Laplace"
+LOGISTIC = f"{HERE / 'logistic.py'}:Logistic"
 KNOWN = f"{HERE / 'known_precision.py'}:KnownPrecision"
 
 
@@ -21,7 +21,7 @@ def _data() -> np.ndarray:
 
 
 def test_the_files_are_short_and_touch_nothing_else() -> None:
-    for name in ("laplace.py", "known_precision.py"):
+    for name in ("logistic.py", "known_precision.py"):
         text = (HERE / name).read_text()
         assert len(text.splitlines()) <= 120
         ours = {line.split()[1] for line in text.splitlines() if line.startswith("from probam")}
@@ -40,7 +40,7 @@ def test_a_family_without_closed_form_is_fitted_recalled_and_verified(
     engine: str, weights: str, options: dict[str, int], tmp_path: Path
 ) -> None:
     x = _data()
-    fitted = api.fit(x, family=LAPLACE, weights=weights, engine=engine, **options)  # type: ignore[arg-type]
+    fitted = api.fit(x, family=LOGISTIC, weights=weights, engine=engine, **options)  # type: ignore[arg-type]
     frame = fitted.memories()
     right = frame["x0"] > 0
     np.testing.assert_allclose(frame["weight"][right].sum(), 0.4, atol=0.1)
@@ -61,9 +61,9 @@ def test_a_family_without_closed_form_is_fitted_recalled_and_verified(
 
 def test_em_says_what_works_for_a_family_without_closed_form() -> None:
     with pytest.raises(
-        InputError, match=r"'laplace' has no closed-form M-step.*use engine 'gradient_em', 'svi' or 'nuts'"
+        InputError, match=r"'logistic' has no closed-form M-step.*use engine 'gradient_em', 'svi' or 'nuts'"
     ):
-        api.fit(_data(), family=LAPLACE, engine="em", components=2)
+        api.fit(_data(), family=LOGISTIC, engine="em", components=2)
 
 
 def test_a_family_with_an_m_step_gets_em_the_command_line_and_the_report(tmp_path: Path) -> None:

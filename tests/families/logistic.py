@@ -1,4 +1,4 @@
-"""A family that a newcomer adds in one file without any closed form: Laplace memories."""
+"""A family that a newcomer adds in one file without any closed form: logistic memories."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from probam.family import Family, register
 
 @register
 @dataclass(frozen=True)
-class Laplace(Family):
-    """Independent Laplace features: sharp peaks, heavy tails."""
+class Logistic(Family):
+    """Independent logistic features: round peaks, exponential tails."""
 
-    name: ClassVar[str] = "laplace"
+    name: ClassVar[str] = "logistic"
 
     def prior(self, x: np.ndarray) -> dict[str, Distribution]:
         """Memories where the data are; scales of a quarter of the data's spread."""
@@ -30,4 +30,4 @@ class Laplace(Family):
 
     def bank(self, params: Mapping[str, jax.Array]) -> Distribution:
         """The memories."""
-        return dist.Laplace(params["loc"], params["scale"]).to_event(1)
+        return dist.Logistic(params["loc"], params["scale"]).to_event(1)
