@@ -32,6 +32,7 @@ from jaxtyping import Array, Float
 from probam.distributions.bessel import log_normalizer
 from probam.distributions.log_gamma import log_beta
 from probam.distributions.von_mises_fisher import VonMisesFisher
+from probam.pytrees import pytree
 
 __all__ = [
     "BetaBernoulli",
@@ -93,7 +94,7 @@ class ConjugatePair(ABC):
         return counts, sums, self.log_marginal(counts, sums)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class DirectionOfVonMisesFisher(ConjugatePair):
     r"""Directions of known concentration, a vMF prior on their mean direction.
@@ -128,7 +129,7 @@ class DirectionOfVonMisesFisher(ConjugatePair):
         return {"direction": VonMisesFisher(mean, length, validate_args=False).sample(key)}
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class BetaBernoulli(ConjugatePair):
     """Independent binary features, a Beta(a, b) prior on the probability of the higher value; a and b are (D,)."""
@@ -167,7 +168,7 @@ class BetaBernoulli(ConjugatePair):
         return counts.at[k].add(sign), sums.at[k].add(sign * statistics)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class DirichletMultinomial(ConjugatePair):
     """Rows of counts, a Dirichlet prior (D,) on their probabilities."""

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from probam.distributions.conjugate import ConjugatePair
 from probam.distributions.log_gamma import log_gamma_ratio
 from probam.distributions.pairwise import upper_triangle
+from probam.pytrees import pytree
 
 __all__ = [
     "NormalGamma",
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class NormalKnownVariance(ConjugatePair):
     r"""Gaussian data of known covariance, a Gaussian prior on their mean.
@@ -116,7 +117,7 @@ class NormalKnownVariance(ConjugatePair):
         return counts.at[k].add(sign), first.at[k].add(sign * place[k])
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class NormalGamma(ConjugatePair):
     r"""Gaussian features with unknown mean and precision: :math:`\mu \mid \tau \sim N(m, 1 / (\kappa \tau))`.
@@ -194,7 +195,7 @@ class NormalGamma(ConjugatePair):
         return counts.at[k].add(sign), mean, rate
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class NormalWishart(ConjugatePair):
     r"""Gaussian with unknown mean and full precision: :math:`\mu \mid \Lambda \sim N(m, (\kappa \Lambda)^{-1})`.

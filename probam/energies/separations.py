@@ -24,6 +24,7 @@ from jaxtyping import Array, Float
 
 from probam.energies.arguments import Scalar, is_traced, positive
 from probam.errors import InputError
+from probam.pytrees import pytree
 
 __all__ = [
     "PRINTED",
@@ -134,7 +135,7 @@ class Log:
         return sum_to_one(self(scores))
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Softmax:
     r"""\(e^{\beta s_k} / \sum_j e^{\beta s_j}\): larger beta comes closer to max."""
@@ -169,7 +170,7 @@ class Max:
         return best / jnp.sum(best, axis=-1, keepdims=True)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Threshold:
     """One for scores of at least ``least``, zero elsewhere.
