@@ -80,7 +80,8 @@ def gaussian_log_density(
     x: Float[np.ndarray, "M D"], memories: Float[np.ndarray, "K D"], beta: float
 ) -> Float[np.ndarray, " M"]:
     """Log density of equal Gaussians of covariance I / (2 beta) at the memories, nats: the energy's own mixture."""
-    model = mixture(x, family=Gaussian("isotropic"), weights=weight_prior("uniform"), num_components=len(memories))
+    unit = np.stack([-np.ones(x.shape[1]), np.ones(x.shape[1])])  # only the priors would look at the data
+    model = mixture(unit, family=Gaussian("isotropic"), weights=weight_prior("uniform"), num_components=len(memories))
     return np.asarray(_read(model, {"loc": memories, "beta": np.asarray(beta)}, x)[0])
 
 
@@ -203,12 +204,13 @@ def _load(name: str, folder: Path | None) -> tuple[Float[np.ndarray, "N D"], Int
 
 
 def _split(x: Float[np.ndarray, "N D"], classes: Int[np.ndarray, " N"], rng: np.random.Generator) -> _Split:
-    """Four fifths of the rows to train on; columns in units of their spread there, constant ones as they are."""
+    """Four fifths of the rows to train on; columns in units of their spread there, those without spread left out."""
     order = rng.permutation(len(x))
     count = round(0.8 * len(x))
     rows = order[:count]
-    spread = x[rows].std(axis=0)
-    scaled = (x - x[rows].mean(axis=0)) / np.where(spread > 0, spread, 1)
+    varying = np.ptp(x[rows], axis=0) > 0
+    x = x[:, varying]
+    scaled = (x - x[rows].mean(axis=0)) / x[rows].std(axis=0)
     return _Split(scaled[rows], scaled[order[count:]], classes[rows], len(np.unique(classes)))
 
 

@@ -201,8 +201,8 @@ def write(experiment: Experiment, tree: xr.DataTree, folder: str | os.PathLike[s
     """
     place = prepare(experiment, folder)
     drawings = list(experiment.figures(tree))
+    text = html(experiment, tree, drawings).encode()  # before the PNGs: drawing again moves a layout by a hair
     contents = {f"{drawing.name}.png": _png(drawing.figure) for drawing in drawings}
-    text = html(experiment, tree, drawings).encode()
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "tree.nc"
         write_tree(tree, file)

@@ -1,0 +1,144 @@
+"""Experiments: found by name, run in float64 under a seed, stored whole, told on a page that needs nothing else."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+
+from probam.cli import main
+from probam.errors import InputError
+from probam.experiments.experiment import (
+    Drawing,
+    Experiment,
+    Finding,
+    Settings,
+    experiments,
+    find,
+    html,
+    perform,
+    prepare,
+    register,
+    write,
+)
+from probam.reports.style import new_figure
+
+
+def _run(settings: Settings) -> xr.DataTree:
+    settings.progress(1, 2, "half way")
+    drawn = jax.random.normal(jax.random.key(settings.seed), (3,))
+    return xr.DataTree.from_dict(
+        {"numbers": xr.Dataset({"drawn": ("draw", np.asarray(drawn)), "bits": jnp.finfo(drawn.dtype).bits})}
+    )
+
+
+def _figures(tree: xr.DataTree) -> list[Drawing]:
+    figure = new_figure(3, 2)
+    figure.subplots().plot(tree["numbers"].to_dataset()["drawn"])
+    return [Drawing("path", figure, "A path of <three> numbers.")]
+
+
+def _findings(tree: xr.DataTree) -> list[Finding]:
+    largest = float(tree["numbers"].to_dataset()["drawn"].max())
+    return [Finding(f"The largest is {largest:.3f} & no more.", "agrees"), Finding("It is not zero.", "differs")]
+
+
+TINY = Experiment(
+    name="tiny_test",
+    title="Three numbers",
+    question="Are they <numbers>?",
+    source="none",
+    run=_run,
+    figures=_figures,
+    findings=_findings,
+)
+
+
+def test_a_run_is_in_float64_and_the_same_for_the_same_seed() -> None:
+    with jax.enable_x64(False):
+        one, same, other = (perform(TINY, seed) for seed in (5, 5, 6))
+    drawn = [tree["numbers"].to_dataset()["drawn"].values for tree in (one, same, other)]
+    assert one["numbers"].to_dataset()["bits"] == 64
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+    assert (one.attrs["seed"], one.attrs["full"], one.attrs["experiment"]) == (5, 0, "tiny_test")
+
+
+def test_results_are_stored_whole_and_read_without_probam(tmp_path: Path) -> None:
+    tree = perform(TINY, 1)
+    kept = prepare(TINY, tmp_path) / "notes.txt"
+    kept.write_text("mine")
+    paths = write(TINY, tree, tmp_path)
+    assert [path.name for path in paths] == ["tiny_test.nc", "path.png", "index.html"]
+    assert {path.name for path in kept.parent.iterdir()} == {"notes.txt", *(path.name for path in paths)}
+    with xr.open_datatree(paths[0]) as read:
+        xr.testing.assert_identical(read["numbers"].to_dataset(), tree["numbers"].to_dataset())
+        assert read.attrs["title"] == "Three numbers"
+    assert paths[1].read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_follows_from_the_stored_numbers_and_needs_no_network(tmp_path: Path) -> None:
+    paths = write(TINY, perform(TINY, 1), tmp_path)
+    text = paths[-1].read_text()
+    with xr.open_datatree(paths[0]) as read:
+        assert html(TINY, read.load()) == text
+    assert "One statement of the paper agrees with what was measured, one does not." in text
+    assert "Are they &lt;numbers&gt;?" in text
+    assert "&amp; no more." in text
+    assert not re.search(r"(src|href)=\"(?!#|data:)", text)
+
+
+def test_a_failing_figure_leaves_the_former_results(tmp_path: Path) -> None:
+    tree = perform(TINY, 1)
+    paths = write(TINY, tree, tmp_path)
+    before = [path.read_bytes() for path in paths]
+
+    def broken(_: xr.DataTree) -> list[Drawing]:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write(Experiment("tiny_test", "t", "q", "s", _run, broken, _findings), perform(TINY, 2), tmp_path)
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_wrong_requests_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="xo: no such experiment; did you mean 'xor'"):
+        find("xo")
+    with pytest.raises(InputError, match="seed: expected"):
+        perform(TINY, -1)
+    with pytest.raises(InputError, match="data: expected a folder"):
+        perform(TINY, data=tmp_path / "none")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="this folder cannot be made"):
+        prepare(TINY, tmp_path / "file")
+    with pytest.raises(InputError, match="name: expected small letters"):
+        Experiment("Bad name", "t", "q", "s", _run, _figures, _findings)
+    with pytest.raises(InputError, match="registered already"):
+        register(Experiment("xor", "t", "q", "s", _run, _figures, _findings))
+
+
+def test_every_experiment_says_its_title_question_and_source() -> None:
+    known = experiments()
+    assert {"attractors", "capacity", "clustering", "dense_capacity", "xor"} <= set(known)
+    for name, experiment in known.items():
+        assert experiment.name == name
+        assert experiment.title
+        assert experiment.question.endswith("?")
+        assert experiment.source
+
+
+def test_the_command_runs_an_experiment_and_says_what_was_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["experiment"]) == 0
+    assert "xor" in capsys.readouterr().out
+    assert main(["experiment", "xor", "-o", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "agrees" in out
+    assert "differs" in out
+    assert "<svg" in (tmp_path / "xor" / "index.html").read_text()
+    assert main(["experiment", "xo", "-o", str(tmp_path)]) == 2
+    assert "did you mean 'xor'?" in capsys.readouterr().err

@@ -1,0 +1,101 @@
+"""What the experiments compute, against closed forms and enumeration."""
+
+from itertools import product
+
+import jax
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from probam.energies import crosstalk, dense
+from probam.experiments.attractors import triangle
+from probam.experiments.capacity import critical_load
+from probam.experiments.clustering import METHODS, gaussian_log_density, settings_of
+from probam.experiments.dense_capacity import capacities, wrong_neurons
+from probam.experiments.experiment import Settings
+from probam.experiments.xor import XOR, exact_energy
+
+
+@pytest.mark.parametrize("kind", ["plain", "rectified"])
+def test_energies_of_exclusive_or_are_their_closed_forms_by_enumeration(kind: str) -> None:
+    memories = [s for s in product((-1, 1), repeat=3) if np.prod(s) == -1]
+    states = list(product((-1, 1), repeat=3))
+    for degree in (1, 2, 3, 6, 9):
+        energies = []
+        for state in states:
+            overlaps = [sum(a * b for a, b in zip(memory, state, strict=True)) for memory in memories]
+            energies.append(-sum((0 if kind == "rectified" and o < 0 else o**degree) for o in overlaps))
+        found = exact_energy(kind, degree, np.prod(states, axis=1).astype(float))
+        np.testing.assert_array_equal(found, energies)
+
+
+def test_rectified_powers_solve_exclusive_or_from_degree_two_on() -> None:
+    tree = XOR.run(Settings())
+    solved = tree["xor"].to_dataset()["solved"].sel(rule="difference")
+    np.testing.assert_array_equal(solved.sel(kind="plain"), [0, 0, 4, 0, 4, 0, 4])
+    np.testing.assert_array_equal(solved.sel(kind="rectified"), [0, 4, 4, 4, 4, 4, 4])
+
+
+def test_critical_load_is_the_midpoint_of_the_curve_that_made_the_counts() -> None:
+    rng = np.random.default_rng(0)
+    loads = np.linspace(0.1, 0.2, 7)
+    retrieved = rng.binomial(10, (1 / (1 + np.exp(150 * (loads - 0.152))))[:, None], (7, 60)) / 10
+    found, error = critical_load(loads, retrieved, key=rng, draws=50)
+    assert 1e-4 < error < 2e-3
+    assert abs(found - 0.152) < 4 * error  # fails by chance for one seed in 16,000; the seed is fixed
+
+
+def test_wrong_neurons_are_those_whose_flip_lowers_the_energy() -> None:
+    key, separation = jax.random.key(0), dense.Polynomial(3)
+    found = jax.jit(lambda key: wrong_neurons(key, 12, 25, 4, separation))(key)
+    key_own, key_others = jax.random.split(key)
+    own = np.asarray(jax.random.rademacher(key_own, (1, 12), float))
+    others = np.asarray(jax.random.rademacher(key_others, (4, 25, 12), float)).reshape(100, 12)
+
+    def energy(state: np.ndarray, memories: np.ndarray) -> float:
+        return -float(np.sum(np.maximum(memories @ state, 0) ** 3))
+
+    for g in range(4):
+        memories = np.concatenate([own, others[: 25 * (g + 1)]])
+        wrong = 0.0
+        for i in range(12):
+            flipped = own[0].copy()
+            flipped[i] *= -1
+            change = energy(flipped, memories) - energy(own[0], memories)
+            wrong += 1.0 if change < 0 else 0.5 if change == 0 else 0.0
+        assert found[g] == wrong
+    assert found[-1] > 0
+
+
+def test_capacity_is_where_gaussian_crosstalk_leaves_one_wrong_in_two_hundred() -> None:
+    rng = np.random.default_rng(1)
+    size, truth = 50, 400.0
+    counts = np.array([300.0, 350.0, 400.0, 500.0, 600.0])
+    share = norm.sf(norm.isf(0.005) * np.sqrt(truth / counts))
+    wrong = rng.binomial(size, share, (4000, 5)).astype(float)
+    found, error = capacities(wrong, counts, size, rng)
+    assert abs(found - truth) < 4 * error
+    assert error < 0.02 * truth
+    exact = crosstalk.flip_mean(64, 3) ** 2 / (
+        crosstalk.flip_variance(64, 2, 3, rectified=False) * norm.isf(0.005) ** 2
+    )
+    assert exact == pytest.approx(crosstalk.capacity(64, 3, 0.005, rectified=False), rel=0.1)
+
+
+def test_log_density_of_memories_is_that_of_equal_gaussians() -> None:
+    rng = np.random.default_rng(2)
+    x, memories, beta = rng.normal(size=(7, 2)), rng.normal(size=(3, 2)), 0.8
+    squares = ((x[:, None] - memories) ** 2).sum(-1)
+    expected = np.log(np.mean(np.exp(-beta * squares) * beta / np.pi, axis=1))
+    np.testing.assert_allclose(gaussian_log_density(x, memories, beta), expected, rtol=1e-12)
+
+
+def test_every_method_tries_as_many_settings() -> None:
+    assert {len(settings_of(method)) for method in METHODS} == {4}
+
+
+def test_triangle_is_equilateral_of_the_circumradius_asked_for() -> None:
+    corners = triangle(2.5)
+    np.testing.assert_allclose(np.linalg.norm(corners, axis=1), 2.5)
+    sides = [np.linalg.norm(corners[i] - corners[j]) for i, j in ((0, 1), (1, 2), (0, 2))]
+    np.testing.assert_allclose(sides, 2.5 * np.sqrt(3))
