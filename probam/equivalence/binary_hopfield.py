@@ -26,7 +26,6 @@ _MILLIDGE = "Millidge et al. (2022), Universal Hopfield Networks"
 HOPFIELD_BANKS = (
     ordinary("K = 4, N = 7"),
     ordinary("K = 9, N = 5", num_memories=9, num_neurons=5),
-    extreme("K = 1, N = 2", num_memories=1, num_neurons=2),
     extreme("repeated and opposite memories", duplicates=True),
     extreme("N = 300", num_memories=40, num_neurons=300, num_states=20),
 )

@@ -28,7 +28,6 @@ _KROTOV = "Krotov and Hopfield (2016), arXiv:1606.01164"
 _BANKS = (
     ordinary("K = 4, N = 7"),
     ordinary("K = 9, N = 5", num_memories=9, num_neurons=5),
-    extreme("K = 1, N = 2", num_memories=1, num_neurons=2),
     extreme("repeated and opposite memories", duplicates=True),
     extreme("N = 300", num_memories=40, num_neurons=300, num_states=20),
 )
@@ -342,8 +341,8 @@ def rules_differ_by_the_self_coupling(
 
 
 _CONVEX: tuple[dense.Separation, ...] = (
-    *(dense.Polynomial(n) for n in (1, 2, 3, 4)),
-    _plain(2),
+    dense.Polynomial(1),
+    dense.Polynomial(3),
     _plain(4),
     dense.Exponential(0.4),
 )
@@ -496,7 +495,7 @@ def _reals(key: jax.Array, **settings: Any) -> dict[str, Floats]:
     id="C4.dense",
     source=f"{_MILLIDGE}, Sec. 3.3",
     title="the dense energy: minus a sum over memories",
-    statement="E = -sum_mu F(<xi^mu, q>), -grad E = sum_mu xi^mu F'(<xi^mu, q>); rectified and plain n = 2, 3, 4",
+    statement="E = -sum_mu F(<xi^mu, q>), -grad E = sum_mu xi^mu F'(<xi^mu, q>); plain n = 2, 4, rectified n = 3",
     latex=r"E = -\sum_\mu F(\langle \xi^\mu, q \rangle)",
     printed="E = F(W q), W the coupling matrix",
     verdict="WRONG",
@@ -521,14 +520,13 @@ def dense_gradient_is_minus_the_read_out(
 ) -> Array:
     """Autodiff of the energy against sums over memories, and against the gradient of the physics."""
     errors = []
-    for degree in (2, 3, 4):
-        for rectified in (False, True):
-            separation = dense.Polynomial(degree, rectified)
-            downhill = -jax.grad(lambda q: jnp.sum(energy(q, memories, separation)))(states)  # noqa: B023
-            overlaps = states @ memories.T
-            slopes = degree * jnp.where((overlaps > 0) | (not rectified), overlaps ** (degree - 1), 0.0)
-            errors.append(relative_error(downhill, slopes @ memories))
-            errors.append(relative_error(downhill, -dense.gradient(states, memories, separation)))
+    for degree, rectified in ((2, False), (3, True), (4, False)):
+        separation = dense.Polynomial(degree, rectified)
+        downhill = -jax.grad(lambda q: jnp.sum(energy(q, memories, separation)))(states)  # noqa: B023
+        overlaps = states @ memories.T
+        slopes = degree * jnp.where((overlaps > 0) | (not rectified), overlaps ** (degree - 1), 0.0)
+        errors.append(relative_error(downhill, slopes @ memories))
+        errors.append(relative_error(downhill, -dense.gradient(states, memories, separation)))
     return jnp.max(jnp.stack(errors))
 
 

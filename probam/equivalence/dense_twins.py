@@ -27,13 +27,11 @@ _YANG = "Yang (2020), Large associative memory (slides on Krotov and Hopfield)"
 _BANKS = (
     ordinary("K = 4, N = 7"),
     ordinary("K = 9, N = 5", num_memories=9, num_neurons=5),
-    extreme("K = 1, N = 2", num_memories=1, num_neurons=2),
     extreme("repeated and opposite memories", duplicates=True),
     extreme("N = 60", num_memories=20, num_neurons=60, num_states=9),
 )
 
 _TWINNED = (
-    dense.Polynomial(1),
     dense.Polynomial(2),
     dense.Polynomial(3),
     dense.Polynomial(2, rectified=False),
@@ -64,7 +62,7 @@ def _mixture_log_density(states: Array, memories: Array, shells: Floats) -> Arra
     source=f"{_YANG}, Dense associative memory",
     title="a polynomial energy is minus a density, not its log",
     statement=(
-        "E(s) = -K Z_n p_mix(s), p(s|xi) = F_n(<xi, s>)/Z_n, Z_n = sum_d C(N,d) F_n(N - 2d): rectified n = 1, 2, 3, "
+        "E(s) = -K Z_n p_mix(s), p(s|xi) = F_n(<xi, s>)/Z_n, Z_n = sum_d C(N,d) F_n(N - 2d): rectified n = 2, 3, "
         "plain n = 2, 4"
     ),
     latex=r"E(s) = -K Z_n\, p_{\rm mix}(s), \qquad Z_n = \sum_{d=0}^N \binom Nd F_n(N - 2d)",
