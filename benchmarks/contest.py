@@ -45,6 +45,8 @@ TASKS: dict[str, tuple[str, str]] = {
     "em-vmf": ("em", "von_mises_fisher"),
     "nuts": ("nuts", "low_dim_gauss_mix"),
     "nuts-2d": ("nuts", "four_in_the_plane"),
+    "gibbs-collapsed": ("gibbs", "collapsed"),
+    "gibbs-blocked": ("gibbs", "blocked"),
     "recall": ("recall", "one_step"),
 }
 """Task -> (module of this folder, name of the function that makes it)."""
