@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float
+from matplotlib.ticker import NullLocator
 from scipy.stats import norm
 
 from probam.energies import crosstalk, dense
@@ -171,6 +172,9 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
             axes.plot(at["size"], at["expected"], color=colour, lw=0.9, ls="-" if k == 0 else ":")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    ends = sorted({int(tree[name].to_dataset()["size"].values[end]) for name in tree.children for end in (0, -1)})
+    axes.set_xticks(ends, map(str, ends))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("neurons N")
     axes.set_ylabel("capacity K")
     quiet(axes, grid="y")
