@@ -134,7 +134,7 @@ def compare(
     *,
     row: Callable[[], ScoreTwin],
     scores: Scores,
-    measure: Callable[[Floats, float], Sequence[float]],
+    measure: Callable[[Floats, float], Sequence[float] | Floats],
     uniform: bool,
     is_density: bool = True,
     sign: float = 1.0,

@@ -42,7 +42,7 @@ def _boxes(memories: Floats, beta: float, *, penalty: float, half_width: float) 
 
 
 def _penalised(queries: Floats, memories: Floats, *, penalty: float) -> Floats:
-    return dot(queries, memories) - penalty * np.sum(queries**2, axis=-1, keepdims=True)
+    return np.asarray(dot(queries, memories) - penalty * np.sum(queries**2, axis=-1, keepdims=True))
 
 
 @register(
