@@ -23,6 +23,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
+from probam.distributions.bisection import turning_point
 from probam.distributions.generalized_normal import GeneralizedNormal
 from probam.errors import InputError
 from probam.family import Family, Params, Prior, register
@@ -102,21 +103,13 @@ class GeneralizedNormalMemory(Family):
         ) -> tuple[jax.Array, jax.Array]:
             """Location and sum of |x - mu|^p of every memory along one feature."""
 
-            def rises(loc: jax.Array) -> jax.Array:
+            def is_denser_above(loc: jax.Array) -> jax.Array:
                 gap = loc - column[:, None]
                 slope = jnp.sum(responsibilities * jnp.sign(gap) * jnp.abs(gap) ** (self.power - 1), axis=0)
-                return self.power * slope + tightness * (loc - centre[0]) > 0
-
-            def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-                low, high = bracket
-                middle = 0.5 * (low + high)
-                up = rises(middle)
-                return jnp.where(up, low, middle), jnp.where(up, middle, high)
+                return self.power * slope + tightness * (loc - centre[0]) <= 0
 
             edges = (jnp.minimum(jnp.min(column), centre[0]), jnp.maximum(jnp.max(column), centre[0]))
-            bracket = (jnp.full_like(counts, edges[0]), jnp.full_like(counts, edges[1]))
-            low, high = jax.lax.fori_loop(0, int(np.finfo(column.dtype).nmant) + 2, halve, bracket)
-            loc = 0.5 * (low + high)
+            loc = turning_point(is_denser_above, jnp.full_like(counts, edges[0]), jnp.full_like(counts, edges[1]))
             spread = jnp.sum(responsibilities * jnp.abs(column[:, None] - loc) ** self.power, axis=0)
             return loc, jnp.maximum(spread, _FLOOR**self.power * total * counts) if prior is None else spread
 

@@ -28,6 +28,7 @@ from jax.scipy.special import digamma
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
+from probam.distributions.bisection import turning_point
 from probam.distributions.student_t import EllipticalStudentT
 from probam.errors import InputError
 from probam.family import Family, Moments, Params, Prior, register
@@ -40,8 +41,6 @@ COVARIANCES = ("diagonal", "full")
 
 _DF_RANGE = (0.05, 1000.0)
 """Degrees of freedom between which the M-step looks for its maximum: outside, a t is past telling from its limit."""
-
-_BISECTIONS = 50
 
 
 @register
@@ -167,13 +166,6 @@ def _degrees_of_freedom(
         slope = half * (counts * (jnp.log(half) + 1 - digamma(half)) + excess)
         return slope + slope_of_prior(2 * half) > 0
 
-    def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        low, high = bracket
-        middle = 0.5 * (low + high)
-        up = rises(middle)
-        return jnp.where(up, middle, low), jnp.where(up, high, middle)
-
     low, high = (jnp.full_like(counts, np.log(edge)) for edge in _DF_RANGE)
-    low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, (low, high))
-    found = jnp.exp(0.5 * (low + high))
+    found = jnp.exp(turning_point(rises, low, high))
     return found if prior is not None else jnp.where(counts > 0, found, previous)

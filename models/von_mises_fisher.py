@@ -25,6 +25,7 @@ from probam.distributions.bessel import (
     mean_resultant_length_slope,
     mean_resultant_ratio,
 )
+from probam.distributions.bisection import turning_point
 from probam.distributions.conjugate import ConjugatePair, DirectionOfVonMisesFisher
 from probam.distributions.direction import FreeDirection
 from probam.distributions.slice_sampling import slice_update
@@ -36,8 +37,6 @@ __all__ = ["VonMisesFisherMemory"]
 
 _LARGEST = 1e6
 """Largest concentration that maximum likelihood may reach (where the normaliser is verified)."""
-
-_BISECTIONS = 60
 
 
 @register
@@ -139,16 +138,9 @@ class VonMisesFisherMemory(Family):
 
         centre = jnp.broadcast_to(log_normal.loc, counts.shape)
         edge = jnp.log(jnp.maximum(likeliest, np.finfo(sums.dtype).tiny))
-        bracket = (jnp.minimum(centre, edge), jnp.maximum(centre, edge))
-
-        def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            low, high = bracket
-            middle = 0.5 * (low + high)
-            rises = slope(middle) > 0
-            return jnp.where(rises, middle, low), jnp.where(rises, high, middle)
-
-        low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, bracket)
-        return {"direction": direction, "concentration": jnp.exp(0.5 * (low + high))}
+        low, high = jnp.minimum(centre, edge), jnp.maximum(centre, edge)
+        log_kappa = turning_point(lambda log_kappa: slope(log_kappa) > 0, low, high)
+        return {"direction": direction, "concentration": jnp.exp(log_kappa)}
 
     def can_draw(self, prior: Prior) -> bool:
         """Under the uniform direction; any prior on the concentration will do."""

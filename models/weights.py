@@ -31,6 +31,7 @@ from jaxtyping import Array, Float
 from numpyro.distributions import Distribution, biject_to
 from numpyro.distributions.transforms import Transform
 
+from probam.distributions.bisection import turning_point
 from probam.distributions.log_gamma import log_beta
 from probam.distributions.partitions import (
     GibbsTypePartition,
@@ -48,8 +49,6 @@ WEIGHTS = ("uniform", "fixed", "dirichlet", "dp", "pyp")
 
 _REACH = 15.0
 """Hyper-parameters are looked for within +- this in unconstrained coordinates (alpha from 3e-7 to 3e6)."""
-
-_BISECTIONS = 50
 
 
 class _Known(WeightPrior):
@@ -350,16 +349,8 @@ def _climb(log_density: Callable[[Params], jax.Array], name: str, transform: Tra
         return log_density(hyper | {name: jnp.asarray(transform(free))})
 
     slope = jax.grad(along)
-
-    def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        low, high = bracket
-        middle = 0.5 * (low + high)
-        rises = slope(middle) > 0
-        return jnp.where(rises, middle, low), jnp.where(rises, high, middle)
-
     here = jnp.asarray(transform.inv(hyper[name]))
-    low, high = jax.lax.fori_loop(0, _BISECTIONS, halve, (jnp.full_like(here, -_REACH), jnp.full_like(here, _REACH)))
-    found = 0.5 * (low + high)
+    found = turning_point(lambda free: slope(free) > 0, jnp.full_like(here, -_REACH), jnp.full_like(here, _REACH))
     better = along(found) > along(here)
     return hyper | {name: jnp.where(better, transform(found), hyper[name])}
 
