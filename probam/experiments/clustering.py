@@ -346,7 +346,8 @@ def findings(tree: xr.DataTree) -> Sequence[Finding]:
             "'Clustering with associative memory networks is expectation maximisation' (Schaeffer et al., Sec. 3): the "
             "memories of CLAM, read as the mixture of their energy, are below EM for that very mixture (equal "
             f"isotropic Gaussians) in held-out log density on {len(below)} of {len(names)} sets, by "
-            f"{number(loss[worst], 3)} nats a row on {worst} ({number(refit[worst], 3)} with the width fitted anew). The two losses have different minima.",
+            f"{number(loss[worst], 3)} nats a row on {worst} ({number(refit[worst], 3)} with the width "
+            "fitted anew). The two losses have different minima.",
             "differs" if len(below) > len(names) / 2 else "agrees",
         ),
         Finding(
