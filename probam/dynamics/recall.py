@@ -6,8 +6,8 @@ by a = dt / tau:
 .. math:: v \leftarrow (1 - a)\, v + a\, m(v), \qquad 0 < a < 2
 
 which is the Euler step of \(\tau \dot v = m(v) - v\) (Schaeffer et al. 2023, Eq. 2). For every energy of
-:mod:`probam.energies` no step in (0, 2) goes uphill; a = 1 is the unit step. :func:`descend` serves energies that have
-no update of their own, by gradients.
+:mod:`probam.energies` with an update no step in (0, 2) goes uphill (Laplace wells, whose update is a median: in
+(0, 1]); a = 1 is the unit step. :func:`descend` serves energies that have no update of their own, by gradients.
 
 Both run all queries at once on the device, freeze each one when it has arrived, and stop when all have or after
 ``max_steps``: no run is unbounded. Either may be called inside ``jit`` and ``vmap``; the checks of values are then
