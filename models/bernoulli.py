@@ -26,8 +26,9 @@ from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
 from probam.distributions.bits import SpinBernoulli
+from probam.distributions.conjugate import BetaBernoulli, ConjugatePair
 from probam.errors import InputError
-from probam.family import Family, Moments, Params, Prior, conjugate, register
+from probam.family import Family, Moments, Params, Prior, conjugate, innermost, register
 
 __all__ = ["VALUES", "Bernoulli"]
 
@@ -116,3 +117,25 @@ class Bernoulli(Family):
         beta = conjugate(prior, "prob", dist.Beta)
         a, b = beta.concentration1, beta.concentration0
         return {"prob": (a + ones) / (a + b + counts)}
+
+    def can_draw(self, prior: Prior) -> bool:
+        """Under Beta priors."""
+        return isinstance(innermost(prior, "prob"), dist.Beta)
+
+    def draw(self, key: jax.Array, moments: Moments, params: Params, prior: Prior) -> Params:
+        """Beta draws, kept off 0 and 1 by one rounding."""
+        low, high = VALUES[self.values]
+        pair = self.conjugate(params, prior)
+        total = moments.sums + moments.counts[:, None] * moments.origin
+        ones = jnp.clip((total - low * moments.counts[:, None]) / (high - low), 0, moments.counts[:, None])
+        assert pair is not None, "checked by can_draw"
+        limits = np.finfo(ones.dtype)
+        return {"prob": jnp.clip(pair.draw(key, moments.counts, ones)["prob"], limits.tiny, 1 - limits.epsneg)}
+
+    def conjugate(self, params: Params, prior: Prior) -> ConjugatePair | None:
+        """Everything."""
+        if not self.can_draw(prior):
+            return None
+        beta, num_features = conjugate(prior, "prob", dist.Beta), params["prob"].shape[-1:]
+        a, b = (jnp.broadcast_to(shape, num_features) for shape in (beta.concentration1, beta.concentration0))
+        return BetaBernoulli(a, b, VALUES[self.values])

@@ -23,9 +23,10 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
+from probam.distributions.conjugate import ConjugatePair, DirichletMultinomial
 from probam.distributions.counts import MultinomialCounts
 from probam.errors import InputError
-from probam.family import Family, Moments, Params, Prior, conjugate, register
+from probam.family import Family, Moments, Params, Prior, conjugate, innermost, register
 
 __all__ = ["Multinomial"]
 
@@ -120,3 +121,26 @@ class Multinomial(Family):
             "prob": share / jnp.sum(share, axis=-1, keepdims=True),
             "total": (num_counts + gamma.concentration) / (num_rows + gamma.rate),
         }
+
+    def can_draw(self, prior: Prior) -> bool:
+        """Under a Dirichlet prior on the shares and a Gamma prior on the total."""
+        return isinstance(innermost(prior, "prob"), dist.Dirichlet) and isinstance(
+            innermost(prior, "total"), dist.Gamma
+        )
+
+    def draw(self, key: jax.Array, moments: Moments, params: Params, prior: Prior) -> Params:
+        """Dirichlet shares, kept off 0 by one rounding, and a Gamma total: independent given the labels."""
+        key_prob, key_total = jax.random.split(key)
+        rows = moments.counts[:, None]
+        counts = jnp.maximum(moments.sums + rows * moments.origin, 0)
+        pair, gamma = self.conjugate(params, prior), conjugate(prior, "total", dist.Gamma)
+        assert pair is not None, "checked by can_draw"
+        share = jnp.maximum(pair.draw(key_prob, moments.counts, counts)["prob"], np.finfo(counts.dtype).tiny)
+        shape, rate = gamma.concentration + jnp.sum(counts), gamma.rate + jnp.sum(rows)
+        return {"prob": share, "total": jax.random.gamma(key_total, shape, dtype=counts.dtype) / rate}
+
+    def conjugate(self, params: Params, prior: Prior) -> ConjugatePair | None:  # noqa: ARG002
+        """The shares; given them the total knows nothing of the labels."""
+        if not self.can_draw(prior):
+            return None
+        return DirichletMultinomial(jnp.asarray(conjugate(prior, "prob", dist.Dirichlet).concentration))

@@ -26,7 +26,18 @@ from probam.distributions.mixture import MemoryMixture
 from probam.distributions.partitions import GibbsTypePartition
 from probam.errors import InputError
 
-__all__ = ["Family", "Model", "Moments", "Params", "WeightPrior", "conjugate", "families", "family", "register"]
+__all__ = [
+    "Family",
+    "Model",
+    "Moments",
+    "Params",
+    "WeightPrior",
+    "conjugate",
+    "families",
+    "family",
+    "innermost",
+    "register",
+]
 
 Params = dict[str, jax.Array]
 """Site name -> value; memory parameters lead with the K axis unless the family shares them."""
@@ -201,14 +212,20 @@ class Family(ABC):
 _D = TypeVar("_D", bound=Distribution)
 
 
+def innermost(prior: Prior, site: str) -> Distribution:
+    """The prior of a site, out of ``expand`` and ``to_event``."""
+    inner = prior[site]
+    while isinstance(inner, Independent | ExpandedDistribution):
+        inner = inner.base_dist
+    return inner
+
+
 def conjugate(prior: Prior, site: str, law: type[_D]) -> _D:
     """The prior of a site as the law that a closed-form M-step needs, out of ``expand`` and ``to_event``.
 
     Raises :class:`probam.errors.InputError` where it is another law.
     """
-    inner = prior[site]
-    while isinstance(inner, Independent | ExpandedDistribution):
-        inner = inner.base_dist
+    inner = innermost(prior, site)
     if not isinstance(inner, law):
         raise InputError(
             f"prior: the closed-form M-step needs a {law.__name__} prior on {site!r}; got {type(inner).__name__}; "

@@ -19,8 +19,10 @@ from probam.errors import InputError
 from probam.family import Family, Moments, Params, Prior, WeightPrior
 from probam.inference import gibbs
 from probam.inference.gibbs_kernels import Settings, State, sweep
+from probam.models.bernoulli import Bernoulli
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import Mixture, mixture
+from probam.models.multinomial import Multinomial
 from probam.models.von_mises_fisher import VonMisesFisherMemory
 from probam.models.weights import Dirichlet, StickBreaking, Uniform, weight_prior
 from tests.families.known_precision import KnownPrecision
@@ -191,7 +193,7 @@ def geweke(model: Mixture, num_data: int, settings: Settings, summaries: Callabl
         return params, jax.random.categorical(key_labels, logits, shape=(num_data,)).astype(jnp.int32)
 
     def data(key: jax.Array, params: Params, labels: jax.Array) -> jax.Array:
-        return jnp.asarray(model.family.bank(params).sample(key, (num_data,)))[at, labels]
+        return jnp.asarray(model.family.bank(params).sample(key, (num_data,)), DATA.dtype)[at, labels]
 
     def chain(key: jax.Array) -> jax.Array:
         params, labels = prior(key)
@@ -217,7 +219,7 @@ def geweke(model: Mixture, num_data: int, settings: Settings, summaries: Callabl
 def _summaries(params: Params) -> jax.Array:
     """Bounded functions of all sites, with and without regard to the order of memories."""
     terms = []
-    for value in params.values():
+    for _, value in sorted(params.items()):
         squashed = jnp.tanh(0.5 * value)
         terms += [jnp.mean(squashed), jnp.mean(squashed**2), jnp.ravel(squashed)[0]]
     return jnp.stack(terms)
@@ -233,6 +235,10 @@ GEWEKE = {
     "collapsed spherical": (Gaussian("spherical"), Dirichlet(0.8), "collapsed"),
     "auxiliary diagonal": (Gaussian("diagonal"), HYPER, "auxiliary"),
     "blocked vMF": (VonMisesFisherMemory(), HYPER, "blocked"),
+    "blocked spins": (Bernoulli("spin"), Dirichlet(0.8), "blocked"),
+    "collapsed bits": (Bernoulli("01"), HYPER, "collapsed"),
+    "blocked counts": (Multinomial(), Dirichlet(0.8), "blocked"),
+    "collapsed counts": (Multinomial(), HYPER, "collapsed"),
     "collapsed vMF": (VonMisesFisherMemory(), Uniform(), "collapsed"),
 }
 
@@ -241,7 +247,11 @@ GEWEKE = {
 @pytest.mark.parametrize("name", GEWEKE)
 def test_sweeps_and_new_data_leave_the_prior_as_it_is(name: str) -> None:
     family, weights, kernel = GEWEKE[name]
-    x = DATA / np.linalg.norm(DATA, axis=1, keepdims=True) if family.name == "vmf" else DATA
+    x = {
+        "vmf": DATA / np.linalg.norm(DATA, axis=1, keepdims=True),
+        "bernoulli": (DATA > 0) * (2.0 if name == "blocked spins" else 1.0) - (name == "blocked spins"),
+        "multinomial": np.round(np.abs(DATA)),
+    }.get(family.name, DATA)
     model = mixture(x, family=family, weights=weights, num_components=3)
     geweke(model, 5, Settings(kernel, False, False, 2 if kernel == "collapsed" else 0), _summaries)
 
