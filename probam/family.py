@@ -316,6 +316,11 @@ _F = TypeVar("_F", bound=type[Family])
 
 def register(cls: _F) -> _F:
     """Class decorator: make a family known under its ``name``."""
+    known = _FAMILIES.get(cls.name)
+    if known is not None and known.__qualname__ != cls.__qualname__:
+        raise InputError(
+            f"family: the name {cls.name!r} belongs to {known.__module__}.{known.__qualname__}; choose another"
+        )
     _FAMILIES[cls.name] = cls
     return cls
 
