@@ -45,7 +45,8 @@ def slice_update(
     left = position - width * jax.random.uniform(key_left, shape, dtype)
     to_left = jax.random.randint(key_share, shape, 0, _EXPANSIONS)
     ends = jnp.stack([left, left + width])
-    steps = jnp.stack([-width, width]) * jnp.ones_like(ends)
+    width = jnp.broadcast_to(width, shape)
+    steps = jnp.stack([-width, width])
     most = jnp.stack([to_left, _EXPANSIONS - 1 - to_left])
 
     # one loop for both ends: each call of log_density is a copy of its program

@@ -221,7 +221,7 @@ def _summaries(params: Params) -> jax.Array:
     terms = []
     for _, value in sorted(params.items()):
         squashed = jnp.tanh(0.5 * value)
-        terms += [jnp.mean(squashed), jnp.mean(squashed**2), jnp.ravel(squashed)[0]]
+        terms += [jnp.mean(squashed), jnp.mean(squashed**2), jnp.ravel(squashed)[-1]]
     return jnp.stack(terms)
 
 
