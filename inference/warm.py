@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from probam.errors import InputError
 from probam.family import Model, Params
 from probam.inference import em, gradient_em
 from probam.inference.result import Progress, silent
@@ -24,16 +25,16 @@ def warm_starts(
 ) -> Params:
     """Site values of ``num_starts`` optima of the log joint, best first (leaves lead with that axis).
 
-    Closed-form EM where the family has it, gradient EM otherwise; twice as many runs as starts, the best kept.
+    Closed-form EM where family and prior have it, gradient EM otherwise; twice as many runs as starts, the best kept.
     """
     check_gradient(model)  # all who begin here follow gradients
     runs = 2 * num_starts
-    if model.family.closed_form:
+    try:
         states, _ = em.fit_params(
             key, model, x, max_iterations=_ITERATIONS, tolerance=1e-6, restarts=runs, progress=progress
         )
         params, heights = states.params, states.objective
-    else:
+    except InputError:  # no M-step in closed form for this family, or not under this prior
         params, heights, _, _ = gradient_em.optima(
             key, model, x, max_iterations=_ITERATIONS, restarts=runs, progress=progress
         )

@@ -120,7 +120,7 @@ class Bernoulli(Family):
 
     def can_draw(self, prior: Prior) -> bool:
         """Under Beta priors."""
-        return isinstance(innermost(prior, "prob"), dist.Beta)
+        return isinstance(innermost(prior["prob"]), dist.Beta)
 
     def draw(self, key: jax.Array, moments: Moments, params: Params, prior: Prior) -> Params:
         """Beta draws, kept off 0 and 1 by one rounding."""

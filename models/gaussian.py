@@ -42,7 +42,7 @@ from probam.distributions.conjugate_normal import (
 )
 from probam.distributions.pairwise import upper_triangle
 from probam.errors import InputError
-from probam.family import Family, Moments, Params, Prior, register
+from probam.family import Family, Moments, Params, Prior, innermost, register
 
 __all__ = ["COVARIANCES", "Gaussian"]
 
@@ -162,7 +162,9 @@ class Gaussian(Family):
 
     def can_draw(self, prior: Prior) -> bool:
         """Under a normal prior on the location and a Gamma or Wishart one on the precision."""
-        return self.closed_form and all(isinstance(_inside(prior[site]), law) for site, law in self._conjugates(prior))
+        return self.closed_form and all(
+            isinstance(innermost(prior[site]), law) for site, law in self._conjugates(prior)
+        )
 
     def draw(self, key: jax.Array, moments: Moments, params: Params, prior: Prior) -> Params:
         """Locations given the precisions, then precisions given the new locations: both exact full conditionals."""
@@ -248,7 +250,7 @@ class Gaussian(Family):
 
     def _expect_conjugate(self, prior: Prior) -> None:
         for site, expected in self._conjugates(prior):
-            given = _inside(prior[site])
+            given = innermost(prior[site])
             if not isinstance(given, expected):
                 raise InputError(
                     f"prior: the closed-form M-step needs a {expected.__name__} prior on {site!r}; "
@@ -334,19 +336,15 @@ def _outer(x: jax.Array) -> jax.Array:
 
 def _gamma(prior: Distribution) -> dist.Gamma:
     """A Gamma prior, taken out of the ``Independent`` around it."""
-    inner = _inside(prior)
+    inner = innermost(prior)
     assert isinstance(inner, dist.Gamma), "checked by _expect_conjugate"
     return inner
 
 
 def _normal(prior: Distribution) -> dist.Normal:
-    inner = _inside(prior)
+    inner = innermost(prior)
     assert isinstance(inner, dist.Normal), "checked by _expect_conjugate"
     return inner
-
-
-def _inside(prior: Distribution) -> Distribution:
-    return prior.base_dist if isinstance(prior, dist.Independent) else prior
 
 
 def _total_variance(counts: jax.Array, first: jax.Array, square: jax.Array) -> jax.Array:

@@ -124,8 +124,8 @@ class Multinomial(Family):
 
     def can_draw(self, prior: Prior) -> bool:
         """Under a Dirichlet prior on the shares and a Gamma prior on the total."""
-        return isinstance(innermost(prior, "prob"), dist.Dirichlet) and isinstance(
-            innermost(prior, "total"), dist.Gamma
+        return isinstance(innermost(prior["prob"]), dist.Dirichlet) and isinstance(
+            innermost(prior["total"]), dist.Gamma
         )
 
     def draw(self, key: jax.Array, moments: Moments, params: Params, prior: Prior) -> Params:

@@ -195,7 +195,8 @@ class Family(ABC):
     def start(self, x: Float[Array, "N D"], assignment: Float[Array, "N K"], params: Params, prior: Prior) -> Params:
         """Where an engine begins, given a hard assignment of the data and typical parameters at k-means++ seeds.
 
-        Two M-steps where there is one: the first leans on typical widths, the second on the memory's own.
+        Two M-steps where there is one: the first leans on typical widths, the second on the memory's own. Where the
+        prior admits none the typical parameters serve.
         """
         if not self.closed_form:
             return params
@@ -203,21 +204,27 @@ class Family(ABC):
             origin, _ = self.frame(x)
             sums = jnp.matmul(assignment.T, self.statistics(x - origin), precision="highest")
             moments = Moments(jnp.sum(assignment, axis=0), sums, origin)
-            found: Params = jax.lax.fori_loop(0, 2, lambda _, given: self.maximize(moments, given, prior), params)
-        else:
-            found = jax.lax.fori_loop(0, 2, lambda _, given: self.maximize_from(x, assignment, given, prior), params)
+
+        def m_step(_: int, given: Params) -> Params:
+            if self.additive:
+                return self.maximize(moments, given, prior)
+            return self.maximize_from(x, assignment, given, prior)
+
+        try:
+            found: Params = jax.lax.fori_loop(0, 2, m_step, params)
+        except InputError:  # a prior of the user's that is not conjugate
+            return params
         return found
 
 
 _D = TypeVar("_D", bound=Distribution)
 
 
-def innermost(prior: Prior, site: str) -> Distribution:
-    """The prior of a site, out of ``expand`` and ``to_event``."""
-    inner = prior[site]
-    while isinstance(inner, Independent | ExpandedDistribution):
-        inner = inner.base_dist
-    return inner
+def innermost(law: Distribution) -> Distribution:
+    """A distribution out of ``expand`` and ``to_event``."""
+    while isinstance(law, Independent | ExpandedDistribution):
+        law = law.base_dist
+    return law
 
 
 def conjugate(prior: Prior, site: str, law: type[_D]) -> _D:
@@ -225,7 +232,7 @@ def conjugate(prior: Prior, site: str, law: type[_D]) -> _D:
 
     Raises :class:`probam.errors.InputError` where it is another law.
     """
-    inner = innermost(prior, site)
+    inner = innermost(prior[site])
     if not isinstance(inner, law):
         raise InputError(
             f"prior: the closed-form M-step needs a {law.__name__} prior on {site!r}; got {type(inner).__name__}; "

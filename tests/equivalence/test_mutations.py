@@ -22,9 +22,12 @@ def _largest_error(claim_id: str, mutation: str) -> float:
 
 
 @pytest.fixture(scope="module")
-def errors() -> Iterator[dict[tuple[str, str], "Future[float]"]]:
+def errors(request: pytest.FixtureRequest) -> Iterator[dict[tuple[str, str], "Future[float]"]]:
+    """Errors under way for the mutations that this session was asked for, in the order in which they are asked for."""
+    parameters = [getattr(item, "callspec", None) for item in request.session.items if item.path == request.path]
+    asked = [(spec.params["claim_id"], spec.params["mutation"]) for spec in parameters if spec is not None]
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        yield {pair: pool.submit(_largest_error, *pair) for pair in MUTATIONS}
+        yield {pair: pool.submit(_largest_error, *pair) for pair in asked}
 
 
 @pytest.mark.parametrize(("claim_id", "mutation"), MUTATIONS)

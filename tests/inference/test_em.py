@@ -6,14 +6,17 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 from numpyro.infer.util import potential_energy
+from scipy.optimize import minimize_scalar
 
 from probam.errors import InputError
 from probam.family import Family, Moments
 from probam.inference import em, gradient_em
 from probam.inference.coordinates import Coordinates
 from probam.inference.result import EngineResult
+from probam.inference.warm import warm_starts
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import Mixture, mixture
 from probam.models.von_mises_fisher import VonMisesFisherMemory
@@ -204,3 +207,21 @@ def test_the_same_key_gives_the_same_bits() -> None:
     one, two = (em.run(jax.random.key(9), model, x, restarts=2) for _ in range(2))
     for name, value in one.sites.items():
         np.testing.assert_array_equal(value, two.sites[name])
+
+
+def test_under_a_prior_that_is_not_conjugate_engines_start_from_gradient_em() -> None:
+    x = np.random.default_rng(2).normal(size=(30, 1))
+    law = dist.LogNormal(0.0, 0.1).expand([1]).to_event(1)
+    model = mixture(
+        x, family=Gaussian("diagonal"), weights=weight_prior("uniform"), num_components=1, prior={"precision": law}
+    )
+    with pytest.raises(InputError, match="needs a Gamma prior on 'precision'; got LogNormal; use engine 'gradient_em'"):
+        em.run(jax.random.key(0), model, jnp.asarray(x), restarts=1)
+    start = warm_starts(jax.random.key(0), model, jnp.asarray(x), 1)
+    scatter = np.sum((x - np.asarray(start["loc"])[0]) ** 2)
+
+    def minus_log_joint(u: float) -> float:  # in u = log precision, the location given
+        return -(15 * u - 0.5 * np.exp(u) * scatter - u**2 / (2 * 0.1**2))
+
+    best = minimize_scalar(minus_log_joint, bounds=(-1, 1), method="bounded", options={"xatol": 1e-9}).x
+    np.testing.assert_allclose(np.log(start["precision"][0, 0, 0]), best, atol=1e-3)
