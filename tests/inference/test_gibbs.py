@@ -189,6 +189,13 @@ def geweke(model: Mixture, num_data: int, settings: Settings, summaries: Callabl
         key_sites, key_labels = jax.random.split(key)
         trace = numpyro.handlers.trace(numpyro.handlers.seed(model.parameters, key_sites)).get_trace()
         params = {name: jnp.asarray(site["value"]) for name, site in trace.items() if site["type"] == "sample"}
+        if settings.integrated:
+            pair = model.family.conjugate_base(model.prior)
+            assert pair is not None
+            size = pair.statistics(jnp.asarray(DATA)).shape[1]
+            none = jnp.zeros(model.num_components)
+            drawn = pair.draw(jax.random.fold_in(key, 1), none, jnp.zeros((model.num_components, size)))
+            params |= model.family.integrated_sites(drawn)
         logits = model.weights.log_weights(params, model.num_components)
         return params, jax.random.categorical(key_labels, logits, shape=(num_data,)).astype(jnp.int32)
 
@@ -233,6 +240,8 @@ GEWEKE = {
     "blocked LKJ (sliced)": (Gaussian("lkj"), Dirichlet(0.8), "blocked"),
     "collapsed full": (Gaussian("full"), HYPER, "collapsed"),
     "collapsed spherical": (Gaussian("spherical"), Dirichlet(0.8), "collapsed"),
+    "conjugate full": (Gaussian("full"), HYPER, "conjugate"),
+    "conjugate spherical": (Gaussian("spherical"), HYPER, "conjugate"),
     "auxiliary diagonal": (Gaussian("diagonal"), HYPER, "auxiliary"),
     "blocked vMF": (VonMisesFisherMemory(), HYPER, "blocked"),
     "blocked spins": (Bernoulli("spin"), Dirichlet(0.8), "blocked"),
@@ -253,7 +262,9 @@ def test_sweeps_and_new_data_leave_the_prior_as_it_is(name: str) -> None:
         "multinomial": np.round(np.abs(DATA)),
     }.get(family.name, DATA)
     model = mixture(x, family=family, weights=weights, num_components=3)
-    geweke(model, 5, Settings(kernel, False, False, 2 if kernel == "collapsed" else 0), _summaries)
+    integrated = kernel == "conjugate"
+    kernel = "collapsed" if integrated else kernel
+    geweke(model, 5, Settings(kernel, False, integrated, 2 if kernel == "collapsed" else 0), _summaries)
 
 
 def test_the_same_key_gives_the_same_bits_and_hyper_parameters_are_sites() -> None:
@@ -286,6 +297,24 @@ def test_the_same_key_gives_the_same_bits_and_hyper_parameters_are_sites() -> No
     assert calls[-1] == (23, 23)
     assert "Chinese restaurant" in runs[0].note
     assert "conjugate base" in runs[0].note
+
+
+def test_weights_given_a_partition_have_their_posterior_means() -> None:
+    """(n_k - d) / (n + alpha) under Pitman-Yor; over K = 3, 4, 5 and their posterior for finite mixtures."""
+    counts, num_draws = np.array([3.0, 2.0, 1.0, 0.0, 0.0]), 20_000
+    keys = jax.random.split(jax.random.key(5), num_draws)
+    terms = {k: np.exp(log_finite([3, 2, 1], 0.7, k)) for k in (3, 4, 5)}
+    finite = sum(p * (counts[:3] + 0.7) / (6 + 0.7 * k) for k, p in terms.items()) / sum(terms.values())
+    for weights, expected in ((StickBreaking(0.5, 0.3), (counts[:3] - 0.3) / 6.5), (Dirichlet(0.7), finite)):
+
+        def draw(key: jax.Array, weights: WeightPrior = weights) -> jax.Array:
+            params = weights.draw_given_partition(key, jnp.asarray(counts), {})
+            return jnp.exp(weights.log_weights(params, 5))
+
+        drawn = np.asarray(jax.jit(jax.vmap(draw))(keys))
+        np.testing.assert_allclose(drawn.sum(1), 1, rtol=1e-12)
+        error = drawn[:, :3].std(0) / np.sqrt(num_draws)
+        assert (np.abs(drawn[:, :3].mean(0) - expected) < 5 * error).all()  # 6 numbers: once in 3 * 10^5
 
 
 def test_options_that_do_not_fit_say_what_does() -> None:
