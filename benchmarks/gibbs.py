@@ -67,7 +67,7 @@ def _task(name: str, note: str, long: int, **options: str) -> Task:
                 x, init_groups=TRUNCATION
             )
 
-        return _per_sweep(fit, 2, 8)
+        return _per_sweep(fit, 5, 45)  # a start costs some seconds: k-means and an N x N matrix
 
     size = f"N={ROWS} D={FEATURES} truncation {TRUNCATION} float64"
     return Task(name, size, "s", {OURS: ours, "pyrichlet": theirs}, note)
