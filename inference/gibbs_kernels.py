@@ -95,7 +95,8 @@ def _blocked(
         log_height = chosen - jax.random.exponential(key_slice, chosen.shape, chosen.dtype)
         beyond = jnp.log(-jnp.expm1(jnp.minimum(_log_sum(log_weights), -np.finfo(x.dtype).tiny)))
         stats["beyond"] = jnp.sum(log_height < beyond)  # data for which more memories could have been chosen
-        labels, _ = draw_labels(key_labels, jnp.where(log_weights > log_height[:, None], log_density, -jnp.inf))
+        above = jnp.where(log_weights > log_height[:, None], log_density, -jnp.inf)
+        labels, _ = draw_labels(key_labels, above, masked=True)
         _, log_lik = draw_labels(key_labels, model.weights.log_weights(params, num_components) + log_density)
     else:
         labels, log_lik = draw_labels(key_labels, log_weights + log_density)

@@ -66,8 +66,13 @@ def law_of(model: Model, params: Params, num_data: int, *, exchangeable: bool) -
     return law
 
 
-def draw_labels(key: jax.Array, logits: Float[Array, "N K"]) -> tuple[Int[Array, " N"], Float[Array, " N"]]:
-    """Labels drawn in proportion to exp(logits), and the log of the sum over memories."""
+def draw_labels(
+    key: jax.Array, logits: Float[Array, "N K"], *, masked: bool = False
+) -> tuple[Int[Array, " N"], Float[Array, " N"]]:
+    """Labels drawn in proportion to exp(logits), and the log of the sum over memories.
+
+    ``masked``: some logits are -inf, and not even rounding may choose such a memory.
+    """
     top = jnp.max(logits, axis=-1, keepdims=True)
     mass = jnp.exp(logits - top)
     num_components = mass.shape[-1]
@@ -75,9 +80,9 @@ def draw_labels(key: jax.Array, logits: Float[Array, "N K"]) -> tuple[Int[Array,
     total = below[:, -1:]
     uniform = jax.random.uniform(key, total.shape, mass.dtype)
     labels = jnp.sum(below[:, :-1] <= uniform * total, axis=-1, dtype=jnp.int32)
-    # rounding may point at a memory of no mass: then take the heaviest one
-    hit = jnp.take_along_axis(mass, labels[:, None], axis=-1)[:, 0] > 0
-    labels = jnp.where(hit, labels, jnp.argmax(mass, axis=-1).astype(jnp.int32))
+    if masked:
+        hit = jnp.take_along_axis(mass, labels[:, None], axis=-1)[:, 0] > 0
+        labels = jnp.where(hit, labels, jnp.argmax(mass, axis=-1).astype(jnp.int32))
     return labels, (top + jnp.log(total))[:, 0]
 
 
