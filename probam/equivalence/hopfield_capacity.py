@@ -201,7 +201,7 @@ def _two_loads(key: jax.Array, *, num_neurons: int, below: float, above: float) 
     ),
     latex=r"\langle \xi, s^\infty \rangle / N > 0.95 \text{ at } 0.12 N, \quad < 0.6 \text{ at } 0.2 N",
     printed="K_max = 0.138 N (Hopfield 1982)",
-    verdict="WRONG",
+    verdict="TYPO",
     relation="at most",
     constant="0.138 is of Amit, Gutfreund and Sompolinsky; Hopfield (1982) has about 0.15 by simulation",
     inputs=_two_loads,

@@ -40,7 +40,9 @@ def test_an_entry_selects_all_its_parts_and_an_id_one() -> None:
     assert [one.id for one in select(["A3"])] == ["A3.density", "A3.uniform", "A3.weighted"]
     assert [one.id for one in select(["A2"])] == ["A2", "A2.quarter"]
     assert [one.id for one in select(["A2.quarter"])] == ["A2.quarter"]
-    assert len(select(None)) == len(registry())
+    assert select(None, slow=True) == list(registry().values())
+    assert select(None) == [one for one in registry().values() if not one.is_slow]
+    assert [one.id for one in select(["B4.transition"])] == ["B4.transition"]  # a slow one, asked for by name
 
 
 @pytest.mark.parametrize("name", ["A99", "a2", "A1.", ""])

@@ -32,8 +32,18 @@ def test_the_files_are_short_and_touch_nothing_else() -> None:
     ("engine", "weights", "options"),
     [
         ("gradient_em", "dirichlet", {"max_iterations": 200, "restarts": 2, "components": 2}),
-        ("svi", "pyp", {"num_steps": 600, "num_draws": 100, "restarts": 1, "components": 4}),
-        ("nuts", "dp", {"num_warmup": 150, "num_draws": 100, "num_chains": 2, "components": 3}),
+        pytest.param(
+            "svi",
+            "pyp",
+            {"num_steps": 600, "num_draws": 100, "restarts": 1, "components": 4},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "nuts",
+            "dp",
+            {"num_warmup": 150, "num_draws": 100, "num_chains": 2, "components": 3},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_family_without_closed_form_is_fitted_recalled_and_verified(
