@@ -27,6 +27,10 @@ test: $(READY)  ## the whole suite but the long statistical checks
 test-slow: $(READY)  ## the long statistical checks
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow --timeout=3600 --durations=15 $(ARGS)
 
+bench: $(READY)  ## probam and its peers in one interleaved run; TASKS names some; torch is timed where it is installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	$(BIN)/python -m benchmarks $(TASKS)
+
 check: $(READY)  ## lint, format, types, import contracts, constraints
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

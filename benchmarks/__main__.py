@@ -22,9 +22,8 @@ def main() -> int:
         parser.error(f"unknown task {unknown[0]!r}; expected some of {', '.join(TASKS)}")
     log = Console(stderr=True)
     for name in asked.tasks or TASKS:
-        records = contest(
-            make(name), rounds=asked.rounds, say=lambda text: log.print(text, style="dim", highlight=False)
-        )
+        task = make(name)
+        records = contest(task, rounds=asked.rounds, say=lambda text: log.print(text, style="dim", highlight=False))
         store(records, asked.output)
         show = Table(title=f"{name}: {task.size}", title_justify="left")
         for header in ("peer", "peer / ours", "low", "high", "ours", "theirs", "unit"):

@@ -34,8 +34,6 @@ class Task:
     note: str = ""
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Side -> environment variables that its process needs before it starts."""
-    floor: Callable[[], float] | None = None
-    """Least figure that the machine allows (seconds), where a bound is known; measured in the process of probam."""
 
 
 TASKS: dict[str, tuple[str, str]] = {
@@ -43,8 +41,6 @@ TASKS: dict[str, tuple[str, str]] = {
     "em-diagonal": ("em", "diagonal"),
     "em-full": ("em", "full"),
     "em-vmf": ("em", "von_mises_fisher"),
-    "nuts": ("nuts", "low_dim_gauss_mix"),
-    "nuts-2d": ("nuts", "four_in_the_plane"),
     "gibbs-collapsed": ("gibbs", "collapsed"),
     "gibbs-blocked": ("gibbs", "blocked"),
     "recall": ("recall", "one_step"),

@@ -49,7 +49,7 @@ def _gaussian(name: str, covariance: str, rows: int, features: int, memories: in
 
         x, start = _bank(rows, features, memories, dtype)
         model = mixture(x, family=Gaussian(covariance), weights=Dirichlet(), num_components=memories)
-        params = {"loc": start, "weights": np.full(memories, 1 / memories, dtype)} | _precision(covariance, start)
+        params = {"loc": start, "proportions": np.full(memories, 1 / memories, dtype)} | _precision(covariance, start)
         data = jnp.asarray(x)
 
         def fit(steps: int) -> None:
@@ -129,15 +129,15 @@ def von_mises_fisher() -> Task:
 
         from probam.inference.em import fit_params
         from probam.models.mixture import mixture
-        from probam.models.von_mises_fisher import VonMisesFisherFamily
+        from probam.models.von_mises_fisher import VonMisesFisherMemory
         from probam.models.weights import Dirichlet
 
         x, start = data()
-        model = mixture(x, family=VonMisesFisherFamily(), weights=Dirichlet(), num_components=memories)
+        model = mixture(x, family=VonMisesFisherMemory(), weights=Dirichlet(), num_components=memories)
         params = {
-            "mean_direction": start,
+            "direction": start,
             "concentration": np.full(memories, 50.0, "float32"),
-            "weights": np.full(memories, 1 / memories, "float32"),
+            "proportions": np.full(memories, 1 / memories, "float32"),
         }
         rows_on_device = jnp.asarray(x)
 
