@@ -25,6 +25,7 @@ from rich.console import Console
 from probam.api import Fit, fit, verify
 from probam.cli import Bar
 from probam.data.shipped import load_labels, load_shipped
+from probam.equivalence.entries import ENTRIES
 from probam.equivalence.verify import summary, table
 
 OUT = Path(__file__).resolve().parents[1] / "out" / "demo"
@@ -90,7 +91,8 @@ def main() -> None:
     )
 
     console.rule("[bold]the court")
-    certificates = verify()
+    console.print("the first paper's entries; `probam verify` tries all 58", style="dim")
+    certificates = verify([entry for entry in ENTRIES if entry.startswith("A")])
     console.print(table(certificates))
     console.print(summary(certificates))
     console.rule()

@@ -282,6 +282,7 @@ def _checked(fitted: Any, x: np.ndarray) -> None:
     assert np.all(np.isfinite(fitted.predict(x)["log_density"].values))
 
 
+@pytest.mark.slow
 def test_the_command_line_fits_spins_with_a_constant_column(tmp_path: Path) -> None:
     spins = 2 * BITS - 1
     spins[:, 2] = -1

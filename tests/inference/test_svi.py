@@ -53,6 +53,7 @@ def test_the_bound_never_exceeds_the_exact_evidence_of_a_mixture() -> None:
     assert finals.max() > evidence - 3  # log 3! of it is the label symmetry that one mode cannot cover
 
 
+@pytest.mark.slow
 def test_minibatches_find_the_same_optimum() -> None:
     rng = np.random.default_rng(1)
     x = np.concatenate([rng.normal(-3, 1, (600, 2)), rng.normal(3, 0.5, (400, 2))])
