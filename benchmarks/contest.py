@@ -17,6 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from probam.data.writing import write_atomically
+
 OURS = "probam"
 
 Prepare = Callable[[], Callable[[], float]]
@@ -155,6 +157,5 @@ def store(records: list[dict[str, Any]], path: Path) -> None:
     fresh = {record["task"] for record in records}
     old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     kept = [record for record in old if record["task"] not in fresh]
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(json.dumps([*kept, *records], indent=1), encoding="utf-8")
-    unfinished.replace(path)
+    with write_atomically(path) as temporary:
+        temporary.write_text(json.dumps([*kept, *records], indent=1), encoding="utf-8")

@@ -27,6 +27,24 @@ def _per_iteration(fit: Callable[[int], Any]) -> Callable[[], float]:
     return lambda: (seconds(LONG) - seconds(SHORT)) / (LONG - SHORT)
 
 
+def _our_fit(model: Any, x: np.ndarray, params: dict[str, np.ndarray]) -> Callable[[int], None]:
+    """Maximum likelihood from given parameters, for exactly so many iterations."""
+    import jax
+    import jax.numpy as jnp
+
+    from probam.inference.em import fit_params
+
+    data = jnp.asarray(x)
+
+    def fit(steps: int) -> None:
+        state, _ = fit_params(
+            jax.random.key(0), model, data, max_iterations=steps, tolerance=-1e30, start=params, estimate="ml"
+        )
+        jax.block_until_ready(state)
+
+    return fit
+
+
 def _bank(rows: int, features: int, memories: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     """Data around well-mixed centres, and other points of the same cloud to start from."""
     random = np.random.default_rng(0)
@@ -40,9 +58,7 @@ def _gaussian(name: str, covariance: str, rows: int, features: int, memories: in
         import jax
 
         jax.config.update("jax_enable_x64", dtype == "float64")
-        import jax.numpy as jnp
 
-        from probam.inference.em import fit_params
         from probam.models.gaussian import Gaussian
         from probam.models.mixture import mixture
         from probam.models.weights import Dirichlet
@@ -50,15 +66,7 @@ def _gaussian(name: str, covariance: str, rows: int, features: int, memories: in
         x, start = _bank(rows, features, memories, dtype)
         model = mixture(x, family=Gaussian(covariance), weights=Dirichlet(), num_components=memories)
         params = {"loc": start, "proportions": np.full(memories, 1 / memories, dtype)} | _precision(covariance, start)
-        data = jnp.asarray(x)
-
-        def fit(steps: int) -> None:
-            state, _ = fit_params(
-                jax.random.key(0), model, data, max_iterations=steps, tolerance=-1e30, start=params, estimate="ml"
-            )
-            jax.block_until_ready(state)
-
-        return _per_iteration(fit)
+        return _per_iteration(_our_fit(model, x, params))
 
     def theirs() -> Callable[[], float]:
         from sklearn.exceptions import ConvergenceWarning
@@ -124,10 +132,6 @@ def von_mises_fisher() -> Task:
         return tuple(a / np.linalg.norm(a, axis=1, keepdims=True) for a in (x, start))  # type: ignore[return-value]
 
     def ours() -> Callable[[], float]:
-        import jax
-        import jax.numpy as jnp
-
-        from probam.inference.em import fit_params
         from probam.models.mixture import mixture
         from probam.models.von_mises_fisher import VonMisesFisherMemory
         from probam.models.weights import Dirichlet
@@ -139,16 +143,7 @@ def von_mises_fisher() -> Task:
             "concentration": np.full(memories, 50.0, "float32"),
             "proportions": np.full(memories, 1 / memories, "float32"),
         }
-        rows_on_device = jnp.asarray(x)
-
-        def fit(steps: int) -> None:
-            state, _ = fit_params(
-                jax.random.key(0), model, rows_on_device, max_iterations=steps, tolerance=-1e30, start=params,
-                estimate="ml",
-            )  # fmt: skip
-            jax.block_until_ready(state)
-
-        return _per_iteration(fit)
+        return _per_iteration(_our_fit(model, x, params))
 
     def theirs() -> Callable[[], float]:
         from scipy.special import ive, logsumexp

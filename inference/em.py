@@ -29,7 +29,7 @@ _BLOCK = 4096
 """Rows taken at a time in the E-step: (block, K) and (block, F) stay in cache."""
 
 _SMALL = 200_000
-"""Most numbers (rows x features x memories) for which restarts are vmapped."""
+"""Most numbers (rows x features x memories) for which several runs go in one batch."""
 
 _CHUNK = 50
 """Iterations between two reports of progress."""
@@ -132,9 +132,9 @@ def _advance(
 
 
 def side_by_side(num_runs: int, x: jax.Array, num_components: int) -> int:
-    """How many restarts advance in lock step: all of them on small data, where one run alone cannot fill the cores.
+    """How many runs (restarts, draws) go in one batch: all on small data, where one alone cannot fill the cores.
 
-    On large data one restart at a time is several times faster (its products are plain matrix products, not batched
+    On large data one at a time is several times faster (its products are plain matrix products, not batched
     ones) and spares XLA's CPU thread pool, which has been seen to stop for good on large batched products.
     """
     return num_runs if x.size * num_components <= _SMALL else 1

@@ -304,10 +304,14 @@ def verify(
 ) -> None:
     """Check claim by claim that each energy is the likelihood that it is said to be, with numbers."""
     api = _api()
+    from probam.data.writing import check_writable
     from probam.equivalence.entries import ENTRIES, missing
     from probam.equivalence.verify import as_json as court_json
     from probam.equivalence.verify import certify_each, summary, table
     from probam.reports.court import write_court
+
+    if html is not None:  # before the minute of work, not after it
+        check_writable(html, suffixes=(".html", ".htm"))
 
     fitted = None if fit_file is None else api.load(fit_file)
 

@@ -14,19 +14,17 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int
 
 from probam.family import Model, Params
+from probam.inference.em import side_by_side
 
 __all__ = ["HostReading", "Reading", "density", "overlap", "read", "replicate", "responsibilities"]
 
-_SMALL = 200_000
-"""Most numbers (rows x features x memories) for which several draws are taken at once."""
+_DRAWS = 8
+"""Draws taken at a time where one alone cannot fill the cores."""
 
 
 def _at_once(model: Model, x: jax.Array) -> int:
-    """Draws taken at a time: several where one alone cannot fill the cores, one where the products are large.
-
-    Large *batched* products are slower than plain ones, and XLA's CPU thread pool has been seen to stop on them.
-    """
-    return 8 if x.size * model.num_components <= _SMALL else 1
+    """Draws taken at a time, by the rule of EM's restarts."""
+    return side_by_side(_DRAWS, x, model.num_components)
 
 
 class HostReading(NamedTuple):
@@ -94,7 +92,11 @@ def overlap(
 @jax.jit
 def density(model: Model, sites: Params, x: Float[Array, "N D"]) -> Float[Array, "S N"]:
     """Log density (nats) of each datum at each draw."""
-    log_prob = jax.lax.map(lambda params: model.mixture(params).log_prob(x), sites, batch_size=_at_once(model, x))
+    log_prob = jax.lax.map(
+        lambda params: model.mixture(params).log_prob(x),
+        sites,
+        batch_size=_at_once(model, x),
+    )
     return jnp.asarray(log_prob)
 
 

@@ -6,12 +6,11 @@ It reads the mapping that :func:`probam.equivalence.verify.as_json` makes (numbe
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from latex2mathml.converter import convert
 
-from probam.errors import InputError
+from probam.data.writing import write_atomically
 from probam.reports.page import Section, escape, number, page, spelled, table
 
 __all__ = ["court_html", "equation", "write_court"]
@@ -43,18 +42,12 @@ _CSS = """<style>
 
 
 def write_court(told: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write the court's findings as one HTML file.
+    """Write the court's findings as one HTML file, whole or not at all.
 
     Raises :class:`probam.errors.InputError` where ``path`` cannot be written.
     """
-    target = Path(path)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(court_html(told), encoding="utf-8")
-        unfinished.replace(target)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise InputError(f"{os.fspath(path)}: cannot be written ({error.strerror or error})") from error
+    with write_atomically(path) as temporary:
+        temporary.write_text(court_html(told), encoding="utf-8")
 
 
 def equation(latex: str) -> str:
