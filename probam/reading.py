@@ -1,0 +1,305 @@
+"""What a run of an engine says, as a DataTree: the draws, and what follows from them for the data."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import probam.posterior as posterior
+from probam.data.table import Table
+from probam.family import Params
+from probam.fitted import verify_draws
+from probam.inference.coordinates import Coordinates
+from probam.inference.result import EngineResult, Progress
+from probam.landscape import Landscape, basins, bounded, plane, survey
+from probam.models.mixture import Mixture
+from probam.reports.partition import coclustering, point_partition, relabel
+from probam.reports.tree import build_tree
+
+__all__ = ["fit_tree"]
+
+_LARGEST_LOG_LIKELIHOOD = 20_000_000
+_READING = 300_000_000
+"""Most responsibilities (draws x data x memories) that reading a posterior computes; more draws are thinned."""
+_MOST_READ = 4000
+_REPLICATED = 2_000_000
+_PARTITION_ROWS = 400
+_QUERIES = 12
+_TRAJECTORY = 60
+_PROBES = 5
+_BASIN_DATA = 1000
+_RECALL_STEPS = 500
+
+
+def fit_tree(
+    model: Mixture,
+    table: Table,
+    units: Any,
+    result: EngineResult,
+    key: jax.Array,
+    attributes: dict[str, Any],
+    progress: Progress,
+) -> Any:
+    """The DataTree of a fit, in the schema of ``docs/architecture.md``.
+
+    Args:
+        model: the program that was fitted.
+        table: the data, in their own units.
+        units: the :class:`probam.data.standardise.Standardiser` between the data's units and the model's.
+        result: what the engine returned.
+        key: for labels and replicated data.
+        attributes: the root attributes (family, weights, engine, ...).
+        progress: called with (done, total, text).
+    """
+    x_np = np.asarray(units.apply(table.values), table.values.dtype)
+    x = jnp.asarray(x_np)
+    num_chains, num_draws = next(iter(result.sites.values())).shape[:2]
+    num_data, num_components = len(x), model.num_components
+    key_labels, key_predictive, key_probe = jax.random.split(key, 3)
+
+    most = max(1, min(_MOST_READ, _READING // (num_data * num_components)) // num_chains)
+    kept = np.unique(np.linspace(0, num_draws - 1, min(most, num_draws)).round().astype(int))
+    shape = (num_chains, len(kept))
+    named = Coordinates(model).transforms
+    sites: Params = {
+        name: jnp.asarray(values[:, kept].reshape(-1, *values.shape[2:]))
+        for name, values in result.sites.items()
+        if name in named
+    }
+    lp = result.stats["lp"][:, kept].reshape(-1)
+    progress(0, 4, "reading the posterior")
+    probes = np.asarray(jax.random.permutation(key_probe, num_data)[: min(_PROBES, num_data)])
+    pairs = np.stack([probes, np.roll(probes, 1)], axis=1)
+    reading = posterior.read(model, sites, key_labels, x, jnp.asarray(pairs)).on_host()
+
+    best = int(np.argmax(lp))
+    reference = {name: value[best] for name, value in sites.items()}
+    reference_resp = model.mixture(reference).responsibilities(x)
+    hard = jax.nn.one_hot(jnp.argmax(reference_resp, axis=-1), num_components, dtype=x.dtype)
+    permutation = relabel(np.asarray(posterior.overlap(model, sites, x, hard)))
+    weights = np.take_along_axis(reading.weights, permutation, axis=1)
+    order = np.argsort(-weights.mean(axis=0), kind="stable")
+    permutation, weights = permutation[:, order], weights[:, order]
+    progress(1, 4, "reading the posterior")
+
+    groups: dict[str, Any] = {
+        "posterior": _posterior_variables(model, result),
+        "sample_stats": {name: (values, ("chain", "draw")) for name, values in result.stats.items()},
+        "invariant": _invariant_variables(reading, shape),
+        "memory": _memory_variables(reading, permutation, weights, units),
+    }
+    memory_attributes: dict[str, Any] = {"reference": best}
+    left_out = {}
+    group_attributes: dict[str, dict[str, Any]] = {"memory": memory_attributes}
+    if result.objective is not None:
+        groups["optimisation"] = {"objective": (result.objective, ("restart", "iteration"))}
+        group_attributes["optimisation"] = {"status": result.status, "what": result.objective_name}
+    if reading.log_lik.size <= _LARGEST_LOG_LIKELIHOOD:
+        log_lik = reading.log_lik + np.asarray(units.log_jacobian(), x_np.dtype)
+        groups["log_likelihood"] = {"x": (log_lik.reshape(*shape, num_data), ("chain", "draw", "datum"))}
+    else:
+        left_out["log_likelihood"] = f"more than {_LARGEST_LOG_LIKELIHOOD} values"
+
+    rows = np.sort(np.random.default_rng(0).permutation(num_data)[:_PARTITION_ROWS])
+    labels = reading.labels
+    resp, _ = posterior.responsibilities(model, sites, jnp.asarray(permutation), x)
+    together = coclustering(labels[:, rows])
+    groups["partition"] = {
+        "coclustering": (together.astype(np.float32), ("row", "row_bis")),
+        "point": (point_partition(together), ("row",)),
+        "label": (np.asarray(resp).argmax(axis=1), ("datum",)),
+        "confidence": (np.asarray(resp).max(axis=1), ("datum",)),
+    }
+    progress(2, 4, "reading the posterior")
+
+    num_replicates = int(np.clip(_REPLICATED // x.size, 2, 50))
+    chosen = (
+        np.unique(np.linspace(0, len(lp) - 1, num_replicates).round().astype(int)) if len(lp) > 1 else np.zeros(8, int)
+    )
+    replicated = np.asarray(
+        posterior.replicate(model, {name: value[chosen] for name, value in sites.items()}, key_predictive, num_data)
+    )
+    groups["posterior_predictive"] = {
+        "x": (units.invert(replicated).astype(np.float32)[None], ("chain", "draw", "datum", "feature"))
+    }
+    progress(3, 4, "reading the posterior")
+
+    inverse = np.argsort(permutation[best])
+    landscape = survey(model.mixture(reference))
+    if landscape.still:
+        left_out["recall"] = landscape.still
+    else:
+        groups["recall"], group_attributes["recall"] = _recall_variables(
+            landscape, model.family.memories(reference), x_np, inverse, resp, units
+        )
+    checks = verify_draws(model, sites, x[:200])
+    groups["verification"] = {
+        "relation": ([check.relation for check in checks], ("check",)),
+        "witnesses": ([check.witnesses for check in checks], ("check",)),
+        "error": ([float(check.error) for check in checks], ("check",)),
+        "tolerance": ([float(check.tolerance) for check in checks], ("check",)),
+        "passed": ([bool(check.passed) for check in checks], ("check",)),
+    }
+    progress(4, 4, "reading the posterior")
+    if left_out:
+        attributes = attributes | {"left_out": left_out}
+    return build_tree(
+        attributes=attributes,
+        data=table.values,
+        columns=table.columns,
+        center=np.asarray(units.center),
+        scale=np.asarray(units.scale),
+        coordinates={
+            "invariant/draw": kept,
+            "log_likelihood/draw": kept,
+            "partition/row": rows,
+            "verification/check": [check.name for check in checks],
+        },
+        group_attributes=group_attributes,
+        **groups,
+    )
+
+
+def _posterior_variables(model: Mixture, result: EngineResult) -> dict[str, Any]:
+    """Dimension names by shape: what a memory owns leads with ``memory``, vectors of D are features."""
+    num_components = model.num_components
+    num_features = int(model.mixture({k: jnp.asarray(v[0, 0]) for k, v in result.sites.items()}).event_shape[0])
+    variables = {}
+    for name, values in result.sites.items():
+        rest: list[str] = []
+        owned = (name in model.prior and name not in model.family.shared) or name in ("weights", "proportions")
+        owned = owned or (name not in model.prior and values.shape[2:] == (num_components, num_features))
+        sizes = list(values.shape[2:])
+        if owned:
+            rest.append("memory")
+            sizes = sizes[1:]
+        elif name == "sticks":
+            rest.append("stick")
+            sizes = sizes[1:]
+        for axis, size in enumerate(sizes):
+            if size == num_features:
+                rest.append("feature" if "feature" not in rest else "feature_bis")
+            else:
+                rest.append(f"{name}_{axis}")
+        variables[name] = (values, ("chain", "draw", *rest))
+    return variables
+
+
+def _invariant_variables(reading: posterior.HostReading, shape: tuple[int, int]) -> dict[str, Any]:
+    """What does not change when memories are renumbered."""
+    occupied = np.array([len(np.unique(labels)) for labels in reading.labels])
+    weights = reading.weights
+    entropy = -np.sum(weights * np.log(np.where(weights > 0, weights, 1)), axis=1)
+    num_probes = reading.together.shape[1]
+    return {
+        "log_lik": (reading.log_lik.sum(axis=1).reshape(shape), ("chain", "draw")),
+        "num_occupied": (occupied.reshape(shape), ("chain", "draw")),
+        "weight_entropy": (entropy.reshape(shape), ("chain", "draw")),
+        "largest_weight": (weights.max(axis=1).reshape(shape), ("chain", "draw")),
+        "together": (reading.together.reshape(*shape, num_probes), ("chain", "draw", "pair")),
+    }
+
+
+def _memory_variables(
+    reading: posterior.HostReading, permutation: np.ndarray, weights: np.ndarray, units: Any
+) -> dict[str, Any]:
+    """Relabelled memories in data units, averaged over the draws in which they hold data (over all, if none)."""
+    memories = units.invert(np.take_along_axis(reading.memories, permutation[..., None], axis=1))
+    spread = np.take_along_axis(reading.spread, permutation[..., None], axis=1) * np.asarray(units.scale)
+    num_draws, num_components = permutation.shape
+    sizes = np.zeros((num_draws, num_components))
+    for draw, labels in enumerate(reading.labels):
+        sizes[draw] = np.bincount(labels, minlength=num_components)[permutation[draw]]
+    holds = sizes > 0
+    used = np.where(holds.any(axis=0), holds, True)[..., None]
+    count = used.sum(axis=0)
+    mean = np.where(used, memories, 0).sum(axis=0) / count
+    masked = np.where(used, memories, np.nan)
+    low, high = np.nanquantile(masked, [0.05, 0.95], axis=0)
+    variance = np.where(used, (memories - mean) ** 2, 0).sum(axis=0) / count
+    by_feature = ("memory", "feature")
+    return {
+        "mean": (mean, by_feature),
+        "mean_sd": (np.sqrt(variance), by_feature),
+        "mean_q05": (low, by_feature),
+        "mean_q95": (high, by_feature),
+        "sd": (np.where(used, spread, 0).sum(axis=0) / count, by_feature),
+        "weight": (weights.mean(axis=0), ("memory",)),
+        "weight_sd": (weights.std(axis=0), ("memory",)),
+        "occupied": (holds.mean(axis=0), ("memory",)),
+        "size": (sizes.mean(axis=0), ("memory",)),
+        "permutation": (permutation.astype(np.int32), ("sample", "memory")),
+    }
+
+
+def _recall_variables(
+    landscape: Landscape,
+    locations: jax.Array,
+    x: np.ndarray,
+    inverse: np.ndarray,
+    resp: Any,
+    units: Any,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Recall at the reference draw: trajectories of the least certain data, and basins on the data and on a plane."""
+    spherical = landscape.retract is not None
+    extent = float(np.sqrt(x.var(axis=0).sum())) or 1.0
+    rng = np.random.default_rng(0)
+    some = np.sort(rng.permutation(len(x))[:_BASIN_DATA])
+    confidence = np.asarray(resp).max(axis=1)
+    doubtful = np.argsort(confidence)[: _QUERIES // 2]
+    others = rng.permutation(len(x))[: _QUERIES - len(doubtful)]
+    rows = np.unique(np.concatenate([doubtful, others]))
+    grid = bounded(plane(x, spherical=spherical), landscape, x)
+
+    # data, queries and grid in one run: one program
+    everywhere = np.concatenate([x[some], x[rows], grid.points.reshape(-1, x.shape[1]).astype(x.dtype)])
+    cuts = np.cumsum([len(some), len(rows)])
+    found = basins(landscape, jnp.asarray(everywhere), extent, max_steps=_RECALL_STEPS)
+    basin, query_basin, grid_basin = np.split(inverse[found.memory], cuts)
+    responsible, query_responsible, grid_responsible = np.split(
+        inverse[landscape.memory_of(jnp.asarray(everywhere))], cuts
+    )
+    _, _, grid_energy = np.split(np.asarray(landscape.energies(jnp.asarray(everywhere))), cuts)
+    _, converged, _ = np.split(np.asarray(found.recall.converged), cuts)
+    of_data = np.unique(found.attractor[: cuts[0]])
+
+    paths = landscape.run(jnp.asarray(x[rows]), max_steps=_TRAJECTORY, record=_TRAJECTORY)
+    if paths.trajectory is None or paths.energies is None:
+        raise AssertionError("recall was asked to record and did not")
+    nearest = inverse[((x[rows][:, None] - np.asarray(locations)) ** 2).sum(-1).argmin(axis=1)]
+    shape = grid.valid.shape
+    invalid = ~grid.valid | ~np.isfinite(grid_energy).reshape(shape)  # off the sphere, or outside every support
+
+    def masked(values: Any) -> np.ndarray:
+        values = np.asarray(values, np.float32).reshape(shape)
+        return np.where(invalid, np.nan, values)
+
+    on_plane = ("grid_y", "grid_x")
+    variables = {
+        "query": (units.invert(x[rows]), ("query", "feature")),
+        "trajectory": (np.swapaxes(units.invert(np.asarray(paths.trajectory)), 0, 1), ("query", "step", "feature")),
+        "energy": (np.swapaxes(np.asarray(paths.energies), 0, 1), ("query", "step")),
+        "converged": (converged, ("query",)),
+        "basin": (query_basin, ("query",)),
+        "responsible": (query_responsible, ("query",)),
+        "nearest": (nearest, ("query",)),
+        "attractor": (units.invert(found.positions[of_data].astype(x.dtype)), ("attractor", "feature")),
+        "datum_basin": (basin, ("row",)),
+        "datum_responsible": (responsible, ("row",)),
+        "datum_row": (some, ("row",)),
+        "axis": (grid.axis, ("axis", "feature")),
+        "plane_origin": (grid.origin, ("feature",)),
+        "grid_x": (grid.x, ("grid_x",)),
+        "grid_y": (grid.y, ("grid_y",)),
+        "grid_energy": (masked(grid_energy), on_plane),
+        "grid_basin": (masked(grid_basin), on_plane),
+        "grid_responsible": (masked(grid_responsible), on_plane),
+    }
+    attributes = {
+        "disagreement": float(np.mean(basin != responsible)),
+        "spherical": int(spherical),
+        "twin": landscape.twin or "negative log density (no physical twin written)",
+        "units": "axis, plane_origin, grid_x and grid_y are in model units",
+    }
+    return variables, attributes
