@@ -1,0 +1,235 @@
+r"""How many memories n data occupy under the two-parameter Chinese restaurant process, and which (alpha, d) to choose.
+
+Forwards: the mean and the variance of K_n (CLAIMS A18, A19). Backwards: the alpha, the (alpha, d) or the prior on alpha
+under which K_n is what a user expects of it (elicitation), and the (alpha, d) under which given sizes of memories are
+most probable, with a test of d = 0: sizes with a power-law tail contradict a Dirichlet process.
+
+All on the host, in double precision.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from scipy.optimize import brentq, minimize, root
+from scipy.special import digamma, expit, gammaln, logit, polygamma
+from scipy.stats import chi2, gamma
+
+from probam.distributions.stick_breaking import check_parameters, expected_num_components
+from probam.errors import InputError
+
+__all__ = [
+    "Tail",
+    "alpha_for",
+    "alpha_prior_for",
+    "log_partition_probability",
+    "parameters_for",
+    "tail_of",
+    "variance_num_components",
+]
+
+_LEAST, _MOST = 1e-9, 1e9  # alphas that are looked at
+_LARGEST_DISCOUNT = 0.995
+_NODES = 96  # quadrature nodes over the quantiles of a prior on alpha
+
+
+def variance_num_components(alpha: float, discount: float, num_data: int) -> float:
+    r"""Var K_n, untruncated.
+
+    With p_n the probability that datum n + 1 founds a memory, given K_n,
+
+    .. math:: \operatorname{Var} K_{n+1} = \Big(1 + \frac{2 d}{n + \alpha}\Big) \operatorname{Var} K_n
+        + E p_n (1 - E p_n), \qquad E p_n = \frac{\alpha + d \, E K_n}{n + \alpha},
+
+    where every term is positive; without discount it is the sum of A18. Raises :class:`InputError` as
+    :func:`probam.distributions.stick_breaking.expected_num_components`.
+    """
+    check_parameters(alpha, discount)
+    if num_data < 1:
+        raise InputError(f"num_data: expected a whole number from 1 up; got {num_data}")
+    if discount == 0:
+        return float(_dirichlet_variance(np.asarray(alpha), num_data)) if alpha > 0 else 0.0
+    n = np.arange(1, num_data)
+    growth = np.log1p(discount / (n + alpha))  # E K_{n+1} + alpha / d = (E K_n + alpha / d) (1 + d / (n + alpha))
+    mean = np.exp(np.concatenate([[0.0], np.cumsum(growth)[:-1]])) * (1 + alpha / discount) - alpha / discount
+    founds = (alpha + discount * mean) / (n + alpha)
+    log_factor = np.log1p(2 * discount / (n + alpha))
+    after = np.cumsum(log_factor[::-1])[::-1] - log_factor  # what later data multiply a term by
+    return float(np.sum(founds * (1 - founds) * np.exp(after)))
+
+
+def _dirichlet_variance(alpha: Float[np.ndarray, " *A"], num_data: int) -> Float[np.ndarray, " *A"]:
+    """Sum of alpha i / (alpha + i)^2 over i = 1, ..., n - 1."""
+    first = alpha * (digamma(alpha + num_data) - digamma(alpha + 1))
+    second = alpha**2 * (polygamma(1, alpha + 1) - polygamma(1, alpha + num_data))
+    variance: Float[np.ndarray, " *A"] = np.maximum(first - second, 0)
+    return variance
+
+
+def alpha_for(memories: float, num_data: int, discount: float = 0.0) -> float:
+    """The alpha > 0 under which ``num_data`` data occupy ``memories`` memories on average.
+
+    Raises :class:`InputError` where no alpha > 0 does: fewer than two data, or a number that the discount rules out.
+    """
+    if num_data < 2:
+        raise InputError(f"num_data: expected at least 2 data, one alone is always one memory; got {num_data}")
+    if not 0 <= discount < 1:
+        raise InputError(f"discount: expected a number in [0, 1); got {discount}")
+    least, most = (expected_num_components(alpha, discount, num_data) for alpha in (_LEAST, _MOST))
+    if not least < memories < most:
+        raise InputError(
+            f"memories: with discount {discount:g}, {num_data} data occupy between {least:.4g} and {most:.4g} memories "
+            f"on average, whatever alpha; got {memories:g}" + ("; lower the discount" if memories <= least else "")
+        )
+
+    def miss(log_alpha: float) -> float:
+        return expected_num_components(float(np.exp(log_alpha)), discount, num_data) - memories
+
+    return float(np.exp(brentq(miss, np.log(_LEAST), np.log(_MOST), xtol=1e-13)))
+
+
+def parameters_for(memories: float, num_data: int, later_memories: float, later_num_data: int) -> tuple[float, float]:
+    """The (alpha, d) under which E K_n is ``memories`` at ``num_data`` and ``later_memories`` at ``later_num_data``.
+
+    The second wish says how heavy the tail is: a Dirichlet process (d = 0) adds memories with the logarithm of n, a
+    Pitman-Yor process with n^d. Raises :class:`InputError` where no pair with alpha > 0 has both, saying what can be.
+    """
+    if later_num_data <= num_data:
+        raise InputError(f"later_num_data: expected more than num_data = {num_data}; got {later_num_data}")
+
+    def later(discount: float) -> float:
+        return expected_num_components(alpha_for(memories, num_data, discount), discount, later_num_data)
+
+    def possible(discount: float) -> bool:
+        return expected_num_components(_LEAST, discount, num_data) < memories
+
+    widest = _LARGEST_DISCOUNT
+    if not possible(widest):  # the discount at which alpha would have to be zero
+        widest = brentq(lambda d: expected_num_components(_LEAST, d, num_data) - memories, 0, widest) * (1 - 1e-9)
+    low, high = later(0.0), later(widest)
+    if not low <= later_memories <= high:
+        raise InputError(
+            f"later_memories: {memories:g} memories at {num_data} data leave room for {low:.4g} to {high:.4g} at "
+            f"{later_num_data}; got {later_memories:g}"
+        )
+    discount = 0.0 if later_memories == low else float(brentq(lambda d: later(d) - later_memories, 0, widest))
+    return alpha_for(memories, num_data, discount), discount
+
+
+def alpha_prior_for(memories: float, sd: float, num_data: int) -> tuple[float, float]:
+    """Concentration and rate of the Gamma prior on alpha under which K_n has this mean and standard deviation.
+
+    For a Dirichlet process; K_n varies even when alpha is known, so ``sd`` has a floor. Raises :class:`InputError`
+    below that floor (with it), and where no Gamma prior reaches so large a spread.
+    """
+    centre = alpha_for(memories, num_data)
+    floor = variance_num_components(centre, 0.0, num_data) ** 0.5
+    if not sd > floor:
+        raise InputError(
+            f"sd: with alpha known ({centre:.4g}) the number of memories already has a standard deviation of "
+            f"{floor:.4g}; expected more than that; got {sd:g}"
+        )
+    nodes, mass = np.polynomial.legendre.leggauss(_NODES)
+    quantiles, mass = (nodes + 1) / 2, mass / 2
+
+    def law(log_mean: float, log_concentration: float) -> tuple[float, float]:
+        concentration = np.exp(log_concentration)
+        alpha = np.maximum(gamma.ppf(quantiles, concentration) * np.exp(log_mean) / concentration, 1e-300)
+        mean = 1 + alpha * (digamma(alpha + num_data) - digamma(alpha + 1))
+        average = float(mass @ mean)
+        variance = mass @ _dirichlet_variance(alpha, num_data) + mass @ (mean - average) ** 2
+        return average, float(variance**0.5)
+
+    def miss(point: Float[np.ndarray, " 2"]) -> list[float]:
+        average, spread = law(*point)
+        return [np.log(average / memories), np.log(spread / sd)]
+
+    guess = np.array([np.log(centre), -np.log(max((sd**2 - floor**2) / memories**2, 1e-3))])
+    found = root(miss, guess)
+    if not found.success or np.abs(found.fun).max() > 1e-6:
+        raise InputError(
+            f"sd: no Gamma prior on alpha gives {memories:g} memories with a standard deviation of {sd:g} at "
+            f"{num_data} data; ask for a smaller one"
+        )
+    log_mean, log_concentration = found.x
+    return float(np.exp(log_concentration)), float(np.exp(log_concentration - log_mean))
+
+
+def log_partition_probability(alpha: float, discount: float, sizes: ArrayLike) -> float:
+    r"""Log probability of a partition with these block sizes (A19), alpha > -d.
+
+    .. math:: \frac{\prod_{i=1}^{K-1} (\alpha + i d)}{(\alpha + 1)_{n-1}} \prod_k (1 - d)_{n_k - 1}
+    """
+    counts = _sizes(sizes)
+    check_parameters(alpha, discount)
+    return _log_probability(alpha, discount, counts)
+
+
+def _log_probability(alpha: float, discount: float, counts: Float[np.ndarray, " K"]) -> float:
+    founded = np.sum(np.log(alpha + discount * np.arange(1, len(counts))))
+    seated = np.sum(gammaln(counts - discount) - gammaln(1 - discount))
+    return float(founded + seated - gammaln(alpha + counts.sum()) + gammaln(alpha + 1))
+
+
+class Tail(NamedTuple):
+    """The (alpha, d) under which sizes of memories are most probable, and whether d = 0 would do as well."""
+
+    alpha: float
+    discount: float
+    discount_se: float
+    """Standard error from the curvature; infinite at the edge d = 0 or where the sizes do not tell."""
+    log_probability: float
+    log_probability_dirichlet: float
+    """The same under the best Dirichlet process, d = 0."""
+
+    @property
+    def p_value(self) -> float:
+        """Of the likelihood ratio against d = 0, which lies on the edge: half of a chi-square of one degree."""
+        return float(0.5 * chi2.sf(2 * max(self.log_probability - self.log_probability_dirichlet, 0), 1))
+
+
+def tail_of(sizes: ArrayLike) -> Tail:
+    """Maximum likelihood of (alpha, d) from the sizes of the memories, any order, zeros left out.
+
+    Raises :class:`InputError` where fewer than two memories hold data, or every memory holds one datum: then nothing
+    can be said.
+    """
+    counts = _sizes(sizes)
+    if len(counts) < 2 or counts.max() < 2:
+        raise InputError(
+            f"sizes: expected at least two memories and one of them with two data; got {len(counts)} memories, the "
+            f"largest with {counts.max(initial=0):g}"
+        )
+
+    def cost(point: Float[np.ndarray, " 2"]) -> float:
+        return -_log_probability(float(np.exp(point[0])), float(expit(point[1])), counts)
+
+    def cost_without_discount(point: Float[np.ndarray, " 1"]) -> float:
+        return -_log_probability(float(np.exp(point[0])), 0.0, counts)
+
+    start = np.log(max(len(counts) / np.log(counts.sum() + 1), 0.1))
+    null = minimize(cost_without_discount, np.array([start]))
+    bounds = [(np.log(_LEAST), np.log(_MOST)), (-25.0, logit(_LARGEST_DISCOUNT))]
+    runs = [minimize(cost, np.array([start, logit(d)]), method="L-BFGS-B", bounds=bounds) for d in (0.05, 0.5)]
+    best = min(runs, key=lambda run: float(run.fun))
+    if -best.fun <= -null.fun + 1e-9:
+        return Tail(float(np.exp(null.x[0])), 0.0, np.inf, -float(null.fun), -float(null.fun))
+    alpha, discount = float(np.exp(best.x[0])), float(expit(best.x[1]))
+    step = 1e-4
+    shifts = step * np.array([[1, 0], [-1, 0], [0, 1], [0, -1], [1, 1], [-1, -1]])
+    right, left, up, down, out, back = (cost(best.x + shift) for shift in shifts)
+    here = cost(best.x)
+    across = (out + back - right - left - up - down + 2 * here) / 2
+    curvature = np.array([[right + left - 2 * here, across], [across, up + down - 2 * here]]) / step**2
+    determinant = np.linalg.det(curvature)
+    variance = curvature[0, 0] / determinant if determinant > 0 and curvature[0, 0] > 0 else np.inf
+    se = float(np.sqrt(variance) * discount * (1 - discount))
+    return Tail(alpha, discount, se, -float(best.fun), -float(null.fun))
+
+
+def _sizes(sizes: ArrayLike) -> Float[np.ndarray, " K"]:
+    counts = np.asarray(sizes, float).ravel()
+    if counts.size == 0 or (counts < 0).any() or (counts != np.round(counts)).any():
+        raise InputError("sizes: expected whole numbers of data, at least one of them; got " + repr(sizes)[:80])
+    return counts[counts > 0]
