@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 from numpyro import handlers
 from numpyro.distributions import biject_to
@@ -48,6 +49,12 @@ class Coordinates:
     def flatten(self, free: Params) -> Float[Array, " P"]:
         """One vector, sites in the order of the program: the order of NumPyro's automatic guides."""
         return jnp.concatenate([jnp.ravel(free[name]) for name in self.zeros])
+
+    def unflatten(self, vector: Float[Array, " P"]) -> Params:
+        """Inverse of :meth:`flatten`."""
+        ends = np.cumsum([zero.size for zero in self.zeros.values()])
+        parts = jnp.split(vector, ends[:-1])
+        return {name: jnp.reshape(part, self.zeros[name].shape) for name, part in zip(self.zeros, parts, strict=True)}
 
     def log_prior(self, free: Params) -> Float[Array, ""]:
         """Log prior density with the Jacobian, nats."""

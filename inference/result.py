@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
+from scipy.special import logsumexp
 
-__all__ = ["EngineResult", "Progress", "silent"]
+__all__ = ["EngineResult", "Evidence", "Progress", "combine_runs", "silent"]
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, text) while an engine works."""
@@ -15,6 +17,27 @@ def silent(done: int, total: int, text: str) -> None:
     """Progress that nobody watches."""
 
 
+class Evidence(NamedTuple):
+    """Log evidence (nats, of the data in model units): the estimate of each run, all together, and its error."""
+
+    runs: Float[np.ndarray, " C"]
+    log_evidence: float
+    se: float  # Monte Carlo standard error of log_evidence, NaN where it is not known
+    method: str
+
+
+def combine_runs(runs: Float[np.ndarray, " C"], method: str) -> Evidence:
+    """Independent estimates of an evidence as one: the log of their mean, its error from their spread.
+
+    The mean is taken of the evidences, not of their logs, because it is the evidence that is estimated without bias.
+    """
+    count = len(runs)
+    combined = float(logsumexp(runs) - np.log(count))
+    relative = np.exp(runs - combined)
+    se = float(relative.std(ddof=1) / np.sqrt(count)) if count > 1 else float("nan")
+    return Evidence(np.asarray(runs), combined, se, method)
+
+
 class EngineResult(NamedTuple):
     """Site values and statistics of every draw; optimisers return one chain.
 
@@ -22,7 +45,9 @@ class EngineResult(NamedTuple):
     (C, S) values and always holds ``lp``, the log joint density in nats. ``objective`` (R, I) is the trace of
     each restart of an optimiser, NaN after its end, None for samplers; ``objective_name`` says what it is.
     ``status`` is ``"converged"``, ``"max_steps"`` or, for samplers, ``"sampled"``. ``note`` says in words where the
-    engine's target differs from the model's own posterior; empty where it does not.
+    engine's target differs from the model's own posterior; empty where it does not. ``evidence`` is what an engine
+    that estimates it found, None for the others. ``pareto_k`` is the tail shape of the importance ratios of
+    approximate draws (None where none was computed); ``restart_status`` says how each restart of an optimiser ended.
     """
 
     sites: dict[str, np.ndarray]
@@ -31,3 +56,6 @@ class EngineResult(NamedTuple):
     objective_name: str
     status: str
     note: str = ""
+    evidence: Evidence | None = None
+    pareto_k: float | None = None
+    restart_status: tuple[str, ...] = ()
