@@ -23,7 +23,7 @@ import numpy as np
 from rich.console import Console
 
 from probam.api import Fit, fit, verify
-from probam.cli import Bar
+from probam.console import Bar
 from probam.data.shipped import load_labels, load_shipped
 from probam.equivalence.entries import ENTRIES
 from probam.equivalence.verify import summary, table

@@ -456,3 +456,27 @@ def test_a_failed_statement_gives_exit_code_1(
     monkeypatch.setattr(court, "certify", failing)
     assert main(["verify", "--claim", "A2"]) == 1
     assert "A2" in capsys.readouterr().out
+
+
+# --- a prior from expectations -------------------------------------------------------------------------------
+
+
+def test_the_prior_command_gives_parameters_that_expect_what_was_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    wishes = ["--memories", "12", "--num-data", "1000", "--later-memories", "22", "--later-num-data", "10000"]
+    assert main(["prior", *wishes, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["weights"] == "pyp"
+    now, later, _ = told["expected"]
+    assert (now["num_data"], later["num_data"]) == (1000, 10_000)
+    assert (now["memories"], later["memories"]) == pytest.approx((12, 22), rel=1e-6)
+    assert main(["prior", *wishes]) == 0
+    assert f"--alpha {told['alpha']:.6g} --discount {told['discount']:.6g}" in capsys.readouterr().out
+    assert main(["prior", *wishes[:4], "--sd", "6", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["alpha_prior"]["law"] == "Gamma"
+
+
+def test_wishes_that_exclude_each_other_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    wishes = ["prior", "--memories", "12", "--num-data", "1000"]
+    assert "expected one of them at most" in _refusal(capsys, *wishes, "--discount", "0.1", "--sd", "5")
+    assert "--later-num-data" in _refusal(capsys, *wishes, "--later-memories", "20")
+    assert "leave room for" in _refusal(capsys, *wishes, "--later-memories", "13", "--later-num-data", "10000")
