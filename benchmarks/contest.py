@@ -45,6 +45,8 @@ TASKS: dict[str, tuple[str, str]] = {
     "em-vmf": ("em", "von_mises_fisher"),
     "gibbs-collapsed": ("gibbs", "collapsed"),
     "gibbs-blocked": ("gibbs", "blocked"),
+    "nuts": ("nuts", "two_gaussians_on_a_line"),
+    "nuts-2d": ("nuts", "four_gaussians_on_a_plane"),
     "recall": ("recall", "one_step"),
 }
 """Task -> (module of this folder, name of the function that makes it)."""
