@@ -1,0 +1,254 @@
+r"""The creating memory: one datum of a stream, as a pure function of the state.
+
+For each datum the memories that are there and one that is not yet compete,
+
+.. math:: \log p(k \mid x_n, \text{past}) = \log p(k \mid \text{labels}) + \log p(x_n \mid \text{data of } k) + c,
+
+the first term from a :class:`probam.inference.stream_weights.WeightLaw`, the second from
+:mod:`probam.inference.stream_predictive`. A rule takes one of them; it is recalled and updated, or created. With the
+collapsed predictive, minus the log of the sum over k is beta times the energy of CLAIMS A17; with known places it is
+that of Eq. 12.
+
+The state has K slots, of which some hold memories. One empty slot stands for the new memory: its predictive is the base
+measure's. There must be one; :func:`grow` doubles the slots. What is random about datum n comes from
+``fold_in(key, n)`` alone, so that it does not matter where a stream is cut.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, UInt
+
+from probam.distributions.conjugate import ConjugatePair
+from probam.distributions.conjugate_normal import NormalKnownVariance
+from probam.errors import InputError
+from probam.inference.stream_predictive import PointLocations, log_predictive, prepare
+from probam.inference.stream_weights import WeightLaw
+from probam.pytrees import pytree
+
+__all__ = [
+    "ENERGIES",
+    "GROUP",
+    "RULES",
+    "Kernel",
+    "StepInfo",
+    "StreamState",
+    "add_to",
+    "begin",
+    "check_kernel",
+    "choose",
+    "grow",
+    "join",
+    "logits",
+    "refresh",
+    "step",
+]
+
+ENERGIES = ("collapsed", "conditional", "printed")
+RULES = ("map", "sample")
+
+GROUP = 16
+"""Slots come in multiples of this: labels are drawn by group and then within it."""
+
+
+@pytree
+@dataclass(frozen=True)
+class Kernel:
+    """What does not change along a stream; the numbers in it are leaves, the words are static."""
+
+    pair: ConjugatePair
+    law: WeightLaw
+    energy: str = field(default="collapsed", metadata={"static": True})
+    rule: str = field(default="map", metadata={"static": True})
+
+    @property
+    def scorer(self) -> Any:
+        """Whose predictive densities score a datum: those of the pair, or of memories at known places."""
+        if self.energy == "collapsed":
+            return self.pair
+        return PointLocations(self.pair, normalised=self.energy == "conditional")  # type: ignore[arg-type]
+
+
+def check_kernel(kernel: Kernel) -> None:
+    """Raise :class:`probam.errors.InputError` for unknown words, or an energy that the pair does not have."""
+    for name, value, known in (("energy", kernel.energy, ENERGIES), ("rule", kernel.rule, RULES)):
+        if value not in known:
+            raise InputError(f"{name}: expected one of {', '.join(known)}; got {value!r}")
+    if kernel.energy != "collapsed" and not isinstance(kernel.pair, NormalKnownVariance):
+        raise InputError(
+            f"energy: {kernel.energy!r} takes the places of memories as known, which Eq. 12 says of Gaussians of known "
+            "variance (covariance='isotropic'); use energy 'collapsed' here"
+        )
+
+
+class StreamState(NamedTuple):
+    """Everything that the next datum needs. Empty slots have ``ident`` -1, zero totals and the base measure's row.
+
+    ``totals`` holds the count and the sum of statistics of each memory; ``low`` what rounding took from them, so that
+    float32 sums stay right to the last digit however long the stream.
+    """
+
+    totals: Float[Array, "K F+1"]
+    low: Float[Array, "K F+1"]
+    known: Any  # rows of stream_predictive.prepare
+    ident: Int[Array, " K"]  # number of the memory in order of creation
+    born: Int[Array, " K"]  # datum that created it
+    last: Int[Array, " K"]  # datum that used it last
+    size: Int[Array, ""]  # memories alive
+    created: Int[Array, ""]  # memories ever created
+    seen: UInt[Array, ""]  # data so far: the number of the next one
+    key: jax.Array
+
+    @property
+    def counts(self) -> Float[Array, " K"]:
+        """Data of each memory."""
+        return self.totals[..., 0]
+
+    @property
+    def sums(self) -> Float[Array, "K F"]:
+        """Sums of statistics of each memory."""
+        return self.totals[..., 1:]
+
+    @property
+    def live(self) -> Bool[Array, " K"]:
+        """Slots that hold a memory."""
+        return self.ident >= 0
+
+    @property
+    def ages(self) -> Int[Array, " K"]:
+        """Data since a memory was last used; of empty slots, anything."""
+        return self.seen.astype(jnp.int32) - self.last
+
+
+class StepInfo(NamedTuple):
+    """What happened to a datum."""
+
+    ident: Int[Array, ""]  # memory that it joined
+    is_new: Bool[Array, ""]
+    log_predictive: Float[Array, ""]  # log p(x_n | x_<n, their labels), nats
+    size: Int[Array, ""]  # memories alive afterwards
+
+
+def begin(kernel: Kernel, x: Float[Array, " D"], key: jax.Array, *, capacity: int = GROUP) -> StreamState:
+    """A state without memories; of ``x`` only shape and dtype matter."""
+    slots = -(-capacity // GROUP) * GROUP
+    num_statistics = jax.eval_shape(kernel.pair.statistics, x[None]).shape[-1]
+    return _empty(kernel, jnp.zeros((slots, 1 + num_statistics), x.dtype), key)
+
+
+def _empty(kernel: Kernel, totals: Float[Array, "K F+1"], key: jax.Array) -> StreamState:
+    nobody, zero = jnp.full(len(totals), -1, jnp.int32), jnp.zeros((), jnp.int32)
+    return StreamState(
+        totals=totals,
+        low=totals,
+        known=prepare(kernel.scorer, totals[:, 0], totals[:, 1:]),
+        ident=nobody,
+        born=nobody,
+        last=nobody,
+        size=zero,
+        created=zero,
+        seen=jnp.zeros((), jnp.uint32),
+        key=key,
+    )
+
+
+def grow(kernel: Kernel, state: StreamState) -> StreamState:
+    """The same memories in twice as many slots."""
+    empty = _empty(kernel, jnp.zeros_like(state.totals), state.key)
+    grown: StreamState = jax.tree.map(lambda old, new: jnp.concatenate([old, new]) if old.ndim else old, state, empty)
+    return grown
+
+
+def logits(kernel: Kernel, state: StreamState, x: Float[Array, " D"]) -> tuple[Float[Array, " K"], Int[Array, ""]]:
+    """Log joint density of the datum and its slot (-inf for empty slots but one), and the slot of a new memory.
+
+    Where no slot is empty there is no new memory, and the number of its slot means nothing.
+    """
+    live = state.live
+    fresh = jnp.argmin(live).astype(jnp.int32)
+    is_fresh = (jnp.arange(len(live)) == fresh) & ~live
+    log_weights = kernel.law.log_weights(state.counts, state.ages, live, is_fresh)
+    statistics = kernel.pair.statistics(x[None])[0]
+    score = log_weights + log_predictive(kernel.scorer, state.known, x, statistics)
+    return jnp.where(live | is_fresh, score, -jnp.inf), fresh
+
+
+def choose(mass: Float[Array, " K"], uniform: jax.Array) -> Int[Array, ""]:
+    """A slot in proportion to its mass, by inversion in groups of slots; one of no mass is never chosen."""
+    groups = mass.reshape(-1, GROUP)
+    below = _running_sum(jnp.sum(groups, axis=-1))
+    target = uniform * below[-1]
+    group = jnp.minimum(jnp.sum(below <= target), len(below) - 1)
+    left = target - jnp.where(group > 0, below[jnp.maximum(group - 1, 0)], 0)
+    within = jnp.minimum(jnp.sum(_running_sum(groups[group]) <= left), GROUP - 1)
+    slot = group * GROUP + within
+    return jnp.where(mass[slot] > 0, slot, jnp.argmax(mass)).astype(jnp.int32)
+
+
+def _running_sum(values: Float[Array, " J"]) -> Float[Array, " J"]:
+    """Cumulative sums in one small product: cheaper in a loop than a scan."""
+    places = jnp.arange(len(values))
+    return jnp.sum(jnp.where(places[None] <= places[:, None], values[None], 0), axis=-1)
+
+
+def add_to(
+    kernel: Kernel, state: StreamState, slot: Int[Array, ""], amount: Float[Array, " F+1"]
+) -> tuple[jax.Array, jax.Array, Any]:
+    """``totals``, ``low`` and ``known`` after (count, statistics) came to one slot (Kahan and Neumaier's sum)."""
+    high, low = state.totals[slot], state.low[slot]
+    total = high + amount
+    back = total - high
+    low = low + ((high - (total - back)) + (amount - back))
+    high = total + low
+    row = prepare(kernel.scorer, high[None, 0], high[None, 1:])
+    known = jax.tree.map(lambda rows, new: rows.at[slot].set(new[0]), state.known, row)
+    return state.totals.at[slot].set(high), state.low.at[slot].set(low - (high - total)), known
+
+
+def refresh(kernel: Kernel, state: StreamState) -> StreamState:
+    """The same state with the rows of all memories made anew, after their totals were changed from outside."""
+    return state._replace(known=prepare(kernel.scorer, state.counts, state.sums))
+
+
+def step(kernel: Kernel, state: StreamState, x: Float[Array, " D"]) -> tuple[StreamState, StepInfo]:
+    """Recall, update or create: one datum joins a memory by the kernel's rule. Needs one empty slot."""
+    scores, fresh = logits(kernel, state, x)
+    top = jnp.max(scores)
+    mass = jnp.exp(scores - top)
+    if kernel.rule == "map":
+        slot = jnp.argmax(scores).astype(jnp.int32)
+    else:
+        uniform = jax.random.uniform(jax.random.fold_in(state.key, state.seen), (), x.dtype)
+        slot = choose(mass, uniform)
+    return join(kernel, state, x, slot, fresh, top + jnp.log(jnp.sum(mass)))
+
+
+def join(
+    kernel: Kernel,
+    state: StreamState,
+    x: Float[Array, " D"],
+    slot: Int[Array, ""],
+    fresh: Int[Array, ""],
+    log_mass: Float[Array, ""],
+) -> tuple[StreamState, StepInfo]:
+    """The state after a datum joined the memory in ``slot``, or made one there if that is the slot ``fresh``."""
+    is_new = slot == fresh
+    statistics = kernel.pair.statistics(x[None])[0]
+    totals, low, known = add_to(kernel, state, slot, jnp.concatenate([jnp.ones(1, x.dtype), statistics]))
+    now = state.seen.astype(jnp.int32)
+    ident = jnp.where(is_new, state.created, state.ident[slot])
+    one_more = is_new.astype(jnp.int32)
+    after = state._replace(
+        totals=totals,
+        low=low,
+        known=known,
+        ident=state.ident.at[slot].set(ident),
+        born=state.born.at[slot].set(jnp.where(is_new, now, state.born[slot])),
+        last=state.last.at[slot].set(now),
+        size=state.size + one_more,
+        created=state.created + one_more,
+        seen=state.seen + jnp.ones((), state.seen.dtype),
+    )
+    return after, StepInfo(ident, is_new, log_mass + kernel.pair.log_base(x[None])[0], after.size)
