@@ -14,7 +14,9 @@ from probam.inference.coordinates import Coordinates
 from probam.inference.result import EngineResult, Progress
 from probam.landscape import Landscape, basins, bounded, plane, survey
 from probam.models.mixture import Mixture
-from probam.reports.partition import coclustering, point_partition, relabel
+from probam.reports.partition import coclustering
+from probam.reports.point_partition import point_partition
+from probam.reports.relabel import assignments
 from probam.reports.tree import build_tree
 
 __all__ = ["fit_tree"]
@@ -77,7 +79,7 @@ def fit_tree(
     reference = {name: value[best] for name, value in sites.items()}
     reference_resp = model.mixture(reference).responsibilities(x)
     hard = jax.nn.one_hot(jnp.argmax(reference_resp, axis=-1), num_components, dtype=x.dtype)
-    permutation = relabel(np.asarray(posterior.overlap(model, sites, x, hard)))
+    permutation = assignments(np.asarray(posterior.overlap(model, sites, x, hard)))
     weights = np.take_along_axis(reading.weights, permutation, axis=1)
     order = np.argsort(-weights.mean(axis=0), kind="stable")
     permutation, weights = permutation[:, order], weights[:, order]

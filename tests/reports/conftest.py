@@ -5,7 +5,9 @@ import pytest
 import xarray as xr
 from scipy.special import logsumexp
 
-from probam.reports.partition import coclustering, point_partition, relabel
+from probam.reports.partition import coclustering
+from probam.reports.point_partition import point_partition
+from probam.reports.relabel import from_responsibilities, relabel
 from probam.reports.tree import build_tree
 from tests.reports.small_fits import (
     CENTER,
@@ -39,7 +41,7 @@ def posterior_tree(draws: Draws) -> xr.DataTree:
     x = simulated(np.random.default_rng(7))
     labels, resp = flat(draws.labels), flat(draws.responsibilities)
     point = point_partition(labels)
-    order = relabel(resp, point)
+    order = relabel(from_responsibilities(resp, flat(draws.loc)), method="ecr", pivot=point).permutations
     loc = np.take_along_axis(flat(draws.loc), order[:, :, None], axis=1)
     weights = np.take_along_axis(flat(draws.weights), order, axis=1)
     beta = flat(draws.beta)

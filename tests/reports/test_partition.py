@@ -11,39 +11,16 @@ from sklearn import metrics
 from probam.errors import InputError
 from probam.reports.partition import (
     binder_loss,
+    canonical,
     coclustering,
     coclustering_from_responsibilities,
-    credible_radius,
+    distances,
     expected_loss,
     number_occupied,
-    point_partition,
-    relabel,
-    stephens,
+    partition_draws,
     variation_of_information,
 )
-
-
-def all_partitions(num_data: int) -> np.ndarray:
-    """Every partition as labels in order of first appearance: Bell(num_data) rows."""
-    rows = [[0]]
-    for _ in range(num_data - 1):
-        rows = [[*row, label] for row in rows for label in range(max(row) + 2)]
-    return np.array(rows)
-
-
-def slow_vi(a: np.ndarray, b: np.ndarray) -> float:
-    """H(a | b) + H(b | a) from conditional counts, cluster by cluster."""
-    total = 0.0
-    for i in range(len(a)):
-        own_a, own_b = a == a[i], b == b[i]
-        both = np.sum(own_a & own_b)
-        total -= log(both / own_a.sum()) + log(both / own_b.sum())
-    return total / len(a)
-
-
-def dirichlet(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    draws = rng.gamma(0.7, size=shape)
-    return np.asarray(draws / draws.sum(axis=-1, keepdims=True))
+from tests.reports.enumerated import all_partitions, dirichlet, slow_binder, slow_vi
 
 
 def test_there_are_bell_many_partitions() -> None:
@@ -145,115 +122,38 @@ def test_the_vi_criterion_of_a_matrix_is_jensens_bound_up_to_a_constant() -> Non
     )
 
 
-@pytest.mark.parametrize("num_data", [4, 5, 6])
-@pytest.mark.parametrize("loss", ["vi", "binder"])
-@pytest.mark.parametrize("given", ["draws", "matrix"])
-def test_the_point_partition_beats_every_other_partition_of_a_concentrated_posterior(
-    num_data: int, loss: str, given: str
-) -> None:
-    rng = np.random.default_rng(num_data)
-    everything = all_partitions(num_data)
-    for _ in range(8):
-        truth = everything[rng.integers(len(everything))]
-        noise = rng.random((40, num_data)) < 0.12
-        draws = np.where(noise, rng.integers(0, num_data, (40, num_data)), truth)
-        posterior = draws if given == "draws" else coclustering(draws)
-        found = point_partition(posterior, loss=loss)  # type: ignore[arg-type]
-        losses = expected_loss(everything, posterior, loss=loss)  # type: ignore[arg-type]
-        own = expected_loss(found[None], posterior, loss=loss)[0]  # type: ignore[arg-type]
-        assert own == pytest.approx(losses.min(), abs=1e-12)
+def test_distances_from_one_partition_to_many_are_counted_pair_by_pair_and_datum_by_datum() -> None:
+    rng = np.random.default_rng(8)
+    centre, draws = rng.integers(0, 3, 7), rng.integers(0, 5, (11, 7))
+    np.testing.assert_allclose(distances(centre, draws), [slow_vi(centre, z) for z in draws], atol=1e-13)
+    np.testing.assert_allclose(
+        distances(centre, draws, loss="binder"), [slow_binder(centre, z) for z in draws], atol=1e-15
+    )
 
 
-@pytest.mark.parametrize("loss", ["vi", "binder"])
-def test_no_sampled_partition_beats_the_point_partition(loss: str) -> None:
-    draws = np.random.default_rng(8).integers(0, 4, (30, 9))
-    found = point_partition(draws, loss=loss)  # type: ignore[arg-type]
-    own = expected_loss(found[None], draws, loss=loss)[0]  # type: ignore[arg-type]
-    assert own <= expected_loss(draws, draws, loss=loss).min() + 1e-12  # type: ignore[arg-type]
-
-
-def test_the_exact_search_survives_the_shortlist() -> None:
-    """More candidates than are judged exactly: the shortlist by the bound still holds the best of them."""
+def test_canonical_labels_are_equal_just_where_partitions_are() -> None:
     rng = np.random.default_rng(9)
-    truth = np.repeat(np.arange(3), [5, 4, 3])
-    draws = np.where(rng.random((400, 12)) < 0.25, rng.integers(0, 5, (400, 12)), truth)
-    assert len(np.unique(draws, axis=0)) > 200
-    own = expected_loss(point_partition(draws)[None], draws)[0]
-    assert own <= expected_loss(draws, draws).min() + 1e-12
+    partitions = all_partitions(5)
+    np.testing.assert_array_equal(canonical(partitions), partitions)
+    for span in (7, 10**6):  # names near and far apart
+        renamed = np.stack([rng.permutation(span)[:9][z] - 3 for z in partitions])
+        np.testing.assert_array_equal(canonical(renamed), partitions)
 
 
-def test_the_point_partition_numbers_its_clusters_by_size() -> None:
-    draws = np.tile([7, 7, 2, 2, 2, 5], (10, 1))
-    assert point_partition(draws).tolist() == [1, 1, 0, 0, 0, 2]
-    assert point_partition(np.zeros((3, 1), int)).tolist() == [0]
-
-
-def test_the_credible_ball_holds_its_share_of_the_draws() -> None:
-    rng = np.random.default_rng(10)
-    draws = np.where(rng.random((200, 8)) < 0.2, rng.integers(0, 3, (200, 8)), np.repeat([0, 1], 4))
-    centre = point_partition(draws)
-    for loss, single in (("vi", variation_of_information), ("binder", binder_loss)):
-        radius = credible_radius(draws, centre, probability=0.9, loss=loss)  # type: ignore[arg-type]
-        distances = np.array([single(centre, z) for z in draws])
-        assert np.mean(distances <= radius + 1e-12) >= 0.9
-        assert np.mean(distances < radius - 1e-12) < 0.9
-
-
-def test_relabelling_undoes_every_permutation() -> None:
-    rng = np.random.default_rng(11)
-    resp = dirichlet(rng, 7, 4)
-    reference = resp.argmax(axis=1)
-    permutations = np.array(list(itertools.permutations(range(4))))
-    shuffled = np.stack([resp[:, order] for order in permutations])
-    for target in (reference, resp):
-        found = relabel(shuffled, target)
-        undone = np.take_along_axis(shuffled, found[:, None, :], axis=2)
-        np.testing.assert_array_equal(undone, np.broadcast_to(resp, undone.shape))
-
-
-def test_relabelling_is_the_best_of_all_permutations() -> None:
-    rng = np.random.default_rng(12)
-    resp, reference, labels = dirichlet(rng, 5, 6, 4), dirichlet(rng, 6, 4), rng.integers(0, 4, 6)
-    orders = list(itertools.permutations(range(4)))
-    for draw, own_kl, own_labels in zip(resp, relabel(resp, reference), relabel(resp, labels), strict=True):
-        kl = [np.sum(xlogy(draw[:, o], draw[:, o]) - xlogy(draw[:, o], reference)) for o in map(list, orders)]
-        hit = [draw[np.arange(6), np.array(o)[labels]].sum() for o in orders]
-        assert orders[int(np.argmin(kl))] == tuple(own_kl)
-        assert max(hit) == pytest.approx(draw[np.arange(6), own_labels[labels]].sum(), abs=1e-14)
-
-
-def test_a_gain_matrix_stands_for_the_responsibilities_it_was_made_of() -> None:
-    rng = np.random.default_rng(13)
-    resp, labels = dirichlet(rng, 5, 8, 3), rng.integers(0, 3, 8)
-    gain = np.einsum("nj,snk->sjk", np.eye(3)[labels], resp)
-    np.testing.assert_array_equal(relabel(gain), relabel(resp, labels))
-
-
-def test_stephens_never_climbs_and_ends_at_a_fixed_point() -> None:
-    rng = np.random.default_rng(14)
-    truth = dirichlet(rng, 12, 3)
-    resp = np.stack([(0.7 * truth + 0.3 * dirichlet(rng, 12, 3))[:, rng.permutation(3)] for _ in range(25)])
-    found = stephens(resp, resp[0])
-    assert (np.diff(found.losses) <= 1e-10).all()
-    aligned = np.take_along_axis(resp, found.permutations[:, None, :], axis=2)
-    np.testing.assert_allclose(found.reference, aligned.mean(axis=0), atol=1e-14)
-    np.testing.assert_array_equal(relabel(resp, found.reference), found.permutations)
-    kl = sum(np.sum(xlogy(r, r) - xlogy(r, found.reference)) for r in aligned)
-    assert found.losses[-1] == pytest.approx(kl, abs=1e-9)
+def test_draws_that_were_read_once_serve_again() -> None:
+    draws = np.random.default_rng(10).integers(0, 3, (13, 6))
+    for loss in ("vi", "binder"):
+        known = expected_loss(draws, partition_draws(draws), loss=loss)
+        np.testing.assert_array_equal(known, expected_loss(draws, draws, loss=loss))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: relabel(np.ones((2, 3))), r"expected shape \(S, K, K\).*got \(2, 3\)"),
-        (lambda: relabel(np.ones((2, 3, 4))), r"expected shape \(S, K, K\)"),
-        (lambda: relabel(np.full((1, 2, 2), np.nan)), "not finite"),
-        (lambda: relabel(np.ones((2, 3, 4)), np.array([0, 1, 4])), r"labels must lie in 0\.\.3; got 0\.\.4"),
-        (lambda: relabel(np.ones((2, 3, 4)), np.array([0, 1])), "expected 3 labels"),
-        (lambda: relabel(np.ones((2, 3, 4)), np.ones((4, 3))), r"probabilities of shape \(3, 4\)"),
         (lambda: coclustering(np.ones((2, 3))), "expected integers"),
+        (lambda: coclustering(np.ones(3, int)), r"expected shape \(S, N\)"),
         (lambda: coclustering_from_responsibilities(np.ones((2, 3))), r"expected shape \(S, N, K\)"),
-        (lambda: point_partition(np.array([[1.0, 0.4], [0.6, 1.0]])), "co-clustering matrix, symmetric"),
+        (lambda: partition_draws(np.array([[1.0, 0.4], [0.6, 1.0]])), "co-clustering matrix, symmetric"),
         (lambda: expected_loss(np.array([[0, 1]]), np.zeros((2, 3), int)), r"labels \(S, N\)"),
         (lambda: expected_loss(np.array([[0, 1]]), np.zeros((3, 2), int), loss="rand"), "expected 'vi' or 'binder'"),  # type: ignore[arg-type]
     ],
