@@ -195,8 +195,8 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
         raise InputError(f"{os.fspath(path)}: cannot be written ({_cause(error)})") from error
 
 
-def read_tree(path: str | os.PathLike[str]) -> xr.DataTree:
-    """The tree that :func:`write_tree` wrote, in memory; the file is closed.
+def read_tree(path: str | os.PathLike[str], *, groups: Sequence[str] = _REQUIRED) -> xr.DataTree:
+    """The tree that :func:`write_tree` wrote, in memory; the file is closed. ``groups`` are those it must have.
 
     Raises :class:`probam.errors.InputError` for a file that is missing, truncated, damaged or no fit of probam.
     """
@@ -217,7 +217,7 @@ def read_tree(path: str | os.PathLike[str]) -> xr.DataTree:
         ) from error
     if "probam_version" not in tree.attrs:
         raise InputError(f"{name}: a NetCDF file, but no fit of probam (it lacks the attribute probam_version)")
-    missing = [group for group in _REQUIRED if group not in tree.children]
+    missing = [group for group in groups if group not in tree.children]
     if missing:
         raise InputError(f"{name}: this fit lacks the group {', '.join(missing)}; save it again or give another file")
     return _without_encoding(tree)
