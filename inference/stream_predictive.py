@@ -40,7 +40,7 @@ from probam.distributions.conjugate_normal import NormalGamma, NormalKnownVarian
 from probam.distributions.log_gamma import log_gamma_ratio
 from probam.pytrees import pytree
 
-__all__ = ["PointLocations", "log_predictive", "prepare"]
+__all__ = ["PointLocations", "locations", "log_predictive", "prepare"]
 
 
 @pytree
@@ -77,6 +77,12 @@ def log_predictive(
     """Posterior predictive log density of a datum under each memory, less the pair's ``log_base`` (nats)."""
     counts, sums, log_marginal = known
     return jnp.asarray(pair.log_marginal(counts + 1, sums + statistics) - log_marginal)
+
+
+@singledispatch
+def locations(pair: Any, counts: Float[Array, " K"], sums: Float[Array, "K F"]) -> Float[Array, "K D"] | None:  # noqa: ARG001
+    """Posterior mean of each memory as a point of the data space; None for a pair of which none is known."""
+    return None
 
 
 # --- Gaussians of known variance ------------------------------------------------------------------------------
@@ -133,6 +139,12 @@ def _(pair: PointLocations, counts: jax.Array, sums: jax.Array) -> _Normal:
     return known._replace(log_norm=known.log_norm + jnp.where(counts == 0, missing, 0))
 
 
+@locations.register
+def _(pair: NormalKnownVariance, counts: jax.Array, sums: jax.Array) -> jax.Array:
+    mean, _ = _posterior_normal(pair, counts, sums)
+    return pair.loc + (mean if pair.basis is None else jnp.linalg.solve(pair.basis[0], mean.T).T)
+
+
 @log_predictive.register
 def _(pair: NormalKnownVariance, known: _Normal, x: jax.Array, statistics: jax.Array) -> jax.Array:  # noqa: ARG001
     place = x - pair.loc if pair.basis is None else jnp.sum(pair.basis[0] * (x - pair.loc), axis=-1)
@@ -174,6 +186,12 @@ def _(pair: NormalGamma, counts: jax.Array, sums: jax.Array) -> _Student:
 def _(pair: NormalGamma, known: _Student, x: jax.Array, statistics: jax.Array) -> jax.Array:  # noqa: ARG001
     square = _pooled(pair, (x - pair.loc - known.mean) ** 2)
     return known.log_norm - jnp.sum(known.tail * jnp.log1p(known.scale * square), axis=-1)
+
+
+@locations.register(NormalGamma)
+@locations.register(NormalWishart)
+def _(pair: NormalGamma | NormalWishart, counts: jax.Array, sums: jax.Array) -> jax.Array:
+    return pair.loc + sums[:, : len(pair.loc)] / (pair.relative + counts)[:, None]
 
 
 class _StudentFull(NamedTuple):
@@ -233,6 +251,12 @@ def _(pair: DirectionOfVonMisesFisher, known: _Direction, x: jax.Array, statisti
     return log_normalizer_scaled(dim, kappa) + ratio + (gain - kappa)
 
 
+@locations.register
+def _(pair: DirectionOfVonMisesFisher, counts: jax.Array, sums: jax.Array) -> jax.Array:
+    resultant, length, _ = prepare(pair, counts, sums)
+    return jnp.where(length[:, None] > 0, resultant / jnp.where(length > 0, length, 1)[:, None], 0)
+
+
 class _Bits(NamedTuple):
     log_odds: Float[Array, "K D"]
     log_zeros: Float[Array, " K"]
@@ -250,6 +274,13 @@ def _(pair: BetaBernoulli, known: _Bits, x: jax.Array, statistics: jax.Array) ->
     return known.log_zeros + jnp.sum(known.log_odds * statistics, axis=-1)
 
 
+@locations.register
+def _(pair: BetaBernoulli, counts: jax.Array, sums: jax.Array) -> jax.Array:
+    low, high = pair.values
+    ones = pair.successes + sums
+    return low + (high - low) * ones / (pair.successes + pair.failures + counts[:, None])
+
+
 class _Counts(NamedTuple):
     concentration: Float[Array, "K D"]
     total: Float[Array, " K"]
@@ -265,3 +296,10 @@ def _(pair: DirichletMultinomial, counts: jax.Array, sums: jax.Array) -> _Counts
 def _(pair: DirichletMultinomial, known: _Counts, x: jax.Array, statistics: jax.Array) -> jax.Array:  # noqa: ARG001
     each = jnp.sum(log_gamma_ratio(known.concentration, statistics), axis=-1)
     return each - log_gamma_ratio(known.total, jnp.sum(statistics))
+
+
+@locations.register
+def _(pair: DirichletMultinomial, counts: jax.Array, sums: jax.Array) -> jax.Array:
+    """Shares of the categories."""
+    concentration, total = prepare(pair, counts, sums)
+    return jnp.asarray(concentration / total[:, None])

@@ -1,0 +1,142 @@
+"""Rows of a file or of standard input, block after block, in bounded memory."""
+
+import csv
+import gzip
+import itertools
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as parquet
+from pyarrow.lib import ArrowException
+
+from probam.data.reading import cause, read
+from probam.data.table import Table, as_table
+from probam.errors import InputError
+
+__all__ = ["row_blocks"]
+
+_DELIMITED = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+
+
+def row_blocks(
+    source: Any, *, rows: int = 50_000, columns: Sequence[str] | None = None
+) -> tuple[Iterator[Table], int | None]:
+    """Tables of at most ``rows`` rows, and how many rows there are in all (None where that is not known yet).
+
+    ``source`` is a path, ``"-"`` for CSV on standard input, or anything that :func:`probam.data.table.as_table` takes.
+    CSV, TSV, Parquet and NPY files are never held whole; others are. Raises :class:`probam.errors.InputError` for what
+    cannot be read, at the block where it stands.
+    """
+    if rows < 1:
+        raise InputError(f"rows: expected a number of rows of at least 1; got {rows}")
+    if not isinstance(source, str | os.PathLike):
+        return _sliced(as_table(source, columns=columns), rows)
+    name = os.fspath(source)
+    lower = name.lower()
+    if name == "-":
+        return _tables(_delimited(sys.stdin, "standard input", rows, None), "standard input", columns), None
+    if not Path(name).is_file():
+        return _sliced(as_table(read(name), columns=columns, name=name), rows)  # says what is wrong, or a shipped key
+    if lower.endswith(_DELIMITED):
+        delimiter = "\t" if lower.removesuffix(".gz").endswith(".tsv") else None
+        return _tables(_opened(name, rows, delimiter), name, columns), None
+    if lower.endswith(".parquet"):
+        try:
+            file: Any = parquet.ParquetFile(name)  # type: ignore[no-untyped-call]
+        except (ArrowException, OSError) as error:
+            raise InputError(f"{name}: it cannot be read as Parquet ({cause(error)}); is it whole?") from error
+        frames = (batch.to_pandas() for batch in file.iter_batches(batch_size=rows))
+        return _tables(frames, name, columns), int(file.metadata.num_rows)
+    if lower.endswith(".npy"):
+        try:
+            values = np.load(name, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"{name}: it cannot be read as NPY ({cause(error)})") from error
+        if values.ndim == 2:
+            pieces = (np.array(values[first : first + rows]) for first in range(0, len(values), rows))
+            return _tables(pieces, name, columns), len(values)
+    return _sliced(as_table(name, columns=columns), rows)
+
+
+def _sliced(table: Table, rows: int) -> tuple[Iterator[Table], int]:
+    pieces = (table.values[first : first + rows] for first in range(0, table.num_data, rows))
+    return (Table(piece, table.columns, table.source) for piece in pieces), table.num_data
+
+
+def _tables(pieces: Iterator[Any], name: str, columns: Sequence[str] | None) -> Iterator[Table]:
+    """Checked tables; messages count rows from the first of their block."""
+    first, known = 0, None
+    for piece in pieces:
+        label = name if first == 0 else f"{name}, counted from row {first} on"
+        table = as_table(piece, columns=columns, name=label)
+        if known is not None and table.columns != known:
+            raise InputError(f"{label}: the columns are {table.columns}; the rows before had {known}")
+        known = table.columns
+        first += table.num_data
+        yield Table(table.values, table.columns, name)
+
+
+def _opened(name: str, rows: int, delimiter: str | None) -> Iterator[pd.DataFrame]:
+    compressed = name.lower().endswith(".gz")
+    with (gzip.open if compressed else open)(name, "rt", encoding="utf-8-sig", newline="") as lines:
+        yield from _delimited(lines, name, rows, delimiter)
+
+
+def _delimited(lines: TextIO, name: str, rows: int, delimiter: str | None) -> Iterator[pd.DataFrame]:
+    """Frames of a delimited text; its first line is a header unless all its fields are numbers."""
+    try:
+        first = next((line for line in lines if line.strip()), None)
+        if first is None:
+            raise InputError(f"{name}: it holds only blank lines; expected one row per datum")
+        delimiter = delimiter or max(",;\t", key=first.count)
+        fields = next(csv.reader([first], delimiter=delimiter, skipinitialspace=True))
+        headed = not all(_is_number(field) for field in fields)
+        header = [field.strip() for field in fields] if headed else [f"x{i}" for i in range(len(fields))]
+        twice = [field for i, field in enumerate(header) if field in header[:i]]
+        if twice:
+            raise InputError(f"{name}: the column name {twice[0]!r} stands there more than once")
+        rest = lines if headed else itertools.chain([first], lines)
+        read_rows = 0
+        while block := list(itertools.islice(rest, rows)):
+            records = [row for row in csv.reader(block, delimiter=delimiter, skipinitialspace=True) if row]
+            ragged = next((i for i, row in enumerate(records) if len(row) != len(header)), None)
+            if ragged is not None:
+                raise InputError(
+                    f"{name}: row {read_rows + ragged + 1} has {len(records[ragged])} fields; expected {len(header)}"
+                )
+            if records:
+                yield _frame(records, header)
+            read_rows += len(records)
+        if not read_rows:
+            raise InputError(f"{name}: it has a header and no rows; expected one row per datum below the header")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: it is not UTF-8 text; save it as UTF-8 CSV") from error
+    except (OSError, EOFError, csv.Error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{name}: it cannot be read as delimited text ({cause(error)})") from error
+
+
+def _frame(records: list[list[str]], header: list[str]) -> pd.DataFrame:
+    """Numbers where every field of a column is one, text elsewhere (as_table says where that is wrong)."""
+    columns: dict[str, Any] = {}
+    for i, title in enumerate(header):
+        texts = [row[i] for row in records]
+        try:
+            columns[title] = np.array(texts, dtype=np.float64)
+        except ValueError:
+            columns[title] = np.array([text if text.strip() else np.nan for text in texts], dtype=object)
+    return pd.DataFrame(columns)
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return "_" not in field

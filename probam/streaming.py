@@ -1,0 +1,576 @@
+"""A stream of data and the memories that it makes: learn by parts, ask at any time, save, load and go on.
+
+The engine is :mod:`probam.inference.stream`. What this file adds: data units, a default prior, questions, files, and
+the way from a stream to a :class:`probam.fitted.Fit`.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpyro.distributions import Distribution
+
+import probam.inference.stream as engine
+from probam.api import describe, double_precision, find_family
+from probam.data.blocks import row_blocks
+from probam.data.standardise import Standardiser, identity, standardiser
+from probam.data.table import Table, as_table
+from probam.data.writing import write_atomically
+from probam.distributions.conjugate import BetaBernoulli, ConjugatePair, DirichletMultinomial
+from probam.errors import InputError
+from probam.family import Family, Moments, Params
+from probam.fitted import Fit
+from probam.inference.coordinates import Coordinates
+from probam.inference.result import EngineResult, Progress, silent
+from probam.inference.stream_kernel import Kernel, StreamState, check_kernel
+from probam.inference.stream_predictive import locations
+from probam.inference.stream_tidy import Tidy, check_tidy
+from probam.inference.stream_weights import PitmanYor, check_pitman_yor
+from probam.models.mixture import Mixture, mixture
+from probam.models.weights import weight_prior
+from probam.reading import fit_tree
+from probam.reports.tree import read_tree, write_tree
+from probam.sketch import Growth, Reservoir
+
+__all__ = ["Stream", "run_stream"]
+
+_SITES = ("loc", "direction", "prob")
+"""Sites that a pair integrates out; every other site of a family can be given as known."""
+
+
+class Stream:
+    """An associative memory that makes memories as its data call for them.
+
+    The default prior is scaled to the first ``warm`` rows, which are held back until they have all come (or until
+    something is asked): the result does not depend on how the data are cut. The same seed and data give the same bits.
+
+    Args:
+        family: a name, ``"file.py:Name"`` or a Family with a conjugate pair (Gaussian, vMF, Bernoulli, multinomial).
+        covariance: of Gaussian memories: "isotropic" (known variance), "spherical", "diagonal" or "full" (unknown).
+        alpha: strength of the two-parameter Chinese restaurant process; larger makes more memories.
+        discount: 0 for the Dirichlet process, towards 1 for a longer tail of small memories.
+        rule: "map" (the most probable memory) or "sample" (one drawn from the probabilities).
+        energy: "collapsed" (places integrated out: exact), "conditional" (Eq. 12 with its normaliser, places at their
+            posterior means) or "printed" (Eq. 12 as printed); the last two for Gaussians of known variance.
+        seed: of the rule "sample", of the sample of rows that is kept, and of the draws of :meth:`to_fit`.
+        prior: NumPyro distributions that replace the default priors of the family's sites.
+        known: values of sites that are not learned (``{"beta": 2.0}``, ``{"precision": [...]}``,
+            ``{"concentration": 50.0}``), in model units. Where a family has no pair without one (isotropic Gaussians,
+            vMF) the default is the middle of its prior.
+        standardise: use (x - mean) / sd of the first ``warm`` rows.
+        warm: rows from which the default prior and the units are taken.
+        tidy_every: prune and merge after every so many data; 0 never does.
+        merge: whether tidying merges memories whose joint posterior gains by it.
+        prune_count: tidying forgets memories with at most so many data ...
+        prune_age: ... that were made more than so many data ago.
+        reservoir: rows kept as a uniform sample of all that came (bounded memory), which :meth:`to_fit` shows.
+        capacity: slots to begin with; they double when they are taken.
+
+    Raises:
+        InputError: naming the argument, what was expected, what came and what to do.
+    """
+
+    def __init__(
+        self,
+        *,
+        family: str | Family = "gaussian",
+        covariance: str | None = None,
+        alpha: float = 1.0,
+        discount: float = 0.0,
+        rule: str = "map",
+        energy: str = "collapsed",
+        seed: int = 0,
+        prior: Mapping[str, Distribution] | None = None,
+        known: Mapping[str, Any] | None = None,
+        standardise: bool = False,
+        warm: int = 1000,
+        tidy_every: int = 0,
+        merge: bool = True,
+        prune_count: int = 0,
+        prune_age: int = 0,
+        reservoir: int = 2000,
+        capacity: int = 128,
+    ) -> None:
+        self.family = find_family(family, covariance)
+        check_pitman_yor(alpha, discount)
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+            raise InputError(f"seed: expected a whole number from 0 to 2^32 - 1; got {seed!r}")
+        for name, value, least in (("warm", warm, 2), ("reservoir", reservoir, 2), ("tidy_every", tidy_every, 0)):
+            if value < least:
+                raise InputError(f"{name}: expected a number of rows of at least {least}; got {value}")
+        if standardise and self.family.as_they_are:
+            raise InputError(f"standardise: family {self.family.name!r} takes the data as they are; leave it out")
+        self._tidying = Tidy(tidy_every, merge, prune_count, prune_age) if tidy_every else None
+        if self._tidying is None and prune_count:
+            raise InputError("prune_count: memories are pruned at intervals; say how often with tidy_every")
+        if self._tidying is not None:
+            check_tidy(self._tidying)
+        self._said: dict[str, Any] = {
+            "family": family if isinstance(family, str) else self.family.signature,
+            "covariance": covariance,
+            "alpha": float(alpha),
+            "discount": float(discount),
+            "rule": rule,
+            "energy": energy,
+            "seed": int(seed),
+            "standardise": bool(standardise),
+            "warm": int(warm),
+            "tidy_every": int(tidy_every),
+            "merge": bool(merge),
+            "prune_count": int(prune_count),
+            "prune_age": int(prune_age),
+            "reservoir": int(reservoir),
+            "capacity": int(capacity),
+        }
+        self._given_prior = dict(prior or {})
+        self._known = {name: np.asarray(value, np.float64) for name, value in (known or {}).items()}
+        self._waiting: list[np.ndarray] = []  # rows before the prior is known, data units
+        self._warm_rows: np.ndarray | None = None
+        self._columns: tuple[str, ...] = ()
+        self._dtype: np.dtype[Any] | None = None
+        self._kernel: Kernel | None = None
+        self._state: StreamState | None = None
+        self._units: Standardiser | None = None
+        self._reservoir = Reservoir(int(reservoir), int(seed))
+        self._growth = Growth()
+        self.recent: engine.Absorbed | None = None
+        """What became of the rows that the last :meth:`partial_fit` took in; None while they are held back."""
+        self.seconds = 0.0
+        """Time spent learning."""
+
+    def __repr__(self) -> str:
+        return f"<probam.Stream: {self.family.signature}, {self.num_data} data, {self.num_memories} memories>"
+
+    # --- learning ----------------------------------------------------------------------------------------------
+
+    def partial_fit(self, data: Any, *, progress: Progress = silent) -> "Stream":
+        """Learn from more rows, one after the other; anything that ``probam.fit`` reads. Returns the stream itself."""
+        table = as_table(data, prefer=self._columns or None)
+        if self._dtype is None:
+            double = double_precision() and table.values.dtype != np.float32
+            self._dtype = np.dtype(np.float64 if double else np.float32)
+            self._columns = table.columns
+        elif table.num_features != len(self._columns):
+            raise InputError(f"data: the stream has {len(self._columns)} features; got {table.num_features}")
+        rows = table.astype(self._dtype).values
+        self.family.check_support(rows, self._columns)
+        self.recent = None
+        if self._kernel is None:
+            self._waiting.append(rows)
+            if sum(map(len, self._waiting)) < self._said["warm"]:
+                return self
+            rows = self._begin()
+        self._absorb(rows, progress)
+        return self
+
+    def flush(self) -> "Stream":
+        """Take in the rows that were held back, with a prior scaled to as many as have come."""
+        if self._kernel is None:
+            if not self._waiting:
+                raise InputError("stream: no data have come yet; call partial_fit first")
+            self._absorb(self._begin(), silent)
+        return self
+
+    def _begin(self) -> np.ndarray:
+        """Prior, units and an empty state from the first rows; all rows that wait."""
+        rows = np.concatenate(self._waiting)
+        self._waiting = []
+        self._set_up(rows[: self._said["warm"]])
+        with self._precision():
+            key = jax.random.key(self._said["seed"])
+            assert self._kernel is not None
+            self._state = engine.start(self._kernel, rows.shape[1], self._dtype, key, capacity=self._said["capacity"])
+        return rows
+
+    def _set_up(self, warm: np.ndarray) -> None:
+        """What follows from the first rows alone."""
+        assert self._dtype is not None
+        self._warm_rows = warm
+        table = Table(warm, self._columns, "data")
+        self.family.check_data(warm, self._columns)
+        self._units = standardiser(table) if self._said["standardise"] else identity(warm.shape[1], self._dtype)
+        with self._precision():
+            x = np.asarray(self._units.apply(warm), self._dtype)
+            self._prior = mixture(
+                x, family=self.family, weights=weight_prior("dp"), num_components=1, prior=self._given_prior
+            ).prior
+            law = PitmanYor(*(jnp.asarray(self._said[name], self._dtype) for name in ("alpha", "discount")))
+            self._kernel = Kernel(self._pair(1), law, self._said["energy"], self._said["rule"])
+            check_kernel(self._kernel)
+
+    def _pair(self, num_memories: int) -> ConjugatePair:
+        """The conjugate pair of the family, for so many memories that have the same prior."""
+        for site in self._known:
+            if site not in self._prior or site in _SITES:
+                others = [name for name in self._prior if name not in _SITES] or ["none"]
+                raise InputError(
+                    f"known: family {self.family.name!r} has no site {site!r} to hold fixed; it has {', '.join(others)}"
+                )
+        pair = None if self._known else self.family.conjugate_base(self._prior)
+        if pair is None:
+            pair = self.family.conjugate(self._sites(num_memories), self._prior)
+        if pair is None:
+            raise InputError(
+                f"family: nothing can be integrated out of family {self.family.name!r} under these priors; streams "
+                "work with gaussian (covariance isotropic, spherical, diagonal, full), vmf, bernoulli and multinomial"
+            )
+        return pair
+
+    def _sites(self, num_memories: int) -> Params:
+        """Every site: its known value, or the middle of its prior (of which only the shape matters where it is learned)."""
+        sites = {}
+        for site, law in self._prior.items():
+            value = jnp.asarray(self._known[site], self._dtype) if site in self._known else _middle(law)
+            value = jnp.broadcast_to(value, law.event_shape).astype(self._dtype)
+            owned = site not in self.family.shared
+            sites[site] = jnp.broadcast_to(value, (num_memories, *law.event_shape)) if owned else value
+        return sites
+
+    def _absorb(self, rows: np.ndarray, progress: Progress) -> None:
+        assert self._kernel is not None
+        assert self._state is not None
+        assert self._units is not None
+        began = time.perf_counter()
+        seen = int(self._state.seen)
+        with self._precision():
+            x = np.asarray(self._units.apply(rows), self._dtype)
+            self._state, self.recent = engine.absorb(
+                self._kernel, self._state, x, tidying=self._tidying, progress=progress
+            )
+        self._growth.add(seen, self.recent.size, self.recent.log_predictive + self._units.log_jacobian())
+        self._reservoir.add(seen, rows)
+        self.seconds += time.perf_counter() - began
+
+    def _precision(self) -> Any:
+        return jax.enable_x64(self._dtype == np.float64)
+
+    # --- questions ---------------------------------------------------------------------------------------------
+
+    @property
+    def num_data(self) -> int:
+        """Rows that have come, those held back included."""
+        return (0 if self._state is None else int(self._state.seen)) + sum(map(len, self._waiting))
+
+    @property
+    def num_memories(self) -> int:
+        """Memories alive."""
+        return 0 if self._state is None else int(self._state.size)
+
+    @property
+    def log_predictive(self) -> float:
+        """Prequential log score: sum over the data of log p(x_n | the data before, as they were labelled), nats.
+
+        In data units. With energy "collapsed" each term is a density, and the sum the log evidence as one particle
+        estimates it; "printed" has no normaliser, and its sum means nothing on its own.
+        """
+        return self._growth.log_score
+
+    @property
+    def growth(self) -> pd.DataFrame:
+        """Memories alive and prequential log score after n data, for n evenly spaced in log n."""
+        self.flush()
+        return self._growth.frame()
+
+    def predict(self, data: Any) -> xr.Dataset:
+        """What the memories say of each row, nothing learned.
+
+        ``memory`` (number in order of creation), ``probability`` of it, ``probability_new`` (that the row is of no
+        memory yet), ``log_predictive`` (log density of the row given all data so far, data units, nats).
+        """
+        self.flush()
+        assert self._kernel is not None
+        assert self._state is not None
+        assert self._units is not None
+        table = as_table(data, prefer=self._columns)
+        if table.num_features != len(self._columns):
+            raise InputError(f"data: the stream has {len(self._columns)} features; got {table.num_features}")
+        rows = table.values.astype(self._dtype)
+        self.family.check_support(rows, self._columns)
+        with self._precision():
+            found = engine.recall(self._kernel, self._state, np.asarray(self._units.apply(rows), self._dtype))
+        return xr.Dataset(
+            {
+                "memory": ("datum", found.ident),
+                "probability": ("datum", found.probability),
+                "probability_new": ("datum", found.probability_new),
+                "log_predictive": ("datum", found.log_predictive + self._units.log_jacobian()),
+            },
+            coords={"datum": np.arange(table.num_data)},
+        )
+
+    def memories(self) -> pd.DataFrame:
+        """Memories alive, largest first: data held, probability before the next datum is seen, birth, last use, mean."""
+        self.flush()
+        assert self._kernel is not None
+        assert self._state is not None
+        assert self._units is not None
+        slots = self._by_size()
+        counts = np.asarray(self._state.counts)
+        frame = pd.DataFrame(
+            {
+                "count": counts[slots],
+                "weight": (counts[slots] - self._said["discount"]) / (counts.sum() + self._said["alpha"]),
+                "born": np.asarray(self._state.born)[slots],
+                "last": np.asarray(self._state.last)[slots],
+            },
+            index=pd.Index(np.asarray(self._state.ident)[slots], name="memory"),
+        )
+        with self._precision():
+            means = locations(self._kernel.pair, self._state.counts, self._state.sums)
+        if means is not None:
+            places = self._units.invert(np.asarray(means)[slots])
+            for i, column in enumerate(self._columns):
+                frame[column] = places[:, i]
+        return frame
+
+    def _by_size(self) -> np.ndarray:
+        """Slots that hold memories, most data first, older ones first where they hold as many."""
+        assert self._state is not None
+        ident, counts = np.asarray(self._state.ident), np.asarray(self._state.counts)
+        live = np.flatnonzero(ident >= 0)
+        return live[np.lexsort((ident[live], -counts[live]))]
+
+    # --- files -------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the stream as NetCDF4, whole or not at all; :meth:`load` goes on where it stood, bit for bit."""
+        if self._given_prior:
+            raise InputError(
+                "prior: a stream with priors of your own cannot be saved; give known values, or the default"
+            )
+        with write_atomically(path) as temporary:
+            write_tree(
+                xr.DataTree.from_dict({"/": xr.Dataset(attrs=self._marks()), "stream": self._dataset()}), temporary
+            )
+
+    def _marks(self) -> dict[str, Any]:
+        return {"probam_version": version("probam"), "kind": "stream"}
+
+    def _dataset(self) -> xr.Dataset:
+        """Everything, as arrays that NetCDF can hold."""
+        arrays: dict[str, np.ndarray] = {}
+        if self._waiting:
+            arrays["waiting"] = np.concatenate(self._waiting)
+        if self._state is not None and self._kernel is not None:
+            assert self._warm_rows is not None
+            arrays["warm_rows"] = self._warm_rows
+            state = self._state._replace(key=jax.random.key_data(self._state.key))
+            arrays |= {f"state_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+            arrays |= {f"pair_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(self._kernel.pair))}
+        arrays |= {f"known_{name}": value for name, value in self._known.items()}
+        arrays |= self._reservoir.arrays() | self._growth.arrays()
+        variables = {
+            name: (tuple(f"{name}_{axis}" for axis in range(array.ndim)), array)
+            for name, array in arrays.items()
+            if array.size
+        }
+        return xr.Dataset(
+            variables,
+            attrs={
+                "options": json.dumps(self._said),
+                "columns": json.dumps(list(self._columns)),
+                "dtype": "" if self._dtype is None else self._dtype.name,
+                "seconds": self.seconds,
+                "num_data": self.num_data,
+                "num_memories": self.num_memories,
+                "log_predictive": self.log_predictive,
+                "state": ", ".join(StreamState._fields),
+            },
+        )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Stream":
+        """A stream that was saved, by itself or within the fit that :meth:`to_fit` made.
+
+        Raises :class:`probam.errors.InputError` for a file that is missing, damaged or holds no stream.
+        """
+        tree = read_tree(path, groups=("stream",))
+        held = tree["stream"].to_dataset()
+        try:
+            said = json.loads(held.attrs["options"])
+            arrays = {str(name): np.asarray(held[name].values) for name in held.data_vars}
+            known = {name.removeprefix("known_"): arrays[name] for name in arrays if name.startswith("known_")}
+            stream = cls(**said, known=known)
+            stream._columns = tuple(json.loads(held.attrs["columns"]))
+            stream._dtype = np.dtype(held.attrs["dtype"]) if held.attrs["dtype"] else None
+            stream.seconds = float(held.attrs["seconds"])
+        except KeyError as error:
+            raise InputError(f"{path}: this stream lacks {error}; it was saved by another version of probam") from error
+        if stream._dtype == np.float64 and not double_precision():
+            raise InputError(
+                f"{path}: this stream is in double precision; turn it on before loading: "
+                "jax.config.update('jax_enable_x64', True)"
+            )
+        if "waiting" in arrays:
+            stream._waiting = [arrays["waiting"]]
+        if "warm_rows" in arrays:
+            stream._restore(arrays, os.fspath(path))
+        stream._reservoir.restore(arrays)
+        stream._growth.restore(arrays)
+        return stream
+
+    def _restore(self, arrays: Mapping[str, np.ndarray], path: str) -> None:
+        """Kernel and state, with the very numbers that were saved."""
+        self._set_up(arrays["warm_rows"])
+        assert self._kernel is not None
+        with self._precision():
+            empty = engine.start(self._kernel, len(self._columns), self._dtype, jax.random.key(0))
+            try:
+                pair = _refilled(self._kernel.pair, arrays, "pair")
+                state = _refilled(empty._replace(key=jax.random.key_data(empty.key)), arrays, "state")
+            except KeyError as error:
+                raise InputError(
+                    f"{path}: this stream lacks {error}; it was saved by another version of probam"
+                ) from error
+            self._state = state._replace(key=jax.random.wrap_key_data(state.key))
+        self._kernel = Kernel(pair, self._kernel.law, self._kernel.energy, self._kernel.rule)
+
+    # --- to a fit ----------------------------------------------------------------------------------------------
+
+    def to_fit(self, *, num_draws: int = 200, progress: Progress = silent) -> Fit:
+        """A :class:`probam.fitted.Fit`: draws of all sites given the stream's final partition.
+
+        One memory more than there are stands for those that are yet to come (it takes the rest of the weights). The
+        draws know nothing of other partitions: they are an approximation of the posterior, and count as one. The fit
+        shows a uniform sample of the rows (``reservoir``), and its group ``stream`` is this stream as :meth:`save`
+        writes it, so that :meth:`load` can go on from the saved fit.
+        """
+        if num_draws < 1:
+            raise InputError(f"num_draws: expected at least 1; got {num_draws}")
+        self.flush()
+        assert self._units is not None
+        said, began = self._said, time.perf_counter()
+        rows = self._reservoir.rows()
+        table = Table(rows, self._columns, "stream")
+        weights = "pyp" if said["discount"] else "dp"
+        law = weight_prior(weights, alpha=said["alpha"], **({"discount": said["discount"]} if said["discount"] else {}))
+        with self._precision():
+            model = Mixture(self.family, law, self.num_memories + 1, self._prior)
+            key_draw, key_read = jax.random.split(jax.random.fold_in(jax.random.key(said["seed"]), 2**31))
+            result = self._draws(key_draw, model, np.asarray(self._units.apply(rows), self._dtype), num_draws)
+            engine_options = {name: said[name] for name in ("rule", "energy", "warm", "tidy_every")}
+            attributes = {
+                "probam_version": version("probam"),
+                "family": said["family"],
+                "family_options": {"covariance": said["covariance"]} if said["covariance"] else {},
+                "weights": weights,
+                "weights_options": {"alpha": said["alpha"]}
+                | ({"discount": said["discount"]} if said["discount"] else {}),
+                "num_components": model.num_components,
+                "engine": "stream",
+                "engine_options": engine_options,
+                "status": result.status,
+                "seed": said["seed"],
+                "dtype": str(self._dtype),
+                "source": "stream",
+                "standardised": int(said["standardise"]),
+                "num_streamed": self.num_data,
+                "model": f"{describe(model, table, weights, said['alpha'], said['discount'])}; {result.note}",
+                "truncation": None,
+                "versions": {name: version(name) for name in ("probam", "jax", "numpyro", "optax", "numpy", "xarray")}
+                | {"python": sys.version.split()[0]},
+            }
+            tree = fit_tree(model, table, self._units, result, key_read, attributes, progress)
+        tree["observed_data"].attrs["sample"] = (
+            f"{len(rows)} of the {self.num_data} rows of the stream, drawn uniformly"
+        )
+        tree["stream"] = xr.DataTree(self._dataset())
+        tree.attrs["seconds"] = self.seconds + time.perf_counter() - began
+        return Fit(tree, model)
+
+    def _draws(self, key: jax.Array, model: Mixture, x: np.ndarray, num_draws: int) -> EngineResult:
+        assert self._state is not None
+        slots = self._by_size()
+        pad = model.num_components - len(slots)
+        counts = jnp.asarray(np.pad(np.asarray(self._state.counts)[slots], (0, pad)))
+        sums = jnp.asarray(np.pad(np.asarray(self._state.sums)[slots], ((0, pad), (0, 0))))
+        pair = self._pair(model.num_components)
+        fixed = self._sites(model.num_components)
+        integrated = not self._known and self.family.conjugate_base(self._prior) is not None
+        coordinates = Coordinates(model)
+
+        @jax.jit
+        def draw(key: jax.Array) -> tuple[Params, jax.Array]:
+            key_pair, key_rest, key_weights = jax.random.split(key, 3)
+            sites = pair.draw(key_pair, counts, sums)
+            sites = self.family.integrated_sites(sites) if integrated else _inside(pair, sites)
+            missing = [site for site in self._prior if site not in sites]
+            if isinstance(pair, DirichletMultinomial):  # how many counts a row has, which no label knows of
+                moments = Moments(counts, sums, jnp.zeros_like(sums[0]))
+                drawn = self.family.draw(key_rest, moments, fixed, self._prior)
+                sites = sites | {site: drawn[site] for site in missing}
+            else:
+                sites = sites | {site: fixed[site] for site in missing}
+            sites = sites | model.weights.draw_given_partition(key_weights, counts, sites)
+            sites = {name: jnp.asarray(value, x.dtype) for name, value in sites.items()}
+            free = coordinates.unconstrain({name: sites[name] for name in coordinates.transforms})
+            return sites | model.deterministics(sites), coordinates.log_joint(free, jnp.asarray(x))
+
+        drawn = [jax.tree.map(np.asarray, draw(jax.random.fold_in(key, i))) for i in range(num_draws)]
+        sites, lp = jax.tree.map(lambda *values: np.stack(values)[None], *drawn)
+        return EngineResult(
+            sites=sites, stats={"lp": lp}, objective=None, objective_name="", status="streamed",
+            note=f"{len(slots)} memories made by a stream of {self.num_data} data, drawn given its last partition",
+        )  # fmt: skip
+
+
+def _middle(law: Distribution) -> jax.Array:
+    """Median of a log-normal law, mean of a Gamma law; where a site has another law, anything of its shape."""
+    base = getattr(law, "base_dist", law)
+    if type(law).__name__ == "LogNormal" or type(base).__name__ == "LogNormal":
+        return jnp.exp(getattr(law, "loc", getattr(base, "loc", None)))  # type: ignore[arg-type]
+    try:
+        return jnp.asarray(law.mean)
+    except NotImplementedError:
+        return jnp.ones(law.event_shape)
+
+
+def _inside(pair: ConjugatePair, sites: Params) -> Params:
+    """Probabilities kept off 0 and 1 by one rounding."""
+    if not isinstance(pair, BetaBernoulli | DirichletMultinomial):
+        return sites
+    limits = np.finfo(sites["prob"].dtype)
+    return {"prob": jnp.clip(sites["prob"], limits.tiny, 1 - limits.epsneg)}
+
+
+def _refilled(tree: Any, arrays: Mapping[str, np.ndarray], name: str) -> Any:
+    """A pytree of the same structure with the leaves that were saved under ``name``."""
+    leaves, structure = jax.tree.flatten(tree)
+    return jax.tree.unflatten(structure, [jnp.asarray(arrays[f"{name}_{i}"]) for i in range(len(leaves))])
+
+
+def run_stream(
+    source: Any,
+    *,
+    columns: Sequence[str] | None = None,
+    rows: int = 50_000,
+    progress: Progress = silent,
+    **options: Any,
+) -> Stream:
+    """A :class:`Stream` (with its ``options``) after one pass over a source, in blocks of ``rows`` rows.
+
+    Args:
+        source: a path (CSV, TSV, Parquet and NPY are read block by block), ``"-"`` for CSV on standard input, or
+            anything that ``probam.fit`` reads.
+        columns: which columns to use.
+        rows: how many rows are held at once.
+        progress: called with (data so far, data in all or 0 where that is not known, text with the live number of
+            memories).
+    """
+    stream = Stream(**options)
+    blocks, total = row_blocks(source, rows=rows, columns=columns)
+    for table in blocks:
+        stream.partial_fit(table)
+        progress(stream.num_data, total or 0, f"{stream.num_data} data, {stream.num_memories} memories")
+    stream.flush()
+    progress(stream.num_data, stream.num_data, f"{stream.num_data} data, {stream.num_memories} memories")
+    return stream
