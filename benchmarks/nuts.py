@@ -3,8 +3,8 @@
 The same model on every side: K Gaussians with free means ~ N(0, 2), scales ~ half-N(0, 2) and weights ~
 Dirichlet(5, ..., 5) (at K = 2 posteriordb's program, Beta(5, 5); its ordering only names the memories, so means are
 unordered here, and sorted before effective sizes are taken). The same number of chains, warm-up and draws, a diagonal
-mass matrix, target acceptance 0.8 and double precision. Peers' chains start at the centres of k-means, which is not timed; ours at
-optima of EM, which is. From the uniform start some chains of every sampler settle in a minor mode.
+mass matrix, target acceptance 0.8 and double precision. Peers' chains start at the centres of k-means, which is not
+timed; ours at optima of EM, which is. From the uniform start some chains of every sampler settle in a minor mode.
 """
 
 import time
@@ -136,9 +136,7 @@ def _ours(x: np.ndarray, memories: int) -> Callable[[], float]:
 
     def sample(seed: int) -> Draws:
         key = jax.random.key(seed)
-        sites = run(
-            key, model, data, num_chains=CHAINS, num_warmup=WARMUP, num_draws=DRAWS, target_accept=TARGET
-        ).sites
+        sites = run(key, model, data, num_chains=CHAINS, num_warmup=WARMUP, num_draws=DRAWS, target_accept=TARGET).sites
         return {"mu": sites["loc"], "sigma": sites["precision"] ** -0.5, "theta": sites["weights"]}
 
     return _rate(sample)
@@ -249,7 +247,7 @@ def _task(name: str, x: np.ndarray, memories: int, source: str) -> Task:
     size = f"N={len(x)} D={x.shape[1]} K={memories} float64, {CHAINS} x ({WARMUP} + {DRAWS}), {source}"
     makers = {OURS: _ours, "numpyro": _numpyro, "blackjax": _blackjax, "nutpie": _nutpie}
     sides = {side: partial(maker, x, memories) for side, maker in makers.items()}
-    environment = {side: TWO_DEVICES for side in (OURS, "numpyro", "blackjax")}
+    environment = dict.fromkeys((OURS, "numpyro", "blackjax"), TWO_DEVICES)
     return Task(name, size, "1/s", sides, "least bulk ESS a second, diagonal mass matrix", environment)
 
 

@@ -4,6 +4,7 @@ Each site's support is mapped to R^m by NumPyro's own bijection; log densities i
 ``log_joint`` is minus the potential energy of NUTS, and a maximum of it is a stationary point of that potential.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.infer.util import log_density
 
+from probam.distributions.likelihood import log_likelihood_of
 from probam.family import Model, Params
 
 __all__ = ["Coordinates", "constrained", "log_joints", "sites_of", "unconstrained"]
@@ -66,11 +68,21 @@ class Coordinates:
 
     def log_likelihood(self, params: Params, x: Float[Array, "N D"]) -> Float[Array, ""]:
         """Log density of the data at site values, nats."""
-        return jnp.sum(self.model.mixture(params).log_prob(x))
+        mixture = self.model.mixture(params)
+        return log_likelihood_of(mixture, x)(mixture)
 
     def log_joint(self, free: Params, x: Float[Array, "N D"]) -> Float[Array, ""]:
         """Log prior plus log likelihood: minus the potential energy of NUTS."""
         return self.log_prior(free) + self.log_likelihood(self.constrain(free), x)
+
+    def log_joint_given(self, x: Float[Array, "N D"]) -> Callable[[Params], Float[Array, ""]]:
+        """``log_joint`` of fixed data: what depends on them alone is computed here, so call it outside a loop."""
+        log_likelihood = log_likelihood_of(self.model.mixture(self.constrain(self.zeros)), x)
+
+        def log_joint(free: Params) -> Float[Array, ""]:
+            return self.log_prior(free) + log_likelihood(self.model.mixture(self.constrain(free)))
+
+        return log_joint
 
 
 @jax.jit

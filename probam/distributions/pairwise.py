@@ -5,12 +5,14 @@ densities is one product of the (N, F) statistics with the (F, K) natural parame
 Gaussian statistics are taken relative to the mean of the memories, since the expanded square
 :math:`|x|^2 - 2 x \cdot \mu + |\mu|^2` loses all digits far from the origin.
 
-``pairwise_log_prob`` is the door for a new family: it dispatches on the type of the bank (for ``Independent``
-distributions: ``independent_pairwise`` on the type of what is inside) and otherwise falls back on broadcasting,
-so any NumPyro distribution works.
+``linear_form`` is the door for such a family: it dispatches on the type of the bank (for ``Independent``
+distributions: ``independent_form`` on the type of what is inside). ``pairwise_log_prob`` is the door for a family that
+has something better than broadcasting but no such form; without either, NumPyro's ``log_prob`` is broadcast, so any
+distribution works.
 """
 
 from functools import singledispatch
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,28 +26,57 @@ from probam.distributions.bits import SpinBernoulli
 from probam.distributions.counts import MultinomialCounts
 from probam.distributions.von_mises_fisher import VonMisesFisher
 
-__all__ = ["independent_pairwise", "origin", "pairwise_log_prob", "upper_triangle"]
+__all__ = ["LinearForm", "independent_form", "linear_form", "origin", "pairwise_log_prob", "upper_triangle"]
+
+
+class LinearForm(NamedTuple):
+    """Log densities as a sum of products of statistics (N, F) with coefficients (K, F), and a constant (K,)."""
+
+    statistics: tuple[Float[Array, "N F"], ...]
+    coefficients: tuple[Float[Array, "K F"], ...]
+    constant: Float[Array, " K"]
+
+
+@singledispatch
+def linear_form(
+    bank: Distribution,  # noqa: ARG001
+    x: Float[Array, "N D"],  # noqa: ARG001
+    zero: Float[Array, " D"] | None = None,  # noqa: ARG001
+) -> LinearForm | None:
+    """The log densities of ``x`` under the memories of ``bank`` as products; None for a bank that has no such form.
+
+    ``zero`` is where squares are expanded (:func:`origin` of the memories if None). Statistics depend on x and
+    ``zero`` alone, coefficients and constant on the bank and ``zero``.
+    """
+    return None
+
+
+@singledispatch
+def independent_form(
+    base: Distribution,  # noqa: ARG001
+    bank: Distribution,  # noqa: ARG001
+    x: Float[Array, "N D"],  # noqa: ARG001
+    zero: Float[Array, " D"] | None,  # noqa: ARG001
+) -> LinearForm | None:
+    """``linear_form`` of an ``Independent`` bank, dispatched on its base distribution."""
+    return None
 
 
 @singledispatch
 def pairwise_log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
     """Log density (nats) of each row of ``x`` under each memory of ``bank`` (batch (K,), event (D,))."""
-    return jnp.asarray(bank.log_prob(x[:, None, :]))
+    form = linear_form(bank, x)
+    if form is None:
+        return jnp.asarray(bank.log_prob(x[:, None, :]))
+    total = form.constant
+    for statistic, coefficient in zip(form.statistics, form.coefficients, strict=True):
+        total = total + _dot(statistic, coefficient.T)
+    return total
 
 
-@singledispatch
-def independent_pairwise(
-    base: Distribution,  # noqa: ARG001
-    bank: Distribution,
-    x: Float[Array, "N D"],
-) -> Float[Array, "N K"]:
-    """``pairwise_log_prob`` of an ``Independent`` bank, dispatched on its base distribution."""
-    return jnp.asarray(bank.log_prob(x[:, None, :]))
-
-
-@pairwise_log_prob.register
-def _(bank: dist.Independent, x: jax.Array) -> jax.Array:
-    return independent_pairwise(bank.base_dist, bank, x)
+@linear_form.register
+def _(bank: dist.Independent, x: jax.Array, zero: jax.Array | None = None) -> LinearForm | None:
+    return independent_form(bank.base_dist, bank, x, zero)
 
 
 def origin(locations: Float[Array, "K D"]) -> Float[Array, " D"]:
@@ -57,24 +88,24 @@ def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, precision="highest")
 
 
-@independent_pairwise.register
-def _(base: dist.Normal, bank: Distribution, x: jax.Array) -> jax.Array:
+@independent_form.register
+def _(base: dist.Normal, bank: Distribution, x: jax.Array, zero: jax.Array | None) -> LinearForm:
     num_features = bank.event_shape[0]
     loc = jnp.broadcast_to(base.loc, bank.shape())
-    zero = origin(loc)
+    zero = origin(loc) if zero is None else zero
     centred, loc = x - zero, loc - zero
     scale = jnp.asarray(base.scale)
     if scale.ndim == 0 or scale.shape[-1] == 1:  # one precision for all features: |x|^2 is one column, not D
         precision = jnp.broadcast_to(scale.reshape(scale.shape[:-1]), bank.batch_shape) ** -2  # (K,)
-        square = _dot(jnp.sum(centred**2, -1)[:, None], precision[None, :])
-        cross = _dot(centred, (precision[:, None] * loc).T)
         constant = 0.5 * num_features * jnp.log(precision / (2 * jnp.pi)) - 0.5 * precision * jnp.sum(loc**2, -1)
-        return constant + cross - 0.5 * square
+        return LinearForm(
+            (centred, jnp.sum(centred**2, -1)[:, None]),
+            (precision[:, None] * loc, -0.5 * precision[:, None]),
+            constant,
+        )
     precisions = jnp.broadcast_to(scale, bank.shape()) ** -2  # (K, D)
-    square = _dot(centred**2, precisions.T)
-    cross = _dot(centred, (precisions * loc).T)
     constant = 0.5 * jnp.sum(jnp.log(precisions / (2 * jnp.pi)) - precisions * loc**2, axis=-1)
-    return constant + cross - 0.5 * square
+    return LinearForm((centred, centred**2), (precisions * loc, -0.5 * precisions), constant)
 
 
 def upper_triangle(x: Float[Array, "N D"]) -> Float[Array, "N F"]:
@@ -83,11 +114,11 @@ def upper_triangle(x: Float[Array, "N D"]) -> Float[Array, "N F"]:
     return x[..., rows] * x[..., columns]
 
 
-@pairwise_log_prob.register
-def _(bank: dist.MultivariateNormal, x: jax.Array) -> jax.Array:
+@linear_form.register
+def _(bank: dist.MultivariateNormal, x: jax.Array, zero: jax.Array | None = None) -> LinearForm:
     num_features = bank.event_shape[0]
     loc = jnp.broadcast_to(bank.loc, bank.shape())
-    zero = origin(loc)
+    zero = origin(loc) if zero is None else zero
     centred, loc = x - zero, loc - zero
     # NumPyro takes inverses against a float64 identity where x64 is on: back to the precision of the memories
     precision = jnp.broadcast_to(bank.precision_matrix, (*bank.batch_shape, num_features, num_features))
@@ -102,36 +133,42 @@ def _(bank: dist.MultivariateNormal, x: jax.Array) -> jax.Array:
         - half_log_det
         - 0.5 * jnp.sum(loc * eta_linear, axis=-1)
     )
-    return constant + _dot(centred, eta_linear.T) - 0.5 * _dot(upper_triangle(centred), eta_square.T)
+    return LinearForm((centred, upper_triangle(centred)), (eta_linear, -0.5 * eta_square), constant)
 
 
-@pairwise_log_prob.register
-def _(bank: VonMisesFisher, x: jax.Array) -> jax.Array:
+@linear_form.register
+def _(bank: VonMisesFisher, x: jax.Array, zero: jax.Array | None = None) -> LinearForm:  # noqa: ARG001
     directions = jnp.broadcast_to(bank.mean_direction, bank.shape())
     concentration = jnp.broadcast_to(bank.concentration, bank.batch_shape)
-    return _dot(x, (concentration[:, None] * directions).T) + log_normalizer(x.shape[-1], concentration)
+    return LinearForm((x,), (concentration[:, None] * directions,), log_normalizer(x.shape[-1], concentration))
 
 
-@independent_pairwise.register(dist.BernoulliProbs)
-@independent_pairwise.register(dist.BernoulliLogits)
-def _(base: dist.BernoulliProbs | dist.BernoulliLogits, bank: Distribution, x: jax.Array) -> jax.Array:
+@independent_form.register(dist.BernoulliProbs)
+@independent_form.register(dist.BernoulliLogits)
+def _(
+    base: dist.BernoulliProbs | dist.BernoulliLogits,
+    bank: Distribution,
+    x: jax.Array,
+    zero: jax.Array | None,  # noqa: ARG001
+) -> LinearForm:
     logits = jnp.broadcast_to(base.logits, bank.shape())
-    return _dot(x, logits.T) - jnp.sum(jax.nn.softplus(logits), axis=-1)
+    return LinearForm((x,), (logits,), -jnp.sum(jax.nn.softplus(logits), axis=-1))
 
 
-@independent_pairwise.register
-def _(base: SpinBernoulli, bank: Distribution, x: jax.Array) -> jax.Array:
+@independent_form.register
+def _(base: SpinBernoulli, bank: Distribution, x: jax.Array, zero: jax.Array | None) -> LinearForm:  # noqa: ARG001
     fields = jnp.broadcast_to(base.fields, bank.shape())
-    return _dot(x, fields.T) - jnp.sum(jnp.logaddexp(fields, -fields), axis=-1)
+    return LinearForm((x,), (fields,), -jnp.sum(jnp.logaddexp(fields, -fields), axis=-1))
 
 
-@pairwise_log_prob.register
-def _(bank: MultinomialCounts, x: jax.Array) -> jax.Array:
-    return _dot(x, bank.log_rates.T) - bank.total - jnp.sum(gammaln(x + 1), axis=-1, keepdims=True)
+@linear_form.register
+def _(bank: MultinomialCounts, x: jax.Array, zero: jax.Array | None = None) -> LinearForm:  # noqa: ARG001
+    orders = -jnp.sum(gammaln(x + 1), axis=-1, keepdims=True)  # the same for all memories
+    return LinearForm((x, orders), (bank.log_rates, jnp.ones((len(bank.log_rates), 1), orders.dtype)), -bank.total)
 
 
-@pairwise_log_prob.register
-def _(bank: dist.Dirichlet, x: jax.Array) -> jax.Array:
+@linear_form.register
+def _(bank: dist.Dirichlet, x: jax.Array, zero: jax.Array | None = None) -> LinearForm:  # noqa: ARG001
     concentration = jnp.broadcast_to(bank.concentration, bank.shape())
     log_beta = jnp.sum(gammaln(concentration), axis=-1) - gammaln(jnp.sum(concentration, axis=-1))
-    return _dot(jnp.log(x), (concentration - 1).T) - log_beta
+    return LinearForm((jnp.log(x),), (concentration - 1,), -log_beta)

@@ -1,0 +1,149 @@
+"""A run of NUTS on disk: where it stands, and what it is a run of.
+
+One NPZ file, never pickled: the arrays of the sampler's states, the draws so far, the number of steps done, and a
+description of all on which the bits depend (key, model, data, options, versions). A run goes on only from a file whose
+description is its own, word for word.
+"""
+
+import hashlib
+import json
+import os
+import re
+import zipfile
+import zlib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+
+from probam.data.writing import check_writable, write_atomically
+from probam.errors import InputError
+
+__all__ = ["Checkpoint", "Saved", "described", "packed", "surroundings", "unpacked"]
+
+_FORMAT = "probam NUTS checkpoint 1"
+
+_T = TypeVar("_T")
+
+
+class Saved(NamedTuple):
+    """How far a run has come: steps of each chain (warm-up included), states, draws (C, S, ...) by name."""
+
+    done: int
+    state: list[np.ndarray]
+    kept: dict[str, np.ndarray]
+
+
+def _is_key(leaf: Any) -> bool:
+    return bool(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
+def packed(tree: object) -> list[np.ndarray]:
+    """The leaves as plain arrays; random keys as their numbers."""
+    return [np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def unpacked(leaves: list[np.ndarray], like: _T) -> _T:
+    """Inverse of :func:`packed`, for a tree of the structure, shapes and dtypes of ``like``."""
+    wanted, structure = jax.tree.flatten(like)
+    if len(wanted) != len(leaves):
+        raise InputError(f"checkpoint: expected {len(wanted)} arrays of state; got {len(leaves)}; start anew")
+    made = [
+        jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(want)) if _is_key(want) else jax.numpy.asarray(leaf)
+        for leaf, want in zip(leaves, wanted, strict=True)
+    ]
+    for leaf, want in zip(made, wanted, strict=True):
+        if leaf.shape != want.shape or leaf.dtype != want.dtype:
+            raise InputError(
+                f"checkpoint: expected an array of shape {want.shape} and type {want.dtype} in the state; "
+                f"got {leaf.shape} and {leaf.dtype}; start anew"
+            )
+    tree: _T = jax.tree.unflatten(structure, made)
+    return tree
+
+
+def described(tree: object) -> str:
+    """Structure of a pytree, shapes and types of its leaves, and a digest of their bytes."""
+    leaves, structure = jax.tree.flatten(tree)
+    arrays = [np.ascontiguousarray(leaf) for leaf in leaves]
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(array.tobytes())
+    nodes = re.sub(r"0x[0-9a-f]+", "", str(structure))  # addresses differ between processes
+    shapes = ", ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
+    return f"{nodes} {shapes} {digest.hexdigest()[:32]}"
+
+
+def surroundings() -> dict[str, str]:
+    """Versions, platform and precision: what else decides about the last bits."""
+    versions = {name: version(name) for name in ("probam", "jax", "jaxlib", "numpyro")}
+    return versions | {"platform": jax.default_backend(), "x64": str(jax.config.read("jax_enable_x64"))}
+
+
+class Checkpoint:
+    """The file at ``path`` for the run that ``identity`` describes.
+
+    Raises :class:`probam.errors.InputError` where no file can be written there.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], identity: dict[str, str]) -> None:
+        self.path = Path(path)
+        self.identity = identity
+        check_writable(path)
+
+    def write(self, saved: Saved) -> None:
+        """Replace the file, all at once."""
+        arrays = {f"state_{i}": leaf for i, leaf in enumerate(saved.state)}
+        arrays |= {f"draws_{name}": values for name, values in saved.kept.items()}
+        head = {"format": _FORMAT, "done": saved.done, "states": len(saved.state), "identity": self.identity}
+        with write_atomically(self.path) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, head=np.array(json.dumps(head)), **arrays)
+
+    def read(self) -> Saved | None:
+        """What was written last; None where there is no file.
+
+        Raises :class:`probam.errors.InputError` for a file that is broken, no checkpoint, or another run's.
+        """
+        if not self.path.exists():
+            return None
+        broken = (
+            f"checkpoint: {self.path} is not a whole checkpoint of NUTS; delete it to start anew, or name another file"
+        )
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            head = json.loads(str(arrays.pop("head")))
+            if head["format"] != _FORMAT:
+                raise InputError(f"checkpoint: expected {_FORMAT!r}; got {head['format']!r} in {self.path}; start anew")
+            theirs: dict[str, str] = head["identity"]
+            state = [arrays.pop(f"state_{i}") for i in range(int(head["states"]))]
+            done = int(head["done"])
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            EOFError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
+            raise InputError(broken) from error
+        differ = [name for name, ours in self.identity.items() if theirs.get(name) != ours]
+        if differ:
+            said = "; ".join(_difference(name, theirs.get(name, "nothing"), self.identity[name]) for name in differ)
+            raise InputError(
+                f"checkpoint: {self.path} is of another run: {said}. Go on with what it was made with, delete it to "
+                "start anew, or name another file"
+            )
+        return Saved(done, state, {name.removeprefix("draws_"): values for name, values in arrays.items()})
+
+
+def _difference(name: str, theirs: str, ours: str) -> str:
+    """In words, where the values are short enough to be read."""
+    if max(len(theirs), len(ours)) > 40:
+        return f"{name} differs"
+    return f"{name} is {theirs} there and {ours} here"

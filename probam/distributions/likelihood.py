@@ -1,0 +1,144 @@
+r"""The log likelihood of a mixture as one number, and its gradient, at the cost of two matrix products.
+
+Where the log density of a memory is linear in statistics of the datum, :math:`\log w_k p(x_n \mid \theta_k) = a_k \cdot
+\phi_n` with a constant 1 among the features, and
+
+.. math::
+    \log p(x) = \sum_n \log \sum_k e^{a_k \cdot \phi_n}, \qquad
+    \frac{\partial}{\partial a_k} \log p(x) = \sum_n r_{nk} \phi_n.
+
+Features are laid out (F, N) and made once for given data; a sampler's steps see only the (K, F) coefficients. One
+exponential for each datum and memory (one a datum for two memories) serves value and gradient, and logarithms are taken
+of products of several sums, which lie between 1 and K. Other families, and data with missing entries, give their (N, K)
+log densities and share the sums.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from probam.distributions.mixture import MemoryMixture
+from probam.distributions.pairwise import LinearForm, linear_form
+
+__all__ = ["linear_log_likelihood", "log_likelihood_of", "total_log_sum_exp"]
+
+_BLOCK = 2**16
+"""Numbers of a (K, rows) block: it stays in cache while exponentials and sums pass over it."""
+
+_FACTORS = 16
+"""Most numbers whose product is taken before its logarithm."""
+
+
+def _sum_of_logs(sums: Float[Array, " N"], most: int) -> Float[Array, ""]:
+    """Sum of the logs of numbers in [1, ``most``], with one logarithm for several of them."""
+    room = float(np.log(np.finfo(sums.dtype).max))
+    factors = max(1, min(_FACTORS, len(sums), int(room / math.log(most + 1))))
+    whole = len(sums) // factors * factors
+    products = jnp.prod(sums[:whole].reshape(factors, -1), axis=0)
+    return jnp.sum(jnp.log(products)) + jnp.sum(jnp.log(sums[whole:]))
+
+
+def _value_and_responsibilities(logits: Float[Array, "K N"]) -> tuple[Float[Array, ""], Float[Array, "K N"]]:
+    """Sum over n of log sum_k exp, and the responsibilities; columns of -inf give -inf and no responsibility."""
+    num_memories = logits.shape[0]
+    top = jnp.max(logits, axis=0)
+    possible = top != -jnp.inf
+    if num_memories == 2:
+        gap = jnp.where(possible, logits[1] - logits[0], 0)
+        other = jnp.exp(jnp.where(gap > 0, -gap, gap))  # not abs, which has no slope where memories are alike
+        total = 1 + other
+        first = jnp.where(gap > 0, other, 1) / total
+        responsibilities = jnp.stack([first, jnp.where(gap > 0, 1, other) / total])
+    else:
+        unnormalised = jnp.exp(logits - jax.lax.stop_gradient(jnp.where(possible, top, 0)))
+        total = jnp.where(possible, jnp.sum(unnormalised, axis=0), 1)
+        responsibilities = unnormalised * (1 / total)
+    return jnp.sum(top) + _sum_of_logs(total, num_memories), responsibilities
+
+
+@jax.custom_jvp
+def total_log_sum_exp(logits: Float[Array, "K N"]) -> Float[Array, ""]:
+    """Sum over n of the log of the sum over k of exponentials."""
+    return _value_and_responsibilities(logits)[0]
+
+
+@total_log_sum_exp.defjvp
+def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    value, responsibilities = _value_and_responsibilities(primals[0])
+    return value, jnp.vdot(responsibilities, tangents[0])
+
+
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b, precision="highest")
+
+
+def _value_and_moments(
+    coefficients: Float[Array, "K F"], features: Float[Array, "F N"]
+) -> tuple[Float[Array, ""], Float[Array, "K F"]]:
+    """The log likelihood and its gradient in the coefficients: sums of the features by responsibility."""
+
+    def block(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+        value, responsibilities = _value_and_responsibilities(_dot(coefficients, rows))
+        return value, _dot(responsibilities, rows.T)
+
+    num_features, num_data = features.shape
+    size = max(1, _BLOCK // len(coefficients))
+    if num_data <= 2 * size:
+        return block(features)
+    whole = num_data // size * size
+    blocks = jnp.moveaxis(features[:, :whole].reshape(num_features, -1, size), 1, 0)
+
+    def add(total: tuple[jax.Array, jax.Array], rows: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
+        return jax.tree.map(jnp.add, total, block(rows)), None
+
+    start = block(features[:, whole:]) if whole < num_data else jax.tree.map(jnp.zeros_like, block(blocks[0]))
+    return jax.lax.scan(add, start, blocks)[0]
+
+
+@jax.custom_jvp
+def linear_log_likelihood(coefficients: Float[Array, "K F"], features: Float[Array, "F N"]) -> Float[Array, ""]:
+    """Log likelihood of N data whose log densities, weights included, are ``coefficients @ features`` (nats)."""
+    return _value_and_moments(coefficients, features)[0]
+
+
+@partial(linear_log_likelihood.defjvp, symbolic_zeros=True)
+def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    coefficients, features = primals
+    value, moments = _value_and_moments(coefficients, features)
+    change = jnp.zeros_like(value)
+    if not isinstance(tangents[0], jax.custom_derivatives.SymbolicZero):
+        change = change + jnp.vdot(moments, tangents[0])
+    if not isinstance(tangents[1], jax.custom_derivatives.SymbolicZero):
+        responsibilities = jax.nn.softmax(_dot(coefficients, features), axis=0)
+        change = change + jnp.vdot(_dot(coefficients.T, responsibilities), tangents[1])
+    return value, change
+
+
+def _coefficients(form: LinearForm, log_weights: Float[Array, " K"]) -> Float[Array, "K F"]:
+    return jnp.concatenate([*form.coefficients, (form.constant + log_weights)[:, None]], axis=1)
+
+
+def log_likelihood_of(example: MemoryMixture, x: Float[Array, "N D"]) -> Callable[[MemoryMixture], Float[Array, ""]]:
+    """The log likelihood of ``x`` (nats) as a function of a mixture of the same kind as ``example``.
+
+    What depends on the data alone is computed here: call this outside a loop and the result inside. Only the kind of
+    ``example`` matters (its bank's type, K and D), not its numbers.
+    """
+    centre = jnp.mean(x, axis=0)
+    form = None if getattr(example, "missing", False) else linear_form(example.bank, x, centre)
+    if form is None:
+        return lambda mixture: total_log_sum_exp(mixture.log_joint(x).T)
+    ones = jnp.ones((1, len(x)), x.dtype)
+    features = jnp.concatenate([*(statistic.T for statistic in form.statistics), ones], axis=0)
+
+    def log_likelihood(mixture: MemoryMixture) -> Float[Array, ""]:
+        form = linear_form(mixture.bank, x, centre)
+        assert form is not None, "of the same kind as the example"
+        return linear_log_likelihood(_coefficients(form, mixture.log_weights), features)
+
+    return log_likelihood
