@@ -226,7 +226,7 @@ class Stream:
         return pair
 
     def _sites(self, num_memories: int) -> Params:
-        """Every site: its known value, or the middle of its prior (of which only the shape matters where it is learned)."""
+        """Every site: its known value, or the middle of its prior (where it is learned, only the shape matters)."""
         sites = {}
         for site, law in self._prior.items():
             value = jnp.asarray(self._known[site], self._dtype) if site in self._known else _middle(law)
@@ -308,7 +308,7 @@ class Stream:
         )
 
     def memories(self) -> pd.DataFrame:
-        """Memories alive, largest first: data held, probability before the next datum is seen, birth, last use, mean."""
+        """Memories alive, largest first: data, probability before the next datum is seen, birth, last use, mean."""
         self.flush()
         assert self._kernel is not None
         assert self._state is not None
