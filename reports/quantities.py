@@ -7,11 +7,20 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from probam.reports.tree import has, variable
+from probam.reports.partition import number_occupied
+from probam.reports.tree import Variables, has, variable
 
-__all__ = ["engine_kind", "invariant_draws", "last_values", "options", "quantity_name", "truncation"]
+__all__ = [
+    "engine_kind",
+    "invariant_draws",
+    "invariant_group",
+    "last_values",
+    "options",
+    "quantity_name",
+    "truncation",
+]
 
 _APPROXIMATE = ("svi", "cavi", "stream")
 _WORDS = {
@@ -61,6 +70,36 @@ def invariant_draws(tree: xr.DataTree) -> dict[str, Float[np.ndarray, "C S"]]:
         if set(values.dims) == {"chain", "draw"}:
             found |= _scalars(str(name), values)
     return found
+
+
+def invariant_group(
+    *,
+    log_lik: Float[np.ndarray, "S N"],
+    labels: Int[np.ndarray, "S N"],
+    weights: Float[np.ndarray, "S K"],
+    together: Float[np.ndarray, "S P"],
+    probe_energy: Float[np.ndarray, "S Q"],
+    shape: tuple[int, int],
+) -> Variables:
+    """Variables of the group ``invariant``: what does not change when the memories of a draw are renumbered.
+
+    The S = C x T draws (``shape``) lead. ``log_lik`` is the log density of each datum, ``together`` the probability
+    that the two data of a probe pair share a memory, ``probe_energy`` the energy at fixed points, say the negative log
+    density there, nats.
+    """
+    entropy = -np.sum(weights * np.log(np.where(weights > 0, weights, 1)), axis=1)
+    each: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {
+        "log_lik": (log_lik.sum(axis=1), ()),
+        "num_occupied": (number_occupied(labels), ()),
+        "weight_entropy": (entropy, ()),
+        "largest_weight": (weights.max(axis=1), ()),
+        "together": (together, ("pair",)),
+        "probe_energy": (probe_energy, ("probe",)),
+    }
+    return {
+        name: (values.reshape(*shape, *values.shape[1:]), ("chain", "draw", *rest))
+        for name, (values, rest) in each.items()
+    }
 
 
 def quantity_name(name: str) -> str:
