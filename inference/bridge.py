@@ -27,7 +27,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import arviz_stats
 import jax
@@ -52,6 +52,8 @@ MOST_MEMORIES = 6
 """K up to which the proposal is summed over all K! labellings."""
 
 _MOST_ITERATIONS = 1000
+
+_arviz: Any = arviz_stats  # it has no types
 
 
 class _Normal(NamedTuple):
@@ -125,7 +127,7 @@ def log_evidence(
     key: jax.Array,
     model: Model,
     x: Float[Array, "N D"],
-    sites: Mapping[str, Float[Array, "C S ..."]],
+    sites: Mapping[str, Float[np.ndarray, "C S ..."]],
     *,
     permutations: Int[np.ndarray, "C S K"] | None = None,
     num_proposals: int | None = None,
@@ -204,8 +206,8 @@ def _bridge(at_posterior: Float[np.ndarray, "C S"], at_proposal: Float[np.ndarra
             return Evidence(np.asarray([value]), value, float(np.sqrt(variance)), "bridge sampling")
         log_z = fresh
     raise NumericalError(
-        "evidence: bridge sampling found no bridge: the normal proposal hardly overlaps the posterior (several modes, or "
-        "too few draws); use engine 'smc'"
+        "evidence: bridge sampling found no bridge: the normal proposal hardly overlaps the posterior (several "
+        "modes, or too few draws); use engine 'smc'"
     )
 
 
@@ -213,5 +215,5 @@ def _effective(values: Float[np.ndarray, "C S"]) -> float:
     """Effective number of draws of one quantity, at most their number."""
     if np.ptp(values) == 0:
         return float(values.size)
-    found = float(arviz_stats.ess(values, method="mean"))  # type: ignore[attr-defined]
+    found = float(_arviz.ess(values, method="mean"))
     return min(max(found, 1.0), float(values.size)) if np.isfinite(found) else float(values.size)

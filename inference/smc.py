@@ -142,7 +142,7 @@ def _next_temperature(cloud: Cloud, target_ess: jax.Array) -> jax.Array:
     aim = jnp.log(possible * target_ess)
     rest = 1 - cloud.temperature
     step = dichotomy(lambda delta: log_ess(delta * cloud.log_lik) - aim, jnp.zeros_like(rest), rest)
-    return jnp.where(step >= rest, 1.0, cloud.temperature + step).astype(rest.dtype)
+    return jnp.where(step >= rest, jnp.ones_like(rest), cloud.temperature + step)
 
 
 def _mutate(
@@ -250,7 +250,8 @@ def _advance(
             finite = jnp.isfinite(cloud.log_evidence)
             return finite & (cloud.temperature < 1) & (cloud.num_temperatures < last)
 
-        return jax.lax.while_loop(unfinished, cool, cloud)
+        cooled: Cloud = jax.lax.while_loop(unfinished, cool, cloud)
+        return cooled
 
     def runs(model: Model, x: jax.Array, target_ess: jax.Array, clouds: Cloud, keys: jax.Array) -> Cloud:
         return jax.lax.map(lambda inputs: one(model, x, target_ess, *inputs), (clouds, keys))

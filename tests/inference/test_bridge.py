@@ -27,7 +27,7 @@ MODEL = mixture(
 
 
 def exact_draws(rng: np.random.Generator, num_draws: int) -> tuple[float, dict[str, np.ndarray]]:
-    """Log evidence and independent posterior draws of locations and proportions: every labelling of 8 data is weighed."""
+    """Log evidence and independent posterior draws of locations and proportions, by weighing every labelling."""
     labellings = np.array(list(itertools.product(range(K), repeat=len(X))))
     counts = np.stack([(labellings == k).sum(axis=1) for k in range(K)], axis=1)
     logs = gammaln(counts + CONCENTRATION).sum(axis=1) - K * gammaln(CONCENTRATION)
