@@ -7,6 +7,9 @@ E-step: responsibilities at the current parameters. M-step: a few optax steps up
 in unconstrained coordinates (a generalised EM asks only that Q rise). By Fisher's identity the gradient of Q at the
 parameters of the E-step is the gradient of the log joint itself, and for isotropic Gaussian memories a gradient step of
 size :math:`1 / (2 \beta \sum_n r_{nk})` in :math:`\mu_k` is the closed-form M-step (CLAIMS A10 iii).
+
+That is the optimiser ``"adam"``. Two others climb the log joint itself and never fall: conjugate gradients (``"ecg"``)
+and the natural gradient (``"natural"``), see :mod:`probam.inference.ascent`.
 """
 
 from functools import partial
@@ -18,30 +21,20 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from probam.distributions.pairwise import pairwise_log_prob
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
+from probam.inference import ascent
+from probam.inference.ascent import expected_log_joint
 from probam.inference.coordinates import Coordinates, constrained, log_joints, unconstrained
 from probam.inference.em import active_counts, point_result, side_by_side
 from probam.inference.result import EngineResult, Progress, silent
 from probam.inference.start import check_gradient, starts
 
-__all__ = ["expected_log_joint", "optima", "run"]
+__all__ = ["OPTIMISERS", "expected_log_joint", "optima", "run"]
+
+OPTIMISERS = ("adam", "ecg", "natural")
 
 _CHUNK = 25
-
-
-def expected_log_joint(
-    coordinates: Coordinates,
-    free: Params,
-    responsibilities: Float[Array, "N K"],
-    x: Float[Array, "N D"],
-) -> Float[Array, ""]:
-    """Q(free | responsibilities), nats, with the log prior in unconstrained coordinates."""
-    params = coordinates.constrain(free)
-    mixture = coordinates.model.mixture(params)
-    log_joint = mixture.log_weights + pairwise_log_prob(mixture.bank, x)
-    return jnp.sum(responsibilities * log_joint) + coordinates.log_prior(free)
 
 
 def _optimiser(learning_rate: Any, total_steps: int) -> optax.GradientTransformation:
@@ -93,6 +86,7 @@ def optima(
     model: Model,
     x: Float[Array, "N D"],
     *,
+    optimiser: str = "adam",
     max_iterations: int = 1000,
     inner_steps: int = 3,
     learning_rate: float = 0.05,
@@ -102,6 +96,8 @@ def optima(
 ) -> tuple[Params, Float[Array, " R"], np.ndarray, str]:
     """Site values where each restart ended, the log joint there, its trace (R, I), and the status."""
     check_gradient(model)
+    if optimiser not in OPTIMISERS:
+        raise InputError(f"optimiser: expected one of {', '.join(OPTIMISERS)}; got {optimiser!r}")
     if not learning_rate > 0:
         raise InputError(f"learning_rate: expected a positive step size; got {learning_rate}")
     coordinates = Coordinates(model)
@@ -110,27 +106,34 @@ def optima(
     active = active_counts(model.num_components, restarts, nonparametric="sticks" in coordinates.transforms)
     free = unconstrained(model, starts(jax.random.split(key, restarts), model, x, jnp.asarray(active)))
     total_steps = max_iterations * inner_steps
-    state = jax.vmap(_optimiser(learning_rate, total_steps).init)(free)
+    by_adam = optimiser == "adam"
+    state = jax.vmap(_optimiser(learning_rate, total_steps).init)(free) if by_adam else None
+    climbers = None if by_adam else ascent.begin(model, free)
     traces: list[np.ndarray] = []
     status = "max_steps"
     for done in range(0, max_iterations, _CHUNK):
         num_steps = min(_CHUNK, max_iterations - done)
-        free, state, trace = _advance(
-            model,
-            jnp.asarray(learning_rate, x.dtype),
-            free,
-            state,
-            x,
-            inner_steps=inner_steps,
-            num_steps=num_steps,
-            total_steps=total_steps,
-        )
+        if climbers is None:
+            free, state, trace = _advance(
+                model,
+                jnp.asarray(learning_rate, x.dtype),
+                free,
+                state,
+                x,
+                inner_steps=inner_steps,
+                num_steps=num_steps,
+                total_steps=total_steps,
+            )
+        else:
+            climbers, trace = ascent.advance(model, climbers, x, optimiser=optimiser, num_steps=num_steps)
         traces.append(np.asarray(trace))
         progress(done + num_steps, max_iterations, "gradient EM")
         if len(traces) > 1 and np.all(traces[-1].max(1) - traces[-2].max(1) <= tolerance * len(x)):
             status = "converged"
             break
     progress(max_iterations, max_iterations, "gradient EM")
+    if climbers is not None:
+        free = jax.jit(jax.vmap(coordinates.unflatten))(climbers.z)
     final = log_joints(model, free, x)
     if not bool(jnp.any(jnp.isfinite(final))):
         raise NumericalError(
@@ -145,6 +148,7 @@ def run(
     model: Model,
     x: Float[Array, "N D"],
     *,
+    optimiser: str = "adam",
     max_iterations: int = 1000,
     inner_steps: int = 3,
     learning_rate: float = 0.05,
@@ -152,24 +156,28 @@ def run(
     restarts: int = 4,
     progress: Progress = silent,
 ) -> EngineResult:
-    """The best of several generalised EM runs with Adam, its step decaying by the cosine rule.
+    """The best of several runs of gradient EM.
 
     Args:
-        max_iterations: E-steps; each is followed by ``inner_steps`` gradient steps.
-        inner_steps: gradient steps per M-step.
+        optimiser: "adam" (generalised EM, its step decaying by the cosine rule), "ecg" (conjugate gradients with a
+            line search) or "natural" (the gradient over the complete-data information: as many Hessian products an
+            iteration as one memory has coordinates). The last two never fall.
+        max_iterations: E-steps; under Adam each is followed by ``inner_steps`` gradient steps.
+        inner_steps: gradient steps per M-step of Adam.
         learning_rate: first step size of Adam, in unconstrained coordinates.
         tolerance: stop early when the best objective of a chunk of 25 iterations beats that of the chunk before by
             less than this many nats per datum in every restart (default 1e-8 in float64, 1e-6 in float32).
         restarts: runs from different k-means++ seeds.
 
     Raises:
-        InputError: for a learning rate that is not positive.
+        InputError: for an unknown optimiser, or a learning rate that is not positive.
         NumericalError: when no restart stays finite.
     """
     params, final, trace, status = optima(
         key,
         model,
         x,
+        optimiser=optimiser,
         max_iterations=max_iterations,
         inner_steps=inner_steps,
         learning_rate=learning_rate,
