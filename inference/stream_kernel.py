@@ -140,6 +140,7 @@ def begin(kernel: Kernel, x: Float[Array, " D"], key: jax.Array, *, capacity: in
 
 def _empty(kernel: Kernel, totals: Float[Array, "K F+1"], key: jax.Array) -> StreamState:
     nobody, zero = jnp.full(len(totals), -1, jnp.int32), jnp.zeros((), jnp.int32)
+    totals = jax.lax.optimization_barrier(totals)  # XLA's simplifier runs in circles over constant Bessel functions
     return StreamState(
         totals=totals,
         low=totals,

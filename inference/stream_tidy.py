@@ -65,15 +65,15 @@ def join_gains(kernel: Kernel, state: StreamState) -> Float[Array, "K K"]:
 
 def _without(kernel: Kernel, state: StreamState, gone: jax.Array) -> StreamState:
     """The slots marked ``gone`` (K,) made empty."""
-    empty = jnp.zeros_like(state.totals)
-    base = prepare(kernel.scorer, empty[:1, 0], empty[:1, 1:])
+    empty = jax.lax.optimization_barrier(jnp.zeros_like(state.totals[:1]))
+    base = prepare(kernel.scorer, empty[:, 0], empty[:, 1:])
 
     def clear(rows: jax.Array, row: jax.Array) -> jax.Array:
         return jnp.where(gone.reshape(-1, *(1,) * (rows.ndim - 1)), row, rows)
 
     return state._replace(
-        totals=clear(state.totals, empty[:1]),
-        low=clear(state.low, empty[:1]),
+        totals=clear(state.totals, empty),
+        low=clear(state.low, empty),
         known=jax.tree.map(clear, state.known, base),
         ident=jnp.where(gone, -1, state.ident),
         born=jnp.where(gone, -1, state.born),
