@@ -43,7 +43,20 @@ from probam.models.weights import Dirichlet, StickBreaking, weight_prior
 from probam.reports.quantities import invariant_group, quantity_name
 from probam.reports.ranks import rank_dataset
 
-__all__ = ["PROBLEMS", "Problem", "calibrate", "main", "simulate"]
+__all__ = [
+    "BEGIN",
+    "END",
+    "PROBLEMS",
+    "Problem",
+    "Row",
+    "calibrate",
+    "main",
+    "run_all",
+    "simulate",
+    "tables",
+    "verdict",
+    "write",
+]
 
 _LEVEL = 0.01
 """An engine passes on a problem when no quantity's ECDF test falls below this over the number of quantities."""
@@ -237,7 +250,8 @@ class Row(NamedTuple):
     refused: str
 
 
-def _run_all(names: Sequence[str], problems: Sequence[str], num_simulations: int, seed: int) -> Iterator[Row]:
+def run_all(names: Sequence[str], problems: Sequence[str], num_simulations: int, seed: int) -> Iterator[Row]:
+    """The runs that the command knows by these names, on the problems asked for; engines that are not there are not."""
     for problem_name in problems:
         problem = _problems()[problem_name]
         for name in names:
@@ -309,7 +323,7 @@ def _p(value: Any) -> str:
     return f"{float(value):.3f}" if float(value) >= 0.001 else f"{float(value):.1e}"
 
 
-_BEGIN, _END = "<!-- calibration: written by the command below -->", "<!-- end of calibration -->"
+BEGIN, END = "<!-- calibration: written by the command below -->", "<!-- end of calibration -->"
 
 
 def write(rows: Sequence[Row], path: Path, command: str) -> None:
@@ -318,14 +332,14 @@ def write(rows: Sequence[Row], path: Path, command: str) -> None:
     Raises :class:`probam.errors.InputError` where the file or its marks are missing.
     """
     try:
-        before, rest = path.read_text(encoding="utf-8").split(_BEGIN)
-        _, after = rest.split(_END)
+        before, rest = path.read_text(encoding="utf-8").split(BEGIN)
+        _, after = rest.split(END)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected a file with the lines {_BEGIN!r} and {_END!r}") from error
+        raise InputError(f"{path}: expected a file with the lines {BEGIN!r} and {END!r}") from error
     now = datetime.now(UTC).strftime("%Y-%m-%d")
     versions = ", ".join(f"{name} {version(name)}" for name in ("probam", "jax", "numpyro", "numpy"))
     head = f"Made on {now} by `{command}` (Python {platform.python_version()}, {versions}; float64).\n"
-    path.write_text(f"{before}{_BEGIN}\n\n{head}\n{tables(rows)}\n{_END}{after}", encoding="utf-8")
+    path.write_text(f"{before}{BEGIN}\n\n{head}\n{tables(rows)}\n{END}{after}", encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -339,7 +353,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     jax.config.update("jax_enable_x64", True)
     keep_compiled()
-    rows = list(_run_all(asked.engines, asked.problems, asked.simulations, asked.seed))
+    rows = list(run_all(asked.engines, asked.problems, asked.simulations, asked.seed))
     print(tables(rows))
     if asked.output is not None:
         given = sys.argv[1:] if arguments is None else arguments
