@@ -141,7 +141,7 @@ def _next_temperature(cloud: Cloud, target_ess: jax.Array) -> jax.Array:
     possible = jnp.sum(cloud.log_lik > 0.5 * _NOTHING)
     aim = jnp.log(possible * target_ess)
     rest = 1 - cloud.temperature
-    step = dichotomy(lambda delta: log_ess(delta * cloud.log_lik) - aim, jnp.zeros_like(rest), rest)
+    step: jax.Array = dichotomy(lambda delta: log_ess(delta * cloud.log_lik) - aim, jnp.zeros_like(rest), rest)
     return jnp.where(step >= rest, jnp.ones_like(rest), cloud.temperature + step)
 
 
@@ -151,7 +151,7 @@ def _mutate(
     """Particles after the moves, the acceptance of each, and the adapted log step size."""
 
     def log_density(z: jax.Array) -> jax.Array:
-        return target.log_prior(z) + beta * target.log_lik(z)
+        return jnp.asarray(target.log_prior(z) + beta * target.log_lik(z))
 
     if settings.mutation == "hmc":
         kernel = hmc.build_kernel()
@@ -254,7 +254,8 @@ def _advance(
         return cooled
 
     def runs(model: Model, x: jax.Array, target_ess: jax.Array, clouds: Cloud, keys: jax.Array) -> Cloud:
-        return jax.lax.map(lambda inputs: one(model, x, target_ess, *inputs), (clouds, keys))
+        cooled: Cloud = jax.lax.map(lambda inputs: one(model, x, target_ess, *inputs), (clouds, keys))
+        return cooled
 
     spread, whole = PartitionSpec("chain"), PartitionSpec()
     mesh = Mesh(np.asarray(jax.devices()[:num_devices]), ("chain",))

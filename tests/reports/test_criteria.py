@@ -8,7 +8,7 @@ from scipy.special import logsumexp
 
 from probam.errors import InputError
 from probam.reports.criteria import expected_loo, expected_waic, information, log_mean_exp_error
-from probam.reports.tree import build_tree
+from probam.reports.tree import build_tree, variable
 
 X = np.random.default_rng(5).normal(1.0, 1.2, 15)
 VARIANCE, BASE = 1.3, 9.0
@@ -48,7 +48,7 @@ def drawn(rng: np.random.Generator, *, chains: int = 4, draws: int = 500, outlie
     x = np.append(X[:-1], X[-1] + outlier)
     mean, variance = posterior_of(x)
     loc = rng.normal(mean, np.sqrt(variance), (chains, draws, 1))
-    return tree_of(stats.norm.logpdf(x, loc, np.sqrt(VARIANCE)))
+    return tree_of(np.asarray(stats.norm.logpdf(x, loc, np.sqrt(VARIANCE))))
 
 
 def test_leave_one_out_is_that_of_leaving_one_out() -> None:
@@ -76,7 +76,7 @@ def test_waic_and_leave_one_out_agree_to_first_order() -> None:
     loo, waic = expected_loo(tree), expected_waic(tree)
     assert abs(loo.elpd - waic.elpd) < 0.1 * loo.p
     np.testing.assert_allclose(waic.p, loo.p, rtol=0.2)
-    values = tree["log_likelihood"]["x"].values
+    values = variable(tree, "log_likelihood", "x").values
     by_hand = logsumexp(values, axis=(0, 1)) - np.log(8000) - values.var(axis=(0, 1))
     np.testing.assert_allclose(waic.pointwise, by_hand, rtol=1e-12)
 
