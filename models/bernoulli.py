@@ -27,6 +27,7 @@ from numpyro.distributions import Distribution
 
 from probam.distributions.bits import SpinBernoulli
 from probam.distributions.conjugate import BetaBernoulli, ConjugatePair
+from probam.distributions.variational import Integrated, MeanField
 from probam.errors import InputError
 from probam.family import Family, Moments, Params, Prior, conjugate, innermost, register
 
@@ -129,13 +130,22 @@ class Bernoulli(Family):
         total = moments.sums + moments.counts[:, None] * moments.origin
         ones = jnp.clip((total - low * moments.counts[:, None]) / (high - low), 0, moments.counts[:, None])
         assert pair is not None, "checked by can_draw"
-        limits = np.finfo(ones.dtype)
-        return {"prob": jnp.clip(pair.draw(key, moments.counts, ones)["prob"], limits.tiny, 1 - limits.epsneg)}
+        return self.integrated_sites(pair.draw(key, moments.counts, ones))
 
-    def conjugate(self, params: Params, prior: Prior) -> ConjugatePair | None:
+    def integrated_sites(self, drawn: Params) -> Params:
+        """Off 0 and 1 by one rounding."""
+        limits = np.finfo(drawn["prob"].dtype)
+        return {"prob": jnp.clip(drawn["prob"], limits.tiny, 1 - limits.epsneg)}
+
+    def mean_field(self, prior: Prior) -> MeanField | None:
+        """The posterior of each probability."""
+        pair = self.conjugate({}, prior)
+        return None if pair is None else Integrated(pair)
+
+    def conjugate(self, params: Params, prior: Prior) -> ConjugatePair | None:  # noqa: ARG002
         """Everything."""
         if not self.can_draw(prior):
             return None
-        beta, num_features = conjugate(prior, "prob", dist.Beta), params["prob"].shape[-1:]
+        beta, num_features = conjugate(prior, "prob", dist.Beta), prior["prob"].event_shape
         a, b = (jnp.broadcast_to(shape, num_features) for shape in (beta.concentration1, beta.concentration0))
         return BetaBernoulli(a, b, VALUES[self.values])

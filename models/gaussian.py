@@ -41,6 +41,8 @@ from probam.distributions.conjugate_normal import (
     wishart_cholesky,
 )
 from probam.distributions.pairwise import upper_triangle
+from probam.distributions.variational import MeanField
+from probam.distributions.variational_normal import NormalAndGamma, NormalAndWishart
 from probam.errors import InputError
 from probam.family import Family, Moments, Params, Prior, innermost, register
 
@@ -236,11 +238,28 @@ class Gaussian(Family):
             rate = 0.5 * rate  # of the precision 2 beta
         return NormalGamma(normal.loc, jnp.mean(rate / shape / normal.scale**2), shape, rate)
 
+    def mean_field(self, prior: Prior) -> MeanField | None:
+        """One factor for the location of a memory and one for its precision (for the common beta of ``isotropic``)."""
+        if not self.can_draw(prior):
+            return None
+        normal = _normal(prior["loc"])
+        loc = jnp.asarray(normal.loc)
+        scale = jnp.broadcast_to(normal.scale, loc.shape)
+        if self.covariance == "full":
+            wishart = prior["precision_cholesky"]
+            assert isinstance(wishart, dist.WishartCholesky), "checked by can_draw"
+            return NormalAndWishart(loc, scale, jnp.asarray(wishart.concentration), jnp.asarray(wishart.rate_matrix))
+        pooled = self.covariance != "diagonal"
+        gamma = _gamma(prior["beta" if pooled else "precision"])
+        shape, rate = jnp.atleast_1d(gamma.concentration), jnp.atleast_1d(gamma.rate)
+        rate = 0.5 * rate if pooled else rate  # of the precision 2 beta
+        return NormalAndGamma(loc, scale, shape, rate, self.shared != frozenset())
+
     def integrated_sites(self, drawn: Params) -> Params:
         """beta is half the precision."""
-        if self.covariance != "spherical":
+        if self.covariance not in ("isotropic", "spherical"):
             return drawn
-        return {"loc": drawn["loc"], "beta": 0.5 * drawn["precision"][:, 0]}
+        return {"loc": drawn["loc"], "beta": 0.5 * drawn["precision"][..., 0]}
 
     def _conjugates(self, prior: Prior) -> tuple[tuple[str, Any], ...]:
         """Sites and the laws that are conjugate there."""

@@ -25,6 +25,7 @@ from numpyro.distributions import Distribution
 
 from probam.distributions.conjugate import ConjugatePair, DirichletMultinomial
 from probam.distributions.counts import MultinomialCounts
+from probam.distributions.variational import Counted, MeanField
 from probam.errors import InputError
 from probam.family import Family, Moments, Params, Prior, conjugate, innermost, register
 
@@ -135,9 +136,21 @@ class Multinomial(Family):
         counts = jnp.maximum(moments.sums + rows * moments.origin, 0)
         pair, gamma = self.conjugate(params, prior), conjugate(prior, "total", dist.Gamma)
         assert pair is not None, "checked by can_draw"
-        share = jnp.maximum(pair.draw(key_prob, moments.counts, counts)["prob"], np.finfo(counts.dtype).tiny)
+        drawn = pair.draw(key_prob, moments.counts, counts)
         shape, rate = gamma.concentration + jnp.sum(counts), gamma.rate + jnp.sum(rows)
-        return {"prob": share, "total": jax.random.gamma(key_total, shape, dtype=counts.dtype) / rate}
+        return self.integrated_sites(drawn | {"total": jax.random.gamma(key_total, shape, dtype=counts.dtype) / rate})
+
+    def integrated_sites(self, drawn: Params) -> Params:
+        """Off 0 by one rounding."""
+        return drawn | {"prob": jnp.maximum(drawn["prob"], np.finfo(drawn["prob"].dtype).tiny)}
+
+    def mean_field(self, prior: Prior) -> MeanField | None:
+        """The posterior of each memory's shares, and that of the total."""
+        pair = self.conjugate({}, prior)
+        if pair is None:
+            return None
+        gamma = conjugate(prior, "total", dist.Gamma)
+        return Counted(pair, jnp.asarray(gamma.concentration), jnp.asarray(gamma.rate))
 
     def conjugate(self, params: Params, prior: Prior) -> ConjugatePair | None:  # noqa: ARG002
         """The shares; given them the total knows nothing of the labels."""

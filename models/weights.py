@@ -40,6 +40,8 @@ from probam.distributions.partitions import (
     log_finite_terms,
 )
 from probam.distributions.stick_breaking import StickBreakingSticks, check_parameters, sticks_to_log_weights
+from probam.distributions.variational import HyperField, KnownHyper
+from probam.distributions.variational_sticks import GammaAlpha, lattice
 from probam.errors import InputError
 from probam.family import Params, WeightPrior
 
@@ -303,6 +305,14 @@ class StickBreaking(WeightPrior):
         """Independent sticks V_k ~ Beta(1 - d + n_k, alpha + k d + n_{>k})."""
         _, _, first, second = self._raised(counts, params)
         return _draw_sticks(key, first, second)
+
+    def hyper_field(self, num_components: int) -> HyperField:
+        """A Gamma factor for alpha under a Gamma prior where the discount is 0; else a lattice."""
+        if not self.hyper_priors():
+            return KnownHyper()
+        if isinstance(self.alpha, dist.Gamma) and not isinstance(self.discount, Distribution) and self.discount == 0:
+            return GammaAlpha(jnp.asarray(self.alpha.concentration), jnp.asarray(self.alpha.rate))
+        return lattice(self.alpha, self.discount, num_components)
 
     def partition_law(self, params: Params, num_slots: int, num_data: int) -> GibbsTypePartition:
         """The Chinese restaurant process, without truncation."""

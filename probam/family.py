@@ -24,6 +24,7 @@ from numpyro.distributions import Distribution, ExpandedDistribution, Independen
 from probam.distributions.conjugate import ConjugatePair
 from probam.distributions.mixture import MemoryMixture
 from probam.distributions.partitions import GibbsTypePartition
+from probam.distributions.variational import HyperField, Integrated, KnownHyper, MeanField
 from probam.errors import InputError
 
 __all__ = [
@@ -59,7 +60,8 @@ class Family(ABC):
 
     Families are frozen dataclasses without arrays (hashable, so they may be static under jit).
     ``bank`` and ``prior`` are all that gradient EM, SVI, NUTS and Gibbs need; ``statistics`` and
-    ``maximize`` add closed-form EM, ``draw`` faster Gibbs, ``conjugate`` collapsed Gibbs.
+    ``maximize`` add closed-form EM, ``draw`` faster Gibbs, ``conjugate`` collapsed Gibbs, ``mean_field``
+    coordinate-ascent variational inference.
     """
 
     name: ClassVar[str]
@@ -182,8 +184,17 @@ class Family(ABC):
         """
         return None
 
+    def mean_field(self, prior: Prior) -> MeanField | None:  # noqa: ARG002
+        """Factors in closed form of the posterior of this very model, all its sites; None where there are none."""
+        return None
+
+    def conjugate_mean_field(self, prior: Prior) -> MeanField | None:
+        """The same under ``conjugate_base``: one joint factor for all parameters of a memory."""
+        pair = self.conjugate_base(prior)
+        return None if pair is None else Integrated(pair)
+
     def integrated_sites(self, drawn: Params) -> Params:
-        """What ``conjugate_base(...).draw`` returns, under the names of this family's sites."""
+        """What a pair of this family or a mean field draws, under the names (and within the limits) of its sites."""
         return drawn
 
     def maximize_from(
@@ -277,6 +288,10 @@ class WeightPrior(ABC):
     def log_predictive(self, counts: Float[Array, " K"], params: Params) -> Float[Array, " K"]:
         """Log probability of the next datum's memory given the counts so far, the weights integrated out."""
         raise NotImplementedError(f"weights {self.name!r} have no predictive law of assignments")
+
+    def hyper_field(self, num_components: int) -> HyperField:  # noqa: ARG002
+        """Variational factor of the hyper-parameters of ``num_components`` weights (made outside of jit)."""
+        return KnownHyper()
 
     def partition_law(self, params: Params, num_slots: int, num_data: int) -> GibbsTypePartition | None:  # noqa: ARG002
         """The exchangeable law of partitions whose number of memories is free; None where there is none."""

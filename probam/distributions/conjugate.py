@@ -16,13 +16,14 @@ pair                             likelihood                              prior
 
 Every method serves K memories at once: ``counts`` is (K,), ``sums`` (K, F). ``log_marginal`` and ``draw`` are what a
 partition needs; ``tables``, ``begin``, ``predict`` and ``move`` keep posterior predictive densities up to date while
-data come and go one at a time. The Gaussian pairs live in :mod:`probam.distributions.conjugate_normal`; the formula of
-the direction is that of Nunez-Antonio and Gutierrez-Pena (2005).
+data come and go one at a time; ``expectations`` is what variational inference needs, where counts are not whole. The
+Gaussian pairs live in :mod:`probam.distributions.conjugate_normal`; the formula of the direction is that of
+Nunez-Antonio and Gutierrez-Pena (2005).
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,19 @@ __all__ = [
     "ConjugatePair",
     "DirectionOfVonMisesFisher",
     "DirichletMultinomial",
+    "Expectations",
 ]
+
+
+class Expectations(NamedTuple):
+    r"""What is expected of a datum under each of K memories: :math:`E \log p(x \mid \theta_k) = T(x) s_k + c_k`.
+
+    That is less the ``log_base`` of the datum.
+    """
+
+    log_marginal: Float[Array, " K"]  # of the data so far, nats
+    slope: Float[Array, "K F"]
+    offset: Float[Array, " K"]
 
 
 class ConjugatePair(ABC):
@@ -56,6 +69,21 @@ class ConjugatePair(ABC):
     @abstractmethod
     def draw(self, key: jax.Array, counts: Float[Array, " K"], sums: Float[Array, "K F"]) -> dict[str, jax.Array]:
         """The integrated parameters of each memory, drawn from their posterior."""
+
+    def expectations(self, counts: Float[Array, " K"], sums: Float[Array, "K F"]) -> Expectations:
+        r"""Expected log density of a datum under the posterior of each memory.
+
+        The marginal likelihood of an exponential family is a ratio of normalisers, :math:`Z(n, S) / Z(0, 0)`, whose
+        log has the posterior means of the natural parameters as its derivatives by S, and those of the log normaliser
+        by n. Counts need not be whole.
+        """
+
+        def total(counts: jax.Array, sums: jax.Array) -> tuple[jax.Array, jax.Array]:
+            each = self.log_marginal(counts, sums)
+            return jnp.sum(each), each
+
+        (_, each), (offset, slope) = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)(counts, sums)
+        return Expectations(each, slope, offset)
 
     def log_base(self, x: Float[Array, "N D"]) -> Float[Array, " N"]:
         """Part of the log density of a datum that no parameter touches."""

@@ -9,10 +9,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import gammaln
+import numpy as np
+from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
 
-from probam.distributions.conjugate import ConjugatePair
+from probam.distributions.conjugate import ConjugatePair, Expectations
 from probam.distributions.log_gamma import log_gamma_ratio
 from probam.distributions.pairwise import upper_triangle
 from probam.pytrees import pytree
@@ -25,6 +26,7 @@ __all__ = [
     "draw_locations_full",
     "reverse_cholesky",
     "symmetric",
+    "upper_coefficients",
     "wishart_cholesky",
 ]
 
@@ -154,11 +156,25 @@ class NormalGamma(ConjugatePair):
 
     def log_marginal(self, counts: jax.Array, sums: jax.Array) -> jax.Array:
         """Product of Student-t predictive densities, in closed form."""
-        _, _, rate = self.begin(counts, sums)
+        return self._log_marginal(counts, self.begin(counts, sums)[2])
+
+    def _log_marginal(self, counts: jax.Array, rate: jax.Array) -> jax.Array:
         shape = self.shape + self._half * counts[..., None]
         gammas = gammaln(shape) - gammaln(self.shape) + self.shape * jnp.log(self.rate) - shape * jnp.log(rate)
         normal = jnp.log(self.relative / (self.relative + counts)) - counts * jnp.log(2 * jnp.pi)
         return jnp.sum(gammas, axis=-1) + 0.5 * len(self.loc) * normal
+
+    def expectations(self, counts: jax.Array, sums: jax.Array) -> Expectations:
+        """From the means of the precision and its log (no derivative passes the guard of the rate)."""
+        _, mean, rate = self.begin(counts, sums)
+        shape = self.shape + self._half * counts[:, None]
+        precision = jnp.broadcast_to(shape / rate, rate.shape)
+        slope = jnp.concatenate([precision * mean, -0.5 * precision], axis=-1)
+        logs = self._half * jnp.sum(digamma(shape) - jnp.log(rate), axis=-1)
+        squares = jnp.sum(precision * self._pool(mean**2), axis=-1)
+        constant = jnp.log(2 * jnp.pi) + 1 / (self.relative + counts)
+        offset = logs - 0.5 * squares - 0.5 * len(self.loc) * constant
+        return Expectations(self._log_marginal(counts, rate), slope, offset)
 
     def draw(self, key: jax.Array, counts: jax.Array, sums: jax.Array) -> dict[str, jax.Array]:
         """Sites ``loc`` and ``precision``; ``precision`` is (K, 1) where features share it."""
@@ -222,14 +238,31 @@ class NormalWishart(ConjugatePair):
 
     def log_marginal(self, counts: jax.Array, sums: jax.Array) -> jax.Array:
         """Product of Student-t predictive densities, in closed form."""
-        dim = len(self.loc)
         _, rate = self._posterior(counts, sums)
+        return self._log_marginal(counts, _half_log_det(rate))
+
+    def _log_marginal(self, counts: jax.Array, half_log_det: jax.Array) -> jax.Array:
+        dim = len(self.loc)
         freedom = self.freedom + counts
         steps = jnp.arange(dim)
         gammas = jnp.sum(gammaln((freedom[:, None] - steps) / 2) - gammaln((self.freedom - steps) / 2), axis=-1)
-        volumes = self.freedom * _half_log_det(self.rate) - freedom * _half_log_det(rate)
+        volumes = self.freedom * _half_log_det(self.rate) - freedom * half_log_det
         normal = jnp.log(self.relative / (self.relative + counts)) - counts * jnp.log(jnp.pi)
         return gammas + volumes + 0.5 * dim * normal
+
+    def expectations(self, counts: jax.Array, sums: jax.Array) -> Expectations:
+        """From the means of the precision matrix and of its log determinant: one Cholesky factor for all of it."""
+        dim = len(self.loc)
+        mean, rate = self._posterior(counts, sums)
+        half_log_det, precision = _half_log_det_and_inverse(rate)
+        freedom = self.freedom + counts
+        precision = freedom[:, None, None] * precision
+        pull = jnp.sum(precision * mean[:, None, :], axis=-1)
+        logs = jnp.sum(digamma((freedom[:, None] - jnp.arange(dim)) / 2), axis=-1) - 2 * half_log_det
+        constant = jnp.log(jnp.pi) + 1 / (self.relative + counts)
+        offset = 0.5 * (logs - dim * constant - jnp.sum(mean * pull, axis=-1))
+        slope = jnp.concatenate([pull, -0.5 * upper_coefficients(precision)], axis=-1)
+        return Expectations(self._log_marginal(counts, half_log_det), slope, offset)
 
     def draw(self, key: jax.Array, counts: jax.Array, sums: jax.Array) -> dict[str, jax.Array]:
         """Sites ``loc`` and ``precision_cholesky``."""
@@ -249,9 +282,8 @@ class NormalWishart(ConjugatePair):
     def begin(self, counts: jax.Array, sums: jax.Array) -> Any:
         """Counts, posterior mean (less m), inverse rate matrix and half its log determinant."""
         mean, rate = self._posterior(counts, sums)
-        eye = jnp.broadcast_to(jnp.eye(len(self.loc), dtype=rate.dtype), rate.shape)
-        inverse = jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(rate), True), eye)
-        return counts, mean, inverse, _half_log_det(rate)
+        half_log_det, inverse = _half_log_det_and_inverse(rate)
+        return counts, mean, inverse, half_log_det
 
     def predict(self, known: Any, tables: Any, x: jax.Array, statistics: jax.Array) -> jax.Array:  # noqa: ARG002
         """Multivariate Student-t with nu_n - D + 1 degrees of freedom."""
@@ -338,9 +370,23 @@ def symmetric(triangle: Float[Array, "*K F"], dim: int) -> Float[Array, "*K D D"
     return matrix.at[..., rows, columns].set(triangle).at[..., columns, rows].set(triangle)
 
 
+def upper_coefficients(matrix: Float[Array, "*K D D"]) -> Float[Array, "*K F"]:
+    """Coefficients of the products x_i x_j, i <= j, in x^T A x for symmetric A."""
+    rows, columns = np.triu_indices(matrix.shape[-1])
+    return matrix[..., rows, columns] * np.where(rows == columns, 1, 2).astype(matrix.dtype)
+
+
 def _split(sums: jax.Array, loc: jax.Array) -> tuple[jax.Array, jax.Array]:
     return sums[..., : len(loc)], sums[..., len(loc) :]
 
 
 def _half_log_det(matrix: jax.Array) -> jax.Array:
     return jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(matrix), axis1=-2, axis2=-1)), axis=-1)
+
+
+def _half_log_det_and_inverse(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Half the log determinant and the inverse of positive definite matrices, from one Cholesky factor."""
+    factor = jnp.linalg.cholesky(matrix)
+    eye = jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape)
+    half_log_det = jnp.sum(jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)), axis=-1)
+    return half_log_det, jax.scipy.linalg.cho_solve((factor, True), eye)
