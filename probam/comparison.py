@@ -36,6 +36,7 @@ __all__ = [
     "HeldOut",
     "compare",
     "compare_engines",
+    "comparison_record",
     "comparison_text",
     "cross_validate",
     "evidence",
@@ -155,7 +156,7 @@ def compare(
     Args:
         fits: fits by the name that the table calls them.
         held_out: data that no fit has seen (anything that ``probam.fit`` reads, with the same columns).
-        labels: the true label of each datum that was fitted.
+        labels: the true label of each row of ``held_out`` where that is given, else of each datum that was fitted.
         bridged: estimate the evidence of sampled fits that bring none by bridge sampling.
         seed: of bridge sampling.
 
@@ -268,11 +269,13 @@ def _row(
     except (InputError, NumericalError) as error:
         notes.append(str(error))
     if labels is not None:
-        truth, given = np.asarray(labels).ravel(), variable(tree, "partition", "label").values
-        if len(truth) != len(given):
-            raise InputError(f"labels: expected one for each of {len(given)} fitted data; got {len(truth)}")
-        row["ari"] = float(adjusted_rand_score(truth, given))
-        row["nmi"] = float(normalized_mutual_info_score(truth, given))
+        truth = np.asarray(labels).ravel()
+        given = fit.predict(held_out)["label"] if held_out is not None else variable(tree, "partition", "label")
+        if len(truth) != given.size:
+            which = "fitted data" if held_out is None else "held-out rows"
+            raise InputError(f"labels: expected one for each of {given.size} {which}; got {len(truth)}")
+        row["ari"] = float(adjusted_rand_score(truth, given.values))
+        row["nmi"] = float(normalized_mutual_info_score(truth, given.values))
     if engine_kind(tree) == "chains":
         least = invariant_summary(tree)["ess_bulk"].min()
         row["ess_per_second"] = float(least) / row["seconds"] if pd.notna(least) and row["seconds"] > 0 else np.nan
@@ -323,6 +326,15 @@ def comparison_text(frame: pd.DataFrame) -> str:
     for name, said in frame.attrs.get("notes", {}).items():
         lines += [f"{name}: {note}" for note in said]
     return "\n".join(lines)
+
+
+def comparison_record(frame: pd.DataFrame) -> dict[str, Any]:
+    """The table as JSON can say it: ``fits``, one record each, the best first (null where NaN), and ``notes``."""
+    fits = [
+        {"name": str(name)} | {column: None if pd.isna(value) else value for column, value in row.items()}
+        for name, row in frame.to_dict(orient="index").items()
+    ]
+    return {"fits": fits, "notes": frame.attrs.get("notes", {})}
 
 
 # --- fits of one's own ----------------------------------------------------------------------------------------
@@ -381,7 +393,7 @@ def compare_engines(
     progress(len(engines), len(engines), "compare")
     if not fits:
         raise InputError("engines: none of them fits this model: " + "; ".join(said[0] for said in left_out.values()))
-    frame = compare(fits, held, None if truth is None else truth[rows], bridged=bridged, seed=seed)
+    frame = compare(fits, held, None if truth is None else truth[others], bridged=bridged, seed=seed)
     frame.attrs["notes"] = frame.attrs["notes"] | left_out
     return frame, fits
 

@@ -1,5 +1,6 @@
 """Fits side by side, on fits whose posterior is known exactly."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import probam.api as api
 from probam.comparison import (
     compare,
     compare_engines,
+    comparison_record,
     comparison_text,
     cross_validate,
     evidence,
@@ -137,7 +139,7 @@ def test_draws_of_another_density_have_no_bridge(fits: Mapping[str, Fit]) -> Non
 
 
 def test_fits_are_ordered_by_what_they_predict_with_paired_errors(fits: Mapping[str, Fit]) -> None:
-    labels = np.arange(len(X)) % 2
+    labels = np.arange(len(HELD)) % 2
     frame = compare(fits, HELD[:, None], labels, bridged=True)
     assert list(frame.index)[-1] == "wide"
     best = frame.index[0]
@@ -159,6 +161,10 @@ def test_fits_are_ordered_by_what_they_predict_with_paired_errors(fits: Mapping[
     text = comparison_text(frame)
     assert "point: loo: this fit is one best setting" in text
     assert "log_score_diff" in text
+    record = json.loads(json.dumps(comparison_record(frame)))
+    assert [one["name"] for one in record["fits"]] == list(frame.index)
+    assert record["fits"][0]["log_score_diff"] == 0
+    assert record["fits"][-1]["bic"] is None
 
 
 def predictive_at_the_mean(variance: float, base: float) -> float:
@@ -175,6 +181,8 @@ def test_without_held_out_data_leave_one_out_decides(fits: Mapping[str, Fit]) ->
     assert frame["log_score"].isna().all()
     with pytest.raises(InputError, match="labels: expected one for each of 30 fitted data; got 3"):
         compare(fits, labels=[0, 1, 1])
+    with pytest.raises(InputError, match="labels: expected one for each of 40 held-out rows; got 30"):
+        compare(fits, HELD[:, None], np.zeros(30))
     with pytest.raises(InputError, match="fits: expected at least one"):
         compare({})
 
