@@ -9,24 +9,21 @@ best one is returned.
 """
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from probam.distributions.pairwise import pairwise_log_prob
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Moments, Params
 from probam.inference.coordinates import Coordinates
+from probam.inference.em_rows import Rows, check_weight, rows_on, without_missing
+from probam.inference.em_steps import EMState, Settings, em_step, expectation, judged, maximization
 from probam.inference.result import EngineResult, Progress, silent
 from probam.inference.start import starts
 
-__all__ = ["EMState", "em_step", "expectation", "fit_params", "run"]
-
-_BLOCK = 4096
-"""Rows taken at a time in the E-step: (block, K) and (block, F) stay in cache."""
+__all__ = ["active_counts", "fit_params", "point_result", "run", "side_by_side"]
 
 _SMALL = 200_000
 """Most numbers (rows x features x memories) for which several runs go in one batch."""
@@ -35,100 +32,98 @@ _CHUNK = 50
 """Iterations between two reports of progress."""
 
 
-class EMState(NamedTuple):
-    """One restart: parameters, the objective there, whether it has stopped."""
-
-    params: Params
-    objective: Float[Array, ""]
-    done: jax.Array
-
-
-def expectation(
-    model: Model, params: Params, x: Float[Array, "N D"], origin: Float[Array, " D"]
-) -> tuple[Moments, Float[Array, ""]]:
-    """Responsibility-weighted sums of the family's statistics, and the log likelihood (nats)."""
-    mixture = model.mixture(params)
-
-    def block(rows: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        logits = mixture.log_weights + pairwise_log_prob(mixture.bank, rows)
-        top = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-        unnormalised = jnp.exp(logits - top)
-        total = jnp.sum(unnormalised, axis=-1, keepdims=True)
-        responsibilities = valid[:, None] * unnormalised / total
-        sums = jnp.matmul(responsibilities.T, model.family.statistics(rows - origin), precision="highest")
-        return jnp.sum(responsibilities, axis=0), sums, jnp.sum(valid * (top + jnp.log(total))[:, 0])
-
-    num_data = len(x)
-    if num_data <= _BLOCK:
-        counts, sums, log_likelihood = block(x, jnp.ones(num_data, x.dtype))
-        return Moments(counts, sums, origin), log_likelihood
-
-    num_blocks = -(-num_data // _BLOCK)
-    size = -(-num_data // num_blocks)
-    # the last block overlaps the one before; rows already seen count for nothing
-    starts = jnp.minimum(jnp.arange(num_blocks) * size, num_data - size)
-
-    def add(
-        carry: tuple[jax.Array, jax.Array, jax.Array], k: jax.Array
-    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], None]:
-        rows = jax.lax.dynamic_slice_in_dim(x, starts[k], size)
-        valid = (starts[k] + jnp.arange(size) >= k * size).astype(x.dtype)
-        return jax.tree.map(jnp.add, carry, block(rows, valid)), None
-
-    shapes = jax.eval_shape(block, x[:size], jnp.ones(size, x.dtype))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    (counts, sums, log_likelihood), _ = jax.lax.scan(add, zeros, jnp.arange(num_blocks))
-    return Moments(counts, sums, origin), log_likelihood
-
-
-def em_step(
-    model: Model, coordinates: Coordinates, params: Params, x: Float[Array, "N D"], *, likelihood_only: bool
-) -> tuple[Params, Float[Array, ""]]:
-    """Parameters after one EM step, and the objective *before* it (nats)."""
-    family = model.family
-    prior = None if likelihood_only else model.prior
-    previous = {site: params[site] for site in model.prior}
-    if family.additive:
-        moments, log_likelihood = expectation(model, params, x, family.frame(x)[0])
-        counts, memories = moments.counts, family.maximize(moments, previous, prior)
-    else:
-        log_joint = model.mixture(params).log_joint(x)
-        log_prob = jax.nn.logsumexp(log_joint, axis=-1, keepdims=True)
-        responsibilities, log_likelihood = jnp.exp(log_joint - log_prob), jnp.sum(log_prob)
-        counts = jnp.sum(responsibilities, axis=0)
-        memories = family.maximize_from(x, responsibilities, previous, prior)
-    objective = log_likelihood
-    if not likelihood_only:
-        objective = objective + coordinates.log_prior(coordinates.unconstrain(params))
-    others = {name: value for name, value in params.items() if name not in model.prior}
-    return memories | model.weights.maximize(counts, others, likelihood_only=likelihood_only), objective
-
-
-@partial(jax.jit, static_argnames=("likelihood_only", "num_steps"))
+@partial(jax.jit, static_argnames=("settings", "num_steps"))
 def _advance(
     model: Model,
     states: EMState,
-    x: jax.Array,
+    rows: Rows,
+    origin: jax.Array,
     tolerance: jax.Array,
     *,
-    likelihood_only: bool,
+    settings: Settings,
     num_steps: int,
 ) -> tuple[EMState, jax.Array]:
     """``num_steps`` EM steps of every restart; the objective before each, NaN once a restart has stopped."""
     coordinates = Coordinates(model)
 
     def one(state: EMState, _: None) -> tuple[EMState, jax.Array]:
-        params, objective = em_step(model, coordinates, state.params, x, likelihood_only=likelihood_only)
-        done = state.done | (objective - state.objective <= tolerance * len(x)) | ~jnp.isfinite(objective)
-        kept = jax.tree.map(lambda old, new: jnp.where(done, old, new), state.params, params)
-        trace = jnp.where(state.done, jnp.nan, objective)
-        return EMState(kept, jnp.where(state.done, state.objective, objective), done), trace
+        params, objective = em_step(
+            model,
+            coordinates,
+            state.params,
+            rows.x,
+            likelihood_only=settings.likelihood_only,
+            weight=rows.weight,
+            origin=origin,
+        )
+        return judged(state, params, objective, tolerance, settings)
 
-    return jax.lax.map(
+    after: tuple[EMState, jax.Array] = jax.lax.map(
         lambda state: jax.lax.scan(one, state, None, length=num_steps),
         states,
-        batch_size=side_by_side(len(states.objective), x, model.num_components),
+        batch_size=side_by_side(len(states.objective), rows.x, model.num_components),
     )
+    return after
+
+
+_expectation = jax.jit(expectation)
+
+
+@partial(jax.jit, static_argnames=("settings",))
+def _ascend(
+    model: Model,
+    state: EMState,
+    parts: list[tuple[Moments, jax.Array]],
+    tolerance: jax.Array,
+    *,
+    settings: Settings,
+) -> tuple[EMState, jax.Array]:
+    """One M-step from the sums of every device."""
+    counts = sum(moments.counts for moments, _ in parts)
+    sums = sum(moments.sums for moments, _ in parts)
+    log_likelihood = sum(part for _, part in parts)
+    params, objective = maximization(
+        model,
+        Coordinates(model),
+        state.params,
+        Moments(jnp.asarray(counts), jnp.asarray(sums), parts[0][0].origin),
+        jnp.asarray(log_likelihood),
+        likelihood_only=settings.likelihood_only,
+    )
+    return judged(state, params, objective, tolerance, settings)
+
+
+def _advance_across(
+    model: Model,
+    states: EMState,
+    parts: list[Rows],
+    origin: jax.Array,
+    tolerance: jax.Array,
+    *,
+    settings: Settings,
+    num_steps: int,
+) -> tuple[EMState, np.ndarray]:
+    """As :func:`_advance`, each device summing over its own rows while the others sum over theirs."""
+    devices = [next(iter(part.x.devices())) for part in parts]
+    copies = [jax.device_put((model, origin), device) for device in devices]
+    num_runs = len(states.objective)
+    after: list[EMState] = []
+    traces = np.full((num_runs, num_steps), np.nan, states.objective.dtype)
+    for run in range(num_runs):
+        state: EMState = jax.device_put(jax.tree.map(lambda leaf, run=run: np.asarray(leaf)[run], states), devices[0])
+        for step in range(num_steps):
+            if bool(state.done):
+                break
+            sums = [
+                _expectation(copy[0], jax.device_put(state.params, device), part.x, copy[1], part.weight)
+                for part, copy, device in zip(parts, copies, devices, strict=True)
+            ]
+            state, objective = _ascend(
+                copies[0][0], state, jax.device_put(sums, devices[0]), tolerance, settings=settings
+            )
+            traces[run, step] = objective
+        after.append(state)
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *after), traces
 
 
 def side_by_side(num_runs: int, x: jax.Array, num_components: int) -> int:
@@ -172,48 +167,69 @@ def fit_params(
     estimate: str = "map",
     max_iterations: int = 1000,
     tolerance: float | None = None,
+    stop: str = "tolerance",
     restarts: int = 8,
     start: Params | None = None,
+    sample_weight: Float[Array, " N"] | np.ndarray | None = None,
     progress: Progress = silent,
 ) -> tuple[EMState, np.ndarray]:
-    """All restarts after EM (leaves lead with the restart axis) and the trace of their objectives (R, I)."""
+    """All restarts after EM (leaves lead with the restart axis) and the trace of their objectives (R, I).
+
+    Options as for :func:`run`; ``start`` gives site values to begin from in the place of k-means++ seeds.
+    """
     check_closed_form(model)
     if estimate not in ("map", "ml"):
         raise InputError(f"estimate: expected 'map' or 'ml'; got {estimate!r}")
+    if stop not in ("tolerance", "aitken"):
+        raise InputError(f"stop: expected 'tolerance' or 'aitken'; got {stop!r}")
+    settings = Settings(likelihood_only=estimate == "ml", aitken=stop == "aitken")
     coordinates = Coordinates(model)
+    weight: np.ndarray | None = None
+    if sample_weight is not None:
+        weight = check_weight(sample_weight, len(x), np.dtype(x.dtype))
+        if not (weight > 0).all():
+            x, weight = jnp.asarray(np.asarray(x)[weight > 0]), weight[weight > 0]
+    num_data = len(x) if weight is None else float(weight.sum())
     if tolerance is None:
         tolerance = 1e-9 if x.dtype == jnp.float64 else 1e-6
     if start is None:
         active = jnp.asarray(
             active_counts(model.num_components, restarts, nonparametric="sticks" in coordinates.transforms)
         )
-        params = starts(jax.random.split(key, restarts), model, x, active)
+        params = starts(jax.random.split(key, restarts), model, x, active, weight)
     else:
         params = {name: jnp.asarray(value)[None] for name, value in start.items()}
     num_runs = next(iter(params.values())).shape[0]
-    states = EMState(params, jnp.full(num_runs, -jnp.inf, x.dtype), jnp.zeros(num_runs, bool))
+    unknown = jnp.full(num_runs, -jnp.inf, x.dtype)
+    states = EMState(params, unknown, jnp.zeros(num_runs, bool), -unknown)
+    origin = _origin(model, x)
+    parts = rows_on(model, x, weight)
+    most = jnp.asarray(tolerance * num_data, x.dtype)
     traces = []
     for done_steps in range(0, max_iterations, _CHUNK):
-        states, trace = _advance(
-            model,
-            states,
-            x,
-            jnp.asarray(tolerance, x.dtype),
-            likelihood_only=estimate == "ml",
-            num_steps=min(_CHUNK, max_iterations - done_steps),
-        )
+        num_steps = min(_CHUNK, max_iterations - done_steps)
+        if len(parts) > 1:
+            states, trace = _advance_across(model, states, parts, origin, most, settings=settings, num_steps=num_steps)
+        else:
+            states, trace = _advance(model, states, parts[0], origin, most, settings=settings, num_steps=num_steps)
         traces.append(np.asarray(trace))
-        finished = int(jnp.sum(states.done))
+        finished = int(np.sum(states.done))
         progress(min(done_steps + _CHUNK, max_iterations), max_iterations, f"EM, {finished} of {num_runs} runs done")
         if finished == num_runs:
             break
     progress(max_iterations, max_iterations, "EM")
-    if not bool(jnp.any(jnp.isfinite(states.objective))):
+    if not np.isfinite(states.objective).any():
         raise NumericalError(
             "em: the log density is not finite in any restart; standardise the data, "
             "or use fewer components or weights and a prior (estimate='map')"
         )
     return states, np.concatenate(traces, axis=1)
+
+
+@jax.jit
+def _origin(model: Model, x: jax.Array) -> jax.Array:
+    """Where the sums have their zero."""
+    return model.family.frame(without_missing(x) if model.missing else x)[0]
 
 
 def run(
@@ -224,7 +240,9 @@ def run(
     estimate: str = "map",
     max_iterations: int = 1000,
     tolerance: float | None = None,
+    stop: str = "tolerance",
     restarts: int = 8,
+    sample_weight: Float[Array, " N"] | np.ndarray | None = None,
     progress: Progress = silent,
 ) -> EngineResult:
     """The best of several EM runs.
@@ -232,12 +250,18 @@ def run(
     Args:
         estimate: "map" (with the priors) or "ml" (maximum likelihood; finite weights only).
         max_iterations: most iterations of a restart.
-        tolerance: stop when the objective rises by less than this many nats per datum
-            (default 1e-9 in float64, 1e-6 in float32).
+        tolerance: nats per datum (default 1e-9 in float64, 1e-6 in float32); see ``stop``.
+        stop: "tolerance" ends a run when the objective rises by less than the tolerance; "aitken" when all that
+            is left to gain does, estimated from the last two rises (EM converges linearly: a slow run makes small
+            steps long before its end).
         restarts: runs from different k-means++ seeds.
+        sample_weight: how often each datum counts, (N,) numbers of at least 0: the objective has
+            sum_n w_n log p(x_n) in the place of sum_n log p(x_n). These are not the weights of the memories.
+
+    Rows with missing entries (NaN) count with the density of their observed entries, for the families that can.
 
     Raises:
-        InputError: for a family without a closed-form M-step.
+        InputError: for a family without a closed-form M-step, or weights that are none.
         NumericalError: when no restart stays finite.
     """
     states, trace = fit_params(
@@ -247,11 +271,13 @@ def run(
         estimate=estimate,
         max_iterations=max_iterations,
         tolerance=tolerance,
+        stop=stop,
         restarts=restarts,
+        sample_weight=sample_weight,
         progress=progress,
     )
-    best = int(jnp.argmax(jnp.where(jnp.isfinite(states.objective), states.objective, -jnp.inf)))
-    params = jax.tree.map(lambda leaf: leaf[best], states.params)
+    best = int(np.argmax(np.where(np.isfinite(states.objective), states.objective, -np.inf)))
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf[best]), states.params)
     return point_result(
         model,
         params,

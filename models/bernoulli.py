@@ -63,15 +63,20 @@ class Bernoulli(Family):
         """The M-step is a frequency."""
         return True
 
+    @property
+    def missing(self) -> str:
+        """Features are independent within a memory."""
+        return "entry"
+
     def check_support(self, x: np.ndarray, columns: Sequence[str]) -> None:
         """Refuse any value but the two."""
         low, high = VALUES[self.values]
-        bad = np.argwhere((x != low) & (x != high))
+        bad = np.argwhere((x != low) & (x != high) & ~np.isnan(x))
         if not len(bad):
             return
         row, column = bad[0]
         other = next(name for name in VALUES if name != self.values)
-        if np.isin(x, VALUES[other]).all():
+        if np.isin(x[~np.isnan(x)], VALUES[other]).all():
             advice = f"use family 'bernoulli,values={other}'"
         else:
             advice = "turn the data into bits first"
@@ -87,7 +92,7 @@ class Bernoulli(Family):
     def prior(self, x: np.ndarray) -> dict[str, Distribution]:
         """Beta priors between a fair coin and the frequencies of the data."""
         low, high = VALUES[self.values]
-        frequency = jnp.asarray((x.mean(axis=0) - low) / (high - low), x.dtype)
+        frequency = jnp.asarray((np.nanmean(x, axis=0) - low) / (high - low), x.dtype)
         return {"prob": dist.Beta(0.5 + frequency, 1.5 - frequency).to_event(1)}
 
     def bank(self, params: Mapping[str, jax.Array]) -> Distribution:
@@ -105,6 +110,15 @@ class Bernoulli(Family):
     def statistics(self, x: Float[Array, "N D"]) -> Float[Array, "N D"]:
         """The data themselves."""
         return x
+
+    def expected_sums(
+        self, params: Params, x: Float[Array, "N D"], responsibilities: Float[Array, "N K"], origin: Float[Array, " D"]
+    ) -> Float[Array, "K D"]:
+        """Sums of the data, with a memory's mean for what is missing."""
+        known = ~jnp.isnan(x)
+        seen = jnp.matmul(responsibilities.T, jnp.where(known, x - origin, 0), precision="highest")
+        lacking = jnp.matmul(responsibilities.T, 1 - known.astype(x.dtype), precision="highest")
+        return seen + lacking * (self.memories(params) - origin)
 
     def maximize(self, moments: Moments, params: Params, prior: Prior | None) -> Params:
         """Frequencies; with a Beta(a, b) prior the mode in log odds, (a + ones) / (a + b + data)."""

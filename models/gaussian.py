@@ -1,4 +1,4 @@
-r"""Gaussian memories: isotropic, spherical, diagonal and full covariance.
+r"""Gaussian memories: isotropic, spherical, diagonal, tied and full covariance.
 
 .. math:: p(x \mid \mu_k, \Sigma_k) = \mathcal N(x \mid \mu_k, \Sigma_k)
 
@@ -9,6 +9,7 @@ isotropic  ``loc`` (K, D), ``beta`` ()    :math:`I / (2 \beta)`     Gamma on bet
 spherical  ``loc`` (K, D), ``beta`` (K,)  :math:`I / (2 \beta_k)`   Gamma on beta
 diagonal   ``loc``, ``precision`` (K, D)  :math:`diag(1/\tau_k)`    Gamma on each precision
 full       ``loc``, ``precision_cholesky` :math:`(L_k L_k^T)^{-1}`  Wishart on :math:`LL^T`
+tied       the same, L for all memories   :math:`(L L^T)^{-1}`      Wishart on :math:`LL^T`
 lkj        ``loc``, ``scale`` (K, D),     :math:`diag(s) R diag(s)` log-normal scales,
            ``corr_cholesky`` (K, D, D)                              LKJ(2) correlations
 ========== ============================== ========================= ======================
@@ -40,6 +41,7 @@ from probam.distributions.conjugate_normal import (
     symmetric,
     wishart_cholesky,
 )
+from probam.distributions.observed import marginal, memory_covariances
 from probam.distributions.pairwise import upper_triangle
 from probam.distributions.variational import MeanField
 from probam.distributions.variational_normal import NormalAndGamma, NormalAndWishart
@@ -48,7 +50,10 @@ from probam.family import Family, Moments, Params, Prior, innermost, register
 
 __all__ = ["COVARIANCES", "Gaussian"]
 
-COVARIANCES = ("isotropic", "spherical", "diagonal", "full", "lkj")
+COVARIANCES = ("isotropic", "spherical", "diagonal", "tied", "full", "lkj")
+
+_WITH_MATRIX = ("tied", "full")
+"""Structures whose second site is the Cholesky factor of a precision matrix."""
 
 _VARIANCE_FRACTION = 0.25
 """Prior guess of a memory's variance as a fraction of the data's."""
@@ -78,17 +83,26 @@ class Gaussian(Family):
 
     @property
     def shared(self) -> frozenset[str]:
-        """The CLAM family holds one beta for the whole bank."""
-        return frozenset({"beta"}) if self.covariance == "isotropic" else frozenset()
+        """One beta for the whole bank (the CLAM family), or one covariance."""
+        return frozenset({"isotropic": {"beta"}, "tied": {"precision_cholesky"}}.get(self.covariance, ()))
 
     @property
     def closed_form(self) -> bool:
         """Every structure but ``lkj`` has conjugate priors and a closed-form M-step."""
         return self.covariance != "lkj"
 
+    @property
+    def missing(self) -> str:
+        """Entry by entry, or pattern by pattern where features are correlated within a memory."""
+        return "pattern" if self.covariance in ("tied", "full", "lkj") else "entry"
+
     def check_data(self, x: np.ndarray, columns: Sequence[str]) -> None:
-        """Refuse a constant column: it has no scale for a Gaussian to find."""
-        constant = np.ptp(x, axis=0) == 0
+        """Refuse a constant column: it has no scale for a Gaussian to find. So for one of which nothing is observed."""
+        absent = np.isnan(x).all(axis=0)
+        if absent.any():
+            column = columns[int(np.flatnonzero(absent)[0])]
+            raise InputError(f"data: nothing is observed of column {column!r}; leave the column out")
+        constant = np.nanmin(x, axis=0) == np.nanmax(x, axis=0)
         if constant.any():
             column = columns[int(np.flatnonzero(constant)[0])]
             raise InputError(
@@ -98,8 +112,8 @@ class Gaussian(Family):
     def prior(self, x: np.ndarray) -> dict[str, Distribution]:
         """Default base measure, scaled to each feature's mean and standard deviation."""
         dtype = x.dtype
-        mean = jnp.asarray(x.mean(axis=0), dtype)
-        variance = np.asarray(x.var(axis=0), dtype)
+        mean = jnp.asarray(np.nanmean(x, axis=0), dtype)
+        variance = np.asarray(np.nanvar(x, axis=0), dtype)
         num_features = x.shape[1]
         within = jnp.asarray(_VARIANCE_FRACTION * variance, dtype)
         shape = jnp.asarray(_GAMMA_SHAPE, dtype)
@@ -110,7 +124,7 @@ class Gaussian(Family):
             prior["beta"] = dist.Gamma(shape, 2 * shape * jnp.mean(within))
         elif self.covariance == "diagonal":
             prior["precision"] = dist.Gamma(jnp.full(num_features, _GAMMA_SHAPE, dtype), shape * within).to_event(1)
-        elif self.covariance == "full":
+        elif self.covariance in _WITH_MATRIX:
             freedom = jnp.asarray(num_features + 2 * _GAMMA_SHAPE - 1, dtype)
             prior["precision_cholesky"] = dist.WishartCholesky(freedom, rate_matrix=jnp.diag(freedom * within))
         else:
@@ -127,7 +141,7 @@ class Gaussian(Family):
             return dist.Normal(loc, scale, validate_args=False).to_event(1)
         if self.covariance == "diagonal":
             return dist.Normal(loc, jnp.sqrt(1 / params["precision"]), validate_args=False).to_event(1)
-        if self.covariance == "full":
+        if self.covariance in _WITH_MATRIX:
             factor = params["precision_cholesky"]
             precision = factor @ jnp.swapaxes(factor, -1, -2)
             return dist.MultivariateNormal(loc, precision_matrix=precision, validate_args=False)
@@ -145,6 +159,46 @@ class Gaussian(Family):
             return jnp.concatenate([x, x**2], axis=-1)
         return jnp.concatenate([x, upper_triangle(x)], axis=-1)
 
+    def expected_sums(
+        self, params: Params, x: Float[Array, "N D"], responsibilities: Float[Array, "N K"], origin: Float[Array, " D"]
+    ) -> Float[Array, "K F"]:
+        r"""Sums with each missing entry at its expectation, and each missing product at its own.
+
+        Given memory k and the observed entries the row is normal around :math:`G_k x + (I - G_k) \mu_k` with
+        :math:`G_k = \Sigma_k P_k` and covariance :math:`\Sigma_k - \Sigma_k P_k \Sigma_k`, where P_k is the inverse of
+        the observed part of Sigma_k in its place. Source: Ghahramani & Jordan (1994), section 3.
+        """
+        known = ~jnp.isnan(x)
+        filled = jnp.where(known, x - origin, 0)
+        loc = params["loc"] - origin
+        if self.missing == "entry":
+            bank_variance = jnp.broadcast_to(self.bank(params).variance, loc.shape)
+            lacking = jnp.matmul(responsibilities.T, 1 - known.astype(x.dtype), precision="highest")
+            first = jnp.matmul(responsibilities.T, filled, precision="highest") + lacking * loc
+            square = jnp.matmul(responsibilities.T, filled**2, precision="highest") + lacking * (loc**2 + bank_variance)
+            if self.covariance != "diagonal":
+                square = jnp.sum(square, axis=-1, keepdims=True)
+            return jnp.concatenate([first, square], axis=-1)
+        counts = jnp.sum(responsibilities, axis=0)[:, None]
+        sums = jnp.matmul(responsibilities.T, self.statistics(filled), precision="highest")
+        num_features = x.shape[-1]
+        seen, products = sums[:, :num_features], symmetric(sums[:, num_features:], num_features)
+        bank = self.bank(params)
+        assert isinstance(bank, dist.MultivariateNormal), "features are correlated here"
+        covariance = memory_covariances(bank)
+        gain = jnp.matmul(covariance, marginal(covariance, known[0]).precision, precision="highest")  # G
+        rest = loc - jnp.einsum("kij,kj->ki", gain, loc, precision="highest")  # (I - G) mu
+        moved = jnp.einsum("kij,kj->ki", gain, seen, precision="highest")
+        cross = moved[:, :, None] * rest[:, None, :]
+        second = (
+            jnp.einsum("kij,kjl,kml->kim", gain, products, gain, precision="highest")
+            + cross
+            + jnp.swapaxes(cross, -1, -2)
+            + counts[..., None] * (_outer(rest) + covariance - jnp.matmul(gain, covariance, precision="highest"))
+        )
+        rows, columns = jnp.triu_indices(num_features)
+        return jnp.concatenate([moved + counts * rest, second[:, rows, columns]], axis=-1)
+
     def maximize(self, moments: Moments, params: Params, prior: Prior | None) -> Params:
         """Locations given the previous precisions, then precisions given the new locations (ECM).
 
@@ -158,6 +212,7 @@ class Gaussian(Family):
             "isotropic": self._maximize_beta,
             "spherical": self._maximize_beta,
             "diagonal": self._maximize_diagonal,
+            "tied": self._maximize_full,
             "full": self._maximize_full,
         }[self.covariance]
         return step(moments, params, prior)
@@ -174,15 +229,16 @@ class Gaussian(Family):
         counts, (first, square) = moments.counts, _split(moments)
         num_features = first.shape[-1]
         normal = _normal(prior["loc"])
-        if self.covariance == "full":
+        if self.covariance in _WITH_MATRIX:
             wishart = prior["precision_cholesky"]
             assert isinstance(wishart, dist.WishartCholesky), "checked by can_draw"
-            loc = draw_locations_full(
-                key_loc, counts, first, params["precision_cholesky"], normal.loc - moments.origin, normal.scale
-            )
+            factor = jnp.broadcast_to(params["precision_cholesky"], (*first.shape, num_features))
+            loc = draw_locations_full(key_loc, counts, first, factor, normal.loc - moments.origin, normal.scale)
             cross = loc[:, :, None] * first[:, None, :]
             scatter = symmetric(square, num_features) - cross - jnp.swapaxes(cross, -1, -2)
             scatter = scatter + counts[:, None, None] * _outer(loc)
+            if self.shared:
+                counts, scatter = jnp.sum(counts), jnp.sum(scatter, axis=0)
             factor = wishart_cholesky(
                 key_precision, jnp.asarray(wishart.concentration + counts), jnp.asarray(wishart.rate_matrix) + scatter
             )
@@ -208,8 +264,9 @@ class Gaussian(Family):
             return None
         normal = _normal(prior["loc"])
         prior_variance = jnp.broadcast_to(normal.scale**2, normal.loc.shape)
-        if self.covariance == "full":
-            return NormalKnownVariance.full(normal.loc, prior_variance, params["precision_cholesky"])
+        if self.covariance in _WITH_MATRIX:
+            factor = jnp.broadcast_to(params["precision_cholesky"], (*params["loc"].shape, params["loc"].shape[-1]))
+            return NormalKnownVariance.full(normal.loc, prior_variance, factor)
         if self.covariance == "diagonal":
             return NormalKnownVariance(normal.loc, prior_variance, 1 / params["precision"])
         variance = jnp.broadcast_to((0.5 / params["beta"])[..., None], params["loc"].shape)
@@ -219,9 +276,9 @@ class Gaussian(Family):
         """Normal-Gamma or Normal-Wishart: the same prior on the precisions, the locations' tied to it.
 
         The location's prior precision is the memory's own times kappa_0 = (guess of the variance within a memory) /
-        (prior variance of the location), averaged over features. None for the shared beta of ``isotropic``.
+        (prior variance of the location), averaged over features. None where a site is shared.
         """
-        if self.covariance == "isotropic" or not self.can_draw(prior):
+        if self.shared or not self.can_draw(prior):
             return None
         normal = _normal(prior["loc"])
         if self.covariance == "full":
@@ -240,7 +297,7 @@ class Gaussian(Family):
 
     def mean_field(self, prior: Prior) -> MeanField | None:
         """One factor for the location of a memory and one for its precision (for the common beta of ``isotropic``)."""
-        if not self.can_draw(prior):
+        if self.covariance == "tied" or not self.can_draw(prior):
             return None
         normal = _normal(prior["loc"])
         loc = jnp.asarray(normal.loc)
@@ -313,29 +370,27 @@ class Gaussian(Family):
         num_features = first.shape[-1]
         second = symmetric(square, num_features)
         factor = params["precision_cholesky"]
-        loc = _locations_full(
-            counts, first, factor @ jnp.swapaxes(factor, -1, -2), params["loc"] - moments.origin, moments.origin, prior
-        )
+        precision = jnp.broadcast_to(factor @ jnp.swapaxes(factor, -1, -2), second.shape)
+        loc = _locations_full(counts, first, precision, params["loc"] - moments.origin, moments.origin, prior)
         cross = loc[:, :, None] * first[:, None, :]
         scatter = second - cross - jnp.swapaxes(cross, -1, -2) + counts[:, None, None] * _outer(loc)
+        total = jnp.sum(second, 0) / jnp.sum(counts) - _outer(jnp.sum(first, 0) / jnp.sum(counts))
+        if self.shared:  # one matrix: no memory axis from here on
+            counts, scatter = jnp.sum(counts), jnp.sum(scatter, axis=0)
         if prior is None:
-            empty = counts <= 0
-            covariance = scatter / jnp.where(empty, 1, counts)[:, None, None]
-            total = jnp.sum(second, 0) / jnp.sum(counts) - _outer(jnp.sum(first, 0) / jnp.sum(counts))
+            empty = (counts <= 0)[..., None, None]
+            covariance = scatter / jnp.where(empty, 1, counts[..., None, None])
             floor = _VARIANCE_FLOOR * jnp.mean(jnp.diagonal(total))
             values, vectors = jnp.linalg.eigh(0.5 * (covariance + jnp.swapaxes(covariance, -1, -2)))
             values = 1 / jnp.maximum(values, floor)
             fresh = jnp.linalg.cholesky((vectors * values[..., None, :]) @ jnp.swapaxes(vectors, -1, -2))
-            return {
-                "loc": loc + moments.origin,
-                "precision_cholesky": jnp.where(empty[:, None, None], factor, fresh),
-            }
+            return {"loc": loc + moments.origin, "precision_cholesky": jnp.where(empty, factor, fresh)}
         # log density of the factor L in NumPyro's coordinates (log diagonal): sum_i e_i log L_ii - tr(A L L^T) / 2
         # with e_i = freedom + n - i (i = 0, ...) and A = rate + scatter. With A = C^T C, C lower triangular:
         # tr(A L L^T) = |C L|^2, so the maximum has C L = diag(sqrt(e)).
         wishart = prior["precision_cholesky"]
         assert isinstance(wishart, dist.WishartCholesky), "checked by _expect_conjugate"
-        exponents = wishart.concentration + counts[:, None] - jnp.arange(num_features)
+        exponents = wishart.concentration + counts[..., None] - jnp.arange(num_features)
         anti_cholesky = reverse_cholesky(wishart.rate_matrix + scatter)
         target = jnp.sqrt(exponents)[..., None, :] * jnp.eye(num_features, dtype=first.dtype)
         return {

@@ -38,15 +38,17 @@ class Mixture:
     weights: WeightPrior
     num_components: int
     prior: Prior = field(repr=False)
+    missing: bool = False
+    """Whether entries of the data may be missing (NaN): a row then counts with the density of the observed ones."""
 
-    def tree_flatten(self) -> tuple[tuple[Prior, WeightPrior], tuple[Family, int]]:
-        """Numbers of the priors; family and K are static."""
-        return (dict(self.prior), self.weights), (self.family, self.num_components)
+    def tree_flatten(self) -> tuple[tuple[Prior, WeightPrior], tuple[Family, int, bool]]:
+        """Numbers of the priors; family, K and ``missing`` are static."""
+        return (dict(self.prior), self.weights), (self.family, self.num_components, self.missing)
 
     @classmethod
-    def tree_unflatten(cls, static: tuple[Family, int], leaves: tuple[Prior, WeightPrior]) -> "Mixture":
+    def tree_unflatten(cls, static: tuple[Family, int, bool], leaves: tuple[Prior, WeightPrior]) -> "Mixture":
         """Inverse of :meth:`tree_flatten`."""
-        return cls(static[0], leaves[1], static[1], leaves[0])
+        return cls(static[0], leaves[1], static[1], leaves[0], static[2])
 
     def parameters(self) -> tuple[Float[Array, " K"], Distribution]:
         """NumPyro program of the parameters alone: log weights and the bank."""
@@ -71,7 +73,7 @@ class Mixture:
         numpyro.deterministic("weights", jnp.exp(log_weights))
         rows = len(x) if x is not None else (num_data or 1)
         size = num_data or rows
-        law = MemoryMixture(log_weights.astype(bank.mean.dtype), bank, validate_args=False)
+        law = MemoryMixture(log_weights.astype(bank.mean.dtype), bank, missing=self.missing, validate_args=False)
         with numpyro.plate("data", rows), numpyro.handlers.scale(scale=size / rows):
             draws = numpyro.sample("x", law, obs=x)
         return jnp.asarray(draws)
@@ -80,7 +82,7 @@ class Mixture:
         """The mixture distribution at given site values."""
         bank = self.family.bank(params)
         log_weights = self.weights.log_weights(params, self.num_components)
-        return MemoryMixture(log_weights.astype(bank.mean.dtype), bank, validate_args=False)
+        return MemoryMixture(log_weights.astype(bank.mean.dtype), bank, missing=self.missing, validate_args=False)
 
     def deterministics(self, params: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """``weights`` and what else the family derives from its sites."""
@@ -106,10 +108,17 @@ def mixture(
         prior: NumPyro distributions that replace the defaults, by site.
 
     Raises:
-        InputError: for K < 1 or a prior on a site that the family does not have.
+        InputError: for K < 1, a prior on a site that the family does not have, or missing entries (NaN) where
+            the family cannot integrate them out.
     """
     if num_components < 1:
         raise InputError(f"components: expected at least 1 memory; got {num_components}")
+    missing = bool(np.isnan(x).any())
+    if missing and not family.missing:
+        raise InputError(
+            f"data: entries are missing, and family {family.name!r} cannot integrate them out: {family.no_missing}; "
+            "leave those rows out or impute the values first"
+        )
     defaults = family.prior(np.asarray(jnp.asarray(x)))  # in the precision that JAX computes in
     unknown = sorted(set(prior or {}) - set(defaults))
     if unknown:
@@ -121,4 +130,4 @@ def mixture(
                 f"prior: site {site!r} of one memory has shape {defaults[site].shape()}; got {given.shape()} "
                 "(use .expand(...).to_event(1) for a vector)"
             )
-    return Mixture(family, weights, num_components, merged)
+    return Mixture(family, weights, num_components, merged, missing)

@@ -49,6 +49,9 @@ class Multinomial(Family):
     name: ClassVar[str] = "multinomial"
     location: ClassVar[str] = "prob"
     as_they_are: ClassVar[bool] = True
+    no_missing: ClassVar[str] = (
+        "a missing count leaves the row's total unknown, and memories are compared by shares of the total"
+    )
 
     @property
     def shared(self) -> frozenset[str]:

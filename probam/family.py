@@ -82,6 +82,9 @@ class Family(ABC):
     no_guide: ClassVar[str] = ""
     """Why no Gaussian guide can be fitted by SVI, where only that fails."""
 
+    no_missing: ClassVar[str] = "it has no density of some of a datum's features"
+    """Why rows with missing entries cannot be used, where ``missing`` is empty."""
+
     @property
     def shared(self) -> frozenset[str]:
         """Sites with one value for all memories."""
@@ -100,6 +103,15 @@ class Family(ABC):
         ``maximize_from`` instead.
         """
         return True
+
+    @property
+    def missing(self) -> str:
+        """How missing entries (NaN) are integrated out: "entry", "pattern", or "" where they cannot be.
+
+        "entry" where features are independent within a memory, "pattern" where what is expected of a missing feature
+        depends on which others are observed: rows that lack the same features then go together.
+        """
+        return ""
 
     @property
     def signature(self) -> str:
@@ -149,6 +161,15 @@ class Family(ABC):
     def statistics(self, x: Float[Array, "N D"]) -> Float[Array, "N F"]:
         """Additive sufficient statistics of the rows of ``x`` (given relative to ``Moments.origin``)."""
         raise NotImplementedError(f"family {self.name!r} has no sufficient statistics")
+
+    def expected_sums(
+        self, params: Params, x: Float[Array, "N D"], responsibilities: Float[Array, "N K"], origin: Float[Array, " D"]
+    ) -> Float[Array, "K F"]:
+        """Sums of ``statistics(x - origin)`` by responsibility, each expected given the observed entries of its row.
+
+        Under ``missing == "pattern"`` all rows lack the same features.
+        """
+        raise NotImplementedError(f"family {self.name!r} has no expected statistics of rows with missing entries")
 
     def maximize(self, moments: Moments, params: Params, prior: Prior | None) -> Params:
         """Parameters that raise the expected log joint, from the moments and the previous parameters.
@@ -313,6 +334,9 @@ class Model(Protocol):
     def num_components(self) -> int: ...  # noqa: D102
     @property
     def prior(self) -> Prior: ...  # noqa: D102
+    @property
+    def missing(self) -> bool:
+        """Whether entries of the data may be missing (NaN)."""
 
     def __call__(self, x: Float[Array, "N D"] | None = None, num_data: int | None = None) -> object:
         """The NumPyro program: parameters, then the data site ``x``.

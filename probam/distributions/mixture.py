@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.util import validate_sample
 
+from probam.distributions.observed import observed_log_prob, pattern_log_prob
 from probam.distributions.pairwise import pairwise_log_prob
 
 __all__ = ["MemoryMixture"]
@@ -30,6 +31,8 @@ class MemoryMixture(Distribution):
     Args:
         log_weights: (K,) log mixing weights; their exponentials sum to one (-inf switches a memory off).
         bank: any NumPyro distribution with batch shape (K,) and event shape (D,).
+        missing: whether entries of the data may be missing (NaN); a row then counts with the density of its observed
+            entries (:mod:`probam.distributions.observed`).
 
     Raises:
         ValueError: when the shapes do not fit each other.
@@ -37,10 +40,16 @@ class MemoryMixture(Distribution):
 
     arg_constraints = {"log_weights": constraints.independent(constraints.less_than_eq(1e-3), 1)}  # noqa: RUF012
     pytree_data_fields = ("log_weights", "bank")
+    pytree_aux_fields = ("missing",)
     reparametrized_params: list[str] = []  # noqa: RUF012
 
     def __init__(
-        self, log_weights: Float[Array, " K"], bank: Distribution, *, validate_args: bool | None = None
+        self,
+        log_weights: Float[Array, " K"],
+        bank: Distribution,
+        *,
+        missing: bool = False,
+        validate_args: bool | None = None,
     ) -> None:
         if len(bank.batch_shape) != 1 or len(bank.event_shape) != 1:
             raise ValueError(
@@ -53,6 +62,7 @@ class MemoryMixture(Distribution):
             )
         self.log_weights = log_weights
         self.bank = bank
+        self.missing = missing
         super().__init__(batch_shape=(), event_shape=bank.event_shape, validate_args=validate_args)
 
     @property
@@ -68,8 +78,12 @@ class MemoryMixture(Distribution):
     def log_joint(self, x: Float[Array, "... D"]) -> Float[Array, "... K"]:
         """Log of weight times density, for each datum and memory (nats)."""
         rows = jnp.reshape(x, (-1, self.event_shape[0]))
-        pairwise = self.log_weights + pairwise_log_prob(self.bank, rows)
-        return jnp.reshape(pairwise, (*jnp.shape(x)[:-1], self.num_components))
+        of_rows = observed_log_prob if self.missing else pairwise_log_prob
+        return jnp.reshape(self.log_weights + of_rows(self.bank, rows), (*jnp.shape(x)[:-1], self.num_components))
+
+    def log_joint_of_pattern(self, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
+        """As ``log_joint`` for rows that all lack the same features: the matrices are inverted once for all of them."""
+        return self.log_weights + pattern_log_prob(self.bank, x)
 
     @validate_sample  # type: ignore[untyped-decorator]
     def log_prob(self, value: Float[Array, "... D"], intermediates: object = None) -> Float[Array, "..."]:  # noqa: ARG002

@@ -1,0 +1,94 @@
+"""The data as closed-form EM walks over them: weighted, grouped by what is missing, spread over devices.
+
+Rows of weight zero are left out, so that they are nothing to any start, origin or width. Where a family integrates
+missing entries out pattern by pattern, rows that lack the same features stand together in groups of one shape, filled
+up with copies of weight zero. Each device holds its own rows and sums over them by itself; the sums meet on the
+first. No collective operation is needed, and none can wait for a device that a busy machine does not serve.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from probam.errors import InputError
+from probam.family import Model
+
+__all__ = ["Rows", "by_pattern", "check_weight", "rows_on", "without_missing"]
+
+_WORTH_SPREADING = 50_000_000
+"""Fewest numbers (rows x features x memories) for which an iteration is spread over devices: some milliseconds."""
+
+
+class Rows(NamedTuple):
+    """Rows of one device: (N, D), or (G, B, D) in G groups that lack the same features each."""
+
+    x: jax.Array
+    weight: jax.Array | None  # (N,) or (G, B)
+
+
+def check_weight(weight: object, num_data: int, dtype: np.dtype) -> np.ndarray:
+    """Weights of the data as an array (N,); raises :class:`probam.errors.InputError` where they are none."""
+    given = np.asarray(weight, dtype)
+    if given.shape != (num_data,):
+        raise InputError(f"sample_weight: expected {num_data} numbers, one for each datum; got shape {given.shape}")
+    bad = np.flatnonzero(~(np.isfinite(given) & (given >= 0)))
+    if bad.size:
+        raise InputError(
+            f"sample_weight: expected finite numbers of at least 0; datum {bad[0]} has {given[bad[0]]:g}; "
+            "give 0 to leave a datum out"
+        )
+    if not (given > 0).any():
+        raise InputError("sample_weight: every datum has weight 0; give some of them a positive weight")
+    return given
+
+
+def without_missing(x: Float[Array, "N D"]) -> Float[Array, "N D"]:
+    """Data with the mean of the observed entries of a feature in the place of its missing ones (for starts)."""
+    known = ~jnp.isnan(x)
+    mean = jnp.sum(jnp.where(known, x, 0), axis=0) / jnp.maximum(jnp.sum(known, axis=0), 1)
+    return jnp.where(known, x, mean)
+
+
+def by_pattern(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (G, B, D) and weights (G, B): a group's rows lack the same features; copies of weight zero fill it up.
+
+    B is the power of two for which groups of B rows cost least, where a group's matrices cost as much as 8 D rows.
+    """
+    lacking = np.packbits(np.isnan(x), axis=1)
+    _, pattern, sizes = np.unique(lacking, axis=0, return_inverse=True, return_counts=True)
+    choices = 2 ** np.arange(0, int(np.ceil(np.log2(sizes.max()))) + 1)
+    cost = [np.sum(-(-sizes // rows)) * (rows + 8 * x.shape[1]) for rows in choices]
+    rows = int(choices[int(np.argmin(cost))])
+    order = np.argsort(pattern.ravel(), kind="stable")
+    ends = np.cumsum(sizes)
+    taken, valid = [], []
+    for begin, end in zip(ends - sizes, ends, strict=True):
+        places = np.arange(begin, begin + -(-(end - begin) // rows) * rows)
+        taken.append(order[np.minimum(places, end - 1)])
+        valid.append(places < end)
+    row = np.concatenate(taken)
+    counted = np.concatenate(valid).astype(x.dtype)
+    if weight is not None:
+        counted = counted * weight[row]
+    return x[row].reshape(-1, rows, x.shape[1]), counted.reshape(-1, rows)
+
+
+def rows_on(model: Model, x: Float[Array, "N D"], weight: np.ndarray | None) -> list[Rows]:
+    """The rows of each device that EM uses: one, or all where an iteration is long enough to be shared."""
+    devices = jax.devices()
+    parts = len(devices) if x.size * model.num_components >= _WORTH_SPREADING and model.family.additive else 1
+    weights: list[np.ndarray | None]
+    if model.missing and model.family.missing == "pattern":
+        grouped, counted = by_pattern(np.asarray(x), weight)
+        rows, weights = np.array_split(grouped, parts), list(np.array_split(counted, parts))
+    elif parts == 1:
+        return [Rows(x, None if weight is None else jnp.asarray(weight))]
+    else:
+        rows = np.array_split(np.asarray(x), parts)
+        weights = [None] * parts if weight is None else list(np.array_split(weight, parts))
+    if parts == 1:
+        return [Rows(jnp.asarray(rows[0]), jnp.asarray(weights[0]))]
+    return [Rows(*jax.device_put((r, w), device)) for r, w, device in zip(rows, weights, devices, strict=True)]

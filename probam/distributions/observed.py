@@ -1,0 +1,148 @@
+r"""Densities of data with missing entries: each row counts with what was observed of it.
+
+A missing entry is NaN. The density of the observed entries o of a row under a memory is the memory's marginal density:
+a product over the observed features where features are independent within a memory, and
+:math:`\mathcal N(x_o \mid \mu_o, \Sigma_{oo})` for a Gaussian with full covariance. That is the likelihood of the
+observed data where entries are missing at random (Rubin, 1976).
+
+What is expected of the missing entries given the observed ones: :mod:`probam.distributions.conditional`.
+
+A matrix of the observed features is kept at its place in D x D, zero or identity elsewhere, so that all patterns of
+missing features have one shape.
+"""
+
+from functools import singledispatch
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jaxtyping import Array, Bool, Float
+from numpyro.distributions import Distribution
+
+from probam.distributions.bits import SpinBernoulli
+from probam.distributions.pairwise import origin, upper_triangle
+from probam.errors import InputError
+
+__all__ = [
+    "Marginal",
+    "marginal",
+    "memory_covariances",
+    "observed_log_prob",
+    "pattern_log_prob",
+]
+
+_NUMBERS_AT_ONCE = 2**20
+"""Most numbers in the matrices of the rows that are taken together (rows x K x D x D)."""
+
+
+class Marginal(NamedTuple):
+    """What the density of the observed features needs of each memory's covariance."""
+
+    precision: Float[Array, "K D D"]  # inverse of the covariance of the observed features, zero elsewhere
+    half_log_det: Float[Array, " K"]  # of that covariance
+
+
+def marginal(covariance: Float[Array, "K D D"], known: Bool[Array, " D"]) -> Marginal:
+    """The covariances of the observed features, inverted in place."""
+    both = known[:, None] & known[None, :]
+    identity = jnp.eye(known.shape[0], dtype=covariance.dtype)
+    factor = jnp.linalg.cholesky(jnp.where(both, covariance, identity))
+    half = jax.scipy.linalg.solve_triangular(factor, jnp.broadcast_to(identity, factor.shape), lower=True)
+    inverse = jnp.matmul(jnp.swapaxes(half, -1, -2), half, precision="highest")
+    log_det = jnp.sum(jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)), axis=-1)
+    return Marginal(jnp.where(both, inverse, 0), log_det)
+
+
+def memory_covariances(bank: dist.MultivariateNormal) -> Float[Array, "K D D"]:
+    """Each memory's covariance, in the precision of the memories."""
+    num_features = bank.event_shape[0]
+    matrix = jnp.matmul(bank.scale_tril, jnp.swapaxes(bank.scale_tril, -1, -2), precision="highest")
+    return jnp.broadcast_to(matrix.astype(bank.loc.dtype), (*bank.batch_shape, num_features, num_features))
+
+
+def pattern_log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
+    """Log density (nats) of the observed entries of rows that all lack the same features."""
+    assert isinstance(bank, dist.MultivariateNormal), "other banks take their rows as they come"
+    known = ~jnp.isnan(x[0])
+    loc = jnp.broadcast_to(bank.loc, bank.shape())
+    zero = origin(loc)
+    centred, loc = jnp.where(known, x - zero, 0), loc - zero
+    precision, half_log_det = marginal(memory_covariances(bank), known)
+    rows, columns = jnp.triu_indices(bank.event_shape[0])
+    square = precision[:, rows, columns] * jnp.where(rows == columns, 1, 2).astype(x.dtype)
+    linear = jnp.einsum("kij,kj->ki", precision, loc, precision="highest")
+    constant = (
+        -0.5 * jnp.sum(known) * jnp.log(jnp.asarray(2 * jnp.pi, x.dtype))
+        - half_log_det
+        - 0.5 * jnp.sum(loc * linear, axis=-1)
+    )
+    return constant + _dot(centred, linear.T) - 0.5 * _dot(upper_triangle(centred), square.T)
+
+
+@singledispatch
+def observed_log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
+    """Log density (nats) of the observed entries of each row under each memory; NaN marks a missing entry.
+
+    A row with nothing observed has log density 0. Raises :class:`probam.errors.InputError` for a family whose
+    marginal densities are not known.
+    """
+    if isinstance(bank, dist.Independent):
+        return _independent_log_prob(bank.base_dist, bank, x)
+    raise _unknown(bank)
+
+
+@singledispatch
+def _independent_log_prob(base: Distribution, bank: Distribution, x: jax.Array) -> jax.Array:  # noqa: ARG001
+    raise _unknown(base)
+
+
+def _unknown(bank: Distribution) -> InputError:
+    return InputError(
+        f"data: entries are missing, and the density of some features of a {type(bank).__name__} is not known; "
+        "leave those rows out or impute the values first"
+    )
+
+
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b, precision="highest")
+
+
+def _known(x: jax.Array, zero: jax.Array | float) -> tuple[jax.Array, jax.Array]:
+    """One where an entry is observed; the data relative to ``zero``, zero where they are missing."""
+    known = ~jnp.isnan(x)
+    return known.astype(x.dtype), jnp.where(known, x - zero, 0)
+
+
+@_independent_log_prob.register
+def _(base: dist.Normal, bank: Distribution, x: jax.Array) -> jax.Array:
+    loc = jnp.broadcast_to(base.loc, bank.shape())
+    zero = origin(loc)
+    loc, (known, centred) = loc - zero, _known(x, zero)
+    precision = jnp.broadcast_to(jnp.asarray(base.scale), bank.shape()) ** -2
+    constant = 0.5 * (jnp.log(precision / (2 * jnp.pi)) - precision * loc**2)
+    return _dot(known, constant.T) + _dot(centred, (precision * loc).T) - 0.5 * _dot(centred**2, precision.T)
+
+
+@_independent_log_prob.register(dist.BernoulliProbs)
+@_independent_log_prob.register(dist.BernoulliLogits)
+def _(base: dist.BernoulliProbs | dist.BernoulliLogits, bank: Distribution, x: jax.Array) -> jax.Array:
+    logits, (known, bits) = jnp.broadcast_to(base.logits, bank.shape()), _known(x, 0)
+    return _dot(bits, logits.T) - _dot(known, jax.nn.softplus(logits).T)
+
+
+@_independent_log_prob.register
+def _(base: SpinBernoulli, bank: Distribution, x: jax.Array) -> jax.Array:
+    fields, (known, spins) = jnp.broadcast_to(base.fields, bank.shape()), _known(x, 0)
+    return _dot(spins, fields.T) - _dot(known, jnp.logaddexp(fields, -fields).T)
+
+
+def _rows_at_once(bank: Distribution) -> int:
+    return max(1, _NUMBERS_AT_ONCE // (bank.batch_shape[0] * bank.event_shape[0] ** 2))
+
+
+@observed_log_prob.register
+def _(bank: dist.MultivariateNormal, x: jax.Array) -> jax.Array:
+    return jnp.asarray(
+        jax.lax.map(lambda row: pattern_log_prob(bank, row[None])[0], x, batch_size=min(len(x), _rows_at_once(bank)))
+    )
