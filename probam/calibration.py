@@ -3,28 +3,19 @@ r"""Simulation-based calibration of an engine: does it sample the posterior of t
 Parameters are drawn from the model's own NumPyro program, data from the parameters, and the engine is run on the data;
 under an exact engine the rank of the truth among its draws is uniform, for every label-invariant quantity. The default
 priors of a fit are scaled to its data and would make prior and data dependent: here the prior is given and fixed.
-
-``python -m probam.calibration`` runs the engines on two small problems and writes the figures into
-``docs/validation.md``.
+:mod:`probam.validation` runs the engines on two small problems.
 """
 
-import argparse
 import importlib
-import platform
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from functools import partial
-from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 import xarray as xr
 from jaxtyping import Array, Float
 from numpyro import handlers
@@ -32,34 +23,16 @@ from numpyro.distributions import Distribution
 
 import probam.posterior as posterior
 from probam.api import ENGINES, find_engine, find_family
-from probam.compiled import keep_compiled
 from probam.errors import InputError, NumericalError
 from probam.family import Family, Params, WeightPrior
 from probam.inference.coordinates import Coordinates
 from probam.inference.result import Progress, silent
-from probam.models.gaussian import Gaussian
 from probam.models.mixture import Mixture
-from probam.models.weights import Dirichlet, StickBreaking, weight_prior
-from probam.reports.quantities import invariant_group, quantity_name
+from probam.models.weights import weight_prior
+from probam.reports.quantities import invariant_group
 from probam.reports.ranks import rank_dataset
 
-__all__ = [
-    "BEGIN",
-    "END",
-    "PROBLEMS",
-    "Problem",
-    "Row",
-    "calibrate",
-    "main",
-    "run_all",
-    "simulate",
-    "tables",
-    "verdict",
-    "write",
-]
-
-_LEVEL = 0.01
-"""An engine passes on a problem when no quantity's ECDF test falls below this over the number of quantities."""
+__all__ = ["calibrate", "simulate"]
 
 
 def calibrate(
@@ -184,183 +157,3 @@ def _quantities(
     )
     found = {name: np.asarray(values, dtype=np.float64).reshape(num_draws) for name, (values, _) in group.items()}
     return found | {name: np.asarray(value) for name, value in sites.items() if value.ndim == 1}
-
-
-# --- the command ------------------------------------------------------------------------------------------------
-
-
-class Problem(NamedTuple):
-    """A model with its fixed prior, and how many data are drawn from it."""
-
-    words: str
-    family: Family
-    weights: WeightPrior
-    components: int
-    prior: dict[str, Distribution]
-    num_data: int
-
-
-def _problems() -> dict[str, Problem]:
-    """Small problems on which memories overlap, so that labels switch and numbers of memories are in doubt."""
-    prior = {"loc": dist.Normal(jnp.zeros(2), 2.0).to_event(1), "beta": dist.Gamma(4.0, 4.0)}
-    return {
-        "finite": Problem(
-            "three Gaussian memories (spherical, each its precision), Dirichlet(1) weights, 20 data in 2 dimensions",
-            Gaussian("spherical"),
-            Dirichlet(1.0),
-            3,
-            prior,
-            20,
-        ),
-        "dp": Problem(
-            "Gaussian memories (isotropic, one precision), Dirichlet process truncated at 4, alpha ~ Gamma(2, 1), "
-            "20 data in 2 dimensions",
-            Gaussian("isotropic"),
-            StickBreaking(dist.Gamma(2.0, 1.0)),
-            4,
-            prior,
-            20,
-        ),
-    }
-
-
-PROBLEMS = ("finite", "dp")
-
-_RUNS: dict[str, tuple[str, dict[str, Any]]] = {
-    "gibbs": ("gibbs", {"num_chains": 1, "num_warmup": 300, "num_draws": 99, "thin": 20}),
-    "gibbs collapsed": (
-        "gibbs",
-        {"kernel": "collapsed", "num_chains": 1, "num_warmup": 300, "num_draws": 99, "thin": 20},
-    ),
-    "nuts": ("nuts", {"num_chains": 1, "num_warmup": 500, "num_draws": 1980, "target_accept": 0.95}),
-    "svi": ("svi", {"num_steps": 1000, "num_draws": 99, "restarts": 2}),
-    "cavi": ("cavi", {}),
-}
-"""What the command runs: engine and options. SVI and CAVI are approximations: their error is measured, not judged."""
-
-_EXACT = ("gibbs", "gibbs collapsed", "nuts")
-
-
-class Row(NamedTuple):
-    """One run of the command: its figures, or why there are none."""
-
-    name: str
-    problem: str
-    figures: xr.Dataset | None
-    refused: str
-
-
-def run_all(names: Sequence[str], problems: Sequence[str], num_simulations: int, seed: int) -> Iterator[Row]:
-    """The runs that the command knows by these names, on the problems asked for; engines that are not there are not."""
-    for problem_name in problems:
-        problem = _problems()[problem_name]
-        for name in names:
-            engine, options = _RUNS[name]
-            if find_spec(f"probam.inference.{engine}") is None:
-                continue
-            try:
-                figures = calibrate(
-                    problem.family,
-                    problem.weights,
-                    engine,
-                    components=problem.components,
-                    prior=problem.prior,
-                    num_data=problem.num_data,
-                    num_simulations=num_simulations,
-                    seed=seed,
-                    progress=_show,
-                    **options,
-                )
-                yield Row(name, problem_name, figures, "")
-            except (InputError, NumericalError) as error:
-                yield Row(name, problem_name, None, str(error))
-
-
-def _show(done: int, total: int, text: str) -> None:
-    end = "\n" if done == total else ""
-    print(f"\r{text}: {done} of {total} simulations{end}", end="", file=sys.stderr, flush=True)
-
-
-def verdict(name: str, figures: xr.Dataset) -> str:
-    """Passes, fails (exact engines) or how many quantities are off (approximations)."""
-    low = figures["p_ecdf"].values < _LEVEL / figures.sizes["quantity"]
-    if name in _EXACT:
-        return "fails" if low.any() else "passes"
-    return f"an approximation: {int(low.sum())} of {len(low)} quantities miscalibrated"
-
-
-def tables(rows: Sequence[Row]) -> str:
-    """The figures of each run as Markdown."""
-    said = []
-    for problem_name in dict.fromkeys(row.problem for row in rows):
-        said.append(f"### {problem_name}: {_problems()[problem_name].words}\n")
-        for row in rows:
-            if row.problem != problem_name:
-                continue
-            if row.figures is None:
-                said.append(f"**{row.name}**: not run ({row.refused}).\n")
-                continue
-            told = row.figures.attrs
-            said.append(
-                f"**{row.name}** ({told['options'] or 'default options'}): {verdict(row.name, row.figures)}. "
-                f"{row.figures.sizes['simulation']} simulations"
-                + (f", {told['failed']} more failed" if told["failed"] else "")
-                + f", {told['num_draws']} ranked draws, {told['seconds']:.0f} s.\n"
-            )
-            said.append("| quantity | p, ECDF | distance | p, chi-square | mean rank | ESS |")
-            said.append("|---|---|---|---|---|---|")
-            for quantity in row.figures["quantity"].values:
-                one = row.figures.sel(quantity=quantity)
-                said.append(
-                    f"| {quantity_name(str(quantity))} | {_p(one['p_ecdf'])} | {float(one['distance']):.2f} "
-                    f"| {_p(one['p_chi_square'])} | {float(one['mean_rank']):.3f} | {float(one['ess']):.0f} |"
-                )
-            said.append("")
-    return "\n".join(said)
-
-
-def _p(value: Any) -> str:
-    return f"{float(value):.3f}" if float(value) >= 0.001 else f"{float(value):.1e}"
-
-
-BEGIN, END = "<!-- calibration: written by the command below -->", "<!-- end of calibration -->"
-
-
-def write(rows: Sequence[Row], path: Path, command: str) -> None:
-    """Put the figures between the marks of ``path``, with date, versions and command.
-
-    Raises :class:`probam.errors.InputError` where the file or its marks are missing.
-    """
-    try:
-        before, rest = path.read_text(encoding="utf-8").split(BEGIN)
-        _, after = rest.split(END)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected a file with the lines {BEGIN!r} and {END!r}") from error
-    now = datetime.now(UTC).strftime("%Y-%m-%d")
-    versions = ", ".join(f"{name} {version(name)}" for name in ("probam", "jax", "numpyro", "numpy"))
-    head = f"Made on {now} by `{command}` (Python {platform.python_version()}, {versions}; float64).\n"
-    path.write_text(f"{before}{BEGIN}\n\n{head}\n{tables(rows)}\n{END}{after}", encoding="utf-8")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """``python -m probam.calibration``."""
-    parser = argparse.ArgumentParser(prog="python -m probam.calibration", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--simulations", type=int, default=200)
-    parser.add_argument("--engines", nargs="+", choices=tuple(_RUNS), default=tuple(_RUNS))
-    parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=PROBLEMS)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, help="a Markdown file in which the figures are replaced")
-    asked = parser.parse_args(arguments)
-    jax.config.update("jax_enable_x64", True)
-    keep_compiled()
-    rows = list(run_all(asked.engines, asked.problems, asked.simulations, asked.seed))
-    print(tables(rows))
-    if asked.output is not None:
-        given = sys.argv[1:] if arguments is None else arguments
-        write(rows, asked.output, " ".join(["python -m probam.calibration", *given]))
-    exact = [row for row in rows if row.name in _EXACT]
-    return int(any(row.figures is None or verdict(row.name, row.figures) == "fails" for row in exact))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,6 @@
-"""The calibration harness passes exact samplers and catches wrong ones; slow tests run the engines themselves."""
+"""The calibration harness passes exact samplers and catches wrong ones."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,13 @@ import xarray as xr
 from scipy.stats import norm
 
 import probam.calibration as calibration
-from probam.calibration import PROBLEMS, calibrate, main, tables, verdict, write
+from probam.calibration import calibrate
 from probam.errors import InputError, NumericalError
 from probam.inference.result import EngineResult
 from probam.models.gaussian import Gaussian
 from probam.models.weights import Uniform
 from probam.reports.ranks import rank_dataset
+from probam.validation import verdict
 from tests.families.known_precision import KnownPrecision
 
 PRIOR_SD, NOISE, NUM_DATA = 2.0, 1.5, 6
@@ -135,43 +135,3 @@ def test_what_cannot_be_calibrated_says_why() -> None:
         calibrate(FAMILY, "uniform", "tarot", prior=PRIOR, **settings)
     with pytest.raises(InputError, match="has no such option"):
         calibrate(FAMILY, "uniform", "nuts", prior=PRIOR, burn_in=3, **settings)
-
-
-def test_figures_replace_what_stood_between_the_marks(tmp_path: Path) -> None:
-    figures = ranked(exact, 100).assign_attrs(options="num_draws=99", failed=0, seconds=2.0)
-    rows = [
-        calibration.Row("nuts", "dp", figures, ""),
-        calibration.Row("cavi", "dp", None, "no closed-form factors"),
-    ]
-    page = tmp_path / "validation.md"
-    with pytest.raises(InputError, match="expected a file with the lines"):
-        write(rows, page, "make validate")
-    page.write_text(f"before\n{calibration.BEGIN}\nold\n{calibration.END}\nafter\n", encoding="utf-8")
-    for _ in range(2):
-        write(rows, page, "make validate")
-        told = page.read_text(encoding="utf-8")
-        assert told.startswith("before\n")
-        assert told.endswith("\nafter\n")
-        assert "old" not in told
-        assert told.count(tables(rows)) == 1
-    assert "`make validate`" in told
-    p = figures.sel(quantity="log_lik")
-    assert f"| log likelihood | {float(p['p_ecdf']):.3f} | {float(p['distance']):.2f} |" in told
-    assert "**cavi**: not run (no closed-form factors)." in told
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["gibbs", "gibbs collapsed", "nuts"])
-@pytest.mark.parametrize("problem", PROBLEMS)
-def test_exact_engines_are_calibrated(name: str, problem: str) -> None:
-    """Seventy simulations each; a false alarm once in a hundred runs of an engine on a problem."""
-    assert main(["--engines", name, "--problems", problem, "--simulations", "70", "--seed", "11"]) == 0
-
-
-@pytest.mark.slow
-def test_mean_field_svi_is_seen_to_be_miscalibrated() -> None:
-    """Its draws of the weights are too narrow: the harness that passes NUTS does not pass it."""
-    (row,) = calibration.run_all(["svi"], ["finite"], 150, 5)
-    assert row.figures is not None
-    assert "miscalibrated" in verdict("svi", row.figures)
-    assert (row.figures["p_ecdf"].values < 0.001).any()
