@@ -17,6 +17,7 @@ from probam.models.uniform import UniformMemory
 from probam.models.weights import StickBreaking, weight_prior
 from tests.families.known_precision import KnownPrecision
 from tests.inference.enumeration import log_marginal, log_truncated, posterior
+from tests.inference.test_cells import FAMILIES, _grid
 
 X = np.array([-2.1, -1.8, 0.1, 0.3, 1.9, 2.4, 2.2, 7.0])
 PAIR = np.array([-3.2, -2.9, -2.4, 2.6, 2.8, 3.1, 3.3])
@@ -194,3 +195,15 @@ def test_bridge_and_tempering_agree_on_a_mixture_that_nobody_can_enumerate() -> 
     assert tempered is not None
     assert max(tempered.se, bridged.se) < 0.15
     assert abs(tempered.log_evidence - bridged.log_evidence) < 5 * np.hypot(tempered.se, bridged.se)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_evidence_of_every_family_is_the_sum_over_a_grid(name: str) -> None:
+    """One memory, at most three coordinates: the trapezoidal rule knows the evidence."""
+    grid = _grid(name)
+    result = smc.run(jax.random.key(8), grid.model, grid.x, num_particles=400, num_chains=8)
+    found = result.evidence
+    assert found is not None
+    assert found.se < 0.1
+    assert abs(found.log_evidence - grid.log_evidence) < 5.4 * found.se + 1e-3  # the grid's own error
