@@ -1,65 +1,181 @@
-r"""Stochastic variational inference: an automatic NumPyro guide, an optax schedule, restarts.
+r"""Stochastic variational inference that says how far it can be believed.
 
-The guide is a Gaussian in unconstrained coordinates (mean field, low rank or full covariance). The known failure,
-collapse onto one poor mode, is met by starting each restart's guide at an EM (or generalised EM) optimum of its own,
-with a small scale, and by keeping the restart whose evidence bound ends highest.
+A guide of :mod:`probam.inference.guides` is fitted by climbing its evidence bound
+
+.. math:: \mathcal L(q) = E_q[\log p(x, z) - \log q(z)] \le \log p(x)
+
+in the unconstrained coordinates z in which NUTS walks too.
+
+*One mode.* The known failure, memories collapsing onto each other, comes of a poor start: from there the bound has no
+slope that would part them. Each restart begins at an optimum of its own of EM (or generalised EM), and the restart
+whose bound ends highest is kept.
+
+*Scale.* Coordinates of a mixture differ in curvature by factors of thousands (a precision matrix beside a weight).
+Before the first step each restart measures the curvature of the log joint where it starts and works in units of it.
+
+*Convergence.* The bound is averaged over windows of steps. A window that rises by less than ``tolerance`` nats per
+datum over the one before cuts the step to a quarter; after the fourth such window the restart has converged.
+
+*Belief.* Importance ratios of the final draws give Pareto's k-hat, and with it, below 0.7, an estimate of the evidence
+(:mod:`probam.inference.importance`).
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Float
-from numpyro.infer import SVI, Trace_ELBO
-from numpyro.infer.autoguide import (
-    AutoContinuous,
-    AutoDiagonalNormal,
-    AutoLowRankMultivariateNormal,
-    AutoMultivariateNormal,
-)
+from jaxtyping import Array, Bool, Float
 
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
 from probam.inference.coordinates import Coordinates, unconstrained
-from probam.inference.result import EngineResult, Progress, silent
+from probam.inference.curvature import spreads
+from probam.inference.guides import Frame, Guide, guide_for
+from probam.inference.importance import pareto_smoothed
+from probam.inference.result import EngineResult, Evidence, Progress, silent
 from probam.inference.start import check_guide
+from probam.inference.svi_steps import adam_step, natural_step, start_adam
 from probam.inference.warm import warm_starts
 
-__all__ = ["GUIDES", "run"]
+__all__ = ["run"]
 
-GUIDES: dict[str, Callable[..., AutoContinuous]] = {
-    "mean_field": AutoDiagonalNormal,
-    "low_rank": AutoLowRankMultivariateNormal,
-    "full": AutoMultivariateNormal,
-}
+_WINDOW = 100
+"""Steps over which the bound is averaged."""
 
-_CHUNK = 200
-_FINAL_PARTICLES = 50
-"""Draws in the estimate by which restarts are compared."""
+_CUTS = 3
+"""How often the step is cut, to a quarter each time, before a restart has converged."""
 
-_SCALE = 0.3
-"""Starting scale of the guide in units of 1 / sqrt(N): narrower than a posterior of N data, so that the first
-gradients speak of the start and not of its blur."""
+_BLOCK = 50
+"""Draws taken by one call of a program, and in the estimate by which restarts are compared."""
+
+_CURVATURE_ROWS = 2000
+"""Rows from which the curvature at the start is measured."""
+
+_RANDOM_SCALE = 0.1
+"""Starting scale of a guide at a random point, in unconstrained coordinates."""
+
+_STEPS = {"adam": adam_step, "natural": natural_step}
+_RATES = {"adam": 0.05, "natural": 0.2}
 
 
-@partial(jax.jit, static_argnames=("svi", "num_steps", "batch_size"))
+def _target(
+    coordinates: Coordinates, frame: Frame, u: Float[Array, " P"], rows: Float[Array, "B D"], num_data: int
+) -> Float[Array, ""]:
+    """Log joint density of whitened coordinates, the rows standing for all data (nats)."""
+    free = coordinates.unflatten(frame.apply(u))
+    log_likelihood = coordinates.log_likelihood(coordinates.constrain(free), rows)
+    return coordinates.log_prior(free) + (num_data / len(rows)) * log_likelihood + frame.log_det
+
+
+@partial(jax.jit, static_argnames=("guide", "optimiser", "num_steps", "batch_size", "num_particles"))
 def _advance(
-    svi: SVI, states: Any, key: jax.Array, x: jax.Array, *, num_steps: int, batch_size: int
-) -> tuple[Any, Float[Array, "R I"]]:
-    """``num_steps`` steps of every restart on the same minibatches; the evidence bound at each (nats)."""
-    num_data = len(x)
+    model: Model,
+    guide: Guide,
+    frames: Frame,
+    states: tuple[Params, Any],
+    rates: Float[Array, " R"],
+    going: Bool[Array, " R"],
+    key: jax.Array,
+    x: Float[Array, "N D"],
+    *,
+    optimiser: str,
+    num_steps: int,
+    batch_size: int,
+    num_particles: int,
+) -> tuple[tuple[Params, Any], Float[Array, "R I"]]:
+    """``num_steps`` steps of every restart that is still going, on the same minibatches; the bound at each (nats).
 
-    def step(states: Any, key: jax.Array) -> tuple[Any, jax.Array]:
-        rows = x if batch_size == num_data else x[jax.random.randint(key, (batch_size,), 0, num_data)]
-        states, losses = jax.lax.map(lambda state: svi.stable_update(state, rows, num_data=num_data), states)
-        return states, -losses
+    A step that leaves the finite numbers is not taken.
+    """
+    coordinates, take = Coordinates(model), _STEPS[optimiser]
 
-    states, bound = jax.lax.scan(step, states, jax.random.split(key, num_steps))
-    return states, bound.T
+    def one(restart: tuple[Frame, tuple[Params, Any], jax.Array]) -> tuple[tuple[Params, Any], jax.Array]:
+        frame, state, rate = restart
+
+        def step(state: tuple[Params, Any], key: jax.Array) -> tuple[tuple[Params, Any], jax.Array]:
+            key_rows, key_draw = jax.random.split(key)
+            rows = x if batch_size == len(x) else x[jax.random.randint(key_rows, (batch_size,), 0, len(x))]
+            *moved, bound = take(
+                guide,
+                *state,
+                key_draw,
+                lambda u: _target(coordinates, frame, u, rows, len(x)),
+                rate,
+                num_particles=num_particles,
+            )
+            sums = jax.tree.map(lambda leaf: jnp.sum(leaf.astype(x.dtype)), moved)
+            finite = jnp.isfinite(bound + jax.tree.reduce(jnp.add, sums))
+            return jax.tree.map(lambda new, old: jnp.where(finite, new, old), tuple(moved), state), bound
+
+        return jax.lax.scan(step, state, jax.random.split(key, num_steps))
+
+    def rest(restart: tuple[Frame, tuple[Params, Any], jax.Array]) -> tuple[tuple[Params, Any], jax.Array]:
+        return restart[1], jnp.full(num_steps, jnp.nan, x.dtype)
+
+    return jax.lax.map(lambda item: jax.lax.cond(item[1], one, rest, item[0]), ((frames, states, rates), going))
+
+
+@partial(jax.jit, static_argnames="guide")
+def _begin(
+    key: jax.Array, guide: Guide, centres: Float[Array, "R P"], spread: Float[Array, "R P *P"], scale: jax.Array
+) -> tuple[Frame, Params, Any]:
+    """Frame, parameters and moments of Adam of every restart."""
+    params = jax.vmap(partial(guide.start, scale=scale))(jax.random.split(key, len(centres)), centres, spread)
+    return jax.vmap(guide.frame)(centres, spread), params, jax.vmap(start_adam)(params)
+
+
+@partial(jax.jit, static_argnames="guide")
+def _draw(
+    model: Model, guide: Guide, frame: Frame, params: Params, keys: jax.Array, x: jax.Array
+) -> tuple[Params, jax.Array, jax.Array]:
+    """Draws of the sites, log joint density and log density of the guide at each (unconstrained coordinates, nats)."""
+    coordinates = Coordinates(model)
+
+    def one(key: jax.Array) -> tuple[Params, jax.Array, jax.Array]:
+        u = guide.draw(params, key)
+        free = coordinates.unflatten(frame.apply(u))
+        sites = coordinates.constrain(free)
+        log_q = guide.log_density(params, u) - frame.log_det
+        return sites | model.deterministics(sites), coordinates.log_joint(free, x), log_q
+
+    return jax.lax.map(one, keys)
+
+
+def _draws(
+    model: Model, guide: Guide, restart: tuple[Frame, Params], key: jax.Array, x: jax.Array, num_draws: int
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """:func:`_draw`, a block at a time: one program whatever their number."""
+    blocks = [
+        jax.tree.map(np.asarray, _draw(model, guide, *restart, jax.random.split(jax.random.fold_in(key, i), _BLOCK), x))
+        for i in range(-(-num_draws // _BLOCK))
+    ]
+    together: tuple[dict[str, np.ndarray], np.ndarray, np.ndarray] = jax.tree.map(
+        lambda *leaves: np.concatenate(leaves)[:num_draws], *blocks
+    )
+    return together
+
+
+def _check(
+    optimiser: str, guide: Guide, start: str, numbers: dict[str, int], learning_rate: float, tolerance: float
+) -> None:
+    """Raise InputError for an option that makes no sense."""
+    if optimiser not in _STEPS:
+        raise InputError(f"optimiser: expected one of {', '.join(_STEPS)}; got {optimiser!r}")
+    if optimiser == "natural" and not guide.gaussian:
+        raise InputError(
+            f"optimiser: 'natural' is for the Gaussian guides 'mean_field' and 'full'; use 'adam' with {guide.name!r}"
+        )
+    if start not in ("em", "random"):
+        raise InputError(f"start: expected 'em' or 'random'; got {start!r}")
+    for name, number in numbers.items():
+        if number < 1:
+            raise InputError(f"{name}: expected at least 1; got {number}")
+    if not learning_rate > 0:
+        raise InputError(f"learning_rate: expected a positive step size; got {learning_rate}")
+    if not tolerance >= 0:
+        raise InputError(f"tolerance: expected a number of nats per datum, zero or more; got {tolerance}")
 
 
 def run(
@@ -68,106 +184,124 @@ def run(
     x: Float[Array, "N D"],
     *,
     guide: str = "mean_field",
+    optimiser: str = "adam",
+    start: str = "em",
     num_steps: int = 5000,
     num_draws: int = 1000,
-    learning_rate: float = 0.01,
+    learning_rate: float | None = None,
+    tolerance: float = 1e-5,
     batch_size: int | None = None,
     num_particles: int = 1,
     restarts: int = 4,
     progress: Progress = silent,
 ) -> EngineResult:
-    """Draws from the guide of the best of several restarts.
+    """Draws from the guide of the best of several restarts, with Pareto's k-hat and, where it allows, the evidence.
+
+    ``stats`` holds ``lp`` and ``log_q``, the log densities of model and guide at each draw in the same coordinates. The
+    evidence counts one labelling of the memories, the one that the guide sits on: where weights are exchangeable and
+    memories well apart, all labellings together have log K! nats more.
 
     Args:
-        guide: "mean_field", "low_rank" or "full" Gaussian in unconstrained coordinates.
-        num_steps: optimisation steps (Adam; one-cycle cosine schedule up to ``learning_rate``).
-        num_draws: draws from the fitted guide.
-        learning_rate: peak step size.
+        guide: "mean_field", "low_rank", "full", "flow" or "sticks" (see :mod:`probam.inference.guides`).
+        optimiser: "adam", or "natural" for the natural gradient of the guides "mean_field" and "full".
+        start: "em" puts each restart at an optimum of EM of its own; "random" anywhere, which loses memories.
+        num_steps: most optimisation steps.
+        num_draws: draws from the fitted guide; k-hat needs 100.
+        learning_rate: first step size, where 1 is a posterior standard deviation (default 0.05 for Adam) or a whole
+            natural-gradient step (default 0.2).
+        tolerance: a window of 100 steps that rises less than this many nats per datum has settled.
         batch_size: rows per step, drawn with replacement (default: all up to 2000 rows, 1000 beyond).
-        num_particles: draws per estimate of the evidence bound.
+        num_particles: draws per estimate of the evidence bound (pairs of draws for "natural").
         restarts: guides started at different optima.
 
     Raises:
-        InputError: for an unknown guide or a bad number.
+        InputError: for an unknown guide or optimiser, a pair of them that does not exist, or a bad number.
         NumericalError: when no restart's evidence bound is finite.
     """
-    if guide not in GUIDES:
-        raise InputError(f"guide: expected one of {', '.join(GUIDES)}; got {guide!r}")
-    for name, number in (("num_steps", num_steps), ("num_draws", num_draws), ("num_particles", num_particles)):
-        if number < 1:
-            raise InputError(f"{name}: expected at least 1; got {number}")
-    if not learning_rate > 0:
-        raise InputError(f"learning_rate: expected a positive step size; got {learning_rate}")
+    coordinates = Coordinates(model)
+    law = guide_for(guide, coordinates)
+    numbers = {"num_steps": num_steps, "num_draws": num_draws, "num_particles": num_particles, "restarts": restarts}
+    peak = learning_rate if learning_rate is not None else _RATES.get(optimiser, 1.0)
+    _check(optimiser, law, start, numbers, peak, tolerance)
     if batch_size is None:
         batch_size = len(x) if len(x) <= 2000 else 1000
     if not 1 <= batch_size <= len(x):
         raise InputError(f"batch_size: expected 1 to {len(x)} rows; got {batch_size}")
 
     check_guide(model)
-    key_start, key_init, key_steps, key_draws, key_bound = jax.random.split(key, 5)
-    coordinates = Coordinates(model)
-    starts = warm_starts(key_start, model, x, restarts, progress=progress)
-    law = GUIDES[guide](model, init_scale=_SCALE / len(x) ** 0.5)
-    schedule = optax.warmup_cosine_decay_schedule(
-        learning_rate / 10, learning_rate, max(1, num_steps // 20), num_steps, learning_rate / 100
-    )
-    svi = SVI(model, law, optax.adam(schedule), Trace_ELBO(num_particles))
-    state = svi.init(key_init, x[:batch_size], num_data=len(x))
-    location = jax.vmap(coordinates.flatten)(unconstrained(model, starts))
+    key_start, key_curvature, key_init, key_steps, key_draws, key_bound = jax.random.split(key, 6)
+    if start == "em":
+        free = unconstrained(model, warm_starts(key_start, model, x, restarts, progress=progress))
+        centres = jax.vmap(coordinates.flatten)(free)
+        rows = (
+            x if len(x) <= _CURVATURE_ROWS else x[jax.random.choice(key_curvature, len(x), (_CURVATURE_ROWS,), False)]
+        )
+        spread, scale = spreads(model, centres, key_curvature, rows, len(x), matrix=law.wants_matrix), 1.0
+    else:
+        size = sum(zero.size for zero in coordinates.zeros.values())
+        centres = jax.random.uniform(key_start, (restarts, size), x.dtype, -2, 2)
+        spread, scale = jnp.ones_like(centres), _RANDOM_SCALE
+    frames, params, moments = _begin(key_init, law, centres, spread, jnp.asarray(scale, x.dtype))
+    states = (params, moments if optimiser == "adam" else ())
 
-    def at(location: jax.Array, key: jax.Array) -> Any:
-        """The first state with the guide's centre moved to a start."""
-        params = svi.get_params(state) | {f"{law.prefix}_loc": location}
-        return type(state)(svi.optim.init(params), state.mutable_state, key)
-
-    states = jax.vmap(at)(location, jax.random.split(key_init, restarts))
-    traces = []
-    for done in range(0, num_steps, _CHUNK):
+    window = max(1, min(_WINDOW, num_steps // 10))
+    num_windows = max(1, num_steps // window)
+    cuts, forced, before = np.zeros(restarts, int), np.zeros(restarts, bool), np.full(restarts, -np.inf)
+    traces: list[np.ndarray] = []
+    for index in range(num_windows):
+        due = min(_CUTS, _CUTS + 1 - (num_windows - index))  # the last windows are for small steps, come what may
+        forced |= cuts < due
+        cuts = np.maximum(cuts, due)
         states, bound = _advance(
-            svi,
+            model,
+            law,
+            frames,
             states,
-            jax.random.fold_in(key_steps, done),
+            jnp.asarray(peak * 0.25**cuts, x.dtype),
+            jnp.asarray(cuts <= _CUTS),
+            jax.random.fold_in(key_steps, index),
             x,
-            num_steps=min(_CHUNK, num_steps - done),
+            optimiser=optimiser,
+            num_steps=window,
             batch_size=batch_size,
+            num_particles=num_particles,
         )
         traces.append(np.asarray(bound))
-        progress(min(done + _CHUNK, num_steps), num_steps, f"SVI, evidence bound {np.nanmax(traces[-1][:, -1]):.1f}")
+        going, now = cuts <= _CUTS, traces[-1].astype(np.float64).mean(axis=1)
+        settled = going & (now - before <= tolerance * len(x))
+        cuts, before = cuts + settled, np.where(going, now, before)
+        done = (index + 1) * window
+        progress(done, num_steps, f"SVI, evidence bound {np.max(np.where(np.isfinite(before), before, -np.inf)):.1f}")
+        if np.all(cuts > _CUTS):
+            break
+    progress(num_steps, num_steps, "SVI")
 
-    def final_bound(state: Any, key: jax.Array) -> jax.Array:
-        """Evidence bound on all data, averaged over draws taken one at a time."""
-        particle = Trace_ELBO()
-        params = svi.get_params(state)
-        losses = jax.lax.map(
-            lambda key: jnp.asarray(particle.loss(key, params, model, law, x, num_data=len(x))),
-            jax.random.split(key, _FINAL_PARTICLES),
-        )
-        return -jnp.mean(losses)
-
-    bounds = jax.jit(lambda states, keys: jax.lax.map(lambda pair: final_bound(*pair), (states, keys)))
-    final = np.asarray(bounds(states, jax.random.split(key_bound, restarts)))
+    ends = [jax.tree.map(lambda leaf, r=r: leaf[r], (frames, states[0])) for r in range(restarts)]
+    looks = [_draws(model, law, end, key_bound, x, _BLOCK) for end in ends]
+    final = np.asarray([np.mean(lp - log_q) for _, lp, log_q in looks])
     if not np.isfinite(final).any():
         raise NumericalError(
             "svi: the evidence bound is not finite in any restart; lower the learning rate or standardise the data"
         )
+    statuses = np.where(~np.isfinite(final), "non_finite", np.where((cuts > _CUTS) & ~forced, "converged", "max_steps"))
     best = int(np.argmax(np.where(np.isfinite(final), final, -np.inf)))
-    params = svi.get_params(jax.tree.map(lambda leaf: leaf[best], states))
-
-    @jax.jit
-    def read(key: jax.Array) -> tuple[Params, jax.Array]:
-        drawn = law.sample_posterior(key, params, sample_shape=(num_draws,))
-
-        def one(sites: Params) -> tuple[Params, jax.Array]:
-            lp = coordinates.log_joint(coordinates.unconstrain(sites), x)
-            return sites | model.deterministics(sites), lp
-
-        return jax.lax.map(one, {name: drawn[name] for name in coordinates.zeros})
-
-    sites, lp = read(key_draws)
+    sites, lp, log_q = _draws(model, law, ends[best], key_draws, x, num_draws)
+    importance = pareto_smoothed(lp - log_q)
+    evidence = None
+    if importance is not None and importance.pareto_k < 0.7:
+        evidence = Evidence(
+            np.asarray([importance.log_evidence]),
+            importance.log_evidence,
+            importance.standard_error,
+            "Pareto-smoothed importance sampling from the guide, one labelling of the memories",
+        )
     return EngineResult(
-        sites={name: np.asarray(value)[None] for name, value in sites.items()},
-        stats={"lp": np.asarray(lp)[None]},
+        sites={name: value[None] for name, value in sites.items()},
+        stats={"lp": lp[None], "log_q": log_q[None]},
         objective=np.concatenate([*traces, final[:, None]], axis=1),
         objective_name="evidence lower bound",
-        status="max_steps",
+        status=str(statuses[best]),
+        evidence=evidence,
+        pareto_k=None if importance is None else importance.pareto_k,
+        restart_status=tuple(str(status) for status in statuses),
     )
