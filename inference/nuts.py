@@ -167,8 +167,8 @@ def run(
     if saved is None:
         states, done, kept = _first(key, model, x, num_chains, settings, progress), 0, {}
     else:
-        like = _first_like(model, x, num_chains, settings)
-        states, done, kept = unpacked(saved.state, like), saved.done, saved.kept
+        like = _first_like(key, model, x, num_chains, settings)
+        states, done, kept = unpacked(saved.state, like, jax.random.key_impl(key)), saved.done, saved.kept
     chunk = Chunk(_CHUNK, _devices(num_chains))
     total = num_warmup + num_draws
     while done < total:
@@ -196,8 +196,9 @@ def run(
 def _identity(key: jax.Array, model: Model, x: jax.Array, num_chains: int, settings: Settings) -> dict[str, str]:
     """All on which the bits of a chain depend, in words; ``num_draws`` only says how far it goes."""
     options = {"num_chains": num_chains, **settings._asdict()}
+    words = f"{jax.random.key_impl(key)} {np.asarray(jax.random.key_data(key)).tolist()}"
     return (
-        {"key": described(jax.random.key_data(key)), "model": described(model), "data": described(x)}
+        {"key": words, "model": described(model), "data": described(x)}
         | {name: str(value) for name, value in options.items()}
         | surroundings()
     )
@@ -235,13 +236,13 @@ def _jittered(key: jax.Array, free: Params) -> Params:
     return jax.tree.unflatten(structure, [leaf + eps for leaf, eps in zip(leaves, noise, strict=True)])
 
 
-def _first_like(model: Model, x: jax.Array, num_chains: int, settings: Settings) -> HMCState:
+def _first_like(key: jax.Array, model: Model, x: jax.Array, num_chains: int, settings: Settings) -> HMCState:
     """Structure, shapes and dtypes of the states; nothing is computed."""
     zeros = Coordinates(model).zeros
 
     def begin() -> HMCState:
         free = {name: jnp.zeros((num_chains, *zero.shape), zero.dtype) for name, zero in zeros.items()}
-        return _begin(model, x, free, jax.random.split(jax.random.key(0), num_chains), settings)
+        return _begin(model, x, free, jax.random.split(key, num_chains), settings)
 
     like: HMCState = jax.eval_shape(begin)
     return like

@@ -11,11 +11,13 @@ import os
 import re
 import zipfile
 import zlib
+from collections.abc import Hashable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from probam.data.writing import check_writable, write_atomically
@@ -37,7 +39,7 @@ class Saved(NamedTuple):
 
 
 def _is_key(leaf: Any) -> bool:
-    return bool(jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
 
 
 def packed(tree: object) -> list[np.ndarray]:
@@ -45,13 +47,13 @@ def packed(tree: object) -> list[np.ndarray]:
     return [np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for leaf in jax.tree.leaves(tree)]
 
 
-def unpacked(leaves: list[np.ndarray], like: _T) -> _T:
-    """Inverse of :func:`packed`, for a tree of the structure, shapes and dtypes of ``like``."""
+def unpacked(leaves: list[np.ndarray], like: _T, impl: Hashable) -> _T:
+    """Inverse of :func:`packed`: a tree of the structure, shapes and dtypes of ``like``, its keys of kind ``impl``."""
     wanted, structure = jax.tree.flatten(like)
     if len(wanted) != len(leaves):
         raise InputError(f"checkpoint: expected {len(wanted)} arrays of state; got {len(leaves)}; start anew")
     made = [
-        jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(want)) if _is_key(want) else jax.numpy.asarray(leaf)
+        jax.random.wrap_key_data(jnp.asarray(leaf), impl=impl) if _is_key(want) else jnp.asarray(leaf)
         for leaf, want in zip(leaves, wanted, strict=True)
     ]
     for leaf, want in zip(made, wanted, strict=True):
@@ -113,7 +115,7 @@ class Checkpoint:
             f"checkpoint: {self.path} is not a whole checkpoint of NUTS; delete it to start anew, or name another file"
         )
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             head = json.loads(str(arrays.pop("head")))
             if head["format"] != _FORMAT:

@@ -1,0 +1,132 @@
+"""A run of NUTS that was cut ends in the bits of one that was not."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from probam.errors import InputError
+from probam.inference import nuts
+from probam.inference.result import EngineResult
+from probam.models.gaussian import Gaussian
+from probam.models.mixture import Mixture, mixture
+from probam.models.weights import weight_prior
+
+X = np.random.default_rng(0).normal(0, 1, (12, 2))
+OPTIONS: dict[str, Any] = {"num_warmup": 25, "num_draws": 28, "num_chains": 2}
+
+
+class CutError(Exception):
+    """Ctrl-C, as a test can have it."""
+
+
+def _model(x: np.ndarray = X, covariance: str = "isotropic") -> Mixture:
+    return mixture(x, family=Gaussian(covariance), weights=weight_prior("dirichlet"), num_components=2)
+
+
+def _run(path: Path | None, x: np.ndarray = X, **options: Any) -> EngineResult:
+    model = options.pop("model", None) or _model(x)
+    key = options.pop("key", jax.random.key(4))
+    return nuts.run(key, model, jnp.asarray(x), checkpoint=path, **OPTIONS | options)
+
+
+def _cut(path: Path, steps: int) -> None:
+    """A run that ends when so many steps are done."""
+
+    def stop(done: int, total: int, text: str) -> None:  # noqa: ARG001
+        if text.startswith("NUTS") and done >= steps:
+            raise CutError
+
+    with pytest.raises(CutError):
+        _run(path, progress=stop)
+
+
+def _assert_same_bits(result: EngineResult, expected: EngineResult) -> None:
+    for ours, theirs in ((result.sites, expected.sites), (result.stats, expected.stats)):
+        assert ours.keys() == theirs.keys()
+        for name, values in theirs.items():
+            np.testing.assert_array_equal(ours[name], values, err_msg=name)
+
+
+@pytest.fixture(autouse=True)
+def _short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nuts, "_CHUNK", 10)  # chunks of 10, 10, 5 warm-up steps and 10, 10, 8 draws
+
+
+@pytest.fixture(scope="module")
+def whole() -> EngineResult:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nuts, "_CHUNK", 10)
+        return _run(None)
+
+
+@pytest.mark.parametrize("steps", [10, 25, 45, 53])
+def test_a_run_cut_in_warm_up_or_sampling_ends_in_the_bits_of_one_that_was_not(
+    steps: int, whole: EngineResult, tmp_path: Path
+) -> None:
+    _cut(tmp_path / "run.ckpt", steps)
+    told: list[tuple[int, int]] = []
+    resumed = _run(tmp_path / "run.ckpt", progress=lambda done, total, text: told.append((done, total)))
+    _assert_same_bits(resumed, whole)
+    assert all(done > steps for done, _ in told)  # what was done is not done again, the start least of all
+    assert [path.name for path in tmp_path.iterdir()] == ["run.ckpt"]
+
+
+def test_more_draws_continue_the_chains_and_fewer_are_a_part_of_them(whole: EngineResult, tmp_path: Path) -> None:
+    path = tmp_path / "run.ckpt"
+    first = _run(path, num_draws=13)
+    _assert_same_bits(_run(path), whole)
+    _assert_same_bits(_run(path, num_draws=13), first)
+    np.testing.assert_array_equal(first.sites["loc"], whole.sites["loc"][:, :13])
+
+
+def test_a_checkpoint_of_another_run_says_what_differs(tmp_path: Path) -> None:
+    path = tmp_path / "run.ckpt"
+    _cut(path, 10)
+    other = X + 1e-9
+    for options, said in (
+        ({"x": other, "model": _model()}, "data differs"),
+        ({"model": _model(covariance="diagonal")}, "model differs"),
+        ({"model": _model(other)}, "model differs"),  # the same program, priors moved by 1e-9
+        ({"key": jax.random.key(5)}, r"key is .*0, 4\] there and .*0, 5\] here"),
+        ({"num_warmup": 26}, "num_warmup is 25 there and 26 here"),
+        ({"target_accept": 0.9, "dense_mass": True}, "target_accept is 0.8 there and 0.9 here; dense_mass is False"),
+    ):
+        before = path.read_bytes()
+        with pytest.raises(InputError, match=f"checkpoint: .*of another run: {said}.*delete it to start anew"):
+            _run(path, **options)
+        assert path.read_bytes() == before
+
+
+def test_a_version_that_made_other_bits_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _cut(tmp_path / "run.ckpt", 10)
+    monkeypatch.setattr(
+        "probam.inference.nuts_checkpoint.version", lambda name: "0.1" if name == "numpyro" else version(name)
+    )
+    with pytest.raises(InputError, match=r"numpyro is .* there and 0\.1 here"):
+        _run(tmp_path / "run.ckpt")
+
+
+def test_a_broken_file_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "run.ckpt"
+    _cut(path, 45)
+    full = path.read_bytes()
+    flipped = bytearray(full)
+    flipped[len(full) // 2] ^= 255
+    for content in (full[: len(full) // 2], full[:-1], bytes(flipped), b"", b"loc,scale\n1,2\n"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="not a whole checkpoint of NUTS; delete it to start anew"):
+            _run(path)
+        assert path.read_bytes() == content
+    np.savez(tmp_path / "other.npz", X=X)
+    with pytest.raises(InputError, match="not a whole checkpoint"):
+        _run(tmp_path / "other.npz")
+
+
+def test_where_no_file_can_be_written_the_run_does_not_begin(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        _run(tmp_path / "nowhere" / "run.ckpt")
