@@ -14,6 +14,8 @@ from scipy.stats import multivariate_normal
 from probam.api import load
 from probam.data.blocks import row_blocks
 from probam.errors import InputError
+from probam.models.mixture import Mixture
+from probam.models.weights import weight_prior
 from probam.sketch import Growth, Reservoir
 from probam.streaming import Stream, run_stream
 
@@ -76,7 +78,7 @@ def arrays_of(stream: Stream) -> dict[str, bytes]:
     return {str(name): values.values.tobytes() for name, values in stream._dataset().data_vars.items()}
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 def test_a_stream_cut_saved_and_loaded_at_20_places_ends_in_the_same_bits(dtype: Any, tmp_path: Path) -> None:
     x = rows(2600, dtype)
     options: dict[str, Any] = {**KNOWN, "rule": "sample", "discount": 0.4, "seed": 5, "capacity": 16, "tidy_every": 300}
@@ -124,15 +126,19 @@ def test_a_fit_of_the_stream_holds_the_stream(streamed: Stream, tmp_path: Path) 
     assert again.predict(rows(3))["label"].shape == (3,)
 
 
+def _slow(*values: Any) -> Any:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("options", "sites"),
     [
-        ({"covariance": "spherical"}, {"loc", "beta"}),
-        ({"covariance": "full"}, {"loc", "precision_cholesky"}),
         ({"covariance": "full", "known": {"precision_cholesky": np.eye(2)}}, {"loc", "precision_cholesky"}),
-        ({"family": "vmf"}, {"direction", "concentration"}),
-        ({"family": "bernoulli"}, {"prob"}),
         ({"family": "multinomial"}, {"prob", "total"}),
+        _slow({"covariance": "spherical"}, {"loc", "beta"}),
+        _slow({"covariance": "full"}, {"loc", "precision_cholesky"}),
+        _slow({"family": "vmf"}, {"direction", "concentration"}),
+        _slow({"family": "bernoulli"}, {"prob"}),
     ],
 )
 def test_every_conjugate_family_streams_and_draws_all_its_sites(options: dict[str, Any], sites: set[str]) -> None:
@@ -145,9 +151,6 @@ def test_every_conjugate_family_streams_and_draws_all_its_sites(options: dict[st
     assert np.isfinite(stream.log_predictive)
     assert stream.memories()["count"].sum() == 60
     assert np.isfinite(stream.memories().to_numpy()).all()
-    from probam.models.mixture import Mixture
-    from probam.models.weights import weight_prior
-
     model = Mixture(stream.family, weight_prior("dp", alpha=1.0), stream.num_memories + 1, stream._prior)
     result = stream._draws(jax.random.key(0), model, x, 2)
     assert sites <= set(result.sites)

@@ -22,11 +22,12 @@ from probam.distributions.conjugate_normal import NormalGamma, NormalKnownVarian
 from probam.energies.creation import collapsed_probabilities, exact_probabilities, printed_probabilities
 from probam.errors import InputError, NumericalError
 from probam.inference.stream import absorb, recall, start
-from probam.inference.stream_kernel import Kernel, StreamState, begin, choose, grow, logits, step
+from probam.inference.stream_kernel import Kernel, StepInfo, StreamState, begin, choose, grow, logits, step
 from probam.inference.stream_predictive import log_predictive, prepare
 from probam.inference.stream_tidy import Tidy, check_tidy, join_gains, tidy
 from probam.inference.stream_weights import PitmanYor, check_pitman_yor
 from probam.pytrees import pytree
+from tests.inference.enumeration import log_eppf, log_marginal, partitions
 
 RNG = np.random.default_rng(5)
 D = 3
@@ -193,6 +194,16 @@ def test_map_stream_is_the_plain_loop_over_marginal_likelihoods() -> None:
     np.testing.assert_array_equal(np.asarray(state.counts)[: int(state.size)], np.bincount(labels))
 
 
+@jax.jit
+def _streams(kernel: Kernel, x: jax.Array, keys: jax.Array) -> StepInfo:
+    """What happens along independent streams of the same data."""
+
+    def one(key: jax.Array) -> StepInfo:
+        return jax.lax.scan(partial(step, kernel), begin(kernel, x[0], key), x)[1]
+
+    return jax.vmap(one)(keys)
+
+
 def restricted_growth(num_data: int) -> list[tuple[int, ...]]:
     strings: list[tuple[int, ...]] = [()]
     for _ in range(num_data):
@@ -201,16 +212,11 @@ def restricted_growth(num_data: int) -> list[tuple[int, ...]]:
 
 
 def test_sampled_stream_has_the_sequential_law_of_partitions() -> None:
-    num_data, num_streams, alpha, discount = 4, 20_000, 0.8, 0.3
+    num_data, num_streams, alpha, discount = 4, 10_000, 0.8, 0.3
     pair = NormalKnownVariance(jnp.zeros(2), jnp.full(2, 1.5), jnp.full(2, 0.6))
     x = np.array([[0.0, 0.3], [0.9, -0.6], [-0.4, 0.8], [1.1, 0.2]])
     kernel = Kernel(pair, process(alpha, discount), rule="sample")
-
-    def stream(key: jax.Array) -> jax.Array:
-        state = begin(kernel, jnp.asarray(x[0]), key)
-        return jax.lax.scan(partial(step, kernel), state, jnp.asarray(x))[1].ident
-
-    labels = np.asarray(jax.jit(jax.vmap(stream))(jax.random.split(jax.random.key(1), num_streams)))
+    labels = np.asarray(_streams(kernel, jnp.asarray(x), jax.random.split(jax.random.key(1), num_streams)).ident)
 
     def log_density(rows: list[int]) -> float:
         """Of data that share a memory: a Gaussian with exchangeable correlation, written out."""
@@ -241,15 +247,11 @@ def test_sampled_stream_has_the_sequential_law_of_partitions() -> None:
 
 @pytest.mark.parametrize(("alpha", "discount"), [(2.0, 0.0), (0.7, 0.45), (-0.2, 0.5)])
 def test_number_of_memories_has_the_law_of_the_prior_where_the_data_say_nothing(alpha: float, discount: float) -> None:
-    num_data, num_streams = 14, 20_000
+    num_data, num_streams = 14, 6000
     kernel = Kernel(DirichletMultinomial(jnp.ones(2)), process(alpha, discount), rule="sample")
     nothing = jnp.zeros((num_data, 2))  # rows without a single count: their density is 1 under every memory
-
-    def stream(key: jax.Array) -> jax.Array:
-        state = begin(kernel, nothing[0], key)
-        return jax.lax.scan(partial(step, kernel), state, nothing)[0].size
-
-    sizes = np.asarray(jax.jit(jax.vmap(stream))(jax.random.split(jax.random.key(2), num_streams)))
+    infos = _streams(kernel, nothing, jax.random.split(jax.random.key(2), num_streams))
+    sizes = np.asarray(infos.size)[:, -1]
     law = np.array([0.0, 1.0])  # CLAIMS A18: P(K_1 = 1) = 1, then one datum more
     for n in range(1, num_data):
         k = np.arange(len(law))
@@ -277,7 +279,7 @@ def same_bits(first: StreamState, second: StreamState) -> bool:
     return all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in zip(one, two, strict=True))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float64, pytest.param(np.float32, marks=pytest.mark.slow)])
 def test_a_stream_cut_anywhere_ends_in_the_same_bits(dtype: type) -> None:
     rng = np.random.default_rng(8)
     x: np.ndarray = 6 * rng.normal(size=(50, D))[rng.integers(0, 50, 6000)] + 0.5 * rng.normal(size=(6000, D))
@@ -448,3 +450,30 @@ def test_a_density_that_is_not_finite_is_said() -> None:
     state = start(kernel, D, float, jax.random.key(0))
     with pytest.raises(NumericalError, match="datum 1 "):
         absorb(kernel, state, np.array([[1.0, 2.0, 3.0], [np.inf, 0, 0]]))
+
+
+@pytest.mark.slow
+def test_sampled_streams_reweighted_by_their_score_have_the_exact_posterior() -> None:
+    """The prequential score is the importance weight of a one-particle stream: E over streams is enumeration."""
+    num_streams, alpha, discount = 200_000, 1.3, 0.25
+    x = np.array([0.0, 2.0, -0.3, 1.7, 0.9, -1.1])
+    pair = NormalKnownVariance(jnp.zeros(1), jnp.ones(1), jnp.full(1, 0.5))
+    kernel = Kernel(pair, process(alpha, discount), rule="sample")
+    info = _streams(kernel, jnp.asarray(x[:, None]), jax.random.split(jax.random.key(0), num_streams))
+    log_weight = np.asarray(info.log_predictive).sum(axis=1)
+    labels = np.asarray(info.ident)
+    log_joints, together = [], []
+    for partition in partitions(len(x)):
+        terms = log_eppf([len(block) for block in partition], alpha, discount)
+        terms += sum(log_marginal(x[block], 0.5, 1.0) for block in partition)
+        log_joints.append(terms)
+        together.append(any({0, 1} <= set(block) for block in partition))
+    evidence = logsumexp(log_joints)
+    evidence_terms = np.exp(log_weight - evidence)
+    error = evidence_terms.std() / np.sqrt(num_streams)
+    assert abs(evidence_terms.mean() - 1) < 4 * error
+    exact = np.sum(np.exp(np.array(log_joints) - evidence)[together])
+    share = labels[:, 0] == labels[:, 1]
+    found = np.sum(evidence_terms * share) / evidence_terms.sum()
+    error = np.std(evidence_terms * (share - exact)) / np.sqrt(num_streams)
+    assert abs(found - exact) < 4 * error
