@@ -188,8 +188,8 @@ def remaining_rise(gain: Float[Array, "..."], previous: Float[Array, "..."]) -> 
 
     .. math:: \ell_\infty - \ell_t = g_t \frac{a}{1 - a}, \qquad a = g_t / g_{t-1}
 
-    Exact for a geometric sequence; infinite where the rises do not shrink, or the one before is not known. Source: Boehning, Dietz, Schaub,
-    Schlattmann & Lindsay (1994).
+    Exact for a geometric sequence; infinite where the rises do not shrink, or the one before is not known.
+    Source: Boehning, Dietz, Schaub, Schlattmann & Lindsay (1994).
     """
     shrinks = (gain < previous) & (gain > 0) & jnp.isfinite(previous)
     ratio = jnp.where(shrinks, gain, 0) / jnp.where(shrinks, previous, 1)

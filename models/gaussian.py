@@ -237,11 +237,12 @@ class Gaussian(Family):
             cross = loc[:, :, None] * first[:, None, :]
             scatter = symmetric(square, num_features) - cross - jnp.swapaxes(cross, -1, -2)
             scatter = scatter + counts[:, None, None] * _outer(loc)
-            if self.shared:
-                counts, scatter = jnp.sum(counts), jnp.sum(scatter, axis=0)
+            if self.shared:  # one matrix, from all data
+                counts, scatter = jnp.sum(counts)[None], jnp.sum(scatter, axis=0)[None]
             factor = wishart_cholesky(
                 key_precision, jnp.asarray(wishart.concentration + counts), jnp.asarray(wishart.rate_matrix) + scatter
             )
+            factor = factor[0] if self.shared else factor
             return {"loc": loc + moments.origin, "precision_cholesky": factor}
         pooled = self.covariance != "diagonal"
         site = "beta" if pooled else "precision"

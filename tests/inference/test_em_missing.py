@@ -203,7 +203,6 @@ def test_weights_and_holes_go_together() -> None:
     x = _holes(_gaussian_data())
     weight = np.random.default_rng(0).integers(1, 4, N)
     model = _model(x, Gaussian("full"))
-    start = {"loc": x[[0, 1]] * 0 + np.array([[0.0, 0, 0], [2, 0, -1]]), "proportions": np.array([0.5, 0.5])}
     start = {"loc": np.array([[0.0, 0, 0], [2, 0, -1]]), "proportions": np.array([0.5, 0.5])}
     start["precision_cholesky"] = np.broadcast_to(np.eye(D), (K, D, D))
     weighted, repeated = (
