@@ -6,7 +6,7 @@ its own negative log density. Positions are in model units; callers map them.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,12 @@ from jaxtyping import Array, Float, Int
 
 from probam.distributions.mixture import MemoryMixture
 from probam.dynamics.recall import Recall, attractors, descend, recall
+from probam.energies import clam, counts, hypercube, laplace, quadratic
 from probam.equivalence.fitted import physical_twin
 
-__all__ = ["Landscape", "Plane", "bounded", "plane", "survey"]
+__all__ = ["MERGE", "Landscape", "Plane", "bounded", "plane", "survey"]
 
-_MERGE = 1e-3
+MERGE = 1e-3
 """Attractors closer than this fraction of the data's spread are one."""
 
 _EDGE = 1e-4
@@ -36,14 +37,40 @@ class Landscape(NamedTuple):
     twin: str
     still: str = ""  # why nothing moves, for an energy without dynamics
     inside: Callable[[jax.Array], jax.Array] | None = None  # brings a point to where the energy is defined
+    scale: float | Float[Array, ""] = 1.0  # differences of energy times this are nats
 
-    def run(self, queries: Float[Array, "Q D"], *, step: float = 1.0, max_steps: int = 1000, record: int = 0) -> Recall:
+    def run(
+        self,
+        queries: Float[Array, "Q D"],
+        *,
+        step: float = 1.0,
+        max_steps: int = 1000,
+        record: int = 0,
+        tolerance: float | None = None,
+    ) -> Recall:
         """Recall from every query."""
+        how: dict[str, Any] = {"max_steps": max_steps, "record": record, "tolerance": tolerance}
         if self.update is None:
-            return descend(self.energy, queries, max_steps=max_steps, record=record)
-        return recall(
-            self.update, self.energy, queries, step=step, max_steps=max_steps, record=record, retract=self.retract
-        )
+            return descend(self.energy, queries, **how)
+        return recall(self.update, self.energy, queries, step=step, retract=self.retract, **how)
+
+    @property
+    def keep(self) -> Callable[[jax.Array], jax.Array] | None:
+        """Brings states back to the sphere, or to where the energy is defined; None where it is so everywhere."""
+        return self.retract or self.inside
+
+    @property
+    def keeps_total(self) -> bool:
+        """Whether recall never changes the sum of a state (counts): rests at different totals are different places."""
+        return getattr(self.update, "func", None) is counts.update
+
+    @property
+    def is_separable(self) -> bool:
+        """Whether each coordinate of the update minimises a bound on the energy in that coordinate alone."""
+        function = getattr(self.update, "func", None)
+        if function is quadratic.update:
+            return bool(self.update.keywords["stiffness"].ndim == 2)  # type: ignore[union-attr]
+        return function in (clam.update, hypercube.update, laplace.update)
 
     def energies(self, states: Float[Array, "Q D"]) -> Float[Array, " Q"]:
         """Energy of each state."""
@@ -64,7 +91,7 @@ def survey(mixture: MemoryMixture) -> Landscape:
     twin = physical_twin(mixture)
     if twin is None:
         return Landscape(mixture, lambda v: -mixture.log_prob(v), None, None, "")
-    return Landscape(mixture, twin.energy, twin.update, twin.retract, twin.name, twin.still, twin.inside)
+    return Landscape(mixture, twin.energy, twin.update, twin.retract, twin.name, twin.still, twin.inside, twin.scale)
 
 
 class Basins(NamedTuple):
@@ -84,7 +111,7 @@ def basins(
     ``memory`` is the memory most responsible for the attractor that a query ends in.
     """
     result = landscape.run(queries, step=step, max_steps=max_steps)
-    labels, positions = attractors(np.asarray(result.states), _MERGE * scale)
+    labels, positions = attractors(np.asarray(result.states), MERGE * scale)
     memory = landscape.memory_of(jnp.asarray(positions, queries.dtype))
     return Basins(result, np.asarray(labels), np.asarray(positions), memory[np.asarray(labels)])
 

@@ -8,12 +8,13 @@ import numpy as np
 
 import probam.posterior as posterior
 from probam.data.table import Table
+from probam.errors import InputError
 from probam.family import Params
 from probam.fitted import verify_draws
 from probam.inference.coordinates import Coordinates
 from probam.inference.result import EngineResult, Progress
-from probam.landscape import Landscape, basins, bounded, plane, survey
 from probam.models.mixture import Mixture
+from probam.recall_group import recall_group
 from probam.reports.partition import coclustering
 from probam.reports.point_partition import point_partition
 from probam.reports.relabel import assignments
@@ -27,11 +28,7 @@ _READING = 300_000_000
 _MOST_READ = 4000
 _REPLICATED = 2_000_000
 _PARTITION_ROWS = 400
-_QUERIES = 12
-_TRAJECTORY = 60
 _PROBES = 5
-_BASIN_DATA = 1000
-_RECALL_STEPS = 500
 
 
 def fit_tree(
@@ -127,14 +124,14 @@ def fit_tree(
     }
     progress(3, 4, "reading the posterior")
 
-    inverse = np.argsort(permutation[best])
-    landscape = survey(model.mixture(reference))
-    if landscape.still:
-        left_out["recall"] = landscape.still
-    else:
-        groups["recall"], group_attributes["recall"] = _recall_variables(
-            landscape, model.family.memories(reference), x_np, inverse, resp, units
+    coordinates: dict[str, Any] = {}
+    try:
+        occupied = int(np.sum(groups["memory"]["occupied"][0] >= 0.5))
+        groups["recall"], group_attributes["recall"], coordinates = recall_group(
+            model, sites, permutation, best, x_np, rows, np.asarray(resp), units, draws=kept, num_occupied=occupied
         )
+    except InputError as error:
+        left_out["recall"] = str(error).removeprefix("recall: ")
     checks = verify_draws(model, sites, x[:200])
     groups["verification"] = {
         "relation": ([check.relation for check in checks], ("check",)),
@@ -157,6 +154,7 @@ def fit_tree(
             "log_likelihood/draw": kept,
             "partition/row": rows,
             "verification/check": [check.name for check in checks],
+            **coordinates,
         },
         group_attributes=group_attributes,
         **groups,
@@ -233,75 +231,3 @@ def _memory_variables(
         "size": (sizes.mean(axis=0), ("memory",)),
         "permutation": (permutation.astype(np.int32), ("sample", "memory")),
     }
-
-
-def _recall_variables(
-    landscape: Landscape,
-    locations: jax.Array,
-    x: np.ndarray,
-    inverse: np.ndarray,
-    resp: Any,
-    units: Any,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Recall at the reference draw: trajectories of the least certain data, and basins on the data and on a plane."""
-    spherical = landscape.retract is not None
-    extent = float(np.sqrt(x.var(axis=0).sum())) or 1.0
-    rng = np.random.default_rng(0)
-    some = np.sort(rng.permutation(len(x))[:_BASIN_DATA])
-    confidence = np.asarray(resp).max(axis=1)
-    doubtful = np.argsort(confidence)[: _QUERIES // 2]
-    others = rng.permutation(len(x))[: _QUERIES - len(doubtful)]
-    rows = np.unique(np.concatenate([doubtful, others]))
-    grid = bounded(plane(x, spherical=spherical), landscape, x)
-
-    # data, queries and grid in one run: one program
-    everywhere = np.concatenate([x[some], x[rows], grid.points.reshape(-1, x.shape[1]).astype(x.dtype)])
-    cuts = np.cumsum([len(some), len(rows)])
-    found = basins(landscape, jnp.asarray(everywhere), extent, max_steps=_RECALL_STEPS)
-    basin, query_basin, grid_basin = np.split(inverse[found.memory], cuts)
-    responsible, query_responsible, grid_responsible = np.split(
-        inverse[landscape.memory_of(jnp.asarray(everywhere))], cuts
-    )
-    _, _, grid_energy = np.split(np.asarray(landscape.energies(jnp.asarray(everywhere))), cuts)
-    _, converged, _ = np.split(np.asarray(found.recall.converged), cuts)
-    of_data = np.unique(found.attractor[: cuts[0]])
-
-    paths = landscape.run(jnp.asarray(x[rows]), max_steps=_TRAJECTORY, record=_TRAJECTORY)
-    if paths.trajectory is None or paths.energies is None:
-        raise AssertionError("recall was asked to record and did not")
-    nearest = inverse[((x[rows][:, None] - np.asarray(locations)) ** 2).sum(-1).argmin(axis=1)]
-    shape = grid.valid.shape
-    invalid = ~grid.valid | ~np.isfinite(grid_energy).reshape(shape)  # off the sphere, or outside every support
-
-    def masked(values: Any) -> np.ndarray:
-        values = np.asarray(values, np.float32).reshape(shape)
-        return np.where(invalid, np.nan, values)
-
-    on_plane = ("grid_y", "grid_x")
-    variables = {
-        "query": (units.invert(x[rows]), ("query", "feature")),
-        "trajectory": (np.swapaxes(units.invert(np.asarray(paths.trajectory)), 0, 1), ("query", "step", "feature")),
-        "energy": (np.swapaxes(np.asarray(paths.energies), 0, 1), ("query", "step")),
-        "converged": (converged, ("query",)),
-        "basin": (query_basin, ("query",)),
-        "responsible": (query_responsible, ("query",)),
-        "nearest": (nearest, ("query",)),
-        "attractor": (units.invert(found.positions[of_data].astype(x.dtype)), ("attractor", "feature")),
-        "datum_basin": (basin, ("row",)),
-        "datum_responsible": (responsible, ("row",)),
-        "datum_row": (some, ("row",)),
-        "axis": (grid.axis, ("axis", "feature")),
-        "plane_origin": (grid.origin, ("feature",)),
-        "grid_x": (grid.x, ("grid_x",)),
-        "grid_y": (grid.y, ("grid_y",)),
-        "grid_energy": (masked(grid_energy), on_plane),
-        "grid_basin": (masked(grid_basin), on_plane),
-        "grid_responsible": (masked(grid_responsible), on_plane),
-    }
-    attributes = {
-        "disagreement": float(np.mean(basin != responsible)),
-        "spherical": int(spherical),
-        "twin": landscape.twin or "negative log density (no physical twin written)",
-        "units": "axis, plane_origin, grid_x and grid_y are in model units",
-    }
-    return variables, attributes

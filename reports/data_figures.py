@@ -4,45 +4,72 @@ from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from probam.reports.shown import bin_edges, panels, row_partition, shortened, shown_features
 from probam.reports.style import INK, MEMORY_COLOURS, new_figure, styled
 from probam.reports.tree import variable
 
-__all__ = ["PredictiveCheck", "coclustering_figure", "expected_outside", "predictive_check", "predictive_figure"]
+__all__ = [
+    "Grouping",
+    "PredictiveCheck",
+    "coclustering_figure",
+    "draw_matrix",
+    "expected_outside",
+    "grouping",
+    "predictive_check",
+    "predictive_figure",
+]
 
 _SEQUENTIAL = LinearSegmentedColormap.from_list("probam-sequential", ["#f7f9fa", "#9fc3da", "#2f7fae", "#0b3c5d"])
 _LINE = "#22272e"
 
 
-@styled
-def coclustering_figure(tree: xr.DataTree) -> Figure:
-    """How often two data share a memory; data ordered by the point partition and, within, by how typical they are."""
+class Grouping(NamedTuple):
+    """The order in which matrices over the data are drawn, and where it passes from one group to the next."""
+
+    order: Int[np.ndarray, " R"]
+    cuts: Int[np.ndarray, " G"]
+
+
+def grouping(tree: xr.DataTree) -> Grouping:
+    """Data by the point partition, the largest group first, and within a group by how typical they are."""
     similarity = variable(tree, "partition", "coclustering").values
     labels = row_partition(tree)
     typical = np.array([similarity[i, labels == labels[i]].mean() for i in range(len(labels))])
-    sizes = np.bincount(labels)
-    order = np.lexsort((-typical, labels, -sizes[labels]))
-    figure = new_figure(5.6, 4.3)
-    axes = figure.add_subplot()
-    image = axes.imshow(similarity[np.ix_(order, order)], cmap=_SEQUENTIAL, vmin=0, vmax=1, interpolation="nearest")
-    cuts = np.flatnonzero(np.diff(labels[order])) + 1
+    order = np.lexsort((-typical, labels, -np.bincount(labels)[labels]))
+    return Grouping(order, np.flatnonzero(np.diff(labels[order])) + 1)
+
+
+def draw_matrix(axes: Axes, matrix: Float[np.ndarray, "R R"], groups: Grouping, *, named: bool = True) -> AxesImage:
+    """Probabilities of pairs of data as an image in the order of the groups, with lines between them."""
+    order, cuts = groups
+    image = axes.imshow(matrix[np.ix_(order, order)], cmap=_SEQUENTIAL, vmin=0, vmax=1, interpolation="nearest")
     for cut in cuts:
         axes.axhline(cut - 0.5, color=_LINE, lw=0.5)
         axes.axvline(cut - 0.5, color=_LINE, lw=0.5)
-    edges = np.concatenate([[0], cuts, [len(labels)]])
-    wide = np.diff(edges) >= 0.03 * len(labels)
+    edges = np.concatenate([[0], cuts, [len(order)]])
+    wide = np.diff(edges) >= 0.03 * len(order)
     centres = ((edges[1:] + edges[:-1] - 1) / 2)[wide]
-    names = [f"{size} data" for size in np.diff(edges)[wide]]
-    axes.set_yticks(centres, names)
+    axes.set_yticks(centres, [f"{size} data" for size in np.diff(edges)[wide]] if named else [""] * len(centres))
     axes.set_xticks([])
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)
+    return image
+
+
+@styled
+def coclustering_figure(tree: xr.DataTree) -> Figure:
+    """How often two data share a memory; data ordered by the point partition and, within, by how typical they are."""
+    figure = new_figure(5.6, 4.3)
+    axes = figure.add_subplot()
+    image = draw_matrix(axes, variable(tree, "partition", "coclustering").values, grouping(tree))
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
     bar.set_label("probability of sharing a memory")
     bar.outline.set_visible(False)  # type: ignore[operator]

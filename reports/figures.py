@@ -7,7 +7,7 @@ weights are in :mod:`probam.reports.memory_figures`, the partition and the predi
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
@@ -18,7 +18,7 @@ from probam.reports.quantities import engine_kind, invariant_draws, last_values,
 from probam.reports.style import GRID, MEMORY_COLOURS, MUTED, new_figure, quiet, styled
 from probam.reports.tree import variable
 
-__all__ = ["occupied_figure", "optimisation_figure", "traces_figure"]
+__all__ = ["draw_counts", "occupied_figure", "optimisation_figure", "traces_figure"]
 
 _TRACE_POINTS = 200
 _ORDER = ("lp", "log_lik", "num_occupied", "weight_entropy", "largest_weight", "alpha", "discount")
@@ -89,11 +89,16 @@ def _rank_panel(axes: Axes, values: Float[np.ndarray, "C S"]) -> None:
 def occupied_figure(tree: xr.DataTree) -> Figure:
     """Posterior of the number of memories that hold data."""
     counts = variable(tree, "invariant", "num_occupied").values.ravel().astype(int)
-    low, high = max(1, counts.min() - 1), counts.max() + 1
+    figure = new_figure(min(8.4, max(4.2, 1.6 + 0.42 * (np.ptp(counts) + 3))), 2.6)
+    draw_counts(figure.add_subplot(), counts, "memories that hold data")
+    return figure
+
+
+def draw_counts(axes: Axes, counts: Int[np.ndarray, " S"], name: str, *, least: int = 1) -> None:
+    """Posterior probability of each value of a count, as bars from one below the lowest to one above the highest."""
+    low, high = max(least, counts.min() - 1), counts.max() + 1
     at = np.arange(low, high + 1)
     share = np.array([np.mean(counts == k) for k in at])
-    figure = new_figure(min(8.4, max(4.2, 1.6 + 0.42 * len(at))), 2.6)
-    axes = figure.add_subplot()
     colours = [MEMORY_COLOURS[0] if k == at[share.argmax()] else "#9fb9c9" for k in at]
     axes.bar(at, share, width=0.72, color=colours)
     for k, p in zip(at, share, strict=True):
@@ -102,12 +107,11 @@ def occupied_figure(tree: xr.DataTree) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=14))
     axes.set_xlim(low - 0.6, high + 0.6)
     axes.set_ylim(0, 1.12 * share.max())
-    axes.set_xlabel("memories that hold data")
+    axes.set_xlabel(name)
     axes.set_ylabel("posterior probability")
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     quiet(axes, grid="y")
-    return figure
 
 
 def _percent(share: float) -> str:

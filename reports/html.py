@@ -32,6 +32,7 @@ from probam.reports.posterior_sections import (
     trust_section,
     weights_section,
 )
+from probam.reports.recall_posterior import recall_section
 from probam.reports.tree import has, variable
 
 __all__ = ["report_html", "write_report"]
@@ -62,6 +63,7 @@ def report_html(tree: xr.DataTree) -> str:
         predictive_section,
         landscape_section,
         parting_section,
+        recall_section,
         verification_section,
         truncation_section,
         repeat_section,

@@ -74,7 +74,9 @@ def conditional(mixture: MemoryMixture, x: Float[Array, "N D"]) -> Conditional:
         return Conditional(logsumexp(joint), share, mean, variance)
 
     num_features = mixture.event_shape[0]
-    per_row = mixture.num_components * num_features * (1 if isinstance(mixture.bank, dist.Independent) else num_features)
+    per_row = (
+        mixture.num_components * num_features * (1 if isinstance(mixture.bank, dist.Independent) else num_features)
+    )
     found: Conditional = jax.lax.map(one, x, batch_size=max(1, min(len(x), _AT_ONCE // per_row)))
     return found
 
@@ -109,7 +111,9 @@ def _(bank: MultinomialCounts, row: jax.Array, missing: jax.Array) -> MemoryCond
 
 @memory_conditional.register
 def _(bank: dist.MultivariateNormal, row: jax.Array, missing: jax.Array) -> MemoryConditional:
-    square, log_det, mean, core, num_observed = _regression(bank.loc, bank.covariance_matrix, row, missing)
+    square, log_det, mean, core, num_observed = _regression(
+        jnp.asarray(bank.loc), jnp.asarray(bank.covariance_matrix), row, missing
+    )
     log_marginal = -0.5 * (square + log_det + num_observed * jnp.log(2 * jnp.pi).astype(row.dtype))
     return MemoryConditional(log_marginal, mean, core)
 

@@ -84,7 +84,7 @@ def string(
     hold: Rows = (lambda rows: rows) if keep is None else keep
     share = jnp.linspace(0, 1, num_images, dtype=start.dtype)[:, None]
     straight = _pinned(hold(start[:, None] + share * (end - start)[:, None]), start, end)
-    relax = _downhill(energy, num_steps) if update is None else lambda t, rows: update(rows)
+    relax = _downhill(energy, num_steps) if update is None else _updated(update)
 
     def advance(t: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         paths, best, lowest = state
@@ -139,6 +139,13 @@ def barriers(passes: Float[ArrayLike, "M M"]) -> Float[Array, "M M"]:
     diagonal and between attractors that are one."""
     passes = jnp.asarray(passes)
     return jnp.maximum(passes - jnp.diagonal(passes)[:, None], 0)
+
+
+def _updated(update: Rows) -> Callable[[Array, Array], Array]:
+    def relax(t: Array, paths: Array) -> Array:  # noqa: ARG001
+        return update(paths)
+
+    return relax
 
 
 def _downhill(energy: Rows, num_steps: int) -> Callable[[Array, Array], Array]:
