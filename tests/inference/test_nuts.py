@@ -125,3 +125,14 @@ def test_the_same_key_gives_the_same_bits_and_options_are_checked() -> None:
         nuts.run(jax.random.key(4), model, jnp.asarray(x), num_draws=0)
     with pytest.raises(InputError, match="target_accept: expected a number between 0 and 1"):
         nuts.run(jax.random.key(4), model, jnp.asarray(x), target_accept=1.5)
+
+
+def test_a_chunk_of_steps_lowers_for_cuda() -> None:
+    x = jnp.asarray(np.random.default_rng(0).normal(0, 1, (12, 2)))
+    model = mixture(np.asarray(x), family=Gaussian("isotropic"), weights=weight_prior("dirichlet"), num_components=2)
+    settings, chunk = nuts.Settings(30, 0.8, False, 10), nuts.Chunk(5, 1)
+    states = nuts._first_like(jax.random.key(0), model, x, 2, settings)
+    exported = jax.export.export(nuts._advance, platforms=("cuda",))(
+        model, x, states, jnp.asarray(5), settings=settings, chunk=chunk
+    )
+    assert exported.platforms == ("cuda",)
