@@ -21,7 +21,7 @@ from probam.inference.cavi_steps import Data, Parts, State, Totals, one_pass, pr
 
 __all__ = ["KINDS", "Proposals", "propose", "try_moves"]
 
-KINDS = ("birth", "merge", "delete")
+KINDS = ("merge", "delete", "birth")
 
 _PASSES = 8
 """Passes after which a proposal is judged."""
@@ -57,9 +57,9 @@ def try_moves(
         seen = jax.lax.switch(
             proposal.kind,
             [
-                lambda: _birth(proposal.key, parts, data, state),
                 lambda: _merge(proposal.rank, state),
                 lambda: _delete(proposal.rank, state),
+                lambda: _birth(proposal.key, parts, data, state),
             ],
         )
         trial = proposed(data, state.factors, state.ahead, seen)
