@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 import probam.posterior as posterior
+from probam.data.gaps import as_gapped_table
 from probam.data.standardise import Standardiser
 from probam.data.table import Table, as_table
 from probam.data.writing import write_atomically
@@ -20,6 +21,7 @@ from probam.equivalence.fitted import Check, verify_mixture
 from probam.errors import InputError
 from probam.family import Params
 from probam.landscape import Landscape, basins, survey
+from probam.landscape_posterior import completion
 from probam.models.mixture import Mixture
 from probam.reports.diagnostics import advice, invariant_summary
 from probam.reports.html import write_report
@@ -74,14 +76,17 @@ class Fit:
     def _rows(self, data: Any, what: str) -> tuple[Table, jax.Array]:
         """A table in data units and its rows in model units."""
         table = as_table(data, prefer=self.columns, name=what)
-        if table.num_features != len(self.columns):
-            raise InputError(
-                f"{what}: the fit has {len(self.columns)} features ({_listed(self.columns)}); "
-                f"{table.source} has {table.num_features} ({_listed(table.columns)})"
-            )
+        self._check_columns(what, table.columns, table.source)
         values = table.values.astype(self.dtype)
         self.model.family.check_support(values, self.columns)
         return table, jnp.asarray(self.standardiser.apply(values))
+
+    def _check_columns(self, what: str, columns: tuple[str, ...], source: str) -> None:
+        if len(columns) != len(self.columns):
+            raise InputError(
+                f"{what}: the fit has {len(self.columns)} features ({_listed(self.columns)}); "
+                f"{source} has {len(columns)} ({_listed(columns)})"
+            )
 
     # --- draws -------------------------------------------------------------------------------------------------
 
@@ -216,6 +221,45 @@ class Fit:
         index = int(self.tree["memory"].attrs["reference"]) if draw is None else draw
         inverse = np.argsort(self._group("memory")["permutation"].values[index])
         return np.asarray(inverse[memory])
+
+    def complete(self, data: Any, *, num_draws: int = 50, max_steps: int = 500) -> xr.Dataset:
+        """Missing entries (NaN) of each row, by recall and by the exact conditional of the mixture.
+
+        Args:
+            data: rows of D features, or anything that ``probam.fit`` reads; entries may be missing.
+            num_draws: most posterior draws to use, evenly taken. A draw counts by how likely it makes the observed
+                entries of a row.
+            max_steps: most steps of a descent.
+
+        Returns:
+            (datum, feature), data units: ``conditional_mean`` and ``conditional_sd``, the posterior predictive mean
+            and standard deviation given the observed entries, the guess of least expected squared error; ``descent``
+            and ``descent_sd``, mean and spread over the draws of where the energy's descent ends from the mixture's
+            mean with the observed entries held; ``missing``. Observed entries are themselves. And ``converged``
+            (datum), the share of the draws in which descent came to rest.
+
+        Raises :class:`probam.errors.InputError` for families without an exact conditional or without recall.
+        """
+        if num_draws < 1 or max_steps < 1:
+            raise InputError(f"num_draws, max_steps: expected at least 1; got {num_draws} and {max_steps}")
+        table = as_gapped_table(data, prefer=self.columns, name="data")
+        self._check_columns("data", table.columns, table.source)
+        values = table.values.astype(self.dtype)
+        self.model.family.check_support(values, self.columns)
+        sites = self.draws()
+        which = np.unique(np.linspace(0, len(self._permutations) - 1, num_draws).round().astype(int))
+        chosen = {name: value[which] for name, value in sites.items()}
+        x = np.asarray(self.standardiser.apply(values), self.dtype)
+        found = completion(self.model, chosen, x, max_steps=max_steps)
+        missing = np.isnan(values)
+        variables: dict[str, Any] = {}
+        for name, own in found.pooled().items():
+            is_spread = name.endswith("_sd")
+            in_units = own * self.standardiser.scale if is_spread else self.standardiser.invert(own)
+            variables[name] = (("datum", "feature"), np.where(missing, in_units, 0 if is_spread else values))
+        variables["missing"] = (("datum", "feature"), missing)
+        variables["converged"] = ("datum", found.converged.mean(axis=0))
+        return xr.Dataset(variables, coords={"datum": np.arange(len(values)), "feature": list(self.columns)})
 
     def sample(self, num_data: int, *, seed: int = 0) -> np.ndarray:
         """New data (num_data, D) from the posterior predictive, in data units."""

@@ -226,8 +226,17 @@ def completion(model: Mixture, sites: Params, x: Float[np.ndarray, "N D"], *, ma
     if np.isinf(x).any():
         raise InputError("x: expected finite values, NaN where an entry is missing; an entry is infinite")
     _check_moves(model, sites)
-    found = _completions()(model, sites, jnp.asarray(x), max_steps=max_steps)
-    return Completion(*(np.asarray(leaf) for leaf in found))
+    found = Completion(
+        *(np.asarray(leaf) for leaf in _completions()(model, sites, jnp.asarray(x), max_steps=max_steps))
+    )
+    endless = ~np.isfinite(found.mean).all(axis=(0, 2))
+    if endless.any():
+        raise InputError(
+            f"complete: missing entries have no finite mean in {endless.sum()} of {len(x)} rows, the first is row "
+            f"{np.flatnonzero(endless)[0]}: tails of {model.family.name!r} memories are too heavy, or the observed "
+            "entries lie outside every support"
+        )
+    return found
 
 
 def _surveyed(model: Mixture, sites: Params) -> Any:
