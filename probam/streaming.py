@@ -553,6 +553,7 @@ def run_stream(
     *,
     columns: Sequence[str] | None = None,
     rows: int = 50_000,
+    begun: Stream | None = None,
     progress: Progress = silent,
     **options: Any,
 ) -> Stream:
@@ -563,14 +564,16 @@ def run_stream(
             anything that ``probam.fit`` reads.
         columns: which columns to use.
         rows: how many rows are held at once.
+        begun: the stream to go on with, in place of a new one.
         progress: called with (data so far, data in all or 0 where that is not known, text with the live number of
             memories).
     """
-    stream = Stream(**options)
+    stream = Stream(**options) if begun is None else begun
+    first = stream.num_data
     blocks, total = row_blocks(source, rows=rows, columns=columns)
     for table in blocks:
         stream.partial_fit(table)
-        progress(stream.num_data, total or 0, f"{stream.num_data} data, {stream.num_memories} memories")
+        progress(stream.num_data - first, total or 0, f"{stream.num_data} data, {stream.num_memories} memories")
     stream.flush()
     progress(stream.num_data, stream.num_data, f"{stream.num_data} data, {stream.num_memories} memories")
     return stream
