@@ -25,6 +25,7 @@ __all__ = [
     "canonical",
     "check_labels",
     "check_loss",
+    "cluster_sizes",
     "coclustering",
     "coclustering_from_responsibilities",
     "distances",
@@ -45,6 +46,13 @@ def number_occupied(labels: Int[np.ndarray, "S N"]) -> Int[np.ndarray, " S"]:
     """Number of memories that hold at least one datum, for each draw."""
     ordered = np.sort(check_labels(labels), axis=1)
     return np.asarray(np.sum(np.diff(ordered, axis=1) != 0, axis=1) + 1)
+
+
+def cluster_sizes(labels: Int[np.ndarray, "S N"], num_components: int) -> Int[np.ndarray, "S K"]:
+    """How many data each memory of each draw holds."""
+    z = check_labels(labels)
+    cell = np.arange(len(z))[:, None] * num_components + z
+    return np.bincount(cell.ravel(), minlength=len(z) * num_components).reshape(len(z), num_components)
 
 
 def coclustering(labels: Int[np.ndarray, "S N"]) -> Float[np.ndarray, "N N"]:

@@ -21,7 +21,8 @@ that a device can answer without ever holding the (S, N, K) responsibilities, or
 Notation: S draws, N data, K memories. ``parameter[s][permutations[s]]`` is draw s in the common numbering.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -38,6 +39,7 @@ __all__ = [
     "assignments",
     "from_responsibilities",
     "relabel",
+    "relabel_all",
 ]
 
 Method = Literal["stephens", "ecr", "pivotal"]
@@ -118,6 +120,21 @@ def relabel(
     if max_rounds < 1:
         raise InputError(f"max_rounds: expected at least 1; got {max_rounds}")
     return _stephens(draws, max_rounds)
+
+
+def relabel_all(
+    draws: LabelledDraws, *, methods: Sequence[Method] = get_args(Method), sizes: Float[np.ndarray, "S K"] | None = None
+) -> tuple[Relabelling, dict[str, float]]:
+    """The relabelling by the first of several rules, and the :func:`agreement` of each pair of them by name.
+
+    ``sizes`` are handed to :func:`agreement`. Names read ``"stephens, ecr"``.
+    """
+    found = {method: relabel(draws, method=method) for method in methods}
+    shares = {
+        f"{a}, {b}": agreement(found[a].permutations, found[b].permutations, sizes)
+        for a, b in itertools.combinations(methods, 2)
+    }
+    return found[methods[0]], shares
 
 
 def assignments(gain: Float[np.ndarray, "S K K"]) -> Int[np.ndarray, "S K"]:

@@ -12,6 +12,7 @@ from probam.errors import InputError
 from probam.reports.partition import (
     binder_loss,
     canonical,
+    cluster_sizes,
     coclustering,
     coclustering_from_responsibilities,
     distances,
@@ -91,6 +92,12 @@ def test_number_occupied_counts_distinct_labels() -> None:
     assert number_occupied(labels).tolist() == [1, 2, 4]
 
 
+def test_cluster_sizes_count_the_data_of_each_memory_of_each_draw() -> None:
+    labels = np.random.default_rng(20).integers(0, 4, (6, 9))
+    slow = [[int(np.sum(z == k)) for k in range(5)] for z in labels]
+    assert cluster_sizes(labels, 5).tolist() == slow
+
+
 @pytest.mark.parametrize("loss", ["vi", "binder"])
 def test_expected_loss_is_the_average_over_draws(loss: str) -> None:
     rng = np.random.default_rng(5)
@@ -144,7 +151,7 @@ def test_draws_that_were_read_once_serve_again() -> None:
     draws = np.random.default_rng(10).integers(0, 3, (13, 6))
     for loss in ("vi", "binder"):
         known = expected_loss(draws, partition_draws(draws), loss=loss)
-        np.testing.assert_array_equal(known, expected_loss(draws, draws, loss=loss))  # type: ignore[arg-type]
+        np.testing.assert_array_equal(known, expected_loss(draws, draws, loss=loss))
 
 
 @pytest.mark.parametrize(

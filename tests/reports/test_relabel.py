@@ -15,6 +15,7 @@ from probam.reports.relabel import (
     assignments,
     from_responsibilities,
     relabel,
+    relabel_all,
 )
 from tests.reports.enumerated import dirichlet
 
@@ -167,6 +168,18 @@ def test_draws_on_a_device_are_relabelled_by_the_same_two_questions() -> None:
     for method in METHODS:
         own = relabel(from_responsibilities(resp, loc, 2), method=method).permutations
         np.testing.assert_array_equal(relabel(one_by_one, method=method).permutations, own)
+
+
+def test_all_rules_at_once_say_what_each_says_and_how_far_they_agree() -> None:
+    resp, loc, _ = shuffled(np.random.default_rng(11), 30, 0.6)
+    draws = from_responsibilities(resp, loc, 3)
+    own = {method: relabel(draws, method=method).permutations for method in METHODS}
+    sizes = resp.sum(axis=1)
+    found, shares = relabel_all(draws, methods=("ecr", "pivotal", "stephens"), sizes=sizes)
+    np.testing.assert_array_equal(found.permutations, own["ecr"])
+    assert list(shares) == ["ecr, pivotal", "ecr, stephens", "pivotal, stephens"]
+    assert shares["ecr, stephens"] == agreement(own["ecr"], own["stephens"], sizes)
+    assert 0 < shares["ecr, pivotal"] < 1
 
 
 DRAWS = from_responsibilities(np.full((2, 3, 4), 0.25), np.zeros((2, 4, 1)))
