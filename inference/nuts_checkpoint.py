@@ -9,9 +9,11 @@ import hashlib
 import json
 import os
 import re
+import weakref
 import zipfile
 import zlib
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
+from dataclasses import fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -19,6 +21,9 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpyro.distributions import Distribution
+from numpyro.distributions.constraints import Constraint
+from numpyro.distributions.transforms import Transform
 
 from probam.data.writing import check_writable, write_atomically
 from probam.errors import InputError
@@ -26,6 +31,9 @@ from probam.errors import InputError
 __all__ = ["Checkpoint", "Saved", "described", "packed", "surroundings", "unpacked"]
 
 _FORMAT = "probam NUTS checkpoint 1"
+
+_NOT_LAW = {"_validate_args"}
+"""Fields of a distribution that do not change its density."""
 
 _T = TypeVar("_T")
 
@@ -66,17 +74,41 @@ def unpacked(leaves: list[np.ndarray], like: _T, impl: Hashable) -> _T:
     return tree
 
 
-def described(tree: object) -> str:
-    """Structure of a pytree, shapes and types of its leaves, and a digest of their bytes."""
-    leaves, structure = jax.tree.flatten(tree)
-    arrays = [np.ascontiguousarray(leaf) for leaf in leaves]
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(array.tobytes())
-    nodes = re.sub(r"0x[0-9a-f]+", "", str(structure))  # addresses differ between processes
-    shapes = ", ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
-    return f"{nodes} {shapes} {digest.hexdigest()[:32]}"
+def described(value: object) -> str:
+    """A name for a model or for data that any process gives it: its type and a digest of all in it.
+
+    NumPyro's own flattening of a distribution follows the order of a set, which is another in every process.
+    """
+    kind = type(value).__name__
+    if isinstance(value, np.ndarray | jax.Array):
+        kind = f"{value.dtype}{list(value.shape)}"
+    return f"{kind} {hashlib.sha256(_words(value).encode()).hexdigest()[:32]}"
+
+
+def _words(value: object) -> str:
+    """All that a value holds, by name, in an order of its own."""
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        array = np.ascontiguousarray(value)
+        return f"{array.dtype.str}{np.shape(value)}{hashlib.sha256(array.tobytes()).hexdigest()}"
+    if isinstance(value, Mapping):
+        return _named("mapping", value)
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_words, value))}]"
+    if isinstance(value, set | frozenset):
+        return f"{{{', '.join(sorted(map(_words, value)))}}}"
+    if isinstance(value, Distribution):
+        names = {*value.gather_pytree_data_fields(), *value.gather_pytree_aux_fields(), "_batch_shape", "_event_shape"}
+        return _named(type(value).__qualname__, {name: vars(value).get(name) for name in names - _NOT_LAW})
+    if is_dataclass(value):
+        return _named(type(value).__qualname__, {field.name: getattr(value, field.name) for field in fields(value)})
+    if isinstance(value, Transform | Constraint):
+        held = {name: part for name, part in vars(value).items() if not isinstance(part, weakref.ref)}
+        return _named(type(value).__qualname__, held)
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # addresses differ between processes
+
+
+def _named(kind: str, parts: Mapping[Any, object]) -> str:
+    return f"{kind}({', '.join(f'{name}={_words(parts[name])}' for name in sorted(parts))})"
 
 
 def surroundings() -> dict[str, str]:
@@ -146,6 +178,6 @@ class Checkpoint:
 
 def _difference(name: str, theirs: str, ours: str) -> str:
     """In words, where the values are short enough to be read."""
-    if max(len(theirs), len(ours)) > 40:
+    if max(len(theirs), len(ours)) > 32:  # digests
         return f"{name} differs"
     return f"{name} is {theirs} there and {ours} here"

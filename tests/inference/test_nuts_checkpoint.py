@@ -1,5 +1,9 @@
 """A run of NUTS that was cut ends in the bits of one that was not."""
 
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -7,10 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
+from numpyro.distributions import Distribution
 
 from probam.errors import InputError
 from probam.inference import nuts
+from probam.inference.nuts_checkpoint import described
 from probam.inference.result import EngineResult
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import Mixture, mixture
@@ -130,3 +137,49 @@ def test_a_broken_file_is_refused_and_left_alone(tmp_path: Path) -> None:
 def test_where_no_file_can_be_written_the_run_does_not_begin(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         _run(tmp_path / "nowhere" / "run.ckpt")
+
+
+def test_a_model_has_one_name_whatever_the_order_of_its_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPyro's order of a distribution's fields is that of a set of strings: another one in every process."""
+    swapped = [
+        {"loc": dist.Normal(jnp.array([a, a]), jnp.array([b, b])).to_event(1)} for a, b in ((1.0, 2.0), (2.0, 1.0))
+    ]
+    models = [
+        _model(),
+        _model(covariance="full"),
+        *(replace(_model(), prior=dict(_model().prior) | one) for one in swapped),
+    ]
+    names = [described(model) for model in models]
+    assert len(set(names)) == len(models)
+    forwards = Distribution.gather_pytree_data_fields.__func__  # type: ignore[attr-defined]
+    monkeypatch.setattr(Distribution, "gather_pytree_data_fields", classmethod(lambda cls: forwards(cls)[::-1]))
+    assert [described(model) for model in models] == names
+
+
+_ELSEWHERE = """
+import sys
+from pathlib import Path
+import jax
+jax.config.update("jax_enable_x64", True)
+import numpy as np
+from probam.inference import nuts
+from tests.inference.test_nuts_checkpoint import _run
+nuts._CHUNK = 10
+np.savez(sys.argv[2], **_run(Path(sys.argv[1])).sites)
+"""
+
+
+@pytest.mark.slow
+def test_another_process_goes_on_to_the_same_bits(whole: EngineResult, tmp_path: Path) -> None:
+    for seed in ("1", "2"):
+        path, sites = tmp_path / f"{seed}.ckpt", tmp_path / f"{seed}.npz"
+        _cut(path, 45)
+        subprocess.run(
+            [sys.executable, "-c", _ELSEWHERE, str(path), str(sites)],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            cwd=Path(__file__).parents[2],
+            check=True,
+        )
+        with np.load(sites) as made:
+            for name, values in whole.sites.items():
+                np.testing.assert_array_equal(made[name], values)
