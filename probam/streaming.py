@@ -6,7 +6,6 @@ the way from a stream to a :class:`probam.fitted.Fit`.
 
 import json
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -20,16 +19,15 @@ import xarray as xr
 from numpyro.distributions import Distribution
 
 import probam.inference.stream as engine
-from probam.api import describe, double_precision, find_family
+from probam.api import double_precision, find_family
 from probam.data.blocks import row_blocks
 from probam.data.standardise import Standardiser, identity, standardiser
 from probam.data.table import Table, as_table
 from probam.data.writing import write_atomically
-from probam.distributions.conjugate import BetaBernoulli, ConjugatePair, DirichletMultinomial
+from probam.distributions.conjugate import ConjugatePair
 from probam.errors import InputError
-from probam.family import Family, Moments, Params
+from probam.family import Family
 from probam.fitted import Fit
-from probam.inference.coordinates import Coordinates
 from probam.inference.result import EngineResult, Progress, silent
 from probam.inference.stream_kernel import Kernel, StreamState, check_kernel
 from probam.inference.stream_predictive import locations
@@ -40,11 +38,10 @@ from probam.models.weights import weight_prior
 from probam.reading import fit_tree
 from probam.reports.tree import read_tree, write_tree
 from probam.sketch import Growth, Reservoir
+from probam.stream_fit import by_size, draw_sites, fit_attributes, slots_by_size, weights_name, weights_options
+from probam.stream_prior import stream_pair
 
 __all__ = ["Stream", "run_stream"]
-
-_SITES = ("loc", "direction", "prob")
-"""Sites that a pair integrates out; every other site of a family can be given as known."""
 
 
 class Stream:
@@ -209,31 +206,8 @@ class Stream:
 
     def _pair(self, num_memories: int) -> ConjugatePair:
         """The conjugate pair of the family, for so many memories that have the same prior."""
-        for site in self._known:
-            if site not in self._prior or site in _SITES:
-                others = [name for name in self._prior if name not in _SITES] or ["none"]
-                raise InputError(
-                    f"known: family {self.family.name!r} has no site {site!r} to hold fixed; it has {', '.join(others)}"
-                )
-        pair = None if self._known else self.family.conjugate_base(self._prior)
-        if pair is None:
-            pair = self.family.conjugate(self._sites(num_memories), self._prior)
-        if pair is None:
-            raise InputError(
-                f"family: nothing can be integrated out of family {self.family.name!r} under these priors; streams "
-                "work with gaussian (covariance isotropic, spherical, diagonal, full), vmf, bernoulli and multinomial"
-            )
-        return pair
-
-    def _sites(self, num_memories: int) -> Params:
-        """Every site: its known value, or the middle of its prior (where it is learned, only the shape matters)."""
-        sites = {}
-        for site, law in self._prior.items():
-            value = jnp.asarray(self._known[site], self._dtype) if site in self._known else _middle(law)
-            value = jnp.broadcast_to(value, law.event_shape).astype(self._dtype)
-            owned = site not in self.family.shared
-            sites[site] = jnp.broadcast_to(value, (num_memories, *law.event_shape)) if owned else value
-        return sites
+        assert self._dtype is not None
+        return stream_pair(self.family, self._prior, self._known, num_memories, self._dtype)
 
     def _absorb(self, rows: np.ndarray, progress: Progress) -> None:
         assert self._kernel is not None
@@ -313,7 +287,7 @@ class Stream:
         assert self._kernel is not None
         assert self._state is not None
         assert self._units is not None
-        slots = self._by_size()
+        slots = slots_by_size(self._state)
         counts = np.asarray(self._state.counts)
         frame = pd.DataFrame(
             {
@@ -331,13 +305,6 @@ class Stream:
             for i, column in enumerate(self._columns):
                 frame[column] = places[:, i]
         return frame
-
-    def _by_size(self) -> np.ndarray:
-        """Slots that hold memories, most data first, older ones first where they hold as many."""
-        assert self._state is not None
-        ident, counts = np.asarray(self._state.ident), np.asarray(self._state.counts)
-        live = np.flatnonzero(ident >= 0)
-        return live[np.lexsort((ident[live], -counts[live]))]
 
     # --- files -------------------------------------------------------------------------------------------------
 
@@ -448,98 +415,32 @@ class Stream:
             raise InputError(f"num_draws: expected at least 1; got {num_draws}")
         self.flush()
         assert self._units is not None
+        assert self._dtype is not None
         said, began = self._said, time.perf_counter()
-        rows = self._reservoir.rows()
-        table = Table(rows, self._columns, "stream")
-        weights = "pyp" if said["discount"] else "dp"
-        law = weight_prior(weights, alpha=said["alpha"], **({"discount": said["discount"]} if said["discount"] else {}))
+        table = Table(self._reservoir.rows(), self._columns, "stream")
+        law = weight_prior(weights_name(said), **weights_options(said))
         with self._precision():
             model = Mixture(self.family, law, self.num_memories + 1, self._prior)
             key_draw, key_read = jax.random.split(jax.random.fold_in(jax.random.key(said["seed"]), 2**31))
-            result = self._draws(key_draw, model, np.asarray(self._units.apply(rows), self._dtype), num_draws)
-            engine_options = {name: said[name] for name in ("rule", "energy", "warm", "tidy_every")}
-            attributes = {
-                "probam_version": version("probam"),
-                "family": said["family"],
-                "family_options": {"covariance": said["covariance"]} if said["covariance"] else {},
-                "weights": weights,
-                "weights_options": {"alpha": said["alpha"]}
-                | ({"discount": said["discount"]} if said["discount"] else {}),
-                "num_components": model.num_components,
-                "engine": "stream",
-                "engine_options": engine_options,
-                "status": result.status,
-                "seed": said["seed"],
-                "dtype": str(self._dtype),
-                "source": "stream",
-                "standardised": int(said["standardise"]),
-                "num_streamed": self.num_data,
-                "model": f"{describe(model, table, weights, said['alpha'], said['discount'])}; {result.note}",
-                "truncation": None,
-                "versions": {name: version(name) for name in ("probam", "jax", "numpyro", "optax", "numpy", "xarray")}
-                | {"python": sys.version.split()[0]},
-            }
+            result = self._draws(key_draw, model, np.asarray(self._units.apply(table.values), self._dtype), num_draws)
+            attributes = fit_attributes(said, model, table, result, num_data=self.num_data, dtype=self._dtype)
             tree = fit_tree(model, table, self._units, result, key_read, attributes, progress)
         tree["observed_data"].attrs["sample"] = (
-            f"{len(rows)} of the {self.num_data} rows of the stream, drawn uniformly"
+            f"{table.num_data} of the {self.num_data} rows of the stream, drawn uniformly"
         )
         tree["stream"] = xr.DataTree(self._dataset())
         tree.attrs["seconds"] = self.seconds + time.perf_counter() - began
         return Fit(tree, model)
 
     def _draws(self, key: jax.Array, model: Mixture, x: np.ndarray, num_draws: int) -> EngineResult:
+        """Draws of the sites given the partition that the stream has come to."""
         assert self._state is not None
-        slots = self._by_size()
-        pad = model.num_components - len(slots)
-        counts = jnp.asarray(np.pad(np.asarray(self._state.counts)[slots], (0, pad)))
-        sums = jnp.asarray(np.pad(np.asarray(self._state.sums)[slots], ((0, pad), (0, 0))))
-        pair = self._pair(model.num_components)
-        fixed = self._sites(model.num_components)
-        integrated = not self._known and self.family.conjugate_base(self._prior) is not None
-        coordinates = Coordinates(model)
-
-        @jax.jit
-        def draw(key: jax.Array) -> tuple[Params, jax.Array]:
-            key_pair, key_rest, key_weights = jax.random.split(key, 3)
-            sites = pair.draw(key_pair, counts, sums)
-            sites = self.family.integrated_sites(sites) if integrated else _inside(pair, sites)
-            missing = [site for site in self._prior if site not in sites]
-            if isinstance(pair, DirichletMultinomial):  # how many counts a row has, which no label knows of
-                moments = Moments(counts, sums, jnp.zeros_like(sums[0]))
-                drawn = self.family.draw(key_rest, moments, fixed, self._prior)
-                sites = sites | {site: drawn[site] for site in missing}
-            else:
-                sites = sites | {site: fixed[site] for site in missing}
-            sites = sites | model.weights.draw_given_partition(key_weights, counts, sites)
-            sites = {name: jnp.asarray(value, x.dtype) for name, value in sites.items()}
-            free = coordinates.unconstrain({name: sites[name] for name in coordinates.transforms})
-            return sites | model.deterministics(sites), coordinates.log_joint(free, jnp.asarray(x))
-
-        drawn = [jax.tree.map(np.asarray, draw(jax.random.fold_in(key, i))) for i in range(num_draws)]
-        sites, lp = jax.tree.map(lambda *values: np.stack(values)[None], *drawn)
+        counts, sums = by_size(self._state, model.num_components)
+        sites, lp = draw_sites(key, model, self._known, x, np.stack([counts] * num_draws), np.stack([sums] * num_draws))
+        note = f"{self.num_memories} memories made by a stream of {self.num_data} data, drawn given its last partition"
         return EngineResult(
-            sites=sites, stats={"lp": lp}, objective=None, objective_name="", status="streamed",
-            note=f"{len(slots)} memories made by a stream of {self.num_data} data, drawn given its last partition",
-        )  # fmt: skip
-
-
-def _middle(law: Distribution) -> jax.Array:
-    """Median of a log-normal law, mean of a Gamma law; where a site has another law, anything of its shape."""
-    base = getattr(law, "base_dist", law)
-    if type(law).__name__ == "LogNormal" or type(base).__name__ == "LogNormal":
-        return jnp.exp(getattr(law, "loc", getattr(base, "loc", None)))  # type: ignore[arg-type]
-    try:
-        return jnp.asarray(law.mean)
-    except NotImplementedError:
-        return jnp.ones(law.event_shape)
-
-
-def _inside(pair: ConjugatePair, sites: Params) -> Params:
-    """Probabilities kept off 0 and 1 by one rounding."""
-    if not isinstance(pair, BetaBernoulli | DirichletMultinomial):
-        return sites
-    limits = np.finfo(sites["prob"].dtype)
-    return {"prob": jnp.clip(sites["prob"], limits.tiny, 1 - limits.epsneg)}
+            sites=sites, stats={"lp": lp}, objective=None, objective_name="", status="streamed", note=note
+        )
 
 
 def _refilled(tree: Any, arrays: Mapping[str, np.ndarray], name: str) -> Any:
