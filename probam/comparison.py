@@ -117,7 +117,8 @@ def evidence(fit: Fit, *, seed: int = 0) -> Evidence:
         shape = (group.sizes["chain"], group.sizes["draw"], -1)
         permutations = variable(fit.tree, "memory", "permutation").values.reshape(shape)
         found = bridge.log_evidence(jax.random.key(seed), fit.model, jnp.asarray(x), sites, permutations=permutations)
-    jacobian = len(x) * fit.standardiser.log_jacobian()
+    # a missing entry (NaN) is integrated out, and has no unit
+    jacobian = -float(np.sum(~np.isnan(x) @ np.log(np.asarray(fit.standardiser.scale, np.float64))))
     return found._replace(runs=found.runs + jacobian, log_evidence=found.log_evidence + jacobian)
 
 
@@ -305,7 +306,8 @@ def _mean_error(pointwise: Float[np.ndarray, " N"]) -> float:
 
 def _same_data(fits: Sequence[Fit]) -> bool:
     first = variable(fits[0].tree, "observed_data", "x").values
-    return all(np.array_equal(first, variable(fit.tree, "observed_data", "x").values) for fit in fits[1:])
+    others = (variable(fit.tree, "observed_data", "x").values for fit in fits[1:])
+    return all(np.array_equal(first, x, equal_nan=True) for x in others)
 
 
 def comparison_text(frame: pd.DataFrame) -> str:
