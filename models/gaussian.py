@@ -451,7 +451,7 @@ def _locations(
     normal = _normal(prior["loc"])
     prior_precision = normal.scale**-2
     pull = precision * first + prior_precision * (normal.loc - zero)
-    return pull / (precision * counts[:, None] + prior_precision)
+    return jnp.asarray(pull / (precision * counts[:, None] + prior_precision))
 
 
 def _locations_full(
@@ -468,4 +468,4 @@ def _locations_full(
     prior_precision = normal.scale**-2 * jnp.ones_like(zero)
     pull = jnp.einsum("kij,kj->ki", precision, first) + prior_precision * (normal.loc - zero)
     matrix = counts[:, None, None] * precision + jnp.diag(prior_precision)
-    return jnp.linalg.solve(matrix, pull[..., None])[..., 0]
+    return jnp.asarray(jnp.linalg.solve(matrix, pull[..., None])[..., 0])

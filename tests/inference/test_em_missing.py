@@ -203,8 +203,8 @@ def test_weights_and_holes_go_together() -> None:
     x = _holes(_gaussian_data())
     weight = np.random.default_rng(0).integers(1, 4, N)
     model = _model(x, Gaussian("full"))
-    start = {"loc": np.array([[0.0, 0, 0], [2, 0, -1]]), "proportions": np.array([0.5, 0.5])}
-    start["precision_cholesky"] = np.broadcast_to(np.eye(D), (K, D, D))
+    start = {"loc": jnp.array([[0.0, 0, 0], [2, 0, -1]]), "proportions": jnp.array([0.5, 0.5])}
+    start["precision_cholesky"] = jnp.broadcast_to(jnp.eye(D), (K, D, D))
     weighted, repeated = (
         em.fit_params(jax.random.key(0), model, jnp.asarray(rows), start=start, sample_weight=w, max_iterations=15)[0]
         for rows, w in ((x, weight), (np.repeat(x, weight, axis=0), None))
