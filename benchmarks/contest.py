@@ -43,6 +43,7 @@ TASKS: dict[str, tuple[str, str]] = {
     "em-diagonal": ("em", "diagonal"),
     "em-full": ("em", "full"),
     "em-vmf": ("em", "von_mises_fisher"),
+    "dp-vi": ("variational", "dirichlet_process"),
     "gibbs-collapsed": ("gibbs", "collapsed"),
     "gibbs-blocked": ("gibbs", "blocked"),
     "nuts": ("nuts", "two_gaussians_on_a_line"),

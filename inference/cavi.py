@@ -71,11 +71,11 @@ def _from_seeds(
 _from_start = jax.jit(_from_assignment, static_argnames="scale")
 
 
-@partial(jax.jit, static_argnames="num_passes")
+@jax.jit
 def _advance(
-    parts: Parts, data: Data, states: State, rise: jax.Array, *, num_passes: int
+    parts: Parts, data: Data, states: State, rise: jax.Array, limit: jax.Array
 ) -> tuple[State, Float[Array, "R T"]]:
-    return jax.lax.map(lambda state: advance(parts, data, state, rise, num_passes), states)
+    return jax.lax.map(lambda state: advance(parts, data, state, rise, limit, _CHUNK), states)
 
 
 _try_moves = jax.jit(cavi_moves.try_moves)
@@ -176,8 +176,9 @@ def _converge(
     traces = []
     num_runs = len(states.done)
     for start in range(0, max_iterations, _CHUNK):
-        states, trace = _advance(parts, data, states, rise, num_passes=min(_CHUNK, max_iterations - start))
-        traces.append(np.asarray(trace))
+        length = min(_CHUNK, max_iterations - start)
+        states, trace = _advance(parts, data, states, rise, jnp.asarray(length))
+        traces.append(np.asarray(trace)[:, :length])
         stopped = int(jnp.sum(states.done))
         progress(min(start + _CHUNK, max_iterations), max_iterations, f"CAVI, {stopped} of {num_runs} runs done")
         if stopped == num_runs:

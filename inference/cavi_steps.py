@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from probam.distributions.variational import Factors, HyperField, MeanField
 from probam.family import Params, WeightPrior
@@ -203,13 +203,16 @@ def one_pass(parts: Parts, data: Data, state: State) -> State:
 
 
 def advance(
-    parts: Parts, data: Data, state: State, rise: Float[Array, ""], num_passes: int
+    parts: Parts, data: Data, state: State, rise: Float[Array, ""], limit: Int[Array, ""], num_passes: int
 ) -> tuple[State, Float[Array, " T"]]:
-    """At most ``num_passes`` passes, fewer once one raises the bound by less than ``rise``; the bound at each."""
+    """At most ``limit`` passes of ``num_passes`` (the length of the trace), fewer once one rises by less than ``rise``.
+
+    Returns the bound at each as well, NaN where there was none.
+    """
 
     def going(carry: tuple[jax.Array, State, jax.Array]) -> jax.Array:
         t, state, _ = carry
-        return (t < num_passes) & ~state.done
+        return (t < jnp.minimum(limit, num_passes)) & ~state.done
 
     def step(carry: tuple[jax.Array, State, jax.Array]) -> tuple[jax.Array, State, jax.Array]:
         t, state, trace = carry
