@@ -69,7 +69,7 @@ def test_log_joint_is_that_of_scipy() -> None:
     factor = np.linalg.cholesky(np.cov(x.T))
     loc, weights = rng.normal(size=(K, D)), np.array([0.1, 0.2, 0.3, 0.4])
     law = _model(x).mixture(
-        {"loc": jnp.asarray(loc), "precision_cholesky": factor, "proportions": jnp.asarray(weights)}
+        {"loc": jnp.asarray(loc), "precision_cholesky": jnp.asarray(factor), "proportions": jnp.asarray(weights)}
     )
     expected = [multivariate_normal.logpdf(x, mean, np.linalg.inv(factor @ factor.T)) for mean in loc]
     np.testing.assert_allclose(law.log_joint(jnp.asarray(x)), np.log(weights) + np.stack(expected, axis=1), rtol=1e-9)

@@ -24,7 +24,8 @@ from probam.models.von_mises_fisher import VonMisesFisherMemory
 from probam.models.weights import weight_prior
 
 N, D, K = 70, 3, 2
-GAUSSIANS = ("isotropic", "spherical", "diagonal", "tied", "full")
+SLOW = pytest.mark.slow
+GAUSSIANS = ("diagonal", "full", *(pytest.param(name, marks=SLOW) for name in ("isotropic", "spherical", "tied")))
 
 
 def _holes(x: np.ndarray) -> np.ndarray:
@@ -109,7 +110,9 @@ def test_em_ends_where_the_observed_likelihood_is_flat(covariance: str) -> None:
     np.testing.assert_allclose(slope, 0, atol=2e-3)
 
 
-@pytest.mark.parametrize("family", [Gaussian("diagonal"), Gaussian("full"), Bernoulli("spin")], ids=str)
+@pytest.mark.parametrize(
+    "family", [pytest.param(Gaussian("diagonal"), marks=SLOW), Gaussian("full"), Bernoulli("spin")], ids=str
+)
 def test_em_climbs_to_a_stationary_point_of_the_potential_of_nuts(family: Family) -> None:
     complete = _gaussian_data()
     x = _holes(np.sign(complete) if isinstance(family, Bernoulli) else complete)
