@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 import typer.main
 
-from probam.commands import asking, court, fitting, sets  # noqa: F401 (each makes its commands known)
+from probam.commands import asking, comparing, court, fitting, sets, streaming  # noqa: F401 (they make commands known)
 from probam.commands.program import app
 from probam.console import abandoned, say
 from probam.errors import ProbamError

@@ -480,3 +480,55 @@ def test_wishes_that_exclude_each_other_are_refused(capsys: pytest.CaptureFixtur
     assert "expected one of them at most" in _refusal(capsys, *wishes, "--discount", "0.1", "--sd", "5")
     assert "--later-num-data" in _refusal(capsys, *wishes, "--later-memories", "20")
     assert "leave room for" in _refusal(capsys, *wishes, "--later-memories", "13", "--later-num-data", "10000")
+
+
+# --- streams and comparisons ---------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("here")
+def test_a_stream_in_two_pieces_is_the_stream_in_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(2)
+    centres = np.array([[0.0, 0.0], [9.0, 1.0], [-4.0, 8.0]])
+    frame = pd.DataFrame(centres[rng.integers(0, 3, 260)] + rng.normal(size=(260, 2)), columns=["a", "b"])
+    frame.to_csv("whole.csv", index=False)
+    frame[:150].to_csv("first.csv", index=False)
+    words = ["--covariance", "isotropic", "--warm", "40", "--json"]
+    assert main(["stream", "whole.csv", *words, "-o", "whole.nc"]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert main(["stream", "first.csv", *words, "-o", "half.nc"]) == 0
+    monkeypatch.setattr(sys, "stdin", io.StringIO(frame[150:].to_csv(index=False)))
+    assert main(["stream", "-", "--resume", "half.nc", "-o", "both.nc", "--json"]) == 0
+    both = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"memories", "seconds", "peak_mib"} <= both.keys()
+    assert (both["data"], both["memories"]) == (260, whole["memories"])
+    assert both["log_predictive"] == whole["log_predictive"]  # the same bits
+    assert main(["predict", "both.nc", "whole.csv", "-o", "labels.csv"]) == 0
+    capsys.readouterr()
+    assert "leave it out" in _refusal(capsys, "stream", "whole.csv", "--resume", "half.nc", "--alpha", "3")
+
+
+@pytest.mark.usefixtures("here")
+def test_fits_are_compared_and_the_better_one_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(4)
+    x = np.concatenate([rng.normal(-5, 1, (60, 2)), rng.normal(5, 1, (60, 2))])
+    rng.shuffle(x)
+    frame = pd.DataFrame(x, columns=["a", "b"])
+    frame[:90].to_csv("seen.csv", index=False)
+    frame[90:].to_csv("apart.csv", index=False)
+    pd.DataFrame({"kind": (x[90:, 0] > 0).astype(int)}).to_csv("kinds.csv", index=False)
+    for name, number in (("one", "1"), ("two", "2")):
+        given = ["--covariance", "isotropic", "--weights", "dirichlet", "--components", number, "--engine", "em"]
+        assert main(["fit", "seen.csv", *given, "-o", f"{name}.nc"]) == 0
+    capsys.readouterr()
+    words = ["compare", "one.nc", "two.nc", "--held-out", "apart.csv", "--labels", "kinds.csv"]
+    assert main([*words, "--json", "-o", "table.csv"]) == 0
+    told = json.loads(capsys.readouterr().out)["fits"]
+    assert list(told) == ["two", "one"]
+    assert told["two"]["ari"] == 1.0
+    assert pd.read_csv("table.csv")["fit"].tolist() == ["two", "one"]
+    assert main(words) == 0
+    assert "log_score" in capsys.readouterr().out
+    assert "named twice" in _refusal(capsys, "compare", "one.nc", "one.nc")
+    assert "they need --engines" in _refusal(capsys, "compare", "one.nc", "two.nc", "--components", "3")

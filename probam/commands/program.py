@@ -17,7 +17,19 @@ if TYPE_CHECKING:
 
 __all__ = ["DATA", "FIT", "Columns", "FitFile", "Json", "Variable", "api_ready", "app", "fit_and_table"]
 
-_ORDER = ("fit", "verify", "recall", "predict", "report", "data", "prior", "experiment")
+_ORDER = (
+    "fit",
+    "stream",
+    "verify",
+    "recall",
+    "predict",
+    "complete",
+    "report",
+    "compare",
+    "data",
+    "prior",
+    "experiment",
+)
 """In which the commands are listed."""
 
 

@@ -1,0 +1,181 @@
+"""The command that makes memories as data arrive."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from probam.arguments import check_apart
+from probam.commands.program import Columns, Json, api_ready, app
+from probam.console import Bar, interruptible
+from probam.errors import InputError
+
+__all__ = ["stream"]
+
+_MODEL, _STREAM = "Model", "Stream"
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  probam stream readings.csv -o fit.nc\n\n"
+    "  generate | probam stream - --covariance diagonal --alpha 2 -o fit.nc\n\n"
+    "  probam stream monday.csv -o week.nc, then probam stream tuesday.csv --resume week.nc -o week.nc\n\n"
+    "FIT.nc is a fit like any other (report, predict, recall, verify read it) and can be gone on from with --resume, "
+    "in the same bits as if the data had come in one piece."
+)
+def stream(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="A file (.csv, .tsv, .parquet, .npy are read in blocks), - for CSV on standard input, or a shipped "
+            "set's name.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FIT.nc", help="Where to save the fit (NetCDF).")
+    ] = Path("fit.nc"),
+    family: Annotated[
+        str,
+        typer.Option(help="What a memory is: gaussian, vmf, bernoulli or multinomial.", rich_help_panel=_MODEL),
+    ] = "gaussian",
+    covariance: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Of Gaussian memories: isotropic (one known width), spherical, diagonal or full (learned).",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    alpha: Annotated[
+        float,
+        typer.Option(
+            metavar="A", help="Larger makes more memories (`probam prior` chooses it).", rich_help_panel=_MODEL
+        ),
+    ] = 1.0,
+    discount: Annotated[
+        float,
+        typer.Option(
+            metavar="D", help="In [0, 1): nearer 1 keeps a longer tail of small memories.", rich_help_panel=_MODEL
+        ),
+    ] = 0.0,
+    standardise: Annotated[
+        bool,
+        typer.Option("--standardise", help="Use (x - mean) / sd of the first --warm rows.", rich_help_panel=_MODEL),
+    ] = False,
+    rule: Annotated[
+        str,
+        typer.Option(
+            help="Where a datum goes: map (the most probable memory) or sample (drawn by probability).",
+            rich_help_panel=_STREAM,
+        ),
+    ] = "map",
+    energy: Annotated[
+        str,
+        typer.Option(
+            help="collapsed (exact), conditional (memories as points, exact normaliser) or printed (the paper's "
+            "Eq. 12, which creates far too much in many dimensions).",
+            rich_help_panel=_STREAM,
+        ),
+    ] = "collapsed",
+    warm: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="First rows, from which prior and units are taken.", rich_help_panel=_STREAM, min=2
+        ),
+    ] = 1000,
+    tidy_every: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="After every N data, merge memories whose joint posterior gains by it; 0 never.",
+            rich_help_panel=_STREAM,
+            min=0,
+        ),
+    ] = 0,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FIT.nc",
+            help="Go on from this stream, with its own model and rule.",
+            rich_help_panel=_STREAM,
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed and data give the same bits.")] = 0,
+    columns: Columns = None,
+    float32: Annotated[bool, typer.Option("--float32", help="Single precision.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Take DATA in one pass, recalling, updating or creating a memory for each datum, and save what was learned."""
+    from probam.data.writing import check_writable
+
+    check_writable(output, suffixes=(".nc",))
+    if data != "-":
+        check_apart(output, data)
+    chosen: dict[str, Any] = {
+        "family": family,
+        "covariance": covariance,
+        "alpha": alpha,
+        "discount": discount,
+        "standardise": standardise,
+        "rule": rule,
+        "energy": energy,
+        "warm": warm,
+        "tidy_every": tidy_every,
+        "seed": seed,
+    }
+    if resume is not None:
+        standard = dict(zip(chosen, ("gaussian", None, 1.0, 0.0, False, "map", "collapsed", 1000, 0, 0), strict=True))
+        given = [name for name, value in chosen.items() if value != standard[name]]
+        if given:
+            raise InputError(f"--{given[0].replace('_', '-')}: --resume goes on with the stream's own; leave it out")
+    api_ready(float32=float32)
+    from probam.streaming import Stream, run_stream
+
+    began = None if resume is None else Stream.load(resume)
+    with Bar("streaming") as bar:
+        learned = interruptible(
+            lambda: run_stream(
+                _source(data), columns=columns, progress=bar, **({"begun": began} if began is not None else chosen)
+            )
+        )
+        fitted = interruptible(lambda: learned.to_fit(progress=bar))
+    fitted.save(output)
+    told = {
+        "memories": learned.num_memories,
+        "data": learned.num_data,
+        "log_predictive": learned.log_predictive,
+        "seconds": learned.seconds,
+        "peak_mib": _peak_mib(),
+        "wrote": str(output),
+    }
+    if as_json:
+        print(json.dumps(told))
+        return
+    print(fitted.tree.attrs["model"])
+    score = learned.log_predictive / learned.num_data
+    print(f"{learned.num_memories} memories from {learned.num_data} data in {learned.seconds:.1f} s")
+    print(f"log predictive {score:.4f} nats per datum, peak {told['peak_mib']:.0f} MiB")
+    print(learned.memories().head(12).to_string(float_format=lambda value: f"{value:.4g}"))
+    if learned.num_memories > 12:
+        print(f"({learned.num_memories - 12} smaller memories are not listed)")
+    print(f"wrote {output}")
+
+
+def _source(data: str) -> Any:
+    """A path, standard input, or the rows of a shipped set."""
+    from probam.arguments import table_of
+
+    return data if data == "-" or Path(data).exists() else table_of(data, None, None)
+
+
+def _peak_mib() -> float:
+    """Most memory that this process has held."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
