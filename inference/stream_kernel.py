@@ -117,6 +117,16 @@ class StreamState(NamedTuple):
         return self.ident >= 0
 
     @property
+    def num_slots(self) -> int:
+        """Room for memories."""
+        return len(self.ident)
+
+    @property
+    def num_seen(self) -> UInt[Array, ""]:
+        """Data so far."""
+        return self.seen
+
+    @property
     def ages(self) -> Int[Array, " K"]:
         """Data since a memory was last used; of empty slots, anything."""
         return self.seen.astype(jnp.int32) - self.last

@@ -1,0 +1,288 @@
+r"""Rejuvenation of particles: other seats for the rows that are kept, all other data staying where they are.
+
+Of the data of a memory, those outside the window are known by their sums alone and stay; those inside can move. Both
+moves leave the conditional posterior of the window's labels invariant, given the rest, and hence the posterior of all:
+
+- *reseating* takes each row out of its memory and seats it anew in proportion to p(k | others) p(x | others of k)
+  (Neal 2000, algorithm 3);
+- *split-merge* draws two rows i and j. If they share a memory, j begins another one, and the kept rows of the memory
+  are allocated one after the other in random order, in proportion to size times predictive density of the two, the
+  data outside the window staying with i. If they do not, and all data of j's memory are in the window, it is joined
+  to i's.
+  With :math:`\Delta` the gain of the log joint posterior by joining, and q the probability of the allocation that
+  makes (or would make again) the two memories apart (Dahl 2003), a split is accepted with probability
+  :math:`\min(1, e^{-\Delta} / q)` and a merge with :math:`\min(1, e^{\Delta} q)`.
+
+A particle's law must be exchangeable: :class:`probam.inference.stream_weights.PitmanYor`.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from probam.errors import InputError
+from probam.inference.stream_kernel import Kernel, StreamState, add_to, choose, logits
+from probam.inference.stream_predictive import log_predictive, prepare
+from probam.inference.stream_weights import PitmanYor
+
+__all__ = ["Moves", "check_moves", "enough_room", "reseat", "split_merge"]
+
+
+class Moves(NamedTuple):
+    """When, and how many: after every so many data, each kept row once after so many split-merge moves."""
+
+    every: int
+    split_merge: int = 10
+
+
+def check_moves(moves: Moves, kernel: Kernel) -> None:
+    """Raise :class:`probam.errors.InputError` for numbers that mean nothing, or where the moves are not exact."""
+    if moves.every < 1:
+        raise InputError(f"rejuvenate_every: expected a number of data of at least 1; got {moves.every}")
+    if moves.split_merge < 0:
+        raise InputError(f"split_merge: expected a number of moves of at least 0; got {moves.split_merge}")
+    if kernel.energy != "collapsed":
+        raise InputError(f"energy: rejuvenation needs exact densities; use 'collapsed', not {kernel.energy!r}")
+    if not isinstance(kernel.law, PitmanYor):
+        raise InputError(
+            f"rejuvenate_every: data are only reseated where their order does not matter (constant counts); got "
+            f"weights {type(kernel.law).__name__}"
+        )
+
+
+def enough_room(states: StreamState) -> bool:
+    """Whether every particle has an empty slot."""
+    return int(jnp.max(states.size)) < states.ident.shape[-1]
+
+
+def _contributions(kernel: Kernel, rows: Float[Array, "W D"]) -> Float[Array, "W F+1"]:
+    """What each row adds to the totals of its memory."""
+    return jnp.concatenate([jnp.ones((len(rows), 1), rows.dtype), kernel.pair.statistics(rows)], axis=1)
+
+
+def _number(states: StreamState, place: jax.Array, window: int) -> Int[Array, ""]:
+    """Number in the stream of the row that is kept in a place."""
+    newest = states.seen.astype(jnp.int32) - 1
+    return newest - (newest - place) % window
+
+
+# --- reseating ------------------------------------------------------------------------------------------------
+
+
+@jax.jit
+def reseat(
+    kernel: Kernel,
+    states: StreamState,
+    labels: Int[Array, "P W"],
+    rows: Float[Array, "W D"],
+    key: jax.Array,
+    held: jax.Array,  # noqa: ARG001
+    first: jax.Array,
+    last: jax.Array,
+) -> tuple[StreamState, Int[Array, "P W"], jax.Array]:
+    """Kept rows ``first`` to ``last`` - 1 seated anew, or as many as there was an empty slot for; the next one."""
+    amounts = _contributions(kernel, rows)
+
+    def goes_on(carry: tuple[StreamState, jax.Array, jax.Array]) -> jax.Array:
+        states, _, place = carry
+        return (place < last) & (jnp.max(states.size) < states.ident.shape[-1])
+
+    def visit(carry: tuple[StreamState, jax.Array, jax.Array]) -> tuple[StreamState, jax.Array, jax.Array]:
+        states, labels, place = carry
+        uniforms = jax.random.uniform(jax.random.fold_in(key, place), (len(labels),), rows.dtype)
+        one = partial(_reseat_one, kernel, rows[place], amounts[place], place, len(rows))
+        states, slots = jax.vmap(one)(states, labels[:, place], uniforms)
+        return states, labels.at[:, place].set(slots), place + 1
+
+    return jax.lax.while_loop(goes_on, visit, (states, labels, first))
+
+
+def _reseat_one(
+    kernel: Kernel,
+    x: Float[Array, " D"],
+    amount: Float[Array, " F+1"],
+    place: jax.Array,
+    window: int,
+    state: StreamState,
+    slot: Int[Array, ""],
+    uniform: jax.Array,
+) -> tuple[StreamState, Int[Array, ""]]:
+    """One row of one particle: out of its memory (which may end by that), and into one."""
+    alone = state.counts[slot] <= 1
+    ident = state.ident[slot]
+    state = _shift(kernel, state, slot, -amount, ends=alone)
+    state = state._replace(size=state.size - alone)
+    scores, fresh = logits(kernel, state, x)
+    chosen = choose(jnp.exp(scores - jnp.max(scores)), uniform)
+    is_new = chosen == fresh
+    number = _number(state, place, window)
+    totals, low, known = add_to(kernel, state, chosen, amount)
+    new_ident = jnp.where(alone, ident, state.created)  # one who was alone and stays alone keeps the name
+    state = state._replace(
+        totals=totals,
+        low=low,
+        known=known,
+        ident=state.ident.at[chosen].set(jnp.where(is_new, new_ident, state.ident[chosen])),
+        born=state.born.at[chosen].set(jnp.where(is_new, number, state.born[chosen])),
+        last=state.last.at[chosen].max(number),
+        size=state.size + is_new,
+        created=state.created + (is_new & ~alone),
+    )
+    return state, chosen
+
+
+def _shift(
+    kernel: Kernel, state: StreamState, slot: jax.Array, amount: Float[Array, " F+1"], *, ends: jax.Array
+) -> StreamState:
+    """A slot with so much more in it, or made empty where ``ends``."""
+    low = state.low.at[slot].set(jnp.where(ends, 0, state.low[slot]))
+    amount = jnp.where(ends, -state.totals[slot], amount)
+    totals, low, known = add_to(kernel, state._replace(low=low), slot, amount)
+    marks = {name: getattr(state, name) for name in ("ident", "born", "last")}
+    marks = {name: mark.at[slot].set(jnp.where(ends, -1, mark[slot])) for name, mark in marks.items()}
+    return state._replace(totals=totals, low=low, known=known, **marks)
+
+
+# --- split and merge ------------------------------------------------------------------------------------------
+
+
+class _Draws(NamedTuple):
+    """What is random about one move of one particle."""
+
+    i: Int[Array, ""]
+    j: Int[Array, ""]
+    order: Float[Array, " W"]
+    sides: Float[Array, " W"]
+    accept: Float[Array, ""]
+
+
+@jax.jit
+def split_merge(
+    kernel: Kernel,
+    states: StreamState,
+    labels: Int[Array, "P W"],
+    rows: Float[Array, "W D"],
+    key: jax.Array,
+    held: jax.Array,
+    first: jax.Array,
+    last: jax.Array,
+) -> tuple[StreamState, Int[Array, "P W"], jax.Array]:
+    """Moves ``first`` to ``last`` - 1, or as many as there was an empty slot for; the next one. Needs two rows."""
+    amounts = _contributions(kernel, rows)
+    num, window = labels.shape
+
+    def goes_on(carry: tuple[StreamState, jax.Array, jax.Array]) -> jax.Array:
+        states, _, move = carry
+        return (move < last) & (jnp.max(states.size) < states.ident.shape[-1])
+
+    def visit(carry: tuple[StreamState, jax.Array, jax.Array]) -> tuple[StreamState, jax.Array, jax.Array]:
+        states, labels, move = carry
+        keys = jax.random.split(jax.random.fold_in(key, np.uint32(2**31) + move.astype(jnp.uint32)), 5)
+        i = jax.random.randint(keys[0], (num,), 0, held)
+        draws = _Draws(
+            i=i,
+            j=(i + jax.random.randint(keys[1], (num,), 1, held)) % held,
+            order=jax.random.uniform(keys[2], (num, window), rows.dtype),
+            sides=jax.random.uniform(keys[3], (num, window), rows.dtype),
+            accept=jax.random.exponential(keys[4], (num,), rows.dtype),
+        )
+        states, labels = jax.vmap(partial(_move_one, kernel, rows, amounts, held))(states, labels, draws)
+        return states, labels, move + 1
+
+    return jax.lax.while_loop(goes_on, visit, (states, labels, first))
+
+
+def _move_one(
+    kernel: Kernel,
+    rows: Float[Array, "W D"],
+    amounts: Float[Array, "W F+1"],
+    held: jax.Array,
+    state: StreamState,
+    labels: Int[Array, " W"],
+    draws: _Draws,
+) -> tuple[StreamState, Int[Array, " W"]]:
+    """One split or merge proposed in one particle, and taken or not."""
+    places = jnp.arange(len(rows))
+    ends = (places == draws.i) | (places == draws.j)
+    a, b_now = labels[draws.i], labels[draws.j]
+    splits = a == b_now
+    b = jnp.where(splits, jnp.argmin(state.live).astype(jnp.int32), b_now)
+    of_a, of_b = ((places < held) & (labels == slot) for slot in (a, b_now))
+    stays = state.totals[a] - of_a @ amounts  # data of i's memory outside the window
+    possible = splits | (state.counts[b] == jnp.sum(of_b))
+
+    taken = (of_a | of_b) & ~ends
+    order = jnp.argsort(jnp.where(taken, draws.order, 2))
+    sides = jnp.stack([stays + amounts[draws.i], amounts[draws.j]])
+    allocation = _Allocation(sides, places == draws.j, jnp.zeros((), rows.dtype))
+
+    def allocate(t: jax.Array, allocation: _Allocation) -> _Allocation:
+        place = order[t]
+        forced = jnp.where(labels[place] == b_now, 1, 0)
+        return _allocate(kernel, rows[place], amounts[place], place, splits, forced, draws.sides[place], allocation)
+
+    allocation = jax.lax.fori_loop(0, jnp.sum(taken), allocate, allocation)
+
+    moved = jnp.where(splits, allocation.in_b @ amounts, state.totals[b])
+    whole = jnp.where(splits, state.totals[a], state.totals[a] + moved)
+    three = jnp.stack([whole, whole - moved, moved])
+    each = jax.vmap(lambda row: kernel.pair.log_marginal(row[None, 0], row[None, 1:])[0])(three)
+    gain = each[0] - each[1] - each[2]  # of joining
+    gain = gain + kernel.law.log_join(three[1, 0], three[2, 0], state.size + splits)  # type: ignore[attr-defined]
+    log_ratio = jnp.where(splits, -gain - allocation.log_prob, gain + allocation.log_prob)
+    accept = possible & (-draws.accept < log_ratio)
+    divides, joins = accept & splits, accept & ~splits
+
+    amount = jnp.where(divides, moved, 0)
+    state = state._replace(low=state.low.at[a].add(jnp.where(joins, state.low[b], 0)))
+    born, last = state.born[b], state.last[b]
+    state = _shift(kernel, state, a, jnp.where(joins, moved, -amount), ends=jnp.zeros((), bool))
+    state = _shift(kernel, state, b, amount, ends=joins)
+    newest = state.seen.astype(jnp.int32) - 1
+    state = state._replace(
+        ident=state.ident.at[b].set(jnp.where(divides, state.created, state.ident[b])),
+        born=state.born.at[b].set(jnp.where(divides, newest, state.born[b]))
+        .at[a].set(jnp.where(joins, jnp.minimum(state.born[a], born), state.born[a])),
+        last=state.last.at[b].set(jnp.where(divides, newest, state.last[b]))
+        .at[a].set(jnp.where(joins, jnp.maximum(state.last[a], last), state.last[a])),
+        size=state.size + divides - joins,
+        created=state.created + divides,
+    )  # fmt: skip
+    labels = jnp.where(divides & allocation.in_b, b, labels)
+    return state, jnp.where(joins & of_b, a, labels)
+
+
+class _Allocation(NamedTuple):
+    """Rows seated one after the other with i or with j."""
+
+    sides: Float[Array, "2 F+1"]
+    in_b: Any  # (W,) whether a row sits with j
+    log_prob: Float[Array, ""]
+
+
+def _allocate(
+    kernel: Kernel,
+    x: Float[Array, " D"],
+    amount: Float[Array, " F+1"],
+    place: jax.Array,
+    splits: jax.Array,
+    forced: jax.Array,
+    uniform: jax.Array,
+    allocation: _Allocation,
+) -> _Allocation:
+    """One row more: drawn for a split, and as it sits for the reverse of a merge."""
+    sides, both = allocation.sides, jnp.ones(2, bool)
+    law = kernel.law.log_weights(sides[:, 0], jnp.zeros(2, jnp.int32), both, ~both)
+    known = prepare(kernel.pair, sides[:, 0], sides[:, 1:])
+    log_prob = jax.nn.log_softmax(law + log_predictive(kernel.pair, known, x, amount[1:]))
+    drawn = (uniform < jnp.exp(log_prob[1])).astype(forced.dtype)
+    side = jnp.where(splits, drawn, forced)
+    return _Allocation(
+        sides.at[side].add(amount),
+        allocation.in_b.at[place].set(side == 1),
+        allocation.log_prob + log_prob[side],
+    )
