@@ -11,6 +11,8 @@ from probam.reports.diagnostics import R_HAT_LIMIT, Advice, invariant_summary
 from probam.reports.figures import occupied_figure, optimisation_figure, traces_figure
 from probam.reports.memory_figures import HEAT_MAP, memories_figure, weights_figure
 from probam.reports.page import Section, count, escape, figure, number, percent, spelled, table, with_error
+from probam.reports.partition import binder_loss
+from probam.reports.partition_figures import ball_figure, has_ball
 from probam.reports.quantities import engine_kind, options, quantity_name, truncation
 from probam.reports.shown import (
     PANELS,
@@ -291,16 +293,39 @@ def partition_section(tree: xr.DataTree) -> Section | None:
         f"<p>{opening}, how often do two data share a memory? This does not depend on how memories are numbered. "
         f"The partition that sums it up best splits {some} into {spelled(len(sizes), 'group', 'groups')}: {shown}.</p>"
     )
-    radius = tree["partition"].attrs.get("credible_radius")
-    if radius is not None:
-        said = number(float(radius), 2)
-        body += f"<p>95 % of the sampled partitions lie within {said} nats of it (variation of information).</p>"
+    body += _ball_words(tree)
     svg = inline_svg(coclustering_figure(tree), "together", "Co-clustering matrix, ordered by group")
     caption = (
         "Dark: the two data always share a memory; white: never. Lines bound the groups; between dark and white the "
         "posterior has not decided."
     )
-    return Section("partition", "Which data belong together?", body + figure(svg, caption))
+    body += figure(svg, caption)
+    if has_ball(tree):
+        svg = inline_svg(ball_figure(tree), "ball", "The point partition and the partitions at the edge of its ball")
+        body += figure(svg, "The partition, and how else the data could plausibly be divided; a colour is a group.")
+    return Section("partition", "Which data belong together?", body)
+
+
+def _ball_words(tree: xr.DataTree) -> str:
+    """How sure the partition is, and in which ways it could be otherwise."""
+    told = tree["partition"].attrs
+    if "credible_radius" not in told:
+        return ""
+    held = percent(float(told.get("credible_probability", 0.95)))
+    radius = number(float(told["credible_radius"]), 2)
+    words = f"<p>{held} of the sampled partitions lie within {radius} nats of it (variation of information)."
+    if has_ball(tree):
+        fewest, most = (
+            len(set(variable(tree, "partition", f"ball_{end}").values.tolist())) for end in ("upper", "lower")
+        )
+        span = spelled(most, "group", "groups") if fewest == most else f"{fewest} to {most} groups"
+        words += f" These have {span}."
+    binder = variable(tree, "partition", "point_binder").values if has(tree, "partition", "point_binder") else None
+    if binder is not None:
+        differ = binder_loss(row_partition(tree), binder)
+        same = "is the same" if differ == 0 else f"differs on {percent(differ)} of the pairs of data"
+        words += f" The best partition under Binder’s loss {same}."
+    return words + "</p>"
 
 
 def predictive_section(tree: xr.DataTree) -> Section | None:

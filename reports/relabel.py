@@ -13,7 +13,8 @@ each a linear assignment problem for each draw, solved exactly by :func:`scipy.o
 ``"pivotal"``
     Marin, Mengersen and Robert (2005): the permutation that brings the draw's memories nearest to those of the
     draw of highest posterior density (the sum of the squares is what permutations leave alone, so this is their
-    largest scalar product).
+    largest scalar product). It looks at parameters alone: memories that hold no data, and so lie wherever the prior
+    puts them, mislead it. It is for mixtures all of whose memories are in use.
 
 All three begin at the same draw, whose own numbering is theirs. Draws come as :class:`LabelledDraws`: two questions
 that a device can answer without ever holding the (S, N, K) responsibilities, or :func:`from_responsibilities`.
