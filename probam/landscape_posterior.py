@@ -54,7 +54,8 @@ _CENTRES = 6
 """Memories from whose pairs, triples and whole further starts are made."""
 
 _OFF = 1e-3
-"""Memories and centres are moved by so much of the data's extent before recall: a saddle is no place to rest."""
+"""Memories and centres are moved by so much of the data's extent before recall, data and queries by a tenth of it: a
+saddle, or a datum on the ridge between two basins, is no place to rest."""
 
 _TOLERANCE = 1e-9
 """Relative residual at which recall has arrived; at least 4 eps of the dtype."""
@@ -160,7 +161,9 @@ def landscape_posterior(
         raise InputError("rows, queries: expected finite values; recall starts from complete data")
     num_draws, num_components = permutation.shape
     centre = _centres(min(num_components, _CENTRES))
-    noise = np.random.default_rng(0).normal(size=(num_components + len(centre), rows.shape[1]))
+    num_given, num_own = len(rows) + len(queries), num_components + len(centre)
+    noise = np.random.default_rng(0).normal(size=(num_given + num_own, rows.shape[1]))
+    noise *= extent * np.repeat([_OFF / 10, _OFF], [num_given, num_own])[:, None]
     found = _walks()(
         model,
         sites,
@@ -168,7 +171,7 @@ def landscape_posterior(
         jnp.asarray(rows),
         jnp.asarray(queries),
         jnp.asarray(centre, rows.dtype),
-        jnp.asarray(_OFF * extent * noise, rows.dtype),
+        jnp.asarray(noise, rows.dtype),
         max_steps=max_steps,
     )
     walks = _HostWalks(*(np.asarray(leaf) for leaf in found))
@@ -282,7 +285,7 @@ def _walk_draws(
     rows: Float[Array, "R D"],
     queries: Float[Array, "Q D"],
     centre: Float[Array, "G C"],
-    noise: Float[Array, "E D"],
+    noise: Float[Array, "T D"],
     *,
     max_steps: int,
 ) -> _Walks:
@@ -295,10 +298,10 @@ def _walk_draws(
         memories = model.family.memories(params)
         shares = jnp.mean(mixture.responsibilities(rows), axis=0)
         largest = jnp.argsort(-shares)[: centre.shape[1]]
-        own = jnp.concatenate([memories, centre @ memories[largest]]) + noise
+        starts = jnp.concatenate([rows, queries, memories, centre @ memories[largest]]) + noise
         if landscape.keep is not None:
-            own = landscape.keep(own)
-        starts = jnp.concatenate([rows, queries, own]).astype(rows.dtype)
+            starts = landscape.keep(starts)
+        starts = starts.astype(rows.dtype)
         ended = landscape.run(starts, max_steps=max_steps, tolerance=tolerance)
         arrived = ended.converged & jnp.isfinite(ended.energy)
         memory = jnp.argmax(mixture.log_joint(ended.states), axis=-1)
