@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Int
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy.optimize import linear_sum_assignment
 
 from probam.reports.style import memory_colour, new_figure, styled
@@ -56,6 +57,7 @@ def ball_figure(tree: xr.DataTree) -> Figure:
     axes.set_yticks(range(len(_ROWS)), list(_ROWS.values()))
     axes.invert_yaxis()
     axes.set_xlim(0, len(order))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel("data, ordered by group")
     axes.tick_params(axis="y", length=0)
     for side in ("left", "bottom"):
