@@ -183,9 +183,9 @@ def test_a_flow_comes_nearer_to_the_evidence_of_a_funnel_and_k_hat_condemns_the_
     )
     loc, log_precision = np.linspace(-8, 8, 1601)[:, None], np.linspace(-12, 6, 1801)
     sd = np.exp(-0.5 * log_precision)
-    log_joint = stats.norm.logpdf(loc, x.mean(), 2 * x.std()) + np.sum(
-        [stats.norm.logpdf(datum, loc, sd) for datum in x[:, 0]], axis=0
-    )
+    log_joint = np.asarray(stats.norm.logpdf(loc, x.mean(), 2 * x.std()))
+    for datum in x[:, 0]:
+        log_joint = log_joint + stats.norm.logpdf(datum, loc, sd)
     law = stats.gamma(2.0, scale=1 / (2.0 * 0.25 * x.var()))
     log_joint = log_joint + law.logpdf(np.exp(log_precision)) + log_precision
     evidence = np.log(np.sum(np.exp(log_joint)) * 0.01 * 0.01)
