@@ -37,8 +37,11 @@ class Coordinates:
                     shapes[name] = self.transforms[name].inverse_shape(jnp.shape(site["value"]))
 
         jax.eval_shape(look)  # supports and shapes are all that is needed: nothing is drawn or compiled
-        self.zeros: Params = {name: jnp.zeros(shape) for name, shape in shapes.items()}
-        """Unconstrained zero at every site: names and shapes in one place."""
+        self.zeros: Params = {name: jnp.zeros(shapes[name]) for name in sorted(shapes)}
+        """Unconstrained zero at every site: names and shapes in one place, and one order of them.
+
+        The order of the program will not do: JAX sorts the priors of a model that enters a compiled function.
+        """
 
     def unconstrain(self, params: Params) -> Params:
         """Site values to unconstrained values."""
@@ -49,7 +52,7 @@ class Coordinates:
         return {name: transform(free[name]) for name, transform in self.transforms.items()}
 
     def flatten(self, free: Params) -> Float[Array, " P"]:
-        """One vector, sites in the order of the program: the order of NumPyro's automatic guides."""
+        """One vector, sites in alphabetical order."""
         return jnp.concatenate([jnp.ravel(free[name]) for name in self.zeros])
 
     def unflatten(self, vector: Float[Array, " P"]) -> Params:

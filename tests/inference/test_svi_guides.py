@@ -180,6 +180,19 @@ def test_spreads_are_those_of_the_inverse_hessian(matrix: bool) -> None:
         assert_allclose(found, np.diag(hessian) ** -0.5, rtol=1e-8)
 
 
+@pytest.mark.parametrize("covariance", ["isotropic", "full"])
+def test_the_flat_vector_means_the_same_inside_a_compiled_function(covariance: str) -> None:
+    """JAX sorts the dictionary of priors of a model on its way in; guides put numbers where they flattened them."""
+    x = np.random.default_rng(0).normal(0, 1, (12, 3))
+    model = mixture(x, family=Gaussian(covariance), weights=weight_prior("pyp"), num_components=4)
+    coordinates = Coordinates(model)
+    noise = np.random.default_rng(1)
+    free = {name: jnp.asarray(noise.normal(0, 0.3, value.shape)) for name, value in coordinates.zeros.items()}
+    z = coordinates.flatten(free)
+    for name, value in jax.jit(lambda model, z: Coordinates(model).unflatten(z))(model, z).items():
+        np.testing.assert_array_equal(value, free[name], err_msg=name)
+
+
 def test_a_frame_is_an_affine_map_with_its_volume() -> None:
     rng = np.random.default_rng(0)
     factor = np.tril(rng.normal(0, 1, (3, 3)))
