@@ -17,6 +17,7 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 from numpyro.distributions import Distribution
 
 import probam.models
@@ -35,7 +36,10 @@ from probam.reports.tree import read_tree
 
 __all__ = ["ENGINES", "find_family", "fit", "load", "verify"]
 
-ENGINES = ("em", "gradient_em", "svi", "nuts", "gibbs")
+ENGINES = ("em", "gradient_em", "svi", "cavi", "nuts", "gibbs", "smc")
+
+_TAKE_MISSING = ("em", "gradient_em", "nuts")
+"""Engines that were proved on data with missing entries."""
 
 
 def fit(
@@ -54,6 +58,8 @@ def fit(
     columns: Sequence[str] | None = None,
     variable: str | None = None,
     prior: Mapping[str, Distribution] | None = None,
+    missing: bool = False,
+    sample_weight: ArrayLike | None = None,
     progress: Progress | None = None,
     **engine_options: Any,
 ) -> Fit:
@@ -63,18 +69,23 @@ def fit(
         data: path (CSV, TSV, Parquet, NPY, NPZ, NetCDF), array (N, D), pandas DataFrame, xarray object or ``Table``.
         family: a name ("gaussian", "vmf", "laplace", ...) with options where it has some ("student_t,df=4"),
             ``"file.py:Name"``, ``"package.module:Name"`` or a Family.
-        covariance: for Gaussian memories "isotropic" (the CLAM energy), "spherical", "diagonal", "full" or "lkj".
+        covariance: for Gaussian memories "isotropic" (the CLAM energy), "spherical", "diagonal", "tied" (one full
+            covariance for all), "full" or "lkj".
         weights: "uniform", "fixed", "dirichlet", "dp" (Dirichlet process) or "pyp" (Pitman-Yor).
         components: K; the truncation for "dp" and "pyp" (default 20 there), needed for the others.
         alpha: DP / Pitman-Yor strength or Dirichlet concentration; a number fixes it, a distribution is a prior.
         discount: Pitman-Yor discount in [0, 1), a number or a prior.
         given_weights: the K numbers of weights "fixed".
-        engine: "nuts", "gibbs", "svi", "em" or "gradient_em".
+        engine: "nuts", "gibbs", "smc", "svi", "cavi", "em" or "gradient_em".
         seed: the same seed gives the same bits on the same machine.
         standardise: fit (x - mean) / sd; results are given in the data's units.
         columns: which columns to use.
         variable: which array of an NPZ or NetCDF file to use.
         prior: NumPyro distributions that replace the default priors of the family's sites.
+        missing: allow missing entries (NaN); a row then counts with the density of its other entries (families
+            gaussian and bernoulli, engines em, gradient_em and nuts; entries missing at random).
+        sample_weight: how often each datum counts (N,), at least 0: the log likelihood is sum_n w_n log p(x_n). Not
+            the weights of the memories. Engine em.
         progress: called with (done, total, text); None is silent.
         engine_options: options of the engine (``num_draws``, ``restarts``, ...; see ``probam.inference``).
 
@@ -91,9 +102,16 @@ def fit(
     """
     began = time.perf_counter()
     run = find_engine(engine, engine_options)
+    weighted = {} if sample_weight is None else {"sample_weight": sample_weight}
+    if weighted and "sample_weight" not in inspect.signature(run).parameters:
+        raise InputError(f"sample_weight: engine {engine!r} has none; use engine 'em', or repeat the rows")
+    if missing and engine not in _TAKE_MISSING:
+        raise InputError(
+            f"missing: engine {engine!r} does not integrate missing entries out; use {' or '.join(_TAKE_MISSING)}"
+        )
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise InputError(f"seed: expected a whole number from 0 to 2^32 - 1; got {seed!r}")
-    table = as_table(data, columns=columns, variable=variable) if variable else as_table(data, columns=columns)
+    table = as_table(data, columns=columns, variable=variable, missing=missing)
     check_rows(table)
     memory_family = find_family(family, covariance)
     dtype = np.dtype(np.float64 if double_precision() and table.values.dtype != np.float32 else np.float32)
@@ -112,12 +130,16 @@ def fit(
     with jax.enable_x64(dtype == np.float64):  # in this block and thread alone: float32 data are fitted in float32
         model = mixture(x, family=memory_family, weights=weight_law, num_components=num_components, prior=prior)
         key_run, key_read = jax.random.split(jax.random.key(int(seed)))
-        result = run(key_run, model, jnp.asarray(x), progress=progress or silent, **engine_options)
+        result = run(key_run, model, jnp.asarray(x), progress=progress or silent, **weighted, **engine_options)
         for site, values in result.sites.items():
             if not np.isfinite(values).all():
                 raise NumericalError(
                     f"{engine}: site {site!r} left the finite numbers; standardise the data or use fewer components"
                 )
+        gone = int(np.isnan(x).sum())
+        gaps = f"{gone} of {x.size} entries missing and integrated out" if gone else ""
+        if weighted:
+            gaps += ("; " if gaps else "") + "data weighted"
         attributes = {
             "probam_version": version("probam"),
             "family": family if isinstance(family, str) else memory_family.signature,
@@ -133,7 +155,7 @@ def fit(
             "source": table.source,
             "standardised": int(standardise),
             "prior": {site: _described(law) for site, law in model.prior.items()},
-            "model": describe(model, table, weights, alpha, discount) + (f"; {result.note}" if result.note else ""),
+            "model": "; ".join(filter(None, (describe(model, table, weights, alpha, discount), gaps, result.note))),
             "truncation": _truncation(weight_law, result, num_components, table.num_data),
             "versions": {name: version(name) for name in ("probam", "jax", "numpyro", "optax", "numpy", "xarray")}
             | {"python": sys.version.split()[0]},
@@ -245,7 +267,7 @@ def find_engine(name: str, options: Mapping[str, Any]) -> Any:
     known = {
         parameter.name: parameter
         for parameter in inspect.signature(run).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "progress"
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in ("progress", "sample_weight")
     }
     for option, value in options.items():
         if option not in known:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +14,6 @@ import pandas as pd
 import xarray as xr
 
 import probam.posterior as posterior
-from probam.data.gaps import as_gapped_table
 from probam.data.standardise import Standardiser
 from probam.data.table import Table, as_table
 from probam.data.writing import write_atomically
@@ -25,7 +25,7 @@ from probam.landscape_posterior import completion
 from probam.models.mixture import Mixture
 from probam.reports.diagnostics import advice, invariant_summary
 from probam.reports.html import write_report
-from probam.reports.tree import write_tree
+from probam.reports.tree import rows_of, write_tree
 
 __all__ = ["Fit"]
 
@@ -68,14 +68,24 @@ class Fit:
         """Names of the features."""
         return tuple(str(name) for name in self._group("observed_data")["feature"].values)
 
+    @cached_property
+    def _positions(self) -> np.ndarray:
+        """The fitted data (N, D) as points: what is missing at its conditional mean."""
+        return np.asarray(rows_of(self.tree).values)
+
+    def _model_for(self, x: jax.Array) -> Mixture:
+        """The model that takes these rows as they are, missing entries included."""
+        gaps = bool(jnp.isnan(x).any())
+        return replace(self.model, missing=True) if gaps and not self.model.missing else self.model
+
     @property
     def dtype(self) -> np.dtype[Any]:
         """Precision of the fit."""
         return np.dtype(str(self.tree.attrs["dtype"]))
 
-    def _rows(self, data: Any, what: str) -> tuple[Table, jax.Array]:
-        """A table in data units and its rows in model units."""
-        table = as_table(data, prefer=self.columns, name=what)
+    def _rows(self, data: Any, what: str, *, missing: bool = False) -> tuple[Table, jax.Array]:
+        """A table in data units and its rows in model units; ``missing`` allows gaps where the family does."""
+        table = as_table(data, prefer=self.columns, name=what, missing=missing and bool(self.model.family.missing))
         self._check_columns(what, table.columns, table.source)
         values = table.values.astype(self.dtype)
         self.model.family.check_support(values, self.columns)
@@ -119,20 +129,21 @@ class Fit:
     def log_prob(self, data: Any) -> np.ndarray:
         """Log posterior predictive density (N,) in nats, with respect to the data's own units.
 
-        The density is averaged over the draws: log (1/S) sum_s p(x | draw s).
+        The density is averaged over the draws: log (1/S) sum_s p(x | draw s). Where entries are missing (NaN) it is
+        that of the others, for families that have it.
         """
-        _, x = self._rows(data, "data")
-        _, log_density = posterior.responsibilities(self.model, self.draws(), self._permutations, x)
-        return np.asarray(log_density) + self.standardiser.log_jacobian()
+        table, x = self._rows(data, "data", missing=True)
+        _, log_density = posterior.responsibilities(self._model_for(x), self.draws(), self._permutations, x)
+        return np.asarray(log_density) + self.standardiser.log_jacobians(table.values)
 
     def responsibilities(self, data: Any) -> np.ndarray:
         """Posterior probability (N, K) that each relabelled memory owns the datum, averaged over the draws."""
-        _, x = self._rows(data, "data")
+        _, x = self._rows(data, "data", missing=True)
         return self._read(x)[0]
 
     def _read(self, x: jax.Array) -> tuple[np.ndarray, np.ndarray]:
         """Responsibilities and log density of rows in model units."""
-        resp, log_density = posterior.responsibilities(self.model, self.draws(), self._permutations, x)
+        resp, log_density = posterior.responsibilities(self._model_for(x), self.draws(), self._permutations, x)
         undefined = np.isnan(np.asarray(resp)).any(axis=1)
         if undefined.any():
             raise InputError(
@@ -150,13 +161,13 @@ class Fit:
 
         Labels number the relabelled memories of the ``memory`` group, largest first.
         """
-        table, x = self._rows(data, "data")
+        table, x = self._rows(data, "data", missing=True)
         resp, log_density = self._read(x)
         return xr.Dataset(
             {
                 "label": ("datum", resp.argmax(axis=1)),
                 "confidence": ("datum", resp.max(axis=1)),
-                "log_density": ("datum", log_density + self.standardiser.log_jacobian()),
+                "log_density": ("datum", log_density + self.standardiser.log_jacobians(table.values)),
                 "responsibilities": (("datum", "memory"), resp),
             },
             coords={"datum": np.arange(table.num_data), "memory": np.arange(resp.shape[1])},
@@ -213,7 +224,7 @@ class Fit:
 
     @cached_property
     def _extent(self) -> float:
-        x = self.standardiser.apply(self._group("observed_data")["x"].values)
+        x = self.standardiser.apply(self._positions)
         return float(np.sqrt(x.var(axis=0).sum())) or 1.0
 
     def _relabel(self, memory: np.ndarray, draw: int | None) -> np.ndarray:
@@ -242,7 +253,7 @@ class Fit:
         """
         if num_draws < 1 or max_steps < 1:
             raise InputError(f"num_draws, max_steps: expected at least 1; got {num_draws} and {max_steps}")
-        table = as_gapped_table(data, prefer=self.columns, name="data")
+        table = as_table(data, prefer=self.columns, name="data", missing=True)
         self._check_columns("data", table.columns, table.source)
         values = table.values.astype(self.dtype)
         self.model.family.check_support(values, self.columns)
@@ -280,7 +291,7 @@ class Fit:
         return verify_draws(self.model, self.draws(), self._checked_points(seed))
 
     def _checked_points(self, seed: int) -> jax.Array:
-        x = self.standardiser.apply(self._group("observed_data")["x"].values).astype(self.dtype)
+        x = self.standardiser.apply(self._positions).astype(self.dtype)
         rng = np.random.default_rng(seed)
         return jnp.asarray(x[rng.permutation(len(x))[:_CHECKED_DATA]])
 

@@ -8,6 +8,7 @@ import numpy as np
 
 import probam.posterior as posterior
 from probam.data.table import Table
+from probam.distributions.conditional import conditional
 from probam.errors import InputError
 from probam.family import Params
 from probam.fitted import verify_draws
@@ -75,6 +76,7 @@ def fit_tree(
     best = int(np.argmax(lp))
     reference = {name: value[best] for name, value in sites.items()}
     reference_resp = model.mixture(reference).responsibilities(x)
+    positions = np.asarray(conditional(model.mixture(reference), x).mean) if model.missing else x_np
     hard = jax.nn.one_hot(jnp.argmax(reference_resp, axis=-1), num_components, dtype=x.dtype)
     permutation = assignments(np.asarray(posterior.overlap(model, sites, x, hard)))
     weights = np.take_along_axis(reading.weights, permutation, axis=1)
@@ -94,8 +96,19 @@ def fit_tree(
     if result.objective is not None:
         groups["optimisation"] = {"objective": (result.objective, ("restart", "iteration"))}
         group_attributes["optimisation"] = {"status": result.status, "what": result.objective_name}
+        if result.pareto_k is not None:
+            group_attributes["optimisation"]["pareto_k"] = result.pareto_k
+        if result.restart_status:
+            group_attributes["optimisation"]["restart_status"] = list(result.restart_status)
+    if result.evidence is not None:
+        found = result.evidence
+        shift = float(units.log_jacobians(table.values).sum())
+        groups["evidence"] = {"log_evidence": (found.runs + shift, ("run",))}
+        group_attributes["evidence"] = {
+            "log_evidence": found.log_evidence + shift, "se": found.se, "method": found.method,
+        }  # fmt: skip
     if reading.log_lik.size <= _LARGEST_LOG_LIKELIHOOD:
-        log_lik = reading.log_lik + np.asarray(units.log_jacobian(), x_np.dtype)
+        log_lik = reading.log_lik + units.log_jacobians(table.values).astype(x_np.dtype)
         groups["log_likelihood"] = {"x": (log_lik.reshape(*shape, num_data), ("chain", "draw", "datum"))}
     else:
         left_out["log_likelihood"] = f"more than {_LARGEST_LOG_LIKELIHOOD} values"
@@ -128,11 +141,20 @@ def fit_tree(
     try:
         occupied = int(np.sum(groups["memory"]["occupied"][0] >= 0.5))
         groups["recall"], group_attributes["recall"], coordinates = recall_group(
-            model, sites, permutation, best, x_np, rows, np.asarray(resp), units, draws=kept, num_occupied=occupied
+            model,
+            sites,
+            permutation,
+            best,
+            positions,
+            rows,
+            np.asarray(resp),
+            units,
+            draws=kept,
+            num_occupied=occupied,
         )
     except InputError as error:
         left_out["recall"] = str(error).removeprefix("recall: ")
-    checks = verify_draws(model, sites, x[:200])
+    checks = verify_draws(model, sites, jnp.asarray(positions)[:200])
     groups["verification"] = {
         "relation": ([check.relation for check in checks], ("check",)),
         "witnesses": ([check.witnesses for check in checks], ("check",)),
@@ -149,6 +171,7 @@ def fit_tree(
         columns=table.columns,
         center=np.asarray(units.center),
         scale=np.asarray(units.scale),
+        completed=np.where(np.isnan(x_np), units.invert(positions), table.values) if model.missing else None,
         coordinates={
             "invariant/draw": kept,
             "log_likelihood/draw": kept,

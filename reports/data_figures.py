@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from probam.reports.shown import bin_edges, panels, row_partition, shortened, shown_features
 from probam.reports.style import INK, MEMORY_COLOURS, new_figure, styled
-from probam.reports.tree import variable
+from probam.reports.tree import rows_of, variable
 
 __all__ = [
     "Grouping",
@@ -99,7 +99,7 @@ class PredictiveCheck(NamedTuple):
 
 def predictive_check(tree: xr.DataTree) -> list[PredictiveCheck]:
     """Histograms of the data against those of replicated data sets, for the features that are shown."""
-    observed = variable(tree, "observed_data", "x").values.astype(np.float64)
+    observed = rows_of(tree).values.astype(np.float64)
     replicated = variable(tree, "posterior_predictive", "x").transpose("chain", "draw", "datum", "feature").values
     replicated = replicated.reshape(-1, *replicated.shape[2:])
     checks = []

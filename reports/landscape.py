@@ -20,7 +20,7 @@ from scipy.ndimage import distance_transform_edt
 
 from probam.reports.shown import in_use, is_uncertain, memory_name, shown_memories
 from probam.reports.style import INK, MEMORY_COLOURS, MUTED, memory_colour, new_figure, quiet, styled
-from probam.reports.tree import has, variable
+from probam.reports.tree import has, rows_of, variable
 
 __all__ = ["Disagreement", "View", "disagreement", "disagreement_figure", "is_line", "landscape_figure", "view"]
 
@@ -212,7 +212,7 @@ def _chosen_rows(tree: xr.DataTree) -> np.ndarray:
 
 def _data(axes: Axes, tree: xr.DataTree, seen: View) -> None:
     rows = _chosen_rows(tree)
-    x = variable(tree, "observed_data", "x").values[rows].astype(np.float64)
+    x = rows_of(tree).values[rows].astype(np.float64)
     at, back = seen(x), seen.behind(x)
     pixels = len(rows) > _VECTOR_POINTS
     size = 9 if len(rows) < 400 else 5 if len(rows) < 1500 else 3
@@ -275,7 +275,7 @@ def _curve(tree: xr.DataTree, seen: View) -> Figure:
     energy = recall["grid_energy"].values[0].astype(np.float64)
     figure = new_figure(7.2, 4.2)
     axes, strips = figure.subplots(2, 1, sharex=True, height_ratios=[5, 1])
-    x = seen(variable(tree, "observed_data", "x").values.astype(np.float64))[:, 0]
+    x = seen(rows_of(tree).values.astype(np.float64))[:, 0]
     counts, edges = np.histogram(x, bins=min(60, max(10, int(3 * np.sqrt(len(x))))))
     low, high = float(energy.min()), float(np.quantile(energy, 0.97))
     unit = (high - low) or 1.0
@@ -354,7 +354,7 @@ def disagreement_figure(tree: xr.DataTree) -> Figure:
     if "datum_basin" in recall:
         which = recall["datum_basin"].values != recall["datum_responsible"].values
         rows = recall["datum_row"].values[which]
-        x = variable(tree, "observed_data", "x").values[rows].astype(np.float64)
+        x = rows_of(tree).values[rows].astype(np.float64)
         at = seen(x[~seen.behind(x)])
         axes.plot(at[:, 0], at[:, 1], "o", mfc="none", mec="#000000", mew=0.8, ms=5.5, zorder=4)
     _memory_marks(axes, tree, seen, ellipses=False)

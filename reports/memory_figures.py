@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from probam.reports.shown import bin_edges, in_use, memory_name, panels, shortened, shown_features, shown_memories
 from probam.reports.style import GRID, memory_colour, new_figure, quiet, styled
-from probam.reports.tree import has, variable
+from probam.reports.tree import has, rows_of, variable
 
 __all__ = ["HEAT_MAP", "memories_figure", "weights_figure"]
 
@@ -33,7 +33,7 @@ def memories_figure(tree: xr.DataTree) -> Figure:
         return _memory_heat_map(tree)
     memories, features = shown_memories(tree), shown_features(tree)
     group = tree["memory"].to_dataset()
-    x = variable(tree, "observed_data", "x").values
+    x = rows_of(tree).values
     names = variable(tree, "observed_data", "feature").values
     figure, all_axes = panels(
         len(features), width=8.4 if len(features) > 1 else 5.6, height=0.75 + 0.24 * len(memories), columns=3
@@ -81,7 +81,7 @@ def _silhouette(axes: Axes, values: Float[np.ndarray, " N"], height: int) -> Non
 
 def _memory_heat_map(tree: xr.DataTree) -> Figure:
     memories = shown_memories(tree)
-    x = variable(tree, "observed_data", "x").values
+    x = rows_of(tree).values
     spread = x.std(axis=0)
     scores = (variable(tree, "memory", "mean").values[memories] - x.mean(axis=0)) / np.where(spread > 0, spread, 1)
     limit = float(np.abs(scores).max()) or 1.0

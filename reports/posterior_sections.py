@@ -25,7 +25,7 @@ from probam.reports.shown import (
     shown_memories,
 )
 from probam.reports.style import inline_svg, memory_colour
-from probam.reports.tree import has, variable
+from probam.reports.tree import has, rows_of, variable
 
 __all__ = [
     "data_and_model_section",
@@ -64,7 +64,7 @@ def finding(tree: xr.DataTree) -> str:
 def data_and_model_section(tree: xr.DataTree) -> Section:
     """What was fitted to what, and how."""
     said = tree.attrs
-    x = variable(tree, "observed_data", "x")
+    x = rows_of(tree)
     num_data, num_features = int(x.sizes["datum"]), int(x.sizes["feature"])
     names = ", ".join(escape(name) for name in x["feature"].values[:PANELS])
     names += f" and {num_features - PANELS} more" if num_features > PANELS else ""

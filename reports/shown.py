@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from probam.reports.style import new_figure
-from probam.reports.tree import has, variable
+from probam.reports.tree import has, rows_of, variable
 
 __all__ = [
     "PANELS",
@@ -57,7 +57,7 @@ def is_uncertain(tree: xr.DataTree) -> bool:
 
 def shown_features(tree: xr.DataTree, most: int = PANELS) -> Int[np.ndarray, " M"]:
     """Positions of the features in which the memories differ most, relative to the data's sd; in column order."""
-    x = variable(tree, "observed_data", "x").values
+    x = rows_of(tree).values
     if x.shape[1] <= most:
         return np.arange(x.shape[1])
     spread = x.std(axis=0)

@@ -28,6 +28,7 @@ _COMPRESS_FROM = 4096
 
 _LONG_NAMES = {
     "observed_data/x": "data, in the units they came in",
+    "observed_data/completed": "the same with each missing entry at its conditional mean",
     "constant_data/center": "subtracted from the data: x_model = (x - center) / scale",
     "constant_data/scale": "divides the centred data: x_model = (x - center) / scale",
     "posterior/weights": "mixing weights",
@@ -77,12 +78,15 @@ def build_tree(
     partition: Variables | None = None,
     recall: Variables | None = None,
     verification: Variables | None = None,
+    evidence: Variables | None = None,
+    completed: ArrayLike | None = None,
     coordinates: Mapping[str, ArrayLike] | None = None,
     group_attributes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> xr.DataTree:
     """The DataTree of a fit, from plain arrays.
 
-    ``data`` (N, D) is in data units and ``columns`` names its D features. ``coordinates`` gives the labels of
+    ``data`` (N, D) is in data units and ``columns`` names its D features; where entries are missing (NaN),
+    ``completed`` has something in their place that can be shown. ``coordinates`` gives the labels of
     a dimension in every group (``"check"``) or in one (``"partition/row"``); a dimension without labels
     counts from 0, ``feature`` carries the column names, and ``row_bis`` the labels of ``row``.
     Attributes may be text, numbers, ``None`` (stored as empty text) or anything that JSON can say.
@@ -101,12 +105,14 @@ def build_tree(
         "invariant": invariant,
         "log_likelihood": log_likelihood,
         "posterior_predictive": posterior_predictive,
-        "observed_data": {"x": (x, ("datum", "feature"))},
+        "observed_data": {"x": (x, ("datum", "feature"))}
+        | ({} if completed is None else {"completed": (completed, ("datum", "feature"))}),
         "constant_data": {"center": (center, ("feature",)), "scale": (scale, ("feature",))},
         "memory": memory,
         "partition": partition,
         "recall": recall,
         "verification": verification,
+        "evidence": evidence,
     }
     said = group_attributes or {}
     unknown = set(said) - set(groups)
@@ -163,6 +169,11 @@ def _attributes(attributes: Mapping[str, Any]) -> dict[str, str | int | float]:
 def has(tree: xr.DataTree, group: str, name: str | None = None) -> bool:
     """Whether a fit has a group, and in it a variable."""
     return group in tree.children and (name is None or name in tree.children[group].data_vars)
+
+
+def rows_of(tree: xr.DataTree) -> xr.DataArray:
+    """The data (datum, feature), a missing entry at what the fit expects of it."""
+    return variable(tree, "observed_data", "completed" if has(tree, "observed_data", "completed") else "x")
 
 
 def variable(tree: xr.DataTree, group: str, name: str) -> xr.DataArray:

@@ -8,7 +8,7 @@ import numpyro.distributions as dist
 import pandas as pd
 import pytest
 import xarray as xr
-from scipy import integrate
+from scipy import integrate, stats
 
 import probam.api as api
 from probam.data.shipped import load_shipped
@@ -198,3 +198,43 @@ def test_a_double_precision_fit_needs_double_precision(galaxies: Fit, tmp_path: 
     galaxies.save(tmp_path / "fit.nc")
     with jax.enable_x64(False), pytest.raises(InputError, match="double precision; turn it on"):
         api.load(tmp_path / "fit.nc")
+
+
+def test_missing_entries_are_integrated_out_where_that_is_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(-4, 1, (30, 3)), rng.normal(4, 1, (50, 3))])
+    x[rng.random(x.shape) < 0.1] = np.nan
+    x[np.isnan(x).all(axis=1)] = 0.0
+    given = {"covariance": "diagonal", "weights": "dirichlet", "components": 2, "engine": "em", "standardise": True}
+    with pytest.raises(InputError, match="missing value"):
+        fit(x, **given)
+    found = fit(x, missing=True, **given)
+    assert f"{np.isnan(x).sum()} of {x.size} entries missing" in found.tree.attrs["model"]
+    assert np.array_equal(found.tree["observed_data"]["x"].values, x, equal_nan=True)
+    completed = found.tree["observed_data"]["completed"].values
+    assert np.array_equal(completed[~np.isnan(x)], x[~np.isnan(x)])
+    assert np.isfinite(completed).all()
+
+    group = found.tree["memory"]  # the observed density by hand, in data units
+    mean, sd, weight = group["mean"].values, group["sd"].values, group["weight"].values
+    log_terms = stats.norm.logpdf(x[:, None, :], mean, sd)
+    by_hand = np.log(np.exp(np.nansum(log_terms, axis=-1)) @ weight)
+    np.testing.assert_allclose(found.log_prob(x), by_hand, rtol=1e-9)
+    assert found.predict(x)["label"].values.tolist() == [1] * 30 + [0] * 50
+    with pytest.raises(InputError, match="missing value"):
+        found.recall(x)
+    with pytest.raises(InputError, match="missing: engine 'svi' does not integrate"):
+        fit(x, missing=True, **(given | {"engine": "svi"}))
+
+
+def test_a_datum_of_weight_two_counts_as_two_data() -> None:
+    rng = np.random.default_rng(1)
+    x = np.concatenate([rng.normal(-4, 1, (20, 2)), rng.normal(4, 1, (30, 2))])
+    given = {"covariance": "isotropic", "weights": "dirichlet", "components": 2, "engine": "em", "estimate": "ml"}
+    weighted = fit(x, sample_weight=np.repeat([2.0, 1.0], [20, 30]), **given)
+    repeated = fit(np.concatenate([x, x[:20]]), **given)
+    for name in ("mean", "weight"):
+        got, expected = (np.sort(one.tree["memory"][name].values, axis=0) for one in (weighted, repeated))
+        np.testing.assert_allclose(got, expected, rtol=1e-5)
+    with pytest.raises(InputError, match="sample_weight: engine 'nuts' has none"):
+        fit(x, sample_weight=np.ones(50), engine="nuts")

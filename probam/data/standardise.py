@@ -35,6 +35,12 @@ class Standardiser(NamedTuple):
         """log |det dz/dx| in nats: what to add to a log density in model units to have it in data units."""
         return -float(np.sum(np.log(self.scale.astype(np.float64))))
 
+    def log_jacobians(self, x: NDArray[Any]) -> NDArray[np.float64]:
+        """The same for each row of ``x`` (N, D), where a missing entry (NaN) has no density to change."""
+        observed = (~np.isnan(x)).astype(np.float64)
+        found: NDArray[np.float64] = -observed @ np.log(self.scale.astype(np.float64))
+        return found
+
 
 def identity(num_features: int, dtype: str | np.dtype[Any] | type[np.floating[Any]] = np.float64) -> Standardiser:
     """The map that changes nothing."""
@@ -44,9 +50,11 @@ def identity(num_features: int, dtype: str | np.dtype[Any] | type[np.floating[An
 def standardiser(table: Table) -> Standardiser:
     """The map that gives every column mean zero and standard deviation one (divisor N).
 
-    Moments are taken in double precision and rounded to the table's. Raises
+    Moments are taken in double precision over what is not missing, and rounded to the table's. Raises
     :class:`probam.errors.InputError` for a constant column.
     """
     check_varies(table)
     x = table.values.astype(np.float64)
-    return Standardiser(x.mean(axis=0).astype(table.values.dtype), x.std(axis=0).astype(table.values.dtype))
+    return Standardiser(
+        np.nanmean(x, axis=0).astype(table.values.dtype), np.nanstd(x, axis=0).astype(table.values.dtype)
+    )

@@ -25,13 +25,14 @@ __all__ = ["Table", "as_table", "check_rows", "check_varies"]
 class Table:
     """N data with D features: finite floats, unique column names, where they came from.
 
-    ``values`` (N, D) is float32 or float64 and read-only. Raises
-    :class:`probam.errors.InputError` where one of these does not hold.
+    ``values`` (N, D) is float32 or float64 and read-only; with ``missing`` entries may be NaN, but not all of a row or
+    of a column. Raises :class:`probam.errors.InputError` where one of these does not hold.
     """
 
     values: NDArray[Any]  # (N, D)
     columns: tuple[str, ...]
     source: str = "array"
+    missing: bool = False
 
     def __post_init__(self) -> None:
         values = _checked_shape(np.asarray(self.values), self.source)
@@ -42,7 +43,7 @@ class Table:
                 f"columns: expected {values.shape[1]} names, one per feature of {self.source}; got {len(self.columns)}"
             )
         _check_unique(self.columns, self.source)
-        _check_finite(values, self.columns, self.source, _array_row)
+        _check_finite(values, self.columns, self.source, _array_row, self.missing)
         values = values.view()
         values.flags.writeable = False
         object.__setattr__(self, "values", values)
@@ -60,12 +61,12 @@ class Table:
     def select(self, columns: Sequence[str]) -> "Table":
         """The same data with these columns, in this order."""
         at = _positions(columns, self.columns, self.source)
-        return Table(self.values[:, at], tuple(self.columns[i] for i in at), self.source)
+        return Table(self.values[:, at], tuple(self.columns[i] for i in at), self.source, self.missing)
 
     def astype(self, dtype: str | np.dtype[Any] | type[np.floating[Any]]) -> "Table":
         """The same data in another precision; a value that overflows there is refused."""
         with np.errstate(over="ignore"):
-            return Table(self.values.astype(dtype), self.columns, self.source)
+            return Table(self.values.astype(dtype), self.columns, self.source, self.missing)
 
     def frame(self) -> pd.DataFrame:
         """The same data as a data frame."""
@@ -79,6 +80,7 @@ def as_table(
     prefer: Sequence[str] | None = None,
     variable: str | None = None,
     name: str = "data",
+    missing: bool = False,
 ) -> Table:
     """A :class:`Table` from whatever holds numbers.
 
@@ -87,7 +89,8 @@ def as_table(
     feature axis gives the column names), a ``Dataset`` whose variables share one dimension, or a ``Table``.
     ``columns`` keeps only those columns, in that order; columns left out may hold anything. ``prefer`` does the
     same where all its names are there, and nothing where one is missing. ``variable`` chooses one array of an
-    NPZ or NetCDF file or of a ``Dataset``. ``name`` is what an error calls the data.
+    NPZ or NetCDF file or of a ``Dataset``. ``name`` is what an error calls the data. ``missing`` keeps missing entries
+    as NaN, where a row and a column have at least one that is not.
 
     float32 stays float32; every other kind of number, booleans included, becomes float64. Raises
     :class:`probam.errors.InputError` for text, dates, complex numbers, missing or infinite values, empty
@@ -97,7 +100,7 @@ def as_table(
     array([2., 4., 6.])
     """
     if isinstance(data, (str, os.PathLike)):
-        return _convert(read(data, variable=variable), columns, os.fspath(data), prefer)
+        return _convert(read(data, variable=variable), columns, os.fspath(data), prefer, missing)
     if variable is not None:
         if not isinstance(data, xr.Dataset):
             raise InputError(
@@ -106,7 +109,7 @@ def as_table(
         if variable not in data.data_vars:
             raise InputError(f"variable: {name} has no {variable!r}; it has {_listed(data.data_vars, variable)}")
         data = data[variable]
-    return _convert(data, columns, name, prefer)
+    return _convert(data, columns, name, prefer, missing)
 
 
 def check_rows(table: Table, *, minimum: int = 2) -> None:
@@ -124,19 +127,22 @@ def check_varies(table: Table) -> None:
     """
     check_rows(table)
     x = table.values
-    rounding = 4 * np.finfo(x.dtype).eps * np.abs(x).max(axis=0)
-    constant = np.flatnonzero(np.ptp(x.astype(np.float64), axis=0) <= rounding)
+    rounding = 4 * np.finfo(x.dtype).eps * np.nanmax(np.abs(x), axis=0)
+    range_of = np.nanmax(x.astype(np.float64), axis=0) - np.nanmin(x.astype(np.float64), axis=0)
+    constant = np.flatnonzero(range_of <= rounding)
     if constant.size:
         names = ", ".join(repr(table.columns[i]) for i in constant[:5])
         more = f" and {constant.size - 5} more" if constant.size > 5 else ""
         what = f"column {names} is" if constant.size == 1 else f"columns {names}{more} are"
-        first = f"{x[0, constant[0]]:g} in every row"
+        first = f"{np.nanmax(x[:, constant[0]]):g} in every row"
         raise InputError(
             f"{table.source}: {what} constant ({first}); drop it or choose the other columns (`columns=`, `--columns`)"
         )
 
 
-def _convert(data: object, columns: Sequence[str] | None, source: str, prefer: Sequence[str] | None = None) -> Table:
+def _convert(
+    data: object, columns: Sequence[str] | None, source: str, prefer: Sequence[str] | None, missing: bool
+) -> Table:
     """A Table from an object in memory."""
     if isinstance(data, xr.Dataset):
         data = _shared_dimension(data, source)
@@ -157,17 +163,21 @@ def _convert(data: object, columns: Sequence[str] | None, source: str, prefer: S
     if columns is None and prefer is not None and set(prefer) <= set(names):
         columns = prefer
     if isinstance(data, Table):
+        if data.missing and not missing:
+            data = Table(data.values, data.columns, data.source)
         return data if columns is None else data.select(columns)
     if isinstance(data, pd.DataFrame):
-        return _from_frame(data, names, columns, source)
+        return _from_frame(data, names, columns, source, missing)
     _check_unique(names, source)
     if columns is not None:
         at = _positions(columns, names, source)
         data, names = data[:, at], tuple(names[i] for i in at)
-    return Table(_as_float(data, source), names, source)
+    return Table(_as_float(data, source, missing), names, source, missing)
 
 
-def _from_frame(frame: pd.DataFrame, names: tuple[str, ...], columns: Sequence[str] | None, source: str) -> Table:
+def _from_frame(
+    frame: pd.DataFrame, names: tuple[str, ...], columns: Sequence[str] | None, source: str, missing: bool
+) -> Table:
     """A Table from a frame whose columns may be of different kinds; its named index tells where a row stands."""
     if not names:
         raise InputError(f"{source}: it has no columns; expected at least one column of numbers")
@@ -185,8 +195,8 @@ def _from_frame(frame: pd.DataFrame, names: tuple[str, ...], columns: Sequence[s
     for i, part in enumerate(parts):
         values[:, i] = part
     chosen = tuple(names[i] for i in at)
-    _check_finite(values, chosen, source, row_words)
-    return Table(values, chosen, source)
+    _check_finite(values, chosen, source, row_words, missing)
+    return Table(values, chosen, source, missing)
 
 
 def _numbers(
@@ -296,7 +306,7 @@ def _checked_shape(values: NDArray[Any], source: str) -> NDArray[Any]:
     return values
 
 
-def _as_float(values: NDArray[Any], source: str) -> NDArray[Any]:
+def _as_float(values: NDArray[Any], source: str, missing: bool) -> NDArray[Any]:
     """float32 as it is, other real numbers as float64."""
     if values.dtype == np.float32:
         return values
@@ -307,12 +317,21 @@ def _as_float(values: NDArray[Any], source: str) -> NDArray[Any]:
     if values.dtype.kind in "Mm":
         raise InputError(f"{source}: it holds dates or times ({values.dtype}); turn them into numbers")
     names = tuple(f"x{i}" for i in range(values.shape[1]))
-    return _from_frame(pd.DataFrame(values, columns=list(names), dtype=object), names, None, source).values
+    return _from_frame(pd.DataFrame(values, columns=list(names), dtype=object), names, None, source, missing).values
 
 
-def _check_finite(values: NDArray[Any], columns: Sequence[str], source: str, row_words: Callable[[int], str]) -> None:
-    finite = np.isfinite(values)
+def _check_finite(
+    values: NDArray[Any], columns: Sequence[str], source: str, row_words: Callable[[int], str], missing: bool
+) -> None:
+    gone = np.isnan(values)
+    finite = np.isfinite(values) | (gone if missing else False)
     if finite.all():
+        if gone.all(axis=0).any():
+            name = columns[int(np.flatnonzero(gone.all(axis=0))[0])]
+            raise InputError(f"{source}: column {name!r} has no value at all; leave it out")
+        if gone.all(axis=1).any():
+            row = int(np.flatnonzero(gone.all(axis=1))[0])
+            raise InputError(f"{source}: {row_words(row)} has no value at all; leave it out")
         return
     rows, cols = np.nonzero(~finite)
     value = values[rows[0], cols[0]]
