@@ -12,9 +12,13 @@ that of Eq. 12.
 The state has K slots, of which some hold memories. One empty slot stands for the new memory: its predictive is the base
 measure's. There must be one; :func:`grow` doubles the slots. What is random about datum n comes from
 ``fold_in(key, n)`` alone, so that it does not matter where a stream is cut.
+
+What is not stationary comes in by four fields of :class:`Kernel`: counts that fade (a law of
+:mod:`probam.inference.stream_decay`), memories that move (:mod:`probam.inference.stream_drift`), a fixed number of them
+(:mod:`probam.inference.stream_slots`) and a process that is learned (:mod:`probam.inference.stream_hyper`).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +28,11 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 from probam.distributions.conjugate import ConjugatePair
 from probam.distributions.conjugate_normal import NormalKnownVariance
 from probam.errors import InputError
+from probam.inference.stream_decay import FadingPitmanYor
+from probam.inference.stream_drift import Motion, check_motion
+from probam.inference.stream_hyper import Hyper, Learning, draw
 from probam.inference.stream_predictive import PointLocations, log_predictive, prepare
+from probam.inference.stream_slots import weakest, without
 from probam.inference.stream_weights import WeightLaw
 from probam.pytrees import pytree
 
@@ -41,7 +49,10 @@ __all__ = [
     "choose",
     "grow",
     "join",
+    "law_of",
+    "log_seats",
     "logits",
+    "present",
     "refresh",
     "step",
 ]
@@ -59,9 +70,12 @@ class Kernel:
     """What does not change along a stream; the numbers in it are leaves, the words are static."""
 
     pair: ConjugatePair
-    law: WeightLaw
+    law: WeightLaw | FadingPitmanYor
     energy: str = field(default="collapsed", metadata={"static": True})
     rule: str = field(default="map", metadata={"static": True})
+    motion: Motion | None = None
+    slots: jax.Array | None = None  # most memories that are kept
+    learning: Learning | None = None
 
     @property
     def scorer(self) -> Any:
@@ -81,6 +95,10 @@ def check_kernel(kernel: Kernel) -> None:
             f"energy: {kernel.energy!r} takes the places of memories as known, which Eq. 12 says of Gaussians of known "
             "variance (covariance='isotropic'); use energy 'collapsed' here"
         )
+    if kernel.motion is not None:
+        check_motion(kernel.motion, kernel.pair)
+        if kernel.energy != "collapsed":
+            raise InputError(f"energy: memories that move have no known places; use 'collapsed', not {kernel.energy!r}")
 
 
 class StreamState(NamedTuple):
@@ -92,7 +110,7 @@ class StreamState(NamedTuple):
 
     totals: Float[Array, "K F+1"]
     low: Float[Array, "K F+1"]
-    known: Any  # rows of stream_predictive.prepare
+    known: Any  # rows of stream_predictive.prepare, or of a motion
     ident: Int[Array, " K"]  # number of the memory in order of creation
     born: Int[Array, " K"]  # datum that created it
     last: Int[Array, " K"]  # datum that used it last
@@ -100,6 +118,8 @@ class StreamState(NamedTuple):
     created: Int[Array, ""]  # memories ever created
     seen: UInt[Array, ""]  # data so far: the number of the next one
     key: jax.Array
+    traces: Any = ()  # (K, M) of a law whose counts fade
+    hyper: Hyper | tuple[()] = ()  # of a process that is learned
 
     @property
     def counts(self) -> Float[Array, " K"]:
@@ -151,10 +171,11 @@ def begin(kernel: Kernel, x: Float[Array, " D"], key: jax.Array, *, capacity: in
 def _empty(kernel: Kernel, totals: Float[Array, "K F+1"], key: jax.Array) -> StreamState:
     nobody, zero = jnp.full(len(totals), -1, jnp.int32), jnp.zeros((), jnp.int32)
     totals = jax.lax.optimization_barrier(totals)  # XLA's simplifier runs in circles over constant Bessel functions
+    law = kernel.law
     return StreamState(
         totals=totals,
         low=totals,
-        known=prepare(kernel.scorer, totals[:, 0], totals[:, 1:]),
+        known=_rows(kernel, totals),
         ident=nobody,
         born=nobody,
         last=nobody,
@@ -162,7 +183,16 @@ def _empty(kernel: Kernel, totals: Float[Array, "K F+1"], key: jax.Array) -> Str
         created=zero,
         seen=jnp.zeros((), jnp.uint32),
         key=key,
+        traces=law.empty(len(totals)) if isinstance(law, FadingPitmanYor) else (),
+        hyper=() if kernel.learning is None else Hyper(law.alpha, law.discount),  # type: ignore[union-attr]
     )
+
+
+def _rows(kernel: Kernel, totals: Float[Array, "K F+1"]) -> Any:
+    """What the scores need of memories without data, or of stationary ones with these totals."""
+    if kernel.motion is not None:
+        return kernel.motion.empty(kernel.pair, totals)
+    return prepare(kernel.scorer, totals[:, 0], totals[:, 1:])
 
 
 def grow(kernel: Kernel, state: StreamState) -> StreamState:
@@ -170,6 +200,28 @@ def grow(kernel: Kernel, state: StreamState) -> StreamState:
     empty = _empty(kernel, jnp.zeros_like(state.totals), state.key)
     grown: StreamState = jax.tree.map(lambda old, new: jnp.concatenate([old, new]) if old.ndim else old, state, empty)
     return grown
+
+
+def law_of(kernel: Kernel, state: StreamState) -> Any:
+    """The law of labels with the parameters that it has by now."""
+    if kernel.learning is None:
+        return kernel.law
+    return replace(kernel.law, **state.hyper._asdict())  # type: ignore[type-var, union-attr]
+
+
+def log_seats(kernel: Kernel, state: StreamState, fresh: Bool[Array, " K"]) -> Float[Array, " K"]:
+    """Log probability of each slot before the datum is seen; entries of empty slots but ``fresh`` mean nothing."""
+    seats = (state.counts, state.ages, state.live, fresh)
+    if isinstance(kernel.law, FadingPitmanYor):
+        return kernel.law.log_weights(*seats, state.traces)
+    return jnp.asarray(law_of(kernel, state).log_weights(*seats))
+
+
+def present(kernel: Kernel, state: StreamState) -> Any:
+    """Rows of ``known`` as they are for the next datum: memories that move have moved since they were used."""
+    if kernel.motion is None:
+        return state.known
+    return kernel.motion.ahead(kernel.pair, state.known, jnp.where(state.live, state.ages, 0))
 
 
 def logits(kernel: Kernel, state: StreamState, x: Float[Array, " D"]) -> tuple[Float[Array, " K"], Int[Array, ""]]:
@@ -180,10 +232,13 @@ def logits(kernel: Kernel, state: StreamState, x: Float[Array, " D"]) -> tuple[F
     live = state.live
     fresh = jnp.argmin(live).astype(jnp.int32)
     is_fresh = (jnp.arange(len(live)) == fresh) & ~live
-    log_weights = kernel.law.log_weights(state.counts, state.ages, live, is_fresh)
     statistics = kernel.pair.statistics(x[None])[0]
-    score = log_weights + log_predictive(kernel.scorer, state.known, x, statistics)
-    return jnp.where(live | is_fresh, score, -jnp.inf), fresh
+    known = present(kernel, state)
+    if kernel.motion is None:
+        said = log_predictive(kernel.scorer, known, x, statistics)
+    else:
+        said = kernel.motion.log_predictive(kernel.pair, known, x, statistics)
+    return jnp.where(live | is_fresh, log_seats(kernel, state, is_fresh) + said, -jnp.inf), fresh
 
 
 def choose(mass: Float[Array, " K"], uniform: jax.Array) -> Int[Array, ""]:
@@ -213,7 +268,12 @@ def add_to(
     back = total - high
     low = low + ((high - (total - back)) + (amount - back))
     high = total + low
-    row = prepare(kernel.scorer, high[None, 0], high[None, 1:])
+    if kernel.motion is None:
+        row = prepare(kernel.scorer, high[None, 0], high[None, 1:])
+    else:
+        age = jnp.where(state.live[slot], state.ages[slot], 0)
+        moved = kernel.motion.ahead(kernel.pair, jax.tree.map(lambda rows: rows[slot][None], state.known), age[None])
+        row = kernel.motion.join(kernel.pair, moved, amount[1:])
     known = jax.tree.map(lambda rows, new: rows.at[slot].set(new[0]), state.known, row)
     return state.totals.at[slot].set(high), state.low.at[slot].set(low - (high - total)), known
 
@@ -250,6 +310,9 @@ def join(
     totals, low, known = add_to(kernel, state, slot, jnp.concatenate([jnp.ones(1, x.dtype), statistics]))
     now = state.seen.astype(jnp.int32)
     ident = jnp.where(is_new, state.created, state.ident[slot])
+    if isinstance(kernel.law, FadingPitmanYor):
+        age = jnp.where(is_new, 0, now - state.last[slot])
+        state = state._replace(traces=state.traces.at[slot].set(kernel.law.use(state.traces[slot], age)))
     one_more = is_new.astype(jnp.int32)
     after = state._replace(
         totals=totals,
@@ -262,4 +325,29 @@ def join(
         created=state.created + one_more,
         seen=state.seen + jnp.ones((), state.seen.dtype),
     )
+    if kernel.slots is not None:
+        after = _make_way(kernel, after, is_new)
+    if kernel.learning is not None:
+        after = _relearn(kernel.learning, after)
     return after, StepInfo(ident, is_new, log_mass + kernel.pair.log_base(x[None])[0], after.size)
+
+
+def _make_way(kernel: Kernel, state: StreamState, is_new: jax.Array) -> StreamState:
+    """One memory fewer where there are more than are kept."""
+    assert kernel.slots is not None
+
+    def dropped() -> StreamState:
+        base = _rows(kernel, jax.lax.optimization_barrier(jnp.zeros_like(state.totals[:1])))
+        return without(state, weakest(state, log_seats(kernel, state, ~state.live), is_new), base)
+
+    return jax.lax.cond(state.size > kernel.slots, dropped, lambda: state)
+
+
+def _relearn(learning: Learning, state: StreamState) -> StreamState:
+    """A draw of the process's parameters, after every so many data."""
+    assert isinstance(state.hyper, Hyper)
+    hyper = state.hyper
+    key = jax.random.fold_in(jax.random.fold_in(state.key, state.seen), 1)
+    is_due = state.seen % jnp.asarray(learning.every, state.seen.dtype) == 0
+    drawn = jax.lax.cond(is_due, lambda: draw(learning, key, hyper, state.counts, state.live), lambda: hyper)
+    return state._replace(hyper=drawn)

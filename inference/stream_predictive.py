@@ -40,7 +40,7 @@ from probam.distributions.conjugate_normal import NormalGamma, NormalKnownVarian
 from probam.distributions.log_gamma import log_gamma_ratio
 from probam.pytrees import pytree
 
-__all__ = ["PointLocations", "locations", "log_predictive", "prepare"]
+__all__ = ["PointLocations", "known_variance", "locations", "log_predictive", "prepare"]
 
 
 @pytree
@@ -94,7 +94,7 @@ class _Normal(NamedTuple):
     log_norm: Float[Array, " K"]
 
 
-def _known_variance(pair: NormalKnownVariance) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array]:
+def known_variance(pair: NormalKnownVariance) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array]:
     """Prior variance (D,), variance (D,), basis (D, D) or None, and its log volume: one for all memories."""
     if pair.basis is None:
         dim = len(pair.loc)
@@ -107,7 +107,7 @@ def _posterior_normal(
     pair: NormalKnownVariance, counts: Float[Array, " K"], sums: Float[Array, "K F"]
 ) -> tuple[jax.Array, jax.Array]:
     """Posterior mean (in the basis, less loc) and precision of the locations."""
-    prior_variance, variance, basis, _ = _known_variance(pair)
+    prior_variance, variance, basis, _ = known_variance(pair)
     first = sums[:, : len(pair.loc)]
     if basis is not None:
         first = jnp.matmul(first, basis.T, precision="highest")
@@ -122,14 +122,14 @@ def _normal(center: jax.Array, variance: jax.Array, log_volume: jax.Array) -> _N
 
 @prepare.register
 def _(pair: NormalKnownVariance, counts: jax.Array, sums: jax.Array) -> _Normal:
-    _, variance, _, log_volume = _known_variance(pair)
+    _, variance, _, log_volume = known_variance(pair)
     mean, precision = _posterior_normal(pair, counts, sums)
     return _normal(mean, variance + 1 / precision, log_volume)
 
 
 @prepare.register
 def _(pair: PointLocations, counts: jax.Array, sums: jax.Array) -> _Normal:
-    prior_variance, variance, _, log_volume = _known_variance(pair.pair)
+    prior_variance, variance, _, log_volume = known_variance(pair.pair)
     mean, _ = _posterior_normal(pair.pair, counts, sums)
     empty = counts[:, None] == 0
     known = _normal(mean, jnp.where(empty, variance + prior_variance, variance), log_volume)

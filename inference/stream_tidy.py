@@ -20,8 +20,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from probam.errors import InputError
-from probam.inference.stream_kernel import Kernel, StreamState, add_to
+from probam.inference.stream_kernel import Kernel, StreamState, add_to, law_of
 from probam.inference.stream_predictive import prepare
+from probam.inference.stream_slots import without
 
 __all__ = ["Tidy", "check_tidy", "join_gains", "tidy"]
 
@@ -46,7 +47,7 @@ def check_tidy(tidying: Tidy) -> None:
 
 def join_gains(kernel: Kernel, state: StreamState) -> Float[Array, "K K"]:
     """Rise of the log joint posterior by joining two memories; -inf unless both are alive and the first is older."""
-    counts, sums, live, pair = state.counts, state.sums, state.live, kernel.pair
+    counts, sums, live, pair, law = state.counts, state.sums, state.live, kernel.pair, law_of(kernel, state)
 
     def log_marginal(count: jax.Array, row: jax.Array) -> jax.Array:
         return pair.log_marginal(count[None], row[None])[0]
@@ -57,7 +58,7 @@ def join_gains(kernel: Kernel, state: StreamState) -> Float[Array, "K K"]:
         together = jax.vmap(log_marginal)(counts[k] + counts, sums[k] + sums)
         gain = together - alone[k] - alone
         safe = jnp.where(live, counts, 1)
-        gain = gain + kernel.law.log_join(safe[k], safe, state.size)  # type: ignore[attr-defined]
+        gain = gain + law.log_join(safe[k], safe, state.size)
         return jnp.where(live[k] & live & (state.ident[k] < state.ident), gain, -jnp.inf)
 
     return jnp.asarray(jax.lax.map(with_all, jnp.arange(len(counts))))
@@ -66,20 +67,7 @@ def join_gains(kernel: Kernel, state: StreamState) -> Float[Array, "K K"]:
 def _without(kernel: Kernel, state: StreamState, gone: jax.Array) -> StreamState:
     """The slots marked ``gone`` (K,) made empty."""
     empty = jax.lax.optimization_barrier(jnp.zeros_like(state.totals[:1]))
-    base = prepare(kernel.scorer, empty[:, 0], empty[:, 1:])
-
-    def clear(rows: jax.Array, row: jax.Array) -> jax.Array:
-        return jnp.where(gone.reshape(-1, *(1,) * (rows.ndim - 1)), row, rows)
-
-    return state._replace(
-        totals=clear(state.totals, empty),
-        low=clear(state.low, empty),
-        known=jax.tree.map(clear, state.known, base),
-        ident=jnp.where(gone, -1, state.ident),
-        born=jnp.where(gone, -1, state.born),
-        last=jnp.where(gone, -1, state.last),
-        size=state.size - jnp.sum(gone, dtype=state.size.dtype),
-    )
+    return without(state, gone, prepare(kernel.scorer, empty[:, 0], empty[:, 1:]))
 
 
 @jax.jit
