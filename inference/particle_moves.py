@@ -5,24 +5,24 @@ moves leave the conditional posterior of the window's labels invariant, given th
 
 - *reseating* takes each row out of its memory and seats it anew in proportion to p(k | others) p(x | others of k)
   (Neal 2000, algorithm 3);
-- *split-merge* draws two rows i and j. If they share a memory, j begins another one, and the kept rows of the memory
-  are allocated one after the other in random order, in proportion to size times predictive density of the two, the
-  data outside the window staying with i. If they do not, and all data of j's memory are in the window, it is joined
-  to i's.
-  With :math:`\Delta` the gain of the log joint posterior by joining, and q the probability of the allocation that
-  makes (or would make again) the two memories apart (Dahl 2003), a split is accepted with probability
+- *split-merge* draws two rows i and j. If they share a memory, j begins another one, and each kept row of the memory
+  goes with that of the two under which, alone, it is the more probable, the data outside the window staying with i;
+  then they are drawn again in random order, each given the others, in a few scans. If i and j do not share a memory,
+  and all data of j's are in the window, it is joined to i's.
+  With :math:`\Delta` the gain of the log joint posterior by joining, and q the probability that the last scan
+  makes (or would make again) the two memories apart (Jain and Neal 2004), a split is accepted with probability
   :math:`\min(1, e^{-\Delta} / q)` and a merge with :math:`\min(1, e^{\Delta} q)`.
 
 A particle's law must be exchangeable: :class:`probam.inference.stream_weights.PitmanYor`.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from probam.errors import InputError
 from probam.inference.stream_kernel import Kernel, StreamState, add_to, choose, logits
@@ -32,11 +32,15 @@ from probam.inference.stream_weights import PitmanYor
 __all__ = ["Moves", "check_moves", "enough_room", "reseat", "split_merge"]
 
 
+_PASSES = 4
+"""Times that the rows of a split are seated: by the two first rows, then given all others; the last one counts."""
+
+
 class Moves(NamedTuple):
     """When, and how many: after every so many data, each kept row once after so many split-merge moves."""
 
     every: int
-    split_merge: int = 10
+    split_merge: int = 20
 
 
 def check_moves(moves: Moves, kernel: Kernel) -> None:
@@ -156,7 +160,7 @@ class _Draws(NamedTuple):
     i: Int[Array, ""]
     j: Int[Array, ""]
     order: Float[Array, " W"]
-    sides: Float[Array, " W"]
+    sides: Float[Array, "L W"]  # for each pass
     accept: Float[Array, ""]
 
 
@@ -187,7 +191,7 @@ def split_merge(
             i=i,
             j=(i + jax.random.randint(keys[1], (num,), 1, held)) % held,
             order=jax.random.uniform(keys[2], (num, window), rows.dtype),
-            sides=jax.random.uniform(keys[3], (num, window), rows.dtype),
+            sides=jax.random.uniform(keys[3], (num, _PASSES, window), rows.dtype),
             accept=jax.random.exponential(keys[4], (num,), rows.dtype),
         )
         states, labels = jax.vmap(partial(_move_one, kernel, rows, amounts, held))(states, labels, draws)
@@ -220,12 +224,19 @@ def _move_one(
     sides = jnp.stack([stays + amounts[draws.i], amounts[draws.j]])
     allocation = _Allocation(sides, places == draws.j, jnp.zeros((), rows.dtype))
 
-    def allocate(t: jax.Array, allocation: _Allocation) -> _Allocation:
-        place = order[t]
-        forced = jnp.where(labels[place] == b_now, 1, 0)
-        return _allocate(kernel, rows[place], amounts[place], place, splits, forced, draws.sides[place], allocation)
+    num_taken = jnp.sum(taken)
 
-    allocation = jax.lax.fori_loop(0, jnp.sum(taken), allocate, allocation)
+    anchors = jnp.stack([amounts[draws.i], amounts[draws.j]])
+
+    def allocate(t: jax.Array, allocation: _Allocation) -> _Allocation:
+        scan, place = t // jnp.maximum(num_taken, 1), order[t % jnp.maximum(num_taken, 1)]
+        is_last = scan == _PASSES - 1
+        forced = jnp.where(is_last & ~splits, jnp.where(labels[place] == b_now, 1, 0), -1)
+        uniform = draws.sides[scan, place]
+        seat = _Seat(place, scan == 0, is_last, forced, uniform)
+        return _allocate(kernel, rows[place], amounts[place], seat, anchors, allocation)
+
+    allocation = jax.lax.fori_loop(0, _PASSES * num_taken, allocate, allocation)
 
     moved = jnp.where(splits, allocation.in_b @ amounts, state.totals[b])
     whole = jnp.where(splits, state.totals[a], state.totals[a] + moved)
@@ -257,32 +268,44 @@ def _move_one(
 
 
 class _Allocation(NamedTuple):
-    """Rows seated one after the other with i or with j."""
+    """Rows seated with i or with j."""
 
     sides: Float[Array, "2 F+1"]
-    in_b: Any  # (W,) whether a row sits with j
-    log_prob: Float[Array, ""]
+    in_b: Bool[Array, " W"]  # whether a row sits with j
+    log_prob: Float[Array, ""]  # of the last pass
+
+
+class _Seat(NamedTuple):
+    """How one row is seated."""
+
+    place: Int[Array, ""]
+    is_first: Bool[Array, ""]  # not seated yet
+    is_last: Bool[Array, ""]  # its probability counts
+    forced: Int[Array, ""]  # side that it takes, or -1
+    uniform: Float[Array, ""]
 
 
 def _allocate(
     kernel: Kernel,
     x: Float[Array, " D"],
     amount: Float[Array, " F+1"],
-    place: jax.Array,
-    splits: jax.Array,
-    forced: jax.Array,
-    uniform: jax.Array,
+    seat: _Seat,
+    anchors: Float[Array, "2 F+1"],
     allocation: _Allocation,
 ) -> _Allocation:
-    """One row more: drawn for a split, and as it sits for the reverse of a merge."""
-    sides, both = allocation.sides, jnp.ones(2, bool)
-    law = kernel.law.log_weights(sides[:, 0], jnp.zeros(2, jnp.int32), both, ~both)
-    known = prepare(kernel.pair, sides[:, 0], sides[:, 1:])
+    """One row: by the anchors alone at first, later taken out and drawn given all others, or as it must."""
+    present = allocation.in_b[seat.place].astype(jnp.int32)
+    sides = allocation.sides.at[present].add(jnp.where(seat.is_first, 0, -amount))
+    asked = jnp.where(seat.is_first, anchors, sides)
+    both = jnp.ones(2, bool)
+    law = kernel.law.log_weights(asked[:, 0], jnp.zeros(2, jnp.int32), both, ~both)
+    known = prepare(kernel.pair, asked[:, 0], asked[:, 1:])
     log_prob = jax.nn.log_softmax(law + log_predictive(kernel.pair, known, x, amount[1:]))
-    drawn = (uniform < jnp.exp(log_prob[1])).astype(forced.dtype)
-    side = jnp.where(splits, drawn, forced)
+    threshold = jnp.where(seat.is_first, 0.5, seat.uniform)
+    drawn = (threshold < jnp.exp(log_prob[1])).astype(seat.forced.dtype)
+    side = jnp.where(seat.forced < 0, drawn, seat.forced)
     return _Allocation(
         sides.at[side].add(amount),
-        allocation.in_b.at[place].set(side == 1),
-        allocation.log_prob + log_prob[side],
+        allocation.in_b.at[seat.place].set(side == 1),
+        allocation.log_prob + jnp.where(seat.is_last, log_prob[side], 0),
     )

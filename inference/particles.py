@@ -262,7 +262,7 @@ def _recall_block(kernel: Kernel, particles: Particles, x: Float[Array, "B D"]) 
         share = jnp.exp(old[slot] - logsumexp(scores[lead]))
         return states.ident[lead, slot], share, new, log_density + kernel.pair.log_base(x[None])[0]
 
-    return jax.lax.map(one, x)  # type: ignore[no-any-return]
+    return jax.lax.map(one, x)
 
 
 def recall(settings: Filter, particles: Particles, x: Float[np.ndarray, "N D"]) -> Recalled:

@@ -15,12 +15,24 @@ from probam.data.table import Table
 from probam.distributions.conjugate import BetaBernoulli, ConjugatePair, DirichletMultinomial
 from probam.family import Moments, Params
 from probam.inference.coordinates import Coordinates
+from probam.inference.particles import Particles
 from probam.inference.result import EngineResult
 from probam.inference.stream_kernel import StreamState
 from probam.models.mixture import Mixture
 from probam.stream_prior import fixed_sites, integrates_all, stream_pair
 
-__all__ = ["by_size", "draw_sites", "fit_attributes", "slots_by_size", "weights_name", "weights_options"]
+__all__ = [
+    "by_size",
+    "draw_sites",
+    "fit_attributes",
+    "particle_totals",
+    "slots_by_size",
+    "weights_name",
+    "weights_options",
+]
+
+
+_OPTIONS = ("rule", "energy", "warm", "tidy_every", "particles", "rejuvenate_every", "window")
 
 
 def weights_name(said: Mapping[str, Any]) -> str:
@@ -45,6 +57,22 @@ def by_size(state: StreamState, num_memories: int) -> tuple[Float[np.ndarray, " 
     slots = slots_by_size(state)
     pad = (0, num_memories - len(slots))
     return np.pad(np.asarray(state.counts)[slots], pad), np.pad(np.asarray(state.sums)[slots], (pad, (0, 0)))
+
+
+def particle_totals(
+    key: jax.Array, particles: Particles, num_draws: int, num_memories: int
+) -> tuple[Float[np.ndarray, "S M"], Float[np.ndarray, "S M F"]]:
+    """:func:`by_size` of particles drawn by weight (systematically: floor or ceil of their share of the draws)."""
+    shares = np.exp(np.asarray(particles.log_weights, np.float64)).cumsum()
+    places = (np.arange(num_draws) + float(jax.random.uniform(key))) / num_draws * shares[-1]
+    parents = np.minimum(np.searchsorted(shares, places, side="right"), len(shares) - 1)
+    parents = np.random.default_rng(np.asarray(jax.random.key_data(key))).permutation(parents)
+    totals = {
+        int(p): by_size(jax.tree.map(lambda leaf, p=p: leaf[p], particles.states), num_memories)
+        for p in np.unique(parents)
+    }
+    counts, sums = zip(*(totals[int(p)] for p in parents), strict=True)
+    return np.stack(counts), np.stack(sums)
 
 
 def draw_sites(
@@ -114,7 +142,7 @@ def fit_attributes(
         "weights_options": weights_options(said),
         "num_components": model.num_components,
         "engine": "stream",
-        "engine_options": {name: said[name] for name in ("rule", "energy", "warm", "tidy_every")},
+        "engine_options": {name: said[name] for name in _OPTIONS},
         "status": result.status,
         "seed": said["seed"],
         "dtype": str(dtype),

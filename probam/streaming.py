@@ -7,7 +7,7 @@ the way from a stream to a :class:`probam.fitted.Fit`.
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -18,6 +18,7 @@ import pandas as pd
 import xarray as xr
 from numpyro.distributions import Distribution
 
+import probam.inference.particles as particle_filter
 import probam.inference.stream as engine
 from probam.api import double_precision, find_family
 from probam.data.blocks import row_blocks
@@ -28,6 +29,8 @@ from probam.distributions.conjugate import ConjugatePair
 from probam.errors import InputError
 from probam.family import Family
 from probam.fitted import Fit
+from probam.inference.particle_moves import Moves, check_moves
+from probam.inference.particles import Filter, Particles, leader, start_particles
 from probam.inference.result import EngineResult, Progress, silent
 from probam.inference.stream_kernel import Kernel, StreamState, check_kernel
 from probam.inference.stream_predictive import locations
@@ -38,7 +41,15 @@ from probam.models.weights import weight_prior
 from probam.reading import fit_tree
 from probam.reports.tree import read_tree, write_tree
 from probam.sketch import Growth, Reservoir
-from probam.stream_fit import by_size, draw_sites, fit_attributes, slots_by_size, weights_name, weights_options
+from probam.stream_fit import (
+    by_size,
+    draw_sites,
+    fit_attributes,
+    particle_totals,
+    slots_by_size,
+    weights_name,
+    weights_options,
+)
 from probam.stream_prior import stream_pair
 
 __all__ = ["Stream", "run_stream"]
@@ -55,7 +66,8 @@ class Stream:
         covariance: of Gaussian memories: "isotropic" (known variance), "spherical", "diagonal" or "full" (unknown).
         alpha: strength of the two-parameter Chinese restaurant process; larger makes more memories.
         discount: 0 for the Dirichlet process, towards 1 for a longer tail of small memories.
-        rule: "map" (the most probable memory) or "sample" (one drawn from the probabilities).
+        rule: "map" (the most probable memory) or "sample" (one drawn from the probabilities). Default: "map" for one
+            particle, "sample" for several, which admit nothing else.
         energy: "collapsed" (places integrated out: exact), "conditional" (Eq. 12 with its normaliser, places at their
             posterior means) or "printed" (Eq. 12 as printed); the last two for Gaussians of known variance.
         seed: of the rule "sample", of the sample of rows that is kept, and of the draws of :meth:`to_fit`.
@@ -71,6 +83,12 @@ class Stream:
         prune_age: ... that were made more than so many data ago.
         reservoir: rows kept as a uniform sample of all that came (bounded memory), which :meth:`to_fit` shows.
         capacity: slots to begin with; they double when they are taken.
+        particles: streams of the same data that are weighted and resampled: a posterior of partitions and an unbiased
+            evidence at that many times the cost and memory.
+        rejuvenate_every: after every so many data, seat the rows of the window anew and split or merge memories by
+            moves that leave the posterior as it is; 0 never does. A memory that took in two groups is cured by it
+            while the rows are still in the window.
+        window: rows that rejuvenation keeps: the last that came.
 
     Raises:
         InputError: naming the argument, what was expected, what came and what to do.
@@ -83,7 +101,7 @@ class Stream:
         covariance: str | None = None,
         alpha: float = 1.0,
         discount: float = 0.0,
-        rule: str = "map",
+        rule: str | None = None,
         energy: str = "collapsed",
         seed: int = 0,
         prior: Mapping[str, Distribution] | None = None,
@@ -96,6 +114,9 @@ class Stream:
         prune_age: int = 0,
         reservoir: int = 2000,
         capacity: int = 128,
+        particles: int = 1,
+        rejuvenate_every: int = 0,
+        window: int = 500,
     ) -> None:
         self.family = find_family(family, covariance)
         check_pitman_yor(alpha, discount)
@@ -106,6 +127,12 @@ class Stream:
                 raise InputError(f"{name}: expected a number of rows of at least {least}; got {value}")
         if standardise and self.family.as_they_are:
             raise InputError(f"standardise: family {self.family.name!r} takes the data as they are; leave it out")
+        if rejuvenate_every < 0:
+            raise InputError(f"rejuvenate_every: expected a number of rows of at least 0; got {rejuvenate_every}")
+        self._moves = Moves(rejuvenate_every) if rejuvenate_every else None
+        self._is_filtered = particles != 1 or self._moves is not None
+        if self._is_filtered and tidy_every:
+            raise InputError("tidy_every: particles and rejuvenation merge and split memories themselves; leave it out")
         self._tidying = Tidy(tidy_every, merge, prune_count, prune_age) if tidy_every else None
         if self._tidying is None and prune_count:
             raise InputError("prune_count: memories are pruned at intervals; say how often with tidy_every")
@@ -116,7 +143,7 @@ class Stream:
             "covariance": covariance,
             "alpha": float(alpha),
             "discount": float(discount),
-            "rule": rule,
+            "rule": rule or ("map" if particles == 1 else "sample"),
             "energy": energy,
             "seed": int(seed),
             "standardise": bool(standardise),
@@ -127,6 +154,9 @@ class Stream:
             "prune_age": int(prune_age),
             "reservoir": int(reservoir),
             "capacity": int(capacity),
+            "particles": int(particles),
+            "rejuvenate_every": int(rejuvenate_every),
+            "window": int(window),
         }
         self._given_prior = dict(prior or {})
         self._known = {name: np.asarray(value, np.float64) for name, value in (known or {}).items()}
@@ -135,7 +165,9 @@ class Stream:
         self._columns: tuple[str, ...] = ()
         self._dtype: np.dtype[Any] | None = None
         self._kernel: Kernel | None = None
-        self._state: StreamState | None = None
+        self._state: StreamState | None = None  # of several particles the one of largest weight
+        self._filter: Filter | None = None
+        self._particles: Particles | None = None
         self._units: Standardiser | None = None
         self._reservoir = Reservoir(int(reservoir), int(seed))
         self._growth = Growth()
@@ -185,8 +217,21 @@ class Stream:
         with self._precision():
             key = jax.random.key(self._said["seed"])
             assert self._kernel is not None
-            self._state = engine.start(self._kernel, rows.shape[1], self._dtype, key, capacity=self._said["capacity"])
+            self._start(rows.shape[1], key)
         return rows
+
+    def _start(self, num_features: int, key: jax.Array) -> None:
+        """A state without memories."""
+        assert self._kernel is not None
+        capacity = self._said["capacity"]
+        if not self._is_filtered:
+            self._state = engine.start(self._kernel, num_features, self._dtype, key, capacity=capacity)
+            return
+        self._filter, self._particles = start_particles(
+            self._kernel, num_features, self._dtype, key, capacity=capacity, num_particles=self._said["particles"],
+            window=self._said["window"] if self._moves else 1,
+        )  # fmt: skip
+        self._state = leader(self._particles)
 
     def _set_up(self, warm: np.ndarray) -> None:
         """What follows from the first rows alone."""
@@ -203,6 +248,8 @@ class Stream:
             law = PitmanYor(*(jnp.asarray(self._said[name], self._dtype) for name in ("alpha", "discount")))
             self._kernel = Kernel(self._pair(1), law, self._said["energy"], self._said["rule"])
             check_kernel(self._kernel)
+            if self._moves is not None:
+                check_moves(self._moves, self._kernel)
 
     def _pair(self, num_memories: int) -> ConjugatePair:
         """The conjugate pair of the family, for so many memories that have the same prior."""
@@ -217,9 +264,15 @@ class Stream:
         seen = int(self._state.seen)
         with self._precision():
             x = np.asarray(self._units.apply(rows), self._dtype)
-            self._state, self.recent = engine.absorb(
-                self._kernel, self._state, x, tidying=self._tidying, progress=progress
-            )
+            if self._filter is None or self._particles is None:
+                self._state, self.recent = engine.absorb(
+                    self._kernel, self._state, x, tidying=self._tidying, progress=progress
+                )
+            else:
+                self._particles, self.recent = particle_filter.absorb(
+                    self._filter, self._particles, x, moves=self._moves, progress=progress
+                )
+                self._state = leader(self._particles)
         self._growth.add(seen, self.recent.size, self.recent.log_predictive + self._units.log_jacobian())
         self._reservoir.add(seen, rows)
         self.seconds += time.perf_counter() - began
@@ -236,7 +289,7 @@ class Stream:
 
     @property
     def num_memories(self) -> int:
-        """Memories alive."""
+        """Memories alive (of several particles: in the one of largest weight)."""
         return 0 if self._state is None else int(self._state.size)
 
     @property
@@ -249,6 +302,26 @@ class Stream:
         return self._growth.log_score
 
     @property
+    def log_evidence(self) -> float | None:
+        """Log density of all data under the model, nats, its exponential unbiased; None where it is not estimated.
+
+        That is :attr:`log_predictive` where seats are drawn (rule "sample") by exact densities (energy "collapsed") and
+        no memory was pruned or merged; the more particles, the smaller its error.
+        """
+        exact = self._said["rule"] == "sample" and self._said["energy"] == "collapsed" and self._tidying is None
+        return self.log_predictive if exact else None
+
+    def number_of_memories(self) -> pd.Series:
+        """Posterior probability of each number of memories, as the particles have it."""
+        self.flush()
+        if self._particles is None:
+            law = np.eye(self.num_memories + 1)[-1]
+        else:
+            law = particle_filter.number_of_memories(self._particles)
+        held = np.flatnonzero(law)
+        return pd.Series(law[held], index=pd.Index(held, name="memories"), name="probability")
+
+    @property
     def growth(self) -> pd.DataFrame:
         """Memories alive and prequential log score after n data, for n evenly spaced in log n."""
         self.flush()
@@ -258,7 +331,8 @@ class Stream:
         """What the memories say of each row, nothing learned.
 
         ``memory`` (number in order of creation), ``probability`` of it, ``probability_new`` (that the row is of no
-        memory yet), ``log_predictive`` (log density of the row given all data so far, data units, nats).
+        memory yet), ``log_predictive`` (log density of the row given all data so far, data units, nats). Several
+        particles are averaged by weight; ``memory`` and ``probability`` are of the one of largest weight.
         """
         self.flush()
         assert self._kernel is not None
@@ -270,7 +344,11 @@ class Stream:
         rows = table.values.astype(self._dtype)
         self.family.check_support(rows, self._columns)
         with self._precision():
-            found = engine.recall(self._kernel, self._state, np.asarray(self._units.apply(rows), self._dtype))
+            x = np.asarray(self._units.apply(rows), self._dtype)
+            if self._filter is None or self._particles is None:
+                found = engine.recall(self._kernel, self._state, x)
+            else:
+                found = particle_filter.recall(self._filter, self._particles, x)
         return xr.Dataset(
             {
                 "memory": ("datum", found.ident),
@@ -332,6 +410,9 @@ class Stream:
             arrays["warm_rows"] = self._warm_rows
             state = self._state._replace(key=jax.random.key_data(self._state.key))
             arrays |= {f"state_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+            if self._particles is not None:
+                leaves = jax.tree.leaves(_with_key(self._particles, jax.random.key_data))
+                arrays |= {f"particles_{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
             arrays |= {f"pair_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(self._kernel.pair))}
         arrays |= {f"known_{name}": value for name, value in self._known.items()}
         arrays |= self._reservoir.arrays() | self._growth.arrays()
@@ -390,16 +471,22 @@ class Stream:
         self._set_up(arrays["warm_rows"])
         assert self._kernel is not None
         with self._precision():
-            empty = engine.start(self._kernel, len(self._columns), self._dtype, jax.random.key(0))
+            self._start(len(self._columns), jax.random.key(0))
+            assert self._state is not None
             try:
                 pair = _refilled(self._kernel.pair, arrays, "pair")
-                state = _refilled(empty._replace(key=jax.random.key_data(empty.key)), arrays, "state")
+                state = _refilled(self._state._replace(key=jax.random.key_data(self._state.key)), arrays, "state")
+                if self._particles is not None:
+                    particles = _refilled(_with_key(self._particles, jax.random.key_data), arrays, "particles")
+                    self._particles = _with_key(particles, jax.random.wrap_key_data)
             except KeyError as error:
                 raise InputError(
                     f"{path}: this stream lacks {error}; it was saved by another version of probam"
                 ) from error
             self._state = state._replace(key=jax.random.wrap_key_data(state.key))
         self._kernel = Kernel(pair, self._kernel.law, self._kernel.energy, self._kernel.rule)
+        if self._filter is not None:
+            self._filter = Filter(self._kernel, self._filter.threshold)
 
     # --- to a fit ----------------------------------------------------------------------------------------------
 
@@ -407,7 +494,8 @@ class Stream:
         """A :class:`probam.fitted.Fit`: draws of all sites given the stream's final partition.
 
         One memory more than there are stands for those that are yet to come (it takes the rest of the weights). The
-        draws know nothing of other partitions: they are an approximation of the posterior, and count as one. The fit
+        draws of one particle know nothing of other partitions: they are an approximation of the posterior, and count as
+        one. Of several particles, each draw is given the partition of one that is drawn by weight. The fit
         shows a uniform sample of the rows (``reservoir``), and its group ``stream`` is this stream as :meth:`save`
         writes it, so that :meth:`load` can go on from the saved fit.
         """
@@ -420,7 +508,7 @@ class Stream:
         table = Table(self._reservoir.rows(), self._columns, "stream")
         law = weight_prior(weights_name(said), **weights_options(said))
         with self._precision():
-            model = Mixture(self.family, law, self.num_memories + 1, self._prior)
+            model = Mixture(self.family, law, self._most_memories() + 1, self._prior)
             key_draw, key_read = jax.random.split(jax.random.fold_in(jax.random.key(said["seed"]), 2**31))
             result = self._draws(key_draw, model, np.asarray(self._units.apply(table.values), self._dtype), num_draws)
             attributes = fit_attributes(said, model, table, result, num_data=self.num_data, dtype=self._dtype)
@@ -432,15 +520,30 @@ class Stream:
         tree.attrs["seconds"] = self.seconds + time.perf_counter() - began
         return Fit(tree, model)
 
+    def _most_memories(self) -> int:
+        """Memories alive in the particle that has most."""
+        return self.num_memories if self._particles is None else int(self._particles.size)
+
     def _draws(self, key: jax.Array, model: Mixture, x: np.ndarray, num_draws: int) -> EngineResult:
-        """Draws of the sites given the partition that the stream has come to."""
+        """Draws of the sites given the partitions that the stream has come to."""
         assert self._state is not None
-        counts, sums = by_size(self._state, model.num_components)
-        sites, lp = draw_sites(key, model, self._known, x, np.stack([counts] * num_draws), np.stack([sums] * num_draws))
-        note = f"{self.num_memories} memories made by a stream of {self.num_data} data, drawn given its last partition"
+        came = f"{self.num_memories} memories made by a stream of {self.num_data} data, drawn given"
+        if self._particles is None:
+            counts, sums = (np.stack([leaf] * num_draws) for leaf in by_size(self._state, model.num_components))
+            note = f"{came} its last partition"
+        else:
+            key_particles, key = jax.random.split(key)
+            counts, sums = particle_totals(key_particles, self._particles, num_draws, model.num_components)
+            note = f"{came} the partitions of {self._said['particles']} weighted particles"
+        sites, lp = draw_sites(key, model, self._known, x, counts, sums)
         return EngineResult(
             sites=sites, stats={"lp": lp}, objective=None, objective_name="", status="streamed", note=note
         )
+
+
+def _with_key(particles: Particles, change: Callable[[jax.Array], jax.Array]) -> Particles:
+    """The same particles with other keys."""
+    return particles._replace(states=particles.states._replace(key=change(particles.states.key)))
 
 
 def _refilled(tree: Any, arrays: Mapping[str, np.ndarray], name: str) -> Any:
