@@ -29,9 +29,11 @@ from probam.distributions.bisection import turning_point
 from probam.distributions.conjugate import ConjugatePair, DirectionOfVonMisesFisher
 from probam.distributions.direction import FreeDirection
 from probam.distributions.slice_sampling import slice_update
+from probam.distributions.variational import Integrated, MeanField
+from probam.distributions.variational_direction import DirectionAndConcentration
 from probam.distributions.von_mises_fisher import VonMisesFisher
 from probam.errors import InputError
-from probam.family import Family, Moments, Params, Prior, register
+from probam.family import Family, Moments, Params, Prior, innermost, register
 
 __all__ = ["VonMisesFisherMemory"]
 
@@ -175,6 +177,13 @@ class VonMisesFisherMemory(Family):
         shape = free.rate + 0.5 * num_features
         sq_length = jax.random.gamma(key_length, shape, length.shape, sums.dtype) / free.rate
         return {"direction": direction * jnp.sqrt(sq_length)[:, None], "concentration": kappa}
+
+    def mean_field(self, prior: Prior) -> MeanField | None:
+        """One factor for direction and concentration together, the latter's one dimension by quadrature."""
+        log_normal = innermost(prior["concentration"])
+        if not self.can_draw(prior) or not isinstance(log_normal, dist.LogNormal):
+            return None
+        return Integrated(DirectionAndConcentration(jnp.asarray(log_normal.loc), jnp.asarray(log_normal.scale)))
 
     def conjugate(self, params: Params, prior: Prior) -> ConjugatePair | None:
         """The direction, given the concentrations."""

@@ -127,7 +127,7 @@ class Lattice(HyperField):
 def lattice(alpha: float | Distribution, discount: float | Distribution, num_components: int) -> Lattice:
     """The lattice for these priors, fine enough for the posterior of ``num_components`` sticks.
 
-    Spacings are at most 1 / sqrt(number of sticks), about the narrowest that q can be in these coordinates; sums over
+    Spacings are at most 2/3 of 1 / sqrt(number of sticks), about the narrowest that q can be in these coordinates; sums over
     a lattice then agree with integrals of smooth densities to many digits.
     """
     points: list[jax.Array] = []
@@ -139,7 +139,7 @@ def lattice(alpha: float | Distribution, discount: float | Distribution, num_com
             logs.append(jnp.zeros(1))
             steps.append(0.0)
             continue
-        number = max(_FEWEST, 2 * int(np.ceil(_REACH[name] * np.sqrt(num_components))) + 1)
+        number = max(_FEWEST, 2 * int(np.ceil(1.5 * _REACH[name] * np.sqrt(num_components))) + 1)
         free = jnp.linspace(-_REACH[name], _REACH[name], number)
         transform = biject_to(law.support)
         value = transform(free)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 from scipy.special import gammaln, logsumexp
 from sklearn.mixture import BayesianGaussianMixture
 
@@ -22,6 +22,7 @@ from probam.models.gaussian import Gaussian
 from probam.models.laplace import Laplace
 from probam.models.mixture import Mixture, mixture
 from probam.models.multinomial import Multinomial
+from probam.models.von_mises_fisher import VonMisesFisherMemory
 from probam.models.weights import Dirichlet, StickBreaking, weight_prior
 from tests.families.known_precision import KnownPrecision
 from tests.inference.enumeration import log_truncated, posterior
@@ -250,3 +251,47 @@ def test_what_has_no_factors_says_what_works() -> None:
     refused("base: expected one of model, conjugate; got 'other'", Gaussian("full"), base="other")
     refused("batch_size: expected 1 to 300 rows; got 301", Gaussian("full"), batch_size=301)
     refused("num_draws: expected at least 1; got 0", Gaussian("full"), num_draws=0)
+
+
+def test_one_memory_of_directions_has_its_exact_evidence_and_posterior() -> None:
+    """The concentration by adaptive quadrature; D = 3, where the normaliser is elementary."""
+    random = np.random.default_rng(2)
+    x = random.normal([2.0, -1.0, 0.5], 1.0, (11, 3))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    model = mixture(x, family=VonMisesFisherMemory(), weights=weight_prior("uniform"), num_components=1)
+    law: Any = model.prior["concentration"]
+    loc, scale, length = float(law.loc), float(law.scale), float(np.linalg.norm(x.sum(0)))
+
+    def log_c(kappa: float) -> float:
+        return float(np.log(kappa / (2 * np.pi)) - kappa - np.log1p(-np.exp(-2 * kappa)))
+
+    def log_density(u: float) -> float:
+        kappa = np.exp(u)
+        given = 11 * log_c(kappa) - log_c(kappa * length) - np.log(4 * np.pi)
+        return float(given + stats.norm.logpdf(u, loc, scale))
+
+    top = max(log_density(u) for u in np.linspace(loc - 6, loc + 6, 400))
+    mass, mean = (
+        integrate.quad(lambda u, p=p: np.exp(log_density(u) - top + p * u), loc - 12, loc + 8, limit=400)[0]
+        for p in (0, 1)
+    )
+    state, _ = fitted(model, x, restarts=1)
+    np.testing.assert_allclose(state.bound, top + np.log(mass), rtol=1e-9)
+    field = model.family.mean_field(model.prior)
+    assert field is not None
+    drawn = jax.jit(jax.vmap(lambda key: field.draw(key, state.factors)))(jax.random.split(jax.random.key(0), 4000))
+    kappa = np.asarray(drawn["concentration"])[:, 0]
+    assert abs(kappa.mean() - mean / mass) < 5 * kappa.std() / np.sqrt(4000)
+    toward = np.asarray(drawn["direction"])[:, 0] @ x.sum(0) / length
+    toward /= np.linalg.norm(np.asarray(drawn["direction"])[:, 0], axis=-1)
+    expected = 1 / np.tanh(kappa * length) - 1 / (kappa * length)  # A_3, kappa by kappa
+    assert abs((toward - expected).mean()) < 5 * (toward - expected).std() / np.sqrt(4000)
+
+
+def test_two_groups_of_directions_are_found() -> None:
+    random = np.random.default_rng(4)
+    x = np.concatenate([random.normal([3, 0, 0, 0], 0.5, (60, 4)), random.normal([0, 0, -4, 0], 0.6, (40, 4))])
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    model = mixture(x, family=VonMisesFisherMemory(), weights=weight_prior("dp"), num_components=3)
+    state, _ = fitted(model, x, restarts=3, tolerance=1e-9)
+    np.testing.assert_allclose(np.sort(state.seen.counts), [0, 40, 60], atol=1)
