@@ -227,16 +227,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     jax.config.update("jax_enable_x64", True)
     keep_compiled()
-    rows = list(run_all(asked.engines, asked.problems, asked.simulations, asked.seed))
-    figures = tables(rows)
+    given = sys.argv[1:] if arguments is None else arguments
+    made = _made(" ".join(["python -m probam.validation", *given]))
     slow = "" if asked.slow is None else slow_table(asked.slow)
-    print(figures, slow, sep="\n")
-    if asked.output is not None:
-        given = sys.argv[1:] if arguments is None else arguments
-        command = " ".join(["python -m probam.validation", *given])
-        replace_between(asked.output, "calibration", f"{_made(command)}\n\n{figures}")
-        if slow:
-            replace_between(asked.output, "slow tests", f"{_made('python -m pytest -m slow')}\n\n{slow}")
+    if asked.output is not None and slow:
+        replace_between(asked.output, "slow tests", f"{_made('python -m pytest -m slow')}\n\n{slow}")
+    rows: list[Row] = []
+    for row in run_all(asked.engines, asked.problems, asked.simulations, asked.seed):
+        rows.append(row)
+        if asked.output is not None:  # after each run: what is done is not lost
+            replace_between(asked.output, "calibration", f"{made}\n\n{tables(rows)}")
+    print(tables(rows), slow, sep="\n")
     exact = [row for row in rows if row.name in _EXACT]
     failed = any(row.figures is None or verdict(row.name, row.figures) == "fails" for row in exact)
     return int(failed or " failed" in slow)
