@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from probam.errors import InputError
-from probam.inference.stream_kernel import Kernel, StreamState, add_to, choose, logits
+from probam.inference.stream_kernel import Kernel, StreamState, add_to, choose, law_of, logits
 from probam.inference.stream_predictive import log_predictive, prepare
 from probam.inference.stream_weights import PitmanYor
 
@@ -56,6 +56,8 @@ def check_moves(moves: Moves, kernel: Kernel) -> None:
             f"rejuvenate_every: data are only reseated where their order does not matter (constant counts); got "
             f"weights {type(kernel.law).__name__}"
         )
+    if kernel.motion is not None or kernel.slots is not None:
+        raise InputError("rejuvenate_every: data are only reseated among memories that neither move nor are dropped")
 
 
 def enough_room(states: StreamState) -> bool:
@@ -226,6 +228,7 @@ def _move_one(
 
     num_taken = jnp.sum(taken)
 
+    law = law_of(kernel, state)
     anchors = jnp.stack([amounts[draws.i], amounts[draws.j]])
 
     def allocate(t: jax.Array, allocation: _Allocation) -> _Allocation:
@@ -234,7 +237,7 @@ def _move_one(
         forced = jnp.where(is_last & ~splits, jnp.where(labels[place] == b_now, 1, 0), -1)
         uniform = draws.sides[scan, place]
         seat = _Seat(place, scan == 0, is_last, forced, uniform)
-        return _allocate(kernel, rows[place], amounts[place], seat, anchors, allocation)
+        return _allocate(kernel, law, rows[place], amounts[place], seat, anchors, allocation)
 
     allocation = jax.lax.fori_loop(0, _PASSES * num_taken, allocate, allocation)
 
@@ -243,7 +246,7 @@ def _move_one(
     three = jnp.stack([whole, whole - moved, moved])
     each = jax.vmap(lambda row: kernel.pair.log_marginal(row[None, 0], row[None, 1:])[0])(three)
     gain = each[0] - each[1] - each[2]  # of joining
-    gain = gain + kernel.law.log_join(three[1, 0], three[2, 0], state.size + splits)  # type: ignore[attr-defined]
+    gain = gain + law.log_join(three[1, 0], three[2, 0], state.size + splits)
     log_ratio = jnp.where(splits, -gain - allocation.log_prob, gain + allocation.log_prob)
     accept = possible & (-draws.accept < log_ratio)
     divides, joins = accept & splits, accept & ~splits
@@ -287,6 +290,7 @@ class _Seat(NamedTuple):
 
 def _allocate(
     kernel: Kernel,
+    law: PitmanYor,
     x: Float[Array, " D"],
     amount: Float[Array, " F+1"],
     seat: _Seat,
@@ -298,9 +302,9 @@ def _allocate(
     sides = allocation.sides.at[present].add(jnp.where(seat.is_first, 0, -amount))
     asked = jnp.where(seat.is_first, anchors, sides)
     both = jnp.ones(2, bool)
-    law = kernel.law.log_weights(asked[:, 0], jnp.zeros(2, jnp.int32), both, ~both)
+    seats = law.log_weights(asked[:, 0], jnp.zeros(2, jnp.int32), both, ~both)
     known = prepare(kernel.pair, asked[:, 0], asked[:, 1:])
-    log_prob = jax.nn.log_softmax(law + log_predictive(kernel.pair, known, x, amount[1:]))
+    log_prob = jax.nn.log_softmax(seats + log_predictive(kernel.pair, known, x, amount[1:]))
     threshold = jnp.where(seat.is_first, 0.5, seat.uniform)
     drawn = (threshold < jnp.exp(log_prob[1])).astype(seat.forced.dtype)
     side = jnp.where(seat.forced < 0, drawn, seat.forced)

@@ -61,7 +61,7 @@ class Filter:
 class Particles(NamedTuple):
     """Everything that the next datum needs."""
 
-    states: StreamState  # every leaf leads with P; key and seen are the same for all
+    states: StreamState  # every leaf leads with P; seen is the same for all, keys stay in their places
     log_weights: Float[Array, " P"]  # normalised
     rows: Float[Array, "W D"]  # row n is kept in place n mod W
     labels: Int[Array, "P W"]  # slot of each kept row in each particle; -1 where no row came yet
@@ -109,6 +109,7 @@ def start_particles(
         raise InputError(f"energy: particles are weighted by exact densities; use 'collapsed', not {kernel.energy!r}")
     one = start(kernel, num_features, dtype, key, capacity=capacity)
     states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_particles, *leaf.shape)), one)
+    states = states._replace(key=jax.random.split(key, num_particles))
     particles = Particles(
         states,
         jnp.full(num_particles, -np.log(num_particles), dtype),
@@ -129,6 +130,11 @@ def systematic(uniform: jax.Array, log_weights: Float[Array, " P"]) -> Int[Array
     return jnp.minimum(jnp.searchsorted(cumulative, places, side="right"), num - 1)
 
 
+def _key(states: StreamState, purpose: int) -> jax.Array:
+    """A key of all particles together; no datum has such a number."""
+    return jax.random.fold_in(states.key[0], np.uint32(2**32 - purpose))
+
+
 def step_particles(settings: Filter, particles: Particles, x: Float[Array, " D"]) -> tuple[Particles, StepInfo]:
     """Weight, resample, seat: one datum. Needs one empty slot in every particle.
 
@@ -142,7 +148,7 @@ def step_particles(settings: Filter, particles: Particles, x: Float[Array, " D"]
     log_weights = particles.log_weights + top + jnp.log(jnp.sum(mass, axis=-1))
     log_mean = logsumexp(log_weights)
     log_weights = log_weights - log_mean
-    key_parents, key_seats = jax.random.split(jax.random.fold_in(states.key[0], states.seen[0]))
+    key_parents, key_seats = jax.random.split(jax.random.fold_in(_key(states, 2), states.seen[0]))
 
     present = (states, particles.labels, mass, fresh)
     if num > 1:
@@ -154,6 +160,7 @@ def step_particles(settings: Filter, particles: Particles, x: Float[Array, " D"]
         is_low = logsumexp(2 * log_weights) > -jnp.log(settings.threshold * num)
         present, log_weights = jax.lax.cond(is_low, resampled, lambda: (present, log_weights))
     states, labels, mass, fresh = present
+    states = states._replace(key=particles.states.key)
     if kernel.rule == "map":
         slots = jnp.argmax(mass, axis=-1).astype(jnp.int32)
     else:
@@ -176,7 +183,7 @@ def rejuvenate(settings: Filter, particles: Particles, moves: Moves) -> Particle
     Slots are doubled where a particle has none empty, and the move that needs one is made then.
     """
     kernel = settings.kernel
-    key = jax.random.fold_in(jax.random.fold_in(particles.states.key[0], np.uint32(2**32 - 1)), particles.num_seen)
+    key = jax.random.fold_in(_key(particles.states, 1), particles.num_seen)
     held = min(int(particles.num_seen), len(particles.rows))
     for program, total in ((split_merge, moves.split_merge if held > 1 else 0), (reseat, held)):
         done = 0
@@ -262,7 +269,8 @@ def _recall_block(kernel: Kernel, particles: Particles, x: Float[Array, "B D"]) 
         share = jnp.exp(old[slot] - logsumexp(scores[lead]))
         return states.ident[lead, slot], share, new, log_density + kernel.pair.log_base(x[None])[0]
 
-    return jax.lax.map(one, x)
+    found: tuple[jax.Array, ...] = jax.lax.map(one, x)
+    return found
 
 
 def recall(settings: Filter, particles: Particles, x: Float[np.ndarray, "N D"]) -> Recalled:

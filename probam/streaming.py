@@ -309,6 +309,8 @@ class Stream:
         no memory was pruned or merged; the more particles, the smaller its error.
         """
         exact = self._said["rule"] == "sample" and self._said["energy"] == "collapsed" and self._tidying is None
+        if self._kernel is not None:
+            exact &= self._kernel.learning is None and self._kernel.slots is None
         return self.log_predictive if exact else None
 
     def number_of_memories(self) -> pd.Series:
