@@ -207,8 +207,8 @@ def test_missing_entries_are_integrated_out_where_that_is_asked_for() -> None:
     x[np.isnan(x).all(axis=1)] = 0.0
     given = {"covariance": "diagonal", "weights": "dirichlet", "components": 2, "engine": "em", "standardise": True}
     with pytest.raises(InputError, match="missing value"):
-        fit(x, **given)
-    found = fit(x, missing=True, **given)
+        api.fit(x, **given)
+    found = api.fit(x, missing=True, **given)
     assert f"{np.isnan(x).sum()} of {x.size} entries missing" in found.tree.attrs["model"]
     assert np.array_equal(found.tree["observed_data"]["x"].values, x, equal_nan=True)
     completed = found.tree["observed_data"]["completed"].values
@@ -224,17 +224,17 @@ def test_missing_entries_are_integrated_out_where_that_is_asked_for() -> None:
     with pytest.raises(InputError, match="missing value"):
         found.recall(x)
     with pytest.raises(InputError, match="missing: engine 'svi' does not integrate"):
-        fit(x, missing=True, **(given | {"engine": "svi"}))
+        api.fit(x, missing=True, **(given | {"engine": "svi"}))
 
 
 def test_a_datum_of_weight_two_counts_as_two_data() -> None:
     rng = np.random.default_rng(1)
     x = np.concatenate([rng.normal(-4, 1, (20, 2)), rng.normal(4, 1, (30, 2))])
     given = {"covariance": "isotropic", "weights": "dirichlet", "components": 2, "engine": "em", "estimate": "ml"}
-    weighted = fit(x, sample_weight=np.repeat([2.0, 1.0], [20, 30]), **given)
-    repeated = fit(np.concatenate([x, x[:20]]), **given)
+    weighted = api.fit(x, sample_weight=np.repeat([2.0, 1.0], [20, 30]), **given)
+    repeated = api.fit(np.concatenate([x, x[:20]]), **given)
     for name in ("mean", "weight"):
         got, expected = (np.sort(one.tree["memory"][name].values, axis=0) for one in (weighted, repeated))
         np.testing.assert_allclose(got, expected, rtol=1e-5)
     with pytest.raises(InputError, match="sample_weight: engine 'nuts' has none"):
-        fit(x, sample_weight=np.ones(50), engine="nuts")
+        api.fit(x, sample_weight=np.ones(50), engine="nuts")
