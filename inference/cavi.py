@@ -65,7 +65,8 @@ def _from_seeds(
         assignment, _ = hard_assignment(key, model, rows, active)
         return _from_assignment(parts, data, rows, assignment, len(x) / len(rows))
 
-    return jax.lax.map(one, (keys, active))
+    states: State = jax.lax.map(one, (keys, active))
+    return states
 
 
 _from_start = jax.jit(_from_assignment, static_argnames="scale")
@@ -75,7 +76,10 @@ _from_start = jax.jit(_from_assignment, static_argnames="scale")
 def _advance(
     parts: Parts, data: Data, states: State, rise: jax.Array, limit: jax.Array
 ) -> tuple[State, Float[Array, "R T"]]:
-    return jax.lax.map(lambda state: advance(parts, data, state, rise, limit, _CHUNK), states)
+    advanced: tuple[State, jax.Array] = jax.lax.map(
+        lambda state: advance(parts, data, state, rise, limit, _CHUNK), states
+    )
+    return advanced
 
 
 _try_moves = jax.jit(cavi_moves.try_moves)
@@ -86,6 +90,10 @@ def mean_field(model: Model, base: str) -> MeanField:
     if base not in ("model", "conjugate"):
         raise InputError(f"base: expected one of model, conjugate; got {base!r}")
     family = model.family
+    if model.missing:
+        raise InputError(
+            "data: entries are missing, and engine 'cavi' has no factors for them; use engine 'em', 'svi' or 'nuts'"
+        )
     memories = family.mean_field(model.prior) if base == "model" else family.conjugate_mean_field(model.prior)
     if memories is not None:
         return memories
@@ -210,7 +218,8 @@ def _draws(
         sites = as_type(sites, x.dtype)
         return sites | model.deterministics(sites), coordinates.log_joint(coordinates.unconstrain(sites), x)
 
-    return jax.lax.map(one, jax.random.split(key, num_draws))
+    drawn: tuple[Params, jax.Array] = jax.lax.map(one, jax.random.split(key, num_draws))
+    return drawn
 
 
 def run(

@@ -94,7 +94,8 @@ def _merge(rank: jax.Array, state: State) -> Totals:
     is_pair = jnp.triu(occupied[:, None] & occupied[None, :], 1)
     first, second = jnp.divmod(jnp.argsort(jnp.where(is_pair, loss, jnp.inf).ravel())[rank], len(counts))
     joined = seen._replace(counts=counts.at[first].add(counts[second]), sums=seen.sums.at[first].add(seen.sums[second]))
-    return jax.tree.map(lambda new, old: jnp.where(is_pair[first, second], new, old), _emptied(joined, second), seen)
+    merged = _emptied(joined, second)
+    return Totals(*(jnp.where(is_pair[first, second], new, old) for new, old in zip(merged, seen, strict=True)))
 
 
 def _birth(key: jax.Array, parts: Parts, data: Data, state: State) -> Totals:
@@ -126,7 +127,8 @@ def _birth(key: jax.Array, parts: Parts, data: Data, state: State) -> Totals:
         """Expected log density of every datum under memories that hold these (blocks, R, 2)."""
         factors = parts.memories.begin(counts, sums)
         slope, offset, _ = parts.memories.expect(factors, counts, sums)
-        return jax.lax.map(lambda rows: statistics(parts.memories, data, rows) @ slope.T + offset, rows)
+        logs: jax.Array = jax.lax.map(lambda rows: statistics(parts.memories, data, rows) @ slope.T + offset, rows)
+        return logs
 
     log_mine = jnp.log(jnp.where(mine > 0, mine, 1)) + jnp.where(mine > 0, 0, -jnp.inf)
     first = datum(log_mine, key_first)

@@ -127,8 +127,8 @@ class Lattice(HyperField):
 def lattice(alpha: float | Distribution, discount: float | Distribution, num_components: int) -> Lattice:
     """The lattice for these priors, fine enough for the posterior of ``num_components`` sticks.
 
-    Spacings are at most 2/3 of 1 / sqrt(number of sticks), about the narrowest that q can be in these coordinates; sums over
-    a lattice then agree with integrals of smooth densities to many digits.
+    Spacings are at most 2/3 of 1 / sqrt(number of sticks), which is about the narrowest that q can be in these
+    coordinates; sums over a lattice then agree with integrals of smooth densities to many digits.
     """
     points: list[jax.Array] = []
     logs: list[jax.Array] = []

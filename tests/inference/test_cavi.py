@@ -84,8 +84,8 @@ def test_the_bound_of_one_memory_is_the_exact_evidence() -> None:
     loc, kappa, freedom, scatter = x.mean(0), 0.25 / 4, 5.0, np.diag(5.0 * 0.25 * x.var(0))
     expected = 0.0
     for row in x:  # Student-t predictive densities one after another
-        df = freedom - 1
-        expected += stats.multivariate_t.logpdf(row, loc, scatter * (kappa + 1) / (kappa * df), df)
+        df: Any = freedom - 1
+        expected += float(stats.multivariate_t.logpdf(row, loc, scatter * (kappa + 1) / (kappa * df), df))
         off = row - loc
         scatter = scatter + kappa / (kappa + 1) * np.outer(off, off)
         loc, kappa, freedom = loc + off / (kappa + 1), kappa + 1, freedom + 1
@@ -132,8 +132,10 @@ def test_the_bound_never_exceeds_the_enumerated_evidence() -> None:
         assert state.bound > expected - 3.0, weights  # log 3! of it is the symmetry that one mode cannot cover
 
 
-class FromGiven(BayesianGaussianMixture):  # type: ignore[misc]
+class FromGiven(BayesianGaussianMixture):
     """scikit-learn's model from responsibilities that are given."""
+
+    given: np.ndarray
 
     def _initialize_parameters(self, X: np.ndarray, random_state: object, xp: object = None) -> None:  # noqa: ARG002
         self._initialize(X, self.given)
@@ -193,7 +195,7 @@ def test_a_merge_joins_a_split_memory_and_a_birth_finds_a_missed_one() -> None:
     good, _ = fitted(_blobs(), BLOBS, start=np.eye(4)[OWNER])
     # passes alone need some eighty to undo the split, and never find what was missed
     for labels, kind, passes in ((split, "merge", 5), (missed, "birth", 300)):
-        options = {"start": np.eye(4)[labels], "max_iterations": passes, "restarts": 1}
+        options: dict[str, Any] = {"start": np.eye(4)[labels], "max_iterations": passes, "restarts": 1}
         poor, _ = fitted(_blobs(), BLOBS, **options)
         assert poor.bound < good.bound - 1, kind
         _, better, trace, tried = cavi.fit_factors(jax.random.key(1), _blobs(), jnp.asarray(BLOBS), **options)
@@ -251,6 +253,11 @@ def test_what_has_no_factors_says_what_works() -> None:
     refused("base: expected one of model, conjugate; got 'other'", Gaussian("full"), base="other")
     refused("batch_size: expected 1 to 300 rows; got 301", Gaussian("full"), batch_size=301)
     refused("num_draws: expected at least 1; got 0", Gaussian("full"), num_draws=0)
+    holes = BLOBS.copy()
+    holes[3, 1] = np.nan
+    model = mixture(holes, family=Gaussian("diagonal"), weights=Dirichlet(), num_components=2)
+    with pytest.raises(InputError, match="entries are missing, and engine 'cavi' has no factors for them"):
+        cavi.run(jax.random.key(0), model, jnp.asarray(holes))
 
 
 def test_one_memory_of_directions_has_its_exact_evidence_and_posterior() -> None:
