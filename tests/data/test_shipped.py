@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from probam.data.shipped import Shipped, load_labels, load_shipped, provenance, shipped
+from probam.data.shipped import Shipped, load_labels, load_shipped, load_texts, provenance, shipped
 from probam.data.table import as_table
 from probam.data.writing import write_table
 from probam.errors import InputError
@@ -51,6 +51,24 @@ def test_the_archive_has_the_checksum_of_its_record_and_of_its_provenance(record
 def test_the_archive_is_the_original(record: Shipped) -> None:
     stem = {"banking77.npz": "emb_banking77_train3k"}.get(record.file, record.file.removesuffix(".npz"))
     assert (ORIGINALS / stem / "data.npz").read_bytes() == (ARCHIVES / record.file).read_bytes()
+
+
+def test_the_questions_stand_in_the_order_of_the_rows() -> None:
+    texts = load_texts("banking77")
+    assert len(texts) == 3000
+    labels = load_labels("banking77")
+    lost = [text.lower() for text, label in zip(texts, labels, strict=True) if label == "lost_or_stolen_card"]
+    assert sum("lost" in text or "stolen" in text or "stole" in text for text in lost) > 0.6 * len(lost)
+    with pytest.raises(InputError, match="sets with texts are banking77"):
+        load_texts("iris")
+
+
+@pytest.mark.skipif(not ORIGINALS.is_dir(), reason="the originals in ../shared/data are not here")
+def test_the_questions_are_the_original_ones() -> None:
+    original = pd.read_csv(ORIGINALS / "banking77_train" / "data.csv.gz")
+    rows = np.sort(np.random.default_rng(1).permutation(len(original))[:3000])
+    assert (original["category"].to_numpy()[rows] == load_labels("banking77")).all()
+    assert [" ".join(text.split()) for text in original["text"].to_numpy()[rows]] == load_texts("banking77")
 
 
 def test_the_package_grows_by_less_than_three_megabytes() -> None:

@@ -1,5 +1,6 @@
 """Small real data sets that travel with the package, each with its provenance beside it."""
 
+import gzip
 import hashlib
 import io
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from probam.data.table import Table
 from probam.errors import InputError
 
-__all__ = ["Shipped", "load_labels", "load_shipped", "provenance", "shipped"]
+__all__ = ["Shipped", "load_labels", "load_shipped", "load_texts", "provenance", "shipped"]
 
 _Arrays = dict[str, NDArray[Any]]
 
@@ -49,6 +50,9 @@ class Shipped:
     """How many known classes there are; 0 where the set has no labels."""
     values: Callable[[_Arrays], NDArray[Any]] = field(default=_X, repr=False)
     labels: Callable[[_Arrays], NDArray[Any]] = field(default=_classes, repr=False)
+    texts: str = field(default="", repr=False)
+    """The file with the text that each row stands for; empty where rows stand for none."""
+    texts_sha256: str = field(default="", repr=False)
 
 
 _LETTER = "x_box y_box width high onpix x_bar y_bar x2bar y2bar xybar x2ybr xy2br x_ege xegvy y_ege yegvx"
@@ -167,6 +171,8 @@ _SETS = {
             sha256="00d6e2f3a66393fe880307c5a6865402b04f47945c6b9556e76afdaafca7faf9",
             classes=77,
             values=lambda arrays: _unit(arrays["X"].astype(np.float32)),
+            texts="banking77.txt.gz",
+            texts_sha256="7ae57a30448eb4a3d3c356131e086cf75a6dd96b16a7e7e0e3ee28bb1959112e",
         ),
     )
 }
@@ -199,6 +205,21 @@ def load_labels(name: str) -> NDArray[np.str_]:
         known = ", ".join(other.name for other in shipped() if other.classes)
         raise InputError(f"{name}: it has no labels; sets with labels are {known}")
     return record.labels(_arrays(record))
+
+
+def load_texts(name: str) -> list[str]:
+    """The text that each row of an embedded set stands for.
+
+    Raises :class:`probam.errors.InputError` for an unknown name, a set without texts and a damaged file.
+    """
+    record = _record(name)
+    if not record.texts:
+        known = ", ".join(other.name for other in shipped() if other.texts)
+        raise InputError(f"{name}: its rows stand for no texts; sets with texts are {known}")
+    content = (files(__name__) / record.texts).read_bytes()
+    if hashlib.sha256(content).hexdigest() != record.texts_sha256:
+        raise InputError(f"{name}: {record.texts} is damaged; install the package again")
+    return gzip.decompress(content).decode().splitlines()
 
 
 def provenance(name: str) -> str:
