@@ -191,7 +191,7 @@ def test_complete_fills_what_is_missing_and_leaves_the_rest(fit: probam.Fit, tmp
     again = fit.complete(path)
     np.testing.assert_allclose(again["conditional_mean"], filled["conditional_mean"], rtol=1e-12)
     with pytest.raises(InputError, match="the fit has 2 features"):
-        fit.complete(masked[:, :1])
+        fit.complete(x[:, :1])
     with pytest.raises(InputError, match="num_draws, max_steps"):
         fit.complete(masked, num_draws=0)
 
