@@ -16,7 +16,12 @@ __all__ = ["check_apart", "engine_option", "number", "table_of"]
 
 
 def table_of(
-    data: str, columns: list[str] | None, variable: str | None, prefer: Sequence[str] | None = None
+    data: str,
+    columns: list[str] | None,
+    variable: str | None,
+    prefer: Sequence[str] | None = None,
+    *,
+    missing: bool = False,
 ) -> "Table":
     """The data of a path or of a shipped set's name; a file of that name goes first."""
     from difflib import get_close_matches
@@ -30,7 +35,7 @@ def table_of(
         else [name for words in columns for name in next(csv.reader([words], skipinitialspace=True), [])]
     )
     if Path(data).exists() or Path(data).suffix or ":" in data:
-        return as_table(data, columns=chosen, prefer=prefer, variable=variable)
+        return as_table(data, columns=chosen, prefer=prefer, variable=variable, missing=missing)
     names = [record.name for record in shipped()]
     if data not in names:
         close = get_close_matches(data, names, n=1)

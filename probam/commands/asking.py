@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from probam.arguments import check_apart
+from probam.arguments import check_apart, table_of
 from probam.commands.program import DATA, FitFile, Variable, api_ready, app, fit_and_table
 from probam.console import Bar, interruptible
+from probam.errors import InputError
 
 if TYPE_CHECKING:
     pass
 
-__all__ = ["predict", "recall", "report"]
+__all__ = ["complete", "predict", "recall", "report"]
 
 
 @app.command(
@@ -79,6 +80,43 @@ def predict(
     doubtful = int((found["confidence"] < 0.5).sum())
     print(f"{table.num_data} data in {labels} memories, {doubtful} of them with no memory above one half")
     print(f"mean log density {float(found['log_density'].mean()):.4f} nats")
+    print(f"wrote {output}")
+
+
+@app.command(
+    epilog="Examples:\n\n  probam complete fit.nc gaps.csv -o whole.csv\n\n"
+    "  probam complete fit.nc gaps.csv --by descent --spread -o whole.parquet\n\n"
+    "The conditional mean is the guess of least expected squared error; descent is what the memory recalls with the "
+    "known entries held."
+)
+def complete(
+    fit_file: FitFile,
+    data: Annotated[str, typer.Argument(metavar="DATA", help=f"Rows with missing entries. {DATA}", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUT", help="Where to write (.csv, .parquet, .npz or .nc).")
+    ],
+    by: Annotated[str, typer.Option(help="mean (what is expected given the known entries) or descent.")] = "mean",
+    spread: Annotated[
+        bool, typer.Option("--spread", help="Write the standard deviation of every entry too (0 where it was known).")
+    ] = False,
+    variable: Variable = None,
+) -> None:
+    """Fill missing entries from what the fit has learned."""
+    from probam.data.writing import TABLE_SUFFIXES, check_writable, write_dataset
+
+    if by not in ("mean", "descent"):
+        raise InputError(f"--by: expected mean or descent; got {by!r}")
+    check_writable(output, suffixes=TABLE_SUFFIXES)
+    check_apart(output, fit_file, data)
+    fitted = api_ready().load(fit_file)
+    table = table_of(data, None, variable, prefer=[str(name) for name in fitted.columns], missing=True)
+    with Bar("completing"):
+        found = interruptible(lambda: fitted.complete(table))
+    value, sd = ("conditional_mean", "conditional_sd") if by == "mean" else ("descent", "descent_sd")
+    kept = found[[value, sd] if spread else [value]].rename({value: "x"} | ({sd: "sd"} if spread else {}))
+    write_dataset(kept, output, plain="x")
+    gone = found["missing"].values
+    print(f"{int(gone.sum())} missing entries in {int(gone.any(axis=1).sum())} of {len(gone)} rows filled")
     print(f"wrote {output}")
 
 

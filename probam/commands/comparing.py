@@ -44,8 +44,8 @@ def compare(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Known classes of the held-out data, or of the fitted data where none are held out, or of DATA: a shipped "
-            "set's name, or a CSV file whose last column they are.",
+            help="Known classes of the held-out data, or of the fitted data where none are held out, or of DATA: a "
+            "shipped set's name, or a CSV file whose last column they are.",
         ),
     ] = None,
     evidence: Annotated[

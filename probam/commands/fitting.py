@@ -41,7 +41,8 @@ def fit(
         typer.Option(
             metavar="KIND",
             help="Shape of a Gaussian memory: isotropic (one width for all: the energy of the associative memory), "
-            "spherical (a width each), diagonal (a width for each column), full (tilted ellipses).",
+            "spherical (a width each), diagonal (a width for each column), tied (one tilted ellipse for all), full "
+            "(tilted ellipses).",
             rich_help_panel="Model",
         ),
     ] = None,
@@ -88,8 +89,9 @@ def fit(
     engine: Annotated[
         str,
         typer.Option(
-            help="nuts and gibbs sample the posterior (slow, honest); svi approximates it (fast, too sure of itself); "
-            "em and gradient_em find one best setting (fastest, no error bars).",
+            help="nuts, gibbs and smc sample the posterior (slow, honest; smc also finds the evidence); svi and cavi "
+            "approximate it (fast, too sure of themselves); em and gradient_em find one best setting (fastest, no "
+            "error bars).",
             rich_help_panel="Engine",
         ),
     ] = "nuts",
@@ -104,6 +106,20 @@ def fit(
             rich_help_panel="Data",
         ),
     ] = False,
+    missing: Annotated[
+        bool,
+        typer.Option(
+            "--missing",
+            help="Allow missing entries; a row counts with its other entries (gaussian, bernoulli; em, nuts).",
+            rich_help_panel="Data",
+        ),
+    ] = False,
+    sample_weight: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="A column that says how often each row counts (em).", rich_help_panel="Data"
+        ),
+    ] = None,
     columns: Columns = None,
     variable: Variable = None,
     num_warmup: Annotated[
@@ -161,7 +177,12 @@ def fit(
 
     check_writable(output, suffixes=(".nc",))
     check_apart(output, data)
-    table = table_of(data, columns, variable)
+    chosen_columns = columns if columns is None or sample_weight is None else [*columns, sample_weight]
+    table = table_of(data, chosen_columns, variable, missing=missing)
+    counts = None
+    if sample_weight is not None:
+        counts = table.select([sample_weight]).values[:, 0]
+        table = table.select([name for name in table.columns if name != sample_weight])
     check_rows(table)
     chosen: dict[str, Any] = {
         name: value
@@ -190,6 +211,8 @@ def fit(
                 engine=engine,
                 seed=seed,
                 standardise=standardise,
+                missing=missing,
+                sample_weight=counts,
                 progress=bar,
                 **chosen,
             )
