@@ -111,7 +111,8 @@ class _Gaussian:
             first = jnp.linalg.solve(basis, first.T).T
         num_features = jax.eval_shape(pair.statistics, first).shape[-1]
         sums = jnp.pad(first, ((0, 0), (0, num_features - first.shape[-1])))
-        own = NormalKnownVariance(pair.loc, rows.variance, jnp.broadcast_to(noise, first.shape), pair.basis)
+        frame = None if basis is None else jnp.broadcast_to(basis, (len(first), *basis.shape))
+        own = NormalKnownVariance(pair.loc, rows.variance, jnp.broadcast_to(noise, first.shape), frame)
         return own, jnp.zeros(len(first), first.dtype), sums
 
 

@@ -82,16 +82,23 @@ def draw_sites(
     x: Float[np.ndarray, "N D"],
     counts: Float[np.ndarray, "S M"],
     sums: Float[np.ndarray, "S M F"],
+    *,
+    pair: ConjugatePair | None = None,
+    seats: Float[np.ndarray, "S M"] | None = None,
 ) -> tuple[dict[str, np.ndarray], Float[np.ndarray, "1 S"]]:
-    """One draw of all sites given each of S partitions, and the log joint density with the rows ``x`` (one chain)."""
+    """One draw of all sites given each of S partitions, and the log joint density with the rows ``x`` (one chain).
+
+    ``pair`` replaces the family's own, ``seats`` the counts that the weights are drawn from.
+    """
     family, prior, dtype = model.family, model.prior, x.dtype
-    pair = stream_pair(family, prior, known, model.num_components, dtype)
+    pair = stream_pair(family, prior, known, model.num_components, dtype) if pair is None else pair
+    seats = counts if seats is None else seats
     fixed = fixed_sites(family, prior, known, model.num_components, dtype)
     integrated = integrates_all(family, prior, known)
     coordinates = Coordinates(model)
 
     @jax.jit
-    def draw(key: jax.Array, counts: jax.Array, sums: jax.Array) -> tuple[Params, jax.Array]:
+    def draw(key: jax.Array, counts: jax.Array, sums: jax.Array, seats: jax.Array) -> tuple[Params, jax.Array]:
         key_pair, key_rest, key_weights = jax.random.split(key, 3)
         sites = pair.draw(key_pair, counts, sums)
         sites = family.integrated_sites(sites) if integrated else _inside(pair, sites)
@@ -102,14 +109,14 @@ def draw_sites(
             sites = sites | {site: drawn[site] for site in missing}
         else:
             sites = sites | {site: fixed[site] for site in missing}
-        sites = sites | model.weights.draw_given_partition(key_weights, counts, sites)
+        sites = sites | model.weights.draw_given_partition(key_weights, seats, sites)
         sites = {name: jnp.asarray(value, dtype) for name, value in sites.items()}
         free = coordinates.unconstrain({name: sites[name] for name in coordinates.transforms})
         return sites | model.deterministics(sites), coordinates.log_joint(free, jnp.asarray(x))
 
     drawn = [
-        jax.tree.map(np.asarray, draw(jax.random.fold_in(key, i), jnp.asarray(counts[i]), jnp.asarray(sums[i])))
-        for i in range(len(counts))
+        jax.tree.map(np.asarray, draw(jax.random.fold_in(key, i), *map(jnp.asarray, partition)))
+        for i, partition in enumerate(zip(counts, sums, seats, strict=True))
     ]
     sites, lp = jax.tree.map(lambda *values: np.stack(values)[None], *drawn)
     return sites, lp

@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -32,8 +33,8 @@ from probam.fitted import Fit
 from probam.inference.particle_moves import Moves, check_moves
 from probam.inference.particles import Filter, Particles, leader, start_particles
 from probam.inference.result import EngineResult, Progress, silent
+from probam.inference.stream_hyper import Hyper
 from probam.inference.stream_kernel import Kernel, StreamState, check_kernel
-from probam.inference.stream_predictive import locations
 from probam.inference.stream_tidy import Tidy, check_tidy
 from probam.inference.stream_weights import PitmanYor, check_pitman_yor
 from probam.models.mixture import Mixture, mixture
@@ -42,13 +43,21 @@ from probam.reading import fit_tree
 from probam.reports.tree import read_tree, write_tree
 from probam.sketch import Growth, Reservoir
 from probam.stream_fit import (
-    by_size,
     draw_sites,
     fit_attributes,
     particle_totals,
     slots_by_size,
     weights_name,
     weights_options,
+)
+from probam.stream_options import (
+    Changing,
+    changing_kernel,
+    check_changing,
+    last_partition,
+    places,
+    tail_warnings,
+    worth,
 )
 from probam.stream_prior import stream_pair
 
@@ -89,6 +98,19 @@ class Stream:
             moves that leave the posterior as it is; 0 never does. A memory that took in two groups is cured by it
             while the rows are still in the window.
         window: rows that rejuvenation keeps: the last that came.
+        half_life: data after which a datum counts half towards the weight of its memory, so that memories fade and
+            revive; their places stay. None never fades.
+        fading: how counts fade: "exponential", or "power" for a long memory (1 + age / tau)^-exponent.
+        fading_exponent: of the power law.
+        drift: variance by which each memory's place moves with every datum (a random walk, data units), for Gaussians
+            of known variance.
+        forget: half-life in data of what a memory has learned: one that is not used returns to the prior.
+        forgetting: "statistics" (a datum's likelihood is raised to a power that falls with its age; any family) or
+            "diffusion" (places diffuse so that the prior is their stationary law; Gaussians of known variance).
+        slots: most memories that are kept; the one that weighs least gives way to a new one. 0 sets no limit.
+        learn_alpha: draw alpha from its posterior as data come: True for the prior Gamma(1, 1), or (shape, rate).
+        learn_discount: the same of the discount: True for the prior Beta(1, 3), or (a, b).
+        learn_every: data between two such draws.
 
     Raises:
         InputError: naming the argument, what was expected, what came and what to do.
@@ -117,6 +139,16 @@ class Stream:
         particles: int = 1,
         rejuvenate_every: int = 0,
         window: int = 500,
+        half_life: float | None = None,
+        fading: str = "exponential",
+        fading_exponent: float = 1.0,
+        drift: float = 0.0,
+        forget: float | None = None,
+        forgetting: str = "statistics",
+        slots: int = 0,
+        learn_alpha: bool | Sequence[float] = False,
+        learn_discount: bool | Sequence[float] = False,
+        learn_every: int = 100,
     ) -> None:
         self.family = find_family(family, covariance)
         check_pitman_yor(alpha, discount)
@@ -138,6 +170,15 @@ class Stream:
             raise InputError("prune_count: memories are pruned at intervals; say how often with tidy_every")
         if self._tidying is not None:
             check_tidy(self._tidying)
+        self._changing = Changing.of(
+            half_life=half_life, fading=fading, fading_exponent=fading_exponent, drift=drift, forget=forget,
+            forgetting=forgetting, slots=slots, learn_alpha=learn_alpha, learn_discount=learn_discount,
+            learn_every=learn_every,
+        )  # fmt: skip
+        check_changing(
+            self._changing, alpha=alpha, energy=energy, tidy_every=tidy_every, particles=particles,
+            rejuvenate_every=rejuvenate_every,
+        )  # fmt: skip
         self._said: dict[str, Any] = {
             "family": family if isinstance(family, str) else self.family.signature,
             "covariance": covariance,
@@ -157,7 +198,7 @@ class Stream:
             "particles": int(particles),
             "rejuvenate_every": int(rejuvenate_every),
             "window": int(window),
-        }
+        } | self._changing.said()
         self._given_prior = dict(prior or {})
         self._known = {name: np.asarray(value, np.float64) for name, value in (known or {}).items()}
         self._waiting: list[np.ndarray] = []  # rows before the prior is known, data units
@@ -223,7 +264,7 @@ class Stream:
     def _start(self, num_features: int, key: jax.Array) -> None:
         """A state without memories."""
         assert self._kernel is not None
-        capacity = self._said["capacity"]
+        capacity = self._changing.slots + 1 if self._changing.slots else self._said["capacity"]
         if not self._is_filtered:
             self._state = engine.start(self._kernel, num_features, self._dtype, key, capacity=capacity)
             return
@@ -246,7 +287,8 @@ class Stream:
                 x, family=self.family, weights=weight_prior("dp"), num_components=1, prior=self._given_prior
             ).prior
             law = PitmanYor(*(jnp.asarray(self._said[name], self._dtype) for name in ("alpha", "discount")))
-            self._kernel = Kernel(self._pair(1), law, self._said["energy"], self._said["rule"])
+            kernel = Kernel(self._pair(1), law, self._said["energy"], self._said["rule"])
+            self._kernel = changing_kernel(self._changing, kernel, self._units.scale, self._dtype)
             check_kernel(self._kernel)
             if self._moves is not None:
                 check_moves(self._moves, self._kernel)
@@ -313,6 +355,31 @@ class Stream:
             exact &= self._kernel.learning is None and self._kernel.slots is None
         return self.log_predictive if exact else None
 
+    @property
+    def alpha(self) -> float:
+        """Strength of the process; where it is learned, as it stands."""
+        return self._process()["alpha"]
+
+    @property
+    def discount(self) -> float:
+        """Discount of the process; where it is learned, as it stands."""
+        return self._process()["discount"]
+
+    def _process(self) -> dict[str, float]:
+        if self._state is not None and isinstance(self._state.hyper, Hyper):
+            return {name: float(value) for name, value in self._state.hyper._asdict().items()}
+        return {name: self._said[name] for name in ("alpha", "discount")}
+
+    def warnings(self) -> list[str]:
+        """Sentences on what the data say against the stream's assumptions; nothing wrong was found where it is empty.
+
+        The sizes of the memories are tested for a power-law tail, which contradicts a Dirichlet process (p < 0.01).
+        """
+        self.flush()
+        assert self._kernel is not None
+        assert self._state is not None
+        return tail_warnings(self._state, self._kernel)
+
     def number_of_memories(self) -> pd.Series:
         """Posterior probability of each number of memories, as the particles have it."""
         self.flush()
@@ -362,28 +429,31 @@ class Stream:
         )
 
     def memories(self) -> pd.DataFrame:
-        """Memories alive, largest first: data, probability before the next datum is seen, birth, last use, mean."""
+        """Memories alive, largest first: data, probability before the next datum is seen, birth, last use, mean.
+
+        Counts are of all data; the probability and the mean are as they have come to be by now.
+        """
         self.flush()
         assert self._kernel is not None
         assert self._state is not None
         assert self._units is not None
         slots = slots_by_size(self._state)
         counts = np.asarray(self._state.counts)
+        with self._precision():
+            weights, means = worth(self._kernel, self._state), places(self._kernel, self._state)
         frame = pd.DataFrame(
             {
                 "count": counts[slots],
-                "weight": (counts[slots] - self._said["discount"]) / (counts.sum() + self._said["alpha"]),
+                "weight": weights[slots],
                 "born": np.asarray(self._state.born)[slots],
                 "last": np.asarray(self._state.last)[slots],
             },
             index=pd.Index(np.asarray(self._state.ident)[slots], name="memory"),
         )
-        with self._precision():
-            means = locations(self._kernel.pair, self._state.counts, self._state.sums)
         if means is not None:
-            places = self._units.invert(np.asarray(means)[slots])
+            found = self._units.invert(means[slots])
             for i, column in enumerate(self._columns):
-                frame[column] = places[:, i]
+                frame[column] = found[:, i]
         return frame
 
     # --- files -------------------------------------------------------------------------------------------------
@@ -486,7 +556,7 @@ class Stream:
                     f"{path}: this stream lacks {error}; it was saved by another version of probam"
                 ) from error
             self._state = state._replace(key=jax.random.wrap_key_data(state.key))
-        self._kernel = Kernel(pair, self._kernel.law, self._kernel.energy, self._kernel.rule)
+        self._kernel = replace(self._kernel, pair=pair)
         if self._filter is not None:
             self._filter = Filter(self._kernel, self._filter.threshold)
 
@@ -506,7 +576,7 @@ class Stream:
         self.flush()
         assert self._units is not None
         assert self._dtype is not None
-        said, began = self._said, time.perf_counter()
+        said, began = self._said | self._process(), time.perf_counter()
         table = Table(self._reservoir.rows(), self._columns, "stream")
         law = weight_prior(weights_name(said), **weights_options(said))
         with self._precision():
@@ -514,6 +584,7 @@ class Stream:
             key_draw, key_read = jax.random.split(jax.random.fold_in(jax.random.key(said["seed"]), 2**31))
             result = self._draws(key_draw, model, np.asarray(self._units.apply(table.values), self._dtype), num_draws)
             attributes = fit_attributes(said, model, table, result, num_data=self.num_data, dtype=self._dtype)
+            attributes["engine_options"] |= self._changing.said()
             tree = fit_tree(model, table, self._units, result, key_read, attributes, progress)
         tree["observed_data"].attrs["sample"] = (
             f"{table.num_data} of the {self.num_data} rows of the stream, drawn uniformly"
@@ -530,14 +601,18 @@ class Stream:
         """Draws of the sites given the partitions that the stream has come to."""
         assert self._state is not None
         came = f"{self.num_memories} memories made by a stream of {self.num_data} data, drawn given"
-        if self._particles is None:
-            counts, sums = (np.stack([leaf] * num_draws) for leaf in by_size(self._state, model.num_components))
+        pair = seats = None
+        if self._particles is None or self._changing.moves or self._changing.half_life is not None:
+            assert self._kernel is not None
+            last = last_partition(self._kernel, self._state, model.num_components)
+            pair = last.pair
+            counts, sums, seats = (np.stack([leaf] * num_draws) for leaf in last[1:])
             note = f"{came} its last partition"
         else:
             key_particles, key = jax.random.split(key)
             counts, sums = particle_totals(key_particles, self._particles, num_draws, model.num_components)
             note = f"{came} the partitions of {self._said['particles']} weighted particles"
-        sites, lp = draw_sites(key, model, self._known, x, counts, sums)
+        sites, lp = draw_sites(key, model, self._known, x, counts, sums, pair=pair, seats=seats)
         return EngineResult(
             sites=sites, stats={"lp": lp}, objective=None, objective_name="", status="streamed", note=note
         )
