@@ -450,11 +450,10 @@ class Stream:
             },
             index=pd.Index(np.asarray(self._state.ident)[slots], name="memory"),
         )
-        if means is not None:
-            found = self._units.invert(means[slots])
-            for i, column in enumerate(self._columns):
-                frame[column] = found[:, i]
-        return frame
+        if means is None:
+            return frame
+        found = pd.DataFrame(self._units.invert(means[slots]), columns=list(self._columns), index=frame.index)
+        return pd.concat([frame, found], axis=1)
 
     # --- files -------------------------------------------------------------------------------------------------
 

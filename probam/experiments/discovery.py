@@ -108,7 +108,7 @@ def _told(stream: Stream, x: Float[np.ndarray, "N D"], labels: np.ndarray) -> xr
             "owner": ("document", owner),
             "memories": ("seen", growth["memories"].to_numpy()),
         },
-        coords={"seen": growth.index.to_numpy()},
+        coords={"seen": growth["data"].to_numpy()},
         attrs={
             "ari": float(adjusted_rand_score(labels, owner)),
             "nmi": float(normalized_mutual_info_score(labels, owner)),
