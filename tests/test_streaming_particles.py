@@ -43,6 +43,7 @@ def test_particles_cut_saved_and_loaded_end_in_the_same_bits(streamed: Stream, t
     assert cut.log_evidence == streamed.log_evidence == streamed.log_predictive
 
 
+@pytest.mark.slow
 def test_a_fit_draws_from_the_particles_by_weight(streamed: Stream) -> None:
     assert streamed._particles is not None
     model_size = int(streamed._particles.size) + 1

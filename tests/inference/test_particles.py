@@ -78,11 +78,11 @@ def test_evidence_of_few_particles_is_unbiased(threshold: float, exact: Any) -> 
     assert abs(ratio.mean() - 1) < 4 * ratio.std() / np.sqrt(len(ratio))
 
 
-@pytest.mark.parametrize("moves", [None, Moves(2, 3)])
+@pytest.mark.parametrize("moves", [Moves(2, 3), pytest.param(None, marks=pytest.mark.slow)])
 def test_many_particles_have_the_exact_posterior(moves: Moves | None, exact: Any) -> None:
     evidence, number, together = exact
     settings, empty = start_particles(
-        kernel(), 1, float, jax.random.key(1), num_particles=NUM_CHAINS, window=8, capacity=16
+        kernel(), 1, float, jax.random.key(1), num_particles=NUM_CHAINS, window=6, capacity=16
     )
     particles, found = absorb(settings, empty, X[:, None], moves=moves)
     assert found.log_predictive.sum() == pytest.approx(evidence, abs=0.03)
@@ -189,10 +189,11 @@ def same_bits(first: Particles, second: Particles) -> bool:
     )
 
 
-def test_particles_cut_anywhere_end_in_the_same_bits_and_grow_as_they_must() -> None:
+@pytest.mark.parametrize("capacity", [32, pytest.param(16, marks=pytest.mark.slow)])  # 16 slots grow to 32
+def test_particles_cut_anywhere_end_in_the_same_bits(capacity: int) -> None:
     x, moves = groups(130, 25, 2, 4), Moves(20, 2)
     settings, empty = start_particles(
-        kernel(dim=2), 2, float, jax.random.key(5), num_particles=4, window=30, capacity=16
+        kernel(dim=2), 2, float, jax.random.key(5), num_particles=4, window=30, capacity=capacity
     )
     whole, found = absorb(settings, empty, x, moves=moves)
     cut, parts = empty, []
@@ -221,6 +222,7 @@ def test_particles_cut_anywhere_end_in_the_same_bits_and_grow_as_they_must() -> 
     np.testing.assert_allclose(asked.probability, lead.probability, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_rejuvenation_finds_the_groups_that_a_greedy_pass_has_joined() -> None:
     rng = np.random.default_rng(0)
     centres = 8 * np.concatenate([np.eye(3), -np.eye(3)])
