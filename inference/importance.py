@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from arviz_stats.base.array import array_stats
 from jaxtyping import Float
+from scipy.special import logsumexp
 
 __all__ = ["LEAST_DRAWS", "Importance", "pareto_smoothed"]
 
@@ -26,7 +27,7 @@ class Importance(NamedTuple):
     """What the ratios say."""
 
     pareto_k: float
-    """Shape of their tail; 0 where they are all the same."""
+    """Shape of their tail; 0 where they are all the same, infinite where one dwarfs the rest of it."""
 
     log_evidence: float
     """Log of the mean of the smoothed ratios, nats."""
@@ -43,7 +44,10 @@ def pareto_smoothed(log_ratios: Float[np.ndarray, " S"]) -> Importance | None:
     rounding = 64 * float(np.finfo(np.asarray(log_ratios).dtype).eps) * max(1.0, float(np.abs(ratios).max()))
     if np.ptp(ratios) <= rounding:
         return Importance(0.0, float(ratios.mean()), float(ratios.std() / len(ratios) ** 0.5))
-    log_weights, k_hat = _psis(-ratios)  # it takes minus the log ratios
+    with np.errstate(divide="ignore", invalid="ignore"):  # a tail that is one number and zeros cannot be fitted
+        log_weights, k_hat = _psis(-ratios)  # it takes minus the log ratios
+    if not (np.isfinite(k_hat) and np.isfinite(log_weights).all()):
+        return Importance(float("inf"), float(logsumexp(ratios) - np.log(len(ratios))), float("inf"))
     smallest = int(np.argmin(ratios))  # not of the tail: its weight is its ratio over the sum
     log_sum = ratios[smallest] - log_weights[smallest]
     spread = max(0.0, float(np.sum(np.exp(2 * log_weights))) - 1 / len(ratios))

@@ -14,6 +14,7 @@ from probam.inference.guides import Flow, Frame, Full, Guide, LowRank, MeanField
 from probam.inference.importance import pareto_smoothed
 from probam.inference.svi_steps import bound_estimate, natural_step
 from probam.models.gaussian import Gaussian
+from probam.models.laplace import Laplace
 from probam.models.mixture import mixture
 from probam.models.weights import weight_prior
 
@@ -191,6 +192,24 @@ def test_the_flat_vector_means_the_same_inside_a_compiled_function(covariance: s
     z = coordinates.flatten(free)
     for name, value in jax.jit(lambda model, z: Coordinates(model).unflatten(z))(model, z).items():
         np.testing.assert_array_equal(value, free[name], err_msg=name)
+
+
+def test_where_a_density_has_kinks_slopes_stand_in_for_curvature() -> None:
+    """Laplace memories: the log likelihood is piecewise linear in the location, of squared slope 1 / b^2 a datum."""
+    x = np.random.default_rng(3).laplace(1.0, 2.0, (31, 1))
+    model = mixture(x, family=Laplace(), weights=weight_prior("uniform"), num_components=1)
+    coordinates = Coordinates(model)
+    free = {name: jnp.zeros_like(value) + 0.3 for name, value in coordinates.zeros.items()}
+    z = coordinates.flatten(free)
+    found = spreads(model, z[None], jax.random.key(0), jnp.asarray(x), 31, matrix=False)[0]
+    scale = float(model.family.bank(coordinates.constrain(free)).variance[0, 0] / 2) ** 0.5
+    assert_allclose(coordinates.unflatten(found)["loc"][0, 0], (0.1 * 31 / scale**2) ** -0.5, rtol=1e-6)
+
+
+def test_a_ratio_that_dwarfs_its_tail_has_an_infinite_one() -> None:
+    found = pareto_smoothed(np.append(np.linspace(-3000, -2000, 199), 0.0))
+    assert found is not None
+    assert found.pareto_k == np.inf
 
 
 def test_a_frame_is_an_affine_map_with_its_volume() -> None:
