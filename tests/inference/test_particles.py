@@ -265,7 +265,6 @@ def test_error_of_the_posterior_falls_as_one_over_the_root_of_the_number_of_part
         law = np.einsum("rp,rpk->rk", weights, size[..., None] == np.arange(len(number)))
         errors.append([np.sqrt(np.mean((law - number) ** 2)), np.sqrt(np.mean((same - together) ** 2))])
     slopes = np.polyfit(np.log(sizes), np.log(np.array(errors)), 1)[0]
-    print(np.round(errors, 5), slopes)
     np.testing.assert_allclose(slopes, -0.5, atol=0.05)
 
 
