@@ -42,7 +42,7 @@ __all__ = [
 FADINGS = ("exponential", "power")
 
 _WORST = 0.01  # relative error at which a mixture is refused
-_RATES_PER_DECADE = 2
+_RATES_PER_DECADE = 3
 
 
 class AgeKernel(NamedTuple):
@@ -70,8 +70,8 @@ def power_kernel(half_life: float, exponent: float = 1.0, *, reach: float = 1e7)
     A long memory: after many half-lives a datum counts as :math:`a^{-p}`, where an exponential has forgotten it.
     """
     _check_half_life(half_life)
-    if not 0 < exponent <= 8:
-        raise InputError(f"fading_exponent: expected a number above 0, at most 8; got {exponent}")
+    if not 0 < exponent <= 4:
+        raise InputError(f"fading_exponent: expected a number above 0, at most 4; got {exponent}")
     if half_life == np.inf:
         return exponential_kernel(half_life)
     scale = half_life / np.expm1(np.log(2) / exponent)
