@@ -1,0 +1,412 @@
+r"""Streams whose law changes: memories that drift, fade and revive, and how their number grows.
+
+Three streams made by known laws. In the first every memory walks at random; a learner that takes its data as
+exchangeable averages over places that the memory has left, and one that knows of the walk follows it. In the second the
+memories stay where they are and take turns: fading counts say which are in use, and places that do not fade let a
+memory come back. In the third the memories are those of a Pitman-Yor process, whose parameters are learned in the
+stream; the
+exponent of growth is read off the sizes of the memories that were found (CLAIMS A18, A19).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Int
+from matplotlib.axis import Axis
+from matplotlib.ticker import LogLocator, NullFormatter
+from sklearn.metrics import adjusted_rand_score
+
+from probam.distributions.conjugate_normal import NormalKnownVariance
+from probam.distributions.growth import tail_of
+from probam.distributions.stick_breaking import expected_num_components
+from probam.experiments.experiment import Drawing, Experiment, Finding, Settings, register
+from probam.inference.stream import Absorbed, absorb, start
+from probam.inference.stream_decay import age_kernel, fading_process
+from probam.inference.stream_drift import Diffusion, Forgetting, RandomWalk
+from probam.inference.stream_hyper import Learning
+from probam.inference.stream_kernel import Kernel, StreamState, log_seats
+from probam.inference.stream_weights import PitmanYor
+from probam.reports.page import number, percent, table, with_error
+from probam.reports.style import GRID, MEMORY_COLOURS, MUTED, new_figure, quiet, styled
+
+__all__ = ["DRIFTING"]
+
+_LEARNERS = ("stationary", "random walk", "diffusion", "forgetting")
+_LAWS = ("never fades", "exponential", "power law")
+_NOISE = 0.5  # standard deviation of a datum around its memory
+_STEP = 0.1  # of a memory's step with each datum
+_WIDTH = 8.0  # of the memories around zero
+_HALF_LIFE = 100.0
+_SPAN = 200
+"""Data over which scores are averaged."""
+
+
+def _pair(dim: int, width: float, noise: float) -> NormalKnownVariance:
+    return NormalKnownVariance(
+        *(jnp.asarray(value) for value in (np.zeros(dim), np.full(dim, width**2), np.full(dim, noise**2)))
+    )
+
+
+def _process(alpha: float, discount: float = 0.0) -> PitmanYor:
+    return PitmanYor(jnp.asarray(alpha), jnp.asarray(discount))
+
+
+def _stream(kernel: Kernel, x: Float[np.ndarray, "N D"], seed: int, capacity: int = 64) -> tuple[StreamState, Absorbed]:
+    return absorb(kernel, start(kernel, x.shape[1], float, jax.random.key(seed), capacity=capacity), x)
+
+
+def run(settings: Settings) -> xr.DataTree:
+    """The three streams."""
+    settings.progress(0, 3, "memories that drift")
+    drift = _drift(settings)
+    settings.progress(1, 3, "memories that fade")
+    fading = _fading(settings)
+    settings.progress(2, 3, "growth")
+    growth = _growth(settings)
+    settings.progress(3, 3, "done")
+    return xr.DataTree.from_dict({"drift": drift, "fading": fading, "growth": growth})
+
+
+def _drift(settings: Settings) -> xr.Dataset:
+    num_data, num_memories, dim = (12_000 if settings.full else 3000), 5, 2
+    rng = np.random.default_rng(settings.seed)
+    labels = rng.integers(0, num_memories, num_data)
+    walks = np.cumsum(_STEP * rng.normal(size=(num_data, num_memories, dim)), axis=0)
+    path = _WIDTH * rng.normal(size=(num_memories, dim)) + walks
+    x = path[np.arange(num_data), labels] + _NOISE * rng.normal(size=(num_data, dim))
+    still = Kernel(_pair(dim, _WIDTH, _NOISE), _process(1.0))
+    rate = -np.expm1(-np.log(2) / 50)
+    motions = (
+        None,
+        RandomWalk(jnp.asarray(_STEP**2)),
+        Diffusion(jnp.asarray(_STEP**2 / _WIDTH**2)),
+        Forgetting(jnp.asarray(rate)),
+    )
+    num_spans = num_data // _SPAN
+    scores, agreement, sizes, overall = [], [], [], []
+    for motion in motions:
+        _, found = _stream(Kernel(still.pair, still.law, motion=motion), x, settings.seed, 512)
+        spans = zip(np.split(labels, num_spans), np.split(found.ident, num_spans), strict=True)
+        agreement.append([adjusted_rand_score(truth, ident) for truth, ident in spans])
+        overall.append(adjusted_rand_score(labels, found.ident))
+        scores.append(found.log_predictive.reshape(num_spans, _SPAN).mean(axis=1))
+        sizes.append(found.size[_SPAN - 1 :: _SPAN])
+    return xr.Dataset(
+        {
+            "log_predictive": (("learner", "datum"), np.stack(scores)),
+            "agreement": (("learner", "datum"), np.array(agreement)),
+            "num_memories": (("learner", "datum"), np.stack(sizes)),
+            "agreement_overall": ("learner", np.array(overall)),
+        },
+        coords={"learner": list(_LEARNERS), "datum": np.arange(1, num_spans + 1) * _SPAN},
+        attrs={"true_memories": num_memories, "step": _STEP, "noise": _NOISE, "num_data": num_data},
+    )
+
+
+def _fading(settings: Settings) -> xr.Dataset:
+    length = 3000 if settings.full else 900
+    shares = np.array([[0.9, 0.05, 0.05], [0.0, 0.5, 0.5], [0.9, 0.05, 0.05]])
+    places = 1.1 * np.array([[0.0, 1.0], [0.866, -0.5], [-0.866, -0.5]])  # closer than their widths allow to tell apart
+    rng = np.random.default_rng(settings.seed + 1)
+    labels = np.concatenate([rng.choice(3, size=length, p=share) for share in shares])
+    x = places[labels] + _NOISE * rng.normal(size=(len(labels), 2))
+    every = 20
+    laws: list[Any] = [_process(0.05)]
+    laws += [
+        fading_process(0.05, 0.0, age_kernel(_HALF_LIFE, fading), np.dtype(float))
+        for fading in ("exponential", "power")
+    ]
+    weights, scores, returned = [], [], []
+    for law in laws:
+        kernel = Kernel(_pair(2, 2.0, _NOISE), law)
+        state = start(kernel, 2, float, jax.random.key(settings.seed), capacity=16)
+        path, said, ident = [], [], []
+        seats = jax.jit(log_seats)
+        for first in range(0, len(x), every):
+            state, found = absorb(kernel, state, x[first : first + every])
+            said.append(found.log_predictive)
+            ident.append(found.ident)
+            slots = np.where(np.asarray(state.live), np.exp(np.asarray(seats(kernel, state, ~state.live))), 0)
+            path.append(slots)
+        joined = np.concatenate(ident)
+        first_memory = np.bincount(joined[:length][labels[:length] == 0]).argmax()
+        again = joined[2 * length :][labels[2 * length :] == 0]
+        returned.append(np.mean(again == first_memory))
+        slot = int(np.flatnonzero(np.asarray(state.ident) == first_memory)[0])
+        weights.append([at[slot] for at in path])
+        scores.append(np.concatenate(said).reshape(3, length).mean(axis=1))
+    return xr.Dataset(
+        {
+            "weight": (("law", "datum"), np.array(weights)),
+            "log_predictive": (("law", "phase"), np.stack(scores)),
+            "returned": ("law", np.array(returned)),
+            "share": (("phase", "memory"), shares),
+        },
+        coords={"law": list(_LAWS), "datum": np.arange(every, len(x) + 1, every), "phase": [1, 2, 3]},
+        attrs={"half_life": _HALF_LIFE, "length": length},
+    )
+
+
+def _partition(rng: np.random.Generator, alpha: float, discount: float, num_data: int) -> Int[np.ndarray, " N"]:
+    """Labels of a two-parameter Chinese restaurant process."""
+    counts, labels = np.zeros(num_data), np.zeros(num_data, int)
+    size = 0
+    for n in range(num_data):
+        seats = np.append(counts[:size] - discount, alpha + discount * size if n else 1.0)
+        labels[n] = min(np.searchsorted(np.cumsum(seats), rng.random() * seats.sum(), side="right"), size)
+        counts[labels[n]] += 1
+        size = max(size, labels[n] + 1)
+    return labels
+
+
+def _growth(settings: Settings) -> xr.Dataset:
+    num_data, repeats, dim = (20_000, 8, 8) if settings.full else (3000, 3, 8)
+    laws = [(6.0, 0.0), (2.0, 0.3), (1.0, 0.5), (0.5, 0.7)]
+    rng = np.random.default_rng(settings.seed + 2)
+    marks = np.unique(np.geomspace(10, num_data, 30).astype(int))
+    found_sizes = np.zeros((len(laws), repeats, len(marks)))
+    right, expected = np.zeros((len(laws), repeats)), np.zeros((len(laws), len(marks)))
+    tails = {name: np.zeros((len(laws), repeats)) for name in ("fitted", "error", "p_value", "learned", "slope")}
+    learning = Learning(jnp.array([1.0, 0.2]), jnp.array([1.0, 3.0]), every=50, dirichlet=False)
+    kernel = Kernel(_pair(dim, 20.0, _NOISE), _process(1.0, 0.25), learning=learning)
+    for i, (alpha, discount) in enumerate(laws):
+        expected[i] = [expected_num_components(alpha, discount, int(n)) for n in marks]
+        for j in range(repeats):
+            labels = _partition(rng, alpha, discount, num_data)
+            places = 20 * rng.normal(size=(labels.max() + 1, dim))
+            x = places[labels] + _NOISE * rng.normal(size=(num_data, dim))
+            state, found = _stream(kernel, x, settings.seed + j, 512 if not settings.full else 2048)
+            counts = np.asarray(state.counts)[np.asarray(state.live)]
+            tail = tail_of(np.round(counts))
+            found_sizes[i, j] = found.size[marks - 1]
+            right[i, j] = adjusted_rand_score(labels, found.ident)
+            late = marks >= num_data / 30
+            slope = np.polyfit(np.log(marks[late]), np.log(found_sizes[i, j, late]), 1)[0]
+            values = (tail.discount, tail.discount_se, tail.p_value, float(state.hyper.discount), slope)  # type: ignore[union-attr]
+            for name, value in zip(tails, values, strict=True):
+                tails[name][i, j] = value
+    return xr.Dataset(
+        {
+            "memories": (("law", "repeat", "datum"), found_sizes),
+            "expected": (("law", "datum"), expected),
+            "agreement": (("law", "repeat"), right),
+            **{name: (("law", "repeat"), values) for name, values in tails.items()},
+        },
+        coords={
+            "datum": marks,
+            "alpha": ("law", [alpha for alpha, _ in laws]),
+            "discount": ("law", [discount for _, discount in laws]),
+        },
+    )
+
+
+# --- the page -------------------------------------------------------------------------------------------------
+
+
+@styled
+def figures(tree: xr.DataTree) -> Sequence[Drawing]:
+    """One drawing for each stream."""
+    return [_drift_drawing(tree), _fading_drawing(tree), _growth_drawing(tree)]
+
+
+def _drift_drawing(tree: xr.DataTree) -> Drawing:
+    drift = tree["drift"].to_dataset()
+    figure = new_figure(6.4, 5.4)
+    panels = figure.subplots(3, 1, sharex=True)
+    for name, axes, label in zip(
+        ("log_predictive", "agreement", "num_memories"),
+        panels,
+        ("nats per datum", "adjusted Rand", "memories"),
+        strict=True,
+    ):
+        for i, learner in enumerate(drift["learner"].values):
+            style = "--" if learner == "diffusion" else "-"  # it lies on the random walk
+            axes.plot(drift["datum"], drift[name][i], style, color=MEMORY_COLOURS[i], lw=1.6, label=str(learner))
+        axes.set_ylabel(label)
+        quiet(axes, grid="y")
+    panels[2].axhline(drift.attrs["true_memories"], color=MUTED, lw=0.8, ls="--")
+    panels[2].set_yscale("log")
+    _plain(panels[2].yaxis)
+    panels[2].set_xlabel("data seen")
+    panels[0].legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    caption = (
+        f"{drift.attrs['true_memories']} memories that walk at random. Above, the prequential log score; in the "
+        f"middle, agreement with the true labels, each over {_SPAN} data; below, memories alive (dashed: the truth)."
+    )
+    return Drawing("drift", figure, caption)
+
+
+def _fading_drawing(tree: xr.DataTree) -> Drawing:
+    fading = tree["fading"].to_dataset()
+    length = int(fading.attrs["length"])
+    figure = new_figure(6.4, 3.0)
+    axes = figure.subplots()
+    axes.axvspan(length, 2 * length, color=GRID, alpha=0.6, lw=0)
+    for i, law in enumerate(fading["law"].values):
+        axes.plot(fading["datum"], fading["weight"][i], color=MEMORY_COLOURS[i], lw=1.4, label=str(law))
+    for phase in range(3):
+        share = float(fading["share"][phase, 0])
+        axes.hlines(share, phase * length, (phase + 1) * length, color=MUTED, lw=0.8, ls="--")
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_xlabel("data seen")
+    axes.set_ylabel("weight of the first memory")
+    axes.legend(loc="lower left")
+    quiet(axes, grid="y")
+    caption = (
+        "A memory that is in use, out of use (shaded) and in use again: its probability before a datum is seen, and "
+        f"the true share (dashed). Counts fade with a half-life of {fading.attrs['half_life']:g} data, exponentially "
+        "or as a power law."
+    )
+    return Drawing("fading", figure, caption)
+
+
+def _plain(axis: Axis) -> None:
+    """Ticks of a logarithmic axis as plain numbers at 1, 2 and 5 times powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _growth_drawing(tree: xr.DataTree) -> Drawing:
+    growth = tree["growth"].to_dataset()
+    figure = new_figure(6.4, 3.4)
+    axes = figure.subplots()
+    for i, discount in enumerate(growth["discount"].values):
+        colour = MEMORY_COLOURS[i]
+        for j in range(growth.sizes["repeat"]):
+            axes.plot(growth["datum"], growth["memories"][i, j], color=colour, lw=0.8, alpha=0.6)
+        label = f"alpha = {float(growth['alpha'][i]):g}, d = {discount:g}"
+        axes.plot(growth["datum"], growth["expected"][i], color=colour, lw=2, ls="--", label=label)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        _plain(axis)
+    axes.set_xlabel("data seen")
+    axes.set_ylabel("memories")
+    axes.legend()
+    caption = (
+        "Memories made by streams (thin) whose data come from Pitman-Yor processes, and what these make in the mean "
+        "(dashed, claims A18 and A19). Without discount growth is logarithmic, with it a power law."
+    )
+    return Drawing("growth", figure, caption)
+
+
+def findings(tree: xr.DataTree) -> Sequence[Finding]:
+    """What the streams show."""
+    drift, fading, growth = (tree[name].to_dataset() for name in ("drift", "fading", "growth"))
+    score = drift["log_predictive"].mean("datum")
+    late = drift.isel(datum=slice(-drift.sizes["datum"] // 3, None)).mean("datum")
+    still, walk = "stationary", "random walk"
+    gain = float(score.sel(learner=walk) - score.sel(learner=still))
+    overall = drift["agreement_overall"]
+    made = drift["num_memories"].isel(datum=-1)
+    named = [
+        f"{law} {percent(float(share))}"
+        for law, share in zip(fading["law"].values, fading["returned"].values, strict=True)
+    ]
+    change = fading["log_predictive"] - fading["log_predictive"].sel(law=_LAWS[0])
+    fits = [
+        f"d = {float(true):g}: {with_error(float(fit.mean()), float(np.sqrt(np.sum(error**2)) / len(error)))}"
+        for true, fit, error in zip(
+            growth["discount"].values, growth["fitted"].values, _finite(growth["error"].values), strict=True
+        )
+    ]
+    power = growth["discount"].values > 0
+    caught = growth["p_value"].values[power] < 0.01
+    accused = growth["p_value"].values[~power] < 0.01
+    off = np.abs(growth["fitted"].values - growth["discount"].values[:, None])[power] / growth["error"].values[power]
+    return [
+        Finding(
+            f"A stationary memory fails on a drifting stream: knowing of the walk is worth {number(gain, 3)} nats per "
+            "datum, and over the last third labels agree with the truth by "
+            f"{float(late['agreement'].sel(learner=walk)):.2f} (adjusted Rand index) in place of "
+            f"{float(late['agreement'].sel(learner=still)):.2f}.",
+            "note",
+        ),
+        Finding(
+            f"Over the whole stream the index is {float(overall.sel(learner=walk)):.2f} for the walk and "
+            f"{float(overall.sel(learner=still)):.2f} for the stationary memory, which has made "
+            f"{int(made.sel(learner=still))} memories of {drift.attrs['true_memories']} (the walk: "
+            f"{int(made.sel(learner=walk))}).",
+            "note",
+        ),
+        Finding(
+            "Memories fade and revive: of the data of a memory that was out of use for "
+            f"{number(fading.attrs['length'] / fading.attrs['half_life'], 3)} half-lives, this share went to the "
+            f"memory that they had made before: {', '.join(named)}.",
+            "note",
+        ),
+        Finding(
+            "Against counts that never fade, exponential fading is worth "
+            f"{number(float(change.sel(law=_LAWS[1], phase=2)), 3)} nats per datum while the memory is out of use and "
+            f"{number(float(change.sel(law=_LAWS[1], phase=3)), 3)} when it is back; the power law "
+            f"{number(float(change.sel(law=_LAWS[2], phase=2)), 3)} and "
+            f"{number(float(change.sel(law=_LAWS[2], phase=3)), 3)}.",
+            "note",
+        ),
+        Finding(
+            "The number of memories grows as the process says (claims A18, A19). Exponents fitted to the sizes of the "
+            f"memories found: {'; '.join(fits)}. Of {off.size} fits with d above zero {int((off < 2).sum())} are "
+            "within two standard errors.",
+            "agrees" if (off < 2).mean() >= 0.75 else "differs",
+        ),
+        Finding(
+            f"A Dirichlet process is contradicted (p < 0.01) by {int(caught.sum())} of {caught.size} streams with a "
+            f"power-law tail, and by {int(accused.sum())} of {accused.size} without one.",
+            "note",
+        ),
+    ]
+
+
+def _finite(errors: Float[np.ndarray, "L R"]) -> Float[np.ndarray, "L R"]:
+    """Standard errors; at the edge d = 0 there is none, and zero stands for it."""
+    return np.where(np.isfinite(errors), errors, 0)
+
+
+def tables(tree: xr.DataTree) -> Sequence[str]:
+    """Drift by learner, growth by law."""
+    drift, growth = tree["drift"].to_dataset(), tree["growth"].to_dataset()
+    score = drift["log_predictive"].mean("datum")
+    rows = [
+        [
+            str(learner),
+            f"{float(score.sel(learner=learner)):.3f}",
+            f"{float(drift['agreement'].sel(learner=learner).mean()):.3f}",
+            f"{float(drift['agreement_overall'].sel(learner=learner)):.3f}",
+            str(int(drift["num_memories"].sel(learner=learner)[-1])),
+        ]
+        for learner in drift["learner"].values
+    ]
+    header = ["memories", "nats per datum", f"Rand index of {_SPAN}", "of all", "made"]
+    first = table(header, rows, caption="A stream of memories that walk")
+    rows = [
+        [
+            f"alpha {float(growth['alpha'][i]):g}, d {float(growth['discount'][i]):g}",
+            f"{float(growth['memories'][i, :, -1].mean()):.0f}",
+            f"{float(growth['expected'][i, -1]):.0f}",
+            with_error(float(growth["fitted"][i].mean()), float(growth["fitted"][i].std())),
+            f"{float(growth['slope'][i].mean()):.2f}",
+            f"{float(growth['learned'][i].mean()):.2f}",
+        ]
+        for i in range(growth.sizes["law"])
+    ]
+    header = ["process", "made", "expected", "fitted d", "slope of the curve", "learned d"]
+    return [first, table(header, rows, caption="Growth: means over repeats, and the spread of the fitted d")]
+
+
+DRIFTING = register(
+    Experiment(
+        name="drifting",
+        title="Memories that drift, fade and grow in number",
+        question="Does a memory that expects change do better where things change, and is the law of growth recovered?",
+        source="Schaeffer et al. (2023), memories on demand; Ahmed and Xing (2008); claims A18, A19, D5",
+        run=run,
+        figures=figures,
+        findings=findings,
+        tables=tables,
+    )
+)
