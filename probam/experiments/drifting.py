@@ -381,7 +381,7 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
         ]
         for learner in drift["learner"].values
     ]
-    header = ["memories", "nats per datum", f"Rand index of {_SPAN}", "of all", "made"]
+    header = ["learner", "nats per datum", f"Rand index of {_SPAN}", "of all", "made"]
     first = table(header, rows, caption="A stream of memories that walk")
     rows = [
         [
