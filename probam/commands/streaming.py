@@ -9,12 +9,12 @@ import typer
 
 from probam.arguments import check_apart
 from probam.commands.program import Columns, Json, api_ready, app
-from probam.console import Bar, interruptible
+from probam.console import Bar, interruptible, say
 from probam.errors import InputError
 
 __all__ = ["stream"]
 
-_MODEL, _STREAM = "Model", "Stream"
+_MODEL, _STREAM, _CHANGE = "Model", "Stream", "A world that changes"
 
 
 @app.command(
@@ -26,6 +26,7 @@ _MODEL, _STREAM = "Model", "Stream"
     "in the same bits as if the data had come in one piece."
 )
 def stream(
+    context: typer.Context,
     data: Annotated[
         str,
         typer.Argument(
@@ -67,12 +68,14 @@ def stream(
         typer.Option("--standardise", help="Use (x - mean) / sd of the first --warm rows.", rich_help_panel=_MODEL),
     ] = False,
     rule: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Where a datum goes: map (the most probable memory) or sample (drawn by probability).",
+            metavar="RULE",
+            help="Where a datum goes: map (the most probable memory; the default of one particle) or sample (drawn by "
+            "probability; that of several).",
             rich_help_panel=_STREAM,
         ),
-    ] = "map",
+    ] = None,
     energy: Annotated[
         str,
         typer.Option(
@@ -96,6 +99,55 @@ def stream(
             min=0,
         ),
     ] = 0,
+    particles: Annotated[
+        int,
+        typer.Option(
+            metavar="P",
+            help="Partitions that are followed side by side; several give the evidence and the uncertainty.",
+            rich_help_panel=_STREAM,
+            min=1,
+        ),
+    ] = 1,
+    rejuvenate_every: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="After every N data, seat the last --window rows anew (Gibbs, split and merge); 0 never. One pass "
+            "without it makes too few memories where widths are learned.",
+            rich_help_panel=_STREAM,
+            min=0,
+        ),
+    ] = 0,
+    window: Annotated[int, typer.Option(metavar="N", help="Rows kept for that.", rich_help_panel=_STREAM, min=1)] = 500,
+    half_life: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N", help="Memories fade: a datum counts half after N more data.", rich_help_panel=_CHANGE
+        ),
+    ] = None,
+    drift: Annotated[
+        float,
+        typer.Option(
+            metavar="V",
+            help="Memories move: variance of their step at each datum (isotropic).",
+            rich_help_panel=_CHANGE,
+        ),
+    ] = 0.0,
+    slots: Annotated[
+        int,
+        typer.Option(
+            metavar="M",
+            help="Room for so many memories; a new one takes the place of the one worth least. 0: as many as it takes.",
+            rich_help_panel=_CHANGE,
+            min=0,
+        ),
+    ] = 0,
+    learn_alpha: Annotated[
+        bool, typer.Option("--learn-alpha", help="Learn alpha along the stream.", rich_help_panel=_MODEL)
+    ] = False,
+    learn_discount: Annotated[
+        bool, typer.Option("--learn-discount", help="Learn the discount too.", rich_help_panel=_MODEL)
+    ] = False,
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -126,11 +178,18 @@ def stream(
         "energy": energy,
         "warm": warm,
         "tidy_every": tidy_every,
+        "particles": particles,
+        "rejuvenate_every": rejuvenate_every,
+        "window": window,
+        "half_life": half_life,
+        "drift": drift,
+        "slots": slots,
+        "learn_alpha": learn_alpha,
+        "learn_discount": learn_discount,
         "seed": seed,
     }
     if resume is not None:
-        standard = dict(zip(chosen, ("gaussian", None, 1.0, 0.0, False, "map", "collapsed", 1000, 0, 0), strict=True))
-        given = [name for name, value in chosen.items() if value != standard[name]]
+        given = [name for name in chosen if getattr(context.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT"]
         if given:
             raise InputError(f"--{given[0].replace('_', '-')}: --resume goes on with the stream's own; leave it out")
     api_ready(float32=float32)
@@ -149,6 +208,7 @@ def stream(
         "memories": learned.num_memories,
         "data": learned.num_data,
         "log_predictive": learned.log_predictive,
+        "log_evidence": learned.log_evidence,
         "seconds": learned.seconds,
         "peak_mib": _peak_mib(),
         "wrote": str(output),
@@ -160,9 +220,13 @@ def stream(
     score = learned.log_predictive / learned.num_data
     print(f"{learned.num_memories} memories from {learned.num_data} data in {learned.seconds:.1f} s")
     print(f"log predictive {score:.4f} nats per datum, peak {told['peak_mib']:.0f} MiB")
+    if particles > 1 and learned.log_evidence is not None:
+        print(f"log evidence {learned.log_evidence:.2f} nats, by {particles} particles")
     print(learned.memories().head(12).to_string(float_format=lambda value: f"{value:.4g}"))
     if learned.num_memories > 12:
         print(f"({learned.num_memories - 12} smaller memories are not listed)")
+    for sentence in learned.warnings():
+        say(sentence)
     print(f"wrote {output}")
 
 

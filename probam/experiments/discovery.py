@@ -29,7 +29,7 @@ __all__ = ["DISCOVERY"]
 _LAWS = {"dp": (20.0, 0.0), "pyp": (8.0, 0.4)}
 """Alpha and discount."""
 
-_CONCENTRATIONS = (60.0, 90.0, 130.0, 190.0, 280.0)
+_CONCENTRATIONS = (400.0, 700.0, 1000.0, 1400.0, 2000.0)
 _FIRST = 600
 """Documents on whose prediction the concentration is chosen."""
 
@@ -67,7 +67,7 @@ def run(settings: Settings) -> xr.DataTree:
     digits = load_digits()
     order = rng.permutation(len(digits.target))
     ink = (digits.data[order] > 7).astype(np.float64)
-    stream = Stream(family="bernoulli", alpha=20.0, warm=len(ink), seed=settings.seed)
+    stream = Stream(family="bernoulli", alpha=20.0, warm=len(ink), seed=settings.seed, rejuvenate_every=100)
     stream.partial_fit(ink)
     told = _told(stream, ink, digits.target[order].astype(str))
     frame = stream.memories()
@@ -79,7 +79,14 @@ def run(settings: Settings) -> xr.DataTree:
 
 def _topics(x: Float[np.ndarray, "N D"], concentration: float, law: str) -> Stream:
     alpha, discount = _LAWS[law]
-    stream = Stream(family="vmf", alpha=alpha, discount=discount, known={"concentration": concentration}, warm=100)
+    stream = Stream(
+        family="vmf",
+        alpha=alpha,
+        discount=discount,
+        known={"concentration": concentration},
+        warm=100,
+        rejuvenate_every=200,
+    )
     return stream.partial_fit(x).flush()
 
 
