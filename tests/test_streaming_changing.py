@@ -24,7 +24,8 @@ def rows(num_data: int, seed: int = 2) -> np.ndarray:
 
 
 def make(**options: Any) -> Stream:
-    return Stream(**({"covariance": "isotropic", "known": {"beta": 2.0}, "warm": 50} | options))
+    standard: dict[str, Any] = {"covariance": "isotropic", "known": {"beta": 2.0}, "warm": 50}
+    return Stream(**(standard | options))
 
 
 @pytest.mark.parametrize("name", OPTIONS)
