@@ -1,6 +1,7 @@
 """The façade: fit, predict, recall, save and load, on real data, and what it says of bad arguments."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -205,17 +206,23 @@ def test_missing_entries_are_integrated_out_where_that_is_asked_for() -> None:
     x = np.concatenate([rng.normal(-4, 1, (30, 3)), rng.normal(4, 1, (50, 3))])
     x[rng.random(x.shape) < 0.1] = np.nan
     x[np.isnan(x).all(axis=1)] = 0.0
-    given = {"covariance": "diagonal", "weights": "dirichlet", "components": 2, "engine": "em", "standardise": True}
+    given: dict[str, Any] = {
+        "covariance": "diagonal",
+        "weights": "dirichlet",
+        "components": 2,
+        "engine": "em",
+        "standardise": True,
+    }
     with pytest.raises(InputError, match="missing value"):
         api.fit(x, **given)
     found = api.fit(x, missing=True, **given)
     assert f"{np.isnan(x).sum()} of {x.size} entries missing" in found.tree.attrs["model"]
-    assert np.array_equal(found.tree["observed_data"]["x"].values, x, equal_nan=True)
-    completed = found.tree["observed_data"]["completed"].values
+    assert np.array_equal(found.tree["observed_data"].to_dataset()["x"].values, x, equal_nan=True)
+    completed = found.tree["observed_data"].to_dataset()["completed"].values
     assert np.array_equal(completed[~np.isnan(x)], x[~np.isnan(x)])
     assert np.isfinite(completed).all()
 
-    group = found.tree["memory"]  # the observed density by hand, in data units
+    group = found.tree["memory"].to_dataset()  # the observed density by hand, in data units
     mean, sd, weight = group["mean"].values, group["sd"].values, group["weight"].values
     log_terms = stats.norm.logpdf(x[:, None, :], mean, sd)
     by_hand = np.log(np.exp(np.nansum(log_terms, axis=-1)) @ weight)
@@ -230,11 +237,17 @@ def test_missing_entries_are_integrated_out_where_that_is_asked_for() -> None:
 def test_a_datum_of_weight_two_counts_as_two_data() -> None:
     rng = np.random.default_rng(1)
     x = np.concatenate([rng.normal(-4, 1, (20, 2)), rng.normal(4, 1, (30, 2))])
-    given = {"covariance": "isotropic", "weights": "dirichlet", "components": 2, "engine": "em", "estimate": "ml"}
+    given: dict[str, Any] = {
+        "covariance": "isotropic",
+        "weights": "dirichlet",
+        "components": 2,
+        "engine": "em",
+        "estimate": "ml",
+    }
     weighted = api.fit(x, sample_weight=np.repeat([2.0, 1.0], [20, 30]), **given)
     repeated = api.fit(np.concatenate([x, x[:20]]), **given)
     for name in ("mean", "weight"):
-        got, expected = (np.sort(one.tree["memory"][name].values, axis=0) for one in (weighted, repeated))
+        got, expected = (np.sort(one.tree["memory"].to_dataset()[name].values, axis=0) for one in (weighted, repeated))
         np.testing.assert_allclose(got, expected, rtol=1e-5)
     with pytest.raises(InputError, match="sample_weight: engine 'nuts' has none"):
         api.fit(x, sample_weight=np.ones(50), engine="nuts")

@@ -252,6 +252,9 @@ def _verdict(said: Sequence[Finding]) -> str:
     agree = sum(finding.verdict == "agrees" for finding in said)
     differ = sum(finding.verdict == "differs" for finding in said)
     level = "warning" if differ else "good" if agree else "note"
+    if not agree and not differ:
+        text = "The paper makes no statement that can be tested here; what was found stands by itself."
+        return f'<div class="verdict note"><p><strong>{escape(text)}</strong></p></div>'
     first = f"{spelled(agree, 'statement', 'statements').capitalize()} of the paper "
     first += f"{'agrees' if agree == 1 else 'agree'} with what was measured"
     second = f", {spelled(differ) if differ else 'none'} {'does' if differ == 1 else 'do'} not."

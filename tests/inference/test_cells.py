@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 from arviz_stats import ess  # type: ignore[attr-defined]
-from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from probam.api import find_engine, find_family
@@ -104,15 +104,20 @@ def _grid(name: str) -> Grid:
     at = jnp.asarray(x)
     log_joint = jax.jit(lambda point: coordinates.log_joint(free(point), at))
     slope = jax.jit(jax.grad(lambda point: -coordinates.log_joint(free(point), at)))
+
+    def cost(point: np.ndarray) -> float:
+        return -float(log_joint(jnp.asarray(point)))
+
+    minimize: Any = scipy.optimize.minimize
     runs = [
-        minimize(lambda p: -float(log_joint(p)), start, jac=lambda p: np.asarray(slope(p)), method="BFGS")
+        minimize(cost, start, jac=lambda p: np.asarray(slope(p)), method="BFGS")
         for start in np.random.default_rng(0).normal(0, 0.5, (4, total))
     ]
     best = min(runs, key=lambda run: float(run.fun))
     precise = {"xatol": 1e-9, "fatol": 1e-11, "maxiter": 4000}  # densities with cusps stop BFGS early
-    polished = [minimize(lambda p: -float(log_joint(p)), run.x, method="Nelder-Mead", options=precise) for run in runs]
+    polished = [minimize(cost, run.x, method="Nelder-Mead", options=precise) for run in runs]
     best = min([best, *polished], key=lambda run: float(run.fun))
-    values, axes = np.linalg.eigh(_curvature(lambda point: -float(log_joint(point)), best.x))
+    values, axes = np.linalg.eigh(_curvature(cost, best.x))
     scale = axes / np.sqrt(np.maximum(values, 1e-2))
     number, reach = (241, 14.0) if total <= 2 else (71, 9.0)
     steps = np.linspace(-reach, reach, number)
