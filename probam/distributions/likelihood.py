@@ -130,7 +130,7 @@ def log_likelihood_of(example: MemoryMixture, x: Float[Array, "N D"]) -> Callabl
     ``example`` matters (its bank's type, K and D), not its numbers.
     """
     centre = jnp.mean(x, axis=0)
-    form = None if getattr(example, "missing", False) else linear_form(example.bank, x, centre)
+    form = None if example.missing else linear_form(example.bank, x, centre)
     if form is None:
         return lambda mixture: total_log_sum_exp(mixture.log_joint(x).T)
     ones = jnp.ones((1, len(x)), x.dtype)
