@@ -29,6 +29,8 @@ _WORDS = {
     "num_occupied": "memories that hold data",
     "weight_entropy": "entropy of the weights",
     "largest_weight": "largest weight",
+    "together": "a pair of data shares a memory",
+    "probe_energy": "energy at a probe point",
 }
 
 
