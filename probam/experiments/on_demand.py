@@ -88,8 +88,8 @@ def run(settings: Settings) -> xr.DataTree:
         attrs={"groups": _GROUPS, "rows": _ROWS, "beta": _BETA, "rho": _RHO},
     )
     real = xr.Dataset(
-        {name: (("set", "method"), scores[..., i]) for i, name in enumerate(_SCORES)},
-        coords={"set": list(sets), "method": list(methods)},
+        {name: (("set", "learner"), scores[..., i]) for i, name in enumerate(_SCORES)},
+        coords={"set": list(sets), "learner": list(methods)},
     )
     return xr.DataTree.from_dict({"dimensions": simulated, "batch": real})
 
@@ -214,9 +214,9 @@ def findings(tree: xr.DataTree) -> Sequence[Finding]:
     batch = tree["batch"].to_dataset()
     for name in batch["set"].values:
         rows = batch.sel(set=name)
-        dense = rows["log_density"].dropna("method")
-        best = str(dense["method"].values[int(dense.values.argmax())])
-        one, moved = (rows.sel(method=method) for method in ("stream", "stream, rejuvenated"))
+        dense = rows["log_density"].dropna("learner")
+        best = str(dense["learner"].values[int(dense.values.argmax())])
+        one, moved = (rows.sel(learner=learner) for learner in ("stream", "stream, rejuvenated"))
         said.append(
             Finding(
                 f"{name}: one pass makes {number(float(one['memories']), 3)} memories and predicts a held-out datum "
@@ -235,10 +235,10 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
     made = []
     for name in batch["set"].values:
         rows = []
-        for method in batch["method"].values:
-            at = batch.sel(set=name, method=method)
+        for learner in batch["learner"].values:
+            at = batch.sel(set=name, learner=learner)
             values = [float(at[score]) for score in _SCORES]
-            rows.append([escape(str(method)), *(number(value, 4) if np.isfinite(value) else "" for value in values)])
+            rows.append([escape(str(learner)), *(number(value, 4) if np.isfinite(value) else "" for value in values)])
         header = ["method", "memories", "held-out log density", "ARI", "seconds, with compilation"]
         made.append(table(header, rows, caption=f"{escape(str(name))}: one pass against all data at once"))
     return made
