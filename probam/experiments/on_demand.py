@@ -13,6 +13,7 @@ import numpy as np
 import numpyro.distributions as dist
 import xarray as xr
 from jaxtyping import Float, Int
+from matplotlib.ticker import NullLocator
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import BayesianGaussianMixture
 
@@ -20,7 +21,7 @@ import probam.api as api
 from probam.data.shipped import load_labels, load_shipped
 from probam.experiments.experiment import Drawing, Experiment, Finding, Settings, register
 from probam.fitted import Fit
-from probam.reports.page import escape, number, table
+from probam.reports.page import escape, number, spelled, table
 from probam.reports.style import MEMORY_COLOURS, MUTED, new_figure, quiet, styled
 from probam.reports.tree import variable
 from probam.streaming import Stream
@@ -182,10 +183,14 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     left.axhline(told.attrs["groups"], color=MUTED, lw=0.8, ls="--", label="groups there are")
     left.set_ylabel("memories made")
     left.set_yscale("log")
+    left.set_yticks([3, 10, 30, 100, 300], ["3", "10", "30", "100", "300"])
+    left.yaxis.set_minor_locator(NullLocator())
     right.set_ylabel("agreement with the groups (ARI)")
     right.set_ylim(-0.05, 1.05)
     for axes in (left, right):
         axes.set_xscale("log", base=2)
+        axes.set_xticks(told["features"].values, [str(value) for value in told["features"].values])
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("dimensions D")
         quiet(axes, grid="y")
     left.legend()
@@ -219,10 +224,10 @@ def findings(tree: xr.DataTree) -> Sequence[Finding]:
         one, moved = (rows.sel(learner=learner) for learner in ("stream", "stream, rejuvenated"))
         said.append(
             Finding(
-                f"{name}: one pass makes {number(float(one['memories']), 3)} memories and predicts a held-out datum "
-                f"with {number(float(one['log_density']), 4)} nats; with rejuvenation it makes "
-                f"{number(float(moved['memories']), 3)} and has {number(float(moved['log_density']), 4)}; the best, "
-                f"{best}, has {number(float(dense.max()), 4)}.",
+                f"{name}: one pass makes {spelled(int(one['memories']), 'memory', 'memories')} and predicts a held-out "
+                f"datum with {number(float(one['log_density']), 4)} nats; with rejuvenation it makes "
+                f"{spelled(int(moved['memories']))} and has {number(float(moved['log_density']), 4)}; the best, {best}, "
+                f"has {number(float(dense.max()), 4)}.",
                 "note",
             )
         )
