@@ -148,7 +148,7 @@ def fit(
             "weights_options": _weights_options(alpha, discount, given_weights),
             "num_components": num_components,
             "engine": engine,
-            "engine_options": engine_options,
+            "engine_options": {name: value for name, value in engine_options.items() if name != "checkpoint"},
             "status": result.status,
             "seed": int(seed),
             "dtype": dtype.name,

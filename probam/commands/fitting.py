@@ -133,14 +133,25 @@ def fit(
     num_draws: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="nuts (each chain), svi: draws kept; more make errors smaller.", rich_help_panel="Engine"
+            metavar="N",
+            help="nuts, gibbs (each chain), svi, cavi: draws kept; more make errors smaller.",
+            rich_help_panel="Engine",
         ),
     ] = None,
     num_chains: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="nuts: chains; with one alone nothing shows whether it converged.",
+            help="nuts, gibbs, smc: chains; with one alone nothing shows whether it converged.",
+            rich_help_panel="Engine",
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npz",
+            help="nuts: write the chains here after every 100 steps; the same command goes on from it, in the same "
+            "bits, also with more --num-draws.",
             rich_help_panel="Engine",
         ),
     ] = None,
@@ -151,7 +162,7 @@ def fit(
         int | None,
         typer.Option(
             metavar="N",
-            help="em, gradient_em, svi: independent starts, the best is kept; more miss less.",
+            help="em, gradient_em, svi, cavi: independent starts, the best is kept; more miss less.",
             rich_help_panel="Engine",
         ),
     ] = None,
@@ -190,6 +201,7 @@ def fit(
             ("num_warmup", num_warmup),
             ("num_draws", num_draws),
             ("num_chains", num_chains),
+            ("checkpoint", None if checkpoint is None else str(checkpoint)),
             ("num_steps", num_steps),
             ("restarts", restarts),
         )

@@ -226,8 +226,8 @@ def findings(tree: xr.DataTree) -> Sequence[Finding]:
             Finding(
                 f"{name}: one pass makes {spelled(int(one['memories']), 'memory', 'memories')} and predicts a held-out "
                 f"datum with {number(float(one['log_density']), 4)} nats; with rejuvenation it makes "
-                f"{spelled(int(moved['memories']))} and has {number(float(moved['log_density']), 4)}; the best, {best}, "
-                f"has {number(float(dense.max()), 4)}.",
+                f"{spelled(int(moved['memories']))} and has {number(float(moved['log_density']), 4)}; the best, "
+                f"{best}, has {number(float(dense.max()), 4)}.",
                 "note",
             )
         )
