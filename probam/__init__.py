@@ -1,7 +1,8 @@
 """Associative memories as probabilistic programs.
 
-``fit`` data and get a posterior over memories, ``load`` a saved one, ``verify`` that energies are likelihoods. The
-names below are read from :mod:`probam.api` when first used, so that ``import probam`` costs next to nothing.
+``fit`` data and get a posterior over memories, ``load`` a saved one, ``compare`` several, ``verify`` that energies are
+likelihoods; a ``Stream`` makes memories as data arrive. The names below are read from their modules when first used,
+so that ``import probam`` costs next to nothing.
 """
 
 from importlib import import_module
@@ -9,18 +10,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from probam.api import fit, load, verify
+    from probam.comparison import compare
     from probam.compiled import keep_compiled
     from probam.errors import InputError, NumericalError, ProbamError
     from probam.fitted import Fit
+    from probam.streaming import Stream
 
-__all__ = ["Fit", "InputError", "NumericalError", "ProbamError", "fit", "keep_compiled", "load", "verify"]
+__all__ = [
+    "Fit",
+    "InputError",
+    "NumericalError",
+    "ProbamError",
+    "Stream",
+    "compare",
+    "fit",
+    "keep_compiled",
+    "load",
+    "verify",
+]
 
 _HOMES = {
     "fit": "probam.api",
     "load": "probam.api",
     "verify": "probam.api",
     "keep_compiled": "probam.compiled",
+    "compare": "probam.comparison",
     "Fit": "probam.fitted",
+    "Stream": "probam.streaming",
     "InputError": "probam.errors",
     "NumericalError": "probam.errors",
     "ProbamError": "probam.errors",
