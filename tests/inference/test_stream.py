@@ -429,7 +429,7 @@ def test_pruning_forgets_small_old_memories_only() -> None:
         ({"energy": "printed"}, "Gaussians of known variance"),
     ],
 )
-def test_kernels_that_cannot_be_are_refused(change: dict[str, str], message: str) -> None:
+def test_kernels_that_cannot_be_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         start(Kernel(PAIRS["gamma"](), process(), **change), D, float, jax.random.key(0))
 
