@@ -36,7 +36,9 @@ from probam.reports.tree import read_tree
 
 __all__ = ["ENGINES", "find_family", "fit", "load", "verify"]
 
-ENGINES = ("em", "gradient_em", "svi", "cavi", "nuts", "gibbs", "smc")
+ENGINES = ("em", "gradient_em", "clam", "svi", "cavi", "nuts", "gibbs", "smc")
+_OUTSIDE = {"clam": "probam.clam_engine"}
+"""Engines that need the physics, which the room of engines does not know."""
 
 _TAKE_MISSING = ("em", "gradient_em", "nuts")
 """Engines that were proved on data with missing entries."""
@@ -76,7 +78,7 @@ def fit(
         alpha: DP / Pitman-Yor strength or Dirichlet concentration; a number fixes it, a distribution is a prior.
         discount: Pitman-Yor discount in [0, 1), a number or a prior.
         given_weights: the K numbers of weights "fixed".
-        engine: "nuts", "gibbs", "smc", "svi", "cavi", "em" or "gradient_em".
+        engine: "nuts", "gibbs", "smc", "svi", "cavi", "em", "gradient_em" or "clam".
         seed: the same seed gives the same bits on the same machine.
         standardise: fit (x - mean) / sd; results are given in the data's units.
         columns: which columns to use.
@@ -263,7 +265,7 @@ def find_engine(name: str, options: Mapping[str, Any]) -> Any:
     """The engine's ``run``, after its options were checked by name."""
     if name not in ENGINES:
         raise InputError(f"engine: expected one of {', '.join(ENGINES)}; got {name!r}")
-    run = importlib.import_module(f"probam.inference.{name}").run
+    run = importlib.import_module(_OUTSIDE.get(name, f"probam.inference.{name}")).run
     known = {
         parameter.name: parameter
         for parameter in inspect.signature(run).parameters.values()

@@ -1,14 +1,15 @@
 r"""Clustering with associative memories: data in, memories and labels out, without a likelihood.
 
 :func:`fit_clam` is the physics' counterpart of ``probam.fit``: it descends the reconstruction error of
-:mod:`probam.dynamics.learning` from k-means++ seeds. It stands beside the engines and is none of them, for an engine
-knows a probabilistic program and this knows an energy: it has no posterior, no log density and no uncertainty.
-(The same memories at the same beta *are* a Gaussian mixture of covariance :math:`I / (2\beta)`; they are not its
-maximum likelihood.)
+:mod:`probam.dynamics.learning` from k-means++ seeds. It knows an energy and no probabilistic program: it has no
+posterior, no log density and no uncertainty. (The same memories at the same beta *are* a Gaussian mixture of covariance
+:math:`I / (2\beta)`, which is how :mod:`probam.clam_engine` sets them beside the engines; they are not its maximum
+likelihood.)
 
 A label can mean four things here, and :class:`Labels` holds all of them.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from probam.dynamics.learning import learn
 from probam.energies import clam
 from probam.errors import InputError, NumericalError
 
-__all__ = ["ClamFit", "Labels", "fit_clam", "labels"]
+__all__ = ["ClamFit", "Labels", "fit_clam", "labels", "least_error"]
 
 
 class Labels(NamedTuple):
@@ -124,22 +125,38 @@ def fit_clam(
         raise InputError(f"num_components: expected a whole number from 1 to {len(x)}, the data; got {num_components}")
     if restarts < 1:
         raise InputError(f"restarts: expected a whole number of at least 1; got {restarts}")
-    starts = np.stack([kmeans_plusplus(x, num_components, random_state=seed + r)[0] for r in range(restarts)])
-    run = partial(
-        learn,
+    memories, losses = least_error(
+        jax.random.key(seed),
+        [seed + r for r in range(restarts)],
+        x,
+        num_components,
+        beta,
         num_epochs=num_epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
         num_steps=num_steps,
         step=step,
         masked=masked,
-        fill=x.mean(0),
     )
-    keys = jax.random.split(jax.random.key(seed), restarts)
-    learned = jax.vmap(lambda key, start: run(key, x, start, beta))(keys, starts)
-    losses = np.asarray(learned.losses)
-    late = losses[:, -max(1, num_epochs // 10) :].mean(axis=1)
-    if not np.isfinite(late).any():
-        raise NumericalError("fit_clam: the loss left the finite numbers; scale the data or lower learning_rate")
-    memories = np.asarray(learned.memories[int(np.nanargmin(np.where(np.isfinite(late), late, np.nan)))])
     return ClamFit(memories, float(beta), labels(x, memories, beta), losses)
+
+
+def least_error(
+    key: jax.Array, seeds: Sequence[int], x: Float[np.ndarray, "N D"], num_components: int, beta: float, **options: Any
+) -> tuple[Float[np.ndarray, "K D"], Float[np.ndarray, "R E"]]:
+    """Memories of the start that ends with the least error, one start from each seed, and the losses of all.
+
+    ``options`` are those of :func:`probam.dynamics.learning.learn`. Raises :class:`probam.errors.NumericalError` when
+    the loss of every start leaves the finite numbers.
+    """
+    starts = np.stack([kmeans_plusplus(x, num_components, random_state=seed)[0] for seed in seeds])
+
+    def run(key: jax.Array, start: jax.Array) -> Any:
+        return learn(key, x, start, beta, fill=x.mean(0), **options)
+
+    learned = jax.vmap(run)(jax.random.split(key, len(seeds)), starts)
+    losses = np.asarray(learned.losses)
+    late = losses[:, -max(1, losses.shape[1] // 10) :].mean(axis=1)
+    if not np.isfinite(late).any():
+        raise NumericalError("clam: the error of recall left the finite numbers; scale the data or lower learning_rate")
+    return np.asarray(learned.memories[int(np.nanargmin(np.where(np.isfinite(late), late, np.nan)))]), losses

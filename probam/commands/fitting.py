@@ -91,7 +91,7 @@ def fit(
         typer.Option(
             help="nuts, gibbs and smc sample the posterior (slow, honest; smc also finds the evidence); svi and cavi "
             "approximate it (fast, too sure of themselves); em and gradient_em find one best setting (fastest, no "
-            "error bars).",
+            "error bars), clam the memories of least recall error.",
             rich_help_panel="Engine",
         ),
     ] = "nuts",
