@@ -154,7 +154,7 @@ def least_error(
     def run(key: jax.Array, start: jax.Array) -> Any:
         return learn(key, x, start, beta, fill=x.mean(0), **options)
 
-    learned = jax.vmap(run)(jax.random.split(key, len(seeds)), starts)
+    learned = jax.vmap(run)(jax.random.split(key, len(seeds)), jnp.asarray(starts))
     losses = np.asarray(learned.losses)
     late = losses[:, -max(1, losses.shape[1] // 10) :].mean(axis=1)
     if not np.isfinite(late).any():
