@@ -9,7 +9,7 @@ READY  := $(VENV)/.ready
 # workers of the test suite: most of its time goes into compilation, which uses one core
 JOBS   ?= 2
 
-.PHONY: demo test test-slow check format bench clean
+.PHONY: demo test test-slow validate check format bench clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -26,6 +26,10 @@ test: $(READY)  ## the whole suite but the long statistical checks
 
 test-slow: $(READY)  ## the long statistical checks
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow --timeout=3600 --durations=15 $(ARGS)
+
+validate: $(READY)  ## the long checks and simulation-based calibration, their results into docs/validation.md
+	-$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow --timeout=3600 --junitxml=out/slow.xml
+	$(BIN)/python -m probam.validation --slow out/slow.xml --output docs/validation.md
 
 bench: $(READY)  ## probam and its peers in one interleaved run; TASKS names some; torch is timed where it is installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'

@@ -16,9 +16,10 @@ from probam.inference.coordinates import Coordinates
 from probam.inference.result import EngineResult, Progress
 from probam.models.mixture import Mixture
 from probam.recall_group import recall_group
-from probam.reports.partition import coclustering
-from probam.reports.point_partition import point_partition
-from probam.reports.relabel import assignments
+from probam.reports.credible import partition_group
+from probam.reports.partition import cluster_sizes
+from probam.reports.quantities import invariant_group
+from probam.reports.relabel import LabelledDraws, Method, relabel_all
 from probam.reports.tree import build_tree
 
 __all__ = ["fit_tree"]
@@ -29,6 +30,8 @@ _READING = 300_000_000
 _MOST_READ = 4000
 _REPLICATED = 2_000_000
 _PARTITION_ROWS = 400
+_RELABELLED = 20_000_000
+"""Most responsibilities for which all rules of relabelling are tried; Stephens' goes through them several times."""
 _PROBES = 5
 
 
@@ -77,8 +80,17 @@ def fit_tree(
     reference = {name: value[best] for name, value in sites.items()}
     reference_resp = model.mixture(reference).responsibilities(x)
     positions = np.asarray(conditional(model.mixture(reference), x).mean) if model.missing else x_np
-    hard = jax.nn.one_hot(jnp.argmax(reference_resp, axis=-1), num_components, dtype=x.dtype)
-    permutation = assignments(np.asarray(posterior.overlap(model, sites, x, hard)))
+    labelled = LabelledDraws(
+        overlap=lambda q: np.asarray(posterior.overlap(model, sites, x, jnp.asarray(q))),
+        mean=lambda each: np.asarray(posterior.responsibilities(model, sites, jnp.asarray(each), x)[0]),
+        memories=reading.memories,
+        reference=best,
+        start=np.asarray(reference_resp),
+    )
+    small = len(lp) > 1 and len(lp) * num_data * num_components <= _RELABELLED
+    methods: tuple[Method, ...] = ("stephens", "ecr", "pivotal") if small else ("ecr",)
+    relabelled, agreement = relabel_all(labelled, methods=methods, sizes=cluster_sizes(reading.labels, num_components))
+    permutation = relabelled.permutations
     weights = np.take_along_axis(reading.weights, permutation, axis=1)
     order = np.argsort(-weights.mean(axis=0), kind="stable")
     permutation, weights = permutation[:, order], weights[:, order]
@@ -87,10 +99,17 @@ def fit_tree(
     groups: dict[str, Any] = {
         "posterior": _posterior_variables(model, result),
         "sample_stats": {name: (values, ("chain", "draw")) for name, values in result.stats.items()},
-        "invariant": _invariant_variables(reading, shape),
+        "invariant": invariant_group(
+            log_lik=reading.log_lik,
+            labels=reading.labels,
+            weights=reading.weights,
+            together=reading.together,
+            probe_energy=-reading.log_lik[:, probes],
+            shape=shape,
+        ),
         "memory": _memory_variables(reading, permutation, weights, units),
     }
-    memory_attributes: dict[str, Any] = {"reference": best}
+    memory_attributes: dict[str, Any] = {"reference": best, "relabelling": methods[0], "agreement": agreement}
     left_out = {}
     group_attributes: dict[str, dict[str, Any]] = {"memory": memory_attributes}
     if result.objective is not None:
@@ -116,10 +135,9 @@ def fit_tree(
     rows = np.sort(np.random.default_rng(0).permutation(num_data)[:_PARTITION_ROWS])
     labels = reading.labels
     resp, _ = posterior.responsibilities(model, sites, jnp.asarray(permutation), x)
-    together = coclustering(labels[:, rows])
+    summary, group_attributes["partition"] = partition_group(labels[:, rows])
     groups["partition"] = {
-        "coclustering": (together.astype(np.float32), ("row", "row_bis")),
-        "point": (point_partition(together), ("row",)),
+        **summary,
         "label": (np.asarray(resp).argmax(axis=1), ("datum",)),
         "confidence": (np.asarray(resp).max(axis=1), ("datum",)),
     }
@@ -175,6 +193,7 @@ def fit_tree(
         coordinates={
             "invariant/draw": kept,
             "log_likelihood/draw": kept,
+            "invariant/probe": probes,
             "partition/row": rows,
             "verification/check": [check.name for check in checks],
             **coordinates,
@@ -207,21 +226,6 @@ def _posterior_variables(model: Mixture, result: EngineResult) -> dict[str, Any]
                 rest.append(f"{name}_{axis}")
         variables[name] = (values, ("chain", "draw", *rest))
     return variables
-
-
-def _invariant_variables(reading: posterior.HostReading, shape: tuple[int, int]) -> dict[str, Any]:
-    """What does not change when memories are renumbered."""
-    occupied = np.array([len(np.unique(labels)) for labels in reading.labels])
-    weights = reading.weights
-    entropy = -np.sum(weights * np.log(np.where(weights > 0, weights, 1)), axis=1)
-    num_probes = reading.together.shape[1]
-    return {
-        "log_lik": (reading.log_lik.sum(axis=1).reshape(shape), ("chain", "draw")),
-        "num_occupied": (occupied.reshape(shape), ("chain", "draw")),
-        "weight_entropy": (entropy.reshape(shape), ("chain", "draw")),
-        "largest_weight": (weights.max(axis=1).reshape(shape), ("chain", "draw")),
-        "together": (reading.together.reshape(*shape, num_probes), ("chain", "draw", "pair")),
-    }
 
 
 def _memory_variables(
