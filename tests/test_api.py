@@ -161,7 +161,11 @@ X = np.random.default_rng(0).normal(size=(10, 2))
         (X, {"covariance": "round"}, "covariance: expected one of isotropic"),
         (X, {"family": "vmf", "covariance": "full"}, "covariance: family 'vmf' has no such option"),
         (X, {"weights": "crp"}, "weights: expected one of uniform"),
-        (X, {"engine": "gibs"}, "engine: expected one of em, gradient_em, svi, nuts, gibbs; got 'gibs'"),
+        (
+            X,
+            {"engine": "gibs"},
+            "engine: expected one of em, gradient_em, clam, svi, cavi, nuts, gibbs, smc; got 'gibs'",
+        ),
         (X, {"engine": "em", "num_draws": 3}, "num_draws: engine 'em' has no such option; it has estimate"),
         (X, {"engine": "nuts", "num_draws": 2.5}, "num_draws: expected a whole number; got 2.5"),
         (X, {"engine": "nuts", "target_accept": "high"}, "target_accept: expected a number; got 'high'"),

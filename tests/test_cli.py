@@ -175,7 +175,7 @@ def test_bad_input_is_refused_in_one_line(words: str, said: str, capsys: pytest.
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--engine emm", "engine: expected one of em, gradient_em, svi, nuts, gibbs; got 'emm'"),
+        ("--engine emm", "engine: expected one of em, gradient_em, clam, svi, cavi, nuts, gibbs, smc; got 'emm'"),
         ("--family gausian", "family: "),
         ("--covariance round", "covariance: "),
         ("--weights dpp --components 3", "weights: "),
