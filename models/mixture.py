@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
 from probam.distributions.mixture import MemoryMixture
+from probam.distributions.steady import restored, steady
 from probam.errors import InputError
 from probam.family import Family, Prior, WeightPrior
 
@@ -43,12 +44,13 @@ class Mixture:
 
     def tree_flatten(self) -> tuple[tuple[Prior, WeightPrior], tuple[Family, int, bool]]:
         """Numbers of the priors; family, K and ``missing`` are static."""
-        return (dict(self.prior), self.weights), (self.family, self.num_components, self.missing)
+        return steady((dict(self.prior), self.weights)), (self.family, self.num_components, self.missing)
 
     @classmethod
     def tree_unflatten(cls, static: tuple[Family, int, bool], leaves: tuple[Prior, WeightPrior]) -> "Mixture":
         """Inverse of :meth:`tree_flatten`."""
-        return cls(static[0], leaves[1], static[1], leaves[0], static[2])
+        prior, weights = restored(leaves)
+        return cls(static[0], weights, static[1], prior, static[2])
 
     def parameters(self) -> tuple[Float[Array, " K"], Distribution]:
         """NumPyro program of the parameters alone: log weights and the bank."""

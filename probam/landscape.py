@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from probam.distributions.mixture import MemoryMixture
+from probam.distributions.steady import restored, steady
 from probam.dynamics.recall import Recall, attractors, descend, recall
 from probam.energies import clam, counts, hypercube, laplace, quadratic
 from probam.equivalence.fitted import physical_twin
@@ -78,12 +79,12 @@ class Landscape(NamedTuple):
 
     def memory_of(self, states: Float[Array, "Q D"]) -> Int[np.ndarray, " Q"]:
         """Number of the memory with the largest responsibility at each state."""
-        return np.asarray(_most_responsible(self.mixture, states))
+        return np.asarray(_most_responsible(steady(self.mixture), states))
 
 
 @jax.jit
-def _most_responsible(mixture: MemoryMixture, states: jax.Array) -> jax.Array:
-    return jnp.argmax(mixture.log_joint(states), axis=-1)
+def _most_responsible(mixture: Any, states: jax.Array) -> jax.Array:
+    return jnp.argmax(restored(mixture).log_joint(states), axis=-1)
 
 
 def survey(mixture: MemoryMixture) -> Landscape:

@@ -24,7 +24,7 @@ the checks say so. A new family registers its twin at one of the doors of :mod:`
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,7 @@ from probam.distributions.bits import SpinBernoulli
 from probam.distributions.counts import MultinomialCounts
 from probam.distributions.mixture import MemoryMixture
 from probam.distributions.pairwise import pairwise_log_prob
+from probam.distributions.steady import restored, steady
 from probam.distributions.von_mises_fisher import VonMisesFisher
 from probam.energies import clam, composition, counts, hypercube, quadratic, spherical
 from probam.energies.arguments import Logs
@@ -168,7 +169,7 @@ def verify_mixture(mixture: MemoryMixture, x: Float[Array, "N D"]) -> list[Check
         checks = [_fast_check(found, rounding * found["size"])]
         differences = _difference_check(mixture, x)
         return checks if differences is None else [*checks, differences]
-    found = {name: float(value) for name, value in _with_twin()(mixture, x).items()}
+    found = {name: float(value) for name, value in _with_twin()(steady(mixture), x).items()}
     unit = rounding * found["size"]
     both = f"probam.energies ({twin.name}) against probam.distributions"
     checks = [
@@ -198,13 +199,14 @@ def _fast_check(found: dict[str, float], unit: float) -> Check:
 
 
 @cache
-def _with_twin() -> Callable[[MemoryMixture, jax.Array], dict[str, jax.Array]]:
+def _with_twin() -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
     """The comparisons, compiled once for all draws of a posterior."""
     return jax.jit(_compare, compiler_options=compiler_options())
 
 
-def _compare(mixture: MemoryMixture, x: Float[Array, "N D"]) -> dict[str, jax.Array]:
-    """Errors of the twin and of the fast density, and the sizes that they are relative to."""
+def _compare(held: Any, x: Float[Array, "N D"]) -> dict[str, jax.Array]:
+    """Errors of the twin and of the fast density, and the sizes that they are relative to; a steady mixture."""
+    mixture: MemoryMixture = restored(held)
     twin = physical_twin(mixture)
     assert twin is not None
     if twin.retract is not None:
