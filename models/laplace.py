@@ -19,7 +19,9 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
-from probam.family import Family, Params, Prior, register
+from probam.distributions.conjugate import ConjugatePair
+from probam.distributions.conjugate_normal import NormalKnownVariance
+from probam.family import Family, Params, Prior, innermost, register
 from probam.models.location_scale import along_features, centre_and_width, check_spread, conjugate, occupied
 
 __all__ = ["Laplace", "weighted_median"]
@@ -73,6 +75,16 @@ class Laplace(Family):
     def bank(self, params: Mapping[str, jax.Array]) -> Distribution:
         """The memories as ``Laplace(...).to_event(1)``, valid by construction."""
         return dist.Laplace(params["loc"], params["scale"], validate_args=False).to_event(1)
+
+    def approximate_pair(self, params: Params, prior: Prior) -> ConjugatePair | None:
+        """Gaussians of the same means and variances: 2 b^2 within a memory, 2 s^2 for the prior of its location.
+
+        Means stand for medians, so that an outlier pulls more than it should.
+        """
+        law = innermost(prior["loc"])
+        if not isinstance(law, dist.Laplace):
+            return None
+        return NormalKnownVariance(law.loc, 2 * jnp.asarray(law.scale) ** 2, 2 * params["scale"] ** 2)
 
     def maximize_from(
         self, x: Float[Array, "N D"], responsibilities: Float[Array, "N K"], params: Params, prior: Prior | None

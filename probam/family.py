@@ -214,6 +214,11 @@ class Family(ABC):
         pair = self.conjugate_base(prior)
         return None if pair is None else Integrated(pair)
 
+    def approximate_pair(self, params: Params, prior: Prior) -> ConjugatePair | None:  # noqa: ARG002
+        """A conjugate pair that stands for this family where it has none, for streams; its own ``prior`` as near as
+        may be, the other sites at the values in ``params``. None where there is none worth having."""
+        return None
+
     def integrated_sites(self, drawn: Params) -> Params:
         """What a pair of this family or a mean field draws, under the names (and within the limits) of its sites."""
         return drawn

@@ -42,11 +42,13 @@ def stream_pair(
             )
     pair = None if known else family.conjugate_base(prior)
     if pair is None:
-        pair = family.conjugate(fixed_sites(family, prior, known, num_memories, dtype), prior)
+        fixed = fixed_sites(family, prior, known, num_memories, dtype)
+        pair = family.conjugate(fixed, prior) or family.approximate_pair(fixed, prior)
     if pair is None:
         raise InputError(
             f"family: nothing can be integrated out of family {family.name!r} under these priors; streams "
-            "work with gaussian (covariance isotropic, spherical, diagonal, full), vmf, bernoulli and multinomial"
+            "work with gaussian (covariance isotropic, spherical, diagonal, full), vmf, bernoulli and multinomial, and "
+            "with laplace by an approximation"
         )
     return pair
 

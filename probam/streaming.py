@@ -373,12 +373,19 @@ class Stream:
     def warnings(self) -> list[str]:
         """Sentences on what the data say against the stream's assumptions; nothing wrong was found where it is empty.
 
-        The sizes of the memories are tested for a power-law tail, which contradicts a Dirichlet process (p < 0.01).
+        The sizes of the memories are tested for a power-law tail, which contradicts a Dirichlet process (p < 0.01). A
+        family that is streamed by an approximation is named too.
         """
         self.flush()
         assert self._kernel is not None
         assert self._state is not None
-        return tail_warnings(self._state, self._kernel)
+        said = tail_warnings(self._state, self._kernel)
+        if type(self.family).approximate_pair is not Family.approximate_pair:
+            name = self.family.name
+            said.append(
+                f"family {name!r} has no exact predictive density: memories are Gaussians of the same variances"
+            )
+        return said
 
     def number_of_memories(self) -> pd.Series:
         """Posterior probability of each number of memories, as the particles have it."""

@@ -241,7 +241,7 @@ def test_growth_curve_has_points_at_even_steps_of_log_n_wherever_it_is_cut() -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"family": "laplace"}, "streams work with gaussian .covariance isotropic, spherical, diagonal, full., vmf"),
+        ({"family": "student_t"}, "streams work with gaussian .covariance isotropic, spherical, diagonal, full., vmf"),
         ({"covariance": "lkj"}, "nothing can be integrated out of family 'gaussian'"),
         ({"covariance": "diagonal", "known": {"beta": 2.0}}, "known: family 'gaussian' has no site 'beta'.*precision"),
         ({"energy": "printed"}, "use energy 'collapsed' here"),

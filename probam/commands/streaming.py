@@ -41,7 +41,10 @@ def stream(
     ] = Path("fit.nc"),
     family: Annotated[
         str,
-        typer.Option(help="What a memory is: gaussian, vmf, bernoulli or multinomial.", rich_help_panel=_MODEL),
+        typer.Option(
+            help="What a memory is: gaussian, vmf, bernoulli, multinomial, or laplace (approximately).",
+            rich_help_panel=_MODEL,
+        ),
     ] = "gaussian",
     covariance: Annotated[
         str | None,
