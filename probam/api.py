@@ -332,8 +332,10 @@ def _revived(said: Any, tree: Any, site: str) -> float | Distribution | None:
     return None if isinstance(said, str) or (said is None and site in tree["posterior"]) else said
 
 
-def describe(model: Mixture, table: Table, weights: str, alpha: Any, discount: Any) -> str:
-    """The model in words."""
+def describe(
+    model: Mixture, table: Table, weights: str, alpha: Any, discount: Any, *, streamed: int | None = None
+) -> str:
+    """The model in words; ``streamed`` data made the memories of a stream, which has no truncation."""
     kind = {
         "uniform": "equal weights",
         "fixed": "fixed weights",
@@ -354,10 +356,11 @@ def describe(model: Mixture, table: Table, weights: str, alpha: Any, discount: A
         what += f" ({covariance} covariance)"
     size = f"truncated at {model.num_components}" if weights in ("dp", "pyp") else f"{model.num_components} memories"
     extra = f", {', '.join(said)}" if said else ""
-    return (
-        f"A mixture of {what} memories with {kind}{extra}, {size}, "
-        f"fitted to {table.num_data} data of {table.num_features} feature{'s' if table.num_features > 1 else ''}"
-    )
+    features = f"{table.num_features} feature{'s' if table.num_features > 1 else ''}"
+    if streamed is not None:
+        how = f"made on demand by a stream of {streamed} data of {features}"
+        return f"A mixture of {what} memories with {kind}{extra}, {how}"
+    return f"A mixture of {what} memories with {kind}{extra}, {size}, fitted to {table.num_data} data of {features}"
 
 
 def _truncation(law: Any, result: EngineResult, num_components: int, num_data: int) -> dict[str, float] | None:

@@ -156,7 +156,9 @@ def fit_attributes(
         "source": "stream",
         "standardised": int(said["standardise"]),
         "num_streamed": num_data,
-        "model": f"{describe(model, table, weights, said['alpha'], said['discount'])}; {result.note}",
+        "model": "; ".join(
+            (describe(model, table, weights, said["alpha"], said["discount"], streamed=num_data), result.note)
+        ),
         "truncation": None,
         "versions": {name: version(name) for name in ("probam", "jax", "numpyro", "optax", "numpy", "xarray")}
         | {"python": sys.version.split()[0]},
