@@ -606,18 +606,23 @@ class Stream:
     def _draws(self, key: jax.Array, model: Mixture, x: np.ndarray, num_draws: int) -> EngineResult:
         """Draws of the sites given the partitions that the stream has come to."""
         assert self._state is not None
-        came = f"{self.num_memories} memories made by a stream of {self.num_data} data, drawn given"
+        came = f"{self.num_memories} memories, drawn given"
         pair = seats = None
         if self._particles is None or self._changing.moves or self._changing.half_life is not None:
             assert self._kernel is not None
             last = last_partition(self._kernel, self._state, model.num_components)
             pair = last.pair
             counts, sums, seats = (np.stack([leaf] * num_draws) for leaf in last[1:])
-            note = f"{came} its last partition"
+            note = f"{came} the last partition"
         else:
             key_particles, key = jax.random.split(key)
             counts, sums = particle_totals(key_particles, self._particles, num_draws, model.num_components)
-            note = f"{came} the partitions of {self._said['particles']} weighted particles"
+            particles = self._said["particles"]
+            note = (
+                f"{came} the partitions of {particles} weighted particles"
+                if particles > 1
+                else f"{came} the last partition"
+            )
         sites, lp = draw_sites(key, model, self._known, x, counts, sums, pair=pair, seats=seats)
         return EngineResult(
             sites=sites, stats={"lp": lp}, objective=None, objective_name="", status="streamed", note=note
