@@ -31,6 +31,7 @@ from jaxtyping import Array, Float
 
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
+from probam.inference.devices import devices_for
 from probam.inference.gibbs_kernels import KERNELS, Settings, State, sweep
 from probam.inference.gibbs_moves import draw_labels
 from probam.inference.result import EngineResult, Progress, silent
@@ -130,7 +131,7 @@ def run(
 
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num_chains))
     states = _begin(model, x, keys)
-    num_devices = max(count for count in range(1, len(jax.devices()) + 1) if num_chains % count == 0)
+    num_devices = devices_for(num_chains)
     work = len(x) * model.num_components * num_chains * thin
     total = num_warmup + num_draws
     chunk = int(np.clip(_WORK // work, 1, min(total, 250)))

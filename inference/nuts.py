@@ -23,6 +23,7 @@ from numpyro.infer.hmc import HMCState
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
 from probam.inference.coordinates import Coordinates, sites_of, unconstrained
+from probam.inference.devices import devices_for
 from probam.inference.nuts_checkpoint import Checkpoint, Saved, described, packed, surroundings, unpacked
 from probam.inference.result import EngineResult, Progress, silent
 from probam.inference.warm import warm_starts
@@ -114,12 +115,6 @@ def _sites(model: Model, vectors: jax.Array) -> Params:
     return sites
 
 
-def _devices(num_chains: int) -> int:
-    """How many devices the chains can be spread over evenly."""
-    available = len(jax.devices())
-    return max(count for count in range(1, available + 1) if num_chains % count == 0)
-
-
 def run(
     key: jax.Array,
     model: Model,
@@ -169,7 +164,7 @@ def run(
     else:
         like = _first_like(key, model, x, num_chains, settings)
         states, done, kept = unpacked(saved.state, like, jax.random.key_impl(key)), saved.done, saved.kept
-    chunk = Chunk(_CHUNK, _devices(num_chains))
+    chunk = Chunk(_CHUNK, devices_for(num_chains))
     total = num_warmup + num_draws
     while done < total:
         end = num_warmup if done < num_warmup else total

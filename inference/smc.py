@@ -37,6 +37,7 @@ from numpyro import handlers
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
 from probam.inference.coordinates import Coordinates, sites_of
+from probam.inference.devices import devices_for
 from probam.inference.result import EngineResult, Progress, combine_runs, silent
 
 __all__ = ["run"]
@@ -340,7 +341,7 @@ def run(
             "components or a wider prior (a family with hard bounds has few such draws), or engine 'gibbs'"
         )
     keys, aim = _keys(key_run, num_chains), jnp.asarray(target_ess, x.dtype)
-    num_devices = max(count for count in range(1, len(jax.devices()) + 1) if num_chains % count == 0)
+    num_devices = devices_for(num_chains)
     while True:
         clouds = _advance(model, x, clouds, keys, aim, settings, num_devices=num_devices)
         temperature, count = np.asarray(clouds.temperature), int(np.max(clouds.num_temperatures))

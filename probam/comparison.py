@@ -117,8 +117,7 @@ def evidence(fit: Fit, *, seed: int = 0) -> Evidence:
         shape = (group.sizes["chain"], group.sizes["draw"], -1)
         permutations = variable(fit.tree, "memory", "permutation").values.reshape(shape)
         found = bridge.log_evidence(jax.random.key(seed), fit.model, jnp.asarray(x), sites, permutations=permutations)
-    # a missing entry (NaN) is integrated out, and has no unit
-    jacobian = -float(np.sum(~np.isnan(x) @ np.log(np.asarray(fit.standardiser.scale, np.float64))))
+    jacobian = float(fit.standardiser.log_jacobians(x).sum())
     return found._replace(runs=found.runs + jacobian, log_evidence=found.log_evidence + jacobian)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probam.arguments import check_apart, engine_option, number, table_of
-from probam.commands.program import DATA, Columns, Json, Variable, api_ready, app
+from probam.commands.program import DATA, Columns, FitOutput, Json, Variable, api_ready, app
 from probam.console import Bar, fit_json, fit_text, interruptible
 
 if TYPE_CHECKING:
@@ -24,9 +24,7 @@ __all__ = ["fit"]
 )
 def fit(
     data: Annotated[str, typer.Argument(metavar="DATA", help=DATA, show_default=False)],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FIT.nc", help="Where to save the fit (NetCDF).")
-    ] = Path("fit.nc"),
+    output: FitOutput = Path("fit.nc"),
     family: Annotated[
         str,
         typer.Option(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from probam.data.table import Table
     from probam.fitted import Fit
 
-__all__ = ["DATA", "FIT", "Columns", "FitFile", "Json", "Variable", "api_ready", "app", "fit_and_table"]
+__all__ = ["DATA", "FIT", "Columns", "FitFile", "FitOutput", "Json", "Variable", "api_ready", "app", "fit_and_table"]
 
 _ORDER = (
     "fit",
@@ -60,6 +60,7 @@ app = typer.Typer(
 DATA = "A file (.csv, .tsv, .parquet, .npy, .npz, .nc; FILE.npz:KEY for one array of several) or a shipped set's name."
 FIT = "A saved fit, as written by `probam fit`."
 FitFile = Annotated[Path, typer.Argument(metavar="FIT.nc", help=FIT, show_default=False)]
+FitOutput = Annotated[Path, typer.Option("-o", "--output", metavar="FIT.nc", help="Where to save the fit (NetCDF).")]
 Columns = Annotated[
     list[str] | None,
     typer.Option(

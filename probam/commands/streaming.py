@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from probam.arguments import check_apart
-from probam.commands.program import Columns, Json, api_ready, app
+from probam.commands.program import Columns, FitOutput, Json, api_ready, app
 from probam.console import Bar, interruptible, say
 from probam.errors import InputError
 
@@ -36,9 +36,7 @@ def stream(
             show_default=False,
         ),
     ],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FIT.nc", help="Where to save the fit (NetCDF).")
-    ] = Path("fit.nc"),
+    output: FitOutput = Path("fit.nc"),
     family: Annotated[
         str,
         typer.Option(
