@@ -28,7 +28,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from probam.distributions.pairwise import pairwise_log_prob
 from probam.family import Model, Params
 from probam.inference.coordinates import Coordinates
 from probam.inference.line_search import climb
@@ -58,8 +57,7 @@ def expected_log_joint(
     """Q(free | responsibilities), nats, with the log prior in unconstrained coordinates."""
     params = coordinates.constrain(free)
     mixture = coordinates.model.mixture(params)
-    log_joint = mixture.log_weights + pairwise_log_prob(mixture.bank, x)
-    return jnp.sum(responsibilities * log_joint) + coordinates.log_prior(free)
+    return jnp.sum(responsibilities * mixture.log_joint(x)) + coordinates.log_prior(free)
 
 
 def positions(coordinates: Coordinates) -> tuple[Int[np.ndarray, "K M"], Int[np.ndarray, " S"]]:

@@ -14,6 +14,7 @@ datum; the best one is then tried by birth, merge and delete moves until a round
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,22 +22,38 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from probam.distributions.variational import MeanField
+from probam.distributions.variational_observed import by_feature
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
 from probam.inference import cavi_moves
 from probam.inference.cavi_steps import Data, Parts, State, Totals, advance, arrange, as_type, proposed
 from probam.inference.coordinates import Coordinates
 from probam.inference.em import active_counts
+from probam.inference.em_rows import without_missing
 from probam.inference.result import EngineResult, Progress, silent
 from probam.inference.start import hard_assignment, systematic_sample
 
-__all__ = ["fit_factors", "run"]
+__all__ = ["Search", "fit_factors", "run"]
 
 _CHUNK = 50
 """Passes between two reports of progress."""
 
 _ROUNDS = 10
 """Most rounds of moves."""
+
+
+class Search(NamedTuple):
+    """How the best factors are looked for (:func:`run` says what each number does)."""
+
+    base: str = "model"
+    max_iterations: int = 1000
+    tolerance: float | None = None
+    restarts: int = 8
+    batch_size: int | None = None
+    moves: bool = True
+
+
+_PLAIN = Search()
 
 
 @partial(jax.jit, static_argnames="batch_size")
@@ -62,7 +79,7 @@ def _from_seeds(
     def one(inputs: tuple[jax.Array, jax.Array]) -> State:
         key, active = inputs
         rows, _ = systematic_sample(key, x, None, model.num_components)
-        assignment, _ = hard_assignment(key, model, rows, active)
+        assignment, _ = hard_assignment(key, model, without_missing(rows) if model.missing else rows, active)
         return _from_assignment(parts, data, rows, assignment, len(x) / len(rows))
 
     states: State = jax.lax.map(one, (keys, active))
@@ -85,20 +102,23 @@ def _advance(
 _try_moves = jax.jit(cavi_moves.try_moves)
 
 
-def mean_field(model: Model, base: str) -> MeanField:
+def mean_field(model: Model, base: str, num_features: int) -> MeanField:
     """The factors of the memories, or one sentence on what works where there are none."""
     if base not in ("model", "conjugate"):
         raise InputError(f"base: expected one of model, conjugate; got {base!r}")
     family = model.family
-    if model.missing:
-        raise InputError(
-            "data: entries are missing, and engine 'cavi' has no factors for them; use engine 'em', 'svi' or 'nuts'"
-        )
     memories = family.mean_field(model.prior) if base == "model" else family.conjugate_mean_field(model.prior)
-    if memories is not None:
-        return memories
     covariance = getattr(family, "covariance", None)
     kind = f"{family.name!r}" + (f" with covariance {covariance!r}" if covariance else "")
+    if memories is not None and model.missing:
+        memories = by_feature(memories, num_features)
+        if memories is None:
+            raise InputError(
+                f"data: entries are missing, and engine 'cavi' has no factors for them where features share parameters "
+                f"(family {kind}); use covariance 'diagonal', or engine 'em', 'svi', 'smc', 'nuts' or 'gibbs'"
+            )
+    if memories is not None:
+        return memories
     if base == "conjugate":
         raise InputError(f"base: family {kind} has no other conjugate base under these priors; leave base at 'model'")
     refusals = (("svi", family.no_gradient or family.no_guide), ("nuts", family.no_gradient))
@@ -113,13 +133,8 @@ def fit_factors(
     key: jax.Array,
     model: Model,
     x: Float[Array, "N D"],
+    search: Search = _PLAIN,
     *,
-    base: str = "model",
-    max_iterations: int = 1000,
-    tolerance: float | None = None,
-    restarts: int = 8,
-    batch_size: int | None = None,
-    moves: bool = True,
     start: Float[Array, "N K"] | None = None,
     progress: Progress = silent,
 ) -> tuple[Parts, State, np.ndarray, dict[str, tuple[int, int]]]:
@@ -127,13 +142,14 @@ def fit_factors(
 
     ``start`` (N, K) is a first assignment in place of seeds.
     """
+    base, max_iterations, tolerance, restarts, batch_size, moves = search
     for name, number in (("max_iterations", max_iterations), ("restarts", restarts)):
         if number < 1:
             raise InputError(f"{name}: expected at least 1; got {number}")
     batch_size = len(x) if batch_size is None else batch_size
     if not 1 <= batch_size <= len(x):
         raise InputError(f"batch_size: expected 1 to {len(x)} rows; got {batch_size}")
-    memories = as_type(mean_field(model, base), x.dtype)
+    memories = as_type(mean_field(model, base, x.shape[1]), x.dtype)
     parts = Parts(memories, model.weights, as_type(model.weights.hyper_field(model.num_components), x.dtype))
     if tolerance is None:
         tolerance = 1e-9 if x.dtype == jnp.float64 else 1e-6
@@ -227,12 +243,12 @@ def run(
     model: Model,
     x: Float[Array, "N D"],
     *,
-    base: str = "model",
-    max_iterations: int = 1000,
-    tolerance: float | None = None,
-    restarts: int = 8,
-    batch_size: int | None = None,
-    moves: bool = True,
+    base: str = _PLAIN.base,
+    max_iterations: int = _PLAIN.max_iterations,
+    tolerance: float | None = _PLAIN.tolerance,
+    restarts: int = _PLAIN.restarts,
+    batch_size: int | None = _PLAIN.batch_size,
+    moves: bool = _PLAIN.moves,
     num_draws: int = 1000,
     progress: Progress = silent,
 ) -> EngineResult:
@@ -255,18 +271,8 @@ def run(
     if num_draws < 1:
         raise InputError(f"num_draws: expected at least 1; got {num_draws}")
     key_fit, key_draws = jax.random.split(key)
-    parts, state, trace, tried = fit_factors(
-        key_fit,
-        model,
-        x,
-        base=base,
-        max_iterations=max_iterations,
-        tolerance=tolerance,
-        restarts=restarts,
-        batch_size=batch_size,
-        moves=moves,
-        progress=progress,
-    )
+    search = Search(base, max_iterations, tolerance, restarts, batch_size, moves)
+    parts, state, trace, tried = fit_factors(key_fit, model, x, search, progress=progress)
     sites, lp = _draws(model, parts, state, x, key_draws, num_draws=num_draws)
     said = ["the locations' prior spread tied to the memory's own (conjugate base measure)"] if base != "model" else []
     said += [f"{taken} of {number} {kind} moves taken" for kind, (taken, number) in tried.items()]

@@ -17,6 +17,8 @@ What each kernel samples is decided here and nowhere else:
 * Kernel ``slice`` samples the untruncated stick-breaking process. It stops with an error where the K memories do not
   reach far enough for that to be exact.
 
+Missing entries are drawn with the rest (:mod:`probam.inference.gibbs_missing`).
+
 ``stats["lp"]`` is the log joint density that NUTS reports, except under another target, where it is the log joint of
 the labels and whatever is not integrated out.
 """
@@ -33,6 +35,7 @@ from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
 from probam.inference.devices import devices_for
 from probam.inference.gibbs_kernels import KERNELS, Settings, State, sweep
+from probam.inference.gibbs_missing import Patterns, observed_log_joint, patterns, sweep_with_missing
 from probam.inference.gibbs_moves import draw_labels
 from probam.inference.result import EngineResult, Progress, silent
 from probam.inference.start import starting_params
@@ -44,13 +47,13 @@ _WORK = 4_000_000
 
 
 @jax.jit
-def _begin(model: Model, x: jax.Array, keys: jax.Array) -> State:
+def _begin(model: Model, x: jax.Array, keys: jax.Array, groups: Patterns | None) -> State:
     """First state of every chain: k-means++ seeds, labels drawn from their responsibilities."""
 
     def one(key: jax.Array) -> State:
         key_params, key_labels = jax.random.split(key)
         params = starting_params(key_params, model, x)
-        return State(params, draw_labels(key_labels, model.mixture(params).log_joint(x))[0])
+        return State(params, draw_labels(key_labels, observed_log_joint(model.mixture(params), x, groups))[0])
 
     state: State = jax.lax.map(one, keys)
     return state
@@ -63,6 +66,7 @@ def _advance(
     states: State,
     keys: jax.Array,
     done: jax.Array,
+    groups: Patterns | None,
     settings: Settings,
     *,
     num_steps: int,
@@ -71,9 +75,14 @@ def _advance(
 ) -> tuple[State, tuple[Params, dict[str, jax.Array]]]:
     """``num_steps`` kept draws of every chain, ``thin`` sweeps each; sweep t of a chain has the key of t."""
 
-    def chain(model: Model, x: jax.Array, state: State, key: jax.Array) -> tuple[State, tuple[Params, Params]]:
+    def chain(
+        model: Model, x: jax.Array, groups: Patterns | None, state: State, key: jax.Array
+    ) -> tuple[State, tuple[Params, Params]]:
         def once(state: State, t: jax.Array) -> tuple[State, tuple[Params, Params]]:
-            return sweep(jax.random.fold_in(key, t), model, x, state, settings)
+            key_sweep = jax.random.fold_in(key, t)
+            if model.missing:
+                return sweep_with_missing(key_sweep, model, x, state, settings, groups)
+            return sweep(key_sweep, model, x, state, settings)
 
         def step(state: State, t: jax.Array) -> tuple[State, tuple[Params, Params]]:
             state, every = jax.lax.scan(once, state, t * thin + jnp.arange(thin))
@@ -83,13 +92,17 @@ def _advance(
         advanced: tuple[State, tuple[Params, Params]] = jax.lax.scan(step, state, done + jnp.arange(num_steps))
         return advanced
 
-    def chains(model: Model, x: jax.Array, states: State, keys: jax.Array) -> tuple[State, tuple[Params, Params]]:
-        return jax.lax.map(lambda inputs: chain(model, x, *inputs), (states, keys))
+    def chains(
+        model: Model, x: jax.Array, groups: Patterns | None, states: State, keys: jax.Array
+    ) -> tuple[State, tuple[Params, Params]]:
+        return jax.lax.map(lambda inputs: chain(model, x, groups, *inputs), (states, keys))
 
     spread, whole = PartitionSpec("chain"), PartitionSpec()
     mesh = Mesh(np.asarray(jax.devices()[:num_devices]), ("chain",))
-    specs = (whole, whole, spread, spread)
-    return jax.shard_map(chains, mesh=mesh, in_specs=specs, out_specs=spread, check_vma=False)(model, x, states, keys)
+    specs = (whole, whole, whole, spread, spread)
+    return jax.shard_map(chains, mesh=mesh, in_specs=specs, out_specs=spread, check_vma=False)(
+        model, x, groups, states, keys
+    )
 
 
 def run(
@@ -130,7 +143,8 @@ def run(
         raise InputError(f"num_warmup: expected at least 0; got {num_warmup}")
 
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num_chains))
-    states = _begin(model, x, keys)
+    groups = patterns(np.asarray(x)) if model.missing and model.family.missing == "pattern" else None
+    states = _begin(model, x, keys, groups)
     num_devices = devices_for(num_chains)
     work = len(x) * model.num_components * num_chains * thin
     total = num_warmup + num_draws
@@ -140,7 +154,16 @@ def run(
     done = 0
     while done < total:
         states, (sites, stats) = _advance(
-            model, x, states, keys, jnp.asarray(done), settings, num_steps=chunk, thin=thin, num_devices=num_devices
+            model,
+            x,
+            states,
+            keys,
+            jnp.asarray(done),
+            groups,
+            settings,
+            num_steps=chunk,
+            thin=thin,
+            num_devices=num_devices,
         )
         first, last = max(num_warmup - done, 0), min(total - done, chunk)
         done += chunk

@@ -44,10 +44,10 @@ class Conjugate(KnownPrecision):
         return Integrated(self.conjugate({}, prior))
 
 
-def fitted(model: Mixture, x: np.ndarray, **options: Any) -> tuple[Any, np.ndarray]:
+def fitted(model: Mixture, x: np.ndarray, start: Any = None, **options: Any) -> tuple[Any, np.ndarray]:
     """Best state and traces, without moves unless asked."""
-    options = {"restarts": 2, "moves": False, "tolerance": 1e-13} | options
-    _, state, trace, _ = cavi.fit_factors(jax.random.key(0), model, jnp.asarray(x), **options)
+    search = cavi.Search(**{"restarts": 2, "moves": False, "tolerance": 1e-13} | options)
+    _, state, trace, _ = cavi.fit_factors(jax.random.key(0), model, jnp.asarray(x), search, start=start)
     assert np.nanmin(np.diff(trace, axis=1)) > -1e-9 * len(x)  # the bound never falls
     return state, trace
 
@@ -199,10 +199,12 @@ def test_a_merge_joins_a_split_memory_and_a_birth_finds_a_missed_one() -> None:
     good, _ = fitted(_blobs(), BLOBS, start=np.eye(4)[OWNER])
     # passes alone need some eighty to undo the split, and never find what was missed
     for labels, kind, passes in ((split, "merge", 5), (missed, "birth", 300)):
-        options: dict[str, Any] = {"start": np.eye(4)[labels], "max_iterations": passes, "restarts": 1}
-        poor, _ = fitted(_blobs(), BLOBS, **options)
+        first = jnp.eye(4)[labels]
+        poor, _ = fitted(_blobs(), BLOBS, start=first, max_iterations=passes, restarts=1)
         assert poor.bound < good.bound - 1, kind
-        _, better, trace, tried = cavi.fit_factors(jax.random.key(1), _blobs(), jnp.asarray(BLOBS), **options)
+        _, better, trace, tried = cavi.fit_factors(
+            jax.random.key(1), _blobs(), jnp.asarray(BLOBS), cavi.Search(max_iterations=passes, restarts=1), start=first
+        )
         np.testing.assert_allclose(better.bound, good.bound, rtol=1e-6, err_msg=kind)
         assert tried[kind][0] >= 1
         assert np.nanmin(np.diff(trace, axis=1)) > -1e-9
@@ -259,9 +261,10 @@ def test_what_has_no_factors_says_what_works() -> None:
     refused("num_draws: expected at least 1; got 0", Gaussian("full"), num_draws=0)
     holes = BLOBS.copy()
     holes[3, 1] = np.nan
-    model = mixture(holes, family=Gaussian("diagonal"), weights=Dirichlet(), num_components=2)
-    with pytest.raises(InputError, match="entries are missing, and engine 'cavi' has no factors for them"):
-        cavi.run(jax.random.key(0), model, jnp.asarray(holes))
+    for covariance in ("full", "spherical"):
+        model = mixture(holes, family=Gaussian(covariance), weights=Dirichlet(), num_components=2)
+        with pytest.raises(InputError, match="entries are missing, and engine 'cavi' has no factors for them where"):
+            cavi.run(jax.random.key(0), model, jnp.asarray(holes))
 
 
 def test_one_memory_of_directions_has_its_exact_evidence_and_posterior() -> None:
