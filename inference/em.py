@@ -111,18 +111,22 @@ def _advance_across(
     traces = np.full((num_runs, num_steps), np.nan, states.objective.dtype)
     for run in range(num_runs):
         state: EMState = jax.device_put(jax.tree.map(lambda leaf, run=run: np.asarray(leaf)[run], states), devices[0])
-        for step in range(num_steps):
-            if bool(state.done):
-                break
+        objectives: list[jax.Array] = []
+        before = state
+        for _ in range(num_steps):
             sums = [
                 _expectation(copy[0], jax.device_put(state.params, device), part.x, copy[1], part.weight)
                 for part, copy, device in zip(parts, copies, devices, strict=True)
             ]
+            if bool(before.done):  # asked one step late, so that the devices never wait for the answer
+                break
+            before = state
             state, objective = _ascend(
                 copies[0][0], state, jax.device_put(sums, devices[0]), tolerance, settings=settings
             )
-            traces[run, step] = objective
+            objectives.append(objective)
         after.append(state)
+        traces[run, : len(objectives)] = np.asarray(objectives)
     return jax.tree.map(lambda *leaves: np.stack(leaves), *after), traces
 
 

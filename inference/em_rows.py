@@ -18,8 +18,8 @@ from probam.family import Model
 
 __all__ = ["Rows", "by_pattern", "check_weight", "rows_on", "without_missing"]
 
-_WORTH_SPREADING = 50_000_000
-"""Fewest numbers (rows x features x memories) for which an iteration is spread over devices: some milliseconds."""
+_WORTH_SPREADING = 8_000_000
+"""Fewest products (rows x statistics x memories) for which an iteration is spread over devices: some milliseconds."""
 
 
 class Rows(NamedTuple):
@@ -79,7 +79,11 @@ def by_pattern(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np
 def rows_on(model: Model, x: Float[Array, "N D"], weight: np.ndarray | None) -> list[Rows]:
     """The rows of each device that EM uses: one, or all where an iteration is long enough to be shared."""
     devices = jax.devices()
-    parts = len(devices) if x.size * model.num_components >= _WORTH_SPREADING and model.family.additive else 1
+    parts = 1
+    if model.family.additive:
+        num_statistics = jax.eval_shape(model.family.statistics, x[:1]).shape[-1]
+        if len(x) * num_statistics * model.num_components >= _WORTH_SPREADING:
+            parts = len(devices)
     weights: list[np.ndarray | None]
     if model.missing and model.family.missing == "pattern":
         grouped, counted = by_pattern(np.asarray(x), weight)

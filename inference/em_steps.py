@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from probam.distributions.mixture import MemoryMixture
+from probam.distributions.pairwise import linear_form
 from probam.family import Model, Moments, Params
 from probam.inference.coordinates import Coordinates
 
@@ -26,7 +28,7 @@ __all__ = [
     "remaining_rise",
 ]
 
-_BLOCK_BYTES = 2**20
+_BLOCK_BYTES = 2**18
 """Size of the rows, statistics and responsibilities that the E-step takes at a time: they stay in a core's cache."""
 
 _FEWEST_ROWS = 256
@@ -60,23 +62,25 @@ def expectation(
     mixture = model.mixture(params)
     family = model.family
     origin = jnp.asarray(origin)
+    log_joint = _log_joint(model, mixture, x, origin)
 
-    def block(rows: jax.Array, counted: jax.Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
-        logits = mixture.log_joint_of_pattern(rows) if x.ndim == 3 else mixture.log_joint(rows)
-        top = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    def block(rows: jax.Array, counted: jax.Array | None) -> _Sums:
+        statistics = None if model.missing else family.statistics(rows - origin)
+        logits = log_joint(rows, statistics)
+        top = jax.lax.stop_gradient(jnp.max(logits, axis=0))
         unnormalised = jnp.exp(logits - top)
-        total = jnp.sum(unnormalised, axis=-1, keepdims=True)
-        log_prob = (top + jnp.log(total))[:, 0]
+        total = jnp.sum(unnormalised, axis=0)
+        log_prob = top + jnp.log(total)
         if counted is None:
-            responsibilities = unnormalised / total
+            responsibilities = unnormalised * (1 / total)
         else:
-            responsibilities = unnormalised * (counted[:, None] / total)
+            responsibilities = unnormalised * (counted / total)
             log_prob = counted * log_prob
-        if model.missing:
-            sums = family.expected_sums(params, rows, responsibilities, origin)
+        if statistics is None:
+            sums = family.expected_sums(params, rows, responsibilities.T, origin)
         else:
-            sums = jnp.matmul(responsibilities.T, family.statistics(rows - origin), precision="highest")
-        return jnp.sum(responsibilities, axis=0), sums, jnp.sum(log_prob)
+            sums = jnp.matmul(responsibilities, statistics, precision="highest")
+        return jnp.sum(responsibilities, axis=1), sums, jnp.sum(log_prob)
 
     if x.ndim == 3:
         total = _sum_of(lambda group: block(*group), (x, weight))
@@ -86,12 +90,34 @@ def expectation(
     return Moments(counts, sums, origin), log_likelihood
 
 
+def _log_joint(
+    model: Model, mixture: MemoryMixture, x: jax.Array, origin: jax.Array
+) -> Callable[[Float[Array, "B D"], Float[Array, "B F"] | None], Float[Array, "K B"]]:
+    """Log of weight times density as a function of rows and their statistics, memories first: sums go along rows.
+
+    Where log densities are linear in the statistics, these serve twice: here and in the sums of the M-step.
+    """
+    if x.ndim == 3:
+        return lambda rows, _: mixture.log_joint_of_pattern(rows).T
+    form = linear_form(mixture.bank, x[:1], origin) if model.family.linear and not model.missing else None
+    if form is None:
+        return lambda rows, _: mixture.log_joint(rows).T
+    coefficients = jnp.concatenate(form.coefficients, axis=-1)
+    constant = (form.constant + mixture.log_weights)[:, None]
+
+    def of_statistics(_: jax.Array, statistics: jax.Array | None) -> jax.Array:
+        return jnp.einsum("kf,nf->kn", coefficients, statistics, precision="highest") + constant
+
+    return of_statistics
+
+
 def block_rows(model: Model, x: Float[Array, "N D"]) -> int:
-    """How many rows the E-step takes at a time."""
+    """How many rows the E-step takes at a time; a divisor of the number of data where one is near."""
     num_statistics: int = jax.eval_shape(model.family.statistics, x[:1]).shape[-1]
     width = x.shape[1] + num_statistics + model.num_components
     most: int = max(_FEWEST_ROWS, _BLOCK_BYTES // (width * x.dtype.itemsize))
-    return most
+    whole = (size for size in range(most, most // 2, -1) if len(x) % size == 0)
+    return next(whole, most)
 
 
 def _in_blocks(block: Callable[..., _Sums], x: jax.Array, weight: jax.Array | None, *, most: int) -> _Sums:
@@ -101,16 +127,18 @@ def _in_blocks(block: Callable[..., _Sums], x: jax.Array, weight: jax.Array | No
         return block(x, weight)
     num_blocks = -(-num_data // most)
     size = -(-num_data // num_blocks)
+    if num_blocks * size == num_data:  # XLA makes faster programs of blocks that need no index
+        return _sum_of(
+            lambda rows: block(*rows), jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), (x, weight))
+        )
     # the last block overlaps the one before; rows already seen count for nothing
     begins = jnp.minimum(jnp.arange(num_blocks) * size, num_data - size)
-    exact = num_blocks * size == num_data
 
     def one(k: jax.Array) -> _Sums:
         rows = jax.lax.dynamic_slice_in_dim(x, begins[k], size)
-        counted = None if weight is None else jax.lax.dynamic_slice_in_dim(weight, begins[k], size)
-        if not exact:
-            fresh = (begins[k] + jnp.arange(size) >= k * size).astype(x.dtype)
-            counted = fresh if counted is None else fresh * counted
+        counted = (begins[k] + jnp.arange(size) >= k * size).astype(x.dtype)
+        if weight is not None:
+            counted = counted * jax.lax.dynamic_slice_in_dim(weight, begins[k], size)
         return block(rows, counted)
 
     return _sum_of(one, jnp.arange(num_blocks))

@@ -76,6 +76,7 @@ class Gaussian(Family):
     covariance: str = "full"
 
     name: ClassVar[str] = "gaussian"
+    linear: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.covariance not in COVARIANCES:
@@ -196,7 +197,7 @@ class Gaussian(Family):
             + jnp.swapaxes(cross, -1, -2)
             + counts[..., None] * (_outer(rest) + covariance - jnp.matmul(gain, covariance, precision="highest"))
         )
-        rows, columns = jnp.triu_indices(num_features)
+        rows, columns = np.triu_indices(num_features)
         return jnp.concatenate([moved + counts * rest, second[:, rows, columns]], axis=-1)
 
     def maximize(self, moments: Moments, params: Params, prior: Prior | None) -> Params:

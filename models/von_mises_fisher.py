@@ -49,6 +49,7 @@ class VonMisesFisherMemory(Family):
     name: ClassVar[str] = "vmf"
     location: ClassVar[str] = "direction"
     as_they_are: ClassVar[bool] = True
+    linear: ClassVar[bool] = True
     no_missing: ClassVar[str] = (
         "unit length ties the coordinates together, and the density of some of them has no closed form"
     )

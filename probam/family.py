@@ -73,6 +73,9 @@ class Family(ABC):
     as_they_are: ClassVar[bool] = False
     """Whether centred and scaled data make no sense to the family (bits, counts, directions)."""
 
+    linear: ClassVar[bool] = False
+    """Whether ``linear_form(bank, x, zero)`` is one in ``statistics(x - zero)``, so that EM makes these once."""
+
     no_m_step: ClassVar[str] = ""
     """Why there is no closed-form M-step, where there is more to say than that none is written."""
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
@@ -110,7 +111,7 @@ def _(base: dist.Normal, bank: Distribution, x: jax.Array, zero: jax.Array | Non
 
 def upper_triangle(x: Float[Array, "N D"]) -> Float[Array, "N F"]:
     """Products x_i x_j for i <= j, one column each: F = D (D + 1) / 2."""
-    rows, columns = jnp.triu_indices(x.shape[-1])
+    rows, columns = np.triu_indices(x.shape[-1])
     return x[..., rows] * x[..., columns]
 
 
@@ -123,8 +124,8 @@ def _(bank: dist.MultivariateNormal, x: jax.Array, zero: jax.Array | None = None
     # NumPyro takes inverses against a float64 identity where x64 is on: back to the precision of the memories
     precision = jnp.broadcast_to(bank.precision_matrix, (*bank.batch_shape, num_features, num_features))
     precision = precision.astype(loc.dtype)
-    rows, columns = jnp.triu_indices(num_features)
-    twice_off_diagonal = jnp.where(rows == columns, 1.0, 2.0).astype(x.dtype)
+    rows, columns = np.triu_indices(num_features)
+    twice_off_diagonal = np.where(rows == columns, 1.0, 2.0).astype(x.dtype)
     eta_square = precision[:, rows, columns] * twice_off_diagonal  # (K, F)
     eta_linear = jnp.einsum("kij,kj->ki", precision, loc, precision="highest")
     half_log_det = jnp.sum(jnp.log(jnp.diagonal(bank.scale_tril, axis1=-2, axis2=-1)), axis=-1).astype(loc.dtype)
