@@ -2,6 +2,9 @@ r"""A NumPyro program as a log density on R^n: the coordinates in which samplers
 
 Each site's support is mapped to R^m by NumPyro's own bijection; log densities include its Jacobian, so that
 ``log_joint`` is minus the potential energy of NUTS, and a maximum of it is a stationary point of that potential.
+
+A model whose memories are in order (:mod:`probam.inference.ordering`) has coordinates that cover one labelling, where
+its density is K! times that of the unordered model.
 """
 
 from collections.abc import Callable
@@ -17,8 +20,9 @@ from numpyro.infer.util import log_density
 
 from probam.distributions.likelihood import log_likelihood_of
 from probam.family import Model, Params
+from probam.inference.ordering import OrderedModel
 
-__all__ = ["Coordinates", "constrained", "log_joints", "sites_of", "unconstrained"]
+__all__ = ["Coordinates", "arranged", "constrained", "log_joints", "sites_of", "unconstrained"]
 
 
 class Coordinates:
@@ -33,7 +37,10 @@ class Coordinates:
             trace = handlers.trace(handlers.seed(model.parameters, jax.random.key(0))).get_trace()
             for name, site in trace.items():
                 if site["type"] == "sample":
-                    self.transforms[name] = biject_to(site["fn"].support)
+                    transform: Any = biject_to(site["fn"].support)
+                    if isinstance(model, OrderedModel) and name == model.site:
+                        transform = model.transform(transform)
+                    self.transforms[name] = transform
                     shapes[name] = self.transforms[name].inverse_shape(jnp.shape(site["value"]))
 
         jax.eval_shape(look)  # supports and shapes are all that is needed: nothing is drawn or compiled
@@ -51,6 +58,12 @@ class Coordinates:
         """Unconstrained values to site values."""
         return {name: transform(free[name]) for name, transform in self.transforms.items()}
 
+    def arranged(self, params: Params) -> Params:
+        """Site values with the memories numbered as the model has them, ready for ``unconstrain``: for starts."""
+        if not isinstance(self.model, OrderedModel):
+            return params
+        return self.model.arranged(self.transforms[self.model.site], params)
+
     def flatten(self, free: Params) -> Float[Array, " P"]:
         """One vector, sites in alphabetical order."""
         return jnp.concatenate([jnp.ravel(free[name]) for name in self.zeros])
@@ -67,6 +80,8 @@ class Coordinates:
         total, _ = log_density(self.model.parameters, (), {}, params)
         for name, transform in self.transforms.items():
             total = total + jnp.sum(transform.log_abs_det_jacobian(free[name], params[name]))
+        if isinstance(self.model, OrderedModel):
+            total = total + self.model.log_labellings
         return jnp.asarray(total)
 
     def log_likelihood(self, params: Params, x: Float[Array, "N D"]) -> Float[Array, ""]:
@@ -92,6 +107,12 @@ class Coordinates:
 def unconstrained(model: Model, params: Params) -> Params:
     """Unconstrained values of many site values (leaves lead with their axis)."""
     return jax.vmap(Coordinates(model).unconstrain)(params)
+
+
+@jax.jit
+def arranged(model: Model, params: Params) -> Params:
+    """Many site values (leaves lead with their axis) with the memories numbered as the model has them."""
+    return jax.vmap(Coordinates(model).arranged)(params)
 
 
 @jax.jit

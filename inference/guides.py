@@ -330,6 +330,8 @@ def guide_for(name: str, coordinates: Coordinates) -> Guide:
                 positions += range(begin, begin + value.size)
                 offsets += list(np.log(value.size - np.arange(value.size))) if simplex else [0.0] * value.size
             begin += value.size
+        if not positions and "proportions" in coordinates.transforms:
+            raise InputError("guide: 'sticks' breaks the weights in any order; use it with order 'none' or 'location'")
         if not positions:
             raise InputError(
                 "guide: 'sticks' needs weights 'dirichlet', 'dp' or 'pyp', and more than one memory; "

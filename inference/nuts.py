@@ -5,6 +5,8 @@ The kernel's steps are driven by one jitted loop of ours that is compiled once p
 the JAX devices there are. Warm-up (step size and mass matrix) is the kernel's. Chains begin at different optima of
 EM, best first; that they agree is checked afterwards on label-invariant quantities, never assumed.
 
+With an ``order`` the chains stay in one labelling of the memories (:mod:`probam.inference.ordering`).
+
 With a ``checkpoint`` the states (adaptation included) and the draws so far are on disk after every chunk of steps.
 """
 
@@ -22,9 +24,10 @@ from numpyro.infer.hmc import HMCState
 
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
-from probam.inference.coordinates import Coordinates, sites_of, unconstrained
+from probam.inference.coordinates import Coordinates, log_joints, sites_of, unconstrained
 from probam.inference.devices import devices_for
 from probam.inference.nuts_checkpoint import Checkpoint, Saved, described, packed, surroundings, unpacked
+from probam.inference.ordering import described_order, in_order
 from probam.inference.result import EngineResult, Progress, silent
 from probam.inference.warm import warm_starts
 
@@ -126,6 +129,8 @@ def run(
     target_accept: float = 0.8,
     dense_mass: bool = False,
     max_tree_depth: int = 10,
+    order: str = "none",
+    order_by: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: Progress = silent,
 ) -> EngineResult:
@@ -137,6 +142,10 @@ def run(
         target_accept: acceptance probability that the step size aims at; raise it (0.95) against divergences.
         dense_mass: adapt a full mass matrix (worth it when parameters are strongly correlated and few).
         max_tree_depth: trees stop at 2^depth leapfrog steps.
+        order: "location" numbers the memories by a coordinate of their location (where that is a point of the data
+            space: by a feature), "weight" by falling weight; for weights that are the same under all numberings. The
+            posterior is restricted to that labelling, not changed, and ``lp`` is that of the model without an order.
+        order_by: number of the coordinate for order "location", from 0.
         checkpoint: a file to which the run is written after every chunk of 100 steps, and from which a run with the
             same key, model, data and options goes on, to the same bits as if it had never stopped. It stays there at
             the end: with a larger ``num_draws`` the chains are continued.
@@ -156,6 +165,7 @@ def run(
     if not 0 < target_accept < 1:
         raise InputError(f"target_accept: expected a number between 0 and 1; got {target_accept}")
 
+    given, model = model, in_order(model, order, order_by)
     settings = Settings(num_warmup, target_accept, dense_mass, max_tree_depth)
     kept_at = None if checkpoint is None else Checkpoint(checkpoint, _identity(key, model, x, num_chains, settings))
     saved = None if kept_at is None else kept_at.read()
@@ -185,7 +195,18 @@ def run(
     if not np.isfinite(watched["lp"]).all():
         raise NumericalError("nuts: a chain reached a point where the log density is not finite; standardise the data")
     sites = {name: np.asarray(value) for name, value in _sites(model, z).items()}
-    return EngineResult(sites=sites, stats=watched, objective=None, objective_name="", status="sampled")
+    note = ""
+    if model is not given:
+        watched["lp"] = _log_joints(given, sites, x)
+        note = described_order(model)
+    return EngineResult(sites=sites, stats=watched, objective=None, objective_name="", status="sampled", note=note)
+
+
+def _log_joints(model: Model, sites: dict[str, np.ndarray], x: jax.Array) -> np.ndarray:
+    """Log joint density of chains of draws (C, S), nats."""
+    together = {name: sites[name].reshape(-1, *sites[name].shape[2:]) for name in Coordinates(model).transforms}
+    values = np.asarray(log_joints(model, unconstrained(model, together), x))
+    return values.reshape(next(iter(sites.values())).shape[:2])
 
 
 def _identity(key: jax.Array, model: Model, x: jax.Array, num_chains: int, settings: Settings) -> dict[str, str]:

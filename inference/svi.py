@@ -34,6 +34,7 @@ from probam.inference.coordinates import Coordinates, unconstrained
 from probam.inference.curvature import spreads
 from probam.inference.guides import Frame, Guide, guide_for
 from probam.inference.importance import pareto_smoothed
+from probam.inference.ordering import described_order, in_order
 from probam.inference.result import EngineResult, Evidence, Progress, silent
 from probam.inference.start import check_guide
 from probam.inference.svi_steps import adam_step, natural_step, start_adam
@@ -193,13 +194,16 @@ def run(
     batch_size: int | None = None,
     num_particles: int = 1,
     restarts: int = 4,
+    order: str = "none",
+    order_by: int = 0,
     progress: Progress = silent,
 ) -> EngineResult:
     """Draws from the guide of the best of several restarts, with Pareto's k-hat and, where it allows, the evidence.
 
     ``stats`` holds ``lp`` and ``log_q``, the log densities of model and guide at each draw in the same coordinates. The
     evidence counts one labelling of the memories, the one that the guide sits on: where weights are exchangeable and
-    memories well apart, all labellings together have log K! nats more.
+    memories well apart, all labellings together have log K! nats more. With an ``order`` one labelling is all there
+    is, and bound, ``lp`` and evidence are those of all labellings together.
 
     Args:
         guide: "mean_field", "low_rank", "full", "flow" or "sticks" (see :mod:`probam.inference.guides`).
@@ -213,11 +217,15 @@ def run(
         batch_size: rows per step, drawn with replacement (default: all up to 2000 rows, 1000 beyond).
         num_particles: draws per estimate of the evidence bound (pairs of draws for "natural").
         restarts: guides started at different optima.
+        order: "location" or "weight" to number the memories in order, as in :mod:`probam.inference.nuts`.
+        order_by: number of the coordinate for order "location", from 0.
 
     Raises:
         InputError: for an unknown guide or optimiser, a pair of them that does not exist, or a bad number.
         NumericalError: when no restart's evidence bound is finite.
     """
+    check_guide(model)
+    model = in_order(model, order, order_by)
     coordinates = Coordinates(model)
     law = guide_for(guide, coordinates)
     numbers = {"num_steps": num_steps, "num_draws": num_draws, "num_particles": num_particles, "restarts": restarts}
@@ -228,7 +236,6 @@ def run(
     if not 1 <= batch_size <= len(x):
         raise InputError(f"batch_size: expected 1 to {len(x)} rows; got {batch_size}")
 
-    check_guide(model)
     key_start, key_curvature, key_init, key_steps, key_draws, key_bound = jax.random.split(key, 6)
     if start == "em":
         free = unconstrained(model, warm_starts(key_start, model, x, restarts, progress=progress))
@@ -293,7 +300,8 @@ def run(
             np.asarray([importance.log_evidence]),
             importance.log_evidence,
             importance.standard_error,
-            "Pareto-smoothed importance sampling from the guide, one labelling of the memories",
+            "Pareto-smoothed importance sampling from the guide, "
+            + ("one labelling of the memories" if order == "none" else "all labellings of the memories"),
         )
     return EngineResult(
         sites={name: value[None] for name, value in sites.items()},
@@ -301,6 +309,7 @@ def run(
         objective=np.concatenate([*traces, final[:, None]], axis=1),
         objective_name="evidence lower bound",
         status=str(statuses[best]),
+        note=described_order(model),
         evidence=evidence,
         pareto_k=None if importance is None else importance.pareto_k,
         restart_status=tuple(str(status) for status in statuses),

@@ -1,18 +1,43 @@
 """Good places to begin: the optimum of (generalised) EM from each of several seeds."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from probam.errors import InputError
-from probam.family import Model, Params
+from probam.family import Model, Moments, Params
 from probam.inference import em, gradient_em
+from probam.inference.coordinates import Coordinates, arranged
+from probam.inference.ordering import unordered
 from probam.inference.result import Progress, silent
 from probam.inference.start import check_gradient
 
-__all__ = ["warm_starts"]
+__all__ = ["has_m_step", "warm_starts"]
 
 _ITERATIONS = 200
+
+
+def has_m_step(model: Model, x: Float[Array, "N D"]) -> bool:
+    """Whether the family has an M-step in closed form under the priors of this model; nothing is computed."""
+    family, coordinates = model.family, Coordinates(model)
+    if not family.closed_form:
+        return False
+
+    def look(x: jax.Array) -> Any:
+        params = coordinates.constrain(coordinates.zeros)
+        sites = {site: params[site] for site in model.prior}
+        share = jnp.ones((len(x), model.num_components), x.dtype)
+        if not family.additive:
+            return family.maximize_from(x, share, sites, model.prior)
+        return family.maximize(Moments(share.sum(0), share.T @ family.statistics(x), x[0]), sites, model.prior)
+
+    try:
+        jax.eval_shape(look, x)
+    except InputError:  # a prior that is not conjugate
+        return False
+    return True
 
 
 def warm_starts(
@@ -26,17 +51,20 @@ def warm_starts(
     """Site values of ``num_starts`` optima of the log joint, best first (leaves lead with that axis).
 
     Closed-form EM where family and prior have it, gradient EM otherwise; twice as many runs as starts, the best kept.
+    Memories are numbered in the model's order where it has one.
     """
-    check_gradient(model)  # all who begin here follow gradients
+    free = unordered(model)
+    check_gradient(free)  # all who begin here follow gradients
     runs = 2 * num_starts
-    try:
+    if has_m_step(free, x):
         states, _ = em.fit_params(
-            key, model, x, max_iterations=_ITERATIONS, tolerance=1e-6, restarts=runs, progress=progress
+            key, free, x, max_iterations=_ITERATIONS, tolerance=1e-6, restarts=runs, progress=progress
         )
         params, heights = states.params, states.objective
-    except InputError:  # no M-step in closed form for this family, or not under this prior
+    else:
         params, heights, _, _ = gradient_em.optima(
-            key, model, x, max_iterations=_ITERATIONS, restarts=runs, progress=progress
+            key, free, x, max_iterations=_ITERATIONS, restarts=runs, progress=progress
         )
     order = jnp.argsort(-jnp.where(jnp.isfinite(heights), heights, -jnp.inf))[:num_starts]
-    return jax.tree.map(lambda leaf: leaf[order], params)
+    best = jax.tree.map(lambda leaf: leaf[order], params)
+    return best if free is model else arranged(model, best)
