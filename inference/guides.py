@@ -31,7 +31,7 @@ from probam.errors import InputError
 from probam.family import Params
 from probam.inference.coordinates import Coordinates
 
-__all__ = ["GUIDES", "Flow", "Frame", "Full", "Guide", "LowRank", "MeanField", "Sticks", "guide_for"]
+__all__ = ["GUIDES", "Flow", "Frame", "Full", "Guide", "LowRank", "MeanField", "Sticks", "draw_logits", "guide_for"]
 
 _NUM_LAYERS = 4
 _HIDDEN = 32
@@ -68,8 +68,8 @@ class Guide(ABC):
 
     name: ClassVar[str]
 
-    gaussian: ClassVar[bool] = False
-    """Whether the natural gradient of :mod:`probam.inference.svi_steps` is defined for it."""
+    natural: ClassVar[bool] = False
+    """Whether :mod:`probam.inference.svi_steps` knows its natural gradient."""
 
     wants_matrix: ClassVar[bool] = False
     """Whether a full covariance at the start is of use to it."""
@@ -98,7 +98,7 @@ class MeanField(Guide):
     """Independent Gaussians."""
 
     name: ClassVar[str] = "mean_field"
-    gaussian: ClassVar[bool] = True
+    natural: ClassVar[bool] = True
 
     def start(self, key: jax.Array, centre: jax.Array, spread: jax.Array, scale: jax.Array) -> Params:  # noqa: ARG002
         """At zero, with one scale."""
@@ -152,7 +152,7 @@ class Full(Guide):
     """Gaussian with a full covariance, whose Cholesky factor is ``lower`` and, on the diagonal, exp ``log_scale``."""
 
     name: ClassVar[str] = "full"
-    gaussian: ClassVar[bool] = True
+    natural: ClassVar[bool] = True
     wants_matrix: ClassVar[bool] = True
 
     def start(self, key: jax.Array, centre: jax.Array, spread: jax.Array, scale: jax.Array) -> Params:  # noqa: ARG002
@@ -261,6 +261,7 @@ class Sticks(Guide):
     offsets: tuple[float, ...]
 
     name: ClassVar[str] = "sticks"
+    natural: ClassVar[bool] = True
 
     def frame(self, centre: jax.Array, spread: jax.Array) -> Frame:
         """Sticks stay logits; the rest is whitened."""
@@ -290,26 +291,43 @@ class Sticks(Guide):
         total = params["log_total"]
         return jnp.exp(total + jax.nn.log_sigmoid(logit)), jnp.exp(total + jax.nn.log_sigmoid(-logit))
 
+    def with_betas(self, params: Params, first: Float[Array, " J"], second: Float[Array, " J"]) -> Params:
+        """Parameters with these a and b in the place of their own."""
+        logit = (jnp.log(first) - jnp.log(second) - params["logit_start"]) / params["logit_unit"]
+        return params | {"logit": logit, "log_total": jnp.log(first + second)}
+
+    def joined(self, logit: Float[Array, " J"], gaussian: Float[Array, " R"]) -> Float[Array, " P"]:
+        """u with the sticks at their positions."""
+        at, size = np.asarray(self.positions), len(self.positions) + len(gaussian)
+        u = jnp.zeros(size, gaussian.dtype).at[at].set(logit)
+        return u.at[np.setdiff1d(np.arange(size), at)].set(gaussian)
+
+    def parted(self, u: Float[Array, " P"]) -> tuple[Float[Array, " J"], Float[Array, " R"]]:
+        """Inverse of :meth:`joined`."""
+        at = np.asarray(self.positions)
+        return u[at], u[np.setdiff1d(np.arange(len(u)), at)]
+
     def draw(self, params: Params, key: jax.Array) -> jax.Array:
         """Log ratios of Gamma draws (implicit gradients) and Gaussians."""
         key_sticks, key_rest = jax.random.split(key)
-        first, second = self.betas(params)
-        logs = jax.random.loggamma(key_sticks, jnp.stack([first, second]), dtype=first.dtype)
-        loc, at = params["loc"], np.asarray(self.positions)
+        loc = params["loc"]
         gaussian = loc + jnp.exp(params["log_scale"]) * jax.random.normal(key_rest, loc.shape, loc.dtype)
-        size = len(at) + len(loc)
-        u = jnp.zeros(size, loc.dtype).at[at].set(logs[0] - logs[1])
-        return u.at[np.setdiff1d(np.arange(size), at)].set(gaussian)
+        return self.joined(draw_logits(key_sticks, *self.betas(params)), gaussian)
 
     def log_density(self, params: Params, u: jax.Array) -> jax.Array:
         r"""Of logit V: :math:`a \log V + b \log(1 - V) - \log B(a, b)`; and of the Gaussians."""
-        at = np.asarray(self.positions)
         first, second = self.betas(params)
-        logit, rest = u[at], u[np.setdiff1d(np.arange(len(u)), at)]
+        logit, rest = self.parted(u)
         sticks = first * jax.nn.log_sigmoid(logit) + second * jax.nn.log_sigmoid(-logit) - log_beta(first, second)
         standard = (rest - params["loc"]) * jnp.exp(-params["log_scale"])
         gaussian = _log_normal(standard) - jnp.sum(params["log_scale"])
         return jnp.sum(sticks) + gaussian
+
+
+def draw_logits(key: jax.Array, first: Float[Array, " J"], second: Float[Array, " J"]) -> Float[Array, " J"]:
+    """Logits of Beta draws, differentiable in both numbers."""
+    logs = jax.random.loggamma(key, jnp.stack([first, second]), dtype=first.dtype)
+    return logs[0] - logs[1]
 
 
 GUIDES = ("mean_field", "low_rank", "full", "flow", "sticks")

@@ -37,7 +37,7 @@ from probam.inference.importance import pareto_smoothed
 from probam.inference.ordering import described_order, in_order
 from probam.inference.result import EngineResult, Evidence, Progress, silent
 from probam.inference.start import check_guide
-from probam.inference.svi_steps import adam_step, natural_step, start_adam
+from probam.inference.svi_steps import adam_step, natural_step, posterior, start_adam
 from probam.inference.warm import warm_starts
 
 __all__ = ["run"]
@@ -59,15 +59,6 @@ _RANDOM_SCALE = 0.1
 
 _STEPS = {"adam": adam_step, "natural": natural_step}
 _RATES = {"adam": 0.05, "natural": 0.2}
-
-
-def _target(
-    coordinates: Coordinates, frame: Frame, u: Float[Array, " P"], rows: Float[Array, "B D"], num_data: int
-) -> Float[Array, ""]:
-    """Log joint density of whitened coordinates, the rows standing for all data (nats)."""
-    free = coordinates.unflatten(frame.apply(u))
-    log_likelihood = coordinates.log_likelihood(coordinates.constrain(free), rows)
-    return coordinates.log_prior(free) + (num_data / len(rows)) * log_likelihood + frame.log_det
 
 
 @partial(jax.jit, static_argnames=("guide", "optimiser", "num_steps", "batch_size", "num_particles"))
@@ -102,7 +93,7 @@ def _advance(
                 guide,
                 *state,
                 key_draw,
-                lambda u: _target(coordinates, frame, u, rows, len(x)),
+                posterior(coordinates, frame, rows, len(x)),
                 rate,
                 num_particles=num_particles,
             )
@@ -164,9 +155,10 @@ def _check(
     """Raise InputError for an option that makes no sense."""
     if optimiser not in _STEPS:
         raise InputError(f"optimiser: expected one of {', '.join(_STEPS)}; got {optimiser!r}")
-    if optimiser == "natural" and not guide.gaussian:
+    if optimiser == "natural" and not guide.natural:
         raise InputError(
-            f"optimiser: 'natural' is for the Gaussian guides 'mean_field' and 'full'; use 'adam' with {guide.name!r}"
+            "optimiser: 'natural' is for the guides 'mean_field', 'full' and 'sticks', whose Fisher information has an "
+            f"inverse in closed form; use 'adam' with {guide.name!r}"
         )
     if start not in ("em", "random"):
         raise InputError(f"start: expected 'em' or 'random'; got {start!r}")
@@ -207,7 +199,7 @@ def run(
 
     Args:
         guide: "mean_field", "low_rank", "full", "flow" or "sticks" (see :mod:`probam.inference.guides`).
-        optimiser: "adam", or "natural" for the natural gradient of the guides "mean_field" and "full".
+        optimiser: "adam", or "natural" for the natural gradient of the guides "mean_field", "full" and "sticks".
         start: "em" puts each restart at an optimum of EM of its own; "random" anywhere, which loses memories.
         num_steps: most optimisation steps.
         num_draws: draws from the fitted guide; k-hat needs 100.

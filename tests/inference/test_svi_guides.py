@@ -7,16 +7,18 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 from scipy.optimize import minimize
+from scipy.special import betaln, polygamma
 
 from probam.inference.coordinates import Coordinates
 from probam.inference.curvature import spreads
 from probam.inference.guides import Flow, Frame, Full, Guide, LowRank, MeanField, Sticks, guide_for
 from probam.inference.importance import pareto_smoothed
-from probam.inference.svi_steps import bound_estimate, natural_step
+from probam.inference.svi_steps import Posterior, _over_information, bound_estimate, natural_step, posterior
 from probam.models.gaussian import Gaussian
 from probam.models.laplace import Laplace
 from probam.models.mixture import mixture
 from probam.models.weights import weight_prior
+from tests.families.known_precision import KnownPrecision
 
 SIZE = 4
 
@@ -158,6 +160,96 @@ def test_the_natural_step_is_the_gradient_over_fishers_information(full: bool) -
     exact = -0.5 * ((mean - top) @ curvature @ (mean - top) + np.trace(curvature @ covariance))
     exact += 0.5 * np.linalg.slogdet(2 * np.pi * np.e * covariance)[1]
     assert abs(float(bound) - exact) < 5 * np.trace(curvature @ covariance) / pairs**0.5
+
+
+@pytest.mark.parametrize(("weights", "alpha"), [pytest.param("dp", 1.3, marks=pytest.mark.slow), ("dirichlet", 0.7)])
+def test_the_first_natural_step_of_sticks_lands_on_the_conjugate_posterior(weights: str, alpha: float) -> None:
+    """Memories a hundred deviations apart: labels are known, and the posterior of each stick is a Beta of counts."""
+    x = np.repeat([-100.0, 0.0, 100.0], (5, 2, 3))[:, None] + np.linspace(-1, 1, 10)[:, None]
+    model = mixture(x, family=KnownPrecision(1.0, 1e4), weights=weight_prior(weights, alpha=alpha), num_components=3)
+    coordinates = Coordinates(model)
+    guide = guide_for("sticks", coordinates)
+    assert isinstance(guide, Sticks)
+    sites: dict[str, jax.Array] = {"loc": jnp.array([[-100.0], [0], [100]])}
+    sites |= {"sticks": jnp.array([0.3, 0.6])} if weights == "dp" else {"proportions": jnp.array([0.2, 0.3, 0.5])}
+    at = coordinates.flatten(coordinates.unconstrain(sites))
+    frame, begin = guide.frame(at, 0.1 + 0 * at), guide.start(jax.random.key(0), at, 0.1 + 0 * at, jnp.asarray(1.0))
+
+    @jax.jit
+    def after(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+        target = posterior(coordinates, frame, rows, len(x))
+        moved, _, _ = natural_step(guide, begin, (), jax.random.key(1), target, jnp.asarray(1.0), num_particles=2)
+        return guide.betas(moved)
+
+    counts, behind = np.array([5.0, 2]), np.array([5.0, 3])
+    first = 1 + counts if weights == "dp" else alpha + counts
+    second = alpha + behind if weights == "dp" else alpha * np.array([2, 1]) + behind
+    for found, expected in zip(after(jnp.asarray(x)), (first, second), strict=True):
+        assert_allclose(found, expected, rtol=1e-9)
+    # minibatches that share the data out share the step out: their mean is the step of all data
+    order = np.random.default_rng(0).permutation(10)
+    halves = [after(jnp.asarray(x[np.repeat(part, 2)])) for part in (order[:5], order[5:])]
+    for one, two, expected in zip(*halves, (first, second), strict=True):
+        assert abs(one[0] - two[0]) > 0.5
+        assert_allclose((one + two) / 2, expected, rtol=1e-9)
+
+
+@pytest.mark.slow
+def test_the_natural_step_of_sticks_is_the_gradient_over_fishers_information() -> None:
+    """One stick between two known densities that overlap, so that counts move with it; the bound by quadrature."""
+    rng = np.random.default_rng(4)
+    odds = rng.normal(0, 1.5, 12)  # log density under the first memory over that under the second
+    prior, numbers, rate, pairs = np.array([1.4, 2.2]), np.array([2.5, 4.0]), 0.01, 320_000
+    grid = np.linspace(-40, 40, 200_001)
+    log_v, log_rest = -np.logaddexp(0, -grid), -np.logaddexp(0, grid)
+
+    def bound(ab: np.ndarray) -> float:
+        log_q = ab[0] * log_v + ab[1] * log_rest - betaln(*ab)
+        log_p = prior[0] * log_v + prior[1] * log_rest - betaln(*prior)
+        log_p = log_p + np.sum(np.logaddexp(log_v[:, None] + odds, log_rest[:, None]), axis=1)
+        return float(np.sum(np.exp(log_q) * (log_p - log_q)) * (grid[1] - grid[0]))
+
+    step = 1e-4 * np.eye(2)
+    gradient = np.array([(bound(numbers + e) - bound(numbers - e)) / 2e-4 for e in step])
+    information = np.diag(polygamma(1, numbers)) - polygamma(1, numbers.sum())
+    expected = np.linalg.solve(information, gradient)
+
+    class Known(Posterior):
+        """Of one stick and a coordinate of a standard normal, which says nothing."""
+
+        def __init__(self) -> None:
+            def log_likelihood(u: jax.Array) -> jax.Array:
+                shares = jax.nn.log_sigmoid(u[0]) + jnp.asarray(odds), jax.nn.log_sigmoid(-u[0])
+                return jnp.sum(jnp.logaddexp(*shares))
+
+            def log_prior(u: jax.Array) -> jax.Array:
+                sticks = prior[0] * jax.nn.log_sigmoid(u[0]) + prior[1] * jax.nn.log_sigmoid(-u[0]) - betaln(*prior)
+                return sticks - 0.5 * u[1] ** 2 - 0.5 * np.log(2 * np.pi)
+
+            super().__init__(log_prior, log_likelihood, len(odds))
+
+    guide = Sticks((0,), (0.0,))
+    zero = jnp.zeros(2)
+    params = guide.with_betas(guide.start(jax.random.key(0), zero, zero + 1, jnp.asarray(1.0)), *numbers[:, None])
+    take = jax.jit(
+        lambda p, key: natural_step(guide, p, (), key, Known(), jnp.asarray(rate), num_particles=pairs // 16)
+    )
+    steps = []
+    for seed in range(16):
+        moved, _, value = take(params, jax.random.key(seed))
+        steps.append([*(np.asarray(guide.betas(moved))[:, 0] - numbers) / rate, float(value)])
+    mean, error = np.mean(steps, axis=0), np.std(steps, axis=0, ddof=1) / 16**0.5
+    assert (np.abs(mean[:2] - expected) < 5 * error[:2]).all(), (mean, expected, error)
+    assert (error[:2] < 0.1 * np.abs(expected)).all()
+    assert abs(mean[2] - bound(numbers)) < 5 * error[2]
+
+
+def test_a_gradient_over_fishers_information_gives_the_gradient_back() -> None:
+    numbers = np.array([[0.3, 2.0, 30.0, 60.0, 900.0], [1.2, 5.0, 70.0, 40.0, 30.0]])
+    gradient = np.random.default_rng(0).normal(0, 1, numbers.shape)
+    found = np.asarray(_over_information(jnp.asarray(numbers), jnp.asarray(gradient)))
+    back = polygamma(1, numbers) * found - polygamma(1, numbers.sum(0)) * found.sum(0)
+    assert_allclose(back, gradient, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("matrix", [False, True])
