@@ -4,7 +4,7 @@ Formulas: Murphy (2007), "Conjugate Bayesian analysis of the Gaussian distributi
 :mod:`probam.distributions.conjugate` for what a pair is.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -100,6 +100,18 @@ class NormalKnownVariance(ConjugatePair):
         """Counts and first moments in the basis."""
         return counts, self._in_basis(sums)[0]
 
+    def tables(self, num_data: int) -> jax.Array:  # noqa: ARG002
+        """Log volume of the basis, (K,) or ()."""
+        return self._log_volume()
+
+    def alone(self, k: jax.Array, tables: Any) -> tuple[ConjugatePair, Any]:
+        """With that memory's basis and variances."""
+        variance, prior_variance = (v[k][None] if v.ndim > 1 else v for v in (self.variance, self.prior_variance))
+        if self.basis is None:
+            return replace(self, variance=variance, prior_variance=prior_variance), tables
+        basis = self.basis[k][None]
+        return replace(self, variance=variance, prior_variance=prior_variance, basis=basis), tables[k][None]
+
     def _place(self, x: jax.Array) -> jax.Array:
         centred = x - self.loc
         return centred if self.basis is None else self.basis @ centred
@@ -110,7 +122,7 @@ class NormalKnownVariance(ConjugatePair):
         precision = self._posterior(counts)
         variance = self.variance + 1 / precision
         off = self._place(x) - first / (self.variance * precision)
-        return -0.5 * jnp.sum(off**2 / variance + jnp.log(2 * jnp.pi * variance), axis=-1) + self._log_volume()
+        return -0.5 * jnp.sum(off**2 / variance + jnp.log(2 * jnp.pi * variance), axis=-1) + tables
 
     def move(self, known: Any, k: jax.Array, x: jax.Array, statistics: jax.Array, sign: float) -> Any:  # noqa: ARG002
         """One more or one less."""
@@ -287,15 +299,25 @@ class NormalWishart(ConjugatePair):
 
     def predict(self, known: Any, tables: Any, x: jax.Array, statistics: jax.Array) -> jax.Array:  # noqa: ARG002
         """Multivariate Student-t with nu_n - D + 1 degrees of freedom."""
-        counts, mean, inverse, half_log_det = known
+        _, mean, inverse, _ = known
+        off = x - self.loc - mean
+        return self._student(known, tables, jnp.sum(jnp.sum(inverse * off[:, None, :], axis=-1) * off, axis=-1))
+
+    def predict_rows(self, known: Any, tables: Any, x: jax.Array, statistics: jax.Array) -> jax.Array:  # noqa: ARG002
+        """Squared distances as one matrix product with the statistics."""
+        _, mean, inverse, _ = known
+        pull = jnp.sum(inverse * mean[:, None, :], axis=-1)
+        coefficients = jnp.concatenate([-2 * pull, upper_coefficients(inverse)], axis=-1)
+        square = jnp.matmul(statistics, coefficients.T, precision="highest") + jnp.sum(pull * mean, axis=-1)
+        return self._student(known, tables, jnp.maximum(square, 0))
+
+    def _student(self, known: Any, tables: Any, square: Float[Array, "*B K"]) -> Float[Array, "*B K"]:
+        """Student-t densities at these squared distances (in units of the rate matrix)."""
+        counts, _, _, half_log_det = known
         weight = self.relative + counts
         share = weight / (weight + 1)
-        off = x - self.loc - mean
-        square = jnp.sum(jnp.sum(inverse * off[:, None, :], axis=-1) * off, axis=-1)
-        tail = 0.5 * (self.freedom + counts + 1) * jnp.log1p(share * square)
-        return jnp.asarray(
-            tables[counts.astype(jnp.int32)] + 0.5 * len(self.loc) * jnp.log(share) - half_log_det - tail
-        )
+        log_norm = tables[counts.astype(jnp.int32)] + 0.5 * len(self.loc) * jnp.log(share) - half_log_det
+        return log_norm - 0.5 * (self.freedom + counts + 1) * jnp.log1p(share * square)
 
     def move(self, known: Any, k: jax.Array, x: jax.Array, statistics: jax.Array, sign: float) -> Any:  # noqa: ARG002
         """Rank-one change of the inverse (Sherman and Morrison 1950)."""
@@ -365,9 +387,10 @@ def reverse_cholesky(matrix: Float[Array, "*K D D"]) -> Float[Array, "*K D D"]:
 
 def symmetric(triangle: Float[Array, "*K F"], dim: int) -> Float[Array, "*K D D"]:
     """The symmetric matrices whose upper triangles are given, row by row."""
-    rows, columns = jnp.triu_indices(dim)
-    matrix = jnp.zeros((*triangle.shape[:-1], dim, dim), triangle.dtype)
-    return matrix.at[..., rows, columns].set(triangle).at[..., columns, rows].set(triangle)
+    places = np.zeros((dim, dim), np.int32)
+    rows, columns = np.triu_indices(dim)
+    places[rows, columns] = places[columns, rows] = np.arange(len(rows))
+    return triangle[..., places]  # reading is several times faster than writing in the compiled loops of streams
 
 
 def upper_coefficients(matrix: Float[Array, "*K D D"]) -> Float[Array, "*K F"]:
