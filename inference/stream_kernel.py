@@ -263,19 +263,29 @@ def add_to(
     kernel: Kernel, state: StreamState, slot: Int[Array, ""], amount: Float[Array, " F+1"]
 ) -> tuple[jax.Array, jax.Array, Any]:
     """``totals``, ``low`` and ``known`` after (count, statistics) came to one slot (Kahan and Neumaier's sum)."""
-    high, low = state.totals[slot], state.low[slot]
-    total = high + amount
-    back = total - high
-    low = low + ((high - (total - back)) + (amount - back))
-    high = total + low
-    if kernel.motion is None:
-        row = prepare(kernel.scorer, high[None, 0], high[None, 1:])
-    else:
-        age = jnp.where(state.live[slot], state.ages[slot], 0)
-        moved = kernel.motion.ahead(kernel.pair, jax.tree.map(lambda rows: rows[slot][None], state.known), age[None])
-        row = kernel.motion.join(kernel.pair, moved, amount[1:])
-    known = jax.tree.map(lambda rows, new: rows.at[slot].set(new[0]), state.known, row)
-    return state.totals.at[slot].set(high), state.low.at[slot].set(low - (high - total)), known
+
+    def added() -> tuple[jax.Array, jax.Array, Any]:
+        high, low = state.totals[slot], state.low[slot]
+        total = high + amount
+        back = total - high
+        low = low + ((high - (total - back)) + (amount - back))
+        high = total + low
+        if kernel.motion is None:
+            row = prepare(kernel.scorer, high[None, 0], high[None, 1:])
+        else:
+            age = jnp.where(state.live[slot], state.ages[slot], 0)
+            rows = jax.tree.map(lambda rows: rows[slot][None], state.known)
+            row = kernel.motion.join(kernel.pair, kernel.motion.ahead(kernel.pair, rows, age[None]), amount[1:])
+        return high, low - (high - total), jax.tree.map(lambda new: new[0], row)
+
+    def unchanged() -> tuple[jax.Array, jax.Array, Any]:
+        return state.totals[slot], state.low[slot], jax.tree.map(lambda rows: rows[slot], state.known)
+
+    # A branch, because what is computed in one is finished before the rows are written: left to itself, XLA on CPU
+    # reads the old rows while it writes the new ones, and copies every array whole for each datum to be able to.
+    high, low, row = jax.lax.cond(slot >= 0, added, unchanged)
+    known = jax.tree.map(lambda rows, new: rows.at[slot].set(new), state.known, row)
+    return state.totals.at[slot].set(high), state.low.at[slot].set(low), known
 
 
 def refresh(kernel: Kernel, state: StreamState) -> StreamState:
@@ -289,7 +299,8 @@ def step(kernel: Kernel, state: StreamState, x: Float[Array, " D"]) -> tuple[Str
     top = jnp.max(scores)
     mass = jnp.exp(scores - top)
     if kernel.rule == "map":
-        slot = jnp.argmax(scores).astype(jnp.int32)
+        places = jnp.arange(len(scores), dtype=jnp.int32)
+        slot = jnp.min(jnp.where(scores == top, places, len(scores) - 1))  # argmax at a third of its cost
     else:
         uniform = jax.random.uniform(jax.random.fold_in(state.key, state.seen), (), x.dtype)
         slot = choose(mass, uniform)

@@ -195,8 +195,8 @@ def _(pair: NormalGamma | NormalWishart, counts: jax.Array, sums: jax.Array) -> 
 
 
 class _StudentFull(NamedTuple):
-    mean: Float[Array, "K D"]  # less the pair's loc
-    whitener: Float[Array, "K D D"]  # |W off|^2 = squared distance over degrees of freedom
+    whitener: Float[Array, "K D D"]  # |W x - shift|^2 = squared distance over degrees of freedom
+    shift: Float[Array, "K D"]  # W of the mean; both less the pair's loc
     tail: Float[Array, " K"]
     log_norm: Float[Array, " K"]
 
@@ -214,14 +214,17 @@ def _(pair: NormalWishart, counts: jax.Array, sums: jax.Array) -> _StudentFull:
     freedom = pair.freedom + counts
     log_det = jnp.sum(jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)), axis=-1)
     log_norm = log_gamma_ratio((freedom + 1 - dim) / 2, dim / 2) + 0.5 * dim * jnp.log(share / jnp.pi) - log_det
-    return _StudentFull(mean, whitener, 0.5 * (freedom + 1), log_norm)
+    shift = jnp.sum(whitener * mean[:, None, :], axis=-1)
+    return _StudentFull(whitener, shift, 0.5 * (freedom + 1), log_norm)
 
 
 @log_predictive.register
 def _(pair: NormalWishart, known: _StudentFull, x: jax.Array, statistics: jax.Array) -> jax.Array:  # noqa: ARG001
-    off = x - pair.loc - known.mean
-    white = jnp.sum(known.whitener * off[:, None, :], axis=-1)
-    return known.log_norm - known.tail * jnp.log1p(jnp.sum(white**2, axis=-1))
+    """All memories in one product of a matrix with the datum."""
+    num_memories, dim = known.shift.shape
+    whitened = jnp.matmul(known.whitener.reshape(-1, dim), x - pair.loc, precision="highest")
+    off = whitened.reshape(num_memories, dim) - known.shift
+    return known.log_norm - known.tail * jnp.log1p(jnp.sum(off**2, axis=-1))
 
 
 # --- directions, bits, counts ---------------------------------------------------------------------------------
