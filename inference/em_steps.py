@@ -102,8 +102,7 @@ def _log_joint(
     form = linear_form(mixture.bank, x[:1], origin) if model.family.linear and not model.missing else None
     if form is None:
         return lambda rows, _: mixture.log_joint(rows).T
-    coefficients = jnp.concatenate(form.coefficients, axis=-1)
-    constant = (form.constant + mixture.log_weights)[:, None]
+    coefficients, constant = form.matrix, (form.constant + mixture.log_weights)[:, None]
 
     def of_statistics(_: jax.Array, statistics: jax.Array | None) -> jax.Array:
         return jnp.einsum("kf,nf->kn", coefficients, statistics, precision="highest") + constant

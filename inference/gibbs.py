@@ -36,7 +36,7 @@ from probam.family import Model, Params
 from probam.inference.devices import devices_for
 from probam.inference.gibbs_kernels import KERNELS, Settings, State, sweep
 from probam.inference.gibbs_missing import Patterns, observed_log_joint, patterns, sweep_with_missing
-from probam.inference.gibbs_moves import draw_labels
+from probam.inference.gibbs_moves import draw_labels, statistics_of
 from probam.inference.result import EngineResult, Progress, silent
 from probam.inference.start import starting_params
 
@@ -78,11 +78,13 @@ def _advance(
     def chain(
         model: Model, x: jax.Array, groups: Patterns | None, state: State, key: jax.Array
     ) -> tuple[State, tuple[Params, Params]]:
+        statistics = None if model.missing else statistics_of(model, x)
+
         def once(state: State, t: jax.Array) -> tuple[State, tuple[Params, Params]]:
             key_sweep = jax.random.fold_in(key, t)
             if model.missing:
                 return sweep_with_missing(key_sweep, model, x, state, settings, groups)
-            return sweep(key_sweep, model, x, state, settings)
+            return sweep(key_sweep, model, x, state, settings, statistics)
 
         def step(state: State, t: jax.Array) -> tuple[State, tuple[Params, Params]]:
             state, every = jax.lax.scan(once, state, t * thin + jnp.arange(thin))

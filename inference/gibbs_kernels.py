@@ -26,24 +26,25 @@ from probam.distributions.conjugate import ConjugatePair
 from probam.distributions.pairwise import pairwise_log_prob
 from probam.family import Model, Params
 from probam.inference.coordinates import Coordinates
+from probam.inference.gibbs_collapsed import block_starts, collapsed_labels, one_label
 from probam.inference.gibbs_moves import (
     Law,
+    count,
     draw_labels,
     draw_memories,
     group,
     law_of,
+    log_densities,
     permute,
     reorder,
     slice_hyper_parameters,
+    statistics_of,
 )
 from probam.inference.gibbs_split import split_merge
 
 __all__ = ["KERNELS", "Settings", "State", "sweep"]
 
 KERNELS = ("blocked", "slice", "collapsed", "auxiliary")
-
-_ROWS = 512
-"""Data after which what is known of the memories is computed afresh, so that rounding does not pile up."""
 
 _REFRESHES = 4
 """How often in a sweep of the auxiliary kernel the empty slots get new memories."""
@@ -66,26 +67,41 @@ class State(NamedTuple):
 
 
 def sweep(
-    key: jax.Array, model: Model, x: Float[Array, "N D"], state: State, settings: Settings
+    key: jax.Array,
+    model: Model,
+    x: Float[Array, "N D"],
+    state: State,
+    settings: Settings,
+    statistics: Float[Array, "N F"] | None = None,
 ) -> tuple[State, tuple[Params, dict[str, jax.Array]]]:
-    """One sweep: the next state, and the sites with their statistics that are kept."""
+    """One sweep: the next state, and the sites with their statistics that are kept.
+
+    ``statistics`` are those of ``x`` by :func:`probam.inference.gibbs_moves.statistics_of`, which sweeps over the same
+    data can share; they are made here where they are not given.
+    """
+    if statistics is None:
+        statistics = statistics_of(model, x)
     if settings.kernel in ("blocked", "slice"):
-        return _blocked(key, model, x, state, settings)
-    return _one_at_a_time(key, model, x, state, settings)
+        return _blocked(key, model, x, state, settings, statistics)
+    return _one_at_a_time(key, model, x, state, settings, statistics)
 
 
 # --- all labels at once ---------------------------------------------------------------------------------------
 
 
 def _blocked(
-    key: jax.Array, model: Model, x: Float[Array, "N D"], state: State, settings: Settings
+    key: jax.Array,
+    model: Model,
+    x: Float[Array, "N D"],
+    state: State,
+    settings: Settings,
+    statistics: Float[Array, "N F"] | None,
 ) -> tuple[State, tuple[Params, dict[str, jax.Array]]]:
     """Labels given weights and memories, then weights given labels, then memories given labels."""
     key_labels, key_order, key_hyper, key_weights, key_memories, key_slice = jax.random.split(key, 6)
     num_components, params = model.num_components, state.params
     extra = settings.kernel == "slice"  # sticks beyond the model's truncation: one slot for all that lies there
-    bank = model.family.bank(params)
-    log_density = pairwise_log_prob(bank, x)
+    log_density = log_densities(model, params, x, statistics)
     log_weights = model.weights.log_weights(params, num_components).astype(x.dtype)
     stats = {}
     if extra:
@@ -100,7 +116,7 @@ def _blocked(
         _, log_lik = draw_labels(key_labels, model.weights.log_weights(params, num_components) + log_density)
     else:
         labels, log_lik = draw_labels(key_labels, log_weights + log_density)
-    counts = jnp.sum(jax.nn.one_hot(labels, num_components, dtype=x.dtype), axis=0)
+    counts = count(labels, num_components, x.dtype)
     coordinates = Coordinates(model)
     sites = {name: params[name] for name in coordinates.transforms}
     lp = jnp.sum(log_lik) + coordinates.log_prior(coordinates.unconstrain(sites))
@@ -113,7 +129,7 @@ def _blocked(
     labels, counts, params = jnp.argsort(order).astype(jnp.int32)[labels], counts[order], permute(model, params, order)
     params = slice_hyper_parameters(key_hyper, model, counts, params, exchangeable=False, extra=extra)
     params = params | _typed(model.weights.draw(jax.random.fold_in(key_weights, 1), counts, params), x.dtype)
-    params = draw_memories(key_memories, model, x, labels, params)
+    params = draw_memories(key_memories, model, x, labels, params, statistics)
     return State(params, labels), kept
 
 
@@ -134,7 +150,7 @@ class _Extended(NamedTuple):
 def _open_ended(key: jax.Array, model: Model, labels: jax.Array, params: Params, dtype: Any) -> jax.Array:
     """Log weights of the first K memories of the untruncated process given the labels: they do not sum to one."""
     num_components = model.num_components
-    counts = jnp.sum(jax.nn.one_hot(labels, num_components + 1, dtype=dtype), axis=0)
+    counts = count(labels, num_components + 1, dtype)
     sites = params | model.weights.draw(key, counts, params)
     return model.weights.log_weights(sites, num_components + 1)[:-1].astype(dtype)
 
@@ -151,7 +167,12 @@ def _typed(params: Params, dtype: Any) -> Params:
 
 
 def _one_at_a_time(
-    key: jax.Array, model: Model, x: Float[Array, "N D"], state: State, settings: Settings
+    key: jax.Array,
+    model: Model,
+    x: Float[Array, "N D"],
+    state: State,
+    settings: Settings,
+    statistics: Float[Array, "N F"] | None,
 ) -> tuple[State, tuple[Params, dict[str, jax.Array]]]:
     """Labels with the weights (and what the kernel can of the memories) integrated out, then all sites given them."""
     key_labels, key_split, key_order, key_hyper, key_weights, key_memories = jax.random.split(key, 6)
@@ -163,7 +184,7 @@ def _one_at_a_time(
         pair = model.family.conjugate_base(model.prior) if settings.integrated else None
         pair = pair or model.family.conjugate(params, model.prior)
         assert pair is not None, "checked before compiling"
-        labels = _collapsed_labels(key_labels, pair, law, x, labels, model.num_components)
+        labels = collapsed_labels(key_labels, pair, law, x, labels, model.num_components)
         if settings.split_merge:
             labels, accepted = split_merge(
                 key_split, pair, law, x, labels, num_components=model.num_components, num_moves=settings.split_merge
@@ -172,7 +193,7 @@ def _one_at_a_time(
     else:
         params, labels = _auxiliary_labels(key_labels, model, law, x, params, labels)
 
-    counts = jnp.sum(jax.nn.one_hot(labels, model.num_components, dtype=x.dtype), axis=0)
+    counts = count(labels, model.num_components, x.dtype)
     # any order of the slots has the same probability under the exchangeable law: then full slots come first
     order = jnp.argsort(-counts) if settings.exchangeable else reorder(key_order, law, counts)
     labels, counts, params = jnp.argsort(order).astype(jnp.int32)[labels], counts[order], permute(model, params, order)
@@ -183,7 +204,7 @@ def _one_at_a_time(
         drawn = pair.draw(key_memories, counts, group(labels, pair.statistics(x), model.num_components)[1])
         params = params | model.family.integrated_sites(drawn)
     else:
-        params = draw_memories(key_memories, model, x, labels, params)
+        params = draw_memories(key_memories, model, x, labels, params, statistics)
     stats |= {"lp": _log_joint(model, x, params, labels, pair, settings), "occupied": jnp.sum(counts > 0)}
     return State(params, labels), (params, stats)
 
@@ -202,7 +223,7 @@ def _log_joint(
         total = jnp.sum(pair.log_marginal(counts, sums)) + jnp.sum(pair.log_base(x))
     else:
         log_density = pairwise_log_prob(model.family.bank(params), x)
-        counts = jnp.sum(jax.nn.one_hot(labels, model.num_components, dtype=x.dtype), axis=0)
+        counts = count(labels, model.num_components, x.dtype)
         total = jnp.sum(jnp.take_along_axis(log_density, labels[:, None], axis=-1))
         for name, prior in model.prior.items():
             total = total + jnp.sum(prior.log_prob(params[name]))
@@ -213,53 +234,19 @@ def _log_joint(
     return total + law.log_marginal(counts)
 
 
-def _collapsed_labels(
-    key: jax.Array, pair: ConjugatePair, law: Law, x: jax.Array, labels: jax.Array, num_components: int
-) -> jax.Array:
-    """Each label given all others, from the law of labels and the posterior predictive densities."""
-    num_data = len(x)
-    statistics, tables = pair.statistics(x), pair.tables(num_data)
-    counts, sums = group(labels, statistics, num_components)
-    rows = min(_ROWS, num_data)
-
-    def visit(carry: tuple[jax.Array, Any], datum: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, Any], jax.Array]:
-        counts, known = carry
-        x_n, t_n, label, uniform = datum
-        counts, known = counts.at[label].add(-1), pair.move(known, label, x_n, t_n, -1.0)
-        logits = law.log_predictive(counts) + pair.predict(known, tables, x_n, t_n)
-        label = _invert(logits, uniform)
-        return (counts.at[label].add(1), pair.move(known, label, x_n, t_n, 1.0)), label
-
-    def visit_block(
-        carry: tuple[jax.Array, jax.Array, jax.Array], block: tuple[jax.Array, jax.Array]
-    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], None]:
-        labels, counts, sums = carry
-        start, key = block
-        x_b, t_b, before = (jax.lax.dynamic_slice_in_dim(array, start, rows) for array in (x, statistics, labels))
-        uniform = jax.random.uniform(key, (rows,), x.dtype)
-        _, after = jax.lax.scan(visit, (counts, pair.begin(counts, sums)), (x_b, t_b, before, uniform))
-        left, joined = group(before, t_b, num_components), group(after, t_b, num_components)
-        labels = jax.lax.dynamic_update_slice_in_dim(labels, after, start, 0)
-        return (labels, counts + joined[0] - left[0], sums + joined[1] - left[1]), None
-
-    starts = _block_starts(num_data, rows)
-    (labels, _, _), _ = jax.lax.scan(visit_block, (labels, counts, sums), (starts, jax.random.split(key, len(starts))))
-    return labels
-
-
 def _auxiliary_labels(
     key: jax.Array, model: Model, law: Law, x: jax.Array, params: Params, labels: jax.Array
 ) -> tuple[Params, jax.Array]:
     """Each label given all others and the memories; the empty slots hold fresh draws from the prior."""
     num_data, num_components = len(x), model.num_components
     rows = -(-num_data // min(_REFRESHES, num_data))
-    counts = jnp.sum(jax.nn.one_hot(labels, num_components, dtype=x.dtype), axis=0)
+    counts = count(labels, num_components, x.dtype)
     owned = [name for name in model.prior if name not in model.family.shared]
 
     def visit(counts: jax.Array, datum: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         log_density, label, uniform = datum
         counts = counts.at[label].add(-1)
-        label = _invert(law.log_predictive(counts) + log_density, uniform)
+        label = one_label(law.log_predictive(counts) + log_density, uniform)
         return counts.at[label].add(1), label
 
     def visit_block(carry: tuple[Any, ...], block: tuple[jax.Array, jax.Array]) -> tuple[tuple[Any, ...], None]:
@@ -277,19 +264,7 @@ def _auxiliary_labels(
         counts, after = jax.lax.scan(visit, counts, (log_density, before, uniform))
         return (params, jax.lax.dynamic_update_slice_in_dim(labels, after, start, 0), counts), None
 
-    starts = _block_starts(num_data, rows)
+    starts = block_starts(num_data, rows)
     keys = jax.random.split(key, len(starts))
     (params, labels, _), _ = jax.lax.scan(visit_block, (params, labels, counts), (starts, keys))
     return params, labels
-
-
-def _block_starts(num_data: int, rows: int) -> jax.Array:
-    """First rows of blocks of one size that cover the data; the last may overlap the one before (visited twice)."""
-    return jnp.minimum(jnp.arange(-(-num_data // rows)) * rows, num_data - rows)
-
-
-def _invert(logits: Float[Array, " K"], uniform: jax.Array) -> jax.Array:
-    """A label in proportion to exp(logits); one of no mass is never chosen."""
-    mass = jnp.exp(logits - jnp.max(logits))
-    below = jnp.cumsum(mass)
-    return jnp.searchsorted(below, uniform * below[-1], side="right", method="compare_all").astype(jnp.int32)

@@ -3,7 +3,7 @@ r"""Parts of Gibbs sweeps that every kernel shares: labels, hyper-parameters, th
 Labels z_n in {0, ..., K - 1} are drawn by inverting the distribution function (one uniform a datum).
 """
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,21 +11,25 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from numpyro.distributions import biject_to
 
-from probam.distributions.pairwise import pairwise_log_prob
+from probam.distributions.pairwise import linear_form, pairwise_log_prob
 from probam.distributions.slice_sampling import slice_update
 from probam.family import Model, Moments, Params
 
 __all__ = [
     "Law",
     "ModelLaw",
+    "count",
     "draw_labels",
     "draw_memories",
     "group",
+    "invert",
     "law_of",
+    "log_densities",
     "permute",
     "reorder",
     "slice_hyper_parameters",
     "slice_memories",
+    "statistics_of",
 ]
 
 _DIRECTIONS = 12
@@ -75,23 +79,49 @@ def draw_labels(
     """
     top = jnp.max(logits, axis=-1, keepdims=True)
     mass = jnp.exp(logits - top)
-    num_components = mass.shape[-1]
-    below = jnp.matmul(mass, jnp.triu(jnp.ones((num_components, num_components), mass.dtype)), precision="highest")
-    total = below[:, -1:]
-    uniform = jax.random.uniform(key, total.shape, mass.dtype)
-    labels = jnp.sum(below[:, :-1] <= uniform * total, axis=-1, dtype=jnp.int32)
+    labels, total = invert(mass, jax.random.uniform(key, (len(mass), 1), mass.dtype))
     if masked:
         hit = jnp.take_along_axis(mass, labels[:, None], axis=-1)[:, 0] > 0
         labels = jnp.where(hit, labels, jnp.argmax(mass, axis=-1).astype(jnp.int32))
     return labels, (top + jnp.log(total))[:, 0]
 
 
+def invert(mass: Float[Array, "N K"], uniform: Float[Array, "N 1"]) -> tuple[Int[Array, " N"], Float[Array, "N 1"]]:
+    """Labels in proportion to ``mass`` by inverting the distribution function, and the mass of all memories."""
+    num_components = mass.shape[-1]
+    below = jnp.matmul(mass, jnp.triu(jnp.ones((num_components, num_components), mass.dtype)), precision="highest")
+    total = below[:, -1:]
+    return jnp.sum(below[:, :-1] <= uniform * total, axis=-1, dtype=jnp.int32), total
+
+
 def group(
     labels: Int[Array, " N"], statistics: Float[Array, "N F"], num_components: int
 ) -> tuple[jax.Array, jax.Array]:
     """Counts (K,) and sums of the statistics (K, F) of the data of each memory."""
-    member = jax.nn.one_hot(labels, num_components, dtype=statistics.dtype)
-    return jnp.sum(member, axis=0), jnp.matmul(member.T, statistics, precision="highest")
+    return count(labels, num_components, statistics.dtype), jax.ops.segment_sum(statistics, labels, num_components)
+
+
+def count(labels: Int[Array, " N"], num_components: int, dtype: Any) -> Float[Array, " K"]:
+    """How many data each memory has."""
+    return jax.ops.segment_sum(jnp.ones(labels.shape, dtype), labels, num_components)
+
+
+def statistics_of(model: Model, x: Float[Array, "N D"]) -> Float[Array, "N F"] | None:
+    """The family's statistics relative to its frame, which sweeps over the same data share; None if it has no use."""
+    if not (model.family.linear or model.family.can_draw(model.prior)):
+        return None
+    return model.family.statistics(x - model.family.frame(x)[0])
+
+
+def log_densities(
+    model: Model, params: Params, x: Float[Array, "N D"], statistics: Float[Array, "N F"] | None
+) -> Float[Array, "N K"]:
+    """Log density of each datum under each memory (nats): one matrix product where ``statistics_of`` serves it."""
+    bank = model.family.bank(params)
+    form = linear_form(bank, x[:1], model.family.frame(x)[0]) if model.family.linear else None
+    if form is None or statistics is None:
+        return pairwise_log_prob(bank, x)
+    return jnp.matmul(statistics, form.matrix.T, precision="highest") + form.constant
 
 
 def permute(model: Model, params: Params, order: Int[Array, " K"]) -> Params:
@@ -163,15 +193,22 @@ def slice_hyper_parameters(
 
 
 def draw_memories(
-    key: jax.Array, model: Model, x: Float[Array, "N D"], labels: Int[Array, " N"], params: Params
+    key: jax.Array,
+    model: Model,
+    x: Float[Array, "N D"],
+    labels: Int[Array, " N"],
+    params: Params,
+    statistics: Float[Array, "N F"] | None,
 ) -> Params:
-    """Memory sites given the labels: the family's full conditionals, or slice updates where it has none."""
-    if not model.family.can_draw(model.prior):
+    """Memory sites given the labels: the family's full conditionals, or slice updates where it has none.
+
+    ``statistics`` are those of :func:`statistics_of`.
+    """
+    if statistics is None or not model.family.can_draw(model.prior):
         return slice_memories(key, model, x, labels, params)
-    origin = model.family.frame(x)[0]
-    counts, sums = group(labels, model.family.statistics(x - origin), model.num_components)
+    counts, sums = group(labels, statistics, model.num_components)
     sites = {name: params[name] for name in model.prior}
-    return params | model.family.draw(key, Moments(counts, sums, origin), sites, model.prior)
+    return params | model.family.draw(key, Moments(counts, sums, model.family.frame(x)[0]), sites, model.prior)
 
 
 def slice_memories(

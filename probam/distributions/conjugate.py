@@ -22,7 +22,7 @@ Nunez-Antonio and Gutierrez-Pena (2005).
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -108,6 +108,16 @@ class ConjugatePair(ABC):
         counts, sums, log_marginal = known
         return jnp.asarray(self.log_marginal(counts + 1, sums + statistics) - log_marginal)
 
+    def alone(self, k: jax.Array, tables: Any) -> tuple["ConjugatePair", Any]:  # noqa: ARG002
+        """The pair of memory k only, and its tables, for what is known of that one memory."""
+        return self, tables
+
+    def predict_rows(
+        self, known: Any, tables: Any, x: Float[Array, "B D"], statistics: Float[Array, "B F"]
+    ) -> Float[Array, "B K"]:
+        """``predict`` of several data at once."""
+        return jax.vmap(lambda x_n, t_n: self.predict(known, tables, x_n, t_n))(x, statistics)
+
     def move(
         self,
         known: Any,
@@ -133,6 +143,11 @@ class DirectionOfVonMisesFisher(ConjugatePair):
 
     pull: Float[Array, " D"]
     concentration: jax.Array  # () or (K,)
+
+    def alone(self, k: jax.Array, tables: Any) -> tuple[ConjugatePair, Any]:
+        """With that memory's concentration."""
+        concentration = jnp.asarray(self.concentration)
+        return (replace(self, concentration=concentration[k][None]) if concentration.ndim else self), tables
 
     def statistics(self, x: jax.Array) -> jax.Array:
         """The direction itself."""

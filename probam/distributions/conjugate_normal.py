@@ -122,7 +122,7 @@ class NormalKnownVariance(ConjugatePair):
         precision = self._posterior(counts)
         variance = self.variance + 1 / precision
         off = self._place(x) - first / (self.variance * precision)
-        return -0.5 * jnp.sum(off**2 / variance + jnp.log(2 * jnp.pi * variance), axis=-1) + tables
+        return jnp.asarray(-0.5 * jnp.sum(off**2 / variance + jnp.log(2 * jnp.pi * variance), axis=-1) + tables)
 
     def move(self, known: Any, k: jax.Array, x: jax.Array, statistics: jax.Array, sign: float) -> Any:  # noqa: ARG002
         """One more or one less."""
@@ -317,7 +317,7 @@ class NormalWishart(ConjugatePair):
         weight = self.relative + counts
         share = weight / (weight + 1)
         log_norm = tables[counts.astype(jnp.int32)] + 0.5 * len(self.loc) * jnp.log(share) - half_log_det
-        return log_norm - 0.5 * (self.freedom + counts + 1) * jnp.log1p(share * square)
+        return jnp.asarray(log_norm - 0.5 * (self.freedom + counts + 1) * jnp.log1p(share * square))
 
     def move(self, known: Any, k: jax.Array, x: jax.Array, statistics: jax.Array, sign: float) -> Any:  # noqa: ARG002
         """Rank-one change of the inverse (Sherman and Morrison 1950)."""

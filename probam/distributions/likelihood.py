@@ -120,7 +120,7 @@ def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array
 
 
 def _coefficients(form: LinearForm, log_weights: Float[Array, " K"]) -> Float[Array, "K F"]:
-    return jnp.concatenate([*form.coefficients, (form.constant + log_weights)[:, None]], axis=1)
+    return jnp.concatenate([form.matrix, (form.constant + log_weights)[:, None]], axis=1)
 
 
 def log_likelihood_of(example: MemoryMixture, x: Float[Array, "N D"]) -> Callable[[MemoryMixture], Float[Array, ""]]:

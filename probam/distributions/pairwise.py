@@ -37,6 +37,11 @@ class LinearForm(NamedTuple):
     coefficients: tuple[Float[Array, "K F"], ...]
     constant: Float[Array, " K"]
 
+    @property
+    def matrix(self) -> Float[Array, "K F"]:
+        """All coefficients, for statistics that stand side by side."""
+        return jnp.concatenate(self.coefficients, axis=-1)
+
 
 @singledispatch
 def linear_form(
