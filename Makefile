@@ -31,7 +31,7 @@ validate: $(READY)  ## the long checks and simulation-based calibration, their r
 	-$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow --timeout=3600 --junitxml=out/slow.xml
 	$(BIN)/python -m probam.validation --slow out/slow.xml --output docs/validation.md
 
-bench: $(READY)  ## probam and its peers in one interleaved run; TASKS names some; torch is timed where it is installed
+bench: $(READY)  ## probam and its peers in one interleaved run; TASKS names some
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python -m benchmarks $(TASKS)
 

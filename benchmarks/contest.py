@@ -146,7 +146,7 @@ def contest(task: Task, *, rounds: int, say: Callable[[str], None]) -> list[dict
 
 def _versions(peer: str) -> dict[str, str]:
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for name in (OURS, "jax", "numpyro", "numpy", peer):
+    for name in (OURS, "jax", "numpyro", "numpy", peer.split(",")[0]):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
