@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contest import OURS, Task
+from benchmarks.floor import FLOOR
 from benchmarks.mixture_data import four_clusters, two_gaussians
 
 CHAINS, WARMUP, DRAWS = 4, 1000, 1000
@@ -108,7 +109,8 @@ def _spread(chains: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(jax.shard_map(chains, mesh=mesh, in_specs=over, out_specs=over, check_vma=False))
 
 
-def _ours(x: np.ndarray, memories: int) -> Callable[[], float]:
+def _our_sampler(x: np.ndarray, memories: int) -> tuple[Any, Callable[[int], tuple[Draws, dict[str, np.ndarray]]]]:
+    """The model, and the draws of a seed with their statistics."""
     import jax
 
     jax.config.update("jax_enable_x64", True)
@@ -133,12 +135,54 @@ def _ours(x: np.ndarray, memories: int) -> Callable[[], float]:
     )
     data = jnp.asarray(x)
 
-    def sample(seed: int) -> Draws:
+    def sample(seed: int) -> tuple[Draws, dict[str, np.ndarray]]:
         key = jax.random.key(seed)
-        sites = run(key, model, data, num_chains=CHAINS, num_warmup=WARMUP, num_draws=DRAWS, target_accept=TARGET).sites
-        return {"mu": sites["loc"], "sigma": sites["precision"] ** -0.5, "theta": sites["weights"]}
+        found = run(key, model, data, num_chains=CHAINS, num_warmup=WARMUP, num_draws=DRAWS, target_accept=TARGET)
+        sites = found.sites
+        return {"mu": sites["loc"], "sigma": sites["precision"] ** -0.5, "theta": sites["weights"]}, found.stats
 
-    return _rate(sample)
+    return model, sample
+
+
+def _ours(x: np.ndarray, memories: int) -> Callable[[], float]:
+    _, sample = _our_sampler(x, memories)
+    return _rate(lambda seed: sample(seed)[0])
+
+
+def _floor(x: np.ndarray, memories: int) -> Callable[[], float]:
+    """ESS a second if a run were its gradients and nothing else, shared by two devices.
+
+    Steps of the warm-up, which are not kept, are taken to be as long as those behind it.
+    """
+    model, sample = _our_sampler(x, memories)
+    import jax
+    import jax.numpy as jnp
+
+    from probam.inference.coordinates import Coordinates
+    from probam.inference.start import starting_params
+
+    repeats = 2000
+    coordinates = Coordinates(model)
+    draws, stats = sample(0)
+    gradients = float(np.mean(stats["n_steps"])) * (WARMUP + DRAWS) * CHAINS
+    ess = least_ess(draws)
+    data = jnp.asarray(x)
+    start = coordinates.flatten(coordinates.unconstrain(starting_params(jax.random.key(0), model, data)))
+
+    @jax.jit
+    def many(start: jax.Array) -> jax.Array:
+        log_joint = coordinates.log_joint_given(data)  # what depends on the data alone is made once, as in a run
+        gradient = jax.grad(lambda at: log_joint(coordinates.unflatten(at)))
+        return jnp.asarray(jax.lax.fori_loop(0, repeats, lambda _, at: at + 1e-9 * gradient(at), start))
+
+    many(start).block_until_ready()
+
+    def figure() -> float:
+        began = time.perf_counter()
+        many(start).block_until_ready()
+        return ess / (gradients * (time.perf_counter() - began) / repeats / 2)
+
+    return figure
 
 
 def _numpyro(x: np.ndarray, memories: int) -> Callable[[], float]:
@@ -244,9 +288,9 @@ def _nutpie(x: np.ndarray, memories: int) -> Callable[[], float]:
 
 def _task(name: str, x: np.ndarray, memories: int, source: str) -> Task:
     size = f"N={len(x)} D={x.shape[1]} K={memories} float64, {CHAINS} x ({WARMUP} + {DRAWS}), {source}"
-    makers = {OURS: _ours, "numpyro": _numpyro, "blackjax": _blackjax, "nutpie": _nutpie}
+    makers = {OURS: _ours, "numpyro": _numpyro, "blackjax": _blackjax, "nutpie": _nutpie, FLOOR: _floor}
     sides = {side: partial(maker, x, memories) for side, maker in makers.items()}
-    environment = {OURS: TWO_DEVICES, "numpyro": DEVICE_A_CHAIN, "blackjax": TWO_DEVICES}
+    environment = {OURS: TWO_DEVICES, "numpyro": DEVICE_A_CHAIN, "blackjax": TWO_DEVICES, FLOOR: TWO_DEVICES}
     return Task(name, size, "1/s", sides, "least bulk ESS a second, diagonal mass matrix", environment)
 
 
