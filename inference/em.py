@@ -31,6 +31,9 @@ _SMALL = 200_000
 _CHUNK = 50
 """Iterations between two reports of progress."""
 
+_ASK = 8
+"""Iterations on several devices after which it is asked whether a run has stopped: devices wait for the question."""
+
 
 @partial(jax.jit, static_argnames=("settings", "num_steps"))
 def _advance(
@@ -112,21 +115,19 @@ def _advance_across(
     for run in range(num_runs):
         state: EMState = jax.device_put(jax.tree.map(lambda leaf, run=run: np.asarray(leaf)[run], states), devices[0])
         objectives: list[jax.Array] = []
-        before = state
-        for _ in range(num_steps):
+        for step in range(0 if bool(states.done[run]) else num_steps):
             sums = [
                 _expectation(copy[0], jax.device_put(state.params, device), part.x, copy[1], part.weight)
                 for part, copy, device in zip(parts, copies, devices, strict=True)
             ]
-            if bool(before.done):  # asked one step late, so that the devices never wait for the answer
-                break
-            before = state
             state, objective = _ascend(
                 copies[0][0], state, jax.device_put(sums, devices[0]), tolerance, settings=settings
             )
             objectives.append(objective)
+            if step % _ASK == _ASK - 1 and bool(state.done):
+                break
         after.append(state)
-        traces[run, : len(objectives)] = np.asarray(objectives)
+        traces[run, : len(objectives)] = objectives
     return jax.tree.map(lambda *leaves: np.stack(leaves), *after), traces
 
 
