@@ -80,7 +80,7 @@ _RUNS: dict[str, tuple[str, dict[str, Any]]] = {
         {"kernel": "collapsed", "num_chains": 1, "num_warmup": 300, "num_draws": 99, "thin": 20},
     ),
     "nuts": ("nuts", {"num_chains": 1, "num_warmup": 500, "num_draws": 1980, "target_accept": 0.95}),
-    "svi": ("svi", {"num_steps": 1000, "num_draws": 99, "restarts": 2}),
+    "svi": ("svi", {"num_draws": 99}),
     "cavi": ("cavi", {}),
 }
 """What the command runs: engine and options. SVI and CAVI are approximations: their error is measured, not judged."""
