@@ -10,6 +10,10 @@ the effective number of particles falls below ``threshold`` P they are resampled
 seated: copies may take different seats. Each datum's log mean weight adds up to a log evidence whose exponential is
 unbiased (Del Moral 2004), and the weighted particles converge to the posterior of partitions as 1 / sqrt(P).
 
+Where the process is learned, each particle has parameters of its own, drawn from their prior at the start and from
+their posterior given the particle's partition at intervals (Escobar and West 1995): the target is then the joint
+posterior of partitions and parameters, and the evidence that of the model with both summed out.
+
 The last W rows of the stream are kept with their labels in every particle: :mod:`probam.inference.particle_moves`
 reseats them. What is random about datum n is a function of the key and n alone. Memory is P K F.
 """
@@ -28,7 +32,19 @@ from probam.errors import InputError
 from probam.inference.particle_moves import Moves, check_moves, enough_room, reseat, split_merge
 from probam.inference.result import Progress, silent
 from probam.inference.stream import Absorbed, Recalled, recall_blocks, start, take_in
-from probam.inference.stream_kernel import GROUP, Kernel, StepInfo, StreamState, choose, grow, join, logits
+from probam.inference.stream_hyper import Hyper, draw_prior
+from probam.inference.stream_kernel import (
+    GROUP,
+    Kernel,
+    StepInfo,
+    StreamState,
+    choose,
+    grow,
+    join,
+    logits,
+    relearn,
+    relearn_is_due,
+)
 from probam.pytrees import pytree
 
 __all__ = [
@@ -36,6 +52,7 @@ __all__ = [
     "Particles",
     "absorb",
     "coclustering",
+    "from_prior",
     "leader",
     "number_of_memories",
     "recall",
@@ -110,6 +127,8 @@ def start_particles(
     one = start(kernel, num_features, dtype, key, capacity=capacity)
     states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_particles, *leaf.shape)), one)
     states = states._replace(key=jax.random.split(key, num_particles))
+    if kernel.learning is not None and kernel.rule == "sample":
+        states = states._replace(hyper=from_prior(kernel, states))
     particles = Particles(
         states,
         jnp.full(num_particles, -np.log(num_particles), dtype),
@@ -117,6 +136,16 @@ def start_particles(
         jnp.full((num_particles, window), -1, jnp.int32),
     )
     return Filter(kernel, jnp.asarray(threshold, dtype)), particles
+
+
+@jax.jit
+def from_prior(kernel: Kernel, states: StreamState) -> Hyper:
+    """Parameters of the process for each particle."""
+    learning = kernel.learning
+    assert learning is not None
+    keys = jax.vmap(lambda key: jax.random.fold_in(key, np.uint32(2**32 - 3)))(states.key)
+    drawn: Hyper = jax.vmap(lambda key, hyper: draw_prior(learning, key, hyper))(keys, states.hyper)
+    return drawn
 
 
 def systematic(uniform: jax.Array, log_weights: Float[Array, " P"]) -> Int[Array, " P"]:
@@ -167,6 +196,10 @@ def step_particles(settings: Filter, particles: Particles, x: Float[Array, " D"]
         slots = jax.vmap(choose)(mass, jax.random.uniform(key_seats, (num,), x.dtype))
     place = states.seen[0] % len(particles.rows)
     states, info = jax.vmap(partial(join, kernel), (0, None, 0, 0, None))(states, x, slots, fresh, log_mean)
+    if kernel.learning is not None:
+        is_due = relearn_is_due(kernel.learning, states.seen[0])
+        hyper = jax.lax.cond(is_due, lambda: jax.vmap(partial(relearn, kernel))(states), lambda: states.hyper)
+        states = states._replace(hyper=hyper)
     after = Particles(states, log_weights, particles.rows.at[place].set(x), labels.at[:, place].set(slots))
     lead = jnp.argmax(log_weights)
     return after, jax.tree.map(lambda leaf: leaf[lead], info)

@@ -23,7 +23,7 @@ from probam.distributions.slice_sampling import slice_update
 from probam.errors import InputError
 from probam.pytrees import pytree
 
-__all__ = ["Hyper", "Learning", "check_learning", "draw", "escobar_west"]
+__all__ = ["Hyper", "Learning", "check_learning", "draw", "draw_prior", "escobar_west"]
 
 _LEAST = 1e-10
 """Draws of alpha are no smaller, so that a new memory stays possible in single precision."""
@@ -74,6 +74,18 @@ def escobar_west(
     is_first = jax.random.uniform(key_part, (), alpha.dtype) < first / (first + num_data * rate)
     found = jax.random.gamma(key_alpha, first + is_first, dtype=alpha.dtype) / rate
     return jnp.maximum(found, _LEAST)
+
+
+def draw_prior(learning: Learning, key: jax.Array, hyper: Hyper) -> Hyper:
+    """Parameters from their priors; what is not learned stays as it is in ``hyper``."""
+    key_alpha, key_discount = jax.random.split(key)
+    dtype = hyper.alpha.dtype
+    shape, rate = learning.alpha_prior
+    alpha = jnp.maximum(jax.random.gamma(key_alpha, shape, dtype=dtype) / rate, _LEAST)
+    if learning.discount_prior is None:
+        return hyper._replace(alpha=alpha)
+    first, second = learning.discount_prior
+    return Hyper(alpha, jnp.clip(jax.random.beta(key_discount, first, second, dtype=dtype), 1e-6, 1 - 1e-6))
 
 
 def _log_eppf(hyper: Hyper, counts: Float[Array, " K"], live: Bool[Array, " K"]) -> Float[Array, ""]:

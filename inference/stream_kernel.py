@@ -54,6 +54,8 @@ __all__ = [
     "logits",
     "present",
     "refresh",
+    "relearn",
+    "relearn_is_due",
     "step",
 ]
 
@@ -304,7 +306,11 @@ def step(kernel: Kernel, state: StreamState, x: Float[Array, " D"]) -> tuple[Str
     else:
         uniform = jax.random.uniform(jax.random.fold_in(state.key, state.seen), (), x.dtype)
         slot = choose(mass, uniform)
-    return join(kernel, state, x, slot, fresh, top + jnp.log(jnp.sum(mass)))
+    after, info = join(kernel, state, x, slot, fresh, top + jnp.log(jnp.sum(mass)))
+    if kernel.learning is not None:
+        is_due = relearn_is_due(kernel.learning, after.seen)
+        after = after._replace(hyper=jax.lax.cond(is_due, lambda: relearn(kernel, after), lambda: after.hyper))
+    return after, info
 
 
 def join(
@@ -338,8 +344,6 @@ def join(
     )
     if kernel.slots is not None:
         after = _make_way(kernel, after, is_new)
-    if kernel.learning is not None:
-        after = _relearn(kernel.learning, after)
     return after, StepInfo(ident, is_new, log_mass + kernel.pair.log_base(x[None])[0], after.size)
 
 
@@ -354,11 +358,14 @@ def _make_way(kernel: Kernel, state: StreamState, is_new: jax.Array) -> StreamSt
     return jax.lax.cond(state.size > kernel.slots, dropped, lambda: state)
 
 
-def _relearn(learning: Learning, state: StreamState) -> StreamState:
-    """A draw of the process's parameters, after every so many data."""
+def relearn_is_due(learning: Learning, seen: UInt[Array, ""]) -> Bool[Array, ""]:
+    """Whether the process's parameters are drawn anew after so many data."""
+    return seen % jnp.asarray(learning.every, seen.dtype) == 0
+
+
+def relearn(kernel: Kernel, state: StreamState) -> Hyper:
+    """A draw of the process's parameters given the sizes of the memories; its key is of the data seen so far."""
+    assert kernel.learning is not None
     assert isinstance(state.hyper, Hyper)
-    hyper = state.hyper
     key = jax.random.fold_in(jax.random.fold_in(state.key, state.seen), 1)
-    is_due = state.seen % jnp.asarray(learning.every, state.seen.dtype) == 0
-    drawn = jax.lax.cond(is_due, lambda: draw(learning, key, hyper, state.counts, state.live), lambda: hyper)
-    return state._replace(hyper=drawn)
+    return draw(kernel.learning, key, state.hyper, state.counts, state.live)

@@ -91,7 +91,8 @@ def draw_sites(
     ``pair`` replaces the family's own, ``seats`` the counts that the weights are drawn from.
     """
     family, prior, dtype = model.family, model.prior, x.dtype
-    pair = stream_pair(family, prior, known, model.num_components, dtype) if pair is None else pair
+    if pair is None:
+        pair = stream_pair(family, prior, known, model.num_components, dtype).pair
     seats = counts if seats is None else seats
     fixed = fixed_sites(family, prior, known, model.num_components, dtype)
     integrated = integrates_all(family, prior, known)

@@ -85,7 +85,6 @@ def check_changing(
     alpha: float,
     energy: str,
     tidy_every: int,
-    particles: int,
     rejuvenate_every: int,
 ) -> None:
     """Raise :class:`probam.errors.InputError` for numbers that mean nothing, and options that cannot go together."""
@@ -112,13 +111,19 @@ def check_changing(
         raise InputError("forget: a memory either drifts away or returns to the prior; give drift or forget, not both")
     if changing.moves and energy != "collapsed":
         raise InputError(f"energy: memories that move have no known places; use 'collapsed', not {energy!r}")
-    changes = changing.half_life is not None or changing.moves or changing.slots > 0
-    if changes and tidy_every:
-        raise InputError("tidy_every: merging compares exact stationary posteriors; leave it out where things change")
-    if changes and rejuvenate_every:
-        raise InputError(
-            "rejuvenate_every: data are reseated where their order does not matter; leave it out where things change"
-        )
+    given = {
+        "half_life": changing.half_life is not None, "drift": changing.drift > 0,
+        "forget": changing.forget is not None, "slots": changing.slots > 0,
+    }  # fmt: skip
+    changes = " and ".join(name for name, is_given in given.items() if is_given)
+    for name, wanted, why in (
+        ("tidy_every", tidy_every, "memories are merged"), ("rejuvenate_every", rejuvenate_every, "rows are reseated"),
+    ):  # fmt: skip
+        if changes and wanted:
+            raise InputError(
+                f"{name}: {why} as if the order of the data did not matter, but with {changes} it does; leave out one "
+                "or the other"
+            )
     if changing.learn_alpha is None:
         return
     if changing.half_life is not None or changing.slots:
@@ -126,8 +131,6 @@ def check_changing(
             "learn_alpha: the number of memories tells of alpha only where none fades or is dropped; leave out "
             f"{'half_life' if changing.half_life is not None else 'slots'}"
         )
-    if particles > 1 or rejuvenate_every:
-        raise InputError("learn_alpha: particles and rejuvenation hold the process fixed; use one particle and neither")
 
 
 def changing_kernel(changing: Changing, kernel: Kernel, scale: Float[np.ndarray, " D"], dtype: np.dtype[Any]) -> Kernel:

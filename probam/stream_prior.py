@@ -1,7 +1,7 @@
 """The prior of a stream's memories: which conjugate pair they have, and what of them is held fixed."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +12,17 @@ from probam.distributions.conjugate import ConjugatePair
 from probam.errors import InputError
 from probam.family import Family, Params
 
-__all__ = ["fixed_sites", "integrates_all", "stream_pair"]
+__all__ = ["StreamPair", "fixed_sites", "integrates_all", "stream_pair"]
 
 _SITES = ("loc", "direction", "prob")
 """Sites that a pair integrates out; every other site of a family can be given as known."""
+
+
+class StreamPair(NamedTuple):
+    """The conjugate pair of a stream's memories, and whether it only stands for their family."""
+
+    pair: ConjugatePair
+    is_approximate: bool
 
 
 def integrates_all(family: Family, prior: Mapping[str, Distribution], known: Mapping[str, np.ndarray]) -> bool:
@@ -29,8 +36,8 @@ def stream_pair(
     known: Mapping[str, np.ndarray],
     num_memories: int,
     dtype: np.dtype[Any],
-) -> ConjugatePair:
-    """The conjugate pair of the family, for so many memories that have the same prior.
+) -> StreamPair:
+    """The conjugate pair of the family (exact where there is one), for so many memories that have the same prior.
 
     Raises :class:`probam.errors.InputError` for known sites that the family has not, and families without a pair.
     """
@@ -40,17 +47,20 @@ def stream_pair(
             raise InputError(
                 f"known: family {family.name!r} has no site {site!r} to hold fixed; it has {', '.join(others)}"
             )
-    pair = None if known else family.conjugate_base(prior)
-    if pair is None:
+    exact = None if known else family.conjugate_base(prior)
+    near = None
+    if exact is None:
         fixed = fixed_sites(family, prior, known, num_memories, dtype)
-        pair = family.conjugate(fixed, prior) or family.approximate_pair(fixed, prior)
+        exact = family.conjugate(fixed, prior)
+        near = family.approximate_pair(fixed, prior) if exact is None else None
+    pair = exact if near is None else near
     if pair is None:
         raise InputError(
             f"family: nothing can be integrated out of family {family.name!r} under these priors; streams "
             "work with gaussian (covariance isotropic, spherical, diagonal, full), vmf, bernoulli and multinomial, and "
             "with laplace by an approximation"
         )
-    return pair
+    return StreamPair(pair, is_approximate=near is not None)
 
 
 def fixed_sites(

@@ -1,15 +1,14 @@
 """A stream of data and the memories that it makes: learn by parts, ask at any time, save, load and go on.
 
-The engine is :mod:`probam.inference.stream`. What this file adds: data units, a default prior, questions, files, and
-the way from a stream to a :class:`probam.fitted.Fit`.
+The engine is :mod:`probam.inference.stream`. What this file adds: data units, a default prior, questions, and the way
+to a :class:`probam.fitted.Fit`; files are those of :mod:`probam.stream_file`.
 """
 
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -25,8 +24,6 @@ from probam.api import double_precision, find_family
 from probam.data.blocks import row_blocks
 from probam.data.standardise import Standardiser, identity, standardiser
 from probam.data.table import Table, as_table
-from probam.data.writing import write_atomically
-from probam.distributions.conjugate import ConjugatePair
 from probam.errors import InputError
 from probam.family import Family
 from probam.fitted import Fit
@@ -40,8 +37,8 @@ from probam.inference.stream_weights import PitmanYor, check_pitman_yor
 from probam.models.mixture import Mixture, mixture
 from probam.models.weights import weight_prior
 from probam.reading import fit_tree
-from probam.reports.tree import read_tree, write_tree
 from probam.sketch import Growth, Reservoir
+from probam.stream_file import Learned, learned_arrays, read_stream, refill, stream_group, write_stream
 from probam.stream_fit import (
     draw_sites,
     fit_attributes,
@@ -108,7 +105,8 @@ class Stream:
         forgetting: "statistics" (a datum's likelihood is raised to a power that falls with its age; any family) or
             "diffusion" (places diffuse so that the prior is their stationary law; Gaussians of known variance).
         slots: most memories that are kept; the one that weighs least gives way to a new one. 0 sets no limit.
-        learn_alpha: draw alpha from its posterior as data come: True for the prior Gamma(1, 1), or (shape, rate).
+        learn_alpha: draw alpha from its posterior as data come: True for the prior Gamma(1, 1), or (shape, rate). Each
+            particle (rule "sample", or several) begins with a draw from the prior, and learns its own.
         learn_discount: the same of the discount: True for the prior Beta(1, 3), or (a, b).
         learn_every: data between two such draws.
 
@@ -176,9 +174,8 @@ class Stream:
             learn_every=learn_every,
         )  # fmt: skip
         check_changing(
-            self._changing, alpha=alpha, energy=energy, tidy_every=tidy_every, particles=particles,
-            rejuvenate_every=rejuvenate_every,
-        )  # fmt: skip
+            self._changing, alpha=alpha, energy=energy, tidy_every=tidy_every, rejuvenate_every=rejuvenate_every
+        )
         self._said: dict[str, Any] = {
             "family": family if isinstance(family, str) else self.family.signature,
             "covariance": covariance,
@@ -210,6 +207,7 @@ class Stream:
         self._filter: Filter | None = None
         self._particles: Particles | None = None
         self._units: Standardiser | None = None
+        self._is_approximate = False  # the pair of the kernel
         self._reservoir = Reservoir(int(reservoir), int(seed))
         self._growth = Growth()
         self.recent: engine.Absorbed | None = None
@@ -287,16 +285,13 @@ class Stream:
                 x, family=self.family, weights=weight_prior("dp"), num_components=1, prior=self._given_prior
             ).prior
             law = PitmanYor(*(jnp.asarray(self._said[name], self._dtype) for name in ("alpha", "discount")))
-            kernel = Kernel(self._pair(1), law, self._said["energy"], self._said["rule"])
+            found = stream_pair(self.family, self._prior, self._known, 1, self._dtype)
+            self._is_approximate = found.is_approximate
+            kernel = Kernel(found.pair, law, self._said["energy"], self._said["rule"])
             self._kernel = changing_kernel(self._changing, kernel, self._units.scale, self._dtype)
             check_kernel(self._kernel)
             if self._moves is not None:
                 check_moves(self._moves, self._kernel)
-
-    def _pair(self, num_memories: int) -> ConjugatePair:
-        """The conjugate pair of the family, for so many memories that have the same prior."""
-        assert self._dtype is not None
-        return stream_pair(self.family, self._prior, self._known, num_memories, self._dtype)
 
     def _absorb(self, rows: np.ndarray, progress: Progress) -> None:
         assert self._kernel is not None
@@ -352,20 +347,24 @@ class Stream:
         """
         exact = self._said["rule"] == "sample" and self._said["energy"] == "collapsed" and self._tidying is None
         if self._kernel is not None:
-            exact &= self._kernel.learning is None and self._kernel.slots is None
+            is_averaged = self._kernel.learning is None or self._is_filtered
+            exact &= is_averaged and self._kernel.slots is None
         return self.log_predictive if exact else None
 
     @property
     def alpha(self) -> float:
-        """Strength of the process; where it is learned, as it stands."""
+        """Strength of the process; where it is learned, as it stands (the mean of particles by weight)."""
         return self._process()["alpha"]
 
     @property
     def discount(self) -> float:
-        """Discount of the process; where it is learned, as it stands."""
+        """Discount of the process; where it is learned, as it stands (the mean of particles by weight)."""
         return self._process()["discount"]
 
     def _process(self) -> dict[str, float]:
+        if self._particles is not None and isinstance(self._particles.states.hyper, Hyper):
+            share = np.exp(np.asarray(self._particles.log_weights, np.float64))
+            return {name: float(share @ value) for name, value in self._particles.states.hyper._asdict().items()}
         if self._state is not None and isinstance(self._state.hyper, Hyper):
             return {name: float(value) for name, value in self._state.hyper._asdict().items()}
         return {name: self._said[name] for name in ("alpha", "discount")}
@@ -380,7 +379,7 @@ class Stream:
         assert self._kernel is not None
         assert self._state is not None
         said = tail_warnings(self._state, self._kernel)
-        if type(self.family).approximate_pair is not Family.approximate_pair:
+        if self._is_approximate:
             name = self.family.name
             said.append(
                 f"family {name!r} has no exact predictive density: memories are Gaussians of the same variances"
@@ -470,48 +469,31 @@ class Stream:
             raise InputError(
                 "prior: a stream with priors of your own cannot be saved; give known values, or the default"
             )
-        with write_atomically(path) as temporary:
-            write_tree(
-                xr.DataTree.from_dict({"/": xr.Dataset(attrs=self._marks()), "stream": self._dataset()}), temporary
-            )
+        write_stream(path, self._group())
 
-    def _marks(self) -> dict[str, Any]:
-        return {"probam_version": version("probam"), "kind": "stream"}
+    def _learned(self) -> Learned:
+        assert self._state is not None
+        assert self._kernel is not None
+        return Learned(self._state, self._particles, self._kernel.pair)
 
-    def _dataset(self) -> xr.Dataset:
+    def _group(self) -> xr.Dataset:
         """Everything, as arrays that NetCDF can hold."""
-        arrays: dict[str, np.ndarray] = {}
+        arrays = {f"known_{name}": value for name, value in self._known.items()}
         if self._waiting:
             arrays["waiting"] = np.concatenate(self._waiting)
-        if self._state is not None and self._kernel is not None:
+        if self._kernel is not None:
             assert self._warm_rows is not None
-            arrays["warm_rows"] = self._warm_rows
-            state = self._state._replace(key=jax.random.key_data(self._state.key))
-            arrays |= {f"state_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
-            if self._particles is not None:
-                leaves = jax.tree.leaves(_with_key(self._particles, jax.random.key_data))
-                arrays |= {f"particles_{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
-            arrays |= {f"pair_{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(self._kernel.pair))}
-        arrays |= {f"known_{name}": value for name, value in self._known.items()}
-        arrays |= self._reservoir.arrays() | self._growth.arrays()
-        variables = {
-            name: (tuple(f"{name}_{axis}" for axis in range(array.ndim)), array)
-            for name, array in arrays.items()
-            if array.size
+            arrays |= {"warm_rows": self._warm_rows} | learned_arrays(self._learned())
+        attributes = {
+            "options": json.dumps(self._said),
+            "columns": json.dumps(list(self._columns)),
+            "dtype": "" if self._dtype is None else self._dtype.name,
+            "seconds": self.seconds,
+            "num_data": self.num_data,
+            "num_memories": self.num_memories,
+            "log_predictive": self.log_predictive,
         }
-        return xr.Dataset(
-            variables,
-            attrs={
-                "options": json.dumps(self._said),
-                "columns": json.dumps(list(self._columns)),
-                "dtype": "" if self._dtype is None else self._dtype.name,
-                "seconds": self.seconds,
-                "num_data": self.num_data,
-                "num_memories": self.num_memories,
-                "log_predictive": self.log_predictive,
-                "state": ", ".join(StreamState._fields),
-            },
-        )
+        return stream_group(arrays | self._reservoir.arrays() | self._growth.arrays(), attributes)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Stream":
@@ -519,29 +501,15 @@ class Stream:
 
         Raises :class:`probam.errors.InputError` for a file that is missing, damaged or holds no stream.
         """
-        tree = read_tree(path, groups=("stream",))
-        held = tree["stream"].to_dataset()
-        try:
-            said = json.loads(held.attrs["options"])
-            arrays = {str(name): np.asarray(held[name].values) for name in held.data_vars}
-            known = {name.removeprefix("known_"): arrays[name] for name in arrays if name.startswith("known_")}
-            stream = cls(**said, known=known)
-            stream._columns = tuple(json.loads(held.attrs["columns"]))
-            stream._dtype = np.dtype(held.attrs["dtype"]) if held.attrs["dtype"] else None
-            stream.seconds = float(held.attrs["seconds"])
-        except KeyError as error:
-            raise InputError(f"{path}: this stream lacks {error}; it was saved by another version of probam") from error
-        if stream._dtype == np.float64 and not double_precision():
-            raise InputError(
-                f"{path}: this stream is in double precision; turn it on before loading: "
-                "jax.config.update('jax_enable_x64', True)"
-            )
-        if "waiting" in arrays:
-            stream._waiting = [arrays["waiting"]]
-        if "warm_rows" in arrays:
-            stream._restore(arrays, os.fspath(path))
-        stream._reservoir.restore(arrays)
-        stream._growth.restore(arrays)
+        saved = read_stream(path)
+        stream = cls(**saved.options, known=saved.known)
+        stream._columns, stream._dtype, stream.seconds = saved.columns, saved.dtype, saved.seconds
+        if "waiting" in saved.arrays:
+            stream._waiting = [saved.arrays["waiting"]]
+        if "warm_rows" in saved.arrays:
+            stream._restore(saved.arrays, os.fspath(path))
+        stream._reservoir.restore(saved.arrays)
+        stream._growth.restore(saved.arrays)
         return stream
 
     def _restore(self, arrays: Mapping[str, np.ndarray], path: str) -> None:
@@ -550,19 +518,9 @@ class Stream:
         assert self._kernel is not None
         with self._precision():
             self._start(len(self._columns), jax.random.key(0))
-            assert self._state is not None
-            try:
-                pair = _refilled(self._kernel.pair, arrays, "pair")
-                state = _refilled(self._state._replace(key=jax.random.key_data(self._state.key)), arrays, "state")
-                if self._particles is not None:
-                    particles = _refilled(_with_key(self._particles, jax.random.key_data), arrays, "particles")
-                    self._particles = _with_key(particles, jax.random.wrap_key_data)
-            except KeyError as error:
-                raise InputError(
-                    f"{path}: this stream lacks {error}; it was saved by another version of probam"
-                ) from error
-            self._state = state._replace(key=jax.random.wrap_key_data(state.key))
-        self._kernel = replace(self._kernel, pair=pair)
+            learned = refill(self._learned(), arrays, path)
+        self._state, self._particles = learned.state, learned.particles
+        self._kernel = replace(self._kernel, pair=learned.pair)
         if self._filter is not None:
             self._filter = Filter(self._kernel, self._filter.threshold)
 
@@ -595,7 +553,7 @@ class Stream:
         tree["observed_data"].attrs["sample"] = (
             f"{table.num_data} of the {self.num_data} rows of the stream, drawn uniformly"
         )
-        tree["stream"] = xr.DataTree(self._dataset())
+        tree["stream"] = xr.DataTree(self._group())
         tree.attrs["seconds"] = self.seconds + time.perf_counter() - began
         return Fit(tree, model)
 
@@ -627,17 +585,6 @@ class Stream:
         return EngineResult(
             sites=sites, stats={"lp": lp}, objective=None, objective_name="", status="streamed", note=note
         )
-
-
-def _with_key(particles: Particles, change: Callable[[jax.Array], jax.Array]) -> Particles:
-    """The same particles with other keys."""
-    return particles._replace(states=particles.states._replace(key=change(particles.states.key)))
-
-
-def _refilled(tree: Any, arrays: Mapping[str, np.ndarray], name: str) -> Any:
-    """A pytree of the same structure with the leaves that were saved under ``name``."""
-    leaves, structure = jax.tree.flatten(tree)
-    return jax.tree.unflatten(structure, [jnp.asarray(arrays[f"{name}_{i}"]) for i in range(len(leaves))])
 
 
 def run_stream(

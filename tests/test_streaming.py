@@ -75,7 +75,7 @@ def test_units_change_the_score_by_their_jacobian_alone() -> None:
 
 
 def arrays_of(stream: Stream) -> dict[str, bytes]:
-    return {str(name): values.values.tobytes() for name, values in stream._dataset().data_vars.items()}
+    return {str(name): values.values.tobytes() for name, values in stream._group().data_vars.items()}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])

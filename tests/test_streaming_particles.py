@@ -38,8 +38,8 @@ def test_particles_cut_saved_and_loaded_end_in_the_same_bits(streamed: Stream, t
     for piece in np.split(rows(170), [30, 95]):
         cut.partial_fit(piece).save(tmp_path / "stream.nc")
         cut = Stream.load(tmp_path / "stream.nc")
-    for name, values in streamed._dataset().data_vars.items():
-        assert cut._dataset()[name].values.tobytes() == values.values.tobytes(), name
+    for name, values in streamed._group().data_vars.items():
+        assert cut._group()[name].values.tobytes() == values.values.tobytes(), name
     assert cut.log_evidence == streamed.log_evidence == streamed.log_predictive
 
 

@@ -1,5 +1,6 @@
 """The particle filter over partitions and its rejuvenation, against enumeration of every partition."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -7,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from scipy.special import logsumexp
+from scipy.stats import gamma
 
 import probam.inference.stream as one_stream
 from probam.distributions.conjugate_normal import NormalGamma, NormalKnownVariance
@@ -17,6 +20,7 @@ from probam.inference.particles import (
     Particles,
     absorb,
     coclustering,
+    from_prior,
     leader,
     number_of_memories,
     recall,
@@ -24,6 +28,7 @@ from probam.inference.particles import (
     step_particles,
     systematic,
 )
+from probam.inference.stream_hyper import Hyper, Learning
 from probam.inference.stream_kernel import Kernel
 from probam.inference.stream_weights import PitmanYor
 from tests.inference.enumeration import log_eppf, log_marginal, partitions, posterior
@@ -55,15 +60,17 @@ def test_systematic_resampling_gives_each_particle_its_share_of_children_to_with
     np.testing.assert_allclose(children.mean(axis=0), 37 * weights, atol=3 / 500)
 
 
-def _evidences(threshold: float, num_particles: int, num_repetitions: int) -> np.ndarray:
+def _evidences(threshold: float, num_particles: int, num_repetitions: int, model: Kernel | None = None) -> np.ndarray:
     settings, empty = start_particles(
-        kernel(), 1, float, jax.random.key(0), num_particles=num_particles, threshold=threshold, capacity=16
+        model or kernel(), 1, float, jax.random.key(0), num_particles=num_particles, threshold=threshold, capacity=16
     )
 
     @jax.jit
     def run(keys: jax.Array) -> jax.Array:
         def one(key: jax.Array) -> jax.Array:
-            first = empty._replace(states=empty.states._replace(key=jnp.broadcast_to(key, (num_particles,))))
+            first = empty._replace(states=empty.states._replace(key=jax.random.split(key, num_particles)))
+            if model is not None:
+                first = first._replace(states=first.states._replace(hyper=from_prior(model, first.states)))
             return jax.lax.scan(partial(step_particles, settings), first, jnp.asarray(X[:, None]))[1].log_predictive
 
         return jnp.sum(jax.vmap(one)(keys), axis=1)
@@ -90,6 +97,45 @@ def test_many_particles_have_the_exact_posterior(moves: Moves | None, exact: Any
     law[: len(number_of_memories(particles))] = number_of_memories(particles)
     np.testing.assert_allclose(law, number, atol=5 * 0.5 / np.sqrt(NUM_CHAINS))
     np.testing.assert_allclose(coclustering(particles), together, atol=5 * 0.5 / np.sqrt(NUM_CHAINS))
+
+
+def _learning(every: int) -> Kernel:
+    """A Dirichlet process whose alpha is learned, Gamma(2, 1.5) before the data."""
+    law = PitmanYor(jnp.asarray(1.0), jnp.asarray(0.0))
+    return replace(kernel(), law=law, learning=Learning(jnp.array([2.0, 1.5]), every=every))
+
+
+def _log_eppf_summed_out(sizes: list[int], power: int = 0) -> float:
+    """Log of the integral of alpha^power p(partition | alpha) under Gamma(2, 1.5)."""
+
+    def integrand(alpha: float) -> float:
+        return float(np.exp(log_eppf(sizes, alpha, 0.0)) * alpha**power * gamma(2.0, scale=1 / 1.5).pdf(alpha))
+
+    return float(np.log(quad(integrand, 0, 60, epsabs=0, epsrel=1e-8, limit=200)[0]))
+
+
+def test_particles_that_learn_alpha_have_the_posterior_of_the_model_with_alpha_summed_out() -> None:
+    evidence, number, together = posterior(X, _log_eppf_summed_out, VARIANCE, BASE)
+    log_mean, _, _ = posterior(X, partial(_log_eppf_summed_out, power=1), VARIANCE, BASE)
+    settings, empty = start_particles(
+        _learning(2), 1, float, jax.random.key(4), num_particles=NUM_CHAINS, window=6, capacity=16
+    )
+    particles, found = absorb(settings, empty, X[:, None])
+    assert found.log_predictive.sum() == pytest.approx(evidence, abs=0.03)
+    law = np.zeros(len(number))
+    law[: len(number_of_memories(particles))] = number_of_memories(particles)
+    np.testing.assert_allclose(law, number, atol=5 * 0.5 / np.sqrt(NUM_CHAINS))
+    np.testing.assert_allclose(coclustering(particles), together, atol=5 * 0.5 / np.sqrt(NUM_CHAINS))
+    assert isinstance(particles.states.hyper, Hyper)
+    shares, alphas = np.exp(np.asarray(particles.log_weights)), np.asarray(particles.states.hyper.alpha)
+    assert shares @ alphas == pytest.approx(np.exp(log_mean - evidence), abs=5 * alphas.std() / np.sqrt(NUM_CHAINS))
+
+
+@pytest.mark.slow
+def test_evidence_of_few_particles_that_learn_alpha_is_unbiased() -> None:
+    evidence, _, _ = posterior(X, _log_eppf_summed_out, VARIANCE, BASE)
+    ratio = np.exp(_evidences(0.9, 3, 4000, _learning(2)) - evidence)
+    assert abs(ratio.mean() - 1) < 4 * ratio.std() / np.sqrt(len(ratio))
 
 
 def _number(value: int) -> jax.Array:
