@@ -1,13 +1,12 @@
 r"""Memories on demand: the printed energy of a new memory against the exact one, and one pass against the batch.
 
 Part one streams data of a known number of groups through Eq. 12 as printed, Eq. 12 with its normaliser, and the exact
-collapsed energy (claims A16, A17), in ever more dimensions. Part two fits real data in one pass and by engines that see
-all data at once, on the same split.
+collapsed energy (claims A16, A17), in ever more dimensions. Part two learns the same data in one pass and by methods
+that see all data at once, each in a process of its own, so that seconds and memory are its own.
 """
 
-import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpyro.distributions as dist
@@ -15,34 +14,49 @@ import xarray as xr
 from jaxtyping import Float, Int
 from matplotlib.ticker import NullLocator
 from sklearn.metrics import adjusted_rand_score
-from sklearn.mixture import BayesianGaussianMixture
 
-import probam.api as api
 from probam.data.shipped import load_labels, load_shipped
 from probam.experiments.experiment import Drawing, Experiment, Finding, Settings, register
-from probam.fitted import Fit
+from probam.experiments.learners import DPMeans, Engine, Learner, OnePass, ScikitLearn, scored
+from probam.experiments.own_process import alone
 from probam.reports.page import escape, number, spelled, table
 from probam.reports.style import MEMORY_COLOURS, MUTED, new_figure, quiet, styled
-from probam.reports.tree import variable
 from probam.streaming import Stream
 
-__all__ = ["ON_DEMAND", "dp_means"]
+__all__ = ["ON_DEMAND"]
 
 _ENERGIES = ("printed", "conditional", "collapsed")
 _NAMES = {"printed": "as printed", "conditional": "with its normaliser", "collapsed": "exact, collapsed"}
 _GROUPS, _ROWS = 10, 300
 _BETA, _RHO = 12.5, 0.5  # within a group variance 1 / (2 beta), of its places 1 / (2 rho)
 
-_TRUNCATION = 15
-_SCORES = ("memories", "log_density", "ari", "seconds")
+_SCORES = {
+    "memories": "memories",
+    "log_density": "held-out log density",
+    "ari": "ARI",
+    "seconds_again": "seconds",
+    "seconds": "with compilation",
+    "peak_mib": "peak MiB",
+}
+_ONE, _MANY = "stream", "stream, 16 particles"
+
+
+class _Set(NamedTuple):
+    """Data, standardised by those learned from, and their groups where they are known."""
+
+    x: Float[np.ndarray, "N D"]
+    held: Float[np.ndarray, "M D"]
+    groups: Int[np.ndarray, " N"] | None
 
 
 def run(settings: Settings) -> xr.DataTree:
     """Number of memories by dimension and energy; scores by data set and method."""
-    features = np.array([1, 2, 4, 8, 16, 32, 64, 128, 256, 512] if settings.full else [1, 2, 8, 64, 512])
-    sets = ("iris", "faithful")
-    methods = _methods(settings)
-    total = features.size * len(_ENERGIES) + len(sets) * len(methods)
+    features = np.array([1, 2, 4, 8, 16, 32, 64, 128, 256, 512] if settings.full else [1, 8, 64, 512])
+    sets = {
+        name: _split(name, settings.seed) for name in (("iris", "faithful", "groups") if settings.full else ("iris",))
+    }
+    learners = _learners(settings)
+    total = features.size * len(_ENERGIES) + len(sets) * len(learners)
     done = 0
     memories, ari = np.zeros((len(_ENERGIES), features.size)), np.zeros((len(_ENERGIES), features.size))
     for j, num_features in enumerate(features):
@@ -65,22 +79,14 @@ def run(settings: Settings) -> xr.DataTree:
             memories[i, j] = stream.num_memories
             ari[i, j] = adjusted_rand_score(group, stream.recent.ident)
             done += 1
-    scores = np.full((len(sets), len(methods), len(_SCORES)), np.nan)
-    for s, name in enumerate(sets):
-        values = load_shipped(name).values
-        classes = load_labels(name) if name == "iris" else None
-        rng = np.random.default_rng([settings.seed, s])
-        order = rng.permutation(len(values))
-        inside, outside = order[: int(0.8 * len(order))], order[int(0.8 * len(order)) :]
-        centre, scale = values[inside].mean(axis=0), values[inside].std(axis=0)
-        x, held = (values[inside] - centre) / scale, (values[outside] - centre) / scale
-        for m, (label, method) in enumerate(methods.items()):
+    found = np.full((len(_SCORES), len(sets), len(learners)), np.nan)
+    for s, (name, (x, held, groups)) in enumerate(sets.items()):
+        for m, (label, learner) in enumerate(learners.items()):
             settings.progress(done, total, f"{name}: {label}")
-            began = time.perf_counter()
-            labels, log_density, count = method(x, held)
-            seconds = time.perf_counter() - began
-            agreement = np.nan if classes is None else adjusted_rand_score(classes[inside], labels)
-            scores[s, m] = count, log_density, agreement, seconds
+            scores = alone(scored, learner, x, held, settings.seed)
+            agreement = np.nan if groups is None else adjusted_rand_score(groups, scores.labels)
+            said = scores._asdict() | {"ari": agreement}
+            found[:, s, m] = [said[score] for score in _SCORES]
             done += 1
     settings.progress(total, total, "done")
     simulated = xr.Dataset(
@@ -88,86 +94,52 @@ def run(settings: Settings) -> xr.DataTree:
         coords={"energy": list(_ENERGIES), "features": features},
         attrs={"groups": _GROUPS, "rows": _ROWS, "beta": _BETA, "rho": _RHO},
     )
-    real = xr.Dataset(
-        {name: (("set", "learner"), scores[..., i]) for i, name in enumerate(_SCORES)},
-        coords={"set": list(sets), "learner": list(methods)},
+    compared = xr.Dataset(
+        {score: (("set", "learner"), found[i]) for i, score in enumerate(_SCORES)},
+        coords={"set": list(sets), "learner": list(learners)},
+        attrs={name: f"{len(data.x)} x {data.x.shape[1]}" for name, data in sets.items()},
     )
-    return xr.DataTree.from_dict({"dimensions": simulated, "batch": real})
+    return xr.DataTree.from_dict({"dimensions": simulated, "batch": compared})
 
 
-_Method = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, float, float]]
-"""Data and held-out data -> labels, mean log density of the held-out data (nats), number of memories."""
+def _split(name: str, seed: int) -> _Set:
+    """Four fifths of the data to learn from, in random order, and the rest."""
+    classes: np.ndarray | None = None
+    if name == "groups":
+        values, classes = _simulated(seed)
+    else:
+        values = load_shipped(name).values
+    if name == "iris":
+        classes = load_labels(name)
+    order = np.random.default_rng([seed, len(values)]).permutation(len(values))
+    inside, outside = order[: int(0.8 * len(order))], order[int(0.8 * len(order)) :]
+    centre, scale = values[inside].mean(axis=0), values[inside].std(axis=0)
+    groups = None if classes is None else classes[inside]
+    return _Set((values[inside] - centre) / scale, (values[outside] - centre) / scale, groups)
 
 
-def _methods(settings: Settings) -> dict[str, _Method]:
-    common = {"covariance": "full", "weights": "dp", "alpha": 1.0, "components": _TRUNCATION, "seed": settings.seed}
+def _simulated(seed: int) -> tuple[Float[np.ndarray, "N D"], Int[np.ndarray, " N"]]:
+    """500 points of six Gaussians in three dimensions, sizes from 5 to 30 per cent, each with axes of its own."""
+    rng = np.random.default_rng([seed, 6])
+    groups = rng.choice(6, size=500, p=[0.3, 0.2, 0.2, 0.15, 0.1, 0.05])
+    places, axes = rng.normal(scale=4.0, size=(6, 3)), rng.normal(size=(6, 3, 3))
+    return places[groups] + np.einsum("nij,nj->ni", axes[groups], rng.normal(size=(500, 3))), groups
 
-    def by(engine: str, **options: object) -> _Method:
-        def method(x: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, float, float]:
-            return _of(api.fit(x, engine=engine, **common, **options), held)  # type: ignore[arg-type]
 
-        return method
-
-    def stream(**options: int) -> _Method:
-        def method(x: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, float, float]:
-            learned = Stream(covariance="full", alpha=1.0, seed=settings.seed, **options).partial_fit(x).flush()  # type: ignore[arg-type]
-            score = float(learned.predict(held)["log_predictive"].mean())
-            return learned.predict(x)["memory"].values, score, float(learned.num_memories)
-
-        return method
-
-    def sklearn(x: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, float, float]:
-        found: Any = BayesianGaussianMixture(  # type: ignore[no-untyped-call]
-            n_components=_TRUNCATION,
-            weight_concentration_prior=1.0,
-            n_init=4,
-            max_iter=1000,
-            random_state=settings.seed,
-        )
-        labels = found.fit_predict(x)
-        return labels, float(found.score(held)), float(len(np.unique(labels)))
-
-    def hard(x: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, float, float]:  # noqa: ARG001 (it has no density)
-        labels = dp_means(x, radius=2.0)
-        return labels, float("nan"), float(len(np.unique(labels)))
-
-    draws = {"num_chains": 2, "num_warmup": 300, "num_draws": 500}
-    made: dict[str, _Method] = {
-        "stream": stream(),
-        "stream, rejuvenated": stream(rejuvenate_every=50),
-        "stream, 16 particles": stream(rejuvenate_every=50, particles=16),
-        "Gibbs": by("gibbs", kernel="collapsed", partition="exchangeable", base="conjugate", split_merge=5, **draws),
-        "CAVI": by("cavi"),
-        "scikit-learn": sklearn,
-        "DP-means": hard,
-    }
+def _learners(settings: Settings) -> dict[str, Learner]:
+    """In the order of the table: one pass first, then methods that see all data at once."""
+    draws = {"num_chains": 2, "num_warmup": 200, "num_draws": 300}
+    made: dict[str, Learner] = {_ONE: OnePass()}
     if settings.full:
-        made["NUTS"] = by("nuts", **draws)
-    return made
-
-
-def _of(fit: Fit, held: np.ndarray) -> tuple[np.ndarray, float, float]:
-    labels = variable(fit.tree, "partition", "label").values
-    count = float(variable(fit.tree, "invariant", "num_occupied").mean())
-    return labels, float(fit.log_prob(held).mean()), count
-
-
-def dp_means(x: Float[np.ndarray, "N D"], radius: float, *, max_steps: int = 100) -> Int[np.ndarray, " N"]:
-    """Labels by DP-means (Kulis and Jordan 2012): k-means that opens a group for a datum farther than ``radius``."""
-    places = x.mean(axis=0, keepdims=True)
-    labels = np.zeros(len(x), int)
-    for _ in range(max_steps):
-        before = labels.copy()
-        for n, row in enumerate(x):
-            squares = ((places - row) ** 2).sum(axis=1)
-            labels[n] = squares.argmin()
-            if squares.min() > radius**2:
-                places, labels[n] = np.vstack([places, row]), len(places)
-        kept, labels = np.unique(labels, return_inverse=True)
-        places = np.stack([x[labels == k].mean(axis=0) for k in range(len(kept))])
-        if (labels == before).all():
-            break
-    return labels
+        made["stream, rejuvenated"] = OnePass({"rejuvenate_every": 50})
+    return made | {
+        _MANY: OnePass({"rejuvenate_every": 50, "particles": 16}),
+        "Gibbs": Engine("gibbs", {"kernel": "collapsed", "partition": "exchangeable", "base": "conjugate"} | draws),
+        "CAVI": Engine("cavi"),
+        "NUTS": Engine("nuts", draws),
+        "scikit-learn": ScikitLearn(),
+        "DP-means": DPMeans(2.0),
+    }
 
 
 @styled
@@ -198,7 +170,41 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
         f"{told.attrs['rows']} data of {told.attrs['groups']} groups in one pass. As printed, Eq. 12 makes more and "
         "more memories as dimensions are added, in the end one for each datum; with its normaliser it finds the groups."
     )
-    return [Drawing("dimensions", figure, caption)]
+    return [Drawing("dimensions", figure, caption), _costs(tree["batch"].to_dataset())]
+
+
+def _costs(compared: xr.Dataset) -> Drawing:
+    """Quality against cost, one row to a method."""
+    learners = [str(name) for name in compared["learner"].values]
+    rows = np.arange(len(learners))[::-1]
+    figure = new_figure(8.0, 0.7 + 0.28 * len(learners))
+    panels = figure.subplots(1, 3, sharey=True)
+    for axes, score, label in zip(
+        panels,
+        ("log_density", "seconds_again", "peak_mib"),
+        ("held-out log density, nats", "seconds", "peak memory, MiB"),
+        strict=True,
+    ):
+        for name, colour, marker in zip(compared["set"].values, MEMORY_COLOURS, "osD", strict=False):
+            values = compared[score].sel(set=name).values
+            axes.plot(values, rows, marker=marker, color=colour, ls="none", label=str(name))
+            if score == "seconds_again":
+                first = compared["seconds"].sel(set=name).values
+                axes.plot(first, rows, marker=marker, ls="none", mfc="none", mec=colour)
+        if score != "log_density":
+            axes.set_xscale("log")
+        axes.set_xlabel(label)
+        axes.set_ylim(-0.6, len(learners) - 0.4)
+        quiet(axes, grid="x")
+    panels[0].set_yticks(rows, learners)
+    if compared.sizes["set"] > 1:
+        panels[0].legend()
+    caption = (
+        "The same data learned in one pass and by methods that see all at once. Open marks: seconds of the first time, "
+        "in which programs are compiled. Peak memory is what learning added, compilation included, to a process that "
+        "had imported everything and held the data. DP-means has no density."
+    )
+    return Drawing("costs", figure, caption)
 
 
 def findings(tree: xr.DataTree) -> Sequence[Finding]:
@@ -221,13 +227,17 @@ def findings(tree: xr.DataTree) -> Sequence[Finding]:
         rows = batch.sel(set=name)
         dense = rows["log_density"].dropna("learner")
         best = str(dense["learner"].values[int(dense.values.argmax())])
-        one, moved = (rows.sel(learner=learner) for learner in ("stream", "stream, rejuvenated"))
+        one, many = (rows.sel(learner=learner) for learner in (_ONE, _MANY))
+        slowest = rows.isel(learner=int(rows["seconds_again"].values.argmax()))
         said.append(
             Finding(
-                f"{name}: one pass makes {spelled(int(one['memories']), 'memory', 'memories')} and predicts a held-out "
-                f"datum with {number(float(one['log_density']), 4)} nats; with rejuvenation it makes "
-                f"{spelled(int(moved['memories']))} and has {number(float(moved['log_density']), 4)}; the best, "
-                f"{best}, has {number(float(dense.max()), 4)}.",
+                f"{name}: one pass makes {spelled(round(float(one['memories'])), 'memory', 'memories')} and predicts a "
+                f"held-out datum with {number(float(one['log_density']), 4)} nats; sixteen particles that go back to "
+                f"recent data make {number(float(many['memories']), 2)} and have "
+                f"{number(float(many['log_density']), 4)}; the best, {best}, has {number(float(dense.max()), 4)}. Once "
+                f"compiled they take {number(float(one['seconds_again']), 2)} and "
+                f"{number(float(many['seconds_again']), 2)} seconds, {slowest['learner'].item()} takes "
+                f"{number(float(slowest['seconds_again']), 2)}.",
                 "note",
             )
         )
@@ -242,10 +252,12 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
         rows = []
         for learner in batch["learner"].values:
             at = batch.sel(set=name, learner=learner)
-            values = [float(at[score]) for score in _SCORES]
-            rows.append([escape(str(learner)), *(number(value, 4) if np.isfinite(value) else "" for value in values)])
-        header = ["method", "memories", "held-out log density", "ARI", "seconds, with compilation"]
-        made.append(table(header, rows, caption=f"{escape(str(name))}: one pass against all data at once"))
+            values = {score: float(at[score]) for score in _SCORES}
+            cells = (number(value, 4 if score == "log_density" else 3) for score, value in values.items())
+            shown = [cell if np.isfinite(value) else "" for cell, value in zip(cells, values.values(), strict=True)]
+            rows.append([escape(str(learner)), *shown])
+        caption = f"{escape(str(name))}, {escape(batch.attrs[str(name)])}: one pass against all data at once"
+        made.append(table(["method", *_SCORES.values()], rows, caption=caption))
     return made
 
 
