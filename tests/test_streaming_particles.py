@@ -18,6 +18,8 @@ OPTIONS: dict[str, Any] = {
     "window": 50,
     "warm": 60,
     "capacity": 16,
+    "learn_alpha": True,
+    "learn_every": 20,
     "seed": 2,
 }
 CENTRES = np.array([[-4.0, 0.0], [0.0, 4.0], [4.0, 0.0]])
