@@ -19,6 +19,7 @@ from probam.errors import InputError
 from probam.family import Family, Moments, Params, Prior, WeightPrior
 from probam.inference import gibbs
 from probam.inference.gibbs_kernels import Settings, State, sweep
+from probam.inference.gibbs_missing import patterns, sweep_with_missing
 from probam.models.bernoulli import Bernoulli
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import Mixture, mixture
@@ -177,12 +178,19 @@ def test_every_kernel_samples_its_enumerated_posterior(name: str) -> None:
     expect_enumeration(weights, num_components, log_prior, num_draws=8000, **options)
 
 
-def geweke(model: Mixture, num_data: int, settings: Settings, summaries: Callable[[Params], jax.Array]) -> None:
+def geweke(
+    model: Mixture,
+    num_data: int,
+    settings: Settings,
+    summaries: Callable[[Params], jax.Array],
+    gaps: np.ndarray | None = None,
+) -> None:
     """Sweeps that alternate with new data given labels and memories leave the prior invariant (Geweke 2004).
 
-    About ten summaries, five standard errors each: fails once in 10^5.
+    About ten summaries, five standard errors each: fails once in 10^5. ``gaps`` says which entries are missing.
     """
     num_chains, num_steps = 8, 6000
+    groups = None if gaps is None or model.family.missing != "pattern" else patterns(np.where(gaps, np.nan, 0.0))
     at = jnp.arange(num_data)
 
     def prior(key: jax.Array) -> tuple[Params, jax.Array]:
@@ -208,7 +216,11 @@ def geweke(model: Mixture, num_data: int, settings: Settings, summaries: Callabl
         def step(state: State, key: jax.Array) -> tuple[State, jax.Array]:
             key_data, key_sweep = jax.random.split(key)
             x = data(key_data, state.params, state.labels)
-            state, _ = sweep(key_sweep, model, x, state, settings)
+            if gaps is None:
+                state, _ = sweep(key_sweep, model, x, state, settings)
+            else:
+                x = jnp.where(jnp.asarray(gaps), jnp.nan, x)
+                state, _ = sweep_with_missing(key_sweep, model, x, state, settings, groups)
             return state, summaries(state.params)
 
         return jax.lax.scan(step, State(params, labels), jax.random.split(key, num_steps))[1]
@@ -223,7 +235,7 @@ def geweke(model: Mixture, num_data: int, settings: Settings, summaries: Callabl
         assert abs(draws.mean() - independent[:, i].mean()) < 5 * error, (i, draws.mean(), independent[:, i].mean())
 
 
-def _summaries(params: Params) -> jax.Array:
+def all_sites(params: Params) -> jax.Array:
     """Bounded functions of all sites, with and without regard to the order of memories."""
     terms = []
     for _, value in sorted(params.items()):
@@ -264,7 +276,7 @@ def test_sweeps_and_new_data_leave_the_prior_as_it_is(name: str) -> None:
     model = mixture(x, family=family, weights=weights, num_components=3)
     integrated = kernel == "conjugate"
     kernel = "collapsed" if integrated else kernel
-    geweke(model, 5, Settings(kernel, False, integrated, 2 if kernel == "collapsed" else 0), _summaries)
+    geweke(model, 5, Settings(kernel, False, integrated, 2 if kernel == "collapsed" else 0), all_sites)
 
 
 def test_the_same_key_gives_the_same_bits_and_hyper_parameters_are_sites() -> None:

@@ -1,15 +1,10 @@
 """NUTS on the marginal density, against exact posteriors."""
 
-import json
-import zipfile
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 import pytest
-from arviz_stats import ess, rhat  # type: ignore[attr-defined]
+from arviz_stats import ess  # type: ignore[attr-defined]
 from scipy import integrate, stats
 
 from probam.errors import InputError
@@ -19,8 +14,7 @@ from probam.models.mixture import mixture
 from probam.models.weights import StickBreaking, weight_prior
 from tests.families.known_precision import KnownPrecision
 from tests.inference.enumeration import log_truncated, posterior
-
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+from tests.inference.posteriordb import SHARED, agree, gauss_mix
 
 
 def test_one_memory_has_the_posterior_that_quadrature_gives() -> None:
@@ -75,41 +69,16 @@ def test_number_of_memories_is_that_of_the_enumerated_truncated_model() -> None:
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared data folder is not here")
 def test_posteriordb_low_dim_gauss_mix() -> None:
-    """Two Gaussians, 1000 data: means and standard deviations of posteriordb's reference draws.
-
-    Stan's model: mu ~ N(0, 2) ordered, sigma ~ half-N(0, 2), theta ~ Beta(5, 5); the ordering only names the
-    memories, so the draws are sorted. theta's Beta(5, 5) is a Dirichlet of concentration 5.
-    """
-    archive = zipfile.ZipFile(SHARED / "pdb_low_dim_gauss_mix" / "low_dim_gauss_mix.json.zip")
-    y = np.asarray(json.loads(archive.read("low_dim_gauss_mix.json"))["y"])[:, None]
-    model = mixture(
-        y,
-        family=Gaussian("lkj"),
-        weights=weight_prior("dirichlet", alpha=5.0),
-        num_components=2,
-        prior={
-            "loc": dist.Normal(jnp.zeros(1), 2.0).to_event(1),
-            "scale": dist.HalfNormal(2.0 * jnp.ones(1)).to_event(1),
-        },
-    )
+    """The draws are sorted: without an order chains number the memories as they like."""
+    model, y = gauss_mix()
     result = nuts.run(jax.random.key(3), model, jnp.asarray(y), num_warmup=500, num_draws=1000, num_chains=4)
     assert not result.stats["diverging"].any()
     order = np.argsort(result.sites["loc"][..., 0], axis=-1)
-    loc = np.take_along_axis(result.sites["loc"][..., 0], order, -1)
-    scale = np.take_along_axis(result.sites["scale"][..., 0], order, -1)
-    theta = np.take_along_axis(result.sites["weights"], order, -1)[..., 0]
-    reference = {
-        "mu1": (loc[..., 0], -2.73351, 0.04204),
-        "mu2": (loc[..., 1], 2.86983, 0.0546),
-        "sigma1": (scale[..., 0], 1.02807, 0.03144),
-        "sigma2": (scale[..., 1], 1.02382, 0.04048),
-        "theta": (theta, 0.621549, 0.01548),
-    }
-    for name, (draws, mean, sd) in reference.items():
-        assert rhat(draws) < 1.01, name
-        size = float(ess(draws))
-        assert abs(draws.mean() - mean) < 5 * sd * (1 / size + 1 / 10_000) ** 0.5, name
-        assert abs(draws.std() / sd - 1) < 5 / np.sqrt(size), name  # sd of a sample sd: sd / sqrt(2 ess)
+    loc, scale, weights = (
+        np.take_along_axis(values, order, -1)
+        for values in (result.sites["loc"][..., 0], result.sites["scale"][..., 0], result.sites["weights"])
+    )
+    agree(loc, scale, weights[..., 0])
 
 
 def test_the_same_key_gives_the_same_bits_and_options_are_checked() -> None:

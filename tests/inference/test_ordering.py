@@ -1,17 +1,13 @@
 """Memories in order: the same posterior of everything that does not depend on numbering, and one numbering."""
 
-import json
-import zipfile
 from itertools import pairwise, product
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 import pytest
-from arviz_stats import ess, rhat  # type: ignore[attr-defined]
+from arviz_stats import ess  # type: ignore[attr-defined]
 from scipy.special import logsumexp
 
 from probam.errors import InputError
@@ -21,11 +17,11 @@ from probam.inference.ordering import OrderedMemories, OrderedModel, OrderedWeig
 from probam.models.bernoulli import Bernoulli
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import Mixture, mixture
-from probam.models.weights import Dirichlet, Fixed, StickBreaking, Uniform, weight_prior
+from probam.models.weights import Dirichlet, Fixed, StickBreaking, Uniform
 from tests.families.known_precision import KnownPrecision
 from tests.inference.enumeration import log_marginal
+from tests.inference.posteriordb import SHARED, agree, gauss_mix
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 X = np.array([-0.9, -0.4, 0.3, 0.8, 1.9])
 
 
@@ -173,34 +169,11 @@ def test_the_evidence_of_an_ordered_guide_is_that_of_all_labellings() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared data folder is not here")
 def test_posteriordb_low_dim_gauss_mix_needs_no_relabelling() -> None:
-    """Stan's own model has mu ordered: every parameter as it is, against posteriordb's reference draws."""
-    archive = zipfile.ZipFile(SHARED / "pdb_low_dim_gauss_mix" / "low_dim_gauss_mix.json.zip")
-    y = np.asarray(json.loads(archive.read("low_dim_gauss_mix.json"))["y"])[:, None]
-    model = mixture(
-        y,
-        family=Gaussian("lkj"),
-        weights=weight_prior("dirichlet", alpha=5.0),
-        num_components=2,
-        prior={
-            "loc": dist.Normal(jnp.zeros(1), 2.0).to_event(1),
-            "scale": dist.HalfNormal(2.0 * jnp.ones(1)).to_event(1),
-        },
-    )
+    """Stan's own model has mu ordered: every parameter as it is."""
+    model, y = gauss_mix()
     result = nuts.run(jax.random.key(3), model, jnp.asarray(y), num_warmup=500, order="location")
     assert not result.stats["diverging"].any()
-    loc, scale = result.sites["loc"][..., 0], result.sites["scale"][..., 0]
-    reference = {
-        "mu1": (loc[..., 0], -2.73351, 0.04204),
-        "mu2": (loc[..., 1], 2.86983, 0.0546),
-        "sigma1": (scale[..., 0], 1.02807, 0.03144),
-        "sigma2": (scale[..., 1], 1.02382, 0.04048),
-        "theta": (result.sites["weights"][..., 0], 0.621549, 0.01548),
-    }
-    for name, (draws, mean, sd) in reference.items():
-        assert rhat(draws) < 1.01, name
-        size = float(ess(draws))
-        assert abs(draws.mean() - mean) < 5 * sd * (1 / size + 1 / 10_000) ** 0.5, name
-        assert abs(draws.std() / sd - 1) < 5 / np.sqrt(size), name
+    agree(result.sites["loc"][..., 0], result.sites["scale"][..., 0], result.sites["weights"][..., 0])
 
 
 def test_orders_that_would_change_the_posterior_are_refused_with_the_reason() -> None:
