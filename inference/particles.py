@@ -10,6 +10,9 @@ the effective number of particles falls below ``threshold`` P they are resampled
 seated: copies may take different seats. Each datum's log mean weight adds up to a log evidence whose exponential is
 unbiased (Del Moral 2004), and the weighted particles converge to the posterior of partitions as 1 / sqrt(P).
 
+With ``resampling`` "optimal" there is no drawing of seats: of all seats that the datum can have in all particles P are
+kept (:mod:`probam.inference.stream_resampling`). Where the particles are more than the partitions nothing is random.
+
 Where the process is learned, each particle has parameters of its own, drawn from their prior at the start and from
 their posterior given the particle's partition at intervals (Escobar and West 1995): the target is then the joint
 posterior of partitions and parameters, and the evidence that of the model with both summed out.
@@ -18,7 +21,7 @@ The last W rows of the stream are kept with their labels in every particle: :mod
 reseats them. What is random about datum n is a function of the key and n alone. Memory is P K F.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -45,6 +48,7 @@ from probam.inference.stream_kernel import (
     relearn,
     relearn_is_due,
 )
+from probam.inference.stream_resampling import RESAMPLINGS, optimal, systematic
 from probam.pytrees import pytree
 
 __all__ = [
@@ -59,7 +63,6 @@ __all__ = [
     "rejuvenate",
     "start_particles",
     "step_particles",
-    "systematic",
 ]
 
 THRESHOLD = 0.5
@@ -73,6 +76,7 @@ class Filter:
 
     kernel: Kernel
     threshold: jax.Array
+    resampling: str = field(default="systematic", metadata={"static": True})
 
 
 class Particles(NamedTuple):
@@ -108,6 +112,7 @@ def start_particles(
     num_particles: int,
     window: int = 1,
     threshold: float = THRESHOLD,
+    resampling: str = "systematic",
     capacity: int = 8 * GROUP,
 ) -> tuple[Filter, Particles]:
     """The filter and particles without memories, after their numbers were checked.
@@ -120,6 +125,10 @@ def start_particles(
             raise InputError(f"{name}: expected a whole number from 1 to 2^20; got {value}")
     if not 0 <= threshold <= 1:
         raise InputError(f"threshold: expected a share of the particles, from 0 to 1; got {threshold}")
+    if resampling not in RESAMPLINGS:
+        raise InputError(f"resampling: expected one of {', '.join(RESAMPLINGS)}; got {resampling!r}")
+    if resampling == "optimal" and num_particles == 1:
+        raise InputError("resampling: one particle is never resampled; give more particles, or leave it out")
     if num_particles > 1 and kernel.rule != "sample":
         raise InputError(f"rule: particles differ by what they draw; use rule 'sample' with them, not {kernel.rule!r}")
     if num_particles > 1 and kernel.energy != "collapsed":
@@ -129,13 +138,18 @@ def start_particles(
     states = states._replace(key=jax.random.split(key, num_particles))
     if kernel.learning is not None and kernel.rule == "sample":
         states = states._replace(hyper=from_prior(kernel, states))
+    shares = np.full(num_particles, 1 / num_particles)
+    if resampling == "optimal" and kernel.learning is None:
+        shares = np.eye(num_particles)[0]  # all are alike: one of them is enough
+    with np.errstate(divide="ignore"):
+        log_weights = jnp.asarray(np.log(shares), dtype)
     particles = Particles(
         states,
-        jnp.full(num_particles, -np.log(num_particles), dtype),
+        log_weights,
         jnp.zeros((window, num_features), dtype),
         jnp.full((num_particles, window), -1, jnp.int32),
     )
-    return Filter(kernel, jnp.asarray(threshold, dtype)), particles
+    return Filter(kernel, jnp.asarray(threshold, dtype), resampling), particles
 
 
 @jax.jit
@@ -146,17 +160,6 @@ def from_prior(kernel: Kernel, states: StreamState) -> Hyper:
     keys = jax.vmap(lambda key: jax.random.fold_in(key, np.uint32(2**32 - 3)))(states.key)
     drawn: Hyper = jax.vmap(lambda key, hyper: draw_prior(learning, key, hyper))(keys, states.hyper)
     return drawn
-
-
-def systematic(uniform: jax.Array, log_weights: Float[Array, " P"]) -> Int[Array, " P"]:
-    """Parents of P particles of equal weight: particle p has floor or ceil(P w_p) children, P w_p in the mean.
-
-    One uniform number for all (Carpenter, Clifford and Fearnhead 1999).
-    """
-    num = len(log_weights)
-    cumulative = jnp.cumsum(jnp.exp(log_weights))
-    places = (jnp.arange(num) + uniform) / num * cumulative[-1]
-    return jnp.minimum(jnp.searchsorted(cumulative, places, side="right"), num - 1)
 
 
 def _key(states: StreamState, purpose: int) -> jax.Array:
@@ -170,30 +173,12 @@ def step_particles(settings: Filter, particles: Particles, x: Float[Array, " D"]
     Of the particle of largest weight is what is said of the datum; ``log_predictive`` is that of all of them.
     """
     kernel, states = settings.kernel, particles.states
-    num = len(particles.log_weights)
     scores, fresh = jax.vmap(partial(logits, kernel), (0, None))(states, x)
-    top = jnp.max(scores, axis=-1)
-    mass = jnp.exp(scores - top[:, None])
-    log_weights = particles.log_weights + top + jnp.log(jnp.sum(mass, axis=-1))
-    log_mean = logsumexp(log_weights)
-    log_weights = log_weights - log_mean
-    key_parents, key_seats = jax.random.split(jax.random.fold_in(_key(states, 2), states.seen[0]))
-
-    present = (states, particles.labels, mass, fresh)
-    if num > 1:
-
-        def resampled() -> Any:
-            parents = systematic(jax.random.uniform(key_parents, (), x.dtype), log_weights)
-            return jax.tree.map(lambda leaf: leaf[parents], present), jnp.full_like(log_weights, -np.log(num))
-
-        is_low = logsumexp(2 * log_weights) > -jnp.log(settings.threshold * num)
-        present, log_weights = jax.lax.cond(is_low, resampled, lambda: (present, log_weights))
-    states, labels, mass, fresh = present
+    keys = jax.random.split(jax.random.fold_in(_key(states, 2), states.seen[0]))
+    seat = _seat_best if settings.resampling == "optimal" else _seat_drawn
+    seated = seat(settings, particles, scores, fresh, keys)
+    states, labels, log_weights, slots, fresh, log_mean = seated
     states = states._replace(key=particles.states.key)
-    if kernel.rule == "map":
-        slots = jnp.argmax(mass, axis=-1).astype(jnp.int32)
-    else:
-        slots = jax.vmap(choose)(mass, jax.random.uniform(key_seats, (num,), x.dtype))
     place = states.seen[0] % len(particles.rows)
     states, info = jax.vmap(partial(join, kernel), (0, None, 0, 0, None))(states, x, slots, fresh, log_mean)
     if kernel.learning is not None:
@@ -203,6 +188,61 @@ def step_particles(settings: Filter, particles: Particles, x: Float[Array, " D"]
     after = Particles(states, log_weights, particles.rows.at[place].set(x), labels.at[:, place].set(slots))
     lead = jnp.argmax(log_weights)
     return after, jax.tree.map(lambda leaf: leaf[lead], info)
+
+
+class _Seated(NamedTuple):
+    """The particles that go on, and where the datum goes in each."""
+
+    states: StreamState
+    labels: Int[Array, "P W"]
+    log_weights: Float[Array, " P"]
+    slots: Int[Array, " P"]
+    fresh: Int[Array, " P"]
+    log_mean: Float[Array, ""]  # log predictive density of all particles, less the base
+
+
+def _seat_drawn(
+    settings: Filter, particles: Particles, scores: Float[Array, "P K"], fresh: Int[Array, " P"], keys: jax.Array
+) -> _Seated:
+    """Weighted with the seat summed out, resampled where few are effective, then each seat drawn."""
+    num = len(scores)
+    top = jnp.max(scores, axis=-1)
+    mass = jnp.exp(scores - top[:, None])
+    log_weights = particles.log_weights + top + jnp.log(jnp.sum(mass, axis=-1))
+    log_mean = logsumexp(log_weights)
+    log_weights = log_weights - log_mean
+    present = (particles.states, particles.labels, mass, fresh)
+    if num > 1:
+
+        def resampled() -> Any:
+            parents = systematic(jax.random.uniform(keys[0], (), scores.dtype), log_weights)
+            return jax.tree.map(lambda leaf: leaf[parents], present), jnp.full_like(log_weights, -np.log(num))
+
+        is_low = logsumexp(2 * log_weights) > -jnp.log(settings.threshold * num)
+        present, log_weights = jax.lax.cond(is_low, resampled, lambda: (present, log_weights))
+    states, labels, mass, fresh = present
+    if settings.kernel.rule == "map":
+        slots = jnp.argmax(mass, axis=-1).astype(jnp.int32)
+    else:
+        slots = jax.vmap(choose)(mass, jax.random.uniform(keys[1], (num,), scores.dtype))
+    return _Seated(states, labels, log_weights, slots, fresh, log_mean)
+
+
+def _seat_best(
+    settings: Filter,  # noqa: ARG001
+    particles: Particles,
+    scores: Float[Array, "P K"],
+    fresh: Int[Array, " P"],
+    keys: jax.Array,
+) -> _Seated:
+    """Every seat in every particle is a child; P of them go on."""
+    log_joint = (particles.log_weights[:, None] + scores).reshape(-1)
+    log_mean = logsumexp(log_joint)
+    uniform = jax.random.uniform(keys[0], (), scores.dtype)
+    children, log_weights = optimal(uniform, log_joint - log_mean, len(scores))
+    parents, slots = children // scores.shape[1], children % scores.shape[1]
+    states, labels, fresh = jax.tree.map(lambda leaf: leaf[parents], (particles.states, particles.labels, fresh))
+    return _Seated(states, labels, log_weights, slots.astype(jnp.int32), fresh, log_mean)
 
 
 @jax.jit

@@ -32,6 +32,7 @@ from probam.inference.particles import Filter, Particles, leader, start_particle
 from probam.inference.result import EngineResult, Progress, silent
 from probam.inference.stream_hyper import Hyper
 from probam.inference.stream_kernel import Kernel, StreamState, check_kernel
+from probam.inference.stream_resampling import RESAMPLINGS
 from probam.inference.stream_tidy import Tidy, check_tidy
 from probam.inference.stream_weights import PitmanYor, check_pitman_yor
 from probam.models.mixture import Mixture, mixture
@@ -91,6 +92,9 @@ class Stream:
         capacity: slots to begin with; they double when they are taken.
         particles: streams of the same data that are weighted and resampled: a posterior of partitions and an unbiased
             evidence at that many times the cost and memory.
+        resampling: of several particles: "systematic" (a seat is drawn in each), or "optimal" (of all seats in all
+            particles the best are kept and of the rest some drawn, so that no two particles are alike): a smaller error
+            for as many particles, at a greater cost.
         rejuvenate_every: after every so many data, seat the rows of the window anew and split or merge memories by
             moves that leave the posterior as it is; 0 never does. A memory that took in two groups is cured by it
             while the rows are still in the window.
@@ -135,6 +139,7 @@ class Stream:
         reservoir: int = 2000,
         capacity: int = 128,
         particles: int = 1,
+        resampling: str = "systematic",
         rejuvenate_every: int = 0,
         window: int = 500,
         half_life: float | None = None,
@@ -161,6 +166,10 @@ class Stream:
             raise InputError(f"rejuvenate_every: expected a number of rows of at least 0; got {rejuvenate_every}")
         self._moves = Moves(rejuvenate_every) if rejuvenate_every else None
         self._is_filtered = particles != 1 or self._moves is not None
+        if resampling not in RESAMPLINGS:
+            raise InputError(f"resampling: expected one of {', '.join(RESAMPLINGS)}; got {resampling!r}")
+        if resampling != "systematic" and particles == 1:
+            raise InputError("resampling: one particle is never resampled; give more particles, or leave it out")
         if self._is_filtered and tidy_every:
             raise InputError("tidy_every: particles and rejuvenation merge and split memories themselves; leave it out")
         self._tidying = Tidy(tidy_every, merge, prune_count, prune_age) if tidy_every else None
@@ -193,6 +202,7 @@ class Stream:
             "reservoir": int(reservoir),
             "capacity": int(capacity),
             "particles": int(particles),
+            "resampling": resampling,
             "rejuvenate_every": int(rejuvenate_every),
             "window": int(window),
         } | self._changing.said()
@@ -268,7 +278,7 @@ class Stream:
             return
         self._filter, self._particles = start_particles(
             self._kernel, num_features, self._dtype, key, capacity=capacity, num_particles=self._said["particles"],
-            window=self._said["window"] if self._moves else 1,
+            window=self._said["window"] if self._moves else 1, resampling=self._said["resampling"],
         )  # fmt: skip
         self._state = leader(self._particles)
 
@@ -522,7 +532,7 @@ class Stream:
         self._state, self._particles = learned.state, learned.particles
         self._kernel = replace(self._kernel, pair=learned.pair)
         if self._filter is not None:
-            self._filter = Filter(self._kernel, self._filter.threshold)
+            self._filter = replace(self._filter, kernel=self._kernel)
 
     # --- to a fit ----------------------------------------------------------------------------------------------
 

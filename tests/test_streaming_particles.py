@@ -46,6 +46,18 @@ def test_particles_cut_saved_and_loaded_end_in_the_same_bits(streamed: Stream, t
 
 
 @pytest.mark.slow
+def test_optimally_resampled_particles_cut_saved_and_loaded_end_in_the_same_bits(tmp_path: Path) -> None:
+    whole, cut = (Stream(**OPTIONS, resampling="optimal") for _ in range(2))
+    whole.partial_fit(rows(170))
+    for piece in np.split(rows(170), [30, 95]):
+        cut.partial_fit(piece).save(tmp_path / "stream.nc")
+        cut = Stream.load(tmp_path / "stream.nc")
+    for name, values in whole._group().data_vars.items():
+        assert cut._group()[name].values.tobytes() == values.values.tobytes(), name
+    assert np.isfinite(whole.log_predictive)
+
+
+@pytest.mark.slow
 def test_a_fit_draws_from_the_particles_by_weight(streamed: Stream) -> None:
     assert streamed._particles is not None
     model_size = int(streamed._particles.size) + 1
@@ -77,6 +89,8 @@ def test_evidence_is_only_given_where_it_is_estimated() -> None:
         ({"particles": 0}, "particles: expected a whole number"),
         ({"particles": 3, "rule": "map"}, "use rule 'sample' with them"),
         ({"particles": 3, "tidy_every": 10}, "tidy_every: particles and rejuvenation"),
+        ({"particles": 3, "resampling": "random"}, "resampling: expected one of systematic, optimal"),
+        ({"resampling": "optimal"}, "resampling: one particle is never resampled"),
         ({"rejuvenate_every": -1}, "rejuvenate_every: expected a number of rows"),
         ({"rejuvenate_every": 5, "window": 0}, "window: expected a whole number"),
         ({"rejuvenate_every": 5, "energy": "printed"}, "rejuvenation needs exact densities"),

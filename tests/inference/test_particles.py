@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.integrate import quad
+from scipy.optimize import brentq
 from scipy.special import logsumexp
 from scipy.stats import gamma
 
@@ -26,10 +27,10 @@ from probam.inference.particles import (
     recall,
     start_particles,
     step_particles,
-    systematic,
 )
 from probam.inference.stream_hyper import Hyper, Learning
 from probam.inference.stream_kernel import Kernel
+from probam.inference.stream_resampling import optimal, systematic
 from probam.inference.stream_weights import PitmanYor
 from tests.inference.enumeration import log_eppf, log_marginal, partitions, posterior
 
@@ -60,10 +61,52 @@ def test_systematic_resampling_gives_each_particle_its_share_of_children_to_with
     np.testing.assert_allclose(children.mean(axis=0), 37 * weights, atol=3 / 500)
 
 
-def _evidences(threshold: float, num_particles: int, num_repetitions: int, model: Kernel | None = None) -> np.ndarray:
+def test_optimal_resampling_keeps_what_is_above_the_threshold_and_the_mean_of_every_weight() -> None:
+    weights = np.random.default_rng(3).dirichlet(np.full(60, 0.3))
+    level = brentq(lambda c: np.minimum(1, weights / c).sum() - 23, 1e-9, 1)
+    log_weights, resample, means = jnp.asarray(np.log(weights)), jax.jit(partial(optimal, num=23)), np.zeros(60)
+    for i in range(500):
+        index, after = (np.asarray(found) for found in resample((i + 0.5) / 500, log_weights))
+        assert len(set(index)) == 23
+        assert set(np.flatnonzero(weights >= level)) <= set(index)
+        np.testing.assert_allclose(np.exp(after), np.maximum(weights[index], level), rtol=1e-9)
+        means[index] += np.exp(after) / 500
+    np.testing.assert_allclose(means, weights, atol=3 * level / 500)
+
+
+def test_optimal_resampling_of_few_children_keeps_them_all_and_adds_none() -> None:
+    weights = np.array([0.2, 0.0, 0.5, 0.3, 0.0, 0.0, 0.0])
+    with np.errstate(divide="ignore"):
+        log_weights = jnp.asarray(np.log(weights))
+    for num in (3, 5):
+        index, after = (np.asarray(found) for found in optimal(jnp.asarray(0.7), log_weights, num))
+        found = np.zeros(7)
+        np.add.at(found, index, np.exp(after))
+        np.testing.assert_allclose(found, weights)
+
+
+def test_as_many_particles_as_partitions_are_the_exact_posterior_to_rounding(exact: Any) -> None:
+    evidence, number, together = exact
     settings, empty = start_particles(
-        model or kernel(), 1, float, jax.random.key(0), num_particles=num_particles, threshold=threshold, capacity=16
+        kernel(), 1, float, jax.random.key(3), num_particles=203, window=6, resampling="optimal", capacity=16
     )
+    particles, found = absorb(settings, empty, X[:, None])
+    assert found.log_predictive.sum() == pytest.approx(evidence, abs=1e-10)
+    np.testing.assert_allclose(number_of_memories(particles), number, atol=1e-10)
+    np.testing.assert_allclose(coclustering(particles), together, atol=1e-10)
+
+
+def _evidences(
+    threshold: float,
+    num_particles: int,
+    num_repetitions: int,
+    model: Kernel | None = None,
+    resampling: str = "systematic",
+) -> np.ndarray:
+    settings, empty = start_particles(
+        model or kernel(), 1, float, jax.random.key(0), num_particles=num_particles, threshold=threshold,
+        resampling=resampling, capacity=16,
+    )  # fmt: skip
 
     @jax.jit
     def run(keys: jax.Array) -> jax.Array:
@@ -83,6 +126,13 @@ def test_evidence_of_few_particles_is_unbiased(threshold: float, exact: Any) -> 
     ratio = np.exp(_evidences(threshold, 3, 4000) - exact[0])
     assert ratio.std() > 0.05
     assert abs(ratio.mean() - 1) < 4 * ratio.std() / np.sqrt(len(ratio))
+
+
+def test_evidence_is_unbiased_and_of_less_variance_where_seats_are_resampled_optimally(exact: Any) -> None:
+    drawn, best = (np.exp(_evidences(0.9, 6, 4000, None, kind) - exact[0]) for kind in ("systematic", "optimal"))
+    assert best.std() > 0.01
+    assert abs(best.mean() - 1) < 4 * best.std() / np.sqrt(len(best))
+    assert best.std() < 0.9 * drawn.std()
 
 
 @pytest.mark.parametrize("moves", [Moves(2, 3), pytest.param(None, marks=pytest.mark.slow)])
@@ -112,6 +162,26 @@ def _log_eppf_summed_out(sizes: list[int], power: int = 0) -> float:
         return float(np.exp(log_eppf(sizes, alpha, 0.0)) * alpha**power * gamma(2.0, scale=1 / 1.5).pdf(alpha))
 
     return float(np.log(quad(integrand, 0, 60, epsabs=0, epsrel=1e-8, limit=200)[0]))
+
+
+@pytest.mark.slow
+def test_error_of_the_posterior_is_smaller_where_seats_are_resampled_optimally(exact: Any) -> None:
+    _, number, together = exact
+    errors = {}
+    for resampling in ("systematic", "optimal"):
+        settings, empty = start_particles(
+            kernel(), 1, float, jax.random.key(0), num_particles=24, window=6, resampling=resampling, capacity=16
+        )
+        squares = np.zeros(2)
+        for i in range(200):
+            keys = jax.random.split(jax.random.key(i), 24)
+            particles, _ = absorb(settings, empty._replace(states=empty.states._replace(key=keys)), X[:, None])
+            law = np.zeros(len(number))
+            law[: len(number_of_memories(particles))] = number_of_memories(particles)
+            squares += ((law - number) ** 2).mean(), ((coclustering(particles) - together) ** 2).mean()
+        errors[resampling] = np.sqrt(squares / 200)
+    print(errors)
+    assert (errors["optimal"] < 0.8 * errors["systematic"]).all()
 
 
 def test_particles_that_learn_alpha_have_the_posterior_of_the_model_with_alpha_summed_out() -> None:
