@@ -12,6 +12,7 @@ import numpy as np
 import numpyro.distributions as dist
 import xarray as xr
 from jaxtyping import Float, Int
+from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 from sklearn.metrics import adjusted_rand_score
 
@@ -51,7 +52,7 @@ class _Set(NamedTuple):
 
 def run(settings: Settings) -> xr.DataTree:
     """Number of memories by dimension and energy; scores by data set and method."""
-    features = np.array([1, 2, 4, 8, 16, 32, 64, 128, 256, 512] if settings.full else [1, 8, 64, 512])
+    features = np.array([1, 2, 4, 8, 16, 32, 64, 128, 256, 512] if settings.full else [2, 16, 512])
     sets = {
         name: _split(name, settings.seed) for name in (("iris", "faithful", "groups") if settings.full else ("iris",))
     }
@@ -128,7 +129,7 @@ def _simulated(seed: int) -> tuple[Float[np.ndarray, "N D"], Int[np.ndarray, " N
 
 def _learners(settings: Settings) -> dict[str, Learner]:
     """In the order of the table: one pass first, then methods that see all data at once."""
-    draws = {"num_chains": 2, "num_warmup": 200, "num_draws": 300}
+    draws = {"num_chains": 2, "num_warmup": 200, "num_draws": 300 if settings.full else 200}
     made: dict[str, Learner] = {_ONE: OnePass()}
     if settings.full:
         made["stream, rejuvenated"] = OnePass({"rejuvenate_every": 50})
@@ -173,6 +174,16 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     return [Drawing("dimensions", figure, caption), _costs(tree["batch"].to_dataset())]
 
 
+def _log_ticks(axes: Axes, values: Float[np.ndarray, " J"]) -> None:
+    """A log axis with plain numbers at powers of ten, every second one where there are many."""
+    decades = np.arange(np.floor(np.log10(values.min())), np.ceil(np.log10(values.max())) + 1)
+    shown = decades[:: 1 if len(decades) <= 4 else 2]
+    axes.set_xscale("log")
+    axes.set_xlim(10 ** (decades[0] - 0.2), 10 ** (decades[-1] + 0.2))
+    axes.set_xticks(10.0**shown, [f"{10.0**power:g}" for power in shown])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
 def _costs(compared: xr.Dataset) -> Drawing:
     """Quality against cost, one row to a method."""
     learners = [str(name) for name in compared["learner"].values]
@@ -192,7 +203,7 @@ def _costs(compared: xr.Dataset) -> Drawing:
                 first = compared["seconds"].sel(set=name).values
                 axes.plot(first, rows, marker=marker, ls="none", mfc="none", mec=colour)
         if score != "log_density":
-            axes.set_xscale("log")
+            _log_ticks(axes, np.concatenate([line.get_xdata() for line in axes.lines]))
         axes.set_xlabel(label)
         axes.set_ylim(-0.6, len(learners) - 0.4)
         quiet(axes, grid="x")
@@ -233,7 +244,7 @@ def findings(tree: xr.DataTree) -> Sequence[Finding]:
             Finding(
                 f"{name}: one pass makes {spelled(round(float(one['memories'])), 'memory', 'memories')} and predicts a "
                 f"held-out datum with {number(float(one['log_density']), 4)} nats; sixteen particles that go back to "
-                f"recent data make {number(float(many['memories']), 2)} and have "
+                f"recent data make {spelled(round(float(many['memories'])))} and have "
                 f"{number(float(many['log_density']), 4)}; the best, {best}, has {number(float(dense.max()), 4)}. Once "
                 f"compiled they take {number(float(one['seconds_again']), 2)} and "
                 f"{number(float(many['seconds_again']), 2)} seconds, {slowest['learner'].item()} takes "
