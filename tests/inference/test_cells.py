@@ -132,12 +132,17 @@ def _grid(name: str) -> Grid:
 
 
 def _curvature(cost: Callable[[np.ndarray], float], at: np.ndarray, step: float = 0.2) -> np.ndarray:
-    """Second differences over a wide step: densities with cusps have no curvature at their peak."""
+    """Second differences over a wide step: densities with cusps have no curvature at their peak.
+
+    Half as wide, and again, where a corner has no density (a Levy memory cannot pass its smallest datum).
+    """
     total = len(at)
     shift = step * np.eye(total)
     found = np.empty((total, total))
     for i, j in product(range(total), repeat=2):
         corners = [cost(at + a * shift[i] + b * shift[j]) for a, b in ((1, 1), (1, -1), (-1, 1), (-1, -1))]
+        if not np.isfinite(corners).all():
+            return _curvature(cost, at, step / 2)
         found[i, j] = (corners[0] - corners[1] - corners[2] + corners[3]) / (4 * step**2)
     return (found + found.T) / 2
 
