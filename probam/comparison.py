@@ -258,7 +258,9 @@ def _row(
         try:
             found = information(tree, free_parameters(fit.model))
             row |= {"bic": found.bic, "icl": found.icl}
-            if fit.options.get("estimate", "map") != "ml":
+            if row["engine"] == "clam":
+                notes.append("BIC and ICL are at memories of least recall error; they are meant for maximum likelihood")
+            elif fit.options.get("estimate", "map") != "ml":
                 notes.append("BIC and ICL are at a maximum a posteriori; they are meant for estimate='ml'")
         except InputError as error:
             notes.append(str(error))

@@ -171,7 +171,8 @@ def _total_log_lik(tree: xr.DataTree) -> float:
         return float(variable(tree, "log_likelihood", "x").values.astype(np.float64).sum())
     scale = variable(tree, "constant_data", "scale").values.astype(np.float64)
     in_model_units = float(variable(tree, "invariant", "log_lik").values.ravel()[0])
-    return in_model_units - tree["observed_data"].sizes["datum"] * float(np.log(scale).sum())
+    observed = ~np.isnan(variable(tree, "observed_data", "x").values)  # a missing entry has no unit
+    return in_model_units - float(np.sum(observed * np.log(scale)))
 
 
 def log_mean_exp_error(log_density: Float[np.ndarray, "C S N"]) -> float:

@@ -120,3 +120,19 @@ def test_what_does_not_apply_is_said() -> None:
         expected_waic(tree_of(np.full((2, 20, 15), -np.inf)))
     with pytest.raises(InputError, match="at least 20 draws; got 6"):
         expected_loo(tree_of(np.full((2, 3, 15), -1.0)))
+
+
+def test_a_missing_entry_takes_no_unit_from_the_log_likelihood() -> None:
+    """Without stored densities the log likelihood in model units is moved to data units by what was observed alone."""
+    data = np.array([[1.0, 10.0], [2.0, np.nan], [np.nan, np.nan]])
+    tree = build_tree(
+        attributes={"probam_version": "0", "engine": "em", "weights": "uniform"},
+        data=data,
+        columns=["x", "y"],
+        center=np.zeros(2),
+        scale=np.array([2.0, 5.0]),
+        posterior={"beta": (np.ones((1, 1)), ("chain", "draw"))},
+        invariant={"log_lik": (np.full((1, 1), -7.0), ("chain", "draw"))},
+        partition={"confidence": (np.ones(3), ("datum",))},
+    )
+    np.testing.assert_allclose(information(tree, 2).log_lik, -7.0 - 2 * np.log(2.0) - np.log(5.0))
