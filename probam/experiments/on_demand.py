@@ -209,7 +209,7 @@ def _costs(compared: xr.Dataset) -> Drawing:
         quiet(axes, grid="x")
     panels[0].set_yticks(rows, learners)
     if compared.sizes["set"] > 1:
-        panels[0].legend()
+        panels[2].legend(loc="upper center")
     caption = (
         "The same data learned in one pass and by methods that see all at once. Open marks: seconds of the first time, "
         "in which programs are compiled. Peak memory is what learning added, compilation included, to a process that "
