@@ -109,6 +109,14 @@ def stream(
             min=1,
         ),
     ] = 1,
+    resampling: Annotated[
+        str,
+        typer.Option(
+            metavar="RULE",
+            help="How particles give way: systematic, or optimal (the best seats of all are kept; surer and dearer).",
+            rich_help_panel=_STREAM,
+        ),
+    ] = "systematic",
     rejuvenate_every: Annotated[
         int,
         typer.Option(
@@ -180,6 +188,7 @@ def stream(
         "warm": warm,
         "tidy_every": tidy_every,
         "particles": particles,
+        "resampling": resampling,
         "rejuvenate_every": rejuvenate_every,
         "window": window,
         "half_life": half_life,

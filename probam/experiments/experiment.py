@@ -255,6 +255,10 @@ def _verdict(said: Sequence[Finding]) -> str:
     if not agree and not differ:
         text = "The paper makes no statement that can be tested here; what was found stands by itself."
         return f'<div class="verdict note"><p><strong>{escape(text)}</strong></p></div>'
+    if not agree:
+        text = f"{spelled(differ, 'statement', 'statements')} of the paper {'does' if differ == 1 else 'do'} not agree"
+        text = f"{text[0].upper()}{text[1:]} with what was measured."
+        return f'<div class="verdict {level}"><p><strong>{escape(text)}</strong></p></div>'
     first = f"{spelled(agree, 'statement', 'statements').capitalize()} of the paper "
     first += f"{'agrees' if agree == 1 else 'agree'} with what was measured"
     second = f", {spelled(differ) if differ else 'none'} {'does' if differ == 1 else 'do'} not."
