@@ -40,7 +40,7 @@ ENGINES = ("em", "gradient_em", "clam", "svi", "cavi", "nuts", "gibbs", "smc")
 _OUTSIDE = {"clam": "probam.clam_engine"}
 """Engines that need the physics, which the room of engines does not know."""
 
-_TAKE_MISSING = ("em", "gradient_em", "nuts")
+_TAKE_MISSING = ("em", "gradient_em", "svi", "cavi", "nuts", "gibbs", "smc")
 """Engines that were proved on data with missing entries."""
 
 
@@ -85,7 +85,7 @@ def fit(
         variable: which array of an NPZ or NetCDF file to use.
         prior: NumPyro distributions that replace the default priors of the family's sites.
         missing: allow missing entries (NaN); a row then counts with the density of its other entries (families
-            gaussian and bernoulli, engines em, gradient_em and nuts; entries missing at random).
+            gaussian and bernoulli, all engines but clam; entries missing at random).
         sample_weight: how often each datum counts (N,), at least 0: the log likelihood is sum_n w_n log p(x_n). Not
             the weights of the memories. Engine em.
         progress: called with (done, total, text); None is silent.
@@ -109,7 +109,7 @@ def fit(
         raise InputError(f"sample_weight: engine {engine!r} has none; use engine 'em', or repeat the rows")
     if missing and engine not in _TAKE_MISSING:
         raise InputError(
-            f"missing: engine {engine!r} does not integrate missing entries out; use {' or '.join(_TAKE_MISSING)}"
+            f"missing: engine {engine!r} does not integrate missing entries out; use one of {', '.join(_TAKE_MISSING)}"
         )
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
         raise InputError(f"seed: expected a whole number from 0 to 2^32 - 1; got {seed!r}")

@@ -234,8 +234,8 @@ def test_missing_entries_are_integrated_out_where_that_is_asked_for() -> None:
     assert found.predict(x)["label"].values.tolist() == [1] * 30 + [0] * 50
     with pytest.raises(InputError, match="missing value"):
         found.recall(x)
-    with pytest.raises(InputError, match="missing: engine 'svi' does not integrate"):
-        api.fit(x, missing=True, **(given | {"engine": "svi"}))
+    with pytest.raises(InputError, match="missing: engine 'clam' does not integrate"):
+        api.fit(x, missing=True, **(given | {"engine": "clam"}))
 
 
 def test_a_datum_of_weight_two_counts_as_two_data() -> None:

@@ -108,7 +108,7 @@ def fit(
         bool,
         typer.Option(
             "--missing",
-            help="Allow missing entries; a row counts with its other entries (gaussian, bernoulli; em, nuts).",
+            help="Allow missing entries; a row counts with its other entries (gaussian, bernoulli; not clam).",
             rich_help_panel="Data",
         ),
     ] = False,
