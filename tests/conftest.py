@@ -1,4 +1,4 @@
-"""Test configuration: double precision; compiled programs are kept on disk and do not outlive their file in memory."""
+"""Test configuration: double precision; programs compile cheaply, stay on disk and leave memory with their file."""
 
 import os
 from collections.abc import Iterator
@@ -20,6 +20,20 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
+
+# Quick tests run thousands of programs, most of them once: compiling is what they cost. More than half of it is LLVM's
+# optimiser, emitters that set MLIR up anew for every program, and threads that share out one program's kernels. The
+# long checks keep XLA's own settings, which users have: their programs run for minutes.
+CHEAP = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """XLA reads its flags when the first program compiles; those of the caller come last and win."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if config.option.markexpr == "not slow" and CHEAP not in flags:  # workers inherit them
+        os.environ["XLA_FLAGS"] = f"{CHEAP} {flags}".strip()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -166,7 +166,8 @@ for name in one.params:
 
 
 def test_two_devices_end_where_one_does() -> None:
-    flags = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    two = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
+    flags = os.environ | {"XLA_FLAGS": two, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [sys.executable, "-c", TWO_DEVICES], env=flags, capture_output=True, text=True, timeout=240, check=False
     )
