@@ -26,7 +26,7 @@ from probam.data.table import Table, as_table, check_rows
 from probam.distributions.stick_breaking import expected_num_components, truncation_error
 from probam.equivalence.claim import Certificate
 from probam.errors import InputError, NumericalError
-from probam.family import Family, families, family
+from probam.family import Family, families, family, innermost
 from probam.fitted import Fit
 from probam.inference.result import EngineResult, Progress, silent
 from probam.models.mixture import Mixture, mixture
@@ -306,7 +306,7 @@ def _num_components(components: int | None, weights: str, num_data: int) -> int:
 
 
 def _described(law: Distribution) -> str:
-    inner = getattr(law, "base_dist", law)
+    inner = innermost(law)
     said = {}
     for argument in inner.arg_constraints:
         value = inner.__dict__.get(argument)
