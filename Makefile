@@ -29,7 +29,7 @@ test-slow: $(READY)  ## the long statistical checks
 
 validate: $(READY)  ## the long checks and simulation-based calibration, their results into docs/validation.md
 	-$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow --timeout=3600 --junitxml=out/slow.xml
-	$(BIN)/python -m probam.validation --slow out/slow.xml --output docs/validation.md
+	$(BIN)/python -m benchmarks.validation --slow out/slow.xml --output docs/validation.md
 
 bench: $(READY)  ## probam and its peers in one interleaved run; TASKS names some
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'

@@ -36,7 +36,7 @@ def _our_fit(model: Any, x: np.ndarray, params: dict[str, np.ndarray]) -> Callab
     import jax
     import jax.numpy as jnp
 
-    from probam.inference.em import fit_params
+    from probam.inference.em.engine import fit_params
 
     data = jnp.asarray(x)
 

@@ -46,7 +46,7 @@ def _task(name: str, note: str, long: int, **options: str) -> Task:
         jax.config.update("jax_enable_x64", True)
         import jax.numpy as jnp
 
-        from probam.inference import gibbs
+        from probam.inference.gibbs import engine as gibbs
         from probam.models.gaussian import Gaussian
         from probam.models.mixture import mixture
         from probam.models.weights import StickBreaking

@@ -117,7 +117,7 @@ def _our_sampler(x: np.ndarray, memories: int) -> tuple[Any, Callable[[int], tup
     import jax.numpy as jnp
     import numpyro.distributions as dist
 
-    from probam.inference.nuts import run
+    from probam.inference.nuts.engine import run
     from probam.models.gaussian import Gaussian
     from probam.models.mixture import mixture
     from probam.models.weights import Dirichlet
@@ -158,8 +158,8 @@ def _floor(x: np.ndarray, memories: int) -> Callable[[], float]:
     import jax
     import jax.numpy as jnp
 
-    from probam.inference.coordinates import Coordinates
-    from probam.inference.start import starting_params
+    from probam.inference.common.coordinates import Coordinates
+    from probam.inference.common.start import starting_params
 
     repeats = 2000
     coordinates = Coordinates(model)

@@ -49,11 +49,11 @@ def main() -> int:
 
     import jax.numpy as jnp
 
-    from probam.distributions.conjugate import ConjugatePair
-    from probam.distributions.conjugate_normal import NormalGamma, NormalKnownVariance, NormalWishart
-    from probam.inference.stream import absorb, start
-    from probam.inference.stream_kernel import Kernel
-    from probam.inference.stream_weights import PitmanYor
+    from probam.conjugacy.normal import NormalGamma, NormalKnownVariance, NormalWishart
+    from probam.conjugacy.pairs import ConjugatePair
+    from probam.inference.stream.engine import absorb, start
+    from probam.inference.stream.kernel import Kernel
+    from probam.inference.stream.weights import PitmanYor
 
     def number(value: object) -> jax.Array:
         return jnp.asarray(value, asked.dtype)

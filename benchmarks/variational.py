@@ -77,7 +77,7 @@ def _ours(x: np.ndarray, start: np.ndarray) -> Fit:
     import jax.numpy as jnp
 
     jax.config.update("jax_enable_x64", True)
-    from probam.inference.cavi import Search, fit_factors
+    from probam.inference.cavi.engine import Search, fit_factors
 
     model, rows, given = _model(x), jnp.asarray(x), jnp.asarray(start)
     pair = model.family.conjugate_base(model.prior)

@@ -22,11 +22,11 @@ jax.config.update("jax_enable_x64", True)
 import numpy as np
 from rich.console import Console
 
-from probam.api import Fit, fit, verify
-from probam.console import Bar
+from probam.claims.entries import ENTRIES
+from probam.claims.verify import summary, table, verify
+from probam.cli.console import Bar
 from probam.data.shipped import load_labels, load_shipped
-from probam.equivalence.entries import ENTRIES
-from probam.equivalence.verify import summary, table
+from probam.fits.fit import Fit, fit
 
 OUT = Path(__file__).resolve().parents[1] / "out" / "demo"
 console = Console(width=100)

@@ -27,10 +27,10 @@ import numpy.typing as npt
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, ArrayLike, Float
 
-from probam.distributions.bessel import log_normalizer
 from probam.distributions.mixture import MemoryMixture
 from probam.distributions.von_mises_fisher import VonMisesFisher
 from probam.errors import InputError
+from probam.numerics.bessel import log_normalizer
 
 __all__ = [
     "Norm",

@@ -25,9 +25,9 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
+from probam.conjugacy.mean_field import Integrated, MeanField
+from probam.conjugacy.pairs import BetaBernoulli, ConjugatePair
 from probam.distributions.bits import SpinBernoulli
-from probam.distributions.conjugate import BetaBernoulli, ConjugatePair
-from probam.distributions.variational import Integrated, MeanField
 from probam.errors import InputError
 from probam.family import Family, Moments, Params, Prior, conjugate, innermost, register
 

@@ -30,8 +30,9 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
-from probam.distributions.conjugate import ConjugatePair
-from probam.distributions.conjugate_normal import (
+from probam.conjugacy.mean_field import MeanField
+from probam.conjugacy.mean_field_normal import NormalAndGamma, NormalAndWishart
+from probam.conjugacy.normal import (
     NormalGamma,
     NormalKnownVariance,
     NormalWishart,
@@ -41,10 +42,9 @@ from probam.distributions.conjugate_normal import (
     symmetric,
     wishart_cholesky,
 )
+from probam.conjugacy.pairs import ConjugatePair
 from probam.distributions.observed import marginal, memory_covariances
 from probam.distributions.pairwise import upper_triangle
-from probam.distributions.variational import MeanField
-from probam.distributions.variational_normal import NormalAndGamma, NormalAndWishart
 from probam.errors import InputError
 from probam.family import Family, Moments, Params, Prior, innermost, register
 

@@ -23,11 +23,11 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
-from probam.distributions.bisection import turning_point
 from probam.distributions.generalized_normal import GeneralizedNormal
 from probam.errors import InputError
 from probam.family import Family, Params, Prior, register
 from probam.models.location_scale import along_features, centre_and_width, check_spread, conjugate, occupied
+from probam.numerics.bisection import turning_point
 
 __all__ = ["GeneralizedNormalMemory"]
 

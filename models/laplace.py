@@ -19,8 +19,8 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
-from probam.distributions.conjugate import ConjugatePair
-from probam.distributions.conjugate_normal import NormalKnownVariance
+from probam.conjugacy.normal import NormalKnownVariance
+from probam.conjugacy.pairs import ConjugatePair
 from probam.family import Family, Params, Prior, innermost, register
 from probam.models.location_scale import along_features, centre_and_width, check_spread, conjugate, occupied
 

@@ -19,9 +19,9 @@ from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
 from probam.distributions.mixture import MemoryMixture
-from probam.distributions.steady import restored, steady
 from probam.errors import InputError
 from probam.family import Family, Prior, WeightPrior
+from probam.numerics.steady import restored, steady
 
 __all__ = ["Mixture", "mixture"]
 

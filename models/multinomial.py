@@ -23,9 +23,9 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
-from probam.distributions.conjugate import ConjugatePair, DirichletMultinomial
+from probam.conjugacy.mean_field import Counted, MeanField
+from probam.conjugacy.pairs import ConjugatePair, DirichletMultinomial
 from probam.distributions.counts import MultinomialCounts
-from probam.distributions.variational import Counted, MeanField
 from probam.errors import InputError
 from probam.family import Family, Moments, Params, Prior, conjugate, innermost, register
 

@@ -28,12 +28,12 @@ from jax.scipy.special import digamma
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
-from probam.distributions.bisection import turning_point
 from probam.distributions.student_t import EllipticalStudentT
 from probam.errors import InputError
 from probam.family import Family, Moments, Params, Prior, register
 from probam.models.gaussian import Gaussian
 from probam.models.location_scale import check_spread, conjugate
+from probam.numerics.bisection import turning_point
 
 __all__ = ["COVARIANCES", "StudentT"]
 

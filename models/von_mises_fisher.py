@@ -18,22 +18,22 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
-from probam.distributions.bessel import (
+from probam.conjugacy.mean_field import Integrated, MeanField
+from probam.conjugacy.mean_field_direction import DirectionAndConcentration
+from probam.conjugacy.pairs import ConjugatePair, DirectionOfVonMisesFisher
+from probam.distributions.direction import FreeDirection
+from probam.distributions.von_mises_fisher import VonMisesFisher
+from probam.errors import InputError
+from probam.family import Family, Moments, Params, Prior, innermost, register
+from probam.numerics.bessel import (
     inverse_mean_resultant_length,
     log_normalizer_scaled,
     mean_resultant_length,
     mean_resultant_length_slope,
     mean_resultant_ratio,
 )
-from probam.distributions.bisection import turning_point
-from probam.distributions.conjugate import ConjugatePair, DirectionOfVonMisesFisher
-from probam.distributions.direction import FreeDirection
-from probam.distributions.slice_sampling import slice_update
-from probam.distributions.variational import Integrated, MeanField
-from probam.distributions.variational_direction import DirectionAndConcentration
-from probam.distributions.von_mises_fisher import VonMisesFisher
-from probam.errors import InputError
-from probam.family import Family, Moments, Params, Prior, innermost, register
+from probam.numerics.bisection import turning_point
+from probam.numerics.slice_sampling import slice_update
 
 __all__ = ["VonMisesFisherMemory"]
 

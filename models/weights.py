@@ -31,8 +31,8 @@ from jaxtyping import Array, Float
 from numpyro.distributions import Distribution, biject_to
 from numpyro.distributions.transforms import Transform
 
-from probam.distributions.bisection import turning_point
-from probam.distributions.log_gamma import log_beta
+from probam.conjugacy.mean_field import HyperField, KnownHyper
+from probam.conjugacy.mean_field_sticks import GammaAlpha, lattice
 from probam.distributions.partitions import (
     GibbsTypePartition,
     chinese_restaurant,
@@ -40,10 +40,10 @@ from probam.distributions.partitions import (
     log_finite_terms,
 )
 from probam.distributions.stick_breaking import StickBreakingSticks, check_parameters, sticks_to_log_weights
-from probam.distributions.variational import HyperField, KnownHyper
-from probam.distributions.variational_sticks import GammaAlpha, lattice
 from probam.errors import InputError
 from probam.family import Params, WeightPrior
+from probam.numerics.bisection import turning_point
+from probam.numerics.log_gamma import log_beta
 
 __all__ = ["WEIGHTS", "Dirichlet", "Fixed", "StickBreaking", "Uniform", "weight_prior"]
 

@@ -9,12 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from probam.api import fit, load, verify
-    from probam.comparison import compare
+    from probam.claims.verify import verify
+    from probam.comparison.compare import compare
     from probam.compiled import keep_compiled
     from probam.errors import InputError, NumericalError, ProbamError
-    from probam.fitted import Fit
-    from probam.streaming import Stream
+    from probam.fits.fit import fit, load
+    from probam.fits.fitted import Fit
+    from probam.streams.stream import Stream
 
 __all__ = [
     "Fit",
@@ -30,13 +31,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "fit": "probam.api",
-    "load": "probam.api",
-    "verify": "probam.api",
+    "fit": "probam.fits.fit",
+    "load": "probam.fits.fit",
+    "verify": "probam.claims.verify",
     "keep_compiled": "probam.compiled",
-    "compare": "probam.comparison",
-    "Fit": "probam.fitted",
-    "Stream": "probam.streaming",
+    "compare": "probam.comparison.compare",
+    "Fit": "probam.fits.fitted",
+    "Stream": "probam.streams.stream",
     "InputError": "probam.errors",
     "NumericalError": "probam.errors",
     "ProbamError": "probam.errors",

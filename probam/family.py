@@ -21,10 +21,10 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution, ExpandedDistribution, Independent
 
-from probam.distributions.conjugate import ConjugatePair
+from probam.conjugacy.mean_field import HyperField, Integrated, KnownHyper, MeanField
+from probam.conjugacy.pairs import ConjugatePair
 from probam.distributions.mixture import MemoryMixture
 from probam.distributions.partitions import GibbsTypePartition
-from probam.distributions.variational import HyperField, Integrated, KnownHyper, MeanField
 from probam.errors import InputError
 
 __all__ = [

@@ -1,6 +1,6 @@
 """The court's page: every claim with its equation, what the paper prints, what is true, and the errors found.
 
-It reads the mapping that :func:`probam.equivalence.verify.as_json` makes (numbers and strings only).
+It reads the mapping that :func:`probam.claims.verify.as_json` makes (numbers and strings only).
 """
 
 import os

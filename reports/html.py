@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 
 from probam.errors import InputError
-from probam.reports.diagnostics import Advice, advice
-from probam.reports.energy_sections import (
+from probam.reports.page import Section, escape, number, page, spelled
+from probam.reports.sections.energy import (
     glossary_section,
     landscape_section,
     parting_section,
@@ -21,8 +21,7 @@ from probam.reports.energy_sections import (
     truncation_section,
     verification_section,
 )
-from probam.reports.page import Section, escape, number, page, spelled
-from probam.reports.posterior_sections import (
+from probam.reports.sections.posterior import (
     data_and_model_section,
     finding,
     memories_section,
@@ -32,7 +31,8 @@ from probam.reports.posterior_sections import (
     trust_section,
     weights_section,
 )
-from probam.reports.recall_posterior import recall_section
+from probam.reports.sections.recall import recall_section
+from probam.reports.summaries.diagnostics import Advice, advice
 from probam.reports.tree import has, variable
 
 __all__ = ["report_html", "write_report"]

@@ -22,10 +22,10 @@ from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
-from probam.distributions.bessel import log_normalizer
 from probam.distributions.bits import SpinBernoulli
 from probam.distributions.counts import MultinomialCounts
 from probam.distributions.von_mises_fisher import VonMisesFisher
+from probam.numerics.bessel import log_normalizer
 
 __all__ = ["LinearForm", "independent_form", "linear_form", "origin", "pairwise_log_prob", "upper_triangle"]
 

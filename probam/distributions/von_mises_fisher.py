@@ -13,14 +13,14 @@ from jaxtyping import Array, ArrayLike, Float
 from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.util import validate_sample
 
-from probam.distributions.bessel import (
+from probam.errors import InputError
+from probam.numerics.bessel import (
     log_normalizer_scaled,
     mean_resultant_gap,
     mean_resultant_length,
     mean_resultant_length_slope,
     mean_resultant_ratio,
 )
-from probam.errors import InputError
 
 __all__ = ["VonMisesFisher"]
 

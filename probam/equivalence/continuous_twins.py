@@ -31,7 +31,7 @@ from probam.distributions.student_t import EllipticalStudentT
 from probam.distributions.uniform import UniformBall, UniformBox
 from probam.energies import generalized_normal, laplace, student_t, supports
 from probam.energies.arguments import Logs
-from probam.equivalence.physical_twins import Twin, bank_twin, held, independent_twin, maps
+from probam.equivalence.twin import Twin, bank_twin, held, independent_twin, maps
 
 __all__: list[str] = []
 

@@ -1,431 +1,128 @@
-r"""Claim C18, softmax rows: the weights of a universal Hopfield network as the posterior of a mixture.
+r"""Is the energy of a *fitted* mixture its negative log density?
 
-Physics: the scores of :mod:`probam.energies.similarities` and their softmax. Statistics: the components of
-:mod:`probam.equivalence.twin_table` with :math:`\pi_k \propto Z(m_k)`. The normalisers are held against integrals
-and sums over the whole domain that know nothing of either.
+Every fitted bank that the physics knows gets its twin: an energy built from the numbers of the bank alone, with
+
+.. math:: \log p(x) = -\text{scale} \cdot E(x) - \text{constant}
+
+========================= ============================================ ===========================================
+bank                      energy                                       scale, constant
+========================= ============================================ ===========================================
+Normal, one scale         CLAM, beta = 1 / (2 sigma^2), w = weights    beta, (D/2) log(pi / beta)
+Normal, own scales;       quadratic wells, A = precision / 2,          1, (D/2) log pi
+MultivariateNormal        log w = log weights + (1/2) log det A
+VonMisesFisher            spherical, log w = log weights + log C_D     1, 0
+Bernoulli, SpinBernoulli  hypercube, fields of the log odds            1, 0
+MultinomialCounts         counts, fugacities of the expected counts    1, 0
+Dirichlet                 composition, exponents alpha - 1             1, 0
+========================= ============================================ ===========================================
+
+(and those of :mod:`probam.equivalence.continuous_twins`).
+
+A bank without a physical twin is checked against NumPyro's own broadcast mixture and against finite differences, and
+the checks say so. A new family registers its twin at one of the doors of :mod:`probam.equivalence.twin`.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
-from typing import Any, TypeVar
-
 import jax
-import numpy as np
-import numpy.typing as npt
-from jaxtyping import Array
-from scipy.special import logsumexp
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax.scipy.special import gammaln
+from numpyro.distributions import Distribution
 
-from probam.energies.similarities import similarity
-from probam.equivalence.claim import Case, compiler_options, extreme, ordinary, register
-from probam.equivalence.inputs import Floats, generator, unit_rows
-from probam.equivalence.twin_integrals import (
-    Scores,
-    circles,
-    dot,
-    hamming,
-    jeffreys,
-    jensen_shannon,
-    over_corners,
-    over_counts,
-    over_simplex,
-    product_of_lines,
-    reverse,
-    shells,
-)
-from probam.equivalence.twin_table import ScoreTwin, twin
-from probam.errors import InputError
+from probam.distributions.bits import SpinBernoulli
+from probam.distributions.counts import MultinomialCounts
+from probam.distributions.mixture import MemoryMixture
+from probam.distributions.von_mises_fisher import VonMisesFisher
+from probam.energies import clam, composition, counts, hypercube, quadratic, spherical
+from probam.energies.arguments import Logs
+from probam.equivalence import continuous_twins  # noqa: F401  registers the twins of the other continuous families
+from probam.equivalence.twin import Twin, bank_twin, held, independent_twin, maps
+from probam.numerics.bessel import log_normalizer
 
-__all__ = ["MILLIDGE", "apart", "bank", "compare", "of_similarity", "refused", "softmax", "some", "statistics"]
-
-MILLIDGE = "Millidge et al. (2022), Universal Hopfield Networks, Tables 2 and 3"
+__all__ = ["physical_twin"]
 
 
-def softmax(logits: Floats) -> Floats:
-    """Shares of the exponentials, in the last axis."""
-    return np.asarray(np.exp(logits - logsumexp(logits, axis=-1, keepdims=True)))
+@independent_twin.register
+def _(base: dist.Normal, bank: Distribution, log_weights: jax.Array) -> Twin | None:
+    if len(bank.event_shape) != 1:
+        return None
+    loc = jnp.broadcast_to(base.loc, bank.shape())
+    scale = jnp.asarray(base.scale)
+    if scale.size == 1:
+        beta = 1 / (2 * scale.reshape(()) ** 2)
+        of = {"memories": loc, "beta": beta, "weights": Logs(log_weights)}
+        functions = maps(clam.energy, clam.update, clam.responsibilities, **of)
+        return Twin("CLAM", *functions, beta, 0.5 * loc.shape[-1] * jnp.log(jnp.pi / beta))
+    stiffness = jnp.broadcast_to(1 / (2 * scale**2), bank.shape())
+    return _wells(loc, stiffness, log_weights + 0.5 * jnp.sum(jnp.log(stiffness), axis=-1))
 
 
-def apart(left: npt.ArrayLike, right: npt.ArrayLike) -> float:
-    """Largest difference over the largest entry (or over one, where all are smaller)."""
-    a, b = np.asarray(left, float), np.asarray(right, float)
-    return float(np.max(np.abs(a - b)) / max(np.max(np.abs(a)), np.max(np.abs(b)), 1.0))
+@bank_twin.register
+def _(bank: dist.MultivariateNormal, log_weights: jax.Array) -> Twin:
+    loc = jnp.broadcast_to(bank.loc, bank.shape())
+    dim = loc.shape[-1]
+    stiffness = jnp.broadcast_to(bank.precision_matrix, (*bank.batch_shape, dim, dim)) / 2
+    _, log_det = jnp.linalg.slogdet(stiffness)
+    return _wells(loc, stiffness.astype(loc.dtype), log_weights + 0.5 * log_det.astype(loc.dtype))
 
 
-# inputs --------------------------------------------------------------------------------------------------------------
+@bank_twin.register
+def _(bank: VonMisesFisher, log_weights: jax.Array) -> Twin:
+    directions = jnp.broadcast_to(bank.mean_direction, bank.shape())
+    kappa = jnp.broadcast_to(bank.concentration, bank.batch_shape)
+    log_w = log_weights + log_normalizer(directions.shape[-1], kappa)
+    of = {"directions": directions, "concentrations": kappa, "weights": Logs(log_w)}
+    one = jnp.ones((), directions.dtype)
+    functions = maps(spherical.energy, spherical.update, spherical.responsibilities, **of)
+    return Twin("spherical memories", *functions, one, 0 * one, held(spherical.retract))
 
 
-def bank(
-    key: jax.Array,
-    *,
-    domain: str,
-    real_memories: bool = False,
-    beta: float = 1.7,
-    dim: int = 3,
-    num_queries: int = 6,
-    num_memories: int = 4,
-) -> dict[str, Any]:
-    """Queries (N, D) and memories (K, D) of different lengths, on a domain of the table; bits are not balanced."""
-    draw = generator(key)
-    shapes = (num_queries, dim), (num_memories, dim)
-    queries, memories = (draw.normal(size=shape) for shape in shapes)
-    if domain == "sphere":
-        queries = unit_rows(queries)
-    elif domain in ("spin", "binary"):
-        low, real = -1.0 if domain == "spin" else 0.0, memories
-        queries, memories = (np.where(draw.random(shape) < 0.6, 1.0, low) for shape in shapes)
-        memories[0], memories[1, 0], memories[1, 1:] = 1.0, low, 1.0
-        memories = real if real_memories else memories
-    elif domain in ("simplex", "counts"):
-        queries, memories = (draw.dirichlet(np.full(dim, 2.0), size=len_) for len_ in (num_queries, num_memories))
-        if domain == "counts":
-            queries = np.array([draw.multinomial(round(beta), row) for row in queries], float)
-    elif domain == "box":
-        queries, memories = (draw.random(shape) for shape in shapes)
-    return {"queries": queries, "memories": memories, "beta": float(beta)}
+@independent_twin.register(dist.BernoulliProbs)
+@independent_twin.register(dist.BernoulliLogits)
+def _(base: dist.BernoulliProbs | dist.BernoulliLogits, bank: Distribution, log_weights: jax.Array) -> Twin:
+    logits = jnp.broadcast_to(base.logits, bank.shape())
+    return _bits(logits, log_weights - jnp.sum(jax.nn.softplus(logits), axis=-1), 0.0)
 
 
-def refused(similarity: str, separation: str, domain: str) -> bool:
-    """Whether the table gives a reason why this pair has no twin."""
-    try:
-        twin(similarity, separation, domain)
-    except InputError as reason:
-        return "no probabilistic twin: " in str(reason)
-    return False
+@independent_twin.register
+def _(base: SpinBernoulli, bank: Distribution, log_weights: jax.Array) -> Twin:
+    fields = jnp.broadcast_to(base.fields, bank.shape())
+    return _bits(fields, log_weights - jnp.sum(jnp.logaddexp(fields, -fields), axis=-1), -1.0)
 
 
-def some(key: jax.Array, *, names: tuple[str, ...], **settings: Any) -> dict[str, Any]:
-    """The inputs of those names."""
-    drawn = bank(key, **settings)
-    return {name: drawn[name] for name in names}
+def _bits(fields: jax.Array, log_weights: jax.Array, low: float) -> Twin:
+    of = {"fields": fields, "weights": Logs(log_weights)}
+    ends = {"low": jnp.asarray(low, fields.dtype), "high": jnp.ones((), fields.dtype)}
+    energy, responsibilities = held(hypercube.energy, **of), held(hypercube.responsibilities, **of)
+    update, inside = held(hypercube.update, **of, **ends), held(hypercube.inside, **ends)
+    one = jnp.ones((), fields.dtype)
+    return Twin("memories of bits", energy, update, responsibilities, one, 0 * one, inside=inside)
 
 
-# the two sides -------------------------------------------------------------------------------------------------------
+@bank_twin.register
+def _(bank: MultinomialCounts, log_weights: jax.Array) -> Twin:
+    of = {"log_fugacities": bank.log_rates, "weights": Logs(log_weights - bank.total)}
+    one = jnp.ones((), bank.log_rates.dtype)
+    functions = maps(counts.energy, counts.update, counts.responsibilities, **of)
+    return Twin("memories of counts", *functions, one, 0 * one, inside=held(counts.inside))
 
 
-@cache
-def of_similarity(name: str) -> Scores:
-    """Scores of the physics, compiled at first use: minus the distance, or the similarity itself."""
-    compiled = cache(lambda: jax.jit(similarity(name).scores, compiler_options=compiler_options()))
-    return lambda queries, memories: compiled()(queries, memories)
+@bank_twin.register
+def _(bank: dist.Dirichlet, log_weights: jax.Array) -> Twin:
+    alpha = jnp.broadcast_to(bank.concentration, bank.shape())
+    log_w = log_weights + gammaln(jnp.sum(alpha, axis=-1)) - jnp.sum(gammaln(alpha), axis=-1)
+    of = {"exponents": alpha - 1, "weights": Logs(log_w)}
+    one = jnp.ones((), alpha.dtype)
+    functions = maps(composition.energy, composition.update, composition.responsibilities, **of)
+    return Twin("memories of compositions", *functions, one, 0 * one, inside=held(composition.inside))
 
 
-@cache
-def statistics(row: ScoreTwin) -> Callable[[Floats, Floats, float], tuple[Floats, Floats, Floats]]:
-    """Log density (N, K), log Z (K,) and log weights (K,) of a row, compiled once."""
-
-    def all_three(queries: Array, memories: Array, beta: Array) -> tuple[Array, Array, Array]:
-        log_z = row.log_normalizer(memories, beta)
-        return row.log_density(queries, memories, beta), log_z, row.log_weights(memories, beta)
-
-    compiled = jax.jit(all_three, compiler_options=compiler_options())
-
-    def on_host(queries: Floats, memories: Floats, parameter: float) -> tuple[Floats, Floats, Floats]:
-        log_density, log_z, log_weights = map(np.asarray, compiled(queries, memories, parameter))
-        return log_density, log_z, log_weights
-
-    return on_host
+def _wells(loc: jax.Array, stiffness: jax.Array, log_weights: jax.Array) -> Twin:
+    of = {"memories": loc, "stiffness": stiffness, "weights": Logs(log_weights)}
+    one = jnp.ones((), loc.dtype)
+    functions = maps(quadratic.energy, quadratic.update, quadratic.responsibilities, **of)
+    return Twin("quadratic wells", *functions, one, 0.5 * loc.shape[-1] * jnp.log(jnp.pi * one))
 
 
-def compare(
-    queries: Floats,
-    memories: Floats,
-    beta: float,
-    *,
-    row: Callable[[], ScoreTwin],
-    scores: Scores,
-    measure: Callable[[Floats, float], Sequence[float] | Floats],
-    uniform: bool,
-    is_density: bool = True,
-    sign: float = 1.0,
-    twin_beta: float = 1.0,
-    normaliser: float = 1.0,
-    weights: float = 1.0,
-) -> float:
-    """Largest of four errors of a row of the table.
-
-    Softmax weights against the posterior; beta s - log Z against the log density (up to a function of the query where
-    the base measure has one); log Z against its integral; the mixing weights against the shares of the integrals,
-    which are equal where the table says uniform.
-    """
-    log_density, log_z, log_weights = statistics(row())(queries, memories, twin_beta * beta)
-    log_z, log_weights = normaliser * log_z, weights * log_weights
-    logits = sign * beta * np.asarray(scores(queries, memories), float)
-    pointwise = logits - log_z - log_density
-    if not is_density:
-        pointwise = pointwise - pointwise[:, :1]
-    integrals = np.asarray(measure(memories, beta))
-    equal = np.full(len(memories), -math.log(len(memories)))
-    return max(
-        apart(softmax(logits), softmax(log_weights + log_density)),
-        float(np.max(np.abs(pointwise)) / max(1.0, np.max(np.abs(logits)))),
-        apart(log_z, integrals),
-        apart(np.exp(log_weights), softmax(integrals)),
-        apart(np.exp(log_weights), np.exp(equal)) if uniform else 0.0,
-    )
-
-
-# the rows ------------------------------------------------------------------------------------------------------------
-
-_COMMON: Mapping[str, Mapping[str, Any]] = {
-    "beta doubled": {"twin_beta": 2.0},
-    "normaliser dropped": {"normaliser": 0.0},
-    "sign flipped": {"sign": -1.0},
-}
-
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-def file(
-    part: str,
-    *,
-    title: str,
-    statement: str,
-    latex: str,
-    constant: str,
-    domain: str,
-    cases: tuple[Case, ...] = (),
-    tolerance: float = 1e-12,
-    common: Mapping[str, Mapping[str, Any]] = _COMMON,
-    mutations: Mapping[str, Mapping[str, Any]] | None = None,
-    real_memories: bool = False,
-    **pieces: Any,
-) -> None:
-    """Register a softmax row: :func:`compare` with these pieces, on the domain's inputs."""
-    uniform = pieces["uniform"]
-    extra = {} if uniform else {"weights left out": {"weights": 0.0}}
-    register(
-        id=f"C18.{part}",
-        source=MILLIDGE,
-        title=title,
-        statement=statement,
-        latex=latex,
-        printed="weights softmax(beta sim), no density named",
-        verdict="NEW",
-        relation="equal",
-        constant=constant,
-        inputs=partial(bank, domain=domain, real_memories=real_memories),
-        cases=cases or (ordinary("plain"), ordinary("beta 0.4, D = 4", beta=0.4, dim=4)),
-        tolerance=tolerance,
-        mutations={**common, **extra, **(mutations or {})},
-        jit=False,
-    )(partial(compare, **pieces))
-
-
-_SHARP = (ordinary("plain"), ordinary("beta 0.4, D = 4", beta=0.4, dim=4), extreme("beta 1e3", beta=1e3))
-_ALL = (*_SHARP, extreme("beta 1e-3", beta=1e-3), extreme("one memory", num_memories=1))
-
-file(
-    "euclid",
-    title="squared distance: Gaussians of variance 1 / (2 beta)",
-    statement="softmax(-beta |q - m|^2) = posterior of N(m_k, I/(2 beta)), uniform pi; Z = (pi/beta)^(D/2)",
-    latex=r"e^{-\beta\lVert q-m\rVert^2} = (\pi/\beta)^{D/2}\, \mathcal N(q \mid m, I/(2\beta))",
-    constant="Z = (pi / beta)^(D/2), uniform weights",
-    domain="space",
-    cases=_ALL,
-    row=partial(twin, "squared euclidean"),
-    scores=of_similarity("squared euclidean"),
-    measure=partial(product_of_lines, power=2.0),
-    uniform=True,
-    mutations={"variance 1 / beta": {"twin_beta": 0.5}},
-)
-file(
-    "distance",
-    title="distance itself: radial Laplace laws",
-    statement="softmax(-beta |q - m|) = posterior of radial Laplace laws, uniform pi",
-    latex=r"Z = 2\pi^{D/2}\,\Gamma(D) / (\Gamma(D/2)\,\beta^D)",
-    constant="Z = 2 pi^(D/2) Gamma(D) / (Gamma(D/2) beta^D), uniform weights",
-    domain="space",
-    cases=_ALL,
-    row=partial(twin, "euclidean"),
-    scores=of_similarity("euclidean"),
-    measure=shells,
-    uniform=True,
-)
-file(
-    "manhattan",
-    title="Manhattan distance: products of Laplace laws",
-    statement="softmax(-beta |q - m|_1) = posterior of prod_i Laplace(m_i, 1/beta), uniform pi; Z = (2/beta)^D",
-    latex=r"Z = (2/\beta)^D",
-    constant="Z = (2 / beta)^D, uniform weights",
-    domain="space",
-    cases=_ALL,
-    row=partial(twin, "manhattan"),
-    scores=of_similarity("manhattan"),
-    measure=partial(product_of_lines, power=1.0),
-    uniform=True,
-)
-
-
-def _lp_scores(queries: Floats, memories: Floats) -> Floats:
-    return -np.asarray(np.sum(np.abs(queries[:, None] - memories) ** _POWER, axis=-1))
-
-
-_POWER = 3.5
-
-file(
-    "lp",
-    title="L_p distance to the p: generalised normals",
-    statement="softmax(-beta sum |q - m|^p) = posterior of generalised normals, uniform pi (here p = 3.5)",
-    latex=r"Z = \bigl(2\,\Gamma(1 + 1/p)\,\beta^{-1/p}\bigr)^D",
-    constant="Z = (2 Gamma(1 + 1/p) beta^(-1/p))^D, uniform weights",
-    domain="space",
-    cases=_ALL,
-    row=partial(twin, "lp", power=_POWER),
-    scores=_lp_scores,
-    measure=partial(product_of_lines, power=_POWER),
-    uniform=True,
-    mutations={"p = 2": {"row": partial(twin, "lp", power=2.0)}},
-)
-file(
-    "dot_sphere",
-    title="dot product on the sphere: von Mises-Fisher",
-    statement="softmax(beta m . q) = posterior of vMF(m/|m|, beta |m|), pi_k prop. to 1/C_D(beta |m_k|)",
-    latex=r"Z = 1 / C_D(\beta\lVert m\rVert)",
-    constant="Z = 1 / C_D(beta |m|) (times R^(D-1) at radius R)",
-    domain="sphere",
-    cases=(ordinary("plain"), ordinary("beta 0.4, D = 5", beta=0.4, dim=5), extreme("beta 300", beta=300.0)),
-    row=partial(twin, "dot", domain="sphere"),
-    scores=of_similarity("dot"),
-    measure=partial(circles, unit=False),
-    uniform=False,
-)
-file(
-    "dot_spin",
-    title="dot product on spins: Bernoulli, log odds 2 beta m",
-    statement="softmax(beta m . q) = posterior of Bernoulli(logit 2 beta m_i) on {-1,1}^D, Z = prod 2 cosh(beta m_i)",
-    latex=r"Z = \prod_i 2\cosh(\beta m_i)",
-    constant="Z = prod 2 cosh(beta m_i); uniform weights iff all Z are equal, as for memories of spins",
-    domain="spin",
-    row=partial(twin, "dot", domain="spin"),
-    scores=of_similarity("dot"),
-    measure=partial(over_corners, low=-1.0, score=dot),
-    uniform=True,
-    cases=(ordinary("plain", dim=5), ordinary("beta 0.4, D = 7", beta=0.4, dim=7), extreme("beta 30", beta=30.0)),
-    mutations={"log odds beta m": {"twin_beta": 0.5}},
-)
-file(
-    "dot_spin_real",
-    title="the same for memories of any real numbers: pi by Z",
-    statement="as C18.dot_spin for real memories: pi_k prop. to prod cosh(beta m_ki)",
-    latex=r"\pi_k \propto \prod_i \cosh(\beta m_{ki})",
-    constant="Z = prod 2 cosh(beta m_i)",
-    domain="spin",
-    real_memories=True,
-    row=partial(twin, "dot", domain="spin"),
-    scores=of_similarity("dot"),
-    measure=partial(over_corners, low=-1.0, score=dot),
-    uniform=False,
-    cases=(ordinary("plain", dim=5), ordinary("beta 0.4, D = 7", beta=0.4, dim=7), extreme("beta 30", beta=30.0)),
-)
-file(
-    "dot_binary",
-    title="dot product on bits: Bernoulli, log odds beta m",
-    statement="softmax(beta m . q) = posterior of Bernoulli(logit beta m_i) on {0,1}^D, pi_k prop. to Z",
-    latex=r"Z = \prod_i (1 + e^{\beta m_i})",
-    constant="Z = prod (1 + e^(beta m_i)); uniform weights iff all memories have as many ones",
-    domain="binary",
-    row=partial(twin, "dot", domain="binary"),
-    scores=of_similarity("dot"),
-    measure=partial(over_corners, low=0.0, score=dot),
-    uniform=False,
-    cases=(ordinary("plain", dim=5), ordinary("beta 0.4, D = 7", beta=0.4, dim=7), extreme("beta 30", beta=30.0)),
-    mutations={"log odds 2 beta m": {"twin_beta": 2.0}},
-)
-file(
-    "cosine",
-    title="cosine on the sphere: von Mises-Fisher, one kappa",
-    statement="softmax(beta cos) = posterior of vMF(m/|m|, beta), uniform pi; on R^D none without a law of the length",
-    latex=r"Z = 1 / C_D(\beta)",
-    constant="Z = 1 / C_D(beta), uniform weights",
-    domain="sphere",
-    cases=(ordinary("plain"), ordinary("beta 0.4, D = 5", beta=0.4, dim=5), extreme("beta 300", beta=300.0)),
-    row=partial(twin, "cosine", domain="sphere"),
-    scores=of_similarity("cosine"),
-    measure=partial(circles, unit=True),
-    uniform=True,
-    mutations={"kappa beta |m|": {"row": partial(twin, "dot", domain="sphere")}},
-)
-file(
-    "hamming",
-    title="Hamming distance: bits flipped independently",
-    statement="softmax(-beta d_H) = posterior of memories whose bits flip with probability 1/(1+e^beta), uniform pi",
-    latex=r"Z = (1 + e^{-\beta})^D",
-    constant="Z = (1 + e^(-beta))^D, uniform weights",
-    domain="binary",
-    row=partial(twin, "hamming", domain="binary"),
-    scores=of_similarity("hamming"),
-    measure=partial(over_corners, low=0.0, score=hamming),
-    uniform=True,
-    cases=(ordinary("plain", dim=5), ordinary("beta 0.4, D = 7", beta=0.4, dim=7), extreme("beta 30", beta=30.0)),
-)
-file(
-    "kl",
-    title="KL(q || m) of frequencies: multinomials",
-    statement="q = c/beta, counts c of total beta: softmax(-beta KL(q||m)) = posterior of Multinomial(beta, m)",
-    latex=r"e^{-\beta\,\mathrm{KL}(q\Vert m)} = e^{\beta H(q)} \prod_i m_i^{c_i},\ \sum_c \tbinom{\beta}{c} m^c = 1",
-    constant="Z = 1 with respect to the multinomial coefficients; the entropy of q cancels",
-    domain="counts",
-    row=partial(twin, "kl", domain="counts"),
-    scores=of_similarity("kl"),
-    measure=over_counts,
-    uniform=True,
-    is_density=False,
-    cases=(ordinary("beta 6", beta=6.0), ordinary("beta 4, D = 4", beta=4.0, dim=4), extreme("beta 40", beta=40.0)),
-    common={"beta doubled": {"sign": 2.0}, "sign flipped": {"sign": -1.0}},
-    mutations={"squared distance": {"scores": of_similarity("squared euclidean")}},
-)
-file(
-    "reverse_kl",
-    title="KL(m || q): Dirichlet laws",
-    statement="softmax(-beta KL(m||q)) = posterior of Dirichlet(1 + beta m), pi_k prop. to Z",
-    latex=r"Z = e^{-\beta\sum_i m_i \log m_i} \prod_i \Gamma(1 + \beta m_i) / \Gamma(D + \beta)",
-    constant="Z = exp(-beta sum m log m) prod Gamma(1 + beta m_i) / Gamma(D + beta)",
-    domain="simplex",
-    row=partial(twin, "reverse kl", domain="simplex"),
-    scores=of_similarity("reverse kl"),
-    measure=partial(over_simplex, score=reverse),
-    uniform=False,
-    cases=(ordinary("plain"), ordinary("beta 9.5", beta=9.5), extreme("beta 60", beta=60.0)),
-)
-file(
-    "jeffreys",
-    title="Jeffreys' divergence: normalisable, numerically",
-    statement="softmax(-beta J(q, m)): density exp(-beta J)/Z on the simplex, Z depends on m and has no closed form",
-    latex=r"Z(m) = \int_\Delta e^{-\beta[\mathrm{KL}(q\Vert m) + \mathrm{KL}(m\Vert q)]}\,dq",
-    constant="Z by two quadratures: Gauss-Legendre after a smooth step, and tanh-sinh",
-    domain="simplex",
-    row=partial(twin, "jeffreys", domain="simplex"),
-    scores=of_similarity("jeffreys"),
-    measure=partial(over_simplex, score=jeffreys),
-    uniform=False,
-    cases=(ordinary("plain"), ordinary("beta 9.5", beta=9.5)),
-    tolerance=1e-10,
-)
-file(
-    "jensen_shannon",
-    title="Jensen-Shannon divergence: normalisable, numerically",
-    statement="softmax(-beta JS(q, m)): density exp(-beta JS)/Z on the simplex, Z depends on m and has no closed form",
-    latex=r"Z(m) = \int_\Delta e^{-\beta\,\mathrm{JS}(q, m)}\,dq",
-    constant="Z by two quadratures: Gauss-Legendre after a smooth step, and tanh-sinh",
-    domain="simplex",
-    row=partial(twin, "jensen-shannon", domain="simplex"),
-    scores=of_similarity("jensen-shannon"),
-    measure=partial(over_simplex, score=jensen_shannon),
-    uniform=False,
-    cases=(ordinary("plain", beta=5.0), ordinary("beta 30", beta=30.0)),
-    tolerance=1e-10,
-)
-file(
-    "normdot",
-    title="normalised dot product: log-linear laws on the simplex",
-    statement="softmax(beta m . q) on the simplex: density e^(beta m.q)/Z, Z = sum_i e^(beta m_i)/prod beta(m_i - m_j)",
-    latex=r"Z = \sum_i e^{\beta m_i} / \prod_{j\ne i} \beta(m_i - m_j)",
-    constant="Z = divided difference of exp at beta m_1, ..., beta m_D",
-    domain="simplex",
-    row=partial(twin, "normalised dot", domain="simplex"),
-    scores=of_similarity("normalised dot"),
-    measure=partial(over_simplex, score=dot),
-    uniform=False,
-    cases=(ordinary("plain"), ordinary("beta 9.5", beta=9.5), extreme("beta 60", beta=60.0)),
-)
+def physical_twin(mixture: MemoryMixture) -> Twin | None:
+    """The physics whose energy is the mixture's negative log density; None where no such physics is written."""
+    return bank_twin(mixture.bank, mixture.log_weights)

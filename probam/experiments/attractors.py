@@ -18,8 +18,8 @@ from probam.dynamics.basins import Basins, basin, nearest
 from probam.dynamics.recall import recall
 from probam.energies import clam
 from probam.experiments.experiment import Drawing, Experiment, Finding, Settings, register
+from probam.reports.figures.style import GRID, INK, MEMORY_COLOURS, MUTED, new_figure, quiet, styled
 from probam.reports.page import number, percent, spelled, table
-from probam.reports.style import GRID, INK, MEMORY_COLOURS, MUTED, new_figure, quiet, styled
 
 __all__ = ["ATTRACTORS", "triangle"]
 

@@ -17,8 +17,8 @@ from scipy.optimize import minimize
 from probam.dynamics.discrete import asynchronous, synchronous, update
 from probam.energies import hopfield
 from probam.experiments.experiment import Drawing, Experiment, Finding, Settings, register
+from probam.reports.figures.style import MEMORY_COLOURS, MUTED, new_figure, quiet, styled
 from probam.reports.page import number, percent, table, with_error
-from probam.reports.style import MEMORY_COLOURS, MUTED, new_figure, quiet, styled
 
 __all__ = ["CAPACITY", "critical_load"]
 

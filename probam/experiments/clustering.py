@@ -21,16 +21,17 @@ from scipy.optimize import minimize_scalar
 from sklearn.cluster import k_means
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
 
-from probam.clam import fit_clam
 from probam.data.shipped import load_labels, load_shipped
 from probam.errors import InputError
 from probam.experiments.experiment import Drawing, Experiment, Finding, Settings, register
-from probam.inference import em, gradient_em
+from probam.inference.clam.clustering import fit_clam
+from probam.inference.em import engine as em
+from probam.inference.gradient_em import engine as gradient_em
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import Mixture, mixture
 from probam.models.weights import weight_prior
+from probam.reports.figures.style import MEMORY_COLOURS, new_figure, quiet, styled
 from probam.reports.page import escape, number, table
-from probam.reports.style import MEMORY_COLOURS, new_figure, quiet, styled
 
 __all__ = ["CLUSTERING", "METHODS", "Grouping", "gaussian_log_density", "settings_of"]
 

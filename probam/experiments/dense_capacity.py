@@ -18,8 +18,8 @@ from scipy.stats import norm
 
 from probam.energies import crosstalk, dense
 from probam.experiments.experiment import Drawing, Experiment, Finding, Settings, register
+from probam.reports.figures.style import MEMORY_COLOURS, new_figure, quiet, styled
 from probam.reports.page import number, table, with_error
-from probam.reports.style import MEMORY_COLOURS, new_figure, quiet, styled
 
 __all__ = ["DENSE_CAPACITY", "capacities", "wrong_neurons"]
 

@@ -19,10 +19,10 @@ from probam.data.shipped import load_labels, load_shipped, load_texts
 from probam.distributions.growth import tail_of
 from probam.distributions.stick_breaking import expected_num_components
 from probam.experiments.experiment import Drawing, Experiment, Finding, Settings, register
+from probam.reports.figures.style import MEMORY_COLOURS, MUTED, new_figure, quiet, styled
 from probam.reports.page import escape, number, percent, table
-from probam.reports.style import MEMORY_COLOURS, MUTED, new_figure, quiet, styled
 from probam.reports.tree import variable
-from probam.streaming import Stream
+from probam.streams.stream import Stream
 
 __all__ = ["DISCOVERY"]
 

@@ -20,18 +20,19 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator, NullFormatter
 from sklearn.metrics import adjusted_rand_score
 
-from probam.distributions.conjugate_normal import NormalKnownVariance
+from probam.conjugacy.normal import NormalKnownVariance
 from probam.distributions.growth import tail_of
 from probam.distributions.stick_breaking import expected_num_components
 from probam.experiments.experiment import Drawing, Experiment, Finding, Settings, register
-from probam.inference.stream import Absorbed, absorb, start
-from probam.inference.stream_decay import age_kernel, fading_process
-from probam.inference.stream_drift import Diffusion, Forgetting, RandomWalk
-from probam.inference.stream_hyper import Learning
-from probam.inference.stream_kernel import Kernel, StreamState, log_seats
-from probam.inference.stream_weights import PitmanYor
+from probam.inference.stream.decay import age_kernel, fading_process
+from probam.inference.stream.drift import Diffusion, Forgetting, RandomWalk
+from probam.inference.stream.engine import Absorbed, absorb, start
+from probam.inference.stream.hyper import Learning
+from probam.inference.stream.kernel import Kernel, log_seats
+from probam.inference.stream.state import StreamState
+from probam.inference.stream.weights import PitmanYor
+from probam.reports.figures.style import GRID, MEMORY_COLOURS, MUTED, new_figure, quiet, styled
 from probam.reports.page import number, percent, table, with_error
-from probam.reports.style import GRID, MEMORY_COLOURS, MUTED, new_figure, quiet, styled
 
 __all__ = ["DRIFTING"]
 

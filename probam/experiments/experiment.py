@@ -31,9 +31,9 @@ import probam.experiments
 from probam.data.reading import cause
 from probam.data.writing import write_atomically
 from probam.errors import InputError
-from probam.inference.result import Progress, silent
+from probam.inference.common.result import Progress, silent
+from probam.reports.figures.style import PAPER, inline_svg
 from probam.reports.page import Section, escape, figure, number, page, spelled
-from probam.reports.style import PAPER, inline_svg
 from probam.reports.tree import write_tree
 
 __all__ = [

@@ -10,15 +10,15 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.mixture import BayesianGaussianMixture
 
-import probam.posterior as posterior
-from probam.api import find_engine
+import probam.fits.posterior as posterior
 from probam.experiments.own_process import cost
-from probam.inference.coordinates import Coordinates
+from probam.fits.choices import find_engine
+from probam.inference.common.coordinates import Coordinates
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import mixture
 from probam.models.weights import weight_prior
-from probam.reports.partition import canonical, expected_loss, number_occupied
-from probam.streaming import Stream
+from probam.reports.summaries.partition import canonical, expected_loss, number_occupied
+from probam.streams.stream import Stream
 
 __all__ = ["DPMeans", "Engine", "Learner", "OnePass", "ScikitLearn", "Scores", "dp_means", "scored"]
 

@@ -20,9 +20,9 @@ from probam.data.shipped import load_labels, load_shipped
 from probam.experiments.experiment import Drawing, Experiment, Finding, Settings, register
 from probam.experiments.learners import DPMeans, Engine, Learner, OnePass, ScikitLearn, scored
 from probam.experiments.own_process import alone
+from probam.reports.figures.style import MEMORY_COLOURS, MUTED, new_figure, quiet, styled
 from probam.reports.page import escape, number, spelled, table
-from probam.reports.style import MEMORY_COLOURS, MUTED, new_figure, quiet, styled
-from probam.streaming import Stream
+from probam.streams.stream import Stream
 
 __all__ = ["ON_DEMAND"]
 

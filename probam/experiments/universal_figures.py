@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from probam.experiments.experiment import Drawing
-from probam.reports.style import MUTED, memory_colour, new_figure, quiet, styled
+from probam.reports.figures.style import MUTED, memory_colour, new_figure, quiet, styled
 
 __all__ = ["drawings"]
 

@@ -12,8 +12,8 @@ from jaxtyping import Float
 
 from probam.energies import dense, hopfield
 from probam.experiments.experiment import Drawing, Experiment, Finding, Settings, register
+from probam.reports.figures.style import MEMORY_COLOURS, MUTED, new_figure, quiet, styled
 from probam.reports.page import number, table
-from probam.reports.style import MEMORY_COLOURS, MUTED, new_figure, quiet, styled
 
 __all__ = ["XOR", "exact_energy"]
 

@@ -13,7 +13,9 @@ from numpyro.infer.util import log_density
 from scipy.integrate import quad
 from scipy.optimize import brentq
 
-from probam.distributions.bessel import (
+from probam.distributions.von_mises_fisher import VonMisesFisher
+from probam.errors import InputError
+from probam.numerics.bessel import (
     inverse_mean_resultant_length,
     log_normalizer,
     log_normalizer_scaled,
@@ -22,8 +24,6 @@ from probam.distributions.bessel import (
     mean_resultant_length_slope,
     mean_resultant_ratio,
 )
-from probam.distributions.von_mises_fisher import VonMisesFisher
-from probam.errors import InputError
 
 DIMS = (2, 3, 4, 5, 10, 64, 384, 1024, 4096)
 KAPPAS = np.concatenate([[0.0], 10.0 ** np.arange(-6, 7)]).astype(np.float32)  # exact in both precisions

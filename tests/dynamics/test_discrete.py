@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from probam.claims.inputs import all_states
 from probam.dynamics.discrete import asynchronous, synchronous, update
 from probam.energies import dense, hopfield
-from probam.equivalence.binary_inputs import all_states
 from probam.errors import InputError
 
 STATES = all_states(7)

@@ -9,9 +9,9 @@ import mpmath as mp
 import numpy as np
 import pytest
 
+from probam.claims.inputs import all_states
 from probam.dynamics.discrete import asynchronous, update
 from probam.energies import crosstalk, dense
-from probam.equivalence.binary_inputs import all_states
 from probam.errors import InputError
 
 STATES = all_states(6)

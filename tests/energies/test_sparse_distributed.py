@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from probam.claims.inputs import all_states
 from probam.energies import sparse_distributed as sdm
-from probam.equivalence.binary_inputs import all_states
 from probam.errors import InputError
 
 VECTORS = (all_states(6) + 1) / 2

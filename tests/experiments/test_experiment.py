@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from probam.cli import main
+from probam.cli.main import main
 from probam.errors import InputError
 from probam.experiments.experiment import (
     Drawing,
@@ -24,7 +24,7 @@ from probam.experiments.experiment import (
     register,
     write,
 )
-from probam.reports.style import new_figure
+from probam.reports.figures.style import new_figure
 
 
 def _run(settings: Settings) -> xr.DataTree:

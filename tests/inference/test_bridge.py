@@ -9,11 +9,11 @@ import pytest
 from scipy.special import gammaln, logsumexp
 
 from probam.errors import InputError, NumericalError
-from probam.inference import bridge
+from probam.inference.evidence import bridge
 from probam.models.mixture import mixture
 from probam.models.weights import weight_prior
-from tests.families.known_precision import KnownPrecision
 from tests.inference.enumeration import log_marginal
+from tests.models.known_precision import KnownPrecision
 
 X = np.array([-2.1, -1.8, 0.1, 0.3, 1.9, 2.4, 2.2, 7.0])
 VARIANCE, BASE, K = 0.5, 4.0, 3

@@ -12,11 +12,11 @@ from scipy import integrate, stats
 from scipy.special import gammaln, logsumexp
 from sklearn.mixture import BayesianGaussianMixture
 
-from probam.distributions.conjugate_normal import NormalKnownVariance
-from probam.distributions.variational import Integrated, MeanField
+from probam.conjugacy.mean_field import Integrated, MeanField
+from probam.conjugacy.normal import NormalKnownVariance
 from probam.errors import InputError
 from probam.family import Family, Params, Prior, WeightPrior
-from probam.inference import cavi
+from probam.inference.cavi import engine as cavi
 from probam.models.bernoulli import Bernoulli
 from probam.models.gaussian import Gaussian
 from probam.models.laplace import Laplace
@@ -24,8 +24,8 @@ from probam.models.mixture import Mixture, mixture
 from probam.models.multinomial import Multinomial
 from probam.models.von_mises_fisher import VonMisesFisherMemory
 from probam.models.weights import Dirichlet, StickBreaking, weight_prior
-from tests.families.known_precision import KnownPrecision
 from tests.inference.enumeration import log_truncated, posterior
+from tests.models.known_precision import KnownPrecision
 
 X = np.array([-4.1, -3.6, 0.9, 1.9, 5.0])
 

@@ -18,9 +18,9 @@ import scipy.optimize
 from arviz_stats import ess  # type: ignore[attr-defined]
 from scipy.special import logsumexp
 
-from probam.api import find_engine, find_family
 from probam.errors import InputError
-from probam.inference.coordinates import Coordinates
+from probam.fits.choices import find_engine, find_family
+from probam.inference.common.coordinates import Coordinates
 from probam.models.mixture import mixture
 from probam.models.weights import weight_prior
 

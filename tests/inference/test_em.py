@@ -13,11 +13,12 @@ from scipy.optimize import minimize_scalar
 
 from probam.errors import InputError
 from probam.family import Family, Moments
-from probam.inference import em, gradient_em
-from probam.inference.coordinates import Coordinates
-from probam.inference.em_steps import expectation
-from probam.inference.result import EngineResult
-from probam.inference.warm import warm_starts
+from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.result import EngineResult
+from probam.inference.em import engine as em
+from probam.inference.em.steps import expectation
+from probam.inference.gradient_em import engine as gradient_em
+from probam.inference.gradient_em.warm import warm_starts
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import Mixture, mixture
 from probam.models.von_mises_fisher import VonMisesFisherMemory

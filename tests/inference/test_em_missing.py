@@ -12,10 +12,10 @@ from scipy.stats import bernoulli, multivariate_normal
 
 from probam.errors import InputError
 from probam.family import Family
-from probam.inference import em
-from probam.inference.coordinates import Coordinates
-from probam.inference.em_rows import by_pattern
-from probam.inference.em_steps import expectation
+from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.rows import by_pattern
+from probam.inference.em import engine as em
+from probam.inference.em.steps import expectation
 from probam.models.bernoulli import Bernoulli
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import Mixture, mixture

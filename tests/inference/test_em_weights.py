@@ -12,9 +12,10 @@ import pytest
 
 from probam.errors import InputError
 from probam.family import Family
-from probam.inference import em, em_rows
-from probam.inference.em_steps import EMState, remaining_rise
-from probam.inference.start import kmeans_plus_plus, starting_params
+from probam.inference.common import rows as em_rows
+from probam.inference.common.start import kmeans_plus_plus, starting_params
+from probam.inference.em import engine as em
+from probam.inference.em.steps import EMState, remaining_rise
 from probam.models.gaussian import Gaussian
 from probam.models.laplace import Laplace
 from probam.models.mixture import Mixture, mixture

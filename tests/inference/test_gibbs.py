@@ -14,20 +14,20 @@ import numpyro.distributions as dist
 import pytest
 from arviz_stats import ess  # type: ignore[attr-defined]
 
-from probam.distributions.conjugate_normal import NormalKnownVariance
+from probam.conjugacy.normal import NormalKnownVariance
 from probam.errors import InputError
 from probam.family import Family, Moments, Params, Prior, WeightPrior
-from probam.inference import gibbs
-from probam.inference.gibbs_kernels import Settings, State, sweep
-from probam.inference.gibbs_missing import patterns, sweep_with_missing
+from probam.inference.gibbs import engine as gibbs
+from probam.inference.gibbs.kernels import Settings, State, sweep
+from probam.inference.gibbs.missing import patterns, sweep_with_missing
 from probam.models.bernoulli import Bernoulli
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import Mixture, mixture
 from probam.models.multinomial import Multinomial
 from probam.models.von_mises_fisher import VonMisesFisherMemory
 from probam.models.weights import Dirichlet, StickBreaking, Uniform, weight_prior
-from tests.families.known_precision import KnownPrecision
 from tests.inference.enumeration import log_eppf, log_truncated, posterior
+from tests.models.known_precision import KnownPrecision
 
 X = np.array([-2.1, -1.8, 0.1, 0.3, 1.9, 2.4, 2.2, 7.0])
 """Data of CLAIMS E: likelihood variance 0.5, base N(0, 4)."""

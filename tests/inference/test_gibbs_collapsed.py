@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import probam.inference.gibbs_collapsed as gibbs_collapsed
-from probam.distributions.conjugate import BetaBernoulli, ConjugatePair, DirectionOfVonMisesFisher
-from probam.distributions.conjugate_normal import NormalGamma, NormalKnownVariance, NormalWishart
+import probam.inference.gibbs.collapsed as gibbs_collapsed
+from probam.conjugacy.normal import NormalGamma, NormalKnownVariance, NormalWishart
+from probam.conjugacy.pairs import BetaBernoulli, ConjugatePair, DirectionOfVonMisesFisher
 from probam.distributions.partitions import chinese_restaurant
 from tests.inference.enumeration import log_eppf
 

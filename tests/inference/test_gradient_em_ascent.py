@@ -11,14 +11,16 @@ from scipy.special import xlogy
 
 from probam.errors import InputError
 from probam.family import Params, innermost
-from probam.inference import ascent, em, gradient_em
-from probam.inference.coordinates import Coordinates
-from probam.inference.line_search import climb
+from probam.inference.common.coordinates import Coordinates
+from probam.inference.em import engine as em
+from probam.inference.gradient_em import ascent
+from probam.inference.gradient_em import engine as gradient_em
+from probam.inference.gradient_em.line_search import climb
 from probam.models.bernoulli import Bernoulli
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import Mixture, mixture
 from probam.models.weights import weight_prior
-from tests.families.known_precision import KnownPrecision
+from tests.models.known_precision import KnownPrecision
 
 
 def _groups() -> np.ndarray:

@@ -15,15 +15,16 @@ from numpyro.distributions import Distribution
 from scipy.special import betaln, logsumexp
 from scipy.stats import multivariate_normal, multivariate_t
 
-from probam.api import find_engine
-from probam.distributions.conjugate_normal import NormalGamma
+from probam.conjugacy.mean_field import Integrated, MeanField
+from probam.conjugacy.normal import NormalGamma
 from probam.distributions.observed import observed_log_prob
-from probam.distributions.variational import Integrated, MeanField
 from probam.errors import InputError
 from probam.family import Family, Prior, WeightPrior
-from probam.inference import cavi, gibbs
-from probam.inference.gibbs_kernels import Settings
-from probam.inference.gibbs_missing import completed, observed_log_joint, patterns
+from probam.fits.choices import find_engine
+from probam.inference.cavi import engine as cavi
+from probam.inference.gibbs import engine as gibbs
+from probam.inference.gibbs.kernels import Settings
+from probam.inference.gibbs.missing import completed, observed_log_joint, patterns
 from probam.models.bernoulli import Bernoulli
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import Mixture, mixture

@@ -8,13 +8,13 @@ from arviz_stats import ess  # type: ignore[attr-defined]
 from scipy import integrate, stats
 
 from probam.errors import InputError
-from probam.inference import nuts
+from probam.inference.nuts import engine as nuts
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import mixture
 from probam.models.weights import StickBreaking, weight_prior
-from tests.families.known_precision import KnownPrecision
 from tests.inference.enumeration import log_truncated, posterior
 from tests.inference.posteriordb import SHARED, agree, gauss_mix
+from tests.models.known_precision import KnownPrecision
 
 
 def test_one_memory_has_the_posterior_that_quadrature_gives() -> None:

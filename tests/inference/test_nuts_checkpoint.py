@@ -16,9 +16,9 @@ import pytest
 from numpyro.distributions import Distribution
 
 from probam.errors import InputError
-from probam.inference import nuts
-from probam.inference.nuts_checkpoint import described
-from probam.inference.result import EngineResult
+from probam.inference.common.result import EngineResult
+from probam.inference.nuts import engine as nuts
+from probam.inference.nuts.checkpoint import described
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import Mixture, mixture
 from probam.models.weights import weight_prior
@@ -112,7 +112,7 @@ def test_a_checkpoint_of_another_run_says_what_differs(tmp_path: Path) -> None:
 def test_a_version_that_made_other_bits_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _cut(tmp_path / "run.ckpt", 10)
     monkeypatch.setattr(
-        "probam.inference.nuts_checkpoint.version", lambda name: "0.1" if name == "numpyro" else version(name)
+        "probam.inference.nuts.checkpoint.version", lambda name: "0.1" if name == "numpyro" else version(name)
     )
     with pytest.raises(InputError, match=r"numpyro is .* there and 0\.1 here"):
         _run(tmp_path / "run.ckpt")

@@ -11,16 +11,17 @@ from arviz_stats import ess  # type: ignore[attr-defined]
 from scipy.special import logsumexp
 
 from probam.errors import InputError
-from probam.inference import nuts, svi
-from probam.inference.coordinates import Coordinates, arranged
-from probam.inference.ordering import OrderedMemories, OrderedModel, OrderedWeights, in_order
+from probam.inference.common.coordinates import Coordinates, arranged
+from probam.inference.common.ordering import OrderedMemories, OrderedModel, OrderedWeights, in_order
+from probam.inference.nuts import engine as nuts
+from probam.inference.svi import engine as svi
 from probam.models.bernoulli import Bernoulli
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import Mixture, mixture
 from probam.models.weights import Dirichlet, Fixed, StickBreaking, Uniform
-from tests.families.known_precision import KnownPrecision
 from tests.inference.enumeration import log_marginal
 from tests.inference.posteriordb import SHARED, agree, gauss_mix
+from tests.models.known_precision import KnownPrecision
 
 X = np.array([-0.9, -0.4, 0.3, 0.8, 1.9])
 

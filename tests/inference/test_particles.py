@@ -13,11 +13,12 @@ from scipy.optimize import brentq
 from scipy.special import logsumexp
 from scipy.stats import gamma
 
-import probam.inference.stream as one_stream
-from probam.distributions.conjugate_normal import NormalGamma, NormalKnownVariance
+import probam.inference.stream.engine as one_stream
+from probam.conjugacy.normal import NormalGamma, NormalKnownVariance
 from probam.errors import InputError
-from probam.inference.particle_moves import Moves, check_moves, reseat, split_merge
-from probam.inference.particles import (
+from probam.inference.stream.hyper import Hyper, Learning
+from probam.inference.stream.kernel import Kernel
+from probam.inference.stream.particles import (
     Particles,
     absorb,
     coclustering,
@@ -28,10 +29,9 @@ from probam.inference.particles import (
     start_particles,
     step_particles,
 )
-from probam.inference.stream_hyper import Hyper, Learning
-from probam.inference.stream_kernel import Kernel
-from probam.inference.stream_resampling import optimal, systematic
-from probam.inference.stream_weights import PitmanYor
+from probam.inference.stream.rejuvenation import Moves, check_moves, reseat, split_merge
+from probam.inference.stream.resampling import optimal, systematic
+from probam.inference.stream.weights import PitmanYor
 from tests.inference.enumeration import log_eppf, log_marginal, partitions, posterior
 
 ALPHA, DISCOUNT, VARIANCE, BASE = 1.3, 0.25, 0.5, 1.0

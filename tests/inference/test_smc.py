@@ -10,16 +10,18 @@ from scipy import integrate, stats
 from scipy.special import gammaln, logsumexp
 
 from probam.errors import InputError, NumericalError
-from probam.inference import bridge, nuts, smc
-from probam.inference.coordinates import Coordinates
-from probam.inference.result import combine_runs
+from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.result import combine_runs
+from probam.inference.evidence import bridge
+from probam.inference.nuts import engine as nuts
+from probam.inference.smc import engine as smc
 from probam.models.laplace import Laplace
 from probam.models.mixture import mixture
 from probam.models.uniform import UniformMemory
 from probam.models.weights import StickBreaking, weight_prior
-from tests.families.known_precision import KnownPrecision
 from tests.inference.enumeration import log_marginal, log_truncated, posterior
 from tests.inference.test_cells import FAMILIES, _grid
+from tests.models.known_precision import KnownPrecision
 
 X = np.array([-2.1, -1.8, 0.1, 0.3, 1.9, 2.4, 2.2, 7.0])
 PAIR = np.array([-3.2, -2.9, -2.4, 2.6, 2.8, 3.1, 3.3])

@@ -12,20 +12,21 @@ import pytest
 from scipy.special import gammaln, logsumexp
 from scipy.stats import chisquare
 
-from probam.distributions.conjugate import (
+from probam.conjugacy.normal import NormalGamma, NormalKnownVariance, NormalWishart
+from probam.conjugacy.pairs import (
     BetaBernoulli,
     ConjugatePair,
     DirectionOfVonMisesFisher,
     DirichletMultinomial,
 )
-from probam.distributions.conjugate_normal import NormalGamma, NormalKnownVariance, NormalWishart
 from probam.energies.creation import collapsed_probabilities, exact_probabilities, printed_probabilities
 from probam.errors import InputError, NumericalError
-from probam.inference.stream import absorb, recall, start
-from probam.inference.stream_kernel import Kernel, StepInfo, StreamState, begin, choose, grow, logits, step
-from probam.inference.stream_predictive import log_predictive, prepare
-from probam.inference.stream_tidy import Tidy, check_tidy, join_gains, tidy
-from probam.inference.stream_weights import PitmanYor, check_pitman_yor
+from probam.inference.stream.engine import absorb, recall, start
+from probam.inference.stream.kernel import Kernel, StepInfo, begin, choose, grow, logits, step
+from probam.inference.stream.predictive import log_predictive, prepare
+from probam.inference.stream.state import StreamState
+from probam.inference.stream.tidy import Tidy, check_tidy, join_gains, tidy
+from probam.inference.stream.weights import PitmanYor, check_pitman_yor
 from probam.pytrees import pytree
 from tests.inference.enumeration import log_eppf, log_marginal, partitions
 

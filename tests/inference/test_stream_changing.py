@@ -14,12 +14,11 @@ from scipy.stats import beta as beta_law
 from scipy.stats import gamma as gamma_law
 from scipy.stats import norm
 
-from probam.distributions.conjugate import BetaBernoulli, ConjugatePair, DirichletMultinomial
-from probam.distributions.conjugate_normal import NormalGamma, NormalKnownVariance
+from probam.conjugacy.normal import NormalGamma, NormalKnownVariance
+from probam.conjugacy.pairs import BetaBernoulli, ConjugatePair, DirichletMultinomial
 from probam.energies.predictive_coding import Layer, forget
 from probam.errors import InputError
-from probam.inference.stream import absorb, start
-from probam.inference.stream_decay import (
+from probam.inference.stream.decay import (
     AgeKernel,
     age_kernel,
     exponential_kernel,
@@ -27,10 +26,12 @@ from probam.inference.stream_decay import (
     mixture_of_exponentials,
     power_kernel,
 )
-from probam.inference.stream_drift import Diffusion, Forgetting, Place, RandomWalk, check_motion
-from probam.inference.stream_hyper import Hyper, Learning, check_learning, draw
-from probam.inference.stream_kernel import Kernel, StreamState, log_seats, logits, step
-from probam.inference.stream_weights import PitmanYor
+from probam.inference.stream.drift import Diffusion, Forgetting, Place, RandomWalk, check_motion
+from probam.inference.stream.engine import absorb, start
+from probam.inference.stream.hyper import Hyper, Learning, check_learning, draw
+from probam.inference.stream.kernel import Kernel, log_seats, logits, step
+from probam.inference.stream.state import StreamState
+from probam.inference.stream.weights import PitmanYor
 
 D = 2
 FLOAT = np.dtype(float)

@@ -8,13 +8,14 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 from probam.errors import InputError
-from probam.inference import em, svi
-from probam.inference.result import EngineResult
+from probam.inference.common.result import EngineResult
+from probam.inference.em import engine as em
+from probam.inference.svi import engine as svi
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import Mixture, mixture
 from probam.models.weights import weight_prior
-from tests.families.known_precision import KnownPrecision
 from tests.inference.enumeration import log_truncated, posterior
+from tests.models.known_precision import KnownPrecision
 
 GROUPS = np.array([-4.1, -3.6, -0.2, 0.3, 0.9, 3.9, 4.4, 5.0])
 

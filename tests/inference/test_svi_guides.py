@@ -9,16 +9,16 @@ from scipy import stats
 from scipy.optimize import minimize
 from scipy.special import betaln, polygamma
 
-from probam.inference.coordinates import Coordinates
-from probam.inference.curvature import spreads
-from probam.inference.guides import Flow, Frame, Full, Guide, LowRank, MeanField, Sticks, guide_for
-from probam.inference.importance import pareto_smoothed
-from probam.inference.svi_steps import Posterior, _over_information, bound_estimate, natural_step, posterior
+from probam.inference.common.coordinates import Coordinates
+from probam.inference.evidence.importance import pareto_smoothed
+from probam.inference.svi.curvature import spreads
+from probam.inference.svi.guides import Flow, Frame, Full, Guide, LowRank, MeanField, Sticks, guide_for
+from probam.inference.svi.steps import Posterior, _over_information, bound_estimate, natural_step, posterior
 from probam.models.gaussian import Gaussian
 from probam.models.laplace import Laplace
 from probam.models.mixture import mixture
 from probam.models.weights import weight_prior
-from tests.families.known_precision import KnownPrecision
+from tests.models.known_precision import KnownPrecision
 
 SIZE = 4
 

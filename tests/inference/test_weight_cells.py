@@ -17,8 +17,8 @@ import pytest
 from arviz_stats import ess  # type: ignore[attr-defined]
 from scipy.special import betaln, logsumexp
 
-from probam.api import find_engine
-from probam.inference.coordinates import Coordinates
+from probam.fits.choices import find_engine
+from probam.inference.common.coordinates import Coordinates
 from probam.models.bernoulli import Bernoulli
 from probam.models.mixture import mixture
 from probam.models.weights import WEIGHTS, weight_prior

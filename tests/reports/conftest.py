@@ -5,9 +5,9 @@ import pytest
 import xarray as xr
 from scipy.special import logsumexp
 
-from probam.reports.partition import coclustering
-from probam.reports.point_partition import point_partition
-from probam.reports.relabel import from_responsibilities, relabel
+from probam.reports.summaries.partition import coclustering
+from probam.reports.summaries.point_partition import point_partition
+from probam.reports.summaries.relabel import from_responsibilities, relabel
 from probam.reports.tree import build_tree
 from tests.reports.small_fits import (
     CENTER,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from probam.equivalence.claim import claim, registry
-from probam.equivalence.verify import as_json, verify
+from probam.claims.claim import claim, registry
+from probam.claims.verify import as_json, verify
 from probam.errors import InputError
 from probam.reports.court import court_html, equation, write_court
 

@@ -7,7 +7,7 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from probam.errors import InputError
-from probam.reports.criteria import expected_loo, expected_waic, information, log_mean_exp_error
+from probam.reports.summaries.criteria import expected_loo, expected_waic, information, log_mean_exp_error
 from probam.reports.tree import build_tree, variable
 
 X = np.random.default_rng(5).normal(1.0, 1.2, 15)

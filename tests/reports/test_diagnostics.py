@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from probam.reports.diagnostics import advice, invariant_summary
-from probam.reports.quantities import engine_kind, invariant_draws, last_values, options, quantity_name, truncation
+from probam.reports.summaries.diagnostics import advice, invariant_summary
+from probam.reports.summaries.quantities import (
+    engine_kind,
+    invariant_draws,
+    last_values,
+    options,
+    quantity_name,
+    truncation,
+)
 from probam.reports.tree import build_tree
 
 CD = ("chain", "draw")

@@ -11,12 +11,12 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from probam.errors import InputError
-from probam.reports.data_figures import coclustering_figure, predictive_check, predictive_figure
-from probam.reports.figures import occupied_figure, optimisation_figure, traces_figure
-from probam.reports.landscape import View, disagreement, disagreement_figure, is_line, landscape_figure, view
-from probam.reports.memory_figures import memories_figure, weights_figure
-from probam.reports.shown import in_use, row_partition, shown_features, shown_memories
-from probam.reports.style import MEMORY_COLOURS, inline_svg
+from probam.reports.figures.data import coclustering_figure, predictive_check, predictive_figure
+from probam.reports.figures.landscape import View, disagreement, disagreement_figure, is_line, landscape_figure, view
+from probam.reports.figures.memories import memories_figure, weights_figure
+from probam.reports.figures.posterior import occupied_figure, optimisation_figure, traces_figure
+from probam.reports.figures.shown import in_use, row_partition, shown_features, shown_memories
+from probam.reports.figures.style import MEMORY_COLOURS, inline_svg
 from probam.reports.tree import variable
 
 

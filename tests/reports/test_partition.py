@@ -9,7 +9,7 @@ from scipy.special import xlogy
 from sklearn import metrics
 
 from probam.errors import InputError
-from probam.reports.partition import (
+from probam.reports.summaries.partition import (
     binder_loss,
     canonical,
     cluster_sizes,

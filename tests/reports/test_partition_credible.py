@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from probam.errors import InputError
-from probam.reports.credible import credible_ball, partition_group
-from probam.reports.partition import Loss, coclustering
-from probam.reports.point_partition import point_partition
+from probam.reports.summaries.credible import credible_ball, partition_group
+from probam.reports.summaries.partition import Loss, coclustering
+from probam.reports.summaries.point_partition import point_partition
 from tests.reports.enumerated import slow_binder, slow_vi
 
 Single = Callable[[np.ndarray, np.ndarray], float]

@@ -6,8 +6,8 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from probam.errors import InputError
-from probam.reports.partition import Loss, coclustering, expected_loss
-from probam.reports.point_partition import by_size, point_partition
+from probam.reports.summaries.partition import Loss, coclustering, expected_loss
+from probam.reports.summaries.point_partition import by_size, point_partition
 from tests.reports.enumerated import all_partitions, slow_binder, slow_vi
 
 LOSSES: tuple[Loss, ...] = ("vi", "binder")

@@ -5,10 +5,10 @@ import re
 import numpy as np
 import xarray as xr
 
-from probam.reports.credible import partition_group
-from probam.reports.partition import canonical
-from probam.reports.partition_figures import ball_figure, ball_partitions, has_ball
-from probam.reports.posterior_sections import partition_section
+from probam.reports.figures.partition import ball_figure, ball_partitions, has_ball
+from probam.reports.sections.posterior import partition_section
+from probam.reports.summaries.credible import partition_group
+from probam.reports.summaries.partition import canonical
 from probam.reports.tree import build_tree, variable
 
 

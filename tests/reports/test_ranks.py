@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binom
 
 from probam.errors import InputError
-from probam.reports.ranks import chi_square, ecdf_envelope, rank_dataset, ranks_among, uniformity
+from probam.reports.summaries.ranks import chi_square, ecdf_envelope, rank_dataset, ranks_among, uniformity
 
 
 def test_a_rank_counts_the_draws_below() -> None:

@@ -7,9 +7,9 @@ import numpy as np
 import xarray as xr
 from matplotlib.patches import Rectangle
 
-from probam.reports.data_figures import grouping
+from probam.reports.figures.data import grouping
 from probam.reports.html import report_html
-from probam.reports.recall_posterior import (
+from probam.reports.sections.recall import (
     attractors_figure,
     basins_figure,
     doubtful_queries,

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import xlogy
 
 from probam.errors import InputError
-from probam.reports.relabel import (
+from probam.reports.summaries.relabel import (
     LabelledDraws,
     Method,
     agreement,

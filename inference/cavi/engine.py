@@ -1,0 +1,286 @@
+r"""Coordinate-ascent variational inference for conditionally conjugate mixtures, finite or stick-breaking.
+
+The posterior is approached by :math:`q(z) \, q(\theta) \, q(w) \, q(\alpha, d)`. Every factor has a closed form given
+the others, so that each pass raises the evidence bound, with no step size and no sampling noise. What the bound is a
+bound of is decided here and nowhere else:
+
+* By default (``base="model"``) it is the evidence of the model itself, with its own priors: the one that NUTS and
+  Gibbs sample under. Where they are independent on two parameters of a memory (Gaussians) each has a factor of its own.
+* ``base="conjugate"`` replaces the base measure by the family's conjugate one (for Gaussians Normal-Gamma or
+  Normal-Wishart), as in :mod:`probam.inference.gibbs.engine`: the parameters of a memory then have one joint factor.
+
+Runs start from k-means++ seeds. One has converged when a pass raises the bound by less than ``tolerance`` nats per
+datum; the best one is then tried by birth, merge and delete moves until a round of them brings nothing.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from probam.conjugacy.mean_field import MeanField
+from probam.conjugacy.mean_field_observed import by_feature
+from probam.errors import InputError, NumericalError
+from probam.family import Model, Params
+from probam.inference.cavi import moves as cavi_moves
+from probam.inference.cavi.steps import Data, Parts, State, Totals, advance, arrange, as_type, proposed
+from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.result import EngineResult, Progress, silent
+from probam.inference.common.rows import without_missing
+from probam.inference.common.start import hard_assignment, systematic_sample
+from probam.inference.em.engine import active_counts
+
+__all__ = ["Search", "fit_factors", "run"]
+
+_CHUNK = 50
+"""Passes between two reports of progress."""
+
+_ROUNDS = 10
+"""Most rounds of moves."""
+
+
+class Search(NamedTuple):
+    """How the best factors are looked for (:func:`run` says what each number does)."""
+
+    base: str = "model"
+    max_iterations: int = 1000
+    tolerance: float | None = None
+    restarts: int = 8
+    batch_size: int | None = None
+    moves: bool = True
+
+
+_PLAIN = Search()
+
+
+@partial(jax.jit, static_argnames="batch_size")
+def _arrange(memories: MeanField, x: jax.Array, *, batch_size: int) -> Data:
+    return arrange(memories, x, batch_size)
+
+
+def _from_assignment(parts: Parts, data: Data, x: jax.Array, assignment: jax.Array, scale: float) -> State:
+    """First state: factors from a hard or soft assignment of some rows, labels of all from the factors."""
+    counts = scale * jnp.sum(assignment, axis=0)
+    sums = scale * jnp.matmul(assignment.T, parts.memories.statistics(x), precision="highest")
+    seen = Totals(counts, sums, jnp.zeros((), x.dtype))
+    hyper = as_type(parts.hyper.begin(), x.dtype)
+    return proposed(data, parts.memories.begin(counts, sums), hyper, seen)
+
+
+@jax.jit
+def _from_seeds(
+    model: Model, parts: Parts, data: Data, x: jax.Array, keys: jax.Array, active: Int[Array, " R"]
+) -> State:
+    """First state of every run: rows (of many data a sample) go to the nearest of its k-means++ seeds."""
+
+    def one(inputs: tuple[jax.Array, jax.Array]) -> State:
+        key, active = inputs
+        rows, _ = systematic_sample(key, x, None, model.num_components)
+        assignment, _ = hard_assignment(key, model, without_missing(rows) if model.missing else rows, active)
+        return _from_assignment(parts, data, rows, assignment, len(x) / len(rows))
+
+    states: State = jax.lax.map(one, (keys, active))
+    return states
+
+
+_from_start = jax.jit(_from_assignment, static_argnames="scale")
+
+
+@jax.jit
+def _advance(
+    parts: Parts, data: Data, states: State, rise: jax.Array, limit: jax.Array
+) -> tuple[State, Float[Array, "R T"]]:
+    advanced: tuple[State, jax.Array] = jax.lax.map(
+        lambda state: advance(parts, data, state, rise, limit, _CHUNK), states
+    )
+    return advanced
+
+
+_try_moves = jax.jit(cavi_moves.try_moves)
+
+
+def mean_field(model: Model, base: str, num_features: int) -> MeanField:
+    """The factors of the memories, or one sentence on what works where there are none."""
+    if base not in ("model", "conjugate"):
+        raise InputError(f"base: expected one of model, conjugate; got {base!r}")
+    family = model.family
+    memories = family.mean_field(model.prior) if base == "model" else family.conjugate_mean_field(model.prior)
+    covariance = getattr(family, "covariance", None)
+    kind = f"{family.name!r}" + (f" with covariance {covariance!r}" if covariance else "")
+    if memories is not None and model.missing:
+        memories = by_feature(memories, num_features)
+        if memories is None:
+            raise InputError(
+                f"data: entries are missing, and engine 'cavi' has no factors for them where features share parameters "
+                f"(family {kind}); use covariance 'diagonal', or engine 'em', 'svi', 'smc', 'nuts' or 'gibbs'"
+            )
+    if memories is not None:
+        return memories
+    if base == "conjugate":
+        raise InputError(f"base: family {kind} has no other conjugate base under these priors; leave base at 'model'")
+    refusals = (("svi", family.no_gradient or family.no_guide), ("nuts", family.no_gradient))
+    others = "".join(f"{name!r} or " for name, why in refusals if not why)
+    raise InputError(
+        f"engine: family {kind} has no variational factors in closed form under these priors; "
+        f"use engine {others}'gibbs'"
+    )
+
+
+def fit_factors(
+    key: jax.Array,
+    model: Model,
+    x: Float[Array, "N D"],
+    search: Search = _PLAIN,
+    *,
+    start: Float[Array, "N K"] | None = None,
+    progress: Progress = silent,
+) -> tuple[Parts, State, np.ndarray, dict[str, tuple[int, int]]]:
+    """The mean field, the best run's state, the traces of all runs, and the moves as (taken, tried) by kind.
+
+    ``start`` (N, K) is a first assignment in place of seeds.
+    """
+    base, max_iterations, tolerance, restarts, batch_size, moves = search
+    for name, number in (("max_iterations", max_iterations), ("restarts", restarts)):
+        if number < 1:
+            raise InputError(f"{name}: expected at least 1; got {number}")
+    batch_size = len(x) if batch_size is None else batch_size
+    if not 1 <= batch_size <= len(x):
+        raise InputError(f"batch_size: expected 1 to {len(x)} rows; got {batch_size}")
+    memories = as_type(mean_field(model, base, x.shape[1]), x.dtype)
+    parts = Parts(memories, model.weights, as_type(model.weights.hyper_field(model.num_components), x.dtype))
+    if tolerance is None:
+        tolerance = 1e-9 if x.dtype == jnp.float64 else 1e-6
+    rise = jnp.asarray(tolerance * len(x), x.dtype)
+    data = _arrange(memories, x, batch_size=batch_size)
+    key_start, key_moves = jax.random.split(key)
+    if start is None:
+        nonparametric = "sticks" in model.weights.start(model.num_components)
+        active = active_counts(model.num_components, restarts, nonparametric=nonparametric)
+        keys = jax.random.split(key_start, restarts)
+        states = _from_seeds(model, parts, data, x, keys, jnp.asarray(active))
+    else:
+        one = _from_start(parts, data, x, jnp.asarray(start, x.dtype), scale=1.0)
+        states = jax.tree.map(lambda leaf: leaf[None], one)
+    states, trace = _converge(parts, data, states, rise, max_iterations + 1, progress)
+    trace = trace[:, 1:]  # the first pass brings labels and factors together
+    bounds = np.asarray(states.bound)
+    trace = trace[:, : max(1, int(np.isfinite(trace).sum(axis=1).max()))]
+    if not np.isfinite(bounds).any():
+        raise NumericalError(
+            "cavi: the evidence bound is not finite in any restart; standardise the data, or use fewer components"
+        )
+    tried: dict[str, tuple[int, int]] = {}
+    top = int(np.argmax(np.where(np.isfinite(bounds), bounds, -np.inf)))
+    state = jax.tree.map(lambda leaf: leaf[top], states)
+    for number in range(_ROUNDS if moves else 0):
+        proposals = cavi_moves.propose(jax.random.fold_in(key_moves, number), model.num_components)
+        moved, found = _try_moves(parts, data, state, proposals, rise)
+        taken, kinds = np.asarray(found), np.asarray(proposals.kind)
+        for i, kind in enumerate(cavi_moves.KINDS):
+            before = tried.get(kind, (0, 0))
+            tried[kind] = (before[0] + int(taken[kinds == i].sum()), before[1] + int((kinds == i).sum()))
+        progress(number + 1, _ROUNDS, f"CAVI, {int(taken.sum())} moves taken")
+        if not taken.any():
+            break
+        one = jax.tree.map(lambda leaf: leaf[None], moved)
+        one, more = _converge(parts, data, one, rise, max_iterations, silent)
+        state = jax.tree.map(lambda leaf: leaf[0], one)
+        trace = _appended(trace, top, more[0])
+    progress(_ROUNDS, _ROUNDS, "CAVI")
+    return parts, state, trace, tried
+
+
+def _converge(
+    parts: Parts, data: Data, states: State, rise: jax.Array, max_iterations: int, progress: Progress
+) -> tuple[State, np.ndarray]:
+    """Passes until all runs have stopped; the trace of their bounds, NaN after a run's end."""
+    traces = []
+    num_runs = len(states.done)
+    for start in range(0, max_iterations, _CHUNK):
+        length = min(_CHUNK, max_iterations - start)
+        states, trace = _advance(parts, data, states, rise, jnp.asarray(length))
+        traces.append(np.asarray(trace)[:, :length])
+        stopped = int(jnp.sum(states.done))
+        progress(min(start + _CHUNK, max_iterations), max_iterations, f"CAVI, {stopped} of {num_runs} runs done")
+        if stopped == num_runs:
+            break
+    return states, np.concatenate(traces, axis=1)
+
+
+def _appended(trace: np.ndarray, run: int, more: np.ndarray) -> np.ndarray:
+    """The traces with more passes of one run at its end."""
+    begin = int(np.isfinite(trace[run]).sum())
+    whole = np.full((len(trace), max(trace.shape[1], begin + len(more))), np.nan, trace.dtype)
+    whole[:, : trace.shape[1]] = trace
+    whole[run, begin : begin + len(more)] = more
+    return whole
+
+
+@partial(jax.jit, static_argnames="num_draws")
+def _draws(
+    model: Model, parts: Parts, state: State, x: jax.Array, key: jax.Array, *, num_draws: int
+) -> tuple[Params, jax.Array]:
+    """Sites, and the model's log joint there, of draws from q."""
+    coordinates = Coordinates(model)
+
+    def one(key: jax.Array) -> tuple[Params, jax.Array]:
+        key_memories, key_weights, key_hyper = jax.random.split(key, 3)
+        sites = model.family.integrated_sites(parts.memories.draw(key_memories, state.factors))
+        sites |= model.weights.draw(key_weights, state.seen.counts, state.hyper)
+        sites |= parts.hyper.draw(key_hyper, state.seen.counts, state.hyper)
+        sites = as_type(sites, x.dtype)
+        return sites | model.deterministics(sites), coordinates.log_joint(coordinates.unconstrain(sites), x)
+
+    drawn: tuple[Params, jax.Array] = jax.lax.map(one, jax.random.split(key, num_draws))
+    return drawn
+
+
+def run(
+    key: jax.Array,
+    model: Model,
+    x: Float[Array, "N D"],
+    *,
+    base: str = _PLAIN.base,
+    max_iterations: int = _PLAIN.max_iterations,
+    tolerance: float | None = _PLAIN.tolerance,
+    restarts: int = _PLAIN.restarts,
+    batch_size: int | None = _PLAIN.batch_size,
+    moves: bool = _PLAIN.moves,
+    num_draws: int = 1000,
+    progress: Progress = silent,
+) -> EngineResult:
+    """Draws from the best of several factorised approximations of the posterior.
+
+    Args:
+        base: "model", or "conjugate" for the family's conjugate base measure (one factor for all of a memory).
+        max_iterations: most passes over the data of a run (and after each round of moves).
+        tolerance: stop when a pass raises the evidence bound by less than this many nats per datum
+            (default 1e-9 in float64, 1e-6 in float32).
+        restarts: runs from different k-means++ seeds.
+        batch_size: rows after which the factors are brought up to date (memoized; default: all rows at once).
+        moves: whether birth, merge and delete moves are tried on the best run.
+        num_draws: draws from the fitted factors.
+
+    Raises:
+        InputError: for a family or priors without closed-form factors, or a bad number.
+        NumericalError: when the evidence bound is not finite in any run.
+    """
+    if num_draws < 1:
+        raise InputError(f"num_draws: expected at least 1; got {num_draws}")
+    key_fit, key_draws = jax.random.split(key)
+    search = Search(base, max_iterations, tolerance, restarts, batch_size, moves)
+    parts, state, trace, tried = fit_factors(key_fit, model, x, search, progress=progress)
+    sites, lp = _draws(model, parts, state, x, key_draws, num_draws=num_draws)
+    said = ["the locations' prior spread tied to the memory's own (conjugate base measure)"] if base != "model" else []
+    said += [f"{taken} of {number} {kind} moves taken" for kind, (taken, number) in tried.items()]
+    return EngineResult(
+        sites={name: np.asarray(value)[None] for name, value in sites.items()},
+        stats={"lp": np.asarray(lp)[None]},
+        objective=trace,
+        objective_name="evidence lower bound",
+        status="converged" if bool(state.done) else "max_steps",
+        note="; ".join(said),
+    )

@@ -1,0 +1,162 @@
+r"""Clustering with associative memories: data in, memories and labels out, without a likelihood.
+
+:func:`fit_clam` is the physics' counterpart of ``probam.fit``: it descends the reconstruction error of
+:mod:`probam.dynamics.learning` from k-means++ seeds. It knows an energy and no probabilistic program: it has no
+posterior, no log density and no uncertainty. (The same memories at the same beta *are* a Gaussian mixture of covariance
+:math:`I / (2\beta)`, which is how :mod:`probam.inference.clam.engine` sets them beside the engines; they are
+not its maximum likelihood.)
+
+A label can mean four things here, and :class:`Labels` holds all of them.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jax.typing import ArrayLike
+from jaxtyping import Bool, Float, Int
+from sklearn.cluster import kmeans_plusplus
+
+from probam.data.table import as_table
+from probam.dynamics import basins
+from probam.dynamics.learning import learn
+from probam.energies import clam
+from probam.errors import InputError, NumericalError
+
+__all__ = ["ClamFit", "Labels", "fit_clam", "labels", "least_error"]
+
+
+class Labels(NamedTuple):
+    """What each query is said to belong to.
+
+    ``nearest`` (Voronoi cells), ``responsible`` (the largest responsibility, before recall) and ``recalled`` (the
+    memory nearest to the recalled state, the label of Saha et al. 2023) are indices of memories; with equal weights
+    the first two are the same. ``basin`` is an index into ``attractors``, the fixed points that recall reached, or -1
+    where it did not converge.
+    """
+
+    nearest: Int[np.ndarray, " N"]
+    responsible: Int[np.ndarray, " N"]
+    recalled: Int[np.ndarray, " N"]
+    basin: Int[np.ndarray, " N"]
+    attractors: Float[np.ndarray, "A D"]
+    converged: Bool[np.ndarray, " N"]
+
+
+class ClamFit(NamedTuple):
+    """Learned memories in the units of the data, the labels of the data, and the loss of every restart."""
+
+    memories: Float[np.ndarray, "K D"]
+    beta: float
+    labels: Labels
+    losses: Float[np.ndarray, "R E"]
+
+
+def labels(
+    queries: Float[ArrayLike, "N D"],
+    memories: Float[ArrayLike, "K D"],
+    beta: float,
+    weights: Float[ArrayLike, " K"] | None = None,
+    *,
+    max_steps: int = 10_000,
+) -> Labels:
+    """The four labels of each query under one energy."""
+    queries, memories = jnp.asarray(queries), jnp.asarray(memories)
+    bank: dict[str, Any] = {"memories": memories, "beta": jnp.asarray(beta, memories.dtype), "weights": weights}
+    update, energy = Partial(clam.update, **bank), Partial(clam.energy, **bank)
+    found = basins.basin(update, energy, queries, max_steps=max_steps, block_size=4096)
+    states = found.recall.states
+    return Labels(
+        nearest=np.asarray(basins.nearest(queries, memories)),
+        responsible=np.asarray(basins.argmax_responsibility(queries, partial(clam.responsibilities, **bank))),
+        recalled=np.asarray(basins.nearest(states, memories)),
+        basin=found.labels,
+        attractors=found.attractors,
+        converged=np.asarray(found.recall.converged),
+    )
+
+
+def fit_clam(
+    data: Any,
+    num_components: int,
+    beta: float,
+    *,
+    seed: int = 0,
+    restarts: int = 4,
+    num_epochs: int = 300,
+    batch_size: int | None = None,
+    learning_rate: float = 0.05,
+    num_steps: int | None = 10,
+    step: float = 0.1,
+    masked: float = 0.0,
+) -> ClamFit:
+    """Memories that recall the data best, the best of several starts.
+
+    Args:
+        data: what :func:`probam.data.table.as_table` takes: an array (N, D), a path, a frame.
+        num_components: K, the number of memories.
+        beta: inverse temperature, in one over squared units of the data; larger parts memories more sharply.
+        seed: the same seed gives the same bits on the same machine.
+        restarts: starts from different k-means++ seeds, run side by side.
+        num_epochs: passes over the data.
+        batch_size: data to a step; all of them unless given.
+        learning_rate: first step size of Adam, in units of the data.
+        num_steps: Euler steps of recall that are unrolled; None differentiates the fixed point implicitly.
+        step: size of these steps, dt over tau.
+        masked: above 0, hide each coordinate with that probability (filled by its mean) and learn to complete it.
+
+    Raises:
+        InputError: for data, sizes and settings that cannot be used.
+        NumericalError: when the loss of every restart leaves the finite numbers.
+
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> x = np.concatenate([rng.normal(-3, 0.5, (40, 2)), rng.normal(3, 0.5, (60, 2))])
+    >>> fitted = fit_clam(x, 2, beta=0.5, num_epochs=100)
+    >>> np.unique(fitted.labels.recalled, return_counts=True)[1].tolist() in ([40, 60], [60, 40])
+    True
+    """
+    x = as_table(data).values
+    if isinstance(num_components, bool) or not 1 <= num_components <= len(x):
+        raise InputError(f"num_components: expected a whole number from 1 to {len(x)}, the data; got {num_components}")
+    if restarts < 1:
+        raise InputError(f"restarts: expected a whole number of at least 1; got {restarts}")
+    memories, losses = least_error(
+        jax.random.key(seed),
+        [seed + r for r in range(restarts)],
+        x,
+        num_components,
+        beta,
+        num_epochs=num_epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        num_steps=num_steps,
+        step=step,
+        masked=masked,
+    )
+    return ClamFit(memories, float(beta), labels(x, memories, beta), losses)
+
+
+def least_error(
+    key: jax.Array, seeds: Sequence[int], x: Float[np.ndarray, "N D"], num_components: int, beta: float, **options: Any
+) -> tuple[Float[np.ndarray, "K D"], Float[np.ndarray, "R E"]]:
+    """Memories of the start that ends with the least error, one start from each seed, and the losses of all.
+
+    ``options`` are those of :func:`probam.dynamics.learning.learn`. Raises :class:`probam.errors.NumericalError` when
+    the loss of every start leaves the finite numbers.
+    """
+    starts = np.stack([kmeans_plusplus(x, num_components, random_state=seed)[0] for seed in seeds])
+
+    def run(key: jax.Array, start: jax.Array) -> Any:
+        return learn(key, x, start, beta, fill=x.mean(0), **options)
+
+    learned = jax.vmap(run)(jax.random.split(key, len(seeds)), jnp.asarray(starts))
+    losses = np.asarray(learned.losses)
+    late = losses[:, -max(1, losses.shape[1] // 10) :].mean(axis=1)
+    if not np.isfinite(late).any():
+        raise NumericalError("clam: the error of recall left the finite numbers; scale the data or lower learning_rate")
+    return np.asarray(learned.memories[int(np.nanargmin(np.where(np.isfinite(late), late, np.nan)))]), losses

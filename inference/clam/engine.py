@@ -1,0 +1,105 @@
+r"""Engine ``clam``: memories that recall the data best, as a setting of the mixture that they are.
+
+CLAM (Saha et al. 2023) descends the error of its own recall, :mod:`probam.dynamics.learning`, not a likelihood: by
+claim A10(iv) its gradient differs from the likelihood's. Its memories at the same beta are the Gaussian mixture of
+covariance :math:`I / (2 \beta)` all the same, so they can stand beside the engines in every report and comparison. What
+they are not is a maximum of the density; ``note`` says so.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from probam.errors import InputError
+from probam.family import Model
+from probam.inference.clam.clustering import least_error
+from probam.inference.common.coordinates import log_joints, unconstrained
+from probam.inference.common.result import EngineResult, Progress, silent
+from probam.inference.em import engine as em
+
+__all__ = ["run"]
+
+_ITERATIONS = 200
+
+
+def run(
+    key: jax.Array,
+    model: Model,
+    x: Float[Array, "N D"],
+    *,
+    beta: float | None = None,
+    num_epochs: int = 300,
+    batch_size: int | None = None,
+    learning_rate: float = 0.05,
+    num_steps: int = 10,
+    step: float = 0.1,
+    masked: float = 0.0,
+    restarts: int = 4,
+    progress: Progress = silent,
+) -> EngineResult:
+    """The memories of least recall error, of several starts from k-means++ seeds.
+
+    Args:
+        beta: inverse temperature of recall, in one over squared units of the model; that of closed-form EM unless
+            given (CLAM has no rule for it).
+        num_epochs: passes over the data.
+        batch_size: data to a step; all of them unless given.
+        learning_rate: first step size of Adam, in units of the data's spread.
+        num_steps: Euler steps of recall that are unrolled.
+        step: size of these steps, dt over tau.
+        masked: above 0, hide each coordinate with that probability and learn to complete it.
+        restarts: starts, run side by side.
+
+    Raises:
+        InputError: for a model that is not CLAM's (isotropic Gaussians of equal weights), or a bad number.
+        NumericalError: when the error of every restart leaves the finite numbers.
+    """
+    family = model.family
+    if (
+        family.name != "gaussian"
+        or getattr(family, "covariance", None) != "isotropic"
+        or model.weights.name != "uniform"
+    ):
+        raise InputError(
+            "engine: 'clam' learns isotropic Gaussian memories of equal weights, which is what its energy is; use "
+            "family 'gaussian', covariance 'isotropic', weights 'uniform', or engine 'em' with this model"
+        )
+    if beta is not None and not beta > 0:
+        raise InputError(f"beta: expected a positive number; got {beta}")
+    if restarts < 1:
+        raise InputError(f"restarts: expected at least 1; got {restarts}")
+    key_em, key_seed, key_learn = jax.random.split(key, 3)
+    progress(0, 2, "CLAM, beta")
+    if beta is None:
+        states, _ = em.fit_params(key_em, model, x, max_iterations=_ITERATIONS, restarts=2 * restarts)
+        beta = float(states.params["beta"][int(np.nanargmax(np.asarray(states.objective)))])
+    seeds = np.asarray(jax.random.randint(key_seed, (restarts,), 0, 2**31 - 1))
+    rows = np.asarray(x)
+    spread = float(np.sqrt(rows.var(axis=0).mean())) or 1.0
+    progress(1, 2, "CLAM, error of recall")
+    memories, losses = least_error(
+        key_learn,
+        [int(seed) for seed in seeds],
+        rows,
+        model.num_components,
+        beta,
+        num_epochs=num_epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate * spread,
+        num_steps=num_steps,
+        step=step,
+        masked=masked,
+    )
+    params = {"loc": jnp.asarray(memories, x.dtype), "beta": jnp.asarray(beta, x.dtype)}
+    free = unconstrained(model, jax.tree.map(lambda leaf: leaf[None], params))
+    progress(2, 2, "CLAM")
+    found = em.point_result(
+        model,
+        params,
+        objective=-losses,
+        objective_name="recall (minus its squared error)",
+        lp=log_joints(model, free, x)[0],
+        status="max_steps",
+    )
+    return found._replace(note="memories of least recall error (CLAM), no maximum of the density")

@@ -1,0 +1,1 @@
+"""What the engines share: results, coordinates, orderings, starts, rows and devices."""

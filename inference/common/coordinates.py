@@ -1,0 +1,138 @@
+r"""A NumPyro program as a log density on R^n: the coordinates in which samplers walk.
+
+Each site's support is mapped to R^m by NumPyro's own bijection; log densities include its Jacobian, so that
+``log_joint`` is minus the potential energy of NUTS, and a maximum of it is a stationary point of that potential.
+
+A model whose memories are in order (:mod:`probam.inference.common.ordering`) has coordinates that cover one labelling,
+where its density is K! times that of the unordered model.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from numpyro import handlers
+from numpyro.distributions import biject_to
+from numpyro.infer.util import log_density
+
+from probam.distributions.likelihood import log_likelihood_of
+from probam.family import Model, Params
+from probam.inference.common.ordering import OrderedModel
+
+__all__ = ["Coordinates", "arranged", "constrained", "log_joints", "sites_of", "unconstrained"]
+
+
+class Coordinates:
+    """Maps between the sites of a model and unconstrained values, and the log densities there."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.transforms: dict[str, Any] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
+
+        def look() -> None:
+            trace = handlers.trace(handlers.seed(model.parameters, jax.random.key(0))).get_trace()
+            for name, site in trace.items():
+                if site["type"] == "sample":
+                    transform: Any = biject_to(site["fn"].support)
+                    if isinstance(model, OrderedModel) and name == model.site:
+                        transform = model.transform(transform)
+                    self.transforms[name] = transform
+                    shapes[name] = self.transforms[name].inverse_shape(jnp.shape(site["value"]))
+
+        jax.eval_shape(look)  # supports and shapes are all that is needed: nothing is drawn or compiled
+        self.zeros: Params = {name: jnp.zeros(shapes[name]) for name in sorted(shapes)}
+        """Unconstrained zero at every site: names and shapes in one place, and one order of them.
+
+        The order of the program will not do: JAX sorts the priors of a model that enters a compiled function.
+        """
+
+    def unconstrain(self, params: Params) -> Params:
+        """Site values to unconstrained values."""
+        return {name: transform.inv(params[name]) for name, transform in self.transforms.items()}
+
+    def constrain(self, free: Params) -> Params:
+        """Unconstrained values to site values."""
+        return {name: transform(free[name]) for name, transform in self.transforms.items()}
+
+    def arranged(self, params: Params) -> Params:
+        """Site values with the memories numbered as the model has them, ready for ``unconstrain``: for starts."""
+        if not isinstance(self.model, OrderedModel):
+            return params
+        return self.model.arranged(self.transforms[self.model.site], params)
+
+    def flatten(self, free: Params) -> Float[Array, " P"]:
+        """One vector, sites in alphabetical order."""
+        return jnp.concatenate([jnp.ravel(free[name]) for name in self.zeros])
+
+    def unflatten(self, vector: Float[Array, " P"]) -> Params:
+        """Inverse of :meth:`flatten`."""
+        ends = np.cumsum([zero.size for zero in self.zeros.values()])
+        parts = jnp.split(vector, ends[:-1])
+        return {name: jnp.reshape(part, self.zeros[name].shape) for name, part in zip(self.zeros, parts, strict=True)}
+
+    def log_prior(self, free: Params) -> Float[Array, ""]:
+        """Log prior density with the Jacobian, nats."""
+        params = self.constrain(free)
+        total, _ = log_density(self.model.parameters, (), {}, params)
+        for name, transform in self.transforms.items():
+            total = total + jnp.sum(transform.log_abs_det_jacobian(free[name], params[name]))
+        if isinstance(self.model, OrderedModel):
+            total = total + self.model.log_labellings
+        return jnp.asarray(total)
+
+    def log_likelihood(self, params: Params, x: Float[Array, "N D"]) -> Float[Array, ""]:
+        """Log density of the data at site values, nats."""
+        mixture = self.model.mixture(params)
+        return log_likelihood_of(mixture, x)(mixture)
+
+    def log_joint(self, free: Params, x: Float[Array, "N D"]) -> Float[Array, ""]:
+        """Log prior plus log likelihood: minus the potential energy of NUTS."""
+        return self.log_prior(free) + self.log_likelihood(self.constrain(free), x)
+
+    def log_joint_given(self, x: Float[Array, "N D"]) -> Callable[[Params], Float[Array, ""]]:
+        """``log_joint`` of fixed data: what depends on them alone is computed here, so call it outside a loop."""
+        log_likelihood = log_likelihood_of(self.model.mixture(self.constrain(self.zeros)), x)
+
+        def log_joint(free: Params) -> Float[Array, ""]:
+            return self.log_prior(free) + log_likelihood(self.model.mixture(self.constrain(free)))
+
+        return log_joint
+
+
+@jax.jit
+def unconstrained(model: Model, params: Params) -> Params:
+    """Unconstrained values of many site values (leaves lead with their axis)."""
+    return jax.vmap(Coordinates(model).unconstrain)(params)
+
+
+@jax.jit
+def arranged(model: Model, params: Params) -> Params:
+    """Many site values (leaves lead with their axis) with the memories numbered as the model has them."""
+    return jax.vmap(Coordinates(model).arranged)(params)
+
+
+@jax.jit
+def constrained(model: Model, free: Params) -> Params:
+    """Site values of many unconstrained values (leaves lead with their axis)."""
+    return jax.vmap(Coordinates(model).constrain)(free)
+
+
+@jax.jit
+def log_joints(model: Model, free: Params, x: Float[Array, "N D"]) -> Float[Array, " S"]:
+    """Log joint density at many unconstrained values (leaves lead with their axis)."""
+    return jnp.asarray(jax.lax.map(lambda one: Coordinates(model).log_joint(one, x), free))
+
+
+@jax.jit
+def sites_of(model: Model, free: Params) -> Params:
+    """Site values and deterministics of chains of draws (leaves lead with chain and draw)."""
+
+    def one(free: Params) -> Params:
+        sites = Coordinates(model).constrain(free)
+        return sites | model.deterministics(sites)
+
+    return jax.vmap(jax.vmap(one))(free)

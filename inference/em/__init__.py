@@ -1,0 +1,1 @@
+"""Expectation-maximisation with closed-form M-steps."""

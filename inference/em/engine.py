@@ -1,0 +1,307 @@
+r"""Expectation-maximisation in closed form, maximum a posteriori or maximum likelihood.
+
+E-step: responsibilities :math:`r_{nk} \propto w_k \, p(x_n \mid \theta_k)`, never stored: rows are taken in blocks
+and only their sums :math:`\sum_n r_{nk} T(x_n)` are kept (a family that is not ``additive`` is given the whole (N, K)
+table instead). M-step: the family's and the weight prior's ``maximize``. The log joint density (in the unconstrained
+coordinates of NumPyro's samplers; for maximum likelihood the log likelihood)
+never falls, and where it stops it is stationary. Restarts from k-means++ seeds run side by side in one program; the
+best one is returned.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from probam.errors import InputError, NumericalError
+from probam.family import Model, Moments, Params
+from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.result import EngineResult, Progress, silent
+from probam.inference.common.rows import Rows, check_weight, rows_on, without_missing
+from probam.inference.common.start import starts
+from probam.inference.em.steps import EMState, Settings, em_step, expectation, judged, maximization
+
+__all__ = ["active_counts", "fit_params", "point_result", "run", "side_by_side"]
+
+_SMALL = 200_000
+"""Most numbers (rows x features x memories) for which several runs go in one batch."""
+
+_CHUNK = 50
+"""Iterations between two reports of progress."""
+
+_ASK = 8
+"""Iterations on several devices after which it is asked whether a run has stopped: devices wait for the question."""
+
+
+@partial(jax.jit, static_argnames=("settings", "num_steps"))
+def _advance(
+    model: Model,
+    states: EMState,
+    rows: Rows,
+    origin: jax.Array,
+    tolerance: jax.Array,
+    *,
+    settings: Settings,
+    num_steps: int,
+) -> tuple[EMState, jax.Array]:
+    """``num_steps`` EM steps of every restart; the objective before each, NaN once a restart has stopped."""
+    coordinates = Coordinates(model)
+
+    def one(state: EMState, _: None) -> tuple[EMState, jax.Array]:
+        params, objective = em_step(
+            model,
+            coordinates,
+            state.params,
+            rows.x,
+            likelihood_only=settings.likelihood_only,
+            weight=rows.weight,
+            origin=origin,
+        )
+        return judged(state, params, objective, tolerance, settings)
+
+    after: tuple[EMState, jax.Array] = jax.lax.map(
+        lambda state: jax.lax.scan(one, state, None, length=num_steps),
+        states,
+        batch_size=side_by_side(len(states.objective), rows.x, model.num_components),
+    )
+    return after
+
+
+_expectation = jax.jit(expectation)
+
+
+@partial(jax.jit, static_argnames=("settings",))
+def _ascend(
+    model: Model,
+    state: EMState,
+    parts: list[tuple[Moments, jax.Array]],
+    tolerance: jax.Array,
+    *,
+    settings: Settings,
+) -> tuple[EMState, jax.Array]:
+    """One M-step from the sums of every device."""
+    counts = sum(moments.counts for moments, _ in parts)
+    sums = sum(moments.sums for moments, _ in parts)
+    log_likelihood = sum(part for _, part in parts)
+    params, objective = maximization(
+        model,
+        Coordinates(model),
+        state.params,
+        Moments(jnp.asarray(counts), jnp.asarray(sums), parts[0][0].origin),
+        jnp.asarray(log_likelihood),
+        likelihood_only=settings.likelihood_only,
+    )
+    return judged(state, params, objective, tolerance, settings)
+
+
+def _advance_across(
+    model: Model,
+    states: EMState,
+    parts: list[Rows],
+    origin: jax.Array,
+    tolerance: jax.Array,
+    *,
+    settings: Settings,
+    num_steps: int,
+) -> tuple[EMState, np.ndarray]:
+    """As :func:`_advance`, each device summing over its own rows while the others sum over theirs."""
+    devices = [next(iter(part.x.devices())) for part in parts]
+    copies = [jax.device_put((model, origin), device) for device in devices]
+    num_runs = len(states.objective)
+    after: list[EMState] = []
+    traces = np.full((num_runs, num_steps), np.nan, states.objective.dtype)
+    for run in range(num_runs):
+        state: EMState = jax.device_put(jax.tree.map(lambda leaf, run=run: np.asarray(leaf)[run], states), devices[0])
+        objectives: list[jax.Array] = []
+        for step in range(0 if bool(states.done[run]) else num_steps):
+            sums = [
+                _expectation(copy[0], jax.device_put(state.params, device), part.x, copy[1], part.weight)
+                for part, copy, device in zip(parts, copies, devices, strict=True)
+            ]
+            state, objective = _ascend(
+                copies[0][0], state, jax.device_put(sums, devices[0]), tolerance, settings=settings
+            )
+            objectives.append(objective)
+            if step % _ASK == _ASK - 1 and bool(state.done):
+                break
+        after.append(state)
+        traces[run, : len(objectives)] = objectives
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *after), traces
+
+
+def side_by_side(num_runs: int, x: jax.Array, num_components: int) -> int:
+    """How many runs (restarts, draws) go in one batch: all on small data, where one alone cannot fill the cores.
+
+    On large data one at a time is several times faster (its products are plain matrix products, not batched
+    ones) and spares XLA's CPU thread pool, which has been seen to stop for good on large batched products.
+    """
+    return num_runs if x.size * num_components <= _SMALL else 1
+
+
+def check_closed_form(model: Model) -> None:
+    """Say in one sentence that a family has no closed-form M-step and what works instead."""
+    if not model.family.closed_form:
+        covariance = getattr(model.family, "covariance", None)
+        kind = f"{model.family.name!r}" + (f" with covariance {covariance!r}" if covariance else "")
+        others = "'gradient_em' or 'nuts'" if model.family.no_guide else "'gradient_em', 'svi' or 'nuts'"
+        why = f" ({model.family.no_m_step})" if model.family.no_m_step else ""
+        raise InputError(
+            f"engine: family {kind} has no closed-form M-step{why}, which engine 'em' needs; use engine {others}"
+        )
+
+
+def active_counts(num_components: int, restarts: int, *, nonparametric: bool) -> np.ndarray:
+    """How many memories own data at the start of each restart.
+
+    All of them in a finite mixture; under stick-breaking the restarts spread from K down to 1, since the number of
+    occupied memories is what the data should choose.
+    """
+    if not nonparametric or restarts == 1:
+        return np.full(restarts, num_components)
+    choices = np.unique(np.round(np.geomspace(1, num_components, restarts)).astype(int))[::-1]
+    return choices[np.arange(restarts) % len(choices)]
+
+
+def fit_params(
+    key: jax.Array,
+    model: Model,
+    x: Float[Array, "N D"],
+    *,
+    estimate: str = "map",
+    max_iterations: int = 1000,
+    tolerance: float | None = None,
+    stop: str = "tolerance",
+    restarts: int = 8,
+    start: Params | None = None,
+    sample_weight: Float[Array, " N"] | np.ndarray | None = None,
+    progress: Progress = silent,
+) -> tuple[EMState, np.ndarray]:
+    """All restarts after EM (leaves lead with the restart axis) and the trace of their objectives (R, I).
+
+    Options as for :func:`run`; ``start`` gives site values to begin from in the place of k-means++ seeds.
+    """
+    check_closed_form(model)
+    if estimate not in ("map", "ml"):
+        raise InputError(f"estimate: expected 'map' or 'ml'; got {estimate!r}")
+    if stop not in ("tolerance", "aitken"):
+        raise InputError(f"stop: expected 'tolerance' or 'aitken'; got {stop!r}")
+    settings = Settings(likelihood_only=estimate == "ml", aitken=stop == "aitken")
+    coordinates = Coordinates(model)
+    weight: np.ndarray | None = None
+    if sample_weight is not None:
+        weight = check_weight(sample_weight, len(x), np.dtype(x.dtype))
+        if not (weight > 0).all():
+            x, weight = jnp.asarray(np.asarray(x)[weight > 0]), weight[weight > 0]
+    num_data = len(x) if weight is None else float(weight.sum())
+    if tolerance is None:
+        tolerance = 1e-9 if x.dtype == jnp.float64 else 1e-6
+    if start is None:
+        active = jnp.asarray(
+            active_counts(model.num_components, restarts, nonparametric="sticks" in coordinates.transforms)
+        )
+        params = starts(jax.random.split(key, restarts), model, x, active, weight)
+    else:
+        params = {name: jnp.asarray(value)[None] for name, value in start.items()}
+    num_runs = next(iter(params.values())).shape[0]
+    unknown = jnp.full(num_runs, -jnp.inf, x.dtype)
+    states = EMState(params, unknown, jnp.zeros(num_runs, bool), -unknown)
+    origin = _origin(model, x)
+    parts = rows_on(model, x, weight)
+    most = jnp.asarray(tolerance * num_data, x.dtype)
+    traces = []
+    for done_steps in range(0, max_iterations, _CHUNK):
+        num_steps = min(_CHUNK, max_iterations - done_steps)
+        if len(parts) > 1:
+            states, trace = _advance_across(model, states, parts, origin, most, settings=settings, num_steps=num_steps)
+        else:
+            states, trace = _advance(model, states, parts[0], origin, most, settings=settings, num_steps=num_steps)
+        traces.append(np.asarray(trace))
+        finished = int(np.sum(states.done))
+        progress(min(done_steps + _CHUNK, max_iterations), max_iterations, f"EM, {finished} of {num_runs} runs done")
+        if finished == num_runs:
+            break
+    progress(max_iterations, max_iterations, "EM")
+    if not np.isfinite(states.objective).any():
+        raise NumericalError(
+            "em: the log density is not finite in any restart; standardise the data, "
+            "or use fewer components or weights and a prior (estimate='map')"
+        )
+    return states, np.concatenate(traces, axis=1)
+
+
+@jax.jit
+def _origin(model: Model, x: jax.Array) -> jax.Array:
+    """Where the sums have their zero."""
+    return model.family.frame(without_missing(x) if model.missing else x)[0]
+
+
+def run(
+    key: jax.Array,
+    model: Model,
+    x: Float[Array, "N D"],
+    *,
+    estimate: str = "map",
+    max_iterations: int = 1000,
+    tolerance: float | None = None,
+    stop: str = "tolerance",
+    restarts: int = 8,
+    sample_weight: Float[Array, " N"] | np.ndarray | None = None,
+    progress: Progress = silent,
+) -> EngineResult:
+    """The best of several EM runs.
+
+    Args:
+        estimate: "map" (with the priors) or "ml" (maximum likelihood; finite weights only).
+        max_iterations: most iterations of a restart.
+        tolerance: nats per datum (default 1e-9 in float64, 1e-6 in float32); see ``stop``.
+        stop: "tolerance" ends a run when the objective rises by less than the tolerance; "aitken" when all that
+            is left to gain does, estimated from the last two rises (EM converges linearly: a slow run makes small
+            steps long before its end).
+        restarts: runs from different k-means++ seeds.
+        sample_weight: how often each datum counts, (N,) numbers of at least 0: the objective has
+            sum_n w_n log p(x_n) in the place of sum_n log p(x_n). These are not the weights of the memories.
+
+    Rows with missing entries (NaN) count with the density of their observed entries, for the families that can.
+
+    Raises:
+        InputError: for a family without a closed-form M-step, or weights that are none.
+        NumericalError: when no restart stays finite.
+    """
+    states, trace = fit_params(
+        key,
+        model,
+        x,
+        estimate=estimate,
+        max_iterations=max_iterations,
+        tolerance=tolerance,
+        stop=stop,
+        restarts=restarts,
+        sample_weight=sample_weight,
+        progress=progress,
+    )
+    best = int(np.argmax(np.where(np.isfinite(states.objective), states.objective, -np.inf)))
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf[best]), states.params)
+    return point_result(
+        model,
+        params,
+        objective=trace,
+        objective_name="log joint density" if estimate == "map" else "log likelihood",
+        lp=states.objective[best],
+        status="converged" if bool(states.done[best]) else "max_steps",
+    )
+
+
+def point_result(
+    model: Model, params: Params, *, objective: np.ndarray, objective_name: str, lp: jax.Array, status: str
+) -> EngineResult:
+    """One point estimate as one chain with one draw."""
+    values = params | model.deterministics(params)
+    return EngineResult(
+        sites={name: np.asarray(value)[None, None] for name, value in values.items()},
+        stats={"lp": np.asarray(lp)[None, None]},
+        objective=objective,
+        objective_name=objective_name,
+        status=status,
+    )

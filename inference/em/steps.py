@@ -1,0 +1,250 @@
+r"""One step of closed-form EM: sums over blocks of rows, the M-step, and whether the run has come to its end.
+
+The E-step never stores the (N, K) responsibilities of an additive family: rows are taken in blocks that stay in cache,
+one exponential each, and only their sums are kept.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from probam.distributions.mixture import MemoryMixture
+from probam.distributions.pairwise import linear_form
+from probam.family import Model, Moments, Params
+from probam.inference.common.coordinates import Coordinates
+
+__all__ = [
+    "EMState",
+    "Settings",
+    "block_rows",
+    "em_step",
+    "expectation",
+    "judged",
+    "maximization",
+    "remaining_rise",
+]
+
+_BLOCK_BYTES = 2**18
+"""Size of the rows, statistics and responsibilities that the E-step takes at a time: they stay in a core's cache."""
+
+_FEWEST_ROWS = 256
+"""Rows of a block however wide they are."""
+
+
+class EMState(NamedTuple):
+    """One restart: parameters, the objective there, whether it has stopped, the last rise."""
+
+    params: Params
+    objective: Float[Array, ""]
+    done: jax.Array
+    gain: Float[Array, ""]
+
+
+_Sums = tuple[jax.Array, jax.Array, jax.Array]
+
+
+def expectation(
+    model: Model,
+    params: Params,
+    x: Float[Array, "N D"],
+    origin: Float[Array, " D"],
+    weight: Float[Array, " N"] | None = None,
+) -> tuple[Moments, Float[Array, ""]]:
+    """Responsibility-weighted sums of the family's statistics, and the log likelihood (nats).
+
+    Where entries are missing the sums are those that are expected given the observed ones. ``x`` may stand in groups
+    (G, B, D) whose rows lack the same features (:func:`probam.inference.common.rows.by_pattern`), ``weight`` then
+    (G, B).
+    """
+    mixture = model.mixture(params)
+    family = model.family
+    origin = jnp.asarray(origin)
+    log_joint = _log_joint(model, mixture, x, origin)
+
+    def block(rows: jax.Array, counted: jax.Array | None) -> _Sums:
+        statistics = None if model.missing else family.statistics(rows - origin)
+        logits = log_joint(rows, statistics)
+        top = jax.lax.stop_gradient(jnp.max(logits, axis=0))
+        unnormalised = jnp.exp(logits - top)
+        total = jnp.sum(unnormalised, axis=0)
+        log_prob = top + jnp.log(total)
+        if counted is None:
+            responsibilities = unnormalised * (1 / total)
+        else:
+            responsibilities = unnormalised * (counted / total)
+            log_prob = counted * log_prob
+        if statistics is None:
+            sums = family.expected_sums(params, rows, responsibilities.T, origin)
+        else:
+            sums = jnp.matmul(responsibilities, statistics, precision="highest")
+        return jnp.sum(responsibilities, axis=1), sums, jnp.sum(log_prob)
+
+    if x.ndim == 3:
+        total = _sum_of(lambda group: block(*group), (x, weight))
+    else:
+        total = _in_blocks(block, x, weight, most=block_rows(model, x))
+    counts, sums, log_likelihood = total
+    return Moments(counts, sums, origin), log_likelihood
+
+
+def _log_joint(
+    model: Model, mixture: MemoryMixture, x: jax.Array, origin: jax.Array
+) -> Callable[[Float[Array, "B D"], Float[Array, "B F"] | None], Float[Array, "K B"]]:
+    """Log of weight times density as a function of rows and their statistics, memories first: sums go along rows.
+
+    Where log densities are linear in the statistics, these serve twice: here and in the sums of the M-step.
+    """
+    if x.ndim == 3:
+        return lambda rows, _: mixture.log_joint_of_pattern(rows).T
+    form = linear_form(mixture.bank, x[:1], origin) if model.family.linear and not model.missing else None
+    if form is None:
+        return lambda rows, _: mixture.log_joint(rows).T
+    coefficients, constant = form.matrix, (form.constant + mixture.log_weights)[:, None]
+
+    def of_statistics(_: jax.Array, statistics: jax.Array | None) -> jax.Array:
+        return jnp.einsum("kf,nf->kn", coefficients, statistics, precision="highest") + constant
+
+    return of_statistics
+
+
+def block_rows(model: Model, x: Float[Array, "N D"]) -> int:
+    """How many rows the E-step takes at a time; a divisor of the number of data where one is near."""
+    num_statistics: int = jax.eval_shape(model.family.statistics, x[:1]).shape[-1]
+    width = x.shape[1] + num_statistics + model.num_components
+    most: int = max(_FEWEST_ROWS, _BLOCK_BYTES // (width * x.dtype.itemsize))
+    whole = (size for size in range(most, most // 2, -1) if len(x) % size == 0)
+    return next(whole, most)
+
+
+def _in_blocks(block: Callable[..., _Sums], x: jax.Array, weight: jax.Array | None, *, most: int) -> _Sums:
+    """The sum of ``block`` over blocks of at most ``most`` rows."""
+    num_data = len(x)
+    if num_data <= most:
+        return block(x, weight)
+    num_blocks = -(-num_data // most)
+    size = -(-num_data // num_blocks)
+    if num_blocks * size == num_data:  # XLA makes faster programs of blocks that need no index
+        return _sum_of(
+            lambda rows: block(*rows), jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), (x, weight))
+        )
+    # the last block overlaps the one before; rows already seen count for nothing
+    begins = jnp.minimum(jnp.arange(num_blocks) * size, num_data - size)
+
+    def one(k: jax.Array) -> _Sums:
+        rows = jax.lax.dynamic_slice_in_dim(x, begins[k], size)
+        counted = (begins[k] + jnp.arange(size) >= k * size).astype(x.dtype)
+        if weight is not None:
+            counted = counted * jax.lax.dynamic_slice_in_dim(weight, begins[k], size)
+        return block(rows, counted)
+
+    return _sum_of(one, jnp.arange(num_blocks))
+
+
+def _sum_of(function: Callable[[Any], _Sums], over: Any) -> _Sums:
+    """The sum of ``function`` over the leading axis."""
+    shapes = jax.eval_shape(function, jax.tree.map(lambda leaf: leaf[0], over))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    total: _Sums = jax.lax.scan(lambda carry, one: (jax.tree.map(jnp.add, carry, function(one)), None), zeros, over)[0]
+    return total
+
+
+def em_step(
+    model: Model,
+    coordinates: Coordinates,
+    params: Params,
+    x: Float[Array, "N D"],
+    *,
+    likelihood_only: bool,
+    weight: Float[Array, " N"] | None = None,
+    origin: Float[Array, " D"] | None = None,
+) -> tuple[Params, Float[Array, ""]]:
+    """Parameters after one EM step, and the objective *before* it (nats)."""
+    family = model.family
+    if family.additive:
+        origin = family.frame(x)[0] if origin is None else origin
+        moments, log_likelihood = expectation(model, params, x, origin, weight)
+        return maximization(model, coordinates, params, moments, log_likelihood, likelihood_only=likelihood_only)
+    log_joint = model.mixture(params).log_joint(x)
+    log_prob = jax.nn.logsumexp(log_joint, axis=-1, keepdims=True)
+    responsibilities = jnp.exp(log_joint - log_prob)
+    if weight is not None:
+        responsibilities, log_prob = weight[:, None] * responsibilities, weight[:, None] * log_prob
+    previous = {site: params[site] for site in model.prior}
+    memories = family.maximize_from(x, responsibilities, previous, None if likelihood_only else model.prior)
+    counts = jnp.sum(responsibilities, axis=0)
+    return _with_weights(model, coordinates, params, memories, counts, jnp.sum(log_prob), likelihood_only)
+
+
+def maximization(
+    model: Model,
+    coordinates: Coordinates,
+    params: Params,
+    moments: Moments,
+    log_likelihood: Float[Array, ""],
+    *,
+    likelihood_only: bool,
+) -> tuple[Params, Float[Array, ""]]:
+    """Parameters after the M-step of an additive family, and the objective before it (nats)."""
+    previous = {site: params[site] for site in model.prior}
+    memories = model.family.maximize(moments, previous, None if likelihood_only else model.prior)
+    return _with_weights(model, coordinates, params, memories, moments.counts, log_likelihood, likelihood_only)
+
+
+def _with_weights(
+    model: Model,
+    coordinates: Coordinates,
+    params: Params,
+    memories: Params,
+    counts: jax.Array,
+    log_likelihood: jax.Array,
+    likelihood_only: bool,
+) -> tuple[Params, jax.Array]:
+    """The M-step of the weights beside that of the memories; the objective at the parameters before it."""
+    objective = log_likelihood
+    if not likelihood_only:
+        objective = objective + coordinates.log_prior(coordinates.unconstrain(params))
+    others = {name: value for name, value in params.items() if name not in model.prior}
+    return memories | model.weights.maximize(counts, others, likelihood_only=likelihood_only), objective
+
+
+def remaining_rise(gain: Float[Array, "..."], previous: Float[Array, "..."]) -> Float[Array, "..."]:
+    r"""Aitken's estimate of what a linearly converging sequence has still to gain after two rises.
+
+    .. math:: \ell_\infty - \ell_t = g_t \frac{a}{1 - a}, \qquad a = g_t / g_{t-1}
+
+    Exact for a geometric sequence; infinite where the rises do not shrink, or the one before is not known.
+    Source: Boehning, Dietz, Schaub, Schlattmann & Lindsay (1994).
+    """
+    shrinks = (gain < previous) & (gain > 0) & jnp.isfinite(previous)
+    ratio = jnp.where(shrinks, gain, 0) / jnp.where(shrinks, previous, 1)
+    return jnp.where(shrinks, gain * ratio / (1 - ratio), jnp.inf)
+
+
+class Settings(NamedTuple):
+    """What EM is to do: static under jit."""
+
+    likelihood_only: bool
+    aitken: bool
+
+
+def judged(
+    state: EMState, params: Params, objective: jax.Array, tolerance: jax.Array, settings: Settings
+) -> tuple[EMState, jax.Array]:
+    """The state after a step, and the objective before it (NaN once the run has stopped). ``tolerance`` is in nats."""
+    gain = objective - state.objective
+    if settings.aitken:
+        rounding = 4 * np.finfo(objective.dtype).eps * jnp.abs(objective)
+        enough = (remaining_rise(gain, state.gain) <= tolerance) | (gain <= jnp.minimum(rounding, tolerance))
+    else:
+        enough = gain <= tolerance
+    done = state.done | enough | ~jnp.isfinite(objective)
+    kept = jax.tree.map(lambda old, new: jnp.where(done, old, new), state.params, params)
+    trace = jnp.where(state.done, jnp.nan, objective)
+    after = EMState(
+        kept, jnp.where(state.done, state.objective, objective), done, jnp.where(state.done, state.gain, gain)
+    )
+    return after, trace

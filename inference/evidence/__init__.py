@@ -1,0 +1,1 @@
+"""Estimates of the log evidence, and what importance weights say of a guide."""

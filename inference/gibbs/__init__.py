@@ -1,0 +1,1 @@
+"""Gibbs samplers, blocked and collapsed, with split-merge moves."""

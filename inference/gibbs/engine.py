@@ -1,0 +1,264 @@
+r"""Exact Gibbs sampling: blocked, slice, collapsed (Neal 3) and auxiliary (Neal 8) sweeps, split-merge moves.
+
+What each kernel samples is decided here and nowhere else:
+
+* By default (``partition="model"``, ``base="model"``) every kernel has the posterior of the model itself, the one that
+  NUTS sees: truncated sticks, Dirichlet, fixed or equal weights, and the model's own priors. Where a prior is not
+  conjugate, not even given the other sites (LKJ correlations, a prior of the user's, a family without ``draw``), that
+  memory's sites are moved by slice sampling, which is exact too. ``collapsed`` integrates out what is conjugate given
+  the other sites: for Gaussians the locations given the precisions, for the sphere the directions given the
+  concentrations.
+* ``base="conjugate"`` (kernel ``collapsed``) replaces the base measure by the family's fully conjugate one, for
+  Gaussians Normal-Gamma or Normal-Wishart with the same prior on the precisions: another prior on the locations, whose
+  spread follows the memory's own. That is algorithm 3 with everything integrated out.
+* ``partition="exchangeable"`` (kernels ``collapsed`` and ``auxiliary``) lifts the truncation: Chinese restaurant
+  process for weights ``dp`` and ``pyp``, a mixture of finite mixtures for ``dirichlet`` (a number of memories uniform
+  on 1 to K). K is then the capacity, and the law is conditioned on at most K memories that hold data.
+* Kernel ``slice`` samples the untruncated stick-breaking process. It stops with an error where the K memories do not
+  reach far enough for that to be exact.
+
+Missing entries are drawn with the rest (:mod:`probam.inference.gibbs.missing`).
+
+``stats["lp"]`` is the log joint density that NUTS reports, except under another target, where it is the log joint of
+the labels and whatever is not integrated out.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float
+
+from probam.errors import InputError, NumericalError
+from probam.family import Model, Params
+from probam.inference.common.devices import devices_for
+from probam.inference.common.result import EngineResult, Progress, silent
+from probam.inference.common.start import starting_params
+from probam.inference.gibbs.kernels import KERNELS, Settings, State, sweep
+from probam.inference.gibbs.missing import Patterns, observed_log_joint, patterns, sweep_with_missing
+from probam.inference.gibbs.moves import draw_labels, statistics_of
+
+__all__ = ["run"]
+
+_WORK = 4_000_000
+"""Labels times memories that pass between two reports of progress (a second or so)."""
+
+
+@jax.jit
+def _begin(model: Model, x: jax.Array, keys: jax.Array, groups: Patterns | None) -> State:
+    """First state of every chain: k-means++ seeds, labels drawn from their responsibilities."""
+
+    def one(key: jax.Array) -> State:
+        key_params, key_labels = jax.random.split(key)
+        params = starting_params(key_params, model, x)
+        return State(params, draw_labels(key_labels, observed_log_joint(model.mixture(params), x, groups))[0])
+
+    state: State = jax.lax.map(one, keys)
+    return state
+
+
+@partial(jax.jit, static_argnames=("settings", "num_steps", "thin", "num_devices"))
+def _advance(
+    model: Model,
+    x: jax.Array,
+    states: State,
+    keys: jax.Array,
+    done: jax.Array,
+    groups: Patterns | None,
+    settings: Settings,
+    *,
+    num_steps: int,
+    thin: int,
+    num_devices: int,
+) -> tuple[State, tuple[Params, dict[str, jax.Array]]]:
+    """``num_steps`` kept draws of every chain, ``thin`` sweeps each; sweep t of a chain has the key of t."""
+
+    def chain(
+        model: Model, x: jax.Array, groups: Patterns | None, state: State, key: jax.Array
+    ) -> tuple[State, tuple[Params, Params]]:
+        statistics = None if model.missing else statistics_of(model, x)
+
+        def once(state: State, t: jax.Array) -> tuple[State, tuple[Params, Params]]:
+            key_sweep = jax.random.fold_in(key, t)
+            if model.missing:
+                return sweep_with_missing(key_sweep, model, x, state, settings, groups)
+            return sweep(key_sweep, model, x, state, settings, statistics)
+
+        def step(state: State, t: jax.Array) -> tuple[State, tuple[Params, Params]]:
+            state, every = jax.lax.scan(once, state, t * thin + jnp.arange(thin))
+            params, stats = jax.tree.map(lambda leaf: leaf[-1], every)
+            return state, (params | model.deterministics(params), stats)
+
+        advanced: tuple[State, tuple[Params, Params]] = jax.lax.scan(step, state, done + jnp.arange(num_steps))
+        return advanced
+
+    def chains(
+        model: Model, x: jax.Array, groups: Patterns | None, states: State, keys: jax.Array
+    ) -> tuple[State, tuple[Params, Params]]:
+        return jax.lax.map(lambda inputs: chain(model, x, groups, *inputs), (states, keys))
+
+    spread, whole = PartitionSpec("chain"), PartitionSpec()
+    mesh = Mesh(np.asarray(jax.devices()[:num_devices]), ("chain",))
+    specs = (whole, whole, whole, spread, spread)
+    return jax.shard_map(chains, mesh=mesh, in_specs=specs, out_specs=spread, check_vma=False)(
+        model, x, groups, states, keys
+    )
+
+
+def run(
+    key: jax.Array,
+    model: Model,
+    x: Float[Array, "N D"],
+    *,
+    kernel: str = "blocked",
+    partition: str = "model",
+    base: str = "model",
+    split_merge: int = 0,
+    num_chains: int = 4,
+    num_warmup: int = 500,
+    num_draws: int = 1000,
+    thin: int = 1,
+    progress: Progress = silent,
+) -> EngineResult:
+    """Draws of ``num_chains`` chains.
+
+    Args:
+        kernel: "blocked", "slice", "collapsed" or "auxiliary" (see :mod:`probam.inference.gibbs.kernels`).
+        partition: "model", or "exchangeable" for a free number of memories.
+        base: "model", or "conjugate" to integrate out all parameters under the family's conjugate base measure.
+        split_merge: split-merge moves after each collapsed sweep.
+        num_warmup: draws of each chain that are thrown away.
+        num_draws: kept draws of each chain.
+        thin: sweeps for each draw.
+
+    Raises:
+        InputError: for options that do not fit each other, the family or the weights, naming what does work.
+        NumericalError: when the log joint stops being finite, or the slice kernel runs out of memories.
+    """
+    settings = _settings(model, kernel, partition, base, split_merge)
+    for name, number in (("num_chains", num_chains), ("num_draws", num_draws), ("thin", thin)):
+        if number < 1:
+            raise InputError(f"{name}: expected at least 1; got {number}")
+    if num_warmup < 0:
+        raise InputError(f"num_warmup: expected at least 0; got {num_warmup}")
+
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num_chains))
+    groups = patterns(np.asarray(x)) if model.missing and model.family.missing == "pattern" else None
+    states = _begin(model, x, keys, groups)
+    num_devices = devices_for(num_chains)
+    work = len(x) * model.num_components * num_chains * thin
+    total = num_warmup + num_draws
+    chunk = int(np.clip(_WORK // work, 1, min(total, 250)))
+    chunk = -(-total // -(-total // chunk))  # chunks of one length, so that one program serves them all
+    kept = []
+    done = 0
+    while done < total:
+        states, (sites, stats) = _advance(
+            model,
+            x,
+            states,
+            keys,
+            jnp.asarray(done),
+            groups,
+            settings,
+            num_steps=chunk,
+            thin=thin,
+            num_devices=num_devices,
+        )
+        first, last = max(num_warmup - done, 0), min(total - done, chunk)
+        done += chunk
+        if first < last:
+            kept.append(jax.tree.map(partial(_between, first, last), (sites, stats)))
+        else:
+            jax.block_until_ready(states)
+        occupied = np.asarray(stats["occupied"])[:, -1]
+        word = "warm-up" if done <= num_warmup else "sampling"
+        progress(min(done, total), total, f"Gibbs {word}, {occupied.min()} to {occupied.max()} memories hold data")
+    sites, stats = jax.tree.map(lambda *chunks: np.concatenate(chunks, axis=1), *kept)
+    if not np.isfinite(stats["lp"]).all():
+        raise NumericalError("gibbs: the log joint density is not finite in some draws; standardise the data")
+    if "beyond" in stats and stats["beyond"].any():
+        share = float((stats["beyond"] > 0).mean())
+        raise NumericalError(
+            f"gibbs: in {share:.0%} of the draws the slices reach beyond {model.num_components} memories; "
+            "raise components, or use kernel 'blocked' (the truncated model) or partition 'exchangeable'"
+        )
+    return EngineResult(
+        sites=sites, stats=stats, objective=None, objective_name="", status="sampled", note=_note(model, settings)
+    )
+
+
+def _between(first: int, last: int, leaf: jax.Array) -> np.ndarray:
+    """Draws first to last of every chain, on the host."""
+    return np.asarray(leaf)[:, first:last]
+
+
+def _settings(model: Model, kernel: str, partition: str, base: str, split_merge: int) -> Settings:
+    """The options, after it was checked that they fit each other, the family and the weights."""
+    for name, value, known in (
+        ("kernel", kernel, KERNELS),
+        ("partition", partition, ("model", "exchangeable")),
+        ("base", base, ("model", "conjugate")),
+    ):
+        if value not in known:
+            raise InputError(f"{name}: expected one of {', '.join(known)}; got {value!r}")
+    weights, family = model.weights, model.family
+    if kernel == "slice" and weights.name != "stick-breaking":
+        raise InputError("kernel: 'slice' is for weights 'dp' and 'pyp'; use 'blocked' with finite weights")
+    if partition == "exchangeable":
+        if kernel not in ("collapsed", "auxiliary"):
+            raise InputError(f"partition: kernel {kernel!r} samples weights; use 'collapsed' or 'auxiliary' here")
+        if weights.partition_law(weights.start(2), 2, 2) is None:
+            raise InputError(
+                f"partition: weights {weights.name!r} have no exchangeable law of a free number of memories; "
+                "use weights 'dp', 'pyp' or 'dirichlet'"
+            )
+    if split_merge < 0:
+        raise InputError(f"split_merge: expected at least 0; got {split_merge}")
+    if split_merge and kernel != "collapsed":
+        raise InputError(f"split_merge: kernel {kernel!r} has no marginal likelihoods; use kernel 'collapsed'")
+    if base == "conjugate":
+        if kernel != "collapsed":
+            raise InputError(f"base: kernel {kernel!r} integrates nothing out; use kernel 'collapsed' with 'conjugate'")
+        if family.conjugate_base(model.prior) is None:
+            raise InputError(
+                f"base: family {family.name!r} has no other conjugate base under these priors; leave base at 'model'"
+            )
+    elif kernel == "collapsed" and not _is_conjugate(model):
+        raise InputError(
+            f"kernel: nothing can be integrated out of family {family.name!r} under these priors; "
+            "use kernel 'auxiliary' (weights integrated out) or 'blocked'"
+        )
+    return Settings(kernel, partition == "exchangeable", base == "conjugate", split_merge)
+
+
+def _is_conjugate(model: Model) -> bool:
+    num_components = model.num_components
+    shapes = {
+        site: jax.ShapeDtypeStruct(
+            prior.event_shape if site in model.family.shared else (num_components, *prior.event_shape),
+            jnp.zeros(()).dtype,
+        )
+        for site, prior in model.prior.items()
+    }
+    found = []
+
+    def look(params: Params) -> None:
+        found.append(model.family.conjugate(params, model.prior) is not None)
+
+    jax.eval_shape(look, shapes)
+    return found[0]
+
+
+def _note(model: Model, settings: Settings) -> str:
+    said = []
+    if settings.exchangeable:
+        law = "Chinese restaurant process" if model.weights.name == "stick-breaking" else "mixture of finite mixtures"
+        said.append(f"sampled under the {law}, at most {model.num_components} memories with data")
+    if settings.kernel == "slice":
+        said.append("sampled without truncation; what lies beyond is given to the last memory")
+    if settings.integrated:
+        said.append("the locations' prior spread tied to the memory's own (conjugate base measure)")
+    return "; ".join(said)

@@ -1,0 +1,1 @@
+"""EM by gradients, and the warm starts that SVI and NUTS take from optima."""

@@ -1,0 +1,172 @@
+r"""Monotone ascent on the log joint density: conjugate gradients and the natural gradient.
+
+Both need the exact gradient of the log joint, which Fisher's identity makes the gradient of Q at the responsibilities
+of the same point, and both search along a ray that never leads down.
+
+*Conjugate gradients* (expectation-conjugate-gradient: Salakhutdinov, Roweis & Ghahramani 2003, ICML). Directions by
+Polak and Ribiere, restarted where they would not ascend. Where memories overlap, and EM creeps, these are far faster.
+
+*Natural gradient.* The gradient is divided by the information that *complete* data (assignments and all) hold,
+
+.. math::
+    I_c = -\nabla^2_\theta \, Q(\theta \mid r), \qquad
+    \theta \leftarrow \theta + t \, I_c^{-1} \nabla \log p(x, \theta)
+
+with t = 1 tried first (Titterington 1984; Lange 1995, who shows that this is EM to first order). EM itself is such a
+step: for Gaussian memories :math:`\theta_{EM} - \theta = P(\theta) \nabla L` with P the inverse of that information
+(Xu & Jordan 1996), and in the mean parameters of an exponential family a unit natural step *is* the M-step. For a
+parameter in which the family is canonical (the logit of a bit, a location) :math:`I_c` is Fisher's information itself.
+Memories do not interact in Q, so :math:`I_c` is one block for each memory and one for the weights with what memories
+share; the blocks between are left out, and eigenvalues are made positive.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from probam.family import Model, Params
+from probam.inference.common.coordinates import Coordinates
+from probam.inference.gradient_em.line_search import climb
+
+__all__ = ["Ascent", "advance", "begin", "complete_information", "expected_log_joint"]
+
+_LEAST_EIGENVALUE = 1e-8
+"""Of a block of the information, as a part of its largest."""
+
+
+class Ascent(NamedTuple):
+    """One climber: where it is, and what conjugate gradients remember."""
+
+    z: Float[Array, " P"]
+    gradient: Float[Array, " P"]
+    direction: Float[Array, " P"]
+    step: Float[Array, ""]  # of the last search, times its slope: what the next one starts from
+    objective: Float[Array, ""]  # log joint at z
+
+
+def expected_log_joint(
+    coordinates: Coordinates,
+    free: Params,
+    responsibilities: Float[Array, "N K"],
+    x: Float[Array, "N D"],
+) -> Float[Array, ""]:
+    """Q(free | responsibilities), nats, with the log prior in unconstrained coordinates."""
+    params = coordinates.constrain(free)
+    mixture = coordinates.model.mixture(params)
+    return jnp.sum(responsibilities * mixture.log_joint(x)) + coordinates.log_prior(free)
+
+
+def positions(coordinates: Coordinates) -> tuple[Int[np.ndarray, "K M"], Int[np.ndarray, " S"]]:
+    """Where in the flat vector each memory's own coordinates are, and where all others."""
+    model, own, rest, begin = coordinates.model, [], [], 0
+    for site, value in coordinates.zeros.items():
+        index = np.arange(begin, begin + value.size)
+        begin += value.size
+        if site in model.prior and site not in model.family.shared:
+            own.append(index.reshape(model.num_components, -1))
+        else:
+            rest.append(index)
+    return (
+        np.concatenate(own, axis=1) if own else np.zeros((model.num_components, 0), int),
+        np.concatenate(rest) if rest else np.zeros(0, int),
+    )
+
+
+def complete_information(
+    coordinates: Coordinates, z: Float[Array, " P"], x: Float[Array, "N D"]
+) -> tuple[Float[Array, "K M M"], Float[Array, "S S"]]:
+    """Minus the Hessian of Q at its own responsibilities: a block for each memory, and one for the rest.
+
+    Costs M + S products of the Hessian with a vector, whatever K: one direction serves all memories.
+    """
+    own, rest = positions(coordinates)
+    mixture = coordinates.model.mixture(coordinates.constrain(coordinates.unflatten(z)))
+    responsibilities = jax.nn.softmax(mixture.log_joint(x), axis=-1)
+
+    def minus_q(z: jax.Array) -> jax.Array:
+        return -expected_log_joint(coordinates, coordinates.unflatten(z), responsibilities, x)
+
+    directions = np.zeros((own.shape[1] + len(rest), z.size))
+    for j in range(own.shape[1]):
+        directions[j, own[:, j]] = 1
+    directions[own.shape[1] + np.arange(len(rest)), rest] = 1
+    _, product = jax.linearize(jax.grad(minus_q), z)
+    products = jax.lax.map(product, jnp.asarray(directions, z.dtype))
+    blocks = jnp.moveaxis(products[: own.shape[1], own], 0, -1)  # (K, M, M)
+    return _symmetric(blocks), _symmetric(products[own.shape[1] :, rest])
+
+
+def _symmetric(matrix: Float[Array, "*batch M M"]) -> Float[Array, "*batch M M"]:
+    return 0.5 * (matrix + jnp.swapaxes(matrix, -1, -2))
+
+
+def _divided(information: Float[Array, "*batch M M"], gradient: Float[Array, "*batch M"]) -> Float[Array, "*batch M"]:
+    """The gradient over the information, whose eigenvalues are made positive."""
+    values, vectors = jnp.linalg.eigh(information)
+    values = jnp.abs(values)
+    values = jnp.maximum(values, _LEAST_EIGENVALUE * jnp.max(values, axis=-1, keepdims=True))
+    along = jnp.einsum("...ij,...i->...j", vectors, gradient) / values
+    return jnp.einsum("...ij,...j->...i", vectors, along)
+
+
+def natural_direction(
+    coordinates: Coordinates, z: Float[Array, " P"], gradient: Float[Array, " P"], x: Float[Array, "N D"]
+) -> Float[Array, " P"]:
+    """The gradient divided by the complete-data information."""
+    own, rest = positions(coordinates)
+    memories, others = complete_information(coordinates, z, x)
+    direction = jnp.zeros_like(z)
+    if own.shape[1]:
+        direction = direction.at[own].set(_divided(memories, gradient[own]))
+    if len(rest):
+        direction = direction.at[rest].set(_divided(others, gradient[rest]))
+    return direction
+
+
+@jax.jit
+def begin(model: Model, free: Params) -> Ascent:
+    """Climbers that have not looked yet (leaves lead with the restart axis)."""
+    z = jax.vmap(Coordinates(model).flatten)(free)
+    nothing = jnp.zeros_like(z)
+    return Ascent(z, nothing, nothing, jnp.zeros_like(z[:, 0]), jnp.full_like(z[:, 0], -jnp.inf))
+
+
+@partial(jax.jit, static_argnames=("optimiser", "num_steps"))
+def advance(
+    model: Model, climbers: Ascent, x: Float[Array, "N D"], *, optimiser: str, num_steps: int
+) -> tuple[Ascent, Float[Array, "R I"]]:
+    """``num_steps`` steps of every climber by ``"ecg"`` or ``"natural"``; the log joint before each (nats)."""
+    coordinates = Coordinates(model)
+
+    def log_joint(z: jax.Array) -> jax.Array:
+        return coordinates.log_joint(coordinates.unflatten(z), x)
+
+    def move(climber: Ascent, _: None) -> tuple[Ascent, jax.Array]:
+        value, gradient = jax.value_and_grad(log_joint)(climber.z)
+        if optimiser == "natural":
+            direction = natural_direction(coordinates, climber.z, gradient, x)
+            slope, first = jnp.sum(direction * gradient), jnp.ones_like(value)
+        else:
+            squared = jnp.sum(climber.gradient**2)
+            kept = jnp.sum(gradient * (gradient - climber.gradient)) / jnp.where(squared > 0, squared, 1)
+            conjugate = gradient + jnp.where(squared > 0, jnp.maximum(kept, 0), 0) * climber.direction
+            direction = jnp.where(jnp.sum(conjugate * gradient) > 0, conjugate, gradient)
+            slope = jnp.sum(direction * gradient)
+            steep = jnp.where(slope > 0, slope, 1)
+            first = jnp.where(climber.step > 0, climber.step / steep, jax.lax.rsqrt(steep))
+
+        def along(length: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return jax.jvp(
+                lambda length: log_joint(climber.z + length * direction), (length,), (jnp.ones_like(length),)
+            )
+
+        length = climb(along, first, backtrack=optimiser == "natural")[0]
+        moved = jnp.where(length > 0, climber.z + length * direction, climber.z)
+        fresh = jnp.where(length > 0, direction, 0)  # where nothing rose the next direction is the steepest
+        return Ascent(moved, gradient, fresh, length * slope, value), value
+
+    return jax.lax.map(lambda climber: jax.lax.scan(move, climber, None, length=num_steps), climbers)

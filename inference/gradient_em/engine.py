@@ -1,0 +1,196 @@
+r"""Generalised EM by gradients: for every family, also those without a closed-form M-step.
+
+E-step: responsibilities at the current parameters. M-step: a few optax steps up the expected log joint
+
+.. math:: Q(\theta \mid r) = \sum_{nk} r_{nk} \log w_k p(x_n \mid \theta_k) + \log p(\theta)
+
+in unconstrained coordinates (a generalised EM asks only that Q rise). By Fisher's identity the gradient of Q at the
+parameters of the E-step is the gradient of the log joint itself, and for isotropic Gaussian memories a gradient step of
+size :math:`1 / (2 \beta \sum_n r_{nk})` in :math:`\mu_k` is the closed-form M-step (CLAIMS A10 iii).
+
+That is the optimiser ``"adam"``. Two others climb the log joint itself and never fall: conjugate gradients (``"ecg"``)
+and the natural gradient (``"natural"``), see :mod:`probam.inference.gradient_em.ascent`.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from probam.errors import InputError, NumericalError
+from probam.family import Model, Params
+from probam.inference.common.coordinates import Coordinates, constrained, log_joints, unconstrained
+from probam.inference.common.result import EngineResult, Progress, silent
+from probam.inference.common.start import check_gradient, starts
+from probam.inference.em.engine import active_counts, point_result, side_by_side
+from probam.inference.gradient_em import ascent
+from probam.inference.gradient_em.ascent import expected_log_joint
+
+__all__ = ["OPTIMISERS", "expected_log_joint", "optima", "run"]
+
+OPTIMISERS = ("adam", "ecg", "natural")
+
+_CHUNK = 25
+
+
+def _optimiser(learning_rate: Any, total_steps: int) -> optax.GradientTransformation:
+    """Adam, its step decaying from ``learning_rate`` (a number or a traced scalar) by the cosine rule."""
+    return optax.adam(optax.cosine_decay_schedule(learning_rate, total_steps, alpha=1e-3))
+
+
+@partial(jax.jit, static_argnames=("inner_steps", "num_steps", "total_steps"))
+def _advance(
+    model: Model,
+    learning_rate: jax.Array,
+    free: Params,
+    state: optax.OptState,
+    x: jax.Array,
+    *,
+    inner_steps: int,
+    num_steps: int,
+    total_steps: int,
+) -> tuple[Params, optax.OptState, jax.Array]:
+    """``num_steps`` generalised EM steps of every restart; the log joint before each."""
+    coordinates, optimiser = Coordinates(model), _optimiser(learning_rate, total_steps)
+
+    def outer(carry: tuple[Params, optax.OptState], _: None) -> tuple[tuple[Params, optax.OptState], jax.Array]:
+        free, state = carry
+        mixture = coordinates.model.mixture(coordinates.constrain(free))
+        log_joint = mixture.log_joint(x)
+        objective = jnp.sum(jax.nn.logsumexp(log_joint, axis=-1)) + coordinates.log_prior(free)
+        responsibilities = jax.nn.softmax(log_joint, axis=-1)
+
+        def inner(_: int, carry: tuple[Params, optax.OptState]) -> tuple[Params, optax.OptState]:
+            free, state = carry
+            gradient = jax.grad(lambda free: -expected_log_joint(coordinates, free, responsibilities, x) / len(x))(free)
+            updates, state = optimiser.update(gradient, state, free)
+            moved: Params = optax.apply_updates(free, updates)  # type: ignore[assignment]
+            return moved, state
+
+        return jax.lax.fori_loop(0, inner_steps, inner, (free, state)), objective
+
+    def one(carry: tuple[Params, optax.OptState]) -> tuple[Params, optax.OptState, jax.Array]:
+        (free, state), trace = jax.lax.scan(outer, carry, None, length=num_steps)
+        return free, state, trace
+
+    num_runs = len(next(iter(free.values())))
+    return jax.lax.map(one, (free, state), batch_size=side_by_side(num_runs, x, model.num_components))
+
+
+def optima(
+    key: jax.Array,
+    model: Model,
+    x: Float[Array, "N D"],
+    *,
+    optimiser: str = "adam",
+    max_iterations: int = 1000,
+    inner_steps: int = 3,
+    learning_rate: float = 0.05,
+    tolerance: float | None = None,
+    restarts: int = 4,
+    progress: Progress = silent,
+) -> tuple[Params, Float[Array, " R"], np.ndarray, str]:
+    """Site values where each restart ended, the log joint there, its trace (R, I), and the status."""
+    check_gradient(model)
+    if optimiser not in OPTIMISERS:
+        raise InputError(f"optimiser: expected one of {', '.join(OPTIMISERS)}; got {optimiser!r}")
+    if not learning_rate > 0:
+        raise InputError(f"learning_rate: expected a positive step size; got {learning_rate}")
+    coordinates = Coordinates(model)
+    if tolerance is None:
+        tolerance = 1e-8 if x.dtype == jnp.float64 else 1e-6
+    active = active_counts(model.num_components, restarts, nonparametric="sticks" in coordinates.transforms)
+    free = unconstrained(model, starts(jax.random.split(key, restarts), model, x, jnp.asarray(active)))
+    total_steps = max_iterations * inner_steps
+    by_adam = optimiser == "adam"
+    state = jax.vmap(_optimiser(learning_rate, total_steps).init)(free) if by_adam else None
+    climbers = None if by_adam else ascent.begin(model, free)
+    traces: list[np.ndarray] = []
+    status = "max_steps"
+    for done in range(0, max_iterations, _CHUNK):
+        num_steps = min(_CHUNK, max_iterations - done)
+        if climbers is None:
+            free, state, trace = _advance(
+                model,
+                jnp.asarray(learning_rate, x.dtype),
+                free,
+                state,
+                x,
+                inner_steps=inner_steps,
+                num_steps=num_steps,
+                total_steps=total_steps,
+            )
+        else:
+            climbers, trace = ascent.advance(model, climbers, x, optimiser=optimiser, num_steps=num_steps)
+        traces.append(np.asarray(trace))
+        progress(done + num_steps, max_iterations, "gradient EM")
+        if len(traces) > 1 and np.all(traces[-1].max(1) - traces[-2].max(1) <= tolerance * len(x)):
+            status = "converged"
+            break
+    progress(max_iterations, max_iterations, "gradient EM")
+    if climbers is not None:
+        free = jax.jit(jax.vmap(coordinates.unflatten))(climbers.z)
+    final = log_joints(model, free, x)
+    if not bool(jnp.any(jnp.isfinite(final))):
+        raise NumericalError(
+            "gradient_em: the log density is not finite in any restart; lower the learning rate or standardise the data"
+        )
+    trace = np.concatenate([*traces, np.asarray(final)[:, None]], axis=1)
+    return constrained(model, free), final, trace, status
+
+
+def run(
+    key: jax.Array,
+    model: Model,
+    x: Float[Array, "N D"],
+    *,
+    optimiser: str = "adam",
+    max_iterations: int = 1000,
+    inner_steps: int = 3,
+    learning_rate: float = 0.05,
+    tolerance: float | None = None,
+    restarts: int = 4,
+    progress: Progress = silent,
+) -> EngineResult:
+    """The best of several runs of gradient EM.
+
+    Args:
+        optimiser: "adam" (generalised EM, its step decaying by the cosine rule), "ecg" (conjugate gradients with a
+            line search) or "natural" (the gradient over the complete-data information: as many Hessian products an
+            iteration as one memory has coordinates). The last two never fall.
+        max_iterations: E-steps; under Adam each is followed by ``inner_steps`` gradient steps.
+        inner_steps: gradient steps per M-step of Adam.
+        learning_rate: first step size of Adam, in unconstrained coordinates.
+        tolerance: stop early when the best objective of a chunk of 25 iterations beats that of the chunk before by
+            less than this many nats per datum in every restart (default 1e-8 in float64, 1e-6 in float32).
+        restarts: runs from different k-means++ seeds.
+
+    Raises:
+        InputError: for an unknown optimiser, or a learning rate that is not positive.
+        NumericalError: when no restart stays finite.
+    """
+    params, final, trace, status = optima(
+        key,
+        model,
+        x,
+        optimiser=optimiser,
+        max_iterations=max_iterations,
+        inner_steps=inner_steps,
+        learning_rate=learning_rate,
+        tolerance=tolerance,
+        restarts=restarts,
+        progress=progress,
+    )
+    best = jnp.argmax(jnp.where(jnp.isfinite(final), final, -jnp.inf))
+    return point_result(
+        model,
+        jax.tree.map(lambda leaf: leaf[best], params),
+        objective=trace,
+        objective_name="log joint density",
+        lp=final[best],
+        status=status,
+    )

@@ -1,0 +1,97 @@
+r"""The state of a stream, and how a fixed number of memories is kept: the one that is worth least gives up its slot.
+
+A datum that takes a new memory by the kernel's rule (the threshold of novelty is so the process's own predictive
+probability of something new) takes an empty slot. If the memories are then more than M, the one of least weight under
+the law of labels is dropped with its data: without fading the one of fewest data, with fading the one whose data are
+worth least by now (recency and frequency in one number); of several alike the one not used for longest. The memory just
+made is never the one. Whatever the stream, M memories and one empty slot are all that is held.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, UInt
+
+from probam.inference.stream.hyper import Hyper
+
+__all__ = ["StreamState", "weakest", "without"]
+
+
+class StreamState(NamedTuple):
+    """Everything that the next datum needs. Empty slots have ``ident`` -1, zero totals and the base measure's row.
+
+    ``totals`` holds the count and the sum of statistics of each memory; ``low`` what rounding took from them, so that
+    float32 sums stay right to the last digit however long the stream.
+    """
+
+    totals: Float[Array, "K F+1"]
+    low: Float[Array, "K F+1"]
+    known: Any  # rows of stream_predictive.prepare, or of a motion
+    ident: Int[Array, " K"]  # number of the memory in order of creation
+    born: Int[Array, " K"]  # datum that created it
+    last: Int[Array, " K"]  # datum that used it last
+    size: Int[Array, ""]  # memories alive
+    created: Int[Array, ""]  # memories ever created
+    seen: UInt[Array, ""]  # data so far: the number of the next one
+    key: jax.Array
+    traces: Any = ()  # (K, M) of a law whose counts fade
+    hyper: Hyper | tuple[()] = ()  # of a process that is learned
+
+    @property
+    def counts(self) -> Float[Array, " K"]:
+        """Data of each memory."""
+        return self.totals[..., 0]
+
+    @property
+    def sums(self) -> Float[Array, "K F"]:
+        """Sums of statistics of each memory."""
+        return self.totals[..., 1:]
+
+    @property
+    def live(self) -> Bool[Array, " K"]:
+        """Slots that hold a memory."""
+        return self.ident >= 0
+
+    @property
+    def num_slots(self) -> int:
+        """Room for memories."""
+        return len(self.ident)
+
+    @property
+    def num_seen(self) -> UInt[Array, ""]:
+        """Data so far."""
+        return self.seen
+
+    @property
+    def ages(self) -> Int[Array, " K"]:
+        """Data since a memory was last used; of empty slots, anything."""
+        return self.seen.astype(jnp.int32) - self.last
+
+
+def weakest(state: StreamState, log_weights: Float[Array, " K"], is_new: jax.Array) -> Bool[Array, " K"]:
+    """Marks the memory that gives up its slot: least weight, then longest unused, never the newest if ``is_new``."""
+    candidate = state.live & ~(is_new & (state.ident == state.created - 1))
+    weight = jnp.where(candidate, log_weights, jnp.inf)
+    least = candidate & (weight == jnp.min(weight))
+    slot = jnp.argmax(jnp.where(least, state.ages, -1))
+    return jnp.arange(state.num_slots) == slot
+
+
+def without(state: StreamState, gone: Bool[Array, " K"], base: Any) -> StreamState:
+    """The slots marked ``gone`` made empty; ``base`` holds one row of ``known`` of an empty slot."""
+
+    def clear(rows: jax.Array, row: jax.Array) -> jax.Array:
+        return jnp.where(gone.reshape(-1, *(1,) * (rows.ndim - 1)), row, rows)
+
+    nothing = jnp.zeros_like(state.totals[:1])
+    return state._replace(
+        totals=clear(state.totals, nothing),
+        low=clear(state.low, nothing),
+        known=jax.tree.map(clear, state.known, base),
+        traces=jax.tree.map(lambda rows: clear(rows, jnp.zeros_like(rows[:1])), state.traces),
+        ident=jnp.where(gone, -1, state.ident),
+        born=jnp.where(gone, -1, state.born),
+        last=jnp.where(gone, -1, state.last),
+        size=state.size - jnp.sum(gone, dtype=state.size.dtype),
+    )

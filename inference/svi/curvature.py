@@ -1,0 +1,94 @@
+r"""How curved the log joint density is at a point: the scale of the posterior in each unconstrained coordinate.
+
+Exact where coordinates are few (one Hessian-vector product for each); beyond that the diagonal is estimated from
+products with random signs v, :math:`\operatorname{diag} H \approx \overline{v \odot H v}` (Bekas, Kokiopoulou & Saad
+2007), which costs the same however many coordinates there are.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from probam.family import Model
+from probam.inference.common.coordinates import Coordinates
+
+__all__ = ["spreads"]
+
+_EXACT = 256
+"""Coordinates up to which the Hessian is exact, where its diagonal is all that is asked for."""
+
+_EXACT_MATRIX = 512
+"""The same where the matrix is asked for; beyond, its diagonal must do."""
+
+_PROBES = 64
+
+_LEAST = 0.1
+"""A curvature is at least this part of the prior's own, and of the sum of squared slopes of the data.
+
+The second is Fisher's information where the model holds; it stands in where densities have kinks (Laplace memories),
+whose second derivatives say nothing.
+"""
+
+_ROWS_AT_A_TIME = 100
+
+_LEAST_EIGENVALUE = 1e-3
+"""Of the Hessian in units of its diagonal."""
+
+
+@partial(jax.jit, static_argnames=("num_data", "matrix"))
+def spreads(
+    model: Model,
+    points: Float[Array, "R P"],
+    key: jax.Array,
+    rows: Float[Array, "B D"],
+    num_data: int,
+    *,
+    matrix: bool,
+) -> Float[Array, "R P *P"]:
+    r"""Standard deviations of the Gaussian that has the curvature of the log joint at each point.
+
+    :math:`|h_i|^{-1/2}` for the diagonal h of the Hessian. With ``matrix``, the Cholesky factor of
+    :math:`(-H)^{-1}`, its eigenvalues made positive, for up to 512 coordinates; a diagonal matrix for more.
+    ``rows`` stand for ``num_data`` data.
+    """
+    coordinates, size = Coordinates(model), points.shape[-1]
+
+    def log_prior(z: jax.Array) -> jax.Array:
+        return coordinates.log_prior(coordinates.unflatten(z))
+
+    def log_joint(z: jax.Array) -> jax.Array:
+        params = coordinates.constrain(coordinates.unflatten(z))
+        return log_prior(z) + (num_data / len(rows)) * coordinates.log_likelihood(params, rows)
+
+    def log_density(z: jax.Array, row: jax.Array) -> jax.Array:
+        return coordinates.log_likelihood(coordinates.constrain(coordinates.unflatten(z)), row[None])
+
+    exact = size <= (_EXACT_MATRIX if matrix else _EXACT)
+    directions = (
+        jnp.eye(size, dtype=points.dtype) if exact else jax.random.rademacher(key, (_PROBES, size), points.dtype)
+    )
+
+    def one(z: jax.Array) -> jax.Array:
+        _, of_joint = jax.linearize(jax.grad(log_joint), z)
+        _, of_prior = jax.linearize(jax.grad(log_prior), z)
+        products = jax.lax.map(of_joint, directions)
+        share = jnp.sum if exact else jnp.mean
+        diagonal = jnp.abs(share(directions * products, axis=0))
+        prior = jnp.abs(share(directions * jax.lax.map(of_prior, directions), axis=0))
+        slopes = jax.lax.map(lambda row: jax.grad(log_density)(z, row) ** 2, rows, batch_size=_ROWS_AT_A_TIME)
+        least = _LEAST * jnp.maximum(prior, (num_data / len(rows)) * jnp.sum(slopes, axis=0))
+        tiny = float(np.finfo(z.dtype).tiny) ** 0.5
+        scale = jax.lax.rsqrt(jnp.maximum(jnp.maximum(diagonal, least), tiny))
+        if not matrix:
+            return scale
+        if not exact:
+            return jnp.diag(scale)
+        whitened = -scale[:, None] * products * scale
+        values, vectors = jnp.linalg.eigh(0.5 * (whitened + whitened.T))
+        covariance = (vectors / jnp.maximum(jnp.abs(values), _LEAST_EIGENVALUE)) @ vectors.T
+        return scale[:, None] * jnp.linalg.cholesky(covariance)
+
+    return jnp.asarray(jax.lax.map(one, points))

@@ -1,0 +1,1 @@
+"""Claims about models of which the sources hold an abstract."""

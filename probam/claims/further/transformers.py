@@ -1,0 +1,250 @@
+"""Claim D3: the Energy Transformer's attention is the posterior of an alignment.
+
+Physics: :mod:`probam.energies.energy_transformer` and the layer-norm Lagrangian. Statistics: sums over all alignments
+of a few tokens (each token C of head h is aligned with one a_h(C) != C), their log weights given by NumPyro.
+"""
+
+from collections.abc import Callable
+from itertools import product
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax.scipy.special import logsumexp
+from jaxtyping import Array
+
+from probam.claims.claim import excess, extreme, ordinary, register, relative_error
+from probam.claims.inputs import Floats, generator
+from probam.energies import energy_transformer
+from probam.energies.lagrangians import LayerNorm
+
+__all__: list[str] = []
+
+_HOOVER = "Hoover et al. (2023), Energy Transformer, arXiv:2302.07253, Eqs. 1 to 6"
+_EPS = 0.05
+
+
+def _sequence(
+    key: jax.Array,
+    *,
+    num_tokens: int = 3,
+    dim: int = 4,
+    num_heads: int = 2,
+    width: int = 3,
+    beta: float = 0.8,
+    size: float = 1.0,
+    tau: float = 0.7,
+) -> dict[str, Floats]:
+    draw = generator(key)
+    return {
+        "states": size * draw.normal(size=(num_tokens, dim)),
+        "key_weights": draw.normal(size=(num_heads, width, dim)),
+        "query_weights": draw.normal(size=(num_heads, width, dim)),
+        "shift": 0.3 * draw.normal(size=dim),
+        "beta": np.asarray(beta),
+        "tau": np.asarray(tau),
+    }
+
+
+def _tokens(states: Array, shift: Array) -> Array:
+    """Layer norm of gain 0.9, written out."""
+    centred = states - jnp.mean(states, axis=-1, keepdims=True)
+    return 0.9 * centred / jnp.sqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + _EPS) + shift
+
+
+def _alignments(num_tokens: int, *, itself: bool = False) -> Array:
+    """All maps of tokens to tokens (other than themselves), of shape (M, N)."""
+    choices = [[b for b in range(num_tokens) if itself or b != c] for c in range(num_tokens)]
+    return jnp.asarray(list(product(*choices)))
+
+
+def _scores(g: Array, keys: Array, queries: Array) -> Array:
+    """K_B . Q_C at [h, C, B], one pair at a time."""
+    num_heads, num_tokens = len(keys), len(g)
+    rows = [
+        [[jnp.dot(keys[h] @ g[b], queries[h] @ g[c]) for b in range(num_tokens)] for c in range(num_tokens)]
+        for h in range(num_heads)
+    ]
+    return jnp.asarray(rows)
+
+
+def _log_alignments(scores: Array, alignments: Array) -> Array:
+    """sum_C score[h, C, a(C)] for every alignment of every head, (H, M)."""
+    token = jnp.arange(alignments.shape[1])
+    return jax.vmap(lambda head: jax.vmap(lambda a: jnp.sum(head[token, a]))(alignments))(scores)
+
+
+@register(
+    id="D3.alignments",
+    source=_HOOVER,
+    title="attention energy: a sum over all alignments",
+    statement=(
+        "exp(-beta E) = sum over alignments a_h(C) != C of exp(beta sum_{h,C} K_{h,a_h(C)} . Q_{hC}), "
+        "and attention is the posterior of a"
+    ),
+    latex=(
+        r"e^{-\beta E} = \sum_{a:\,a_h(C)\ne C} \exp\Bigl(\beta\sum_{h,C} K_{h,a_h(C)}\cdot Q_{hC}\Bigr),\quad "
+        r"A_{hCB} = P(a_h(C) = B)"
+    ),
+    printed="abstract only",
+    verdict="EXACT",
+    relation="equal",
+    constant="none",
+    inputs=_sequence,
+    cases=(
+        ordinary("plain"),
+        extreme("beta 1e-6", beta=1e-6),
+        extreme("beta 1e6", beta=1e6),
+        extreme("states at 1e8", size=1e8),
+    ),
+    tolerance=1e-12,
+    mutations={
+        "a token aligned with itself": {"itself": True},
+        "beta doubled": {"factor": 2.0},
+        "keys and queries exchanged": {"exchange": True},
+        "sign flipped": {"factor": -1.0},
+    },
+)
+def attention_energy_sums_alignments(
+    states: Array,
+    key_weights: Array,
+    query_weights: Array,
+    shift: Array,
+    beta: Array,
+    tau: Array,  # noqa: ARG001
+    *,
+    itself: bool = False,
+    factor: float = 1.0,
+    exchange: bool = False,
+) -> Array:
+    """Energy and attention against the enumeration of all alignments of all heads."""
+    g = _tokens(states, shift)
+    energy = energy_transformer.attention_energy(g, key_weights, query_weights, beta)
+    weights = energy_transformer.attention(g, key_weights, query_weights, beta)
+    sides = (query_weights, key_weights) if exchange else (key_weights, query_weights)
+    alignments = _alignments(len(g), itself=itself)
+    log_terms = factor * beta * _log_alignments(_scores(g, *sides), alignments)  # (H, M)
+    size = beta * jnp.max(jnp.abs(_scores(g, *sides))) * len(key_weights) * len(g)
+    value = relative_error(beta * energy, -jnp.sum(logsumexp(log_terms, axis=-1)), size)
+    law = dist.Categorical(logits=log_terms)  # of the alignment of each head
+    is_aligned = jax.nn.one_hot(alignments, len(g))  # (M, C, B)
+    marginals = jnp.einsum("hm,mcb->hcb", law.probs, is_aligned)
+    # rounding of a score moves its share by as much
+    return jnp.maximum(value, relative_error(weights, marginals, 1.0 + 0.1 * size))
+
+
+@register(
+    id="D3.two_roles",
+    source=_HOOVER,
+    title="each token is a query and a key",
+    statement=(
+        "-grad_C E = sum_{h,B} [A_{hCB} W_Q^T K_B + A_{hBC} W_K^T Q_B]: ordinary attention has the first term only, "
+        "so E is no sum of independent token likelihoods"
+    ),
+    latex=(r"-\nabla_{g_C} E = \sum_{h,B}\bigl[A_{hCB}\,W_h^{Q\top} K_{hB} + A_{hBC}\,W_h^{K\top} Q_{hB}\bigr]"),
+    printed="abstract only",
+    verdict="EXACT",
+    relation="equal",
+    constant="none",
+    inputs=_sequence,
+    cases=(ordinary("plain"), extreme("beta 1e-6", beta=1e-6), extreme("beta 1e6", beta=1e6)),
+    tolerance=1e-10,
+    mutations={
+        "query term only": {"as_key": 0.0},
+        "key term only": {"as_query": 0.0},
+        "sign flipped": {"as_key": -1.0},
+    },
+)
+def force_has_a_query_and_a_key_term(
+    states: Array,
+    key_weights: Array,
+    query_weights: Array,
+    shift: Array,
+    beta: Array,
+    tau: Array,
+    *,
+    as_query: float = 1.0,
+    as_key: float = 1.0,
+) -> Array:
+    """The physics' velocity against expectations under the enumerated posterior of the alignments."""
+    lagrangian = LayerNorm(0.9, shift, _EPS)
+    rate = tau * energy_transformer.velocity(states, lagrangian, key_weights, query_weights, beta, tau)
+    g = _tokens(states, shift)
+    scores, alignments = _scores(g, key_weights, query_weights), _alignments(len(g))
+    law = dist.Categorical(logits=beta * _log_alignments(scores, alignments))
+    posterior = jnp.einsum("hm,mcb->hcb", law.probs, jax.nn.one_hot(alignments, len(g)))
+    keys = jnp.einsum("hyd,nd->hny", key_weights, g)
+    queries = jnp.einsum("hyd,nd->hny", query_weights, g)
+    received = jnp.einsum("hcb,hby,hyd->cd", posterior, keys, query_weights)
+    given = jnp.einsum("hbc,hby,hyd->cd", posterior, queries, key_weights)
+    size = jnp.max(jnp.abs(received)) + jnp.max(jnp.abs(given))
+    return relative_error(rate, as_query * received + as_key * given, size)
+
+
+def _norm_form(x: Array, u: Array) -> Array:
+    """u' Hess L u of layer norm: (gamma / s) (|u - mean u|^2 - (xhat . u)^2 / D)."""
+    spread = jnp.sqrt(jnp.var(x, axis=-1) + _EPS)
+    xhat = (x - jnp.mean(x, axis=-1, keepdims=True)) / spread[..., None]
+    along = jnp.sum(xhat * u, axis=-1) ** 2 / x.shape[-1]
+    return 0.9 * (jnp.sum((u - jnp.mean(u, axis=-1, keepdims=True)) ** 2, axis=-1) - along) / spread
+
+
+@register(
+    id="D3.layer_norm",
+    source=_HOOVER,
+    title="layer norm has a Lagrangian; attention descends",
+    statement=(
+        "L = D gamma sqrt(var + eps) + delta.x has grad L = LN(x) and a semi-definite Hessian with (1..1) in its null "
+        "space; under tau x' = -dE/dg, dE/dt = -tau x'^T Hess L x' <= 0"
+    ),
+    latex=(
+        r"\nabla\bigl[D\gamma\sqrt{\mathrm{var}(x)+\epsilon} + \delta\cdot x\bigr] = \mathrm{LN}(x),\qquad "
+        r"\dot E = -\tau\,\dot x^\top \nabla^2 L\,\dot x \le 0"
+    ),
+    printed="abstract only",
+    verdict="EXACT",
+    relation="equal",
+    constant="tau",
+    inputs=_sequence,
+    cases=(
+        ordinary("plain"),
+        extreme("beta 1e-6", beta=1e-6),
+        extreme("beta 1e6", beta=1e6),
+        extreme("states at 1e4", size=1e4),
+    ),
+    tolerance=1e-10,
+    mutations={
+        "D left out of L": {"gain": lambda dim: 0.9 / dim},
+        "shift left out": {"shifted": 0.0},
+        "tau left out": {"scale": lambda _tau: 1.0},
+        "squared speed": {"form": lambda _x, u: jnp.sum(u**2, axis=-1)},
+    },
+)
+def attention_descends_through_layer_norm(
+    states: Array,
+    key_weights: Array,
+    query_weights: Array,
+    shift: Array,
+    beta: Array,
+    tau: Array,
+    *,
+    gain: Callable[[int], float] = lambda _dim: 0.9,
+    shifted: float = 1.0,
+    scale: Callable[[Array], Array] = lambda tau: tau,
+    form: Callable[[Array, Array], Array] = _norm_form,
+) -> Array:
+    """Activation, null vector and rate of the energy, by autodiff, against layer norm and its Hessian written out."""
+    lagrangian = LayerNorm(gain(states.shape[-1]), shifted * shift, _EPS)
+    activation = relative_error(lagrangian.activation(states), _tokens(states, shift))
+    flat = jnp.max(jnp.abs(lagrangian.curvature(states, jnp.ones_like(states))))
+    parameters = (key_weights, query_weights, beta)
+    rates = energy_transformer.velocity(states, lagrangian, *parameters, tau)
+
+    def energy_of(x: Array) -> Array:
+        return energy_transformer.attention_energy(lagrangian.activation(x), *parameters)
+
+    slope = jax.jvp(energy_of, (states,), (rates,))[1]
+    parts = form(states, rates)
+    rate = relative_error(slope, -scale(tau) * jnp.sum(parts))
+    return jnp.max(jnp.stack([activation, flat, rate, excess(-parts, 0.0, jnp.max(jnp.abs(parts)))]))

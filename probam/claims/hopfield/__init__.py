@@ -1,0 +1,1 @@
+"""Claims about binary, dense and two-layer networks."""

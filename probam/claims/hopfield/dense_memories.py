@@ -1,0 +1,566 @@
+r"""Claims B5, B8, B9 and the dense parts of C4: polynomial and exponential memories of signs.
+
+Physics: :mod:`probam.energies.dense` and :mod:`probam.energies.hopfield`. The other side is enumeration of states,
+autodiff of the two-layer energy, and closed forms.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import logsumexp
+from jaxtyping import Array
+
+from probam.claims.claim import excess, extreme, ordinary, register, relative_error
+from probam.claims.inputs import Floats, all_states, generator, sign_bank
+from probam.dynamics.discrete import update
+from probam.energies import dense, hopfield
+
+__all__: list[str] = []
+
+_YANG = "Yang (2020), Large associative memory (slides on Krotov and Hopfield)"
+_MILLIDGE = "Millidge et al. (2022), Universal Hopfield Networks"
+_KROTOV = "Krotov and Hopfield (2016), arXiv:1606.01164"
+
+_BANKS = (
+    ordinary("K = 4, N = 7"),
+    ordinary("K = 9, N = 5", num_memories=9, num_neurons=5),
+    extreme("repeated and opposite memories", duplicates=True),
+    extreme("N = 300", num_memories=40, num_neurons=300, num_states=20),
+)
+
+
+def _plain(degree: int) -> dense.Polynomial:
+    return dense.Polynomial(degree, rectified=False)
+
+
+_SQUARE, _CUBE, _PLAIN_SQUARE = dense.Polynomial(2), dense.Polynomial(3), _plain(2)
+
+
+def _with_opposites(memories: Array) -> Array:
+    return jnp.concatenate([memories, -memories])
+
+
+@register(
+    id="B5.pairs",
+    source=f"{_YANG}, Dense associative memory: 'n = 2 is the original Hopfield nets'",
+    title="rectified n = 2 needs every memory's opposite",
+    statement="-s^T T s with the diagonal = rectified F_2 on the 2K memories +-xi; on the K alone s -> -s is broken",
+    latex=r"-\sum_\mu \langle \xi^\mu, s\rangle^2 = -\sum_\mu \sum_\pm F_2(\pm\langle\xi^\mu,s\rangle)",
+    printed="rectified F_2 on the K memories",
+    verdict="WRONG",
+    relation="equal",
+    constant="2K memories",
+    inputs=sign_bank,
+    cases=_BANKS,
+    tolerance=1e-12,
+    printed_pieces={"bank": lambda memories: memories},
+    printed_exceeds=0.1,
+    mutations={
+        "K memories": {"bank": lambda memories: memories},
+        "plain F_2 on 2K": {"separation": _plain(2)},
+        "sign flipped": {"bank": lambda memories: jnp.concatenate([memories, memories])},
+    },
+)
+def rectified_square_with_opposites_is_hopfield(
+    states: Array,
+    memories: Array,
+    *,
+    bank: Callable[[Array], Array] = _with_opposites,
+    separation: dense.Separation = _SQUARE,
+) -> Array:
+    """Couplings against the dense memory, on all states."""
+    left = hopfield.slide_energy(states, hopfield.couplings(memories, diagonal=True))
+    return relative_error(left, dense.energy(states, bank(memories), separation))
+
+
+@register(
+    id="B5.plain",
+    source=f"{_YANG}, Dense associative memory",
+    title="plain n = 2 is the classical network",
+    statement=(
+        "E_2 plain = -s^T T s with the diagonal; the difference rule's field is 4 (T - K I) s: without the diagonal"
+    ),
+    latex=r"E_2 = -s^\top T s, \qquad E(s_i = -1) - E(s_i = 1) = 4 \sum_{j \ne i} T_{ij} s_j",
+    printed="n = 2 is the original Hopfield net, F_n rectified",
+    verdict="COND",
+    relation="equal",
+    constant="4",
+    inputs=sign_bank,
+    cases=_BANKS,
+    tolerance=1e-12,
+    printed_pieces={"separation": dense.Polynomial(2)},
+    printed_exceeds=0.1,
+    mutations={
+        "rectified": {"separation": dense.Polynomial(2)},
+        "n = 4": {"separation": _plain(4)},
+        "own coupling kept": {"own": 0.0},
+        "factor 2": {"factor": 2.0},
+    },
+)
+def plain_square_is_hopfield(
+    states: Array,
+    memories: Array,
+    *,
+    separation: dense.Separation = _PLAIN_SQUARE,
+    own: float = 1.0,
+    factor: float = 4.0,
+) -> Array:
+    """Energies, and local fields from the change of energy by each flip."""
+    couplings = hopfield.couplings(memories, diagonal=True)
+    energies = relative_error(hopfield.slide_energy(states, couplings), dense.energy(states, memories, separation))
+    fields = states * dense.flip_difference(states, memories, separation)
+    bare = hopfield.field(states, couplings - own * len(memories) * jnp.eye(memories.shape[1]))
+    return jnp.maximum(energies, relative_error(fields, factor * bare))
+
+
+_XOR = np.array([[-1.0, -1.0, -1.0], [-1.0, 1.0, 1.0], [1.0, -1.0, 1.0], [1.0, 1.0, -1.0]])
+_DEGREES = range(1, 8)
+
+
+def _xor(_key: jax.Array) -> dict[str, Floats]:
+    return {"states": all_states(3), "memories": _XOR}
+
+
+def _printed_xor(degree: int) -> tuple[float, float]:
+    """Constant and cubic part as the slide has them, with the C_n that are right for plain powers."""
+    if degree == 1:
+        return 0.0, 0.0
+    return (0.0, 3.0**degree - 3) if degree % 2 else (-(3.0**degree) - 3, 0.0)
+
+
+@register(
+    id="B8.rectified",
+    source=f"{_YANG}, XOR problem",
+    title="XOR with the rectified power of the slides",
+    statement="E_n = -(3^n + 3)/2 + (3^n - 3)/2 s1 s2 s3 for all n >= 1; 8 states, n = 1..7",
+    latex=r"E_n = -\tfrac{3^n + 3}{2} + \tfrac{3^n - 3}{2}\, s_1 s_2 s_3",
+    printed="0 for n = 1, C_n for even n, C_n s1 s2 s3 for odd n",
+    verdict="COND",
+    relation="equal",
+    constant="(3^n + 3)/2 and (3^n - 3)/2",
+    inputs=_xor,
+    cases=(ordinary("8 states, n = 1..7"),),
+    tolerance=1e-12,
+    printed_pieces={"parts": _printed_xor},
+    printed_exceeds=0.4,
+    mutations={
+        "plain powers": {"rectified": False},
+        "sign flipped": {"parts": lambda n: (-(3.0**n + 3) / 2, -(3.0**n - 3) / 2)},
+        "one constant": {"parts": lambda n: (-(3.0**n + 3) / 2, (3.0**n + 3) / 2)},
+    },
+)
+def xor_energies_rectified(
+    states: Array,
+    memories: Array,
+    *,
+    parts: Callable[[int], tuple[float, float]] = lambda degree: (-(3.0**degree + 3) / 2, (3.0**degree - 3) / 2),
+    rectified: bool = True,
+) -> Array:
+    """All states and degrees against a constant and a cubic part."""
+    triple = jnp.prod(states, axis=-1)
+    errors = []
+    for degree in _DEGREES:
+        constant, cubic = parts(degree)
+        energies = dense.energy(states, memories, dense.Polynomial(degree, rectified))
+        errors.append(relative_error(energies, constant + cubic * triple, 1.0))
+    return jnp.max(jnp.stack(errors))
+
+
+@register(
+    id="B8.plain",
+    source=f"{_YANG}, XOR problem",
+    title="XOR with the plain power",
+    statement="E_1 = 0; E_n = (3^n - 3) s1 s2 s3 for odd n, -(3^n + 3) for even n: C_n is two constants",
+    latex=r"E_n = (3^n - 3)\, s_1 s_2 s_3 \; (n \text{ odd}), \qquad -(3^n + 3) \; (n \text{ even})",
+    printed="the same form for rectified F_n, one C_n for both",
+    verdict="COND",
+    relation="equal",
+    constant="3^n - 3 and -(3^n + 3)",
+    inputs=_xor,
+    cases=(ordinary("8 states, n = 1..7"),),
+    tolerance=1e-12,
+    printed_pieces={"rectified": True},
+    printed_exceeds=0.4,
+    mutations={
+        "rectified": {"rectified": True},
+        "one constant": {"odd": lambda degree: 3.0**degree + 3},
+        "sign flipped": {"odd": lambda degree: 3 - 3.0**degree},
+    },
+)
+def xor_energies_plain(
+    states: Array,
+    memories: Array,
+    *,
+    odd: Callable[[int], float] = lambda degree: 3.0**degree - 3,
+    rectified: bool = False,
+) -> Array:
+    """All states and degrees against the slide's form with its two constants."""
+    return xor_energies_rectified(
+        states,
+        memories,
+        parts=lambda degree: (0.0, odd(degree)) if degree % 2 else (-(3.0**degree) - 3, 0.0),
+        rectified=rectified,
+    )
+
+
+@register(
+    id="B8.recall",
+    source=f"{_YANG}, XOR problem: 'for higher odd values of n'",
+    title="which powers solve XOR",
+    statement="s3 <- -s1 s2 in one update from all 8 states: rectified, every n >= 2; plain, every odd n >= 3 only",
+    latex=r"s_3 \leftarrow -s_1 s_2 \iff n \ge 2 \text{ (rectified)}, \; n \in \{3, 5, 7\} \text{ (plain)}",
+    printed="only odd n >= 3, F_n rectified",
+    verdict="WRONG",
+    relation="count",
+    constant="n >= 2",
+    inputs=_xor,
+    cases=(ordinary("8 states, n = 1..7"),),
+    tolerance=0.0,
+    printed_pieces={"rectified_solves": (3, 5, 7)},
+    printed_exceeds=2.5,
+    mutations={
+        "odd n only": {"rectified_solves": (3, 5, 7)},
+        "plain, all n": {"plain_solves": (2, 3, 4, 5, 6, 7)},
+        "opposite table": {"output": lambda states: states[:, 0] * states[:, 1]},
+    },
+)
+def powers_that_solve_xor(
+    states: Array,
+    memories: Array,
+    *,
+    rectified_solves: tuple[int, ...] = (2, 3, 4, 5, 6, 7),
+    plain_solves: tuple[int, ...] = (3, 5, 7),
+    output: Callable[[Array], Array] = lambda states: -states[:, 0] * states[:, 1],
+) -> Array:
+    """Number of powers that do otherwise than stated, under the difference rule."""
+    wrong = []
+    for rectified, solves in ((True, rectified_solves), (False, plain_solves)):
+        for degree in _DEGREES:
+            moved = update(dense.Network(memories, dense.Polynomial(degree, rectified)), states)
+            wrong.append(jnp.all(moved[:, 2] == output(states)) != (degree in solves))
+    return jnp.sum(jnp.stack(wrong)).astype(float)
+
+
+def _currents(key: jax.Array, **settings: Any) -> dict[str, Floats]:
+    """Currents of feature neurons, whose signs are the states, and an input current."""
+    found = sign_bank(key, **settings)
+    draw = generator(jax.random.fold_in(key, 1))
+    found["currents"] = found["states"] * draw.uniform(0.2, 2.0, size=found["states"].shape)
+    found["inputs"] = np.asarray(draw.normal(size=found["memories"].shape[1]))
+    return found
+
+
+def _two_layer_energy(
+    v: Array, h: Array, inputs: Array, memories: Array, separation: dense.Separation
+) -> tuple[Array, Array, Array]:
+    """Feature part, hidden part and interaction of the two-layer energy; activations by autodiff of Lagrangians."""
+    feature, g = jax.value_and_grad(lambda v: jnp.sum(jnp.abs(v)))(v)
+    hidden, f = jax.value_and_grad(lambda h: jnp.sum(separation(h)))(h)
+    return jnp.dot(v - inputs, g) - feature, jnp.dot(h, f) - hidden, -jnp.dot(f, memories @ g)
+
+
+@register(
+    id="B9.energy",
+    source=f"{_YANG}, Dense associative memory limit",
+    title="the two-layer energy in the dense limit",
+    statement="L_v = sum|v|, L_h = sum F(h), h = Xi sign(v): E = -L_h - I.s = -sum_{mu=1}^K F(<xi^mu, s>) - I.s",
+    latex=r"E = -L_h - I \cdot s = -\sum_{\mu=1}^K F_n(\langle \xi^\mu, s \rangle) - I \cdot s",
+    printed="E = -L_v = -sum_{i=1}^N F_n(<xi^mu, s>)",
+    verdict="TYPO",
+    relation="equal",
+    constant="0 for I = 0",
+    inputs=_currents,
+    cases=(ordinary("K = 4, N = 7"), ordinary("K = 9, N = 5", num_memories=9, num_neurons=5)),
+    tolerance=1e-12,
+    printed_pieces={"energy": lambda v, _memories, _separation: -jnp.sum(jnp.abs(v), axis=-1)},
+    printed_exceeds=0.5,
+    mutations={
+        "-L_v": {"energy": lambda v, _memories, _separation: -jnp.sum(jnp.abs(v), axis=-1)},
+        "input current dropped": {"current": 0.0},
+        "slow hidden neurons": {"lag": 0.1},
+        "sign flipped": {"current": -1.0},
+    },
+)
+def two_layer_energy_in_the_dense_limit(
+    states: Array,
+    memories: Array,
+    currents: Array,
+    inputs: Array,
+    *,
+    energy: Callable[..., Array] = lambda v, memories, separation: dense.energy(jnp.sign(v), memories, separation),
+    current: float = 1.0,
+    lag: float = 0.0,
+) -> Array:
+    """Lagrangians by autodiff against the dense energy, for n = 2, 3 and an exponential."""
+    errors = []
+    for separation in (dense.Polynomial(2), dense.Polynomial(3), dense.Exponential(0.3)):
+        hidden = (1 - lag) * states @ memories.T
+        parts = jax.vmap(_two_layer_energy, (0, 0, None, None, None))(currents, hidden, inputs, memories, separation)
+        right = energy(currents, memories, separation) - current * states @ inputs
+        errors.append(relative_error(sum(parts), right))
+    return jnp.max(jnp.stack(errors))
+
+
+@register(
+    id="B9.rules",
+    source=f"{_YANG}, Dense associative memory limit; {_KROTOV}",
+    title="difference rule and derivative rule at n = 2",
+    statement="sum F(a + xi) - F(a - xi) = 4 (sum xi <xi, s> - K s), the derivative's field is 2 sum xi <xi, s>",
+    latex=r"\tfrac14 h^{\rm difference}_i = \tfrac12 h^{\rm derivative}_i - K s_i",
+    printed="s_i = sign(sum_mu xi_i F'(<xi, s>)) as the rule of 2016",
+    verdict="WRONG",
+    relation="equal",
+    constant="self-coupling K s_i",
+    inputs=sign_bank,
+    cases=_BANKS,
+    tolerance=1e-12,
+    printed_pieces={"own": 0.0},
+    printed_exceeds=0.1,
+    mutations={
+        "self-coupling kept": {"own": 0.0},
+        "n = 3": {"separation": _plain(3)},
+        "factor 2": {"factor": 0.5},
+    },
+)
+def rules_differ_by_the_self_coupling(
+    states: Array,
+    memories: Array,
+    *,
+    own: float = 1.0,
+    separation: dense.Separation = _PLAIN_SQUARE,
+    factor: float = 0.25,
+) -> Array:
+    """Unscaled fields of the two rules, on all states."""
+    by_difference = factor * states * dense.flip_difference(states, memories, separation)
+    by_derivative = -0.5 * dense.gradient(states, memories, separation)
+    return relative_error(by_difference, by_derivative - own * len(memories) * states)
+
+
+_CONVEX: tuple[dense.Separation, ...] = (
+    dense.Polynomial(1),
+    dense.Polynomial(3),
+    _plain(4),
+    dense.Exponential(0.4),
+)
+
+
+@register(
+    id="B9.descent",
+    source=f"{_YANG}, Dense associative memory limit",
+    title="the derivative rule descends iff F is convex",
+    statement="E(s') <= E(s) + grad E(s).(s' - s) <= E(s), all neurons at once, rectified n >= 1, even n, exponential",
+    latex=r"E(s') - E(s) \le \nabla E(s) \cdot (s' - s) \le 0",
+    printed="descent for the Lagrangian sum F_n; plain odd n have no such guarantee",
+    verdict="COND",
+    relation="at most",
+    constant="F convex",
+    inputs=sign_bank,
+    cases=(ordinary("K = 4, N = 7"), ordinary("K = 9, N = 5", num_memories=9, num_neurons=5)),
+    tolerance=1e-12,
+    printed_pieces={"separations": (_plain(3),)},
+    printed_exceeds=0.01,
+    mutations={
+        "plain n = 3": {"separations": (_plain(3),)},
+        "sign flipped": {"judge": lambda s, memories, separation: -dense.energy(s, memories, separation)},
+        "twice the fall": {"slope": 2.0},
+    },
+)
+def derivative_rule_descends(
+    states: Array,
+    memories: Array,
+    *,
+    separations: tuple[dense.Separation, ...] = _CONVEX,
+    judge: Callable[..., Array] = dense.energy,
+    slope: float = 1.0,
+) -> Array:
+    """Amount by which the bounds are broken over all states."""
+    errors = []
+    for separation in separations:
+        moved = update(dense.Network(memories, separation, "derivative"), states)
+        before = judge(states, memories, separation)
+        fall = judge(moved, memories, separation) - before
+        along = slope * jnp.sum(dense.gradient(states, memories, separation) * (moved - states), axis=-1)
+        errors.append(jnp.maximum(excess(fall, along, before), excess(along, 0.0, before)))
+    return jnp.max(jnp.stack(errors))
+
+
+@register(
+    id="B9.jumps",
+    source=f"{_YANG}, Dense associative memory limit; Conditions for convergence",
+    title="along the flow the energy falls in jumps",
+    statement="the Hessian of sum|v| is 0 almost everywhere: E changes only where a sign changes, and then falls",
+    latex=r"\tau_v \dot v = \Xi^\top F'(\Xi\, \mathrm{sign}\, v) - v: \quad \dot E = 0 \text{ between sign changes}",
+    printed="dE/dt = -tau_v v'^T (d^2 L_v / dv^2) v' - ... , which is 0",
+    verdict="COND",
+    relation="at most",
+    constant="F convex",
+    inputs=_currents,
+    cases=(ordinary("K = 4, N = 7"), ordinary("K = 9, N = 5", num_memories=9, num_neurons=5)),
+    tolerance=1e-12,
+    mutations={
+        "flow of opposite sign": {"direction": -1.0},
+        "tanh for sign": {"activation": jnp.tanh},
+    },
+)
+def energy_falls_in_jumps(
+    states: Array,  # noqa: ARG001
+    memories: Array,
+    currents: Array,
+    inputs: Array,  # noqa: ARG001
+    *,
+    separation: dense.Separation = _CUBE,
+    direction: float = 1.0,
+    activation: Callable[[Array], Array] = jnp.sign,
+) -> Array:
+    """Euler steps of a fifth of tau: rises anywhere, and changes where no sign changed."""
+
+    def step(v: Array, _: None) -> tuple[Array, tuple[Array, Array]]:
+        drive = -direction * dense.gradient(activation(v), memories, separation)
+        after = v + 0.2 * (drive - v)
+        energy = dense.energy(activation(after), memories, separation)
+        before = dense.energy(activation(v), memories, separation)
+        still = jnp.all(jnp.sign(after) == jnp.sign(v), axis=-1)
+        return after, ((energy - before) / jnp.max(jnp.abs(before)), still)
+
+    _, (change, still) = jax.lax.scan(step, currents, None, length=30)
+    return jnp.max(jnp.where(still, jnp.abs(change), jnp.maximum(change, 0.0)))
+
+
+def _many_pairs(key: jax.Array, *, num_pairs: int) -> dict[str, Floats]:
+    draw = generator(key)
+    return {
+        "banks": draw.choice([-1.0, 1.0], size=(num_pairs, 12, 10)),
+        "states": draw.choice([-1.0, 1.0], size=(num_pairs, 10)),
+    }
+
+
+@register(
+    id="B9.disagreement",
+    source=f"{_YANG}, Dense associative memory limit; {_KROTOV}",
+    title="how often the two rules disagree",
+    statement=(
+        "random states, N = 10, K = 12, plain powers, ties to +1: neurons set otherwise in 37.7, 11.2, 35.8 % for "
+        "n = 2, 3, 4; within 5 standard errors (by chance 1 in 1e6)"
+    ),
+    latex=r"P\bigl(\mathrm{sign}\, h^{\rm difference} \ne \mathrm{sign}\, h^{\rm derivative}\bigr)",
+    printed="one rule",
+    verdict="WRONG",
+    relation="limit",
+    constant="37.7, 11.2, 35.8 %",
+    inputs=_many_pairs,
+    cases=(ordinary("20000 banks", num_pairs=20000),),
+    tolerance=0.0,
+    printed_pieces={"shares": (0.0, 0.0, 0.0)},
+    printed_exceeds=0.3,
+    mutations={
+        "the same rule": {"rules": ("difference", "difference")},
+        "rectified": {"rectified": True},
+    },
+    slow=True,
+)
+def share_of_disagreements(
+    banks: Array,
+    states: Array,
+    *,
+    shares: tuple[float, float, float] = (0.377, 0.112, 0.358),
+    rules: tuple[Any, Any] = ("difference", "derivative"),
+    rectified: bool = False,
+) -> Array:
+    """Distance of the found shares from the stated ones beyond five standard errors and their last digit."""
+    errors = []
+    for degree, share in zip((2, 3, 4), shares, strict=True):
+        separation = dense.Polynomial(degree, rectified)
+        first, second = (
+            jax.vmap(lambda memories, s, rule=rule: update(dense.Network(memories, separation, rule), s))(banks, states)  # noqa: B023
+            for rule in rules
+        )
+        found = jnp.mean(first != second, axis=-1, dtype=states.dtype)
+        noise = 5 * jnp.std(found) / jnp.sqrt(len(found))
+        errors.append(jnp.maximum(jnp.abs(jnp.mean(found) - share) - noise - 0.0005, 0.0))
+    return jnp.max(jnp.stack(errors))
+
+
+def _reals(key: jax.Array, **settings: Any) -> dict[str, Floats]:
+    """Real states and memories of signs: energies have gradients."""
+    found = sign_bank(key, **settings)
+    draw = generator(jax.random.fold_in(key, 1))
+    return {"states": draw.normal(size=found["states"].shape), "memories": found["memories"]}
+
+
+@register(
+    id="C4.dense",
+    source=f"{_MILLIDGE}, Sec. 3.3",
+    title="the dense energy: minus a sum over memories",
+    statement="E = -sum_mu F(<xi^mu, q>), -grad E = sum_mu xi^mu F'(<xi^mu, q>); plain n = 2, 4, rectified n = 3",
+    latex=r"E = -\sum_\mu F(\langle \xi^\mu, q \rangle)",
+    printed="E = F(W q), W the coupling matrix",
+    verdict="WRONG",
+    relation="equal",
+    constant="-1",
+    inputs=_reals,
+    cases=(ordinary("K = 4, N = 7"), ordinary("K = 9, N = 5", num_memories=9, num_neurons=5)),
+    tolerance=1e-10,
+    printed_pieces={"energy": lambda q, memories, F: jnp.sum(F(q @ (memories.T @ memories)), axis=-1)},
+    printed_exceeds=0.9,
+    mutations={
+        "sign flipped": {"energy": lambda q, memories, F: -dense.energy(q, memories, F)},
+        "couplings for memories": {"energy": lambda q, memories, F: dense.energy(q, memories.T @ memories, F)},
+        "one memory left out": {"energy": lambda q, memories, F: dense.energy(q, memories[1:], F)},
+    },
+)
+def dense_gradient_is_minus_the_read_out(
+    states: Array,
+    memories: Array,
+    *,
+    energy: Callable[..., Array] = dense.energy,
+) -> Array:
+    """Autodiff of the energy against sums over memories, and against the gradient of the physics."""
+    errors = []
+    for degree, rectified in ((2, False), (3, True), (4, False)):
+        separation = dense.Polynomial(degree, rectified)
+        downhill = -jax.grad(lambda q: jnp.sum(energy(q, memories, separation)))(states)  # noqa: B023
+        overlaps = states @ memories.T
+        slopes = degree * jnp.where((overlaps > 0) | (not rectified), overlaps ** (degree - 1), 0.0)
+        errors.append(relative_error(downhill, slopes @ memories))
+        errors.append(relative_error(downhill, -dense.gradient(states, memories, separation)))
+    return jnp.max(jnp.stack(errors))
+
+
+@register(
+    id="C4.exponential",
+    source=f"{_MILLIDGE}, Sec. 3.3",
+    title="the exponential energy is a sum, not a softmax",
+    statement="E = -sum_mu exp(<xi^mu, q>) = -exp(lse(Xi q)), -grad E = Xi^T exp(Xi q); a summed softmax is constant",
+    latex=r"E = -\sum_\mu e^{\langle \xi^\mu, q \rangle} = -e^{\operatorname{lse}(\Xi q)}",
+    printed="E = softmax(W q)",
+    verdict="WRONG",
+    relation="equal",
+    constant="-1",
+    inputs=_reals,
+    cases=(ordinary("K = 4, N = 7"), ordinary("K = 9, N = 5", num_memories=9, num_neurons=5)),
+    tolerance=1e-10,
+    printed_pieces={"energy": lambda q, memories, _F: jnp.sum(jax.nn.softmax(q @ memories.T, axis=-1), axis=-1)},
+    printed_exceeds=0.9,
+    mutations={
+        "beta doubled": {"energy": lambda q, memories, _F: dense.energy(q, memories, dense.Exponential(2.0))},
+        "sign flipped": {"energy": lambda q, memories, F: -dense.energy(q, memories, F)},
+        "log of the sum": {"energy": lambda q, memories, F: -dense.log_depth(q, memories, F)},
+    },
+)
+def exponential_energy_is_minus_exp_of_lse(
+    states: Array,
+    memories: Array,
+    *,
+    energy: Callable[..., Array] = dense.energy,
+) -> Array:
+    """Values against exp(lse), autodiff against sums over memories and the gradient of the physics."""
+    separation = dense.Exponential()
+    overlaps = states @ memories.T
+    values = relative_error(energy(states, memories, separation), -jnp.exp(logsumexp(overlaps, axis=-1)))
+    downhill = -jax.grad(lambda q: jnp.sum(energy(q, memories, separation)))(states)
+    slopes = relative_error(downhill, jnp.exp(overlaps) @ memories)
+    physics = relative_error(downhill, -dense.gradient(states, memories, separation))
+    return jnp.maximum(values, jnp.maximum(slopes, physics))

@@ -1,0 +1,1 @@
+"""Claims about energies that are mixtures: Gaussian, directional, attention, memory creation."""

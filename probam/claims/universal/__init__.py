@@ -1,0 +1,1 @@
+"""Claims about universal Hopfield networks: similarities, separations and their twins."""

@@ -1,0 +1,185 @@
+"""What the command line says and how it waits: one line for an error, a bar for long work, Ctrl-C heard at once."""
+
+import contextlib
+import json
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from probam.equivalence.check import Check
+    from probam.fits.fitted import Fit
+
+__all__ = ["Bar", "abandoned", "checks_text", "fit_json", "fit_text", "interruptible", "say", "show"]
+
+_T = TypeVar("_T")
+
+_BAR_AFTER = 2.0
+"""Seconds before a progress bar appears."""
+
+_workers: list[threading.Thread] = []
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    print(f"probam: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
+
+def interruptible(work: Callable[[], _T]) -> _T:
+    """The result of ``work``, done beside the main thread, so that Ctrl-C is heard inside a compiled loop too.
+
+    ``work`` must not write files.
+    """
+    results: list[_T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    worker = threading.Thread(target=run, daemon=True)
+    _workers.append(worker)
+    worker.start()
+    while worker.is_alive():
+        worker.join(0.1)
+    _workers.remove(worker)
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def abandoned() -> bool:
+    """Whether an interrupted computation still runs, which would hold up an orderly exit."""
+    return bool(_workers)
+
+
+class Bar:
+    """A progress bar on stderr, from the second second on; silent where stderr is not a terminal.
+
+    ::
+
+        with Bar("fitting") as bar:
+            probam.fits.fit.fit(x, progress=bar)
+    """
+
+    def __init__(self, text: str = "working") -> None:
+        self._text = text
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._later: threading.Timer | None = None
+
+    def __enter__(self) -> "Bar":
+        if sys.stderr.isatty():
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task(self._text, total=None)
+            self._later = threading.Timer(_BAR_AFTER, self._bar.start)
+            self._later.daemon = True
+            self._later.start()
+        return self
+
+    def __call__(self, done: int, total: int, text: str) -> None:
+        """Show that ``done`` of ``total`` steps of what ``text`` says are done."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total or None, description=text or self._text)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None and self._later is not None:
+            self._later.cancel()
+            self._later.join()
+            self._bar.stop()
+
+
+def show(table: RenderableType) -> None:
+    """A table on stdout, as wide as the terminal, or as it needs where stdout is none."""
+    console = Console()
+    if not sys.stdout.isatty():
+        console = Console(width=200)
+    console.print(table)
+
+
+def checks_text(checks: Sequence["Check"], path: Path) -> str:
+    """The checks of one fitted model, a line each."""
+    width = max((len(check.name) for check in checks), default=0)
+    lines = ["", f"{path}: the energy of the physics against the log density of the program, at posterior draws"]
+    for check in checks:
+        verdict = "passed" if check.passed else "FAILED"
+        lines.append(
+            f"  {verdict}  {check.name:<{width}}  error {check.error:.1e} of {check.tolerance:.1e} allowed  "
+            f"({check.relation}; {check.witnesses})"
+        )
+    return "\n".join(lines)
+
+
+def fit_text(fitted: "Fit", output: Path) -> str:
+    """What was found, where it was saved, what to do next."""
+    lines = [fitted.summary_text().rstrip()]
+    cut = _plain(fitted.tree.attrs.get("truncation", ""))
+    if cut:
+        lines.append(
+            f"[truncation] {cut['num_components']:.0f} memories leave out {_sized(cut['expected_remaining'])} of the "
+            f"prior's weight on average; the prior law of the data is off by at most {_sized(cut['tv_bound'])} in "
+            "total variation"
+        )
+    lines += [
+        "",
+        f"saved {output}",
+        f"next: probam report {output}    (a page to read)",
+        f"      probam verify {output}    (is the energy the likelihood?)",
+        f"      probam predict {output} DATA -o labels.csv",
+    ]
+    return "\n".join(lines)
+
+
+def fit_json(fitted: "Fit", output: Path) -> str:
+    """The same for machines."""
+    attributes = {key: _plain(value) for key, value in fitted.tree.attrs.items()}
+    memory = fitted.tree["memory"].to_dataset()
+    memories = {str(key): value.values.tolist() for key, value in memory.data_vars.items() if value.dims == ("memory",)}
+    summary = _records(fitted.summary())
+    found = {
+        "saved": str(output),
+        **attributes,
+        "columns": list(fitted.columns),
+        "memory": memories,
+        "summary": summary,
+    }
+    return json.dumps(_finite(found), indent=2)
+
+
+def _records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Rows of a frame, its index under ``name``."""
+    rows = frame.astype(object).where(frame.notna(), None).to_dict(orient="index")
+    return [{"name": str(name), **{str(key): value for key, value in row.items()}} for name, row in rows.items()]
+
+
+def _plain(value: Any) -> Any:
+    """An attribute of a saved fit; text that holds JSON as what it holds."""
+    if isinstance(value, str) and value[:1] in "{[":
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    return value.item() if hasattr(value, "item") else value
+
+
+def _finite(value: Any) -> Any:
+    """Numbers that JSON does not know, as null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+
+def _sized(number: float) -> str:
+    return "less than 1e-12" if number < 1e-12 else f"{number:.2g}"

@@ -1,0 +1,142 @@
+"""Commands of the court and the experiments."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from probam.cli.console import Bar, checks_text, interruptible, show
+from probam.cli.program import Json, api_ready, app
+
+if TYPE_CHECKING:
+    from probam.claims.claim import Certificate
+    from probam.equivalence.check import Check
+
+__all__ = ["experiment", "verify"]
+
+
+@app.command(
+    epilog="Examples:\n\n  probam verify\n\n  probam verify --claim A16 --claim A2 --json\n\n  probam verify fit.nc\n\n"
+    "Exit code 1 means that an exact statement failed."
+)
+def verify(
+    fit_file: Annotated[
+        Path | None, typer.Argument(metavar="FIT.nc", help="Also verify this saved fit.", show_default=False)
+    ] = None,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID", help="Only this claim, or all whose id begins so (A16); may be given more than once."
+        ),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also the statistical and long claims, which state their error rates.")
+    ] = False,
+    float32: Annotated[
+        bool, typer.Option("--float32", help="Compute both sides in single precision, on ordinary inputs.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Other seeds draw other random inputs.")] = 0,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="PAGE.html", help="Also write a page with the equations.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check claim by claim that each energy is the likelihood that it is said to be, with numbers."""
+    api = api_ready()
+    from probam.claims.entries import ENTRIES, missing
+    from probam.claims.verify import as_json as court_json
+    from probam.claims.verify import certify_each, summary, table
+    from probam.data.writing import check_writable
+    from probam.reports.court import write_court
+
+    if html is not None:  # before the minute of work, not after it
+        check_writable(html, suffixes=(".html", ".htm"))
+
+    fitted = None if fit_file is None else api.load(fit_file)
+
+    def run() -> tuple[list["Certificate"], list["Check"]]:
+        certificates = []
+        for left, certificate in certify_each(claim, seed=seed, slow=everything, single=float32):
+            certificates.append(certificate)
+            bar(len(certificates), len(certificates) + left, certificate.claim)
+        return certificates, [] if fitted is None else fitted.verify()
+
+    with Bar("verifying") as bar:
+        certificates, checks = interruptible(run)
+    passed = all(found.passed for found in certificates) and all(check.passed for check in checks)
+    if html is not None:
+        write_court(court_json(certificates, single=float32), html)
+    if as_json:
+        told = court_json(certificates, single=float32)
+        print(json.dumps(told | {"fit": [check._asdict() for check in checks], "passed": passed}, indent=2))
+    else:
+        show(table(certificates))
+        print(summary(certificates, single=float32))
+        if not claim:
+            pending = missing()
+            print(f"{len(ENTRIES) - len(pending)} of {len(ENTRIES)} entries of the list are answered for")
+            for entry, why in pending.items():
+                print(f"  pending: {entry}, {ENTRIES[entry]} ({why})")
+        if html is not None:
+            print(f"the page with the equations: {html}")
+        if fit_file is not None:
+            print(checks_text(checks, fit_file))
+    raise typer.Exit(0 if passed else 1)
+
+
+@app.command(
+    epilog="Examples:\n\n  probam experiment\n\n  probam experiment xor\n\n"
+    "  probam experiment capacity --full --seed 3 -o out\n\n"
+    "A run writes NAME.nc (all numbers), the figures as PNG, and index.html (what agrees with the paper) to DIR/NAME."
+)
+def experiment(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="The experiment to run.", show_default=False)
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the experiments and stop.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="The paper's size: minutes to hours instead of seconds.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same numbers on the same machine.")] = 0,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A folder of more data sets, each as NAME/data.npz; without it, the shipped sets only.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Results go to a folder NAME in here.")
+    ] = Path("out"),
+    as_json: Json = False,
+) -> None:
+    """Run an experiment of the papers, or list them: numbers, figures and a page on what agrees and what does not."""
+    api_ready()
+    from probam.experiments.experiment import experiments, find, perform, prepare, write
+
+    if name is None or listed:
+        known = experiments()
+        if as_json:
+            listing = [{"name": one.name, "title": one.title, "source": one.source} for one in known.values()]
+            print(json.dumps(listing, indent=2))
+            return
+        width = max(map(len, known), default=0)
+        for one in known.values():
+            print(f"{one.name:<{width}}  {one.title}")
+        print("\nprobam experiment NAME runs one")
+        return
+    chosen = find(name)
+    prepare(chosen, output)
+    with Bar(chosen.title) as bar:
+        tree = interruptible(lambda: perform(chosen, seed, full=full, data=data, progress=bar))
+    paths = write(chosen, tree, output)
+    findings = chosen.findings(tree)
+    if as_json:
+        told = {"findings": [finding._asdict() for finding in findings], "wrote": [str(path) for path in paths]}
+        print(json.dumps(told, indent=2))
+        return
+    for finding in findings:
+        print(f"{finding.verdict:<8}{finding.text}")
+    print("\n".join(f"wrote {path}" for path in paths))

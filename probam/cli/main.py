@@ -1,0 +1,114 @@
+"""The command line: how it is entered, and what it says when something goes wrong.
+
+The commands stand in :mod:`probam.cli`; heavy imports stand inside them, so that ``--help`` is quick. Results go
+to stdout, everything else to stderr. Exit codes: 0 done; 1 an exact statement failed, or a defect of probam; 2 the
+input cannot be used; 130 interrupted.
+"""
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+import typer.main
+
+from probam.cli import (
+    streaming,  # noqa: F401 (they make commands known)
+)
+from probam.cli.console import abandoned, say
+from probam.cli.program import app
+from probam.errors import ProbamError
+
+__all__ = ["app", "main"]
+
+_USAGE = typer.BadParameter.__bases__[0]
+"""What the option parser raises (its own module is private in some releases of typer)."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        python = ".".join(map(str, sys.version_info[:3]))
+        print(f"probam {version('probam')} (Python {python}, jax {version('jax')}, numpyro {version('numpyro')})")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version and stop.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="On an error print the whole traceback (may stand after the command too).")
+    ] = False,
+) -> None:
+    """Fit memories to data, verify that their energy is the likelihood, report how sure they are."""
+    # --version acts in its callback, --debug in main()
+
+
+# --- entering ------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; every error is one line on stderr."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    end = words.index("--") if "--" in words else len(words)
+    debug = "--debug" in words[:end]
+    words = [word for word in words[:end] if word != "--debug"] + words[end:]
+    hook = sys.unraisablehook
+    if not debug:  # libraries drop a half-opened file noisily after they have said what is wrong with it
+        sys.unraisablehook = lambda _: None
+    try:
+        code = typer.main.get_command(app).main(args=words, prog_name="probam", standalone_mode=False)
+        sys.stdout.flush()
+        if code == 130:  # typer has seen Ctrl-C
+            raise KeyboardInterrupt
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        say("interrupted; nothing was written")
+        if abandoned():
+            sys.stdout.flush()
+            os._exit(130)
+        return 130
+    except BrokenPipeError:  # the reader of our output went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _failed(error, debug)
+    finally:
+        sys.unraisablehook = hook
+
+
+def _failed(error: Exception, debug: bool) -> int:
+    """Say in one line what went wrong; the exit code that goes with it."""
+    if isinstance(error, _USAGE):
+        context = getattr(error, "ctx", None)
+        place = context.command_path if context is not None else "probam"
+        text = error.format_message().rstrip(".")  # type: ignore[attr-defined]
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help itself
+            print(text, file=sys.stderr)
+        else:
+            say(f"{text}; try: {place} --help")
+        return 2
+    if isinstance(error, ProbamError):
+        say(str(error))
+        return 2
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        say("there is not enough memory; use fewer memories, draws or chains, svi with batch_size, or --float32")
+        return 2
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        say(f"the output cannot be written ({error.strerror})")
+        return 2
+    hint = "" if debug else "; run again with --debug to see where"
+    say(f"{type(error).__name__}: {error}; this is a defect of probam{hint}")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

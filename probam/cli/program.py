@@ -1,0 +1,99 @@
+"""What the commands share: the program, the words of their arguments, the façade made ready."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from probam.cli.arguments import table_of
+from probam.compiled import keep_compiled
+
+if TYPE_CHECKING:
+    from probam.data.table import Table
+    from probam.fits.fitted import Fit
+
+__all__ = ["DATA", "FIT", "Columns", "FitFile", "FitOutput", "Json", "Variable", "api_ready", "app", "fit_and_table"]
+
+_ORDER = (
+    "fit",
+    "stream",
+    "verify",
+    "recall",
+    "predict",
+    "complete",
+    "report",
+    "compare",
+    "data",
+    "prior",
+    "experiment",
+)
+"""In which the commands are listed."""
+
+
+class _InOrder(TyperGroup):
+    """Commands as a person meets them, not as the files are imported."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=_ORDER.index)
+
+
+app = typer.Typer(
+    name="probam",
+    cls=_InOrder,
+    help="Fit memories to data, verify that their energy is the likelihood, report how sure they are.",
+    epilog="A first session:\n\n"
+    "  probam fit faithful -o fit.nc\n\n"
+    "  probam report fit.nc -o report.html\n\n"
+    "  probam predict fit.nc new.csv -o labels.csv\n\n"
+    "probam COMMAND --help explains a command. DATA is a CSV, TSV, Parquet, NPY, NPZ or NetCDF file, or the name of a "
+    "set that `probam data` lists. Compiled programs are kept in the user's cache folder, or where the "
+    "variable PROBAM_COMPILED names (`off`: nowhere).",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DATA = "A file (.csv, .tsv, .parquet, .npy, .npz, .nc; FILE.npz:KEY for one array of several) or a shipped set's name."
+FIT = "A saved fit, as written by `probam fit`."
+FitFile = Annotated[Path, typer.Argument(metavar="FIT.nc", help=FIT, show_default=False)]
+FitOutput = Annotated[Path, typer.Option("-o", "--output", metavar="FIT.nc", help="Where to save the fit (NetCDF).")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="A,B,...",
+        help="Use only these columns, in this order; the others may hold text.",
+        rich_help_panel="Data",
+    ),
+]
+Variable = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Which array of an NPZ or NetCDF file to use.", rich_help_panel="Data"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text for people.")]
+
+
+def api_ready(*, float32: bool = False) -> Any:
+    """The façade, after the process was set up for numerical work: its own to set up, since it is the program."""
+    if "jax" not in sys.modules:
+        flag = "--xla_force_host_platform_device_count"
+        flags = os.environ.get("XLA_FLAGS", "")
+        if flag not in flags:
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            os.environ["XLA_FLAGS"] = f"{flags} {flag}={cores}".strip()
+    import jax
+
+    jax.config.update("jax_enable_x64", not float32)
+    keep_compiled()
+    import probam.fits.fit
+
+    return probam.fits.fit
+
+
+def fit_and_table(fit_file: Path, data: str, variable: str | None) -> tuple["Fit", "Table"]:
+    """A saved fit, and data with the columns that it knows, where they are there."""
+    fitted = api_ready().load(fit_file)
+    return fitted, table_of(data, None, variable, prefer=[str(name) for name in fitted.columns])

@@ -1,0 +1,121 @@
+"""Commands before a fit: the shipped data, and a prior that expects what a person expects."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from probam.cli.program import Json, app
+from probam.errors import InputError
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["data", "prior"]
+
+
+@app.command(epilog="Examples:\n\n  probam data\n\n  probam data comets\n\n  probam data iris --labels -o iris.csv")
+def data(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="The set to tell of, or to write.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write the set here (.csv, .tsv, .parquet, .npz or .nc)."),
+    ] = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Write the known classes as a last column (leave it out of a fit).")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the real data sets that travel with probam, tell where one comes from, or write it to a file."""
+    from probam.data.shipped import load_labels, load_shipped, provenance, shipped
+    from probam.data.writing import write_table
+
+    if name is None:
+        if output is not None:
+            raise InputError("NAME: expected the name of a set to write; `probam data` lists them")
+        records = shipped()
+        if as_json:
+            keys = ("name", "shape", "licence", "summary", "source", "classes", "sha256")
+            print(json.dumps([{key: getattr(record, key) for key in keys} for record in records], indent=2))
+            return
+        width = max(len(record.name) for record in records)
+        for record in records:
+            size = " x ".join(map(str, record.shape))
+            print(f"{record.name:<{width}}  {size:>11}  {record.licence:<19}  {record.summary}")
+        print("\nprobam data NAME tells more, probam data NAME -o FILE.csv writes it, probam fit NAME fits it")
+        return
+    table = load_shipped(name)
+    known = load_labels(name) if labels else None
+    if output is None:
+        print(provenance(name).strip())
+        return
+    write_table(table, output, labels=known)
+    print(f"wrote {table.num_data} rows, {table.num_features} columns to {output}")
+
+
+@app.command(
+    epilog="Examples:\n\n  probam prior --memories 12 --num-data 1000\n\n"
+    "  probam prior --memories 12 --num-data 1000 --later-memories 22 --later-num-data 10000\n\n"
+    "  probam prior --memories 12 --num-data 1000 --sd 6"
+)
+def prior(
+    memories: Annotated[float, typer.Option(metavar="K", help="How many memories you expect the data to use.")],
+    num_data: Annotated[int, typer.Option(metavar="N", help="For this number of data.")],
+    later_memories: Annotated[
+        float | None,
+        typer.Option(metavar="K", help="How many you expect of more data; says how long the tail is (pyp)."),
+    ] = None,
+    later_num_data: Annotated[
+        int | None, typer.Option(metavar="N", help="How many data that would be, more than --num-data.")
+    ] = None,
+    discount: Annotated[
+        float | None, typer.Option(metavar="D", help="The tail itself, in [0, 1), instead of --later-memories.")
+    ] = None,
+    sd: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="How unsure you are: gives a Gamma prior on alpha instead of one value (dp)."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Choose alpha and discount from the number of memories that you expect."""
+    from probam.distributions.growth import alpha_for, alpha_prior_for, parameters_for, variance_num_components
+    from probam.distributions.stick_breaking import expected_num_components
+
+    if (later_memories is None) != (later_num_data is None):
+        raise InputError("--later-memories: it needs --later-num-data beside it, and the reverse")
+    if sum(wish is not None for wish in (later_memories, discount, sd)) > 1:
+        raise InputError("--later-memories, --discount, --sd: expected one of them at most; each fixes the tail")
+    told: dict[str, object]
+    if sd is not None:
+        concentration, rate = alpha_prior_for(memories, sd, num_data)
+        told = {"weights": "dp", "alpha_prior": {"law": "Gamma", "concentration": concentration, "rate": rate}}
+        if as_json:
+            print(json.dumps(told, indent=2))
+            return
+        print(f"weights dp, alpha ~ Gamma(concentration {concentration:.6g}, rate {rate:.6g}), mean alpha "
+              f"{concentration / rate:.4g}")  # fmt: skip
+        print(f"in Python: fit(x, weights='dp', alpha=numpyro.distributions.Gamma({concentration:.6g}, {rate:.6g}))")
+        return
+    if later_memories is not None and later_num_data is not None:
+        alpha, tail = parameters_for(memories, num_data, later_memories, later_num_data)
+    else:
+        tail = discount or 0.0
+        alpha = alpha_for(memories, num_data, tail)
+    weights = "pyp" if tail > 0 else "dp"
+    growth = [
+        (n, expected_num_components(alpha, tail, n), variance_num_components(alpha, tail, n) ** 0.5)
+        for n in (num_data, 10 * num_data, 100 * num_data)
+    ]
+    if as_json:
+        expected = [dict(zip(("num_data", "memories", "sd"), row, strict=True)) for row in growth]
+        told = {"weights": weights, "alpha": alpha, "discount": tail, "expected": expected}
+        print(json.dumps(told, indent=2))
+        return
+    print(f"weights {weights}, alpha {alpha:.6g}" + (f", discount {tail:.6g}" if tail > 0 else ""))
+    for n, mean, spread in growth:
+        print(f"  {n:>12,} data: {mean:.4g} memories expected, standard deviation {spread:.3g}")
+    option = f" --discount {tail:.6g}" if tail > 0 else ""
+    print(f"use it: probam fit DATA --weights {weights} --alpha {alpha:.6g}{option}")

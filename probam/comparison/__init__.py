@@ -1,0 +1,1 @@
+"""Fits side by side, and simulation-based calibration of engines."""

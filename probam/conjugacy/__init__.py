@@ -1,0 +1,1 @@
+"""Pairs that integrate out in closed form, and mean-field factors."""

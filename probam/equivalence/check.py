@@ -1,0 +1,229 @@
+"""Is a fitted mixture's energy its negative log density? Errors and bounds, with a physical twin or without."""
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax.scipy.special import gammaln
+from jaxtyping import Array, Float
+from numpyro.distributions import Distribution, biject_to
+
+from probam.compiled import compiler_options
+from probam.distributions.bits import SpinBernoulli
+from probam.distributions.counts import MultinomialCounts
+from probam.distributions.mixture import MemoryMixture
+from probam.distributions.pairwise import pairwise_log_prob
+from probam.distributions.von_mises_fisher import VonMisesFisher
+from probam.equivalence.twins import physical_twin
+from probam.numerics.bessel import log_normalizer
+from probam.numerics.steady import restored, steady
+
+__all__ = ["Check", "verify_mixture"]
+
+_ROUNDING = 256
+"""Bound of an error in units of eps times the condition of the sum (the largest term that enters it)."""
+
+
+_SMOOTH = 1e-4
+"""Two central differences, one of half the step, that agree so well are a derivative; others straddle a kink."""
+
+
+class Check(NamedTuple):
+    """One comparison: what was compared, by whom, how far apart they are at most, and what is allowed."""
+
+    name: str
+    relation: str
+    witnesses: str
+    error: float
+    tolerance: float
+    passed: bool
+
+
+def verify_mixture(mixture: MemoryMixture, x: Float[Array, "N D"]) -> list[Check]:
+    """Checks of one mixture at the rows of ``x``.
+
+    Errors of log densities are in nats, relative to 1 + the largest |log p|; the bound is a few hundred roundings of
+    the largest square or product that enters them, so it follows the precision of ``x``. Rows of ``x`` are brought to
+    the sphere first where the memories are directions.
+    """
+    twin = physical_twin(mixture)
+    rounding = _ROUNDING * float(np.finfo(x.dtype).eps)
+    if twin is None:
+        compare = jax.jit(partial(_compare_alone, mixture), compiler_options=compiler_options())
+        found = {name: float(value) for name, value in compare(x).items()}
+        checks = [_fast_check(found, rounding * found["size"])]
+        differences = _difference_check(mixture, x)
+        return checks if differences is None else [*checks, differences]
+    found = {name: float(value) for name, value in _with_twin()(steady(mixture), x).items()}
+    unit = rounding * found["size"]
+    both = f"probam.energies ({twin.name}) against probam.distributions"
+    checks = [
+        _fast_check(found, unit),
+        _check("energy", "log p = -scale E - constant", both, found["energy"], unit / found["log_prob"]),
+    ]
+    if "responsibilities" in found:
+        checks.append(_check("responsibilities", "equal", both, found["responsibilities"], unit))
+    if "fall" in found:
+        checks.append(_check("recall", "a step does not lower log p", both, found["fall"], unit / found["log_prob"]))
+    bound = unit * found["steepest"] / found["score"]
+    return [*checks, _check("force", "grad log p = -scale grad E", both, found["force"], bound)]
+
+
+def _check(name: str, relation: str, witnesses: str, error: float, tolerance: float) -> Check:
+    return Check(name, relation, witnesses, error, tolerance, bool(error <= tolerance))
+
+
+def _fast_check(found: dict[str, float], unit: float) -> Check:
+    return _check(
+        "fast log density",
+        "equal",
+        "probam.distributions (matrix products) against NumPyro (broadcast)",
+        found["broadcast"],
+        unit / found["log_prob"],
+    )
+
+
+@cache
+def _with_twin() -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
+    """The comparisons, compiled once for all draws of a posterior."""
+    return jax.jit(_compare, compiler_options=compiler_options())
+
+
+def _compare(held: Any, x: Float[Array, "N D"]) -> dict[str, jax.Array]:
+    """Errors of the twin and of the fast density, and the sizes that they are relative to; a steady mixture."""
+    mixture: MemoryMixture = restored(held)
+    twin = physical_twin(mixture)
+    assert twin is not None
+    if twin.retract is not None:
+        x = twin.retract(x)
+    found = _compare_densities(mixture, x)
+    log_prob = mixture.log_prob(x)
+    found["energy"] = jnp.max(jnp.abs(twin.scale * twin.energy(x) + twin.constant + log_prob)) / found["log_prob"]
+    if twin.responsibilities is not None:
+        found["responsibilities"] = jnp.max(jnp.abs(twin.responsibilities(x) - mixture.responsibilities(x)))
+    if twin.update is not None:
+        found["fall"] = jnp.max(log_prob - mixture.log_prob(twin.update(x)), initial=0.0) / found["log_prob"]
+
+    def tangent(gradient: jax.Array) -> jax.Array:
+        """The part along the sphere, where the memories are directions."""
+        return gradient if twin.retract is None else gradient - jnp.sum(gradient * x, -1, keepdims=True) * x
+
+    force = tangent(-twin.scale * jax.grad(lambda v: jnp.sum(twin.energy(v)))(x))
+    score = tangent(jax.grad(lambda v: jnp.sum(mixture.log_prob(v)))(x))
+    found["score"] = 1 + jnp.max(jnp.abs(score))
+    found["force"] = jnp.max(jnp.abs(force - score)) / found["score"]
+    found["size"] = _size(mixture.bank, x)
+    found["steepest"] = _steepest(mixture.bank, x)
+    return found
+
+
+def _compare_densities(mixture: MemoryMixture, x: Float[Array, "N D"]) -> dict[str, jax.Array]:
+    """The fast log density against NumPyro's own mixture of the same bank."""
+    mixing = dist.CategoricalLogits(mixture.log_weights, validate_args=False)
+    broadcast = dist.MixtureSameFamily(mixing, mixture.bank, validate_args=False).log_prob(x)
+    log_prob = mixture.log_prob(x)
+    size = 1 + jnp.max(jnp.abs(log_prob))
+    return {"log_prob": size, "broadcast": jnp.max(jnp.abs(log_prob - broadcast)) / size}
+
+
+def _compare_alone(mixture: MemoryMixture, x: Float[Array, "N D"]) -> dict[str, jax.Array]:
+    found = _compare_densities(mixture, x)
+    terms = jnp.abs(mixture.log_joint(x))
+    found["size"] = 1 + x.shape[-1] + jnp.max(terms, where=jnp.isfinite(terms), initial=0.0)
+    return found
+
+
+def _difference_check(mixture: MemoryMixture, x: jax.Array) -> Check | None:
+    """Autodiff against central differences along one direction, in coordinates in which the support is all of R^D.
+
+    Points where differences of two step sizes disagree are at a kink and left out (half of the points must remain).
+    None where there is no derivative to speak of: a discrete support, or one without such coordinates.
+    """
+    if mixture.bank.is_discrete:
+        return None
+    try:
+        transform = biject_to(mixture.support)
+    except NotImplementedError:
+        return None
+    u = np.asarray(transform.inv(x))
+    u = u[np.isfinite(u).all(axis=-1)]  # points on the edge of the support have no such coordinates
+    if not len(u):
+        return None
+    spread = np.std(u, axis=0)
+    sign = np.where(np.arange(u.shape[-1]) % 2 == 0, 1.0, -0.7)
+    direction = (sign * np.where(spread > 0, spread, 1)).astype(u.dtype)
+    step = np.asarray(np.finfo(u.dtype).eps ** (1 / 3), u.dtype)
+
+    def log_density(v: jax.Array) -> jax.Array:
+        return jnp.asarray(mixture.log_prob(transform(v)))
+
+    def slopes(v: jax.Array) -> tuple[jax.Array, ...]:
+        score = jax.grad(lambda rows: jnp.sum(log_density(rows)))(v) @ direction
+        ahead_of = [log_density(v + h * direction) - log_density(v - h * direction) for h in (step, step / 2)]
+        return score, ahead_of[0] / (2 * step), ahead_of[1] / step
+
+    score, wide, narrow = (np.asarray(slope) for slope in jax.jit(slopes, compiler_options=compiler_options())(u))
+    size = 1 + np.abs(narrow)
+    is_coarse = np.finfo(u.dtype).eps > 1e-10
+    smooth = np.abs(wide - narrow) <= (100 * _SMOOTH if is_coarse else _SMOOTH) * size
+    left_out = f" ({int(np.sum(~smooth))} of {smooth.size} points left out)" if not smooth.all() else ""
+    errors = np.abs(score - narrow) / size
+    return _check(
+        "score",
+        f"grad log p = central differences{left_out}",
+        "no physical energy is written for this family: autodiff against differences of the density",
+        float(np.max(errors[smooth])) if 2 * np.sum(smooth) >= smooth.size else float("inf"),
+        0.05 if is_coarse else 1e-3,
+    )
+
+
+def _size(bank: Distribution, x: Float[Array, "N D"]) -> jax.Array:
+    """The largest number that enters a log density: squares of centred points in units of the narrowest memory."""
+    if isinstance(bank, VonMisesFisher):
+        log_c = log_normalizer(x.shape[-1], bank.concentration)
+        return 1 + jnp.max(bank.concentration) + jnp.max(jnp.abs(log_c))
+    products = _products(bank, x)
+    if products is not None:
+        return 1 + x.shape[-1] + jnp.max(products)
+    locations = jnp.asarray(bank.mean)
+    origin = locations.mean(axis=0)
+    far = jnp.maximum(
+        jnp.max(jnp.sum((x - origin) ** 2, axis=-1)), jnp.max(jnp.sum((locations - origin) ** 2, axis=-1))
+    )
+    return 1 + x.shape[-1] + far * _stiffest(bank)
+
+
+def _products(bank: Distribution, x: Float[Array, "N D"]) -> jax.Array | None:
+    """Sizes of what is added up in a log density; None for Gaussians, whose squares are expanded."""
+    base = bank.base_dist if isinstance(bank, dist.Independent) else bank
+    if isinstance(base, dist.BernoulliProbs | dist.BernoulliLogits | SpinBernoulli):
+        return jnp.sum(jnp.abs(base.logits), axis=-1)
+    if isinstance(base, MultinomialCounts):
+        return jnp.max(jnp.abs(x) @ jnp.abs(base.log_rates).T) + jnp.sum(gammaln(x + 1), -1)
+    if isinstance(base, dist.Dirichlet):
+        alpha = jnp.asarray(base.concentration)
+        parts = jnp.max(jnp.abs(jnp.log(x)) @ jnp.abs(alpha - 1).T)
+        return parts + gammaln(jnp.sum(alpha, -1)) + jnp.sum(jnp.abs(gammaln(alpha)), -1)
+    if isinstance(base, dist.Normal | dist.MultivariateNormal):
+        return None
+    terms = jnp.abs(pairwise_log_prob(bank, x))  # nothing is expanded in the others: the terms themselves
+    return jnp.max(terms, where=jnp.isfinite(terms), initial=0.0)
+
+
+def _stiffest(bank: Distribution) -> jax.Array:
+    """At least the largest precision of a memory in any direction."""
+    if isinstance(bank, dist.MultivariateNormal):
+        return jnp.max(jnp.sum(jnp.abs(bank.precision_matrix), axis=-1))
+    return 1 / jnp.min(jnp.asarray(bank.variance))
+
+
+def _steepest(bank: Distribution, x: Float[Array, "N D"]) -> jax.Array:
+    """How much a wrong responsibility can move the force: the steepest force of one memory at some of the points."""
+    if isinstance(bank, VonMisesFisher):
+        return 1 + jnp.max(bank.concentration)
+    forces = jax.vmap(jax.jacrev(lambda v: jnp.asarray(bank.log_prob(v))))(x[:8])
+    return 1 + jnp.max(jnp.abs(forces))

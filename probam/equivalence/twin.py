@@ -1,0 +1,78 @@
+r"""Physical twins: the energy of a fitted bank, built from its numbers alone, and how a family gets one.
+
+.. math:: \log p(x) = -\text{scale} \cdot E(x) - \text{constant}
+
+:func:`bank_twin` dispatches on the type of the bank, :func:`independent_twin`, for an ``Independent`` bank, on what is
+inside. The twins themselves are in :mod:`probam.equivalence.twins` and :mod:`probam.equivalence.continuous_twins`.
+"""
+
+from collections.abc import Callable
+from functools import singledispatch
+from typing import NamedTuple
+
+import jax
+import numpyro.distributions as dist
+from jax.tree_util import Partial
+from jaxtyping import Array, Float
+from numpyro.distributions import Distribution
+
+__all__ = ["Map", "Twin", "bank_twin", "held", "independent_twin", "maps"]
+
+Map = Callable[[jax.Array], jax.Array]
+"""A function of states, rows (..., D)."""
+
+
+class Twin(NamedTuple):
+    """The physics of a mixture: log p(x) = -scale * energy(x) - constant. States are rows (..., D).
+
+    ``inside`` brings any point to one where the energy is defined; None where that is all of space, or a sphere
+    (``retract``). Without an update recall descends by gradients; where ``still`` says why, there is nothing to
+    descend.
+    """
+
+    name: str
+    energy: Map
+    update: Map | None
+    responsibilities: Map | None
+    scale: Float[Array, ""]
+    constant: Float[Array, ""]
+    retract: Map | None = None
+    inside: Map | None = None
+    still: str = ""
+
+
+@singledispatch
+def bank_twin(bank: Distribution, log_weights: Float[Array, " K"]) -> Twin | None:  # noqa: ARG001
+    """The physical twin of a bank of memories with these log weights; None where none is written."""
+    return None
+
+
+@singledispatch
+def independent_twin(
+    base: Distribution,  # noqa: ARG001
+    bank: Distribution,  # noqa: ARG001
+    log_weights: Float[Array, " K"],  # noqa: ARG001
+) -> Twin | None:
+    """:func:`bank_twin` of an ``Independent`` bank, dispatched on its base distribution."""
+    return None
+
+
+@bank_twin.register
+def _(bank: dist.Independent, log_weights: jax.Array) -> Twin | None:
+    return independent_twin(bank.base_dist, bank, log_weights)
+
+
+def maps(
+    energy: Callable[..., jax.Array],
+    update: Callable[..., jax.Array],
+    responsibilities: Callable[..., jax.Array],
+    **of: object,
+) -> tuple[Map, Map, Map]:
+    """Functions of the query alone; ``Partial``, so that recall keeps its compiled program from draw to draw."""
+    return held(energy, **of), held(update, **of), held(responsibilities, **of)
+
+
+def held(function: Callable[..., jax.Array], **of: object) -> Map:
+    """One function of the query alone."""
+    held: Map = Partial(function, **of)
+    return held

@@ -1,0 +1,191 @@
+r"""The energy landscape of one draw: recall, basins and attractors, on the data and on a plane.
+
+The memories' own dynamics come from the physics: :func:`probam.equivalence.twins.physical_twin` gives the energy that
+is the mixture's negative log density, and its update. A family without a physical twin recalls by gradient descent on
+its own negative log density. Positions are in model units; callers map them.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from probam.distributions.mixture import MemoryMixture
+from probam.dynamics.recall import Recall, attractors, descend, recall
+from probam.energies import clam, counts, hypercube, laplace, quadratic
+from probam.equivalence.twins import physical_twin
+from probam.numerics.steady import restored, steady
+
+__all__ = ["MERGE", "Landscape", "Plane", "bounded", "plane", "survey"]
+
+MERGE = 1e-3
+"""Attractors closer than this fraction of the data's spread are one."""
+
+_EDGE = 1e-4
+"""A point that is moved by less than this fraction of the data's extent was inside."""
+
+
+class Landscape(NamedTuple):
+    """The energy of a mixture and its recall, ready to be run from any query."""
+
+    mixture: MemoryMixture
+    energy: Callable[[jax.Array], jax.Array]
+    update: Callable[[jax.Array], jax.Array] | None
+    retract: Callable[[jax.Array], jax.Array] | None
+    twin: str
+    still: str = ""  # why nothing moves, for an energy without dynamics
+    inside: Callable[[jax.Array], jax.Array] | None = None  # brings a point to where the energy is defined
+    scale: float | Float[Array, ""] = 1.0  # differences of energy times this are nats
+
+    def run(
+        self,
+        queries: Float[Array, "Q D"],
+        *,
+        step: float = 1.0,
+        max_steps: int = 1000,
+        record: int = 0,
+        tolerance: float | None = None,
+    ) -> Recall:
+        """Recall from every query."""
+        how: dict[str, Any] = {"max_steps": max_steps, "record": record, "tolerance": tolerance}
+        if self.update is None:
+            return descend(self.energy, queries, **how)
+        return recall(self.update, self.energy, queries, step=step, retract=self.retract, **how)
+
+    @property
+    def keep(self) -> Callable[[jax.Array], jax.Array] | None:
+        """Brings states back to the sphere, or to where the energy is defined; None where it is so everywhere."""
+        return self.retract or self.inside
+
+    @property
+    def keeps_total(self) -> bool:
+        """Whether recall never changes the sum of a state (counts): rests at different totals are different places."""
+        return getattr(self.update, "func", None) is counts.update
+
+    @property
+    def is_separable(self) -> bool:
+        """Whether each coordinate of the update minimises a bound on the energy in that coordinate alone."""
+        function = getattr(self.update, "func", None)
+        if function is quadratic.update:
+            return bool(self.update.keywords["stiffness"].ndim == 2)  # type: ignore[union-attr]
+        return function in (clam.update, hypercube.update, laplace.update)
+
+    def energies(self, states: Float[Array, "Q D"]) -> Float[Array, " Q"]:
+        """Energy of each state."""
+        return jnp.asarray(jax.jit(jax.vmap(self.energy))(states))
+
+    def memory_of(self, states: Float[Array, "Q D"]) -> Int[np.ndarray, " Q"]:
+        """Number of the memory with the largest responsibility at each state."""
+        return np.asarray(_most_responsible(steady(self.mixture), states))
+
+
+@jax.jit
+def _most_responsible(mixture: Any, states: jax.Array) -> jax.Array:
+    return jnp.argmax(restored(mixture).log_joint(states), axis=-1)
+
+
+def survey(mixture: MemoryMixture) -> Landscape:
+    """The landscape of a mixture, from its physical twin where one is written."""
+    twin = physical_twin(mixture)
+    if twin is None:
+        return Landscape(mixture, lambda v: -mixture.log_prob(v), None, None, "")
+    return Landscape(mixture, twin.energy, twin.update, twin.retract, twin.name, twin.still, twin.inside, twin.scale)
+
+
+class Basins(NamedTuple):
+    """Where recall ends from each query."""
+
+    recall: Recall
+    attractor: Int[np.ndarray, " Q"]
+    positions: Float[np.ndarray, "A D"]
+    memory: Int[np.ndarray, " Q"]
+
+
+def basins(
+    landscape: Landscape, queries: Float[Array, "Q D"], scale: float, *, step: float = 1.0, max_steps: int = 1000
+) -> Basins:
+    """Recall from every query; ends closer than a thousandth of ``scale`` are one attractor.
+
+    ``memory`` is the memory most responsible for the attractor that a query ends in.
+    """
+    result = landscape.run(queries, step=step, max_steps=max_steps)
+    labels, positions = attractors(np.asarray(result.states), MERGE * scale)
+    memory = landscape.memory_of(jnp.asarray(positions, queries.dtype))
+    return Basins(result, np.asarray(labels), np.asarray(positions), memory[np.asarray(labels)])
+
+
+class Plane(NamedTuple):
+    """A grid of points on the plane of the two widest directions (the hemisphere, for unit vectors)."""
+
+    origin: Float[np.ndarray, " D"]
+    axis: Float[np.ndarray, "2 D"]
+    x: Float[np.ndarray, " X"]
+    y: Float[np.ndarray, " Y"]
+    points: Float[np.ndarray, "Y X D"]
+    valid: np.ndarray  # (Y, X) bool: whether the plane has a point there
+
+
+def plane(x: Float[np.ndarray, "N D"], *, spherical: bool, size: int = 72, margin: float = 0.15) -> Plane:
+    """Principal plane through the data; the data's own axes in one and two dimensions.
+
+    For unit vectors the view is orthographic, from the mean direction: the grid is the disc of radius one.
+    """
+    num_features = x.shape[1]
+    if spherical:
+        front = x.mean(axis=0)
+        length = np.linalg.norm(front)
+        front = front / length if length > 1e-6 else np.eye(num_features)[0]
+        rest = x - np.outer(x @ front, front)
+        _, _, directions = np.linalg.svd(rest, full_matrices=False)
+        axis = directions[:2]
+        axis = axis - np.outer(axis @ front, front)
+        axis /= np.linalg.norm(axis, axis=1, keepdims=True)
+        grid = np.linspace(-1, 1, size)
+        across, up = np.meshgrid(grid, grid)
+        height = 1 - across**2 - up**2
+        valid = height >= 0
+        if num_features == 2:
+            axis = np.stack([axis[0], np.zeros(2)])
+            up = np.zeros_like(across)
+            height = 1 - across**2
+            valid = np.ones_like(across, bool)
+        points = (
+            across[..., None] * axis[0] + up[..., None] * axis[1] + np.sqrt(np.maximum(height, 0))[..., None] * front
+        )
+        points /= np.linalg.norm(points, axis=-1, keepdims=True)
+        return Plane(front, axis, grid, grid, points, valid)
+
+    origin = x.mean(axis=0) if num_features > 2 else np.zeros(num_features)
+    if num_features == 1:
+        axis = np.array([[1.0], [0.0]])
+    elif num_features == 2:
+        axis = np.eye(2)
+    else:
+        _, _, directions = np.linalg.svd(x - origin, full_matrices=False)
+        axis = directions[:2]
+    seen = (x - origin) @ axis.T
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    pad = margin * (high - low)
+    wide = np.linspace(low[0] - pad[0], high[0] + pad[0], size if num_features > 1 else 4 * size)
+    tall = np.linspace(low[1] - pad[1], high[1] + pad[1], size) if num_features > 1 else np.zeros(1)
+    mesh = np.stack(np.meshgrid(wide, tall), axis=-1)
+    return Plane(origin, axis, wide, tall, origin + mesh @ axis, np.ones(mesh.shape[:2], bool))
+
+
+def bounded(grid: Plane, landscape: Landscape, x: Float[np.ndarray, "N D"]) -> Plane:
+    """The plane with its points brought to where the energy is defined.
+
+    Where the data lie in the plane, points that had to be moved are no longer valid: the picture ends at the edge of
+    the square or the simplex. Elsewhere the plane is a view of a higher-dimensional body, and all points stay.
+    """
+    if landscape.inside is None:
+        return grid
+    moved = np.asarray(landscape.inside(jnp.asarray(grid.points, x.dtype)))
+    extent = float(np.ptp(x, axis=0).max()) or 1.0
+    kept = np.abs(moved - grid.points).max(axis=-1) <= _EDGE * extent
+    flat = grid.origin + ((x - grid.origin) @ grid.axis.T) @ grid.axis
+    lies_in_plane = np.abs(flat - x).max() <= _EDGE * extent and kept.any()
+    return grid._replace(points=moved, valid=grid.valid & kept if lies_in_plane else grid.valid)

@@ -1,0 +1,364 @@
+r"""The posterior over the landscape: every draw is an energy, and recall is run on all of them.
+
+What depends on no numbering of memories, draw by draw:
+
+* whether two data share a basin: their recalls end at one attractor. Averaged over draws it is the basin twin of the
+  co-clustering matrix;
+* the number of attractors: distinct places where recall comes to rest from the data, from the memories that hold data
+  (half a datum or more is expected there) and from the centres of pairs, triples and all of the six largest of them;
+* how many of those are spurious: recall from none of the draw's K memories ends there (CLAIMS A9: from two dimensions
+  on there may be more attractors than memories).
+
+Counts are of what these starts reach: lower bounds on the numbers of all minima. With memories numbered as in the
+``memory`` group of a fit: barriers between them, and where a query is recalled to. :func:`completion` fills missing
+entries by descent, beside the exact conditional of the mixture.
+
+One compiled program serves all draws: site values are its arguments. Positions are in model units.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from probam.compiled import compiler_options
+from probam.distributions.conditional import conditional
+from probam.dynamics.barriers import barriers, lowest_passes
+from probam.dynamics.clamped import complete
+from probam.dynamics.recall import attractors
+from probam.errors import InputError
+from probam.family import Params
+from probam.fits.landscape import MERGE, survey
+from probam.models.mixture import Mixture
+
+__all__ = ["Completion", "LandscapePosterior", "Plan", "completion", "landscape_posterior", "plan"]
+
+_NUMBERS = 20_000_000
+"""Most numbers that the ends of recall take (draws x starts x D); more draws are thinned."""
+
+_WORK = 3e8
+"""Most states times parameters, over all draws, that recall and barriers are asked for."""
+
+_PAIR = 72
+"""States of recall that the barrier of one pair of memories costs as much as."""
+
+_MEMORIES = 12
+"""Most memories between which barriers are climbed."""
+
+_CENTRES = 6
+"""Memories from whose pairs, triples and whole further starts are made."""
+
+_OFF = 1e-3
+"""Memories and centres are moved by so much of the data's extent before recall, data and queries by a tenth of it: a
+saddle, or a datum on the ridge between two basins, is no place to rest."""
+
+_TOLERANCE = 1e-9
+"""Relative residual at which recall has arrived; at least 4 eps of the dtype."""
+
+_LEAST = 0.5
+"""Expected number of data from which a memory counts as occupied."""
+
+
+class LandscapePosterior(NamedTuple):
+    """What recall says at each of S draws, for R rows and Q queries; memories as relabelled, the first M of them."""
+
+    num_attractors: Int[np.ndarray, " S"]
+    num_spurious: Int[np.ndarray, " S"]
+    basin: Int[np.ndarray, "S R"]  # number of the attractor within its draw, -1 where recall did not come to rest
+    recalled: Float[np.ndarray, "S Q D"]
+    recalled_memory: Int[np.ndarray, "S Q"]  # most responsible where recall ended; -1 where it did not come to rest
+    attractor: Float[np.ndarray, "S M D"]  # where recall from each memory ends, NaN where it did not come to rest
+    barrier: Float[np.ndarray, "S M M"]  # nats from row to column; NaN for memories that hold no data
+    merged: Bool[np.ndarray, "S M M"]  # both hold data and share an attractor
+    held: Bool[np.ndarray, "S M M"]  # both hold data and have come to rest
+
+
+class Completion(NamedTuple):
+    """Missing entries of N rows at each of S draws; observed entries are themselves."""
+
+    log_marginal: Float[np.ndarray, "S N"]  # of the observed entries, nats
+    mean: Float[np.ndarray, "S N D"]
+    variance: Float[np.ndarray, "S N D"]
+    descent: Float[np.ndarray, "S N D"]
+    converged: Bool[np.ndarray, "S N"]
+
+    @property
+    def draw_weights(self) -> Float[np.ndarray, "S N"]:
+        """Posterior of the draw given a row's observed entries: softmax over draws of their log density."""
+        raised = np.exp(self.log_marginal - self.log_marginal.max(axis=0))
+        return np.asarray(raised / raised.sum(axis=0))
+
+    def pooled(self) -> dict[str, Float[np.ndarray, "N D"]]:
+        r"""``conditional_mean`` and ``conditional_sd`` under the posterior predictive law, and ``descent``,
+        ``descent_sd``: mean and spread over draws of where descent ends. Draws count with :attr:`draw_weights`."""
+        weight = self.draw_weights[..., None]
+        mean = np.sum(weight * self.mean, axis=0)
+        variance = np.sum(weight * (self.variance + (self.mean - mean) ** 2), axis=0)
+        end = np.sum(weight * self.descent, axis=0)
+        spread = np.sqrt(np.sum(weight * (self.descent - end) ** 2, axis=0))
+        return {"descent": end, "descent_sd": spread, "conditional_mean": mean, "conditional_sd": np.sqrt(variance)}
+
+
+class Plan(NamedTuple):
+    """How much of a posterior recall is run on."""
+
+    draws: Int[np.ndarray, " T"]  # positions in each chain
+    num_memories: int  # M, those between which barriers are climbed
+
+
+def plan(
+    sites: Params, shape: tuple[int, int], num_starts: int, num_occupied: int, num_features: int, *, most: int = 50
+) -> Plan:
+    """Draws evenly taken from ``shape`` (chains, draws of each), and memories, as time and memory allow.
+
+    ``most`` draws of all chains together and the twelve largest of the ``num_occupied`` memories; fewer where the
+    parameters of a draw are many, since each state of recall meets all of them. One draw of each chain at least.
+    """
+    num_chains, num_draws = shape
+    size = max(1, sum(int(np.prod(value.shape[1:])) for value in sites.values()))
+    pairs = min(_MEMORIES * (_MEMORIES - 1) // 2, max(1, int(_WORK / 3) // (_PAIR * size)))
+    num_memories = max(1, min(num_occupied, int((1 + np.sqrt(1 + 8 * pairs)) / 2)))
+    states = num_starts + _PAIR * num_memories * (num_memories - 1) // 2
+    most = min(most, int(_WORK) // (states * size), _NUMBERS // (num_starts * num_features))
+    count = max(1, min(num_draws, most // num_chains))
+    return Plan(np.unique(np.linspace(0, num_draws - 1, count).round().astype(int)), num_memories)
+
+
+def landscape_posterior(
+    model: Mixture,
+    sites: Params,
+    permutation: Int[np.ndarray, "S K"],
+    rows: Float[np.ndarray, "R D"],
+    queries: Float[np.ndarray, "Q D"],
+    *,
+    num_data: int,
+    extent: float,
+    num_memories: int,
+    max_steps: int = 500,
+) -> LandscapePosterior:
+    """Recall of data and queries at every draw.
+
+    Args:
+        model: the program that was fitted.
+        sites: site values, leading axis S.
+        permutation: memory k as relabelled is memory ``permutation[s, k]`` of draw s.
+        rows: data, model units; enough of them to stand for all.
+        queries: model units.
+        num_data: how many data the rows stand for.
+        extent: spread of the data; places closer than a thousandth of it are one.
+        num_memories: M, the memories (the first as relabelled) between which barriers are climbed.
+        max_steps: most steps of a recall.
+
+    Raises :class:`probam.errors.InputError` where the energy has no dynamics, and for rows that are not finite.
+    """
+    _check_moves(model, sites)
+    if not (np.isfinite(rows).all() and np.isfinite(queries).all()):
+        raise InputError("rows, queries: expected finite values; recall starts from complete data")
+    num_draws, num_components = permutation.shape
+    centre = _centres(min(num_components, _CENTRES))
+    num_given, num_own = len(rows) + len(queries), num_components + len(centre)
+    noise = np.random.default_rng(0).normal(size=(num_given + num_own, rows.shape[1]))
+    noise *= extent * np.repeat([_OFF / 10, _OFF], [num_given, num_own])[:, None]
+    found = _walks()(
+        model,
+        sites,
+        jnp.asarray(permutation[:, :num_memories]),
+        jnp.asarray(rows),
+        jnp.asarray(queries),
+        jnp.asarray(centre, rows.dtype),
+        jnp.asarray(noise, rows.dtype),
+        max_steps=max_steps,
+    )
+    walks = _HostWalks(*(np.asarray(leaf) for leaf in found))
+    cuts = np.cumsum([len(rows), len(queries), num_components])
+    occupied = walks.shares * num_data >= _LEAST  # (S, K)
+    largest = np.argsort(-walks.shares, axis=1, kind="stable")[:, : centre.shape[1]]
+    # a centre of memories some of which hold nothing is no start
+    among = ~((~np.take_along_axis(occupied, largest, axis=1)).astype(int) @ (centre > 0).T.astype(int)).astype(bool)
+
+    numbers = np.zeros((3, num_draws), int)
+    basin = np.empty((num_draws, len(rows)), int)
+    ends = np.empty((num_draws, num_components), int)
+    keeps_total = _surveyed(model, sites).keeps_total
+    for s in range(num_draws):
+        labels = (
+            np.where(walks.arrived[s], walks.memory[s], -1)
+            if keeps_total  # one place for each total: told apart by the memory there
+            else _places(walks.states[s], walks.arrived[s], MERGE * extent)
+        )
+        basin[s], _, ends[s], between = np.split(labels, cuts)
+        reached = np.unique(np.concatenate([basin[s], ends[s][occupied[s]], between[among[s]]]))
+        reached = reached[reached >= 0]
+        numbers[:2, s] = len(reached), len(np.setdiff1d(reached, ends[s]))
+
+    inverse = np.argsort(permutation, axis=1)
+    of_query = slice(cuts[0], cuts[1])
+    recalled_memory = np.take_along_axis(inverse, walks.memory[:, of_query], axis=1)
+    first = permutation[:, :num_memories]
+    end, holds = (np.take_along_axis(values, first, axis=1) for values in (ends, occupied))
+    rests = holds & (end >= 0)
+    held = rests[:, :, None] & rests[:, None]
+    merged = held & (end[:, :, None] == end[:, None])
+    place: np.ndarray = np.take_along_axis(walks.states[:, cuts[1] : cuts[2]], first[..., None], axis=1)
+    return LandscapePosterior(
+        numbers[0],
+        numbers[1],
+        basin,
+        walks.states[:, of_query],
+        np.where(walks.arrived[:, of_query], recalled_memory, -1),
+        np.where((end >= 0)[..., None], place, np.nan),
+        np.where(held, np.where(merged, 0, walks.barrier), np.nan),
+        merged,
+        held,
+    )
+
+
+def completion(model: Mixture, sites: Params, x: Float[np.ndarray, "N D"], *, max_steps: int = 500) -> Completion:
+    """Missing entries (NaN) of rows in model units, by descent and by the exact conditional, at every draw.
+
+    Descent starts from the observed entries and the mixture's mean in the place of the others. Raises
+    :class:`probam.errors.InputError` for infinite entries, where the energy has no dynamics, and for families without
+    an exact conditional.
+    """
+    x = np.asarray(x)
+    if np.isinf(x).any():
+        raise InputError("x: expected finite values, NaN where an entry is missing; an entry is infinite")
+    _check_moves(model, sites)
+    found = Completion(
+        *(np.asarray(leaf) for leaf in _completions()(model, sites, jnp.asarray(x), max_steps=max_steps))
+    )
+    endless = ~np.isfinite(found.mean).all(axis=(0, 2))
+    if endless.any():
+        raise InputError(
+            f"complete: missing entries have no finite mean in {endless.sum()} of {len(x)} rows, the first is row "
+            f"{np.flatnonzero(endless)[0]}: tails of {model.family.name!r} memories are too heavy, or the observed "
+            "entries lie outside every support"
+        )
+    return found
+
+
+def _surveyed(model: Mixture, sites: Params) -> Any:
+    """The landscape of the first draw, whose kind is that of all."""
+    return survey(model.mixture({name: value[0] for name, value in sites.items()}))
+
+
+def _check_moves(model: Mixture, sites: Params) -> None:
+    still = _surveyed(model, sites).still
+    if still:
+        raise InputError(f"recall: {still}")
+
+
+class _Walks(NamedTuple):
+    """Where recall ends from T starts at each draw: rows, queries, memories, centres."""
+
+    states: Float[Array, "S T D"]
+    arrived: Bool[Array, "S T"]
+    memory: Int[Array, "S T"]  # most responsible at the end, the draw's own number
+    shares: Float[Array, "S K"]  # of the rows, expected for each memory
+    barrier: Float[Array, "S M M"]  # nats
+
+
+class _HostWalks(NamedTuple):
+    """:class:`_Walks` as NumPy arrays."""
+
+    states: Float[np.ndarray, "S T D"]
+    arrived: Bool[np.ndarray, "S T"]
+    memory: Int[np.ndarray, "S T"]
+    shares: Float[np.ndarray, "S K"]
+    barrier: Float[np.ndarray, "S M M"]
+
+
+@cache
+def _walks() -> Callable[..., _Walks]:
+    return jax.jit(_walk_draws, static_argnames="max_steps", compiler_options=compiler_options())
+
+
+def _walk_draws(
+    model: Mixture,
+    sites: Params,
+    order: Int[Array, "S M"],
+    rows: Float[Array, "R D"],
+    queries: Float[Array, "Q D"],
+    centre: Float[Array, "G C"],
+    noise: Float[Array, "T D"],
+    *,
+    max_steps: int,
+) -> _Walks:
+    tolerance = max(4 * float(np.finfo(rows.dtype).eps), _TOLERANCE)
+
+    def one(inputs: tuple[Params, Int[Array, " M"]]) -> _Walks:
+        params, chosen = inputs
+        mixture = model.mixture(params)
+        landscape = survey(mixture)
+        memories = model.family.memories(params)
+        shares = jnp.mean(mixture.responsibilities(rows), axis=0)
+        largest = jnp.argsort(-shares)[: centre.shape[1]]
+        starts = jnp.concatenate([rows, queries, memories, centre @ memories[largest]]) + noise
+        if landscape.keep is not None:
+            starts = landscape.keep(starts)
+        starts = starts.astype(rows.dtype)
+        ended = landscape.run(starts, max_steps=max_steps, tolerance=tolerance)
+        arrived = ended.converged & jnp.isfinite(ended.energy)
+        memory = jnp.argmax(mixture.log_joint(ended.states), axis=-1)
+        wells = ended.states[len(rows) + len(queries) + chosen]
+        passes = lowest_passes(landscape.energy, wells, update=landscape.update, keep=landscape.keep)
+        return _Walks(ended.states, arrived, memory, shares, landscape.scale * barriers(passes))
+
+    found: _Walks = jax.lax.map(one, (sites, order))
+    return found
+
+
+@cache
+def _completions() -> Callable[..., Completion]:
+    return jax.jit(_complete_draws, static_argnames="max_steps", compiler_options=compiler_options())
+
+
+def _complete_draws(model: Mixture, sites: Params, x: Float[Array, "N D"], *, max_steps: int) -> tuple[Array, ...]:
+    missing = jnp.isnan(x)
+    tolerance = max(4 * float(np.finfo(x.dtype).eps), _TOLERANCE)
+
+    def one(params: Params) -> tuple[Array, ...]:
+        mixture = model.mixture(params)
+        exact = conditional(mixture, x)
+        landscape = survey(mixture)
+        start = jnp.where(missing, mixture.mean, x).astype(x.dtype)
+        update = landscape.update if landscape.is_separable else None
+        ended = complete(landscape.energy, start, missing, update=update, max_steps=max_steps, tolerance=tolerance)
+        states = ended.states if landscape.inside is None else landscape.inside(ended.states)
+        states = jnp.where(missing, states, x)
+        return exact.log_marginal, exact.mean, exact.variance, states, ended.converged
+
+    found: tuple[Array, ...] = jax.lax.map(one, sites)
+    return found
+
+
+def _centres(count: int) -> Float[np.ndarray, "G C"]:
+    """Rows of shares that make the centres of the pairs, the triples and all of ``count`` memories."""
+    sets = [
+        chosen for size in sorted({2, 3, count}) if 2 <= size <= count for chosen in combinations(range(count), size)
+    ]
+    shares = np.zeros((len(sets), count))
+    for row, chosen in zip(shares, sets, strict=True):
+        row[list(chosen)] = 1 / len(chosen)
+    return shares
+
+
+def _places(
+    states: Float[np.ndarray, "T D"], arrived: Bool[np.ndarray, " T"], tolerance: float
+) -> Int[np.ndarray, " T"]:
+    """Number of the place where each recall ended; those short of rest belong to the place they have come close to,
+    or to none (-1)."""
+    labels = np.full(len(states), -1)
+    if not arrived.any():
+        return labels
+    labels[arrived], places = attractors(states[arrived], tolerance)
+    for t in np.flatnonzero(~arrived & np.isfinite(states).all(axis=1)):
+        away = np.linalg.norm(places - states[t], axis=1)
+        if away.min() <= tolerance:
+            labels[t] = away.argmin()
+    return labels

@@ -1,0 +1,134 @@
+r"""What the draws of a posterior say of data: densities, memories, partitions, replicates.
+
+Every function takes the site values of S draws (leaves lead with the draw axis) and goes through them one at a time
+on the device, so that memory does not grow with S x N x K.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Float, Int
+
+from probam.family import Model, Params
+from probam.inference.em.engine import side_by_side
+
+__all__ = ["HostReading", "Reading", "density", "overlap", "read", "replicate", "responsibilities"]
+
+_DRAWS = 8
+"""Draws taken at a time where one alone cannot fill the cores."""
+
+
+def _at_once(model: Model, x: jax.Array) -> int:
+    """Draws taken at a time, by the rule of EM's restarts."""
+    return side_by_side(_DRAWS, x, model.num_components)
+
+
+class HostReading(NamedTuple):
+    """:class:`Reading` as NumPy arrays."""
+
+    log_lik: Float[np.ndarray, "S N"]
+    labels: Int[np.ndarray, "S N"]
+    memories: Float[np.ndarray, "S K D"]
+    spread: Float[np.ndarray, "S K D"]
+    weights: Float[np.ndarray, "S K"]
+    together: Float[np.ndarray, "S P"]
+
+
+class Reading(NamedTuple):
+    """Per-draw views of the data at which a model was fitted."""
+
+    log_lik: Float[Array, "S N"]
+    labels: Int[Array, "S N"]  # assignments drawn from the responsibilities
+    memories: Float[Array, "S K D"]  # stored patterns
+    spread: Float[Array, "S K D"]  # standard deviation within a memory, NaN-free; zeros where the family has none
+    weights: Float[Array, "S K"]
+    together: Float[Array, "S P"]  # probability that the two data of a pair share a memory
+
+    def on_host(self) -> HostReading:
+        """The same in NumPy."""
+        return HostReading(*(np.asarray(leaf) for leaf in self))
+
+
+@jax.jit
+def read(model: Model, sites: Params, key: jax.Array, x: Float[Array, "N D"], pairs: Int[Array, "P 2"]) -> Reading:
+    """All of :class:`Reading` in one pass over the draws."""
+
+    def one(inputs: tuple[Params, jax.Array]) -> Reading:
+        params, key = inputs
+        mixture = model.mixture(params)
+        log_joint = mixture.log_joint(x)
+        log_lik = logsumexp(log_joint, axis=-1)
+        weights = jnp.exp(mixture.log_weights)
+        resp = jnp.exp(log_joint - log_lik[:, None])
+        uniform = jax.random.uniform(key, (len(x), 1), dtype=resp.dtype)
+        labels = jnp.sum(jnp.cumsum(resp, axis=-1) < uniform * jnp.sum(resp, -1, keepdims=True), axis=-1)
+        labels = jnp.minimum(labels, resp.shape[-1] - 1)
+        together = jnp.sum(resp[pairs[:, 0]] * resp[pairs[:, 1]], axis=-1)
+        memories = model.family.memories(params)
+        spread = jnp.broadcast_to(model.family.spread(params), memories.shape)
+        return Reading(log_lik, labels.astype(jnp.int32), memories, spread, weights, together)
+
+    num_draws = len(next(iter(sites.values())))
+    reading: Reading = jax.lax.map(one, (sites, jax.random.split(key, num_draws)), batch_size=_at_once(model, x))
+    return reading
+
+
+@jax.jit
+def overlap(
+    model: Model, sites: Params, x: Float[Array, "N D"], reference: Float[Array, "N K"]
+) -> Float[Array, "S K K"]:
+    """Shared responsibility of each reference memory (rows) with each memory of a draw (columns)."""
+
+    def one(params: Params) -> jax.Array:
+        return reference.T @ model.mixture(params).responsibilities(x)
+
+    return jnp.asarray(jax.lax.map(one, sites, batch_size=_at_once(model, x)))
+
+
+@jax.jit
+def density(model: Model, sites: Params, x: Float[Array, "N D"]) -> Float[Array, "S N"]:
+    """Log density (nats) of each datum at each draw."""
+    log_prob = jax.lax.map(
+        lambda params: model.mixture(params).log_prob(x),
+        sites,
+        batch_size=_at_once(model, x),
+    )
+    return jnp.asarray(log_prob)
+
+
+@jax.jit
+def responsibilities(
+    model: Model, sites: Params, permutations: Int[Array, "S K"], x: Float[Array, "N D"]
+) -> tuple[Float[Array, "N K"], Float[Array, " N"]]:
+    """Posterior mean of the relabelled responsibilities, and the log posterior predictive density (nats)."""
+    num_draws = permutations.shape[0]
+
+    def add(
+        carry: tuple[jax.Array, jax.Array], draw: tuple[Params, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        params, permutation = draw
+        log_joint = model.mixture(params).log_joint(x)
+        log_prob = logsumexp(log_joint, axis=-1, keepdims=True)
+        mean, log_density = carry
+        mean = mean + jnp.exp(log_joint - log_prob)[:, permutation] / num_draws
+        return (mean, jnp.logaddexp(log_density, log_prob[:, 0])), None
+
+    zero = jnp.zeros((len(x), permutations.shape[1]), x.dtype)
+    (mean, log_density), _ = jax.lax.scan(add, (zero, jnp.full(len(x), -jnp.inf, x.dtype)), (sites, permutations))
+    return mean, log_density - jnp.log(1.0 * num_draws)
+
+
+@partial(jax.jit, static_argnames="num_data")
+def replicate(model: Model, sites: Params, key: jax.Array, num_data: int) -> Float[Array, "S N D"]:
+    """Replicated data sets, one for each draw."""
+
+    def one(inputs: tuple[Params, jax.Array]) -> jax.Array:
+        params, key = inputs
+        return model.mixture(params).sample(key, (num_data,))
+
+    num_draws = len(next(iter(sites.values())))
+    return jnp.asarray(jax.lax.map(one, (sites, jax.random.split(key, num_draws))))

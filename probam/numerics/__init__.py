@@ -1,0 +1,1 @@
+"""Numerics of the statistics: Bessel functions, bisection, slice sampling, steady pytrees."""

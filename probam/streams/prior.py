@@ -1,0 +1,91 @@
+"""The prior of a stream's memories: which conjugate pair they have, and what of them is held fixed."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro.distributions import Distribution
+
+from probam.conjugacy.pairs import ConjugatePair
+from probam.errors import InputError
+from probam.family import Family, Params
+
+__all__ = ["StreamPair", "fixed_sites", "integrates_all", "stream_pair"]
+
+_SITES = ("loc", "direction", "prob")
+"""Sites that a pair integrates out; every other site of a family can be given as known."""
+
+
+class StreamPair(NamedTuple):
+    """The conjugate pair of a stream's memories, and whether it only stands for their family."""
+
+    pair: ConjugatePair
+    is_approximate: bool
+
+
+def integrates_all(family: Family, prior: Mapping[str, Distribution], known: Mapping[str, np.ndarray]) -> bool:
+    """Whether all sites of a memory are integrated out, so that no draw needs a value that is held fixed."""
+    return not known and family.conjugate_base(prior) is not None
+
+
+def stream_pair(
+    family: Family,
+    prior: Mapping[str, Distribution],
+    known: Mapping[str, np.ndarray],
+    num_memories: int,
+    dtype: np.dtype[Any],
+) -> StreamPair:
+    """The conjugate pair of the family (exact where there is one), for so many memories that have the same prior.
+
+    Raises :class:`probam.errors.InputError` for known sites that the family has not, and families without a pair.
+    """
+    for site in known:
+        if site not in prior or site in _SITES:
+            others = [name for name in prior if name not in _SITES] or ["none"]
+            raise InputError(
+                f"known: family {family.name!r} has no site {site!r} to hold fixed; it has {', '.join(others)}"
+            )
+    exact = None if known else family.conjugate_base(prior)
+    near = None
+    if exact is None:
+        fixed = fixed_sites(family, prior, known, num_memories, dtype)
+        exact = family.conjugate(fixed, prior)
+        near = family.approximate_pair(fixed, prior) if exact is None else None
+    pair = exact if near is None else near
+    if pair is None:
+        raise InputError(
+            f"family: nothing can be integrated out of family {family.name!r} under these priors; streams "
+            "work with gaussian (covariance isotropic, spherical, diagonal, full), vmf, bernoulli and multinomial, and "
+            "with laplace by an approximation"
+        )
+    return StreamPair(pair, is_approximate=near is not None)
+
+
+def fixed_sites(
+    family: Family,
+    prior: Mapping[str, Distribution],
+    known: Mapping[str, np.ndarray],
+    num_memories: int,
+    dtype: np.dtype[Any],
+) -> Params:
+    """Every site: its known value, or the middle of its prior (where it is learned, only the shape matters)."""
+    sites = {}
+    for site, law in prior.items():
+        value = jnp.asarray(known[site], dtype) if site in known else _middle(law)
+        value = jnp.broadcast_to(value, law.event_shape).astype(dtype)
+        owned = site not in family.shared
+        sites[site] = jnp.broadcast_to(value, (num_memories, *law.event_shape)) if owned else value
+    return sites
+
+
+def _middle(law: Distribution) -> jax.Array:
+    """Median of a log-normal law, mean of a Gamma law; where a site has another law, anything of its shape."""
+    base = getattr(law, "base_dist", law)
+    if type(law).__name__ == "LogNormal" or type(base).__name__ == "LogNormal":
+        return jnp.exp(getattr(law, "loc", getattr(base, "loc", None)))  # type: ignore[arg-type]
+    try:
+        return jnp.asarray(law.mean)
+    except NotImplementedError:
+        return jnp.ones(law.event_shape)

@@ -1,0 +1,130 @@
+"""A stream on disk: every number that the next datum needs, in the NetCDF group ``stream`` (docs/streaming.md)."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from probam.conjugacy.pairs import ConjugatePair
+from probam.data.writing import write_atomically
+from probam.errors import InputError
+from probam.fits.choices import double_precision
+from probam.inference.stream.particles import Particles
+from probam.inference.stream.state import StreamState
+from probam.reports.tree import read_tree, write_tree
+
+__all__ = ["Learned", "Saved", "learned_arrays", "read_stream", "refill", "stream_group", "write_stream"]
+
+_LAYOUT = 2
+"""Which numbers are kept of each memory; a file of another layout is refused."""
+
+
+class Learned(NamedTuple):
+    """What changes along a stream, and the pair that it was begun with."""
+
+    state: StreamState
+    particles: Particles | None
+    pair: ConjugatePair
+
+
+class Saved(NamedTuple):
+    """What a file holds."""
+
+    options: dict[str, Any]
+    columns: tuple[str, ...]
+    dtype: np.dtype[Any] | None
+    seconds: float
+    known: dict[str, np.ndarray]
+    arrays: dict[str, np.ndarray]
+
+
+def learned_arrays(learned: Learned) -> dict[str, np.ndarray]:
+    """The leaves of everything learned, numbered in their order; keys as their data."""
+    trees = _plain(learned, jax.random.key_data)._asdict()
+    return {
+        f"{name}_{i}": np.asarray(leaf) for name, tree in trees.items() for i, leaf in enumerate(jax.tree.leaves(tree))
+    }
+
+
+def refill(learned: Learned, arrays: Mapping[str, np.ndarray], path: str) -> Learned:
+    """The same with the very numbers that were saved.
+
+    Raises :class:`probam.errors.InputError` where some are missing.
+    """
+    trees = _plain(learned, jax.random.key_data)._asdict()
+    try:
+        filled = Learned(**{name: _refilled(tree, arrays, name) for name, tree in trees.items()})
+    except KeyError as error:
+        raise _other_version(path, f"lacks {error}") from error
+    return _plain(filled, jax.random.wrap_key_data)
+
+
+def _plain(learned: Learned, change: Callable[[jax.Array], jax.Array]) -> Learned:
+    """Other keys, between JAX's own kind and the numbers that a file can hold."""
+    state, particles = learned.state, learned.particles
+    if particles is not None:
+        states = particles.states
+        particles = particles._replace(states=states._replace(key=change(states.key)))
+    return learned._replace(state=state._replace(key=change(state.key)), particles=particles)
+
+
+def _refilled(tree: Any, arrays: Mapping[str, np.ndarray], name: str) -> Any:
+    """A pytree of the same structure with the leaves that were saved under ``name``."""
+    leaves, structure = jax.tree.flatten(tree)
+    return jax.tree.unflatten(structure, [jnp.asarray(arrays[f"{name}_{i}"]) for i in range(len(leaves))])
+
+
+def stream_group(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> xr.Dataset:
+    """The arrays as NetCDF can hold them; empty ones are left out."""
+    variables = {
+        name: (tuple(f"{name}_{axis}" for axis in range(array.ndim)), array)
+        for name, array in arrays.items()
+        if array.size
+    }
+    return xr.Dataset(variables, attrs={**attributes, "state": ", ".join(StreamState._fields), "layout": _LAYOUT})
+
+
+def write_stream(path: str | os.PathLike[str], group: xr.Dataset) -> None:
+    """The group ``stream`` alone, as NetCDF4, whole or not at all."""
+    marks = xr.Dataset(attrs={"probam_version": version("probam"), "kind": "stream"})
+    with write_atomically(path) as temporary:
+        write_tree(xr.DataTree.from_dict({"/": marks, "stream": group}), temporary)
+
+
+def read_stream(path: str | os.PathLike[str]) -> Saved:
+    """The group ``stream`` of a stream's file or of a fit's.
+
+    Raises :class:`probam.errors.InputError` for a file that is missing, damaged, holds no stream or one of another
+    layout, or needs a precision that is not turned on.
+    """
+    held = read_tree(path, groups=("stream",))["stream"].to_dataset()
+    if held.attrs.get("layout") != _LAYOUT:
+        raise _other_version(path, "keeps its memories in another layout")
+    arrays = {str(name): np.asarray(held[name].values) for name in held.data_vars}
+    try:
+        saved = Saved(
+            options=json.loads(held.attrs["options"]),
+            columns=tuple(json.loads(held.attrs["columns"])),
+            dtype=np.dtype(held.attrs["dtype"]) if held.attrs["dtype"] else None,
+            seconds=float(held.attrs["seconds"]),
+            known={name.removeprefix("known_"): arrays[name] for name in arrays if name.startswith("known_")},
+            arrays=arrays,
+        )
+    except KeyError as error:
+        raise _other_version(path, f"lacks {error}") from error
+    if saved.dtype == np.float64 and not double_precision():
+        raise InputError(
+            f"{path}: this stream is in double precision; turn it on before loading: "
+            "jax.config.update('jax_enable_x64', True)"
+        )
+    return saved
+
+
+def _other_version(path: str | os.PathLike[str], what: str) -> InputError:
+    return InputError(f"{os.fspath(path)}: this stream {what}; it was saved by another version of probam")

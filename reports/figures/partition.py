@@ -1,0 +1,65 @@
+"""The point partition beside the partitions at the edge of its credible ball."""
+
+import itertools
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Int
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from scipy.optimize import linear_sum_assignment
+
+from probam.reports.figures.style import memory_colour, new_figure, styled
+from probam.reports.tree import has, variable
+
+__all__ = ["ball_figure", "ball_partitions", "has_ball"]
+
+_ROWS = {
+    "point": "point partition",
+    "ball_upper": "fewest groups",
+    "ball_lower": "most groups",
+    "ball_horizontal": "furthest",
+}
+
+
+def has_ball(tree: xr.DataTree) -> bool:
+    """Whether the fit knows a credible ball."""
+    return all(has(tree, "partition", name) for name in _ROWS)
+
+
+def ball_partitions(tree: xr.DataTree) -> dict[str, Int[np.ndarray, " R"]]:
+    """The point partition and the bounds of its ball by name, clusters that share most data numbered alike.
+
+    Numbers follow the point partition; clusters of a bound that match none of its clusters come after them.
+    """
+    found = {name: variable(tree, "partition", name).values for name in _ROWS}
+    point = found["point"]
+    for name, labels in found.items():
+        size = max(int(point.max()), int(labels.max())) + 1
+        shared = np.zeros((size, size))
+        np.add.at(shared, (labels, point), 1)
+        found[name] = linear_sum_assignment(shared, maximize=True)[1][labels]
+    return found
+
+
+@styled
+def ball_figure(tree: xr.DataTree) -> Figure:
+    """One bar a partition, one colour a group; data in the same order in all bars, that of the point partition."""
+    found = ball_partitions(tree)
+    order = np.lexsort(tuple(found[name] for name in reversed(_ROWS)))
+    figure = new_figure(6.4, 1.7)
+    axes = figure.add_subplot()
+    for row, labels in enumerate(found.values()):
+        own = labels[order]
+        edges = np.concatenate([[0], np.flatnonzero(np.diff(own)) + 1, [len(own)]])
+        for first, last in itertools.pairwise(edges.tolist()):
+            axes.barh(row, last - first, left=first, height=0.7, color=memory_colour(int(own[first])), lw=0)
+    axes.set_yticks(range(len(_ROWS)), list(_ROWS.values()))
+    axes.invert_yaxis()
+    axes.set_xlim(0, len(order))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_xlabel("data, ordered by group")
+    axes.tick_params(axis="y", length=0)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(False)
+    return figure

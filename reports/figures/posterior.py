@@ -1,0 +1,154 @@
+"""Figures of the chains, of the number of occupied memories and of the search.
+
+Every figure function of this room takes the tree of a fit and returns a Matplotlib ``Figure``; the memories and
+weights are in :mod:`probam.reports.figures.memories`, the partition and the predictive check in
+:mod:`probam.reports.figures.data`, the energy landscape in :mod:`probam.reports.figures.landscape`.
+"""
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
+
+from probam.errors import InputError
+from probam.reports.figures.style import GRID, MEMORY_COLOURS, MUTED, new_figure, quiet, styled
+from probam.reports.summaries.diagnostics import effective_draws, invariant_summary
+from probam.reports.summaries.quantities import engine_kind, invariant_draws, last_values, quantity_name
+from probam.reports.tree import variable
+
+__all__ = ["draw_counts", "occupied_figure", "optimisation_figure", "traces_figure"]
+
+_TRACE_POINTS = 200
+_ORDER = ("lp", "log_lik", "num_occupied", "weight_entropy", "largest_weight", "alpha", "discount")
+
+
+@styled
+def traces_figure(tree: xr.DataTree, *, most: int = 6) -> Figure:
+    """Traces and rank plots of label-invariant quantities, one row each, one colour a chain.
+
+    Right: the share of a chain's draws below each rank minus the share expected if all chains were one. The
+    band is the Dvoretzky-Kiefer-Wolfowitz bound at a chain's own effective number of draws: a chain of a
+    well-mixed run stays inside with probability at least 95 %.
+    """
+    if engine_kind(tree) != "chains":
+        raise InputError("tree: traces need Markov chains; this fit has none")
+    table = invariant_summary(tree)
+    moving = [str(name) for name in table.index[~table["note"].isin(["constant", "not finite"])]]
+    named = [name for name in _ORDER if name in moving]
+    worst = table.loc[moving, "r_hat"].dropna().sort_values(ascending=False).index
+    rest = [str(name) for name in worst if name not in named]
+    names = (named[: most - min(1, len(rest))] + rest)[:most]
+    if not names:
+        raise InputError("tree: every label-invariant quantity is constant; there is nothing to trace")
+    draws = invariant_draws(tree)
+    figure = new_figure(8.4, 1.35 * len(names) + 0.3)
+    grid = figure.subplots(len(names), 2, squeeze=False, width_ratios=[2.1, 1.0])
+    for row, name in enumerate(names):
+        trace, rank = grid[row]
+        values = draws[name]
+        num_chains, num_draws = values.shape
+        step = max(1, num_draws // _TRACE_POINTS)
+        for chain in range(num_chains):
+            colour = MEMORY_COLOURS[chain % len(MEMORY_COLOURS)]
+            trace.plot(np.arange(num_draws)[::step], values[chain, ::step], color=colour, lw=0.7, alpha=0.85)
+        trace.set_title(quantity_name(name))
+        trace.set_xlim(0, max(num_draws - 1, 1))
+        trace.yaxis.set_major_locator(MaxNLocator(3, integer=name == "num_occupied"))
+        _rank_panel(rank, values)
+        if row == 0:
+            rank.set_title("rank, minus what is expected")
+        if row < len(names) - 1:
+            trace.set_xticklabels([])
+            rank.set_xticklabels([])
+    grid[-1][0].set_xlabel("draw")
+    grid[-1][1].set_xlabel("rank among all draws")
+    return figure
+
+
+def _rank_panel(axes: Axes, values: Float[np.ndarray, "C S"]) -> None:
+    num_draws = values.shape[1]
+    noise = np.random.default_rng(0).random(values.size)  # ties in random order, the same in every report
+    rank = np.empty(values.size)
+    rank[np.lexsort((noise, values.ravel()))] = (np.arange(values.size) + 1) / values.size
+    at = np.linspace(0, 1, 61)
+    band = np.sqrt(np.log(2 / 0.05) / (2 * max(effective_draws(values), 1)))
+    axes.axhspan(-band, band, color=GRID, alpha=0.6, lw=0)
+    for chain, own in enumerate(rank.reshape(values.shape)):
+        share = np.searchsorted(np.sort(own), at, side="right") / num_draws
+        axes.plot(at, share - at, color=MEMORY_COLOURS[chain % len(MEMORY_COLOURS)], lw=1)
+    axes.set_xlim(0, 1)
+    top = max(1.3 * band, max(abs(limit) for limit in axes.get_ylim()))
+    axes.set_ylim(-top, top)
+    axes.yaxis.set_major_locator(MaxNLocator(3, symmetric=True))
+    axes.xaxis.set_major_locator(MaxNLocator(2))
+
+
+@styled
+def occupied_figure(tree: xr.DataTree) -> Figure:
+    """Posterior of the number of memories that hold data."""
+    counts = variable(tree, "invariant", "num_occupied").values.ravel().astype(int)
+    figure = new_figure(min(8.4, max(4.2, 1.6 + 0.42 * (np.ptp(counts) + 3))), 2.6)
+    draw_counts(figure.add_subplot(), counts, "memories that hold data")
+    return figure
+
+
+def draw_counts(axes: Axes, counts: Int[np.ndarray, " S"], name: str, *, least: int = 1) -> None:
+    """Posterior probability of each value of a count, as bars from one below the lowest to one above the highest."""
+    low, high = max(least, counts.min() - 1), counts.max() + 1
+    at = np.arange(low, high + 1)
+    share = np.array([np.mean(counts == k) for k in at])
+    colours = [MEMORY_COLOURS[0] if k == at[share.argmax()] else "#9fb9c9" for k in at]
+    axes.bar(at, share, width=0.72, color=colours)
+    for k, p in zip(at, share, strict=True):
+        if p > 0:
+            axes.annotate(_percent(p), (k, p), (0, 3), textcoords="offset points", ha="center", fontsize=8.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=14))
+    axes.set_xlim(low - 0.6, high + 0.6)
+    axes.set_ylim(0, 1.12 * share.max())
+    axes.set_xlabel(name)
+    axes.set_ylabel("posterior probability")
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
+    quiet(axes, grid="y")
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else "<1%"
+
+
+@styled
+def optimisation_figure(tree: xr.DataTree) -> Figure:
+    """The objective of every restart against its iterations; the best end is drawn strongly."""
+    group = tree["optimisation"]
+    objective = group["objective"].transpose("restart", "iteration").values.astype(np.float64)
+    last = last_values(objective)
+    best = int(np.nanargmax(last))
+    bold = 0.9 if engine_kind(tree) == "approximation" else 1.8  # a noisy trace is thick enough by itself
+    figure = new_figure(8.4, 2.7)
+    axes = figure.add_subplot()
+    for restart in [r for r in range(len(objective)) if r != best] + [best]:
+        trace = objective[restart]
+        step = max(1, int(np.isfinite(trace).sum()) // 400)
+        at = np.flatnonzero(np.isfinite(trace))
+        at = np.unique(np.append(at[::step], at[-1:]))
+        strong = restart == best
+        colour = MEMORY_COLOURS[0] if strong else MUTED
+        axes.plot(at + 1, trace[at], color=colour, lw=bold if strong else 0.8, alpha=1 if strong else 0.55)
+        axes.plot(at[-1:] + 1, trace[at[-1:]], "o", color=colour, ms=4 if strong else 2.5)
+    finite = objective[np.isfinite(objective)]
+    low = float(np.quantile(finite, 0.1))
+    low = min(low, float(np.nanmin(last)))
+    top = float(finite.max())
+    span = max(top - low, 1e-6 * max(1.0, abs(top)))
+    axes.set_ylim(low - 0.05 * span, top + 0.08 * span)
+    axes.yaxis.get_major_formatter().set_useOffset(False)  # type: ignore[attr-defined]
+    if objective.shape[1] > 300:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("iteration")
+    axes.set_ylabel(str(group.attrs.get("what", "objective")))
+    quiet(axes, grid="y")
+    return figure

@@ -1,0 +1,1 @@
+"""Numbers that a report reads from draws: diagnostics, criteria, partitions, relabelling."""

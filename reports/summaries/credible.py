@@ -1,0 +1,109 @@
+"""How sure a partition is: the credible ball around it and the partitions at its edge (Wade and Ghahramani 2018).
+
+The ball is the smallest that holds, say, 95 % of the posterior. What lies at its edge says in which ways the partition
+could be otherwise: with fewer clusters (upper bound in the lattice of partitions), with more (lower), or just elsewhere
+(horizontal).
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from probam.errors import InputError
+from probam.reports.summaries.partition import (
+    Loss,
+    canonical,
+    check_labels,
+    distances,
+    expected_loss,
+    number_occupied,
+    partition_draws,
+)
+from probam.reports.summaries.point_partition import by_size, point_partition
+from probam.reports.tree import Variables
+
+__all__ = ["CredibleBall", "credible_ball", "partition_group"]
+
+_PROBABILITY = 0.95
+
+
+class CredibleBall(NamedTuple):
+    """A ball of partitions; clusters of the bounds are numbered from the largest to the smallest."""
+
+    radius: float  # in the loss: nats, or a share of the pairs
+    upper: Int[np.ndarray, " N"]  # of the partitions of fewest clusters in the ball, the furthest
+    lower: Int[np.ndarray, " N"]  # of those of most clusters, the furthest
+    horizontal: Int[np.ndarray, " N"]  # of all, the furthest
+
+
+def credible_ball(
+    labels: Int[np.ndarray, "S N"],
+    centre: Int[np.ndarray, " N"],
+    *,
+    probability: float = _PROBABILITY,
+    loss: Loss = "vi",
+) -> CredibleBall:
+    """The smallest ball around ``centre`` that holds ``probability`` of the sampled partitions, and its bounds.
+
+    Bounds are sampled partitions. Where several qualify, the first in the lexicographic order of labels counted by
+    first appearance is taken, so that neither the order of the draws nor their numbering matters.
+
+    Raises :class:`probam.errors.InputError` for labels that do not fit, a probability outside (0, 1] and an unknown
+    loss.
+    """
+    z = np.unique(canonical(labels), axis=0, return_counts=True)
+    partitions, times = z
+    own = check_labels(centre)
+    if own.shape != partitions.shape[1:]:
+        raise InputError(f"centre: expected {partitions.shape[1]} labels, one a datum; got {own.shape}")
+    if not 0 < probability <= 1:
+        raise InputError(f"probability: expected a number in (0, 1]; got {probability}")
+    away = distances(own, partitions, loss=loss)
+    away = away.round(12)  # distances that are equal on paper are equal here
+    order = np.argsort(away, kind="stable")
+    held = np.cumsum(times[order])
+    radius = float(away[order][np.searchsorted(held, probability * held[-1] * (1 - 1e-12))])
+    inside = away <= radius
+    clusters = number_occupied(partitions)
+
+    def furthest(among: np.ndarray) -> Int[np.ndarray, " N"]:
+        return by_size(partitions[np.argmax(np.where(among, away, -1.0))])
+
+    return CredibleBall(
+        radius,
+        furthest(inside & (clusters == clusters[inside].min())),
+        furthest(inside & (clusters == clusters[inside].max())),
+        furthest(inside),
+    )
+
+
+def partition_group(labels: Int[np.ndarray, "S R"]) -> tuple[Variables, dict[str, Any]]:
+    """Variables and attributes of the group ``partition`` that follow from sampled labels of R data.
+
+    ``coclustering`` (row, row_bis), ``point`` and ``point_binder`` (row), ``ball_upper``, ``ball_lower`` and
+    ``ball_horizontal`` (row) of the ball around ``point``; attributes ``credible_radius`` and ``expected_loss`` (nats)
+    and the same with ``_binder`` (shares of the pairs of data), ``credible_probability``. One draw has no ball.
+    """
+    known = partition_draws(canonical(labels))
+    z, together = known
+    assert z is not None, "labels are draws"
+    point, binder = point_partition(known), point_partition(known, loss="binder")
+    variables: dict[str, Any] = {
+        "coclustering": (together.astype(np.float32), ("row", "row_bis")),
+        "point": (point, ("row",)),
+        "point_binder": (binder, ("row",)),
+    }
+    if len(z) == 1:
+        return variables, {}
+    ball = credible_ball(z, point)
+    for name in ("upper", "lower", "horizontal"):
+        variables[f"ball_{name}"] = (getattr(ball, name), ("row",))
+    attributes = {
+        "credible_radius": ball.radius,
+        "credible_radius_binder": credible_ball(z, binder, loss="binder").radius,
+        "credible_probability": _PROBABILITY,
+        "expected_loss": float(expected_loss(point[None], known)[0]),
+        "expected_loss_binder": float(expected_loss(binder[None], known, loss="binder")[0]),
+    }
+    return variables, attributes

@@ -1,0 +1,206 @@
+r"""Criteria for choosing a model that can be read off a saved fit.
+
+With :math:`\ell_{sn} = \log p(x_n \mid \theta_s)` (nats, data units) for S posterior draws and N data, all on the scale
+of the log density, larger is better, except the information criteria, where smaller is better (as Schwarz and Akaike
+wrote them; mclust prints minus BIC and minus ICL):
+
+.. math::
+    \mathrm{elpd}_{loo} &= \sum_n \log p(x_n \mid x_{-n}), \qquad
+    \mathrm{elpd}_{waic} = \sum_n \Big( \log \tfrac1S \sum_s e^{\ell_{sn}} - \mathrm{Var}_s \, \ell_{sn} \Big) \\
+    \mathrm{AIC} &= 2 d - 2 \log L, \qquad \mathrm{BIC} = d \log N - 2 \log L, \qquad
+    \mathrm{ICL} = \mathrm{BIC} - 2 \sum_n \log \max_k r_{nk}
+
+Sources: Vehtari, Gelman & Gabry (2017, doi:10.1007/s11222-016-9696-4); Watanabe (2010, JMLR 11); Schwarz (1978); Akaike
+(1974); Biernacki, Celeux & Govaert (2000, doi:10.1109/34.865189). Leave-one-out is ArviZ's Pareto-smoothed importance
+sampling. All depend on a draw only through the density of the data, so renumbering memories changes nothing.
+
+Two errors are told apart: ``se`` is that of N data standing for all that might have come, ``mcse`` that of S draws
+standing for the posterior, which longer chains reduce.
+"""
+
+import warnings
+from typing import Any, NamedTuple
+
+import arviz_stats
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+from scipy.special import logsumexp
+
+from probam.errors import InputError
+from probam.reports.summaries.quantities import engine_kind, options
+from probam.reports.tree import has, variable
+
+__all__ = ["Expected", "Information", "expected_loo", "expected_waic", "information", "log_mean_exp_error"]
+
+_arviz: Any = arviz_stats  # it has no types
+
+_WAIC_LIMIT = 0.4
+"""Posterior variance of a datum's log density above which WAIC is not to be trusted (Vehtari et al. 2017)."""
+
+_WATCHED = 200
+"""Data whose effective sample sizes give the relative efficiency of the draws."""
+
+
+class Expected(NamedTuple):
+    """Expected log density of new data, in nats for as many data as were fitted."""
+
+    elpd: float
+    se: float  # over data
+    mcse: float  # over draws
+    p: float  # effective number of parameters
+    pointwise: Float[np.ndarray, " N"]
+    pareto_k: Float[np.ndarray, " N"] | None  # WAIC has none
+    num_bad: int  # data at which the estimate is not to be trusted
+    limit: float  # pareto_k, or the variance for WAIC, above which a datum counts as bad
+
+
+class Information(NamedTuple):
+    """Information criteria of a point estimate, nats times two, smaller is better."""
+
+    log_lik: float  # nats, data units
+    num_free: int
+    aic: float
+    bic: float
+    icl: float
+
+
+def _log_lik(tree: xr.DataTree, what: str) -> xr.DataArray:
+    """The densities (chain, draw, datum) of the data at several draws."""
+    if engine_kind(tree) == "point":
+        raise InputError(
+            f"{what}: this fit is one best setting and has no draws to weigh; use BIC, held-out data, or engine 'nuts'"
+        )
+    if not has(tree, "log_likelihood", "x"):
+        raise InputError(
+            f"{what}: this fit holds no log density of each datum ({options(tree, 'left_out').get('log_likelihood')}); "
+            "fit with fewer draws, or use held-out data"
+        )
+    values = variable(tree, "log_likelihood", "x").transpose("chain", "draw", "datum").astype(np.float64)
+    if not np.isfinite(values.values).all():
+        raise InputError(f"{what}: some data are impossible under some draws, so that the estimate is minus infinity")
+    if values.sizes["chain"] * values.sizes["draw"] < 20:
+        raise InputError(f"{what}: expected at least 20 draws; got {values.sizes['chain'] * values.sizes['draw']}")
+    return values
+
+
+def expected_loo(tree: xr.DataTree) -> Expected:
+    """Leave-one-out log density by Pareto-smoothed importance sampling.
+
+    Raises :class:`probam.errors.InputError` for a point estimate, or a fit that was too large to hold densities.
+    """
+    values = _log_lik(tree, "loo")
+    reff = _relative_efficiency(values.values)
+    small = xr.DataTree.from_dict({"log_likelihood": xr.Dataset({"x": values}), "posterior": xr.Dataset()})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # high Pareto k: counted below
+        found = _arviz.loo(small, var_name="x", pointwise=True, reff=reff)
+    k = np.asarray(found.pareto_k.values, np.float64)
+    pointwise = np.asarray(found.elpd_i.values, np.float64)
+    weights = found.log_weights.transpose("chain", "draw", "datum").values
+    weights = np.exp(weights - logsumexp(weights, axis=(0, 1), keepdims=True))
+    # log E_n = log (sum_s w_s p_s), a ratio of sums: a draw moves it by S w_s (p_s / E_n - 1)
+    moved = weights * weights[..., 0].size * np.expm1(values.values - pointwise)
+    limit = float(found.good_k)
+    return Expected(
+        float(pointwise.sum()),
+        _over_data(pointwise),
+        _over_draws(moved.sum(axis=-1), own_chains=engine_kind(tree) == "chains"),
+        float(found.p),
+        pointwise,
+        k,
+        int(np.sum(~(k <= limit))),
+        limit,
+    )
+
+
+def expected_waic(tree: xr.DataTree) -> Expected:
+    """The widely applicable information criterion, on the scale of the log density.
+
+    Raises as :func:`expected_loo` does. ``num_bad`` counts data whose log density varies by more than 0.4 over the
+    draws; with any of them leave-one-out is the better estimate.
+    """
+    values = _log_lik(tree, "waic").values
+    count = values.shape[0] * values.shape[1]
+    log_mean = logsumexp(values, axis=(0, 1)) - np.log(count)
+    mean, variance = values.mean(axis=(0, 1)), values.var(axis=(0, 1))
+    pointwise = log_mean - variance
+    moved = np.expm1(values - log_mean) - ((values - mean) ** 2 - variance)
+    return Expected(
+        float(pointwise.sum()),
+        _over_data(pointwise),
+        _over_draws(moved.sum(axis=-1), own_chains=engine_kind(tree) == "chains"),
+        float(variance.sum()),
+        pointwise,
+        None,
+        int(np.sum(variance > _WAIC_LIMIT)),
+        _WAIC_LIMIT,
+    )
+
+
+def information(tree: xr.DataTree, num_free: int) -> Information:
+    """AIC, BIC and ICL of a point estimate with ``num_free`` free parameters.
+
+    They are meant for maximum likelihood; at a maximum a posteriori the log likelihood is a little lower.
+
+    Raises:
+        InputError: for a fit with several draws, or Dirichlet-process or Pitman-Yor weights: their number of
+            parameters is the truncation, which says nothing of how many the data use.
+    """
+    if engine_kind(tree) != "point":
+        raise InputError("bic: this fit has several draws, not one best setting; use leave-one-out, or engine 'em'")
+    if tree.attrs.get("weights") in ("dp", "pyp"):
+        raise InputError(
+            "bic: Dirichlet-process and Pitman-Yor weights have as many parameters as the truncation, whatever the "
+            "data use; compare on held-out data, or use weights 'dirichlet' or 'uniform'"
+        )
+    if num_free < 0:
+        raise InputError(f"num_free: expected at least 0; got {num_free}")
+    num_data = tree["observed_data"].sizes["datum"]
+    log_lik = _total_log_lik(tree)
+    confidence = variable(tree, "partition", "confidence").values.astype(np.float64)
+    bic = num_free * np.log(num_data) - 2 * log_lik
+    return Information(
+        log_lik, num_free, 2.0 * num_free - 2 * log_lik, float(bic), float(bic - 2 * np.log(confidence).sum())
+    )
+
+
+def _total_log_lik(tree: xr.DataTree) -> float:
+    """Log likelihood of all data at the one draw, nats, data units."""
+    if has(tree, "log_likelihood", "x"):
+        return float(variable(tree, "log_likelihood", "x").values.astype(np.float64).sum())
+    scale = variable(tree, "constant_data", "scale").values.astype(np.float64)
+    in_model_units = float(variable(tree, "invariant", "log_lik").values.ravel()[0])
+    observed = ~np.isnan(variable(tree, "observed_data", "x").values)  # a missing entry has no unit
+    return in_model_units - float(np.sum(observed * np.log(scale)))
+
+
+def log_mean_exp_error(log_density: Float[np.ndarray, "C S N"]) -> float:
+    """Monte Carlo standard error of the mean over data of log (1/S) sum_s p(x_n | draw s), nats per datum."""
+    log_mean = logsumexp(log_density, axis=(0, 1)) - np.log(log_density[..., 0].size)
+    return _over_draws(np.expm1(log_density - log_mean).mean(axis=-1), own_chains=True)
+
+
+def _over_data(pointwise: Float[np.ndarray, " N"]) -> float:
+    """Standard error of a sum over N independent data."""
+    return float(np.sqrt(len(pointwise)) * pointwise.std())
+
+
+def _over_draws(moved: Float[np.ndarray, "C S"], *, own_chains: bool) -> float:
+    """Monte Carlo standard error of an estimate, from how far each draw moves it (times the number of draws)."""
+    if np.ptp(moved) == 0:
+        return 0.0
+    if not own_chains:  # draws of an approximation are independent
+        return float(moved.std() / np.sqrt(moved.size))
+    return float(_arviz.mcse(moved, method="mean"))
+
+
+def _relative_efficiency(values: Float[np.ndarray, "C S N"]) -> float:
+    """Effective draws of the data's densities, averaged over some data, by their number."""
+    chosen = np.unique(np.linspace(0, values.shape[2] - 1, _WATCHED).round().astype(int))
+    density = np.exp(values[..., chosen] - values[..., chosen].max(axis=(0, 1)))
+    density = density[..., np.ptp(density, axis=(0, 1)) > 0]
+    if density.shape[2] == 0:
+        return 1.0
+    found = [float(_arviz.ess(density[..., n], method="mean")) for n in range(density.shape[2])]
+    return float(min(np.nanmean(found) / density[..., 0].size, 1.0))

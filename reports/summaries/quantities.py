@@ -1,0 +1,129 @@
+"""What a fit's tree says in numbers: kind of engine, options, label-invariant quantities and their names in words."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Int
+
+from probam.reports.summaries.partition import number_occupied
+from probam.reports.tree import Variables, has, variable
+
+__all__ = [
+    "engine_kind",
+    "invariant_draws",
+    "invariant_group",
+    "last_values",
+    "options",
+    "quantity_name",
+    "truncation",
+]
+
+_APPROXIMATE = ("svi", "cavi", "stream")
+_WORDS = {
+    "lp": "log joint density",
+    "log_lik": "log likelihood",
+    "num_occupied": "memories that hold data",
+    "weight_entropy": "entropy of the weights",
+    "largest_weight": "largest weight",
+    "together": "a pair of data shares a memory",
+    "probe_energy": "energy at a probe point",
+}
+
+
+def options(tree: xr.DataTree, name: str) -> dict[str, Any]:
+    """A root attribute that holds a JSON object; empty where it is absent or something else."""
+    try:
+        value = json.loads(str(tree.attrs.get(name, "") or "{}"))
+    except json.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def truncation(tree: xr.DataTree) -> dict[str, float]:
+    """The numbers of the root attribute ``truncation`` (CLAIMS A20), empty for a finite mixture."""
+    return {k: float(v) for k, v in options(tree, "truncation").items() if isinstance(v, int | float)}
+
+
+def engine_kind(tree: xr.DataTree) -> Literal["point", "approximation", "chains"]:
+    """What the draws are: one best setting, draws from a fitted approximation, or Markov chains."""
+    sizes = tree["posterior"].sizes
+    if sizes.get("chain", 1) * sizes.get("draw", 1) == 1:
+        return "point"
+    return "approximation" if tree.attrs.get("engine") in _APPROXIMATE else "chains"
+
+
+def invariant_draws(tree: xr.DataTree) -> dict[str, Float[np.ndarray, "C S"]]:
+    """Label-invariant quantities by name, each (chain, draw).
+
+    ``lp``, the group ``invariant`` with an index for each probe and pair, and the sites of the posterior
+    that belong to no memory (``alpha``, ``discount``, a shared ``beta``).
+    """
+    found: dict[str, Float[np.ndarray, "C S"]] = {}
+    if has(tree, "sample_stats", "lp"):
+        found |= _scalars("lp", variable(tree, "sample_stats", "lp"))
+    if has(tree, "invariant"):
+        for name, values in tree["invariant"].to_dataset().data_vars.items():
+            found |= _scalars(str(name), values)
+    for name, values in tree["posterior"].to_dataset().data_vars.items():
+        if set(values.dims) == {"chain", "draw"}:
+            found |= _scalars(str(name), values)
+    return found
+
+
+def invariant_group(
+    *,
+    log_lik: Float[np.ndarray, "S N"],
+    labels: Int[np.ndarray, "S N"],
+    weights: Float[np.ndarray, "S K"],
+    together: Float[np.ndarray, "S P"],
+    probe_energy: Float[np.ndarray, "S Q"],
+    shape: tuple[int, int],
+) -> Variables:
+    """Variables of the group ``invariant``: what does not change when the memories of a draw are renumbered.
+
+    The S = C x T draws (``shape``) lead. ``log_lik`` is the log density of each datum, ``together`` the probability
+    that the two data of a probe pair share a memory, ``probe_energy`` the energy at fixed points, say the negative log
+    density there, nats.
+    """
+    entropy = -np.sum(weights * np.log(np.where(weights > 0, weights, 1)), axis=1)
+    each: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {
+        "log_lik": (log_lik.sum(axis=1), ()),
+        "num_occupied": (number_occupied(labels), ()),
+        "weight_entropy": (entropy, ()),
+        "largest_weight": (weights.max(axis=1), ()),
+        "together": (together, ("pair",)),
+        "probe_energy": (probe_energy, ("probe",)),
+    }
+    return {
+        name: (values.reshape(*shape, *values.shape[1:]), ("chain", "draw", *rest))
+        for name, (values, rest) in each.items()
+    }
+
+
+def quantity_name(name: str) -> str:
+    """A label-invariant quantity in words."""
+    if name.startswith("probe_energy["):
+        return f"energy at probe {name[13:-1]}"
+    if name.startswith("together["):
+        return f"pair {name[9:-1]} shares a memory"
+    return _WORDS.get(name, name)
+
+
+def _scalars(name: str, variable: xr.DataArray) -> Iterator[tuple[str, Float[np.ndarray, "C S"]]]:
+    rest = [dim for dim in variable.dims if dim not in ("chain", "draw")]
+    values = variable.transpose(*rest, "chain", "draw")
+    for index in itertools.product(*(range(values.sizes[dim]) for dim in rest)):
+        labels = ", ".join(str(values[dim].values[i]) for dim, i in zip(rest, index, strict=True))
+        yield (f"{name}[{labels}]" if rest else name), np.asarray(values.values[index], dtype=np.float64)
+
+
+def last_values(objective: Float[np.ndarray, "R T"]) -> Float[np.ndarray, " R"]:
+    """The last entry of each restart that is not NaN (NaN where a restart has none)."""
+    steps = objective.shape[1]
+    valid = ~np.isnan(objective)
+    last = steps - 1 - np.argmax(valid[:, ::-1], axis=1)
+    return np.where(valid.any(axis=1), objective[np.arange(len(objective)), last], np.nan)

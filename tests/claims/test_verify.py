@@ -1,0 +1,129 @@
+"""The court in session: every claim holds, every misprint fails, and the result can be read by people and machines."""
+
+import io
+import json
+from dataclasses import replace
+
+import jax
+import pytest
+from rich.console import Console
+
+from probam.claims.claim import Certificate, claim, registry, select
+from probam.claims.entries import ENTRIES, PENDING, answered, missing
+from probam.claims.verify import as_json, certify, certify_each, summary, table, verify
+from probam.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def certificates() -> list[Certificate]:
+    return verify(seed=0)
+
+
+def test_every_exact_statement_holds_and_every_misprint_fails(certificates: list[Certificate]) -> None:
+    assert [found.claim for found in certificates] == [one.id for one in select(None)]
+    assert [(found.claim, found.note, found.error) for found in certificates if not found.passed] == []
+    assert all(0 <= found.error <= found.tolerance for found in certificates)
+
+
+def test_claims_stated_wrong_are_shown_failing(certificates: list[Certificate]) -> None:
+    shown = {found.claim for found in certificates if found.printed_error is not None}
+    assert {one.id for one in select(None) if one.verdict == "WRONG"} <= shown
+
+
+def test_every_entry_of_the_list_is_answered_or_pending_with_a_reason() -> None:
+    assert len(ENTRIES) == 58
+    assert set(answered()) == set(ENTRIES)
+    assert {entry: why for entry, why in missing().items() if entry not in PENDING} == {}
+    assert not [entry for entry in PENDING if answered()[entry]]
+
+
+@pytest.mark.slow
+def test_statements_hold_in_single_precision() -> None:
+    found = verify(single=True, slow=True)
+    assert len(found) > 0.6 * len(registry())
+    assert [(one.claim, one.note, one.error) for one in found if not one.passed] == []
+
+
+@pytest.mark.slow
+def test_the_statistical_claims_hold() -> None:
+    ids = [one.id for one in registry().values() if one.is_slow]
+    assert [(one.claim, one.note, one.error) for one in verify(ids) if not one.passed] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 7))
+def test_claims_hold_whatever_the_seed(seed: int) -> None:
+    assert [(found.claim, found.note, found.error) for found in verify(seed=seed) if not found.passed] == []
+
+
+def test_the_same_seed_gives_the_same_certificate() -> None:
+    first, again = (verify(["A8.hessian"], seed=2)[0] for _ in range(2))
+    assert first._replace(seconds=0.0) == again._replace(seconds=0.0)
+    assert verify(["A8.hessian"], seed=3)[0].error != first.error
+
+
+def test_certificates_come_one_by_one_with_the_number_left() -> None:
+    seen = [(left, found.claim) for left, found in certify_each(["A19", "A20.pair"])]
+    assert seen == [(3, "A19.growth"), (2, "A19.partitions"), (1, "A19.rule"), (0, "A20.pair")]
+
+
+def test_the_table_fits_a_terminal_of_100_columns(certificates: list[Certificate]) -> None:
+    stream = io.StringIO()
+    Console(width=100, file=stream).print(table(certificates))
+    lines = stream.getvalue().splitlines()
+    assert max(len(line) for line in lines) <= 100
+    for found in certificates:
+        row = next(line for line in lines if line.startswith(f"{found.claim} "))
+        assert claim(found.claim).relation in row
+        assert claim(found.claim).verdict in row
+        assert row.rstrip().endswith("holds")
+
+
+def test_json_is_strict_and_complete(certificates: list[Certificate]) -> None:
+    broken = certificates[0]._replace(error=float("inf"), passed=False, note="made up")
+    told = json.loads(json.dumps(as_json([broken, *certificates[1:]]), allow_nan=False))
+    assert told["passed"] is False
+    assert told["seed"] == 0
+    assert {"probam", "jax", "numpyro"} <= set(told["versions"])
+    assert [one["claim"] for one in told["claims"]] == [one.id for one in select(None)]
+    assert told["claims"][0]["error"] is None
+    assert all(one["statement"] and one["mutations"] for one in told["claims"])
+    assert as_json(certificates)["passed"] is True
+
+
+def test_the_summary_counts(certificates: list[Certificate]) -> None:
+    line = summary([certificates[0]._replace(passed=False), *certificates[1:]])
+    assert line.startswith(f"{len(certificates) - 1} of {len(certificates)} statements")
+    assert "seed 0" in line
+
+
+def test_a_failing_statement_is_named_with_its_case() -> None:
+    strict = replace(claim("A20.remaining"), tolerance=0.0, tolerance_extreme=0.0)
+    found = certify(strict)
+    assert not found.passed
+    assert found.note == f"exact statement fails on {found.case!r}"
+    stream = io.StringIO()
+    Console(width=100, file=stream).print(table([found]))
+    assert "FAILS" in stream.getvalue()
+    assert "exact statement fails" in stream.getvalue()
+
+
+def test_a_misprint_that_does_not_fail_is_reported() -> None:
+    found = certify(replace(claim("A20.pair"), printed_exceeds=2.0))
+    assert not found.passed
+    assert "printed form did not fail" in found.note
+
+
+def test_the_printed_form_is_left_alone_on_extreme_inputs() -> None:
+    assert certify(claim("A20.pair"), cases="extreme").printed_error is None
+    assert certify(claim("A20.pair"), cases="ordinary").printed_error is not None
+
+
+def test_single_precision_is_refused_with_the_way_out() -> None:
+    with jax.enable_x64(False), pytest.raises(InputError, match=r"x64: .*jax_enable_x64"):
+        verify(["A2"])
+
+
+def test_unknown_sets_of_cases_are_refused() -> None:
+    with pytest.raises(InputError, match="cases: expected 'all'"):
+        verify(["A2"], cases="some")  # type: ignore[arg-type]
