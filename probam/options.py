@@ -1,0 +1,198 @@
+"""Options named once: default, type, check, help text and group in the field of a frozen dataclass.
+
+A class of options is a frozen, keyword-only dataclass whose fields are made by :func:`option`. From it follow
+
+- the keywords of a function: :func:`takes` gives the function the signature and the ``Args`` section of the class;
+- the checks: an instance that exists was checked, field by field and then as a whole (:meth:`Options.check_together`);
+- what a file keeps: :meth:`Options.changed` and :meth:`Options.as_dict`;
+- the flags of the command line and their help (:mod:`probam.cli.flags`).
+
+>>> from dataclasses import dataclass
+>>> @dataclass(frozen=True, kw_only=True)
+... class Walk(Options):
+...     steps: int = option(10, help="How many steps.", check=whole_number(least=1))
+>>> @takes(Walk)
+... def walk(start: float, options: Walk) -> float:
+...     '''Walk.'''
+...     return start + options.steps
+>>> walk(0.5, steps=3)
+3.5
+>>> walk(0.5, steps=0)
+Traceback (most recent call last):
+    ...
+probam.errors.InputError: steps: expected a whole number of at least 1; got 0
+"""
+
+import functools
+import inspect
+import numbers
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from probam.errors import InputError
+
+__all__ = ["Check", "Option", "Options", "one_of", "option", "option_of", "takes", "whole_number"]
+
+Check = Callable[[str, Any], None]
+"""Raises :class:`probam.errors.InputError` where the option of this name cannot have this value."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is said of an option beside its name, type and default."""
+
+    help: str
+    """One or two sentences for ``help(...)`` and, where ``flag_help`` is empty, for the command line."""
+    group: str = ""
+    """Heading under which the command line lists the flag."""
+    check: Check | None = None
+    flag: Any = None
+    """Type of the flag's value on the command line (``str``, ``int | None``, ...); None: there is no flag."""
+    flag_help: str = ""
+    metavar: str | None = None
+    flag_name: str = ""
+    """The flag where it is not ``--name-of-the-option``."""
+    parse: Callable[[Any], Any] | None = None
+    """From the flag's value to the option's."""
+
+
+def option(
+    default: Any,
+    *,
+    help: str,
+    group: str = "",
+    check: Check | None = None,
+    flag: Any = None,
+    flag_help: str = "",
+    metavar: str | None = None,
+    flag_name: str = "",
+    parse: Callable[[Any], Any] | None = None,
+) -> Any:
+    """A field of a class of options; the arguments are those of :class:`Option`."""
+    described = Option(help, group, check, flag, flag_help, metavar, flag_name, parse)
+    return field(default=default, metadata={"option": described})
+
+
+def option_of(described: "Field[Any]") -> Option:
+    """What is said of the option behind a field of a class of options."""
+    found: Option = described.metadata["option"]
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Base of classes of options: an instance that exists has passed every check."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            check = option_of(each).check
+            if check is not None:
+                check(each.name, getattr(self, each.name))
+        self.check_together()
+
+    def check_together(self) -> None:
+        """Raise :class:`probam.errors.InputError` where options cannot go together."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Name -> value, in the order of the fields."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    def changed(self) -> dict[str, Any]:
+        """Those that differ from the defaults."""
+        changed = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            is_plain = isinstance(value, bool | int | float | str)  # others, arrays say, are compared by identity
+            if value is not each.default and not (is_plain and value == each.default):
+                changed[each.name] = value
+        return changed
+
+
+# --- checks of one value --------------------------------------------------------------------------------------
+
+
+def one_of(*names: str) -> Check:
+    """The value is one of these words."""
+
+    def check(name: str, value: Any) -> None:
+        if value not in names:
+            raise InputError(f"{name}: expected one of {', '.join(names)}; got {value!r}")
+
+    return check
+
+
+def whole_number(*, least: int, what: str = "whole number") -> Check:
+    """The value is a whole number of at least ``least``; ``what`` names it in the message."""
+
+    def check(name: str, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+            raise InputError(f"{name}: expected a {what} of at least {least}; got {value!r}")
+
+    return check
+
+
+# --- keywords of a function -----------------------------------------------------------------------------------
+
+_P = ParamSpec("_P")
+_O = TypeVar("_O", bound=Options)
+_S = TypeVar("_S")
+_R = TypeVar("_R")
+
+
+def takes(options: Callable[_P, _O]) -> Callable[[Callable[[_S, _O], _R]], Callable[Concatenate[_S, _P], _R]]:
+    """Decorator: the fields of a class of options become the keywords of a function of (subject, options).
+
+    The function's signature and docstring show the options, so that ``help`` and editors do; unknown keywords raise
+    :class:`probam.errors.InputError`.
+    """
+    assert isinstance(options, type)
+
+    def decorate(function: Callable[[_S, _O], _R]) -> Callable[Concatenate[_S, _P], _R]:
+        @functools.wraps(function)
+        def taking(subject: _S, /, *args: _P.args, **keywords: _P.kwargs) -> _R:
+            if args:
+                raise InputError(f"{function.__name__}: options are given by name; got {args[0]!r} without one")
+            check_names(function.__name__, options, list(keywords))
+            return function(subject, options(**keywords))
+
+        subject = next(iter(inspect.signature(function).parameters.values()))
+        taking.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [subject, *parameters(options)], return_annotation=inspect.signature(function).return_annotation
+        )
+        taking.__doc__ = documented(function.__doc__ or "", options)
+        return taking
+
+    return decorate
+
+
+def check_names(function: str, options: type, names: Sequence[str]) -> None:
+    """Raise :class:`probam.errors.InputError` for a keyword that is no option."""
+    known = [each.name for each in fields(options)]
+    for name in names:
+        if name not in known:
+            raise InputError(f"{name}: {function} has no such option; it has {', '.join(known)}")
+
+
+def parameters(options: type) -> list[inspect.Parameter]:
+    """The options as keyword-only parameters of a signature."""
+    return [
+        inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type)
+        for each in fields(options)
+    ]
+
+
+def documented(docstring: str, options: type) -> str:
+    """A docstring with the options described in its ``Args`` section, after what stands there."""
+    lines = []
+    for each in fields(options):
+        lines += textwrap.wrap(f"{each.name}: {option_of(each).help}", 108, subsequent_indent="    ")
+    described = textwrap.indent("\n".join(lines), "    ")
+    text = inspect.cleandoc(docstring)
+    if "\nArgs:\n" not in text:
+        head, mark, rest = text.partition("\nRaises:\n")
+        return f"{head.rstrip()}\n\nArgs:\n{described}\n{mark}{rest}"
+    before, after = text.split("\nArgs:\n", 1)
+    own, mark, rest = after.partition("\n\n")
+    return f"{before}\nArgs:\n{own}\n{described}{mark}{rest}"
