@@ -25,6 +25,7 @@ probam.errors.InputError: steps: expected a whole number of at least 1; got 0
 
 import functools
 import inspect
+import math
 import numbers
 import textwrap
 from collections.abc import Callable, Sequence
@@ -33,7 +34,20 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from probam.errors import InputError
 
-__all__ = ["Check", "Option", "Options", "one_of", "option", "option_of", "takes", "whole_number"]
+__all__ = [
+    "Check",
+    "Option",
+    "Options",
+    "boolean",
+    "number",
+    "one_of",
+    "option",
+    "option_of",
+    "optional",
+    "takes",
+    "whole_number",
+    "whole_number_in",
+]
 
 Check = Callable[[str, Any], None]
 """Raises :class:`probam.errors.InputError` where the option of this name cannot have this value."""
@@ -133,6 +147,55 @@ def whole_number(*, least: int, what: str = "whole number") -> Check:
     return check
 
 
+def whole_number_in(expected: str, least: int, most: int) -> Check:
+    """The value is a whole number from ``least`` to ``most``; ``expected`` says so in the message."""
+
+    def check(name: str, value: Any) -> None:
+        is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not is_whole or not least <= int(value) <= most:
+            raise InputError(f"{name}: expected {expected}; got {value!r}")
+
+    return check
+
+
+def number(
+    *, what: str = "number", least: float = -math.inf, above: float = -math.inf, is_finite: bool = False
+) -> Check:
+    """The value is a real number within the bounds and not NaN; ``what`` names it in the message."""
+    bound = f" of at least {least:g}" if least > -math.inf else f" above {above:g}" if above > -math.inf else ""
+
+    def check(name: str, value: Any) -> None:
+        is_within = _is_number(value) and value >= least and value > above
+        if not is_within or (is_finite and value == math.inf):
+            raise InputError(f"{name}: expected a {what}{bound}; got {value!r}")
+
+    return check
+
+
+def _is_number(value: Any) -> bool:
+    """Whether this is a real number of Python, or a single one of NumPy or JAX."""
+    dtype = getattr(value, "dtype", None)
+    if dtype is None:
+        return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return dtype.kind in "iuf" and value.ndim == 0
+
+
+def boolean(name: str, value: Any) -> None:
+    """The value is True or False."""
+    if not isinstance(value, bool) and getattr(getattr(value, "dtype", None), "kind", "") != "b":
+        raise InputError(f"{name}: expected True or False; got {value!r}")
+
+
+def optional(check: Check) -> Check:
+    """The value is None, or passes the check."""
+
+    def check_given(name: str, value: Any) -> None:
+        if value is not None:
+            check(name, value)
+
+    return check_given
+
+
 # --- keywords of a function -----------------------------------------------------------------------------------
 
 _P = ParamSpec("_P")
@@ -145,16 +208,18 @@ def takes(options: Callable[_P, _O]) -> Callable[[Callable[[_S, _O], _R]], Calla
     """Decorator: the fields of a class of options become the keywords of a function of (subject, options).
 
     The function's signature and docstring show the options, so that ``help`` and editors do; unknown keywords raise
-    :class:`probam.errors.InputError`.
+    :class:`probam.errors.InputError`. On ``__init__`` they are the options of the class.
     """
     assert isinstance(options, type)
 
     def decorate(function: Callable[[_S, _O], _R]) -> Callable[Concatenate[_S, _P], _R]:
+        called = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+
         @functools.wraps(function)
         def taking(subject: _S, /, *args: _P.args, **keywords: _P.kwargs) -> _R:
             if args:
-                raise InputError(f"{function.__name__}: options are given by name; got {args[0]!r} without one")
-            check_names(function.__name__, options, list(keywords))
+                raise InputError(f"{called}: options are given by name; got {args[0]!r} without one")
+            check_names(called, options, list(keywords))
             return function(subject, options(**keywords))
 
         subject = next(iter(inspect.signature(function).parameters.values()))
