@@ -1,4 +1,4 @@
-"""Commands that ask a saved fit."""
+"""Commands that question a saved fit."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -1,0 +1,35 @@
+"""The command that puts fits side by side."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from probam.cli.main import main
+from tests.cli.conftest import Refusal
+
+
+@pytest.mark.usefixtures("here")
+def test_fits_are_compared_and_the_better_one_comes_first(refusal: Refusal, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(4)
+    x = np.concatenate([rng.normal(-5, 1, (60, 2)), rng.normal(5, 1, (60, 2))])
+    rng.shuffle(x)
+    frame = pd.DataFrame(x, columns=["a", "b"])
+    frame[:90].to_csv("seen.csv", index=False)
+    frame[90:].to_csv("apart.csv", index=False)
+    pd.DataFrame({"kind": (x[90:, 0] > 0).astype(int)}).to_csv("kinds.csv", index=False)
+    for name, number in (("one", "1"), ("two", "2")):
+        given = ["--covariance", "isotropic", "--weights", "dirichlet", "--components", number, "--engine", "em"]
+        assert main(["fit", "seen.csv", *given, "-o", f"{name}.nc"]) == 0
+    capsys.readouterr()
+    words = ["compare", "one.nc", "two.nc", "--held-out", "apart.csv", "--labels", "kinds.csv"]
+    assert main([*words, "--json", "-o", "table.csv"]) == 0
+    rows = json.loads(capsys.readouterr().out)["fits"]
+    assert list(rows) == ["two", "one"]
+    assert rows["two"]["ari"] == 1.0
+    assert pd.read_csv("table.csv")["fit"].tolist() == ["two", "one"]
+    assert main(words) == 0
+    assert "log_score" in capsys.readouterr().out
+    assert "named twice" in refusal("compare", "one.nc", "one.nc")
+    assert "they need --engines" in refusal("compare", "one.nc", "two.nc", "--components", "3")

@@ -1,0 +1,114 @@
+"""The command that makes a fit."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+
+from probam.cli.main import main
+from probam.data.table import Table
+from probam.errors import InputError
+from tests.cli.conftest import QUICK, Refusal
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--engine emm", "engine: expected one of em, gradient_em, clam, svi, cavi, nuts, gibbs, smc; got 'emm'"),
+        ("--family gausian", "family: "),
+        ("--covariance round", "covariance: "),
+        ("--weights dpp --components 3", "weights: "),
+        ("--weights dirichlet", "components: "),
+        ("--components 0", "components: "),
+        ("--components 273", "components: 273 memories for 272 data"),
+        ("--alpha 0", "alpha: "),
+        ("--alpha -1", "alpha: "),
+        ("--alpha nan", "alpha: "),
+        ("--weights pyp --discount 1", "discount: "),
+        ("--weights pyp --discount -0.1", "discount: "),
+        ("--seed -1", "seed: "),
+        ("--num-draws 0", "num_draws: "),
+        ("--num-chains 0", "num_chains: "),
+        ("--num-steps 5", "num_steps: engine 'nuts' has no such option; it has"),
+        ("--option colour=red", "colour: engine 'nuts' has no such option"),
+        ("--family vmf", "faithful: |data: |unit"),
+        ("--family gone.py:Mine", "gone.py"),
+    ],
+)
+def test_models_that_cannot_be_are_refused_in_one_line(words: str, message: str, refusal: Refusal) -> None:
+    assert re.search(message, refusal("fit", "faithful", *words.split()))
+    assert os.listdir() == []
+
+
+@pytest.mark.usefixtures("here")
+def test_a_constant_column_is_refused_by_name(refusal: Refusal) -> None:
+    Path("flat.csv").write_text("a,b\n1,2\n3,2\n5,2\n")
+    assert "'b'" in refusal("fit", "flat.csv", "--components", "2")
+    assert "'b' is constant" in refusal("fit", "flat.csv", "--components", "2", "--standardise")
+
+
+def test_a_fit_speaks_json(record: dict[str, Any], saved: Path) -> None:
+    assert (record["engine"], record["weights"], record["seed"]) == ("em", "dp", 0)
+    assert record["columns"] == ["eruptions", "waiting"]
+    assert record["truncation"]["num_components"] == 5
+    assert len(record["memory"]["weight"]) == 5
+    np.testing.assert_allclose(sum(record["memory"]["weight"]), 1.0, rtol=1e-9)
+    assert "log_lik" in {row["name"] for row in record["summary"]}
+    assert [path.name for path in saved.parent.iterdir()] == ["fit.nc"]
+
+
+def test_a_fit_tells_people_what_it_found_and_the_same_seed_finds_the_same(
+    saved: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["fit", "faithful", *QUICK]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    for words in (
+        "eruptions",
+        "waiting",
+        "memories",
+        "[truncation] 5 memories",
+        "saved fit.nc",
+        "probam report fit.nc",
+    ):
+        assert words in printed.out
+    with xr.open_datatree(saved) as first, xr.open_datatree("fit.nc") as second:
+        for name, variable in first["posterior"].data_vars.items():
+            np.testing.assert_array_equal(variable, second["posterior"][str(name)])
+    assert [path.name for path in here.iterdir()] == ["fit.nc"]
+
+
+def test_float32_hands_single_precision_over_with_x64_off(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[np.dtype[Any], bool]] = []
+
+    def fit(table: Table, **_: object) -> None:
+        seen.append((table.values.dtype, jax.config.read("jax_enable_x64")))
+        raise InputError("seen")
+
+    monkeypatch.setattr("probam.fits.fit.fit", fit)
+    try:
+        assert main(["fit", "faithful", "--float32"]) == 2
+        assert main(["fit", "faithful"]) == 2
+    finally:
+        jax.config.update("jax_enable_x64", True)
+    assert seen == [(np.dtype(np.float32), False), (np.dtype(np.float64), True)]
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_fit_in_single_precision_stays_in_it(here: Path) -> None:
+    words = ["fit", "faithful", *QUICK, "--float32"]
+    run = subprocess.run([sys.executable, "-m", "probam.cli.main", *words], capture_output=True, text=True, cwd=here)
+    assert (run.returncode, run.stderr) == (0, "")
+    with xr.open_datatree(here / "fit.nc") as tree:
+        assert tree.attrs["dtype"] == "float32"
+        assert tree["posterior"]["weights"].dtype == np.float32

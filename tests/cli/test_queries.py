@@ -1,0 +1,66 @@
+"""Commands that question a saved fit."""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from probam.cli.main import main
+from probam.data.shipped import load_shipped
+from tests.cli.conftest import Refusal
+
+
+def test_predictions_follow_the_columns_by_name(saved: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = load_shipped("faithful").frame()
+    frame.insert(0, "day", "monday")
+    frame[["day", "waiting", "eruptions"]].to_csv("swapped.csv", index=False)
+    for data, out in (("faithful", "a.csv"), ("swapped.csv", "b.csv")):
+        assert main(["predict", str(saved), data, "-o", out]) == 0
+    a, b = pd.read_csv("a.csv"), pd.read_csv("b.csv")
+    pd.testing.assert_frame_equal(a, b)
+    assert list(a) == ["label", "confidence", "log_density"]
+    assert len(a) == 272
+    assert "272 data in" in capsys.readouterr().out
+    assert main(["predict", str(saved), "faithful", "--probabilities", "-o", "p.parquet"]) == 0
+    p = pd.read_parquet("p.parquet").filter(like="responsibilities").to_numpy()
+    np.testing.assert_allclose(p.sum(axis=1), 1.0, rtol=1e-9)
+    np.testing.assert_array_equal(p.argmax(axis=1), a["label"])
+    assert (here / "p.parquet").is_file()
+
+
+def test_recalled_points_rest_where_the_energy_is_flat(
+    saved: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pd.DataFrame({"eruptions": [2.0, 4.4, 3.1], "waiting": [55.0, 80.0, 70.0]}).to_csv("cues.csv", index=False)
+    assert main(["recall", str(saved), "cues.csv", "-o", "once.csv"]) == 0
+    assert main(["recall", str(saved), "once.csv", "-o", "twice.csv"]) == 0
+    once, twice = pd.read_csv("once.csv"), pd.read_csv("twice.csv")
+    assert {"eruptions", "waiting", "steps", "residual", "energy", "converged", "basin"} <= set(once)
+    assert once["converged"].all()
+    np.testing.assert_allclose(twice[["eruptions", "waiting"]], once[["eruptions", "waiting"]], atol=1e-3)
+    np.testing.assert_array_equal(twice["basin"], once["basin"])
+    assert "3 of 3 queries settled" in capsys.readouterr().out
+    assert main(["recall", str(saved), "cues.csv", "--max-steps", "1", "--step", "0.1", "-o", "short.npz"]) == 0
+    assert "did not settle within 1 steps" in capsys.readouterr().out
+    assert (here / "short.npz").is_file()
+
+
+@pytest.mark.usefixtures("here")
+def test_queries_that_do_not_fit_the_fit_are_refused(saved: Path, refusal: Refusal) -> None:
+    assert "2 features" in refusal("recall", str(saved), "iris", "-o", "out.csv")
+    assert "step" in refusal("recall", str(saved), "faithful", "--step", "2.5", "-o", "out.csv")
+    assert "--max-steps" in refusal("recall", str(saved), "faithful", "--max-steps", "0", "-o", "out.csv")
+    Path("half.nc").write_bytes(saved.read_bytes()[: saved.stat().st_size // 2])
+    assert "half.nc" in refusal("predict", "half.nc", "faithful", "-o", "out.csv")
+    assert os.listdir() == ["half.nc"]
+
+
+def test_a_report_stands_alone(saved: Path, here: Path) -> None:
+    assert main(["report", str(saved), "-o", "report.html"]) == 0
+    page = (here / "report.html").read_text(encoding="utf-8")
+    assert page.lstrip().lower().startswith("<!doctype html")
+    assert "waiting" in page
+    assert not re.search(r"""(src|href)\s*=\s*["']https?:""", page)

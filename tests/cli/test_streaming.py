@@ -1,0 +1,36 @@
+"""The command that makes memories as data arrive."""
+
+import io
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from probam.cli.main import main
+from tests.cli.conftest import Refusal
+
+
+@pytest.mark.usefixtures("here")
+def test_a_stream_in_two_pieces_is_the_stream_in_one(
+    refusal: Refusal, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(2)
+    centres = np.array([[0.0, 0.0], [9.0, 1.0], [-4.0, 8.0]])
+    frame = pd.DataFrame(centres[rng.integers(0, 3, 260)] + rng.normal(size=(260, 2)), columns=["a", "b"])
+    frame.to_csv("whole.csv", index=False)
+    frame[:150].to_csv("first.csv", index=False)
+    words = ["--covariance", "isotropic", "--warm", "40", "--json"]
+    assert main(["stream", "whole.csv", *words, "-o", "whole.nc"]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert main(["stream", "first.csv", *words, "-o", "half.nc"]) == 0
+    monkeypatch.setattr(sys, "stdin", io.StringIO(frame[150:].to_csv(index=False)))
+    assert main(["stream", "-", "--resume", "half.nc", "-o", "both.nc", "--json"]) == 0
+    both = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"memories", "seconds", "peak_mib"} <= both.keys()
+    assert (both["data"], both["memories"]) == (260, whole["memories"])
+    assert both["log_predictive"] == whole["log_predictive"]  # the same bits
+    assert main(["predict", "both.nc", "whole.csv", "-o", "labels.csv"]) == 0
+    capsys.readouterr()
+    assert "leave it out" in refusal("stream", "whole.csv", "--resume", "half.nc", "--alpha", "3")
