@@ -5,34 +5,27 @@ a sentence says why.
 """
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 from probam.errors import InputError
-from probam.reports.page import Section, escape, number, page, spelled
-from probam.reports.sections.energy import (
-    glossary_section,
-    landscape_section,
-    parting_section,
-    repeat_section,
-    truncation_section,
-    verification_section,
-)
+from probam.reports.page import escape, number, page, spelled
+from probam.reports.sections.energy import disagreement_section, landscape_section, verification_section
+from probam.reports.sections.model import data_and_model_section, glossary_section, repeat_section
 from probam.reports.sections.posterior import (
-    data_and_model_section,
     finding,
     memories_section,
     number_of_memories_section,
     partition_section,
     predictive_section,
-    trust_section,
+    truncation_section,
     weights_section,
 )
 from probam.reports.sections.recall import recall_section
-from probam.reports.summaries.diagnostics import Advice, advice
+from probam.reports.sections.trust import trust_section
+from probam.reports.summaries.diagnostics import Advice, Diagnosis, Level, diagnose
 from probam.reports.tree import has, variable
 
 __all__ = ["report_html", "write_report"]
@@ -52,27 +45,30 @@ def write_report(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
 
 def report_html(tree: xr.DataTree) -> str:
     """The report of a fit as an HTML document."""
-    said = advice(tree)
-    parts: list[Callable[[xr.DataTree], Section | None]] = [
-        data_and_model_section,
-        lambda tree: trust_section(tree, said),
-        number_of_memories_section,
-        memories_section,
-        weights_section,
-        partition_section,
-        predictive_section,
-        landscape_section,
-        parting_section,
-        recall_section,
-        verification_section,
-        truncation_section,
-        repeat_section,
-        glossary_section,
+    diagnosis = diagnose(tree)
+    sections = [
+        data_and_model_section(tree),
+        trust_section(tree, diagnosis),
+        number_of_memories_section(tree, diagnosis),
+        memories_section(tree),
+        weights_section(tree),
+        partition_section(tree),
+        predictive_section(tree),
+        landscape_section(tree),
+        disagreement_section(tree),
+        recall_section(tree),
+        verification_section(tree),
+        truncation_section(tree, diagnosis),
+        repeat_section(tree),
+        glossary_section(),
     ]
-    sections = [section for part in parts if (section := part(tree)) is not None]
     source = str(tree.attrs.get("source", "")) or "data"
-    title = f"Memories of {Path(source).name}"
-    return page(title, lead=_lead(tree), verdict=_verdict(tree, said), sections=sections)
+    return page(
+        f"Memories of {Path(source).name}",
+        lead=_lead(tree),
+        verdict=_verdict(tree, diagnosis),
+        sections=[section for section in sections if section is not None],
+    )
 
 
 # --- the verdict ----------------------------------------------------------------------------------------------
@@ -83,23 +79,27 @@ def _lead(tree: xr.DataTree) -> str:
     return f'<p class="lead">{escape(model[:1].upper() + model[1:].rstrip("."))}.</p>' if model else ""
 
 
-def _verdict(tree: xr.DataTree, said: list[Advice]) -> str:
-    """One paragraph: what was found, and whether to believe it."""
-    level = said[0].level if said[0].level in ("problem", "warning") else "good"
-    first = f"<strong>{escape(finding(tree))}</strong> "
-    serious = [item for item in said if item.level in ("problem", "warning")]
-    if serious:
-        opening = "Do not rely on it yet." if level == "problem" else "Read it with care."
-        believe = f"{opening} {escape(serious[0].text)}"
-        if len(serious) > 1:
-            others = len(serious) - 1
-            believe += (
-                f' There {"is" if others == 1 else "are"} {spelled(others)} more to <a href="#trust">look at</a>.'
-            )
-    else:
-        believe = " ".join(escape(item.text) for item in said if item.level == "good")
+def _verdict(tree: xr.DataTree, diagnosis: Diagnosis) -> str:
+    """The box on top: what was found, whether to believe it, and whether the energy was verified."""
+    level, believe = _belief(diagnosis.advice)
+    first = f"<strong>{escape(finding(tree, diagnosis))}</strong> {believe}"
     second = _checked(tree)
-    return f'<div class="verdict {level}"><p>{first}{believe}</p>{f"<p>{second}</p>" if second else ""}</div>'
+    return f'<div class="verdict {level}"><p>{first}</p>{f"<p>{second}</p>" if second else ""}</div>'
+
+
+def _belief(advice: list[Advice]) -> tuple[Level, str]:
+    """How grave the gravest verdict is, and the sentences on it (HTML)."""
+    serious = [item for item in advice if item.level in ("problem", "warning")]
+    if not serious:
+        return "good", " ".join(escape(item.text) for item in advice if item.level == "good")
+    level = serious[0].level
+    opening = "Do not rely on this fit yet." if level == "problem" else "Use this fit with care."
+    believe = f"{opening} {escape(serious[0].text)}"
+    others = len(serious) - 1
+    if others:
+        more = spelled(others, "more issue is", "more issues are").capitalize()
+        believe += f' {more} listed <a href="#trust">below</a>.'
+    return level, believe
 
 
 def _checked(tree: xr.DataTree) -> str:
@@ -111,4 +111,4 @@ def _checked(tree: xr.DataTree) -> str:
         return ""
     worst = float(np.max(variable(tree, "verification", "error").values))
     checks = {1: "the check", 2: "both checks"}.get(passed.size, f"all {spelled(passed.size)} checks")
-    return f"The energy was checked against the likelihood: {checks} passed, largest error {number(worst, 2)}."
+    return f"The energy was verified against the likelihood: {checks} passed, largest error {number(worst, 2)}."

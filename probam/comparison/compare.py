@@ -26,8 +26,8 @@ from probam.fits.fitted import Fit
 from probam.inference.common.coordinates import Coordinates, log_joints, unconstrained
 from probam.inference.common.result import Evidence, Progress, silent
 from probam.inference.evidence import bridge
+from probam.reports.summaries.convergence import invariant_summary
 from probam.reports.summaries.criteria import Expected, expected_loo, information, log_mean_exp_error
-from probam.reports.summaries.diagnostics import invariant_summary
 from probam.reports.summaries.quantities import engine_kind
 from probam.reports.tree import has, variable
 

@@ -24,7 +24,8 @@ from probam.fits.landscape import Landscape, basins, survey
 from probam.fits.landscape_posterior import completion
 from probam.models.mixture import Mixture
 from probam.reports.html import write_report
-from probam.reports.summaries.diagnostics import advice, invariant_summary
+from probam.reports.summaries.convergence import invariant_summary
+from probam.reports.summaries.diagnostics import advice
 from probam.reports.tree import rows_of, write_tree
 
 __all__ = ["Fit"]

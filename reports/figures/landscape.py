@@ -198,8 +198,8 @@ def _plane_axes(tree: xr.DataTree, seen: View) -> tuple[Figure, Axes]:
         axes.set_axis_off()
     else:
         axes.set_aspect("equal")
-        axes.set_xlabel("widest direction of the data (model units)")
-        axes.set_ylabel("second widest")
+        axes.set_xlabel("first principal component of the data (model units)")
+        axes.set_ylabel("second principal component")
     for side in axes.spines.values():
         side.set_visible(True)
     return figure, axes

@@ -1,11 +1,7 @@
-"""Figures of the chains, of the number of occupied memories and of the search.
-
-Every figure function of this room takes the tree of a fit and returns a Matplotlib ``Figure``; the memories and
-weights are in :mod:`probam.reports.figures.memories`, the partition and the predictive check in
-:mod:`probam.reports.figures.data`, the energy landscape in :mod:`probam.reports.figures.landscape`.
-"""
+"""Figures of the chains, of the number of occupied memories and of the search."""
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
@@ -14,9 +10,9 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from probam.errors import InputError
 from probam.reports.figures.style import GRID, MEMORY_COLOURS, MUTED, new_figure, quiet, styled
-from probam.reports.summaries.diagnostics import effective_draws, invariant_summary
-from probam.reports.summaries.quantities import engine_kind, invariant_draws, last_values, quantity_name
-from probam.reports.tree import variable
+from probam.reports.summaries.convergence import effective_draws
+from probam.reports.summaries.diagnostics import Diagnosis
+from probam.reports.summaries.quantities import engine_kind, last_values, quantity_name
 
 __all__ = ["draw_counts", "occupied_figure", "optimisation_figure", "traces_figure"]
 
@@ -25,29 +21,23 @@ _ORDER = ("lp", "log_lik", "num_occupied", "weight_entropy", "largest_weight", "
 
 
 @styled
-def traces_figure(tree: xr.DataTree, *, most: int = 6) -> Figure:
+def traces_figure(diagnosis: Diagnosis, *, most: int = 6) -> Figure:
     """Traces and rank plots of label-invariant quantities, one row each, one colour a chain.
 
     Right: the share of a chain's draws below each rank minus the share expected if all chains were one. The
     band is the Dvoretzky-Kiefer-Wolfowitz bound at a chain's own effective number of draws: a chain of a
     well-mixed run stays inside with probability at least 95 %.
     """
-    if engine_kind(tree) != "chains":
+    if diagnosis.kind != "chains":
         raise InputError("tree: traces need Markov chains; this fit has none")
-    table = invariant_summary(tree)
-    moving = [str(name) for name in table.index[~table["note"].isin(["constant", "not finite"])]]
-    named = [name for name in _ORDER if name in moving]
-    worst = table.loc[moving, "r_hat"].dropna().sort_values(ascending=False).index
-    rest = [str(name) for name in worst if name not in named]
-    names = (named[: most - min(1, len(rest))] + rest)[:most]
+    names = _traced(diagnosis.summary, most)
     if not names:
         raise InputError("tree: every label-invariant quantity is constant; there is nothing to trace")
-    draws = invariant_draws(tree)
     figure = new_figure(8.4, 1.35 * len(names) + 0.3)
     grid = figure.subplots(len(names), 2, squeeze=False, width_ratios=[2.1, 1.0])
     for row, name in enumerate(names):
         trace, rank = grid[row]
-        values = draws[name]
+        values = diagnosis.draws[name]
         num_chains, num_draws = values.shape
         step = max(1, num_draws // _TRACE_POINTS)
         for chain in range(num_chains):
@@ -58,13 +48,22 @@ def traces_figure(tree: xr.DataTree, *, most: int = 6) -> Figure:
         trace.yaxis.set_major_locator(MaxNLocator(3, integer=name == "num_occupied"))
         _rank_panel(rank, values)
         if row == 0:
-            rank.set_title("rank, minus what is expected")
+            rank.set_title("rank ECDF difference")
         if row < len(names) - 1:
             trace.set_xticklabels([])
             rank.set_xticklabels([])
     grid[-1][0].set_xlabel("draw")
     grid[-1][1].set_xlabel("rank among all draws")
     return figure
+
+
+def _traced(summary: pd.DataFrame, most: int) -> list[str]:
+    """Quantities that get a row: those that move, the usual ones first, and at least the worst mixed of the others."""
+    moving = [str(name) for name in summary.index[~summary["note"].isin(["constant", "not finite"])]]
+    usual = [name for name in _ORDER if name in moving]
+    by_r_hat = summary.loc[moving, "r_hat"].dropna().sort_values(ascending=False).index
+    rest = [str(name) for name in by_r_hat if name not in usual]
+    return (usual[: most - min(1, len(rest))] + rest)[:most]
 
 
 def _rank_panel(axes: Axes, values: Float[np.ndarray, "C S"]) -> None:
@@ -86,9 +85,8 @@ def _rank_panel(axes: Axes, values: Float[np.ndarray, "C S"]) -> None:
 
 
 @styled
-def occupied_figure(tree: xr.DataTree) -> Figure:
-    """Posterior of the number of memories that hold data."""
-    counts = variable(tree, "invariant", "num_occupied").values.ravel().astype(int)
+def occupied_figure(counts: Int[np.ndarray, " S"]) -> Figure:
+    """Posterior of the number of memories that hold data; ``counts`` has one number for each draw."""
     figure = new_figure(min(8.4, max(4.2, 1.6 + 0.42 * (np.ptp(counts) + 3))), 2.6)
     draw_counts(figure.add_subplot(), counts, "memories that hold data")
     return figure

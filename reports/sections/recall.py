@@ -1,99 +1,30 @@
-"""What recall says under the posterior: basins shared, attractors counted, barriers, doubtful queries, completions.
+"""The section on recall under the posterior: attractors, shared basins, barriers, uncertain queries, completion.
 
-Every draw of a fit is an energy of its own; the ``recall`` group holds what recall on each of them found.
+Every draw of a fit defines an energy of its own; the ``recall`` group holds the results of recall on each of them.
 """
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Int
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
-from probam.reports.figures.data import draw_matrix, grouping
-from probam.reports.figures.posterior import draw_counts
+from probam.reports.figures.recall import (
+    attractors_figure,
+    basins_figure,
+    queries_figure,
+    recall_counts,
+    uncertain_queries,
+)
 from probam.reports.figures.shown import memory_name
-from probam.reports.figures.style import GRID, inline_svg, memory_colour, new_figure, styled
+from probam.reports.figures.style import inline_svg
 from probam.reports.page import Section, count, escape, figure, number, percent, spelled, table, with_error
 from probam.reports.summaries.quantities import engine_kind
-from probam.reports.tree import has, variable
+from probam.reports.tree import has
 
-__all__ = ["attractors_figure", "basins_figure", "doubtful_queries", "queries_figure", "recall_section"]
+__all__ = ["recall_section"]
 
 _MOST_BARRIERS = 8
 """Memories between which barriers are listed."""
 
-_CERTAIN = 0.995
-"""A query that is recalled as one memory with this probability is not in doubt."""
-
-_SMALL = 0.02
-"""Memories below this probability at every doubtful query are drawn together."""
-
-
-@styled
-def basins_figure(tree: xr.DataTree) -> Figure:
-    """How often two data share a memory, and how often a basin of recall, in one order."""
-    groups = grouping(tree)
-    figure = new_figure(8.4, 3.9)
-    left, right = figure.subplots(1, 2)
-    draw_matrix(left, variable(tree, "partition", "coclustering").values, groups)
-    image = draw_matrix(right, variable(tree, "recall", "same_basin").values, groups, named=False)
-    left.set_title("share a memory")
-    right.set_title("are recalled to one place")
-    bar = figure.colorbar(image, ax=[left, right], fraction=0.03, pad=0.02)
-    bar.set_label("probability")
-    bar.outline.set_visible(False)  # type: ignore[operator]
-    return figure
-
-
-@styled
-def attractors_figure(tree: xr.DataTree) -> Figure:
-    """Posterior of the number of attractors, and of those that no memory leads to."""
-    found, spurious = (_counts(tree, name) for name in ("num_attractors", "num_spurious"))
-    figure = new_figure(8.4 if spurious.any() else 4.6, 2.6)
-    panels = figure.subplots(1, 1 + bool(spurious.any()), squeeze=False)[0]
-    draw_counts(panels[0], found, "attractors")
-    if len(panels) > 1:
-        draw_counts(panels[1], spurious, "spurious attractors", least=0)
-        panels[1].set_ylabel("")
-    return figure
-
-
-def doubtful_queries(tree: xr.DataTree) -> Int[np.ndarray, " Q"]:
-    """Positions of the queries whose recall the posterior has not decided, the least certain first."""
-    surest = variable(tree, "recall", "recall_probability").values.max(axis=1)
-    order = np.argsort(surest, kind="stable")
-    return np.asarray(order[surest[order] < _CERTAIN])
-
-
-@styled
-def queries_figure(tree: xr.DataTree) -> Figure:
-    """For each doubtful query the probability of being recalled as each memory, as a stacked bar."""
-    chosen = doubtful_queries(tree)
-    share = variable(tree, "recall", "recall_probability").values[chosen].astype(np.float64)
-    single = np.flatnonzero((share >= _SMALL).any(axis=0))
-    rest = np.delete(share, single, axis=1).sum(axis=1)
-    figure = new_figure(7.2, 0.9 + 0.27 * len(chosen))
-    axes = figure.add_subplot()
-    at = np.arange(len(chosen))
-    left = np.zeros(len(chosen))
-    handles = []
-    parts = [(f"memory {memory_name(tree, int(k))}", share[:, k], memory_colour(int(k))) for k in single]
-    parts += [("others", rest, "#c3cad1")] if rest.max(initial=0) > 1e-6 else []
-    lost = 1 - share.sum(axis=1)
-    parts += [("no rest", lost, GRID)] if lost.max(initial=0) > 1e-6 else []
-    for name, width, colour in parts:
-        axes.barh(at, width, left=left, color=colour, height=0.74, edgecolor="#ffffff", linewidth=0.6)
-        left = left + width
-        handles.append(Patch(fc=colour, label=name))
-    axes.set_yticks(at, [f"query {q}" for q in chosen])
-    axes.invert_yaxis()
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    axes.set_xlim(0, 1)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
-    axes.set_xlabel("posterior probability of being recalled as")
-    figure.legend(handles=handles, loc="outside right upper")
-    return figure
+_SPURIOUS = "spurious (recall from no memory ends there)"
 
 
 def recall_section(tree: xr.DataTree) -> Section | None:
@@ -101,47 +32,45 @@ def recall_section(tree: xr.DataTree) -> Section | None:
     if not has(tree, "recall", "num_attractors"):
         return None
     is_point = engine_kind(tree) == "point"
-    said = _opening(tree, is_point)
-    body = f"<p>{said}</p>"
-    if not is_point and _counts(tree, "num_attractors").std() + _counts(tree, "num_spurious").std() > 0:
+    body = f"<p>{_attractor_words(tree, is_point)}</p>"
+    counts = [recall_counts(tree, name) for name in ("num_attractors", "num_spurious")]
+    if not is_point and any(np.ptp(values) > 0 for values in counts):
         svg = inline_svg(attractors_figure(tree), "attractors", "Posterior of the number of attractors, a bar chart")
         body += figure(
             svg,
-            "Places where recall comes to rest, from the data, the memories that hold data and the centres of the "
-            "largest of them: a lower bound on the number of wells, draw by draw.",
+            "Number of points where recall ends, from the data, the memories that hold data and the centres of the "
+            "largest of them: a lower bound on the number of wells in each draw.",
         )
     if has(tree, "recall", "same_basin") and has(tree, "partition", "coclustering"):
         svg = inline_svg(basins_figure(tree), "basins", "Co-clustering matrix beside the matrix of shared basins")
         body += figure(
             svg,
-            "Left: how often two data share a memory. Right: how often recall takes them to one place, in the same "
-            "order. Where the right is darker, wells of several memories have merged.",
+            "Left: probability that two data share a memory. Right: probability that recall takes them to the same "
+            "attractor, in the same order. Where the right is darker, the wells of several memories have merged.",
         )
     body += _barrier_table(tree, is_point) + _queries(tree, is_point) + _completion(tree)
-    return Section("recall", "What is recalled, and how sure", body)
+    return Section("recall", "Recall under the posterior", body)
 
 
-def _counts(tree: xr.DataTree, name: str) -> Int[np.ndarray, " S"]:
-    return np.asarray(variable(tree, "recall", name).values.ravel().astype(int))
-
-
-def _opening(tree: xr.DataTree, is_point: bool) -> str:
-    found, spurious = (_counts(tree, name) for name in ("num_attractors", "num_spurious"))
-    ghosts = "spurious (recall from no memory ends there)"
+def _attractor_words(tree: xr.DataTree, is_point: bool) -> str:
+    """How many attractors there are, how many of them are spurious, and how many recalls did not converge."""
+    attractors, spurious = (recall_counts(tree, name) for name in ("num_attractors", "num_spurious"))
     if is_point:
-        said = f"At the best setting found, recall comes to rest in {spelled(int(found[0]), 'place', 'places')}"
-        return said + (f", {spelled(int(spurious[0]))} of them {ghosts}." if spurious[0] else ".")
-    values, times = np.unique(found, return_counts=True)
-    likely = int(values[times.argmax()])
-    said = (
-        f"Every draw of the posterior is an energy of its own. On {count(found.size)} of them recall was run from the "
-        f"data: it comes to rest in {spelled(likely, 'place', 'places')} "
-        f"with probability {percent(times.max() / found.size)}."
+        words = f"At the point estimate, recall has {spelled(int(attractors[0]), 'attractor', 'attractors')}"
+        return words + (f", {spelled(int(spurious[0]))} of them {_SPURIOUS}." if spurious[0] else ".")
+    values, times = np.unique(attractors, return_counts=True)
+    mode = int(values[times.argmax()])
+    words = (
+        f"Each posterior draw defines an energy of its own. Recall from the data, on {count(attractors.size)} draws, "
+        f"has {spelled(mode, 'attractor', 'attractors')} with probability {percent(times.max() / attractors.size)}."
     )
     share = float(np.mean(spurious > 0))
-    said += f" With probability {percent(share)} some place is {ghosts}." if share else " No place is spurious."
+    if share:
+        words += f" With probability {percent(share)} at least one is {_SPURIOUS}."
+    else:
+        words += " None is spurious."
     unsettled = float(tree["recall"].attrs.get("unsettled", 0.0))
-    return said + (f" {percent(unsettled)} of the recalls were cut off before they came to rest." if unsettled else "")
+    return words + (f" {percent(unsettled)} of the recalls were stopped before they converged." if unsettled else "")
 
 
 def _barrier_table(tree: xr.DataTree, is_point: bool) -> str:
@@ -164,11 +93,11 @@ def _barrier_table(tree: xr.DataTree, is_point: bool) -> str:
 
     names = [escape(memory_name(tree, int(k))) for k in known]
     rows = [[f"from {name}", *(cell(i, j) for j in known)] for name, i in zip(names, known, strict=True)]
-    caption = "Barriers between memories, nats: how far the energy climbs on the lowest way found from one to the other"
+    caption = "Energy barriers between memories, nats: how far the energy rises along the lowest path found"
     caption += "" if is_point else "; median and 90 % interval over the draws"
     remark = (
-        "<p>A barrier of 3 nats means that the pass is 20 times less likely than the memory that is left; between "
-        "memories of one well there is none. The heights are upper bounds: a lower way may have been missed.</p>"
+        "<p>At a barrier of 3 nats the density at the pass is 20 times lower than at the memory where the path starts. "
+        "Memories of one well have no barrier. The heights are upper bounds, because a lower path may exist.</p>"
     )
     return table(["", *(f"to {name}" for name in names)], rows, caption=caption) + remark
 
@@ -176,11 +105,11 @@ def _barrier_table(tree: xr.DataTree, is_point: bool) -> str:
 def _queries(tree: xr.DataTree, is_point: bool) -> str:
     if is_point or not has(tree, "recall", "recall_probability"):
         return ""
-    chosen = doubtful_queries(tree)
+    chosen = uncertain_queries(tree)
     total = int(tree["recall"].sizes["query"])
     if not len(chosen):
         return f"<p>Each of the {count(total)} queries is recalled as the same memory in every draw.</p>"
-    svg = inline_svg(queries_figure(tree), "queries", "Probability of each memory for the doubtful queries")
+    svg = inline_svg(queries_figure(tree), "queries", "Probability of each memory for the uncertain queries")
     group = tree["recall"].to_dataset()
     names = [escape(name) for name in group["feature"].values[:4]]
     header = ["query", *names, *(f"recalled {name}" for name in names)]
@@ -200,28 +129,28 @@ def _queries(tree: xr.DataTree, is_point: bool) -> str:
         for q in chosen
     ]
     body = (
-        f"<p>Of {count(total)} queries, half of them the data whose memory is least certain, "
-        f"{spelled(len(chosen), 'is', 'are')} recalled as different memories in different draws.</p>"
+        f"<p>Of {count(total)} queries, {spelled(len(chosen), 'is', 'are')} recalled as different memories in "
+        "different draws. Half of the queries are the data whose memory is least certain.</p>"
     )
-    body += figure(svg, "Each bar: the probability with which the query is recalled as each memory, by its number.")
-    caption = "The doubtful queries, and where recall ends: mean and standard deviation over the draws"
+    body += figure(svg, "One bar per query: the probability of being recalled as each memory, by number.")
+    caption = "Uncertain queries, and where recall ends: mean and standard deviation over the draws"
     return body + table(header, rows, caption=caption)
 
 
 def _completion(tree: xr.DataTree) -> str:
-    said = tree["recall"].attrs
-    if "mse_descent" not in said:
+    attributes = tree["recall"].attrs
+    if "mse_descent" not in attributes:
         return ""
     names = {
-        "mse_conditional_mean": "the exact conditional mean of the mixture",
-        "mse_descent": "descent on the energy, observed entries held",
-        "mse_column_mean": "the mean of the feature",
+        "mse_conditional_mean": "exact conditional mean of the mixture",
+        "mse_descent": "descent on the energy, observed entries fixed",
+        "mse_column_mean": "mean of the feature",
     }
-    rows = [[what, number(float(said[name]), 3)] for name, what in names.items()]
+    rows = [[method, number(float(attributes[name]), 3)] for name, method in names.items()]
     caption = "Mean squared error of hidden entries, in variances of their feature"
     return (
-        "<p>Recall can fill in what is missing: hide half of the entries of a datum, hold the others and run downhill. "
-        "It ends at a likely value. The exact conditional mean has the least expected squared error of all guesses, so "
-        "it is what descent should be judged by. Here on data that the fit has seen:</p>"
-        + table(["guess", "error"], rows, caption=caption)
+        "<p>Recall can fill in missing entries: hide half of the entries of a datum, keep the others fixed and descend "
+        "the energy. It ends at a likely value. The exact conditional mean has the smallest expected squared error of "
+        "all methods, so it is the reference. These errors are on data that were fitted:</p>"
+        + table(["method", "error"], rows, caption=caption)
     )

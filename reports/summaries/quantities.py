@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,8 @@ from probam.reports.summaries.partition import number_occupied
 from probam.reports.tree import Variables, has, variable
 
 __all__ = [
+    "EngineKind",
+    "InvariantDraws",
     "engine_kind",
     "invariant_draws",
     "invariant_group",
@@ -21,6 +23,12 @@ __all__ = [
     "quantity_name",
     "truncation",
 ]
+
+EngineKind = Literal["point", "approximation", "chains"]
+"""What the draws of a fit are: one best setting, draws from a fitted approximation, or Markov chains."""
+
+InvariantDraws = Mapping[str, Float[np.ndarray, "C S"]]
+"""Label-invariant quantities by name, each (chain, draw)."""
 
 _APPROXIMATE = ("svi", "cavi", "stream")
 _WORDS = {
@@ -48,7 +56,7 @@ def truncation(tree: xr.DataTree) -> dict[str, float]:
     return {k: float(v) for k, v in options(tree, "truncation").items() if isinstance(v, int | float)}
 
 
-def engine_kind(tree: xr.DataTree) -> Literal["point", "approximation", "chains"]:
+def engine_kind(tree: xr.DataTree) -> EngineKind:
     """What the draws are: one best setting, draws from a fitted approximation, or Markov chains."""
     sizes = tree["posterior"].sizes
     if sizes.get("chain", 1) * sizes.get("draw", 1) == 1:
@@ -56,10 +64,10 @@ def engine_kind(tree: xr.DataTree) -> Literal["point", "approximation", "chains"
     return "approximation" if tree.attrs.get("engine") in _APPROXIMATE else "chains"
 
 
-def invariant_draws(tree: xr.DataTree) -> dict[str, Float[np.ndarray, "C S"]]:
-    """Label-invariant quantities by name, each (chain, draw).
+def invariant_draws(tree: xr.DataTree) -> InvariantDraws:
+    """The label-invariant quantities of a fit.
 
-    ``lp``, the group ``invariant`` with an index for each probe and pair, and the sites of the posterior
+    They are ``lp``, the group ``invariant`` with an index for each probe and pair, and the sites of the posterior
     that belong to no memory (``alpha``, ``discount``, a shared ``beta``).
     """
     found: dict[str, Float[np.ndarray, "C S"]] = {}

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from scipy.stats import binom, chisquare
 
 from probam.errors import InputError
-from probam.reports.summaries.diagnostics import effective_draws
+from probam.reports.summaries.convergence import effective_draws
 
 __all__ = ["Envelope", "Uniformity", "chi_square", "ecdf_envelope", "rank_dataset", "ranks_among", "uniformity"]
 

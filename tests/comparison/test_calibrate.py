@@ -99,7 +99,7 @@ def engine(spread: float, fails: int = 0) -> Any:
 
 
 def calibrated(run: Any, monkeypatch: pytest.MonkeyPatch) -> xr.Dataset:
-    monkeypatch.setattr(calibration, "_engine", lambda name, options: run)
+    monkeypatch.setattr(calibration, "find_engine", lambda name, options: run)
     return calibrate(
         FAMILY, Uniform(), "exact", components=1, prior=PRIOR, num_data=NUM_DATA, num_simulations=100, seed=3
     )

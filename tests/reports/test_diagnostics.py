@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from probam.reports.summaries.diagnostics import advice, invariant_summary
+from probam.reports.summaries.convergence import invariant_summary
+from probam.reports.summaries.diagnostics import advice
 from probam.reports.summaries.quantities import (
     engine_kind,
     invariant_draws,
@@ -162,7 +163,7 @@ def test_numbers_that_are_not_finite_are_said_and_not_averaged() -> None:
     values[2, 7] = np.nan
     tree = fit(values)
     assert invariant_summary(tree).loc["lp", "note"] == "not finite"
-    assert "log joint density left the finite numbers" in said(tree, "problem")
+    assert "Some draws are not finite: log joint density." in said(tree, "problem")
 
 
 def test_quantities_with_an_index_get_a_row_each() -> None:
@@ -182,7 +183,7 @@ def test_few_effective_draws_are_counted_and_the_remedy_is_sized() -> None:
     ess = float(invariant_summary(tree)[["ess_bulk", "ess_tail"]].to_numpy(dtype=float).min())
     assert ess < 400
     text = said(tree, "warning")
-    assert f"few effective draws: {ess:.0f} for log joint density" in text
+    assert f"effective sample size is low: {ess:.0f} for log joint density, 400 recommended" in text
     assert f"about {int(np.ceil(400 / ess))} times longer" in text
 
 
@@ -196,9 +197,9 @@ def test_divergences_are_counted_and_many_are_a_problem() -> None:
 
 def test_saturated_trees_are_reported_at_the_limit_of_the_run() -> None:
     depth = np.full((4, 500), 6)
-    assert "greatest depth" not in said(fit(noise(4, 500), stats={"tree_depth": depth}), "warning")
+    assert "maximum tree depth" not in said(fit(noise(4, 500), stats={"tree_depth": depth}), "warning")
     tree = fit(noise(4, 500), stats={"tree_depth": depth}, engine_options={"max_tree_depth": 6})
-    assert "100% of the trajectories were cut at the greatest depth (6)" in said(tree, "warning")
+    assert "100% of the trajectories reached the maximum tree depth (6)" in said(tree, "warning")
 
 
 def test_a_slow_energy_is_reported_by_its_bfmi() -> None:
@@ -246,17 +247,17 @@ def test_the_ends_of_searches_are_compared() -> None:
     agree = search([[-9, -5, nan], [-8, -7, -5.0], [-9, -8, -6]], "converged")
     assert "2 of 3 starts reached the best log likelihood" in said(agree, "note")
     alone = search([[-9, -5, nan], [-8, -7, -6.0]], "converged")
-    assert "found only once (next best log likelihood lower by 1)" in said(alone, "note")
+    assert "Only one of 2 starts reached the best log likelihood; the next one is lower by 1." in said(alone, "note")
     cut = search([[-9, -5, -4.0]], "max_steps")
-    assert "stopped at its limit" in said(cut, "warning")
+    assert "reached its step limit" in said(cut, "warning")
 
 
 def test_a_noisy_search_is_judged_by_its_trend_and_not_by_its_budget() -> None:
     t = np.arange(1000)
     settled = -100 * np.exp(-t / 50) + noise(1000)
     rising = -100 + 0.1 * t + noise(1000)
-    assert "stopped at its limit" not in said(search([settled.tolist()], "max_steps", "svi"), "warning")
-    assert "stopped at its limit" in said(search([rising.tolist()], "max_steps", "svi"), "warning")
+    assert "reached its step limit" not in said(search([settled.tolist()], "max_steps", "svi"), "warning")
+    assert "reached its step limit" in said(search([rising.tolist()], "max_steps", "svi"), "warning")
 
 
 def test_json_attributes_that_are_none_read_as_empty() -> None:
@@ -270,7 +271,7 @@ def test_a_genuine_posterior_is_called_good_and_its_first_draws_are_not(posterio
     short = posterior_tree.copy()
     for group in ("posterior", "sample_stats", "invariant"):
         short[group] = posterior_tree[group].to_dataset().isel(draw=slice(0, 25))
-    assert "few effective draws" in said(short, "warning")
+    assert "effective sample size is low" in said(short, "warning")
 
 
 def test_names_of_quantities_are_words() -> None:

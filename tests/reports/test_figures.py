@@ -17,6 +17,7 @@ from probam.reports.figures.memories import memories_figure, weights_figure
 from probam.reports.figures.posterior import occupied_figure, optimisation_figure, traces_figure
 from probam.reports.figures.shown import in_use, row_partition, shown_features, shown_memories
 from probam.reports.figures.style import MEMORY_COLOURS, inline_svg
+from probam.reports.summaries.diagnostics import diagnose
 from probam.reports.tree import variable
 
 
@@ -31,7 +32,7 @@ def test_no_figure_touches_pyplot_or_leaves_settings_behind(posterior_tree: xr.D
 
 def test_the_bars_are_the_posterior_frequencies(posterior_tree: xr.DataTree) -> None:
     counts = variable(posterior_tree, "invariant", "num_occupied").values.ravel()
-    bars = occupied_figure(posterior_tree).axes[0].patches
+    bars = occupied_figure(counts).axes[0].patches
     shown = {round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in bars}  # type: ignore[attr-defined]
     assert sum(shown.values()) == pytest.approx(1)
     for value, share in shown.items():
@@ -39,7 +40,7 @@ def test_the_bars_are_the_posterior_frequencies(posterior_tree: xr.DataTree) -> 
 
 
 def test_a_trace_row_for_each_moving_quantity_and_none_for_constants(posterior_tree: xr.DataTree) -> None:
-    titles = [axes.get_title(loc="left") for axes in traces_figure(posterior_tree).axes[::2]]
+    titles = [axes.get_title(loc="left") for axes in traces_figure(diagnose(posterior_tree)).axes[::2]]
     assert titles[:3] == ["log joint density", "log likelihood", "memories that hold data"]
     frozen = posterior_tree.copy()
     frozen["invariant"] = (
@@ -47,13 +48,13 @@ def test_a_trace_row_for_each_moving_quantity_and_none_for_constants(posterior_t
         .to_dataset()
         .assign(num_occupied=xr.full_like(variable(posterior_tree, "invariant", "num_occupied"), 4))
     )
-    titles = [axes.get_title(loc="left") for axes in traces_figure(frozen).axes[::2]]
+    titles = [axes.get_title(loc="left") for axes in traces_figure(diagnose(frozen)).axes[::2]]
     assert "memories that hold data" not in titles
 
 
 def test_the_rank_lines_of_a_stuck_chain_leave_the_band(posterior_tree: xr.DataTree) -> None:
     def widest(tree: xr.DataTree) -> float:
-        rank = traces_figure(tree, most=2).axes[1]
+        rank = traces_figure(diagnose(tree), most=2).axes[1]
         band = float(rank.patches[0].get_height()) / 2  # type: ignore[attr-defined]
         return max(float(np.abs(line.get_ydata()).max()) for line in rank.lines) / band
 
@@ -67,7 +68,7 @@ def test_the_rank_lines_of_a_stuck_chain_leave_the_band(posterior_tree: xr.DataT
 
 def test_traces_are_refused_where_there_are_no_chains(em_tree: xr.DataTree) -> None:
     with pytest.raises(InputError, match="traces need Markov chains"):
-        traces_figure(em_tree)
+        traces_figure(diagnose(em_tree))
 
 
 def test_memory_panels_mark_means_and_intervals(posterior_tree: xr.DataTree) -> None:

@@ -20,11 +20,11 @@ HEADINGS = [
     "Can I trust this posterior?",
     "How many memories?",
     "The memories",
-    "How popular is each memory?",
+    "The weights",
     "Which data belong together?",
     "Does the model reproduce the data?",
     "The energy landscape and recall",
-    "Where do recall and assignment part?",
+    "Where do recall and assignment differ?",
     "Is the energy really the likelihood?",
     "What does the truncation cost?",
     "How can I repeat this?",
@@ -135,7 +135,7 @@ def test_the_verdict_says_what_was_found(report: str, posterior_tree: xr.DataTre
     counts = variable(posterior_tree, "invariant", "num_occupied").values.ravel()
     share = np.mean(counts == 3)
     text = read(report).text
-    assert f"Three memories hold the 66 data, with probability {round(100 * share)}\u202f%" in text
+    assert f"Three memories hold the 66 data with probability {round(100 * share)}\u202f%" in text
     assert "The chains agree with each other" in text
     assert "both checks passed" in text
 
@@ -149,7 +149,7 @@ def test_a_bad_fit_is_not_praised(posterior_tree: xr.DataTree) -> None:
     failed["passed"][1] = False
     tree["verification"] = failed
     text = read(report_html(tree)).text
-    assert "Do not rely on it yet." in text
+    assert "Do not rely on this fit yet." in text
     assert "different modes" in text
     assert "checks passed" not in text
     assert "descent failed" in text
@@ -179,11 +179,11 @@ def test_a_point_estimate_gets_a_report_without_error_bars(em_tree: xr.DataTree)
         "Can I trust this fit?",
         "How many memories?",
         "The memories",
-        "How popular is each memory?",
+        "The weights",
         "How can I repeat this?",
         "Five words",
     ]
-    assert "one best setting, without error bars" in reader.text
+    assert "gives a point estimate, without error bars" in reader.text
     assert "R-hat" not in reader.text.split("Five words")[0]
     assert "of 30 features the 6 in which memories differ most" in reader.text
 
@@ -193,7 +193,7 @@ def test_every_kind_of_landscape_gets_a_report(
 ) -> None:
     for tree, words in (
         (line_tree, "of the line shown"),
-        (plane_tree, "distances in the other 3 are not"),
+        (plane_tree, "distances along the other 3 are not visible"),
         (sphere_tree, "The data are directions"),
     ):
         assert words in read(report_html(tree)).text

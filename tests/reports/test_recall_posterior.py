@@ -8,14 +8,9 @@ import xarray as xr
 from matplotlib.patches import Rectangle
 
 from probam.reports.figures.data import grouping
+from probam.reports.figures.recall import attractors_figure, basins_figure, queries_figure, uncertain_queries
 from probam.reports.html import report_html
-from probam.reports.sections.recall import (
-    attractors_figure,
-    basins_figure,
-    doubtful_queries,
-    queries_figure,
-    recall_section,
-)
+from probam.reports.sections.recall import recall_section
 from probam.reports.tree import variable
 
 SHARES = np.array([[0.7, 0.25, 0.03], [1.0, 0.0, 0.0], [0.45, 0.01, 0.54]])
@@ -59,9 +54,9 @@ def test_a_fit_without_these_variables_has_no_such_section(posterior_tree: xr.Da
     assert 'id="recall"' not in report_html(posterior_tree)
 
 
-def test_the_bars_of_a_doubtful_query_are_its_probabilities(posterior_tree: xr.DataTree) -> None:
+def test_the_bars_of_an_uncertain_query_are_its_probabilities(posterior_tree: xr.DataTree) -> None:
     tree = with_recall(posterior_tree)
-    np.testing.assert_array_equal(doubtful_queries(tree), [2, 0])  # the least certain first; query 1 is certain
+    np.testing.assert_array_equal(uncertain_queries(tree), [2, 0])  # the least certain first; query 1 is certain
     axes = queries_figure(tree).axes[0]
     bars = np.array([[p.get_width() for p in group] for group in axes.containers])  # (parts, queries)
     np.testing.assert_allclose(bars[:3].T, SHARES[[2, 0]])
@@ -97,15 +92,14 @@ def test_the_section_says_the_numbers(posterior_tree: xr.DataTree) -> None:
     section = recall_section(with_recall(posterior_tree))
     assert section is not None
     text = re.sub(r"\s+", " ", re.sub(r"<svg.*?</svg>", "", section.body, flags=re.DOTALL))
-    assert "On 8 of them" in text
-    assert "comes to rest in three places with probability 62 %" in text
-    assert "With probability 25 % some place is spurious" in text
+    assert "Recall from the data, on 8 draws, has three attractors with probability 62 %" in text
+    assert "With probability 25 % at least one is spurious" in text
     assert "3.2 (1.6 to 6.5)" in text
     assert "one well" in text
     assert "20.5 ± 0.31" in text.replace("20.50", "20.5")
     assert "0.321" in text
     assert "0.432" in text
-    assert "cut off" not in text
+    assert "stopped" not in text
 
 
 def test_a_certain_recall_is_said_in_words(posterior_tree: xr.DataTree) -> None:
@@ -121,4 +115,4 @@ def test_recalls_that_were_cut_off_are_told(posterior_tree: xr.DataTree) -> None
     tree["recall"].attrs["unsettled"] = 0.04
     section = recall_section(tree)
     assert section is not None
-    assert "4 % of the recalls were cut off" in section.body
+    assert "4 % of the recalls were stopped before they converged" in section.body

@@ -1,0 +1,146 @@
+"""Sections of the report on the fit itself: data and model, how to repeat it, and the words that the page uses."""
+
+import shlex
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from probam.reports.figures.shown import PANELS
+from probam.reports.page import Section, count, escape, number, spelled, table
+from probam.reports.summaries.quantities import engine_kind, options
+from probam.reports.tree import rows_of
+
+__all__ = ["data_and_model_section", "glossary_section", "repeat_section"]
+
+_LINE_LENGTH = 76
+
+
+def data_and_model_section(tree: xr.DataTree) -> Section:
+    """What was fitted to what, and how."""
+    facts = {**_data_facts(tree), **_model_facts(tree)}
+    left_out = options(tree, "left_out")
+    if left_out:
+        facts["Left out"] = escape("; ".join(f"{name}: {why}" for name, why in left_out.items()))
+    body = '<dl class="facts">' + "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts.items()) + "</dl>"
+    prior = options(tree, "prior")
+    if prior:
+        rows = [(f"<code>{escape(site)}</code>", f"<code>{escape(law)}</code>") for site, law in prior.items()]
+        body += table(["parameter", "prior"], rows, caption="Priors, in model units", words=(1,))
+    return Section("model", "Data and model", body)
+
+
+def _data_facts(tree: xr.DataTree) -> dict[str, str]:
+    x = rows_of(tree)
+    num_data, num_features = int(x.sizes["datum"]), int(x.sizes["feature"])
+    names = ", ".join(escape(name) for name in x["feature"].values[:PANELS])
+    names += f" and {num_features - PANELS} more" if num_features > PANELS else ""
+    constants = tree["constant_data"]
+    standardised = bool(np.any(constants["center"].values != 0) or np.any(constants["scale"].values != 1))
+    return {
+        "Data": f"{count(num_data)} rows, {spelled(num_features, 'feature', 'features')}: {names}",
+        "Source": escape(tree.attrs.get("source", "") or "not recorded"),
+        "Units": "standardised for the fit, shown in the original units" if standardised else "original",
+    }
+
+
+def _model_facts(tree: xr.DataTree) -> dict[str, str]:
+    attributes = tree.attrs
+    sizes = tree["posterior"].sizes
+    draws = {
+        "point": "a point estimate, no posterior",
+        "approximation": f"{count(sizes['draw'])} independent draws from the fitted approximation",
+        "chains": f"{spelled(sizes['chain'], 'chain', 'chains')} of {count(sizes['draw'])} draws",
+    }[engine_kind(tree)]
+    limit = "Most memories" if attributes.get("weights") in ("dp", "pyp") else "Memories"
+
+    def with_options(name: str) -> str:
+        return escape(_with_options(str(attributes.get(name, "–")), options(tree, f"{name}_options")))
+
+    return {
+        "Family": with_options("family"),
+        "Weights": with_options("weights"),
+        limit: escape(attributes.get("num_components", "–")),
+        "Engine": with_options("engine"),
+        "Draws": draws,
+        "Seed": escape(attributes.get("seed", "–")),
+        "Precision": escape(attributes.get("dtype", "–")),
+        "Time": f"{number(float(attributes['seconds']), 3)} seconds" if "seconds" in attributes else "–",
+    }
+
+
+def _with_options(name: str, chosen: dict[str, Any]) -> str:
+    listed = ", ".join(f"{key.replace('_', ' ')} {_option_value(value)}" for key, value in chosen.items())
+    return f"{name} ({listed})" if listed else name
+
+
+def _option_value(value: Any) -> str:
+    if isinstance(value, list) and len(value) > 6:
+        return f"{len(value)} values"
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def repeat_section(tree: xr.DataTree) -> Section:
+    """The command, seed and versions that give this fit again."""
+    weights = options(tree, "weights_options")
+    in_python = [name for name, value in weights.items() if isinstance(value, str)]
+    body = f"<pre>{escape(_wrapped(_command(tree, leave_out=in_python)))}</pre>"
+    if in_python:
+        body += (
+            f"<p>The prior of {escape(', '.join(in_python))} was set in Python; this command uses the default "
+            "prior instead.</p>"
+        )
+    versions = options(tree, "versions") or {"probam": tree.attrs.get("probam_version", "")}
+    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    body += f"<p>Versions: {escape(listed)}. The same seed gives the same numbers on the same machine and versions.</p>"
+    return Section("repeat", "How can I repeat this?", body)
+
+
+def _command(tree: xr.DataTree, *, leave_out: list[str]) -> list[tuple[str, ...]]:
+    """The words of the command that repeats the fit, grouped as they stay together on a line."""
+    attributes = tree.attrs
+    weights = {name: value for name, value in options(tree, "weights_options").items() if name not in leave_out}
+    flags = {
+        "family": attributes.get("family"),
+        **options(tree, "family_options"),
+        "weights": attributes.get("weights"),
+    }
+    if "given" in weights:
+        flags["given-weights"] = ",".join(str(weight) for weight in weights.pop("given"))
+    flags |= {"components": attributes.get("num_components"), **weights}
+    flags |= {"engine": attributes.get("engine"), "seed": attributes.get("seed")}
+
+    source = str(attributes.get("source", ""))
+    words: list[tuple[str, ...]] = [("probam", "fit", source if source and source != "array" else "DATA")]
+    words += [(f"--{name}", str(value)) for name, value in flags.items() if value not in (None, "")]
+    words += [("--standardise",)] if attributes.get("standardised") else []
+    words += [("--float32",)] if attributes.get("dtype") == "float32" else []
+    words += [("--option", f"{name}={value}") for name, value in options(tree, "engine_options").items()]
+    return [*words, ("-o", "fit.nc")]
+
+
+def _wrapped(words: list[tuple[str, ...]]) -> str:
+    """A command over several lines, each continued by a backslash."""
+    lines = [""]
+    for group in words:
+        piece = shlex.join(group)
+        if len(lines[-1]) + len(piece) > _LINE_LENGTH:
+            lines.append("   ")
+        lines[-1] += f" {piece}"
+    return " \\\n".join(lines).strip()
+
+
+_WORDS = {
+    "Memory": "A stored pattern: one component of the mixture. It holds the data that it explains best.",
+    "Energy": "A function of the data, low where data are likely: minus the log density, up to scale and a constant.",
+    "Recall": "Descent on the energy from a query until it stops, at or near a memory.",
+    "Basin": "All queries from which recall ends at the same point.",
+    "Posterior": "The probability distribution of the parameters given the data. It is represented by draws; R-hat and "
+    "ESS show whether there are enough of them.",
+}
+
+
+def glossary_section() -> Section:
+    """The five words that a reader needs."""
+    entries = "".join(f"<dt>{word}</dt><dd>{meaning}</dd>" for word, meaning in _WORDS.items())
+    return Section("words", "Five words", f'<dl class="words">{entries}</dl>')
