@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -124,9 +124,7 @@ def compare(
         with write_atomically(output) as temporary:
             frame.to_csv(temporary, index_label="fit")
     if as_json:
-        rows = json.loads(frame.to_json(orient="index"))
-        told: dict[str, Any] = {"fits": rows, "notes": frame.attrs.get("notes", {})}
-        print(json.dumps(told, indent=2))
+        print(json.dumps(comparison.comparison_record(frame), indent=2))
     else:
         print(comparison.comparison_text(frame))
         if output is not None:

@@ -1,163 +1,56 @@
 r"""Several fits side by side: held-out log score, leave-one-out, information criteria, evidence, agreement with labels.
 
-What a column says, and when it is wrong, is in ``docs/inference.md`` ("Choosing a model"). All log densities are nats
-in the data's units, so that a fit of standardised data can stand beside one of the data as they are. Differences
-between fits are taken datum by datum (both have met the same hard data), and have errors of their own.
+What each column means, and when it misleads, is in ``docs/inference.md`` ("Choosing a model"). All log densities are
+in nats and in the data's units, so that fits of standardised and of original data can be compared. Differences between
+fits are paired, datum by datum, and have standard errors of their own.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 from numpy.typing import ArrayLike
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 import probam.fits.fit as api
-import probam.fits.posterior as posterior
-from probam.data.table import as_table
-from probam.distributions.direction import FreeDirection
+from probam.comparison.scores import (
+    HeldOut,
+    evidence,
+    free_parameters,
+    held_out_score,
+    mean_error,
+    stored_evidence,
+)
+from probam.data.table import Table, as_table
 from probam.errors import InputError, NumericalError
-from probam.family import Model
 from probam.fits.fitted import Fit
-from probam.inference.common.coordinates import Coordinates, log_joints, unconstrained
 from probam.inference.common.result import Evidence, Progress, silent
-from probam.inference.evidence import bridge
+from probam.options import boolean, whole_number_in
 from probam.reports.summaries.convergence import invariant_summary
-from probam.reports.summaries.criteria import Expected, expected_loo, information, log_mean_exp_error
+from probam.reports.summaries.criteria import Expected, Information, expected_loo, information
 from probam.reports.summaries.quantities import engine_kind
-from probam.reports.tree import has, variable
+from probam.reports.tree import variable
 
-__all__ = [
-    "CrossValidated",
-    "HeldOut",
-    "compare",
-    "compare_engines",
-    "comparison_record",
-    "comparison_text",
-    "cross_validate",
-    "evidence",
-    "free_parameters",
-    "held_out_score",
-    "split",
-]
-
-_CHECKED = 3
-"""Draws at which the log joint density is computed again."""
-
-_LARGEST = 20_000_000
-"""Most densities (draws x data) that are held at once for a Monte Carlo error."""
-
-
-class HeldOut(NamedTuple):
-    """Log predictive density of data that were not fitted, nats per datum, data units."""
-
-    mean: float
-    se: float  # over data
-    mcse: float  # over posterior draws; NaN for a point estimate or where there is too much to hold
-    pointwise: Float[np.ndarray, " N"]
-
-
-class CrossValidated(NamedTuple):
-    """Held-out log density of every datum by the fit of the other folds."""
-
-    mean: float  # nats per datum
-    se: float  # over data
-    pointwise: Float[np.ndarray, " N"]
-    fold: np.ndarray  # (N,): the fold that each datum was held out in
-
-
-def held_out_score(fit: Fit, data: Any) -> HeldOut:
-    """Mean log predictive density of ``data``, averaged over draws as :meth:`probam.fits.fitted.Fit.log_prob` does."""
-    pointwise = np.asarray(fit.log_prob(data), np.float64)
-    mcse = float("nan")
-    sites = fit.draws()
-    num_draws = len(next(iter(sites.values()))) if sites else 1
-    if engine_kind(fit.tree) != "point" and num_draws * len(pointwise) <= _LARGEST and np.isfinite(pointwise).all():
-        values = as_table(data, prefer=fit.columns, name="data").values.astype(fit.dtype)
-        x = jnp.asarray(fit.standardiser.apply(values))
-        density = np.asarray(posterior.density(fit.model, sites, x), np.float64)
-        num_chains = fit.tree["posterior"].sizes["chain"]
-        mcse = log_mean_exp_error(density.reshape(num_chains, -1, len(pointwise)))
-    return HeldOut(float(pointwise.mean()), _mean_error(pointwise), mcse, pointwise)
-
-
-def free_parameters(model: Model) -> int:
-    """Number of free parameters: unconstrained coordinates, less the length of each direction, which means nothing."""
-    total = sum(int(np.size(zero)) for zero in Coordinates(model).zeros.values())
-    lengths = sum(isinstance(law, FreeDirection) for law in model.prior.values())
-    return total - lengths * model.num_components
-
-
-def evidence(fit: Fit, *, seed: int = 0) -> Evidence:
-    """Log evidence of the fitted data, in the data's units: the engine's own, else by bridge sampling from the draws.
-
-    Raises:
-        InputError: for a point estimate or an approximation, which has no posterior draws; for more memories than
-            bridge sampling can renumber; where the draws are of another density than the model's (some kernels of
-            Gibbs, or a loaded fit whose priors were the user's own).
-        NumericalError: where bridge sampling fails.
-    """
-    stored = _stored_evidence(fit)
-    if stored is not None:
-        return stored
-    if engine_kind(fit.tree) != "chains":
-        raise InputError(
-            f"evidence: engine {fit.tree.attrs['engine']!r} has no draws of the posterior; use engine 'smc' or 'nuts'"
-        )
-    with jax.enable_x64(fit.dtype == np.float64):
-        draws = variable(fit.tree, "invariant", "draw").values
-        group = fit.tree["posterior"].to_dataset().sel(draw=draws)
-        sites = {name: group[name].values for name in Coordinates(fit.model).transforms}
-        x = np.asarray(fit.standardiser.apply(variable(fit.tree, "observed_data", "x").values), fit.dtype)
-        _check_target(fit, sites, x, variable(fit.tree, "sample_stats", "lp").sel(draw=draws).values)
-        shape = (group.sizes["chain"], group.sizes["draw"], -1)
-        permutations = variable(fit.tree, "memory", "permutation").values.reshape(shape)
-        found = bridge.log_evidence(jax.random.key(seed), fit.model, jnp.asarray(x), sites, permutations=permutations)
-    jacobian = float(fit.standardiser.log_jacobians(x).sum())
-    return found._replace(runs=found.runs + jacobian, log_evidence=found.log_evidence + jacobian)
-
-
-def _check_target(fit: Fit, sites: Mapping[str, np.ndarray], x: np.ndarray, lp: Float[np.ndarray, "C S"]) -> None:
-    """Raise where the log joint density that the engine wrote is not the model's."""
-    some = {name: jnp.asarray(value[0, :_CHECKED]) for name, value in sites.items()}
-    found = np.asarray(log_joints(fit.model, unconstrained(fit.model, some), jnp.asarray(x)), np.float64)
-    said = np.asarray(lp[0, :_CHECKED], np.float64)
-    scale = np.maximum(np.abs(said), len(x))
-    if not np.all(np.abs(found - said) <= 10 * np.sqrt(np.finfo(fit.dtype).eps) * scale):
-        raise InputError(
-            "evidence: the draws are not of this model's posterior (another target of engine 'gibbs', or priors of "
-            "one's own, which a saved fit does not keep); fit again, with engine 'smc' or 'nuts'"
-        )
-
-
-def _stored_evidence(fit: Fit) -> Evidence | None:
-    """What the engine found (group ``evidence``, data units)."""
-    if not has(fit.tree, "evidence", "log_evidence"):
-        return None
-    said = fit.tree["evidence"].attrs
-    runs = np.atleast_1d(variable(fit.tree, "evidence", "log_evidence").values)
-    return Evidence(runs, float(said["log_evidence"]), float(said["se"]), str(said["method"]))
+__all__ = ["compare", "compare_engines", "comparison_record", "comparison_text", "split"]
 
 
 def compare(
-    fits: Mapping[str, Fit],
+    fits: Sequence[Fit] | Mapping[str, Fit],
     held_out: Any = None,
     labels: ArrayLike | None = None,
     *,
     bridged: bool = False,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """One row a fit, the best first: by held-out log score where ``held_out`` is given, else by leave-one-out.
+    """One row per fit, the best first: by held-out log score where ``held_out`` is given, else by leave-one-out.
 
     Args:
-        fits: fits by the name that the table calls them.
+        fits: a list of fits, which the table calls ``fit 1``, ``fit 2``, ...; or a mapping of names to fits.
         held_out: data that no fit has seen (anything that ``probam.fit`` reads, with the same columns).
         labels: the true label of each row of ``held_out`` where that is given, else of each datum that was fitted.
-        bridged: estimate the evidence of sampled fits that bring none by bridge sampling.
+        bridged: estimate the evidence by bridge sampling for sampled fits whose engine does not estimate it.
         seed: of bridge sampling.
 
     Returns:
@@ -169,42 +62,56 @@ def compare(
         NaN where a column does not apply to a fit. ``frame.attrs["notes"]`` says why, fit by fit.
 
     Raises:
-        InputError: where there is nothing to compare, or data and labels do not fit.
+        InputError: where there is nothing to compare, or fits, data and labels do not match.
     """
-    if not fits:
-        raise InputError("fits: expected at least one; got none")
-    columns = {name: fit.columns for name, fit in fits.items()}
-    first = next(iter(columns))
-    for name, found in columns.items():
-        if len(found) != len(columns[first]):
-            raise InputError(
-                f"fits: {first!r} has {len(columns[first])} features and {name!r} {len(found)}; compare fits of the "
-                "same columns"
-            )
-    same_data = _same_data(list(fits.values()))
-    notes: dict[str, list[str]] = {name: [] for name in fits}
-    rows: dict[str, dict[str, Any]] = {}
-    scores: dict[str, np.ndarray] = {}
-    elpds: dict[str, np.ndarray] = {}
-    for name, fit in fits.items():
-        row, scored, expected = _row(fit, held_out, labels, notes[name], bridged=bridged, seed=seed)
-        rows[name] = row
-        if scored is not None:
-            scores[name] = scored.pointwise
-        if expected is not None:
-            elpds[name] = expected.pointwise
-    frame = pd.DataFrame.from_dict(rows, orient="index")
+    named = _named(fits)
+    boolean("bridged", bridged)
+    whole_number_in("a whole number from 0 to 2^32 - 1", 0, 2**32 - 1)("seed", seed)
+    rows = {name: _row(fit, held_out, labels, bridged=bridged, seed=seed) for name, fit in named.items()}
+    same_data = _same_data(list(named.values()))
+    frame = pd.DataFrame.from_dict({name: row.columns for name, row in rows.items()}, orient="index")
+    scores = {name: row.held_out.pointwise for name, row in rows.items() if row.held_out is not None}
+    elpds = {name: row.loo.pointwise for name, row in rows.items() if row.loo is not None and same_data}
     frame[["log_score_diff", "log_score_diff_se"]] = _differences(frame.index, scores, per_datum=True)
-    comparable = elpds if same_data else {}
-    frame[["elpd_diff", "elpd_diff_se"]] = _differences(frame.index, comparable, per_datum=False)
-    frame = frame[list(_COLUMNS)]
+    frame[["elpd_diff", "elpd_diff_se"]] = _differences(frame.index, elpds, per_datum=False)
     key = "log_score" if held_out is not None else "elpd_loo"
-    frame = frame.sort_values(key, ascending=False, kind="stable", na_position="last")
-    if not same_data:
-        for said in notes.values():
-            said.append("not all fits have the same data: leave-one-out, BIC, ICL and evidence cannot be compared")
-    frame.attrs["notes"] = {name: said for name, said in notes.items() if said}
+    frame = frame[list(_COLUMNS)].sort_values(key, ascending=False, kind="stable", na_position="last")
+    apart = [] if same_data else [_OTHER_DATA]
+    frame.attrs["notes"] = {name: row.notes + apart for name, row in rows.items() if row.notes + apart}
     return frame
+
+
+_OTHER_DATA = "not all fits have the same data: leave-one-out, BIC, ICL and evidence cannot be compared"
+
+
+def _named(fits: object) -> Mapping[str, Fit]:
+    """The fits by name; :class:`probam.errors.InputError` for what is no collection of comparable fits."""
+    expected = "fits: expected a list of fits, or a mapping of names to fits"
+    if isinstance(fits, Fit):
+        raise InputError(f"{expected}; got one fit; put it into a list, [fit]")
+    if isinstance(fits, str | bytes | os.PathLike):
+        raise InputError(f"{expected}; got {fits!r}; load a saved fit first, [probam.load({fits!r})]")
+    if not isinstance(fits, Sequence | Mapping):
+        raise InputError(f"{expected}; got {type(fits).__name__}; put the fits into a list")
+    if not fits:
+        raise InputError(f"{expected}, at least one; got none")
+    named = fits if isinstance(fits, Mapping) else {f"fit {i}": fit for i, fit in enumerate(fits, start=1)}
+    for name, fit in named.items():
+        if not isinstance(fit, Fit):
+            load = (
+                "load saved fits first, with probam.load"
+                if isinstance(fit, str | os.PathLike)
+                else ("probam.fit and probam.load give fits, and Stream.to_fit one of a stream")
+            )
+            raise InputError(f"{expected}; got {type(fit).__name__} for {name!r}; {load}")
+    first, *others = named
+    for name in others:
+        if len(named[name].columns) != len(named[first].columns):
+            raise InputError(
+                f"fits: {first!r} has {len(named[first].columns)} features and {name!r} "
+                f"{len(named[name].columns)}; compare fits of the same columns"
+            )
+    return named
 
 
 _COLUMNS = {
@@ -233,76 +140,114 @@ _COLUMNS = {
 """Columns in their order, and how they are written for the terminal."""
 
 
-def _row(
-    fit: Fit, held_out: Any, labels: ArrayLike | None, notes: list[str], *, bridged: bool, seed: int
-) -> tuple[dict[str, Any], HeldOut | None, Expected | None]:
-    """One fit's row but for the differences, its pointwise scores, and in ``notes`` what does not apply and why."""
+class _Row(NamedTuple):
+    """One fit's columns but for the differences, its pointwise scores, and notes on the columns that stay empty."""
+
+    columns: dict[str, Any]
+    held_out: HeldOut | None
+    loo: Expected | None
+    notes: list[str]
+
+
+def _row(fit: Fit, held_out: Any, labels: ArrayLike | None, *, bridged: bool, seed: int) -> _Row:
     tree = fit.tree
-    row: dict[str, Any] = dict.fromkeys(_COLUMNS, np.nan)
-    row["engine"] = str(tree.attrs["engine"])
-    row["memories"] = float(variable(tree, "invariant", "num_occupied").mean())
-    row["seconds"] = float(tree.attrs["seconds"])
-    scored = expected = None
+    notes: list[str] = []
+    columns: dict[str, Any] = dict.fromkeys(_COLUMNS, np.nan)
+    columns["engine"] = str(tree.attrs["engine"])
+    columns["memories"] = float(variable(tree, "invariant", "num_occupied").mean())
+    columns["seconds"] = float(tree.attrs["seconds"])
+    score = table = None
     if held_out is not None:
-        scored = held_out_score(fit, held_out)
-        row |= {"log_score": scored.mean, "log_score_se": scored.se, "log_score_mcse": scored.mcse}
+        table = as_table(held_out, prefer=fit.columns, name="held_out", missing=True)
+        score = held_out_score(fit, table)
+        columns |= {"log_score": score.mean, "log_score_se": score.se, "log_score_mcse": score.mcse}
+    loo = _leave_one_out(fit, notes)
+    if loo is not None:
+        columns |= {"elpd_loo": loo.elpd, "elpd_se": loo.se, "elpd_mcse": loo.mcse, "bad_k": loo.num_bad}
+    criteria = _information(fit, notes)
+    if criteria is not None:
+        columns |= {"bic": criteria.bic, "icl": criteria.icl}
+    estimate = _evidence_of(fit, notes, bridged=bridged, seed=seed)
+    if estimate is not None:
+        columns |= {"log_evidence": estimate.log_evidence, "evidence_se": estimate.se}
+    if labels is not None:
+        columns |= _agreement(fit, table, np.asarray(labels).ravel())
+    columns["ess_per_second"] = _ess_per_second(fit)
+    return _Row(columns, score, loo, notes)
+
+
+def _leave_one_out(fit: Fit, notes: list[str]) -> Expected | None:
+    """Leave-one-out, or None and a note where the fit has none."""
     try:
-        expected = expected_loo(tree)
-        row |= {"elpd_loo": expected.elpd, "elpd_se": expected.se, "elpd_mcse": expected.mcse}
-        row["bad_k"] = expected.num_bad
-        if expected.num_bad:
-            notes.append(f"leave-one-out is not to be trusted at {expected.num_bad} data (Pareto k above 0.7)")
+        loo = expected_loo(fit.tree)
     except InputError as error:
         notes.append(str(error))
-    if engine_kind(tree) == "point":
-        try:
-            found = information(tree, free_parameters(fit.model))
-            row |= {"bic": found.bic, "icl": found.icl}
-            if row["engine"] == "clam":
-                notes.append("BIC and ICL are at memories of least recall error; they are meant for maximum likelihood")
-            elif fit.options.get("estimate", "map") != "ml":
-                notes.append("BIC and ICL are at a maximum a posteriori; they are meant for estimate='ml'")
-        except InputError as error:
-            notes.append(str(error))
+        return None
+    if loo.num_bad:
+        notes.append(f"leave-one-out is unreliable at {loo.num_bad} data (Pareto k above 0.7)")
+    return loo
+
+
+def _information(fit: Fit, notes: list[str]) -> Information | None:
+    """BIC and ICL of a point estimate, and a note where it is not a maximum of the likelihood."""
+    if engine_kind(fit.tree) != "point":
+        return None
     try:
-        weighed = evidence(fit, seed=seed) if bridged else _stored_evidence(fit)
-        if weighed is not None:
-            row |= {"log_evidence": weighed.log_evidence, "evidence_se": weighed.se}
+        criteria = information(fit.tree, free_parameters(fit.model))
+    except InputError as error:
+        notes.append(str(error))
+        return None
+    if fit.tree.attrs["engine"] == "clam":
+        notes.append("BIC and ICL are at the memories of least recall error; they are meant for maximum likelihood")
+    elif fit.options.get("estimate", "map") != "ml":
+        notes.append("BIC and ICL are at the maximum a posteriori; they are meant for estimate='ml'")
+    return criteria
+
+
+def _evidence_of(fit: Fit, notes: list[str], *, bridged: bool, seed: int) -> Evidence | None:
+    """The evidence that the engine stored; where ``bridged``, else one by bridge sampling."""
+    try:
+        return evidence(fit, seed=seed) if bridged else stored_evidence(fit)
     except (InputError, NumericalError) as error:
         notes.append(str(error))
-    if labels is not None:
-        truth = np.asarray(labels).ravel()
-        given = fit.predict(held_out)["label"] if held_out is not None else variable(tree, "partition", "label")
-        if len(truth) != given.size:
-            which = "fitted data" if held_out is None else "held-out rows"
-            raise InputError(f"labels: expected one for each of {given.size} {which}; got {len(truth)}")
-        row["ari"] = float(adjusted_rand_score(truth, given.values))
-        row["nmi"] = float(normalized_mutual_info_score(truth, given.values))
-    if engine_kind(tree) == "chains":
-        least = invariant_summary(tree)["ess_bulk"].min()
-        row["ess_per_second"] = float(least) / row["seconds"] if pd.notna(least) and row["seconds"] > 0 else np.nan
-    return row, scored, expected
+        return None
+
+
+def _agreement(fit: Fit, held_out: Table | None, truth: np.ndarray) -> dict[str, float]:
+    """Adjusted Rand index and normalised mutual information of true labels and those of the fit."""
+    if held_out is None:
+        which, predicted = "fitted data", variable(fit.tree, "partition", "label").values
+    else:
+        which, predicted = "held-out rows", fit.predict(held_out)["label"].values
+    if len(truth) != len(predicted):
+        raise InputError(f"labels: expected one for each of {len(predicted)} {which}; got {len(truth)}")
+    return {
+        "ari": float(adjusted_rand_score(truth, predicted)),
+        "nmi": float(normalized_mutual_info_score(truth, predicted)),
+    }
+
+
+def _ess_per_second(fit: Fit) -> float:
+    """The least bulk ESS of the label-invariant quantities per second; NaN where the fit has no chains."""
+    seconds = float(fit.tree.attrs["seconds"])
+    if engine_kind(fit.tree) != "chains" or seconds <= 0:
+        return float("nan")
+    least = invariant_summary(fit.tree)["ess_bulk"].min()
+    return float(least) / seconds if pd.notna(least) else float("nan")
 
 
 def _differences(names: "pd.Index[Any]", pointwise: Mapping[str, np.ndarray], *, per_datum: bool) -> pd.DataFrame:
     """Difference of each fit to the best, and its paired standard error."""
-    found = pd.DataFrame(np.nan, index=names, columns=["diff", "se"])
+    differences = pd.DataFrame(np.nan, index=names, columns=["diff", "se"])
     if not pointwise:
-        return found
+        return differences
     best = max(pointwise, key=lambda name: float(pointwise[name].mean()))
     for name, values in pointwise.items():
         gap = values - pointwise[best]
         scale = 1.0 if per_datum else float(len(gap))
         if np.isfinite(gap).all():
-            found.loc[name] = [scale * gap.mean(), scale * _mean_error(gap)]
-    return found
-
-
-def _mean_error(pointwise: Float[np.ndarray, " N"]) -> float:
-    """Standard error of a mean over data."""
-    if len(pointwise) < 2 or not np.isfinite(pointwise).all():
-        return float("nan")
-    return float(pointwise.std(ddof=1) / np.sqrt(len(pointwise)))
+            differences.loc[name] = [scale * gap.mean(), scale * mean_error(gap)]
+    return differences
 
 
 def _same_data(fits: Sequence[Fit]) -> bool:
@@ -312,44 +257,64 @@ def _same_data(fits: Sequence[Fit]) -> bool:
 
 
 def comparison_text(frame: pd.DataFrame) -> str:
-    """The table for a terminal: columns that say something, and the notes below."""
+    """The table for a terminal, without empty columns, and the notes below it.
+
+    Args:
+        frame: what :func:`compare` returns.
+    """
+
+    def cell(value: Any, how: str) -> str:
+        if not how:
+            return str(value)
+        return "" if pd.isna(value) else format(float(value), how)
+
     shown = frame.dropna(axis=1, how="all")
-    written = pd.DataFrame(
-        {
-            name: [
-                str(value) if not how else ("" if pd.isna(value) else format(float(value), how))
-                for value in shown[name]
-            ]
-            for name, how in _COLUMNS.items()
-            if name in shown
-        },
-        index=shown.index,
-    )
-    lines = [written.to_string()]
-    for name, said in frame.attrs.get("notes", {}).items():
-        lines += [f"{name}: {note}" for note in said]
+    cells = {name: [cell(value, how) for value in shown[name]] for name, how in _COLUMNS.items() if name in shown}
+    lines = [pd.DataFrame(cells, index=shown.index).to_string()]
+    for name, notes in frame.attrs.get("notes", {}).items():
+        lines += [f"{name}: {note}" for note in notes]
     return "\n".join(lines)
 
 
 def comparison_record(frame: pd.DataFrame) -> dict[str, Any]:
-    """The table as JSON can say it: ``fits``, one record each, the best first (null where NaN), and ``notes``."""
-    fits = [
-        {"name": str(name)} | {column: None if pd.isna(value) else value for column, value in row.items()}
+    """The table as JSON, also that of ``probam compare --json``.
+
+    Args:
+        frame: what :func:`compare` returns.
+
+    Returns:
+        ``fits`` maps the name of each fit, the best first, to its columns (null where a number is missing or
+        infinite); ``notes`` maps names to lists of sentences.
+    """
+    fits = {
+        str(name): {
+            column: None if isinstance(value, float) and not np.isfinite(value) else value
+            for column, value in row.items()
+        }
         for name, row in frame.to_dict(orient="index").items()
-    ]
+    }
     return {"fits": fits, "notes": frame.attrs.get("notes", {})}
 
 
-# --- fits of one's own ----------------------------------------------------------------------------------------
+# --- comparisons that fit ------------------------------------------------------------------------------------
 
 
 def split(num_data: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers that are fitted and held out, in order; the same seed splits alike."""
+    """Row numbers that are fitted and that are held out, each in order; the same seed gives the same split.
+
+    Args:
+        num_data: number of rows.
+        fraction: share of the rows to hold out, between 0 and 1.
+        seed: of the permutation.
+    """
     if not 0 < fraction < 1:
         raise InputError(f"held_out: expected a share between 0 and 1; got {fraction}")
     size = round(fraction * num_data)
     if not 0 < size < num_data:
-        raise InputError(f"held_out: a share of {fraction} of {num_data} data leaves nothing on one side")
+        raise InputError(
+            f"held_out: a share of {fraction} of {num_data} data leaves none to fit or none to hold out; "
+            "choose another share"
+        )
     order = np.random.default_rng(seed).permutation(num_data)
     return np.sort(order[size:]), np.sort(order[:size])
 
@@ -370,21 +335,26 @@ def compare_engines(
 
     Args:
         data: anything that ``probam.fit`` reads.
-        engines: their names; one that cannot fit this model is left out, and the note says why.
+        engines: their names; an engine that cannot fit this model is left out, and a note says why.
         held_out: share of the rows that no engine sees.
         labels: the true label of each row of ``data``.
-        engine_options: options by engine.
-        model_options: what ``probam.fit`` takes besides (``family``, ``weights``, ``components``, ...).
+        seed: of the split, of the fits and of bridge sampling.
+        engine_options: options of single engines, by the name of the engine.
+        bridged: as in :func:`compare`.
+        progress: called with the number of engines that are done, their total number, and a message.
+        model_options: other arguments of ``probam.fit`` (``family``, ``weights``, ``components``, ...).
 
     Returns:
         The table of :func:`compare`, and the fits by engine. ``frame.attrs["notes"]`` names engines left out.
     """
+    if isinstance(engines, str):
+        raise InputError(f"engines: expected a list of names; got {engines!r}; write [{engines!r}]")
     table = as_table(data)
     rows, others = split(table.num_data, held_out, seed)
     truth = None if labels is None else np.asarray(labels).ravel()
     if truth is not None and len(truth) != table.num_data:
         raise InputError(f"labels: expected one for each of {table.num_data} rows; got {len(truth)}")
-    fitted, held = (pd.DataFrame(table.values[chosen], columns=list(table.columns)) for chosen in (rows, others))
+    fitted, unseen = (pd.DataFrame(table.values[chosen], columns=list(table.columns)) for chosen in (rows, others))
     fits, left_out = {}, {}
     for done, engine in enumerate(engines):
         progress(done, len(engines), f"compare: {engine}")
@@ -395,30 +365,7 @@ def compare_engines(
             left_out[engine] = [str(error)]
     progress(len(engines), len(engines), "compare")
     if not fits:
-        raise InputError("engines: none of them fits this model: " + "; ".join(said[0] for said in left_out.values()))
-    frame = compare(fits, held, None if truth is None else truth[others], bridged=bridged, seed=seed)
+        raise InputError("engines: none of them fits this model: " + "; ".join(why for why, *_ in left_out.values()))
+    frame = compare(fits, unseen, None if truth is None else truth[others], bridged=bridged, seed=seed)
     frame.attrs["notes"] = frame.attrs["notes"] | left_out
     return frame, fits
-
-
-def cross_validate(
-    data: Any, *, num_folds: int = 5, seed: int = 0, progress: Progress = silent, **options: Any
-) -> CrossValidated:
-    """Log density of each datum under the fit of the other folds (``options`` are those of ``probam.fit``).
-
-    The standard error takes the data for independent and ignores that folds share data, so it is a little low
-    (Bengio & Grandvalet 2004).
-    """
-    table = as_table(data)
-    if not 2 <= num_folds <= table.num_data:
-        raise InputError(f"num_folds: expected 2 to {table.num_data}, one datum a fold; got {num_folds}")
-    fold = np.random.default_rng(seed).permutation(np.arange(table.num_data) % num_folds)
-    pointwise = np.full(table.num_data, np.nan)
-    for k in range(num_folds):
-        progress(k, num_folds, f"fold {k + 1} of {num_folds}")
-        inside, outside = (
-            pd.DataFrame(table.values[rows], columns=list(table.columns)) for rows in (fold != k, fold == k)
-        )
-        pointwise[fold == k] = api.fit(inside, seed=seed, **options).log_prob(outside)
-    progress(num_folds, num_folds, "cross-validation")
-    return CrossValidated(float(pointwise.mean()), _mean_error(pointwise), pointwise, fold)

@@ -1,4 +1,4 @@
-r"""Criteria for choosing a model that can be read off a saved fit.
+r"""Criteria for choosing a model that need nothing but a saved fit.
 
 With :math:`\ell_{sn} = \log p(x_n \mid \theta_s)` (nats, data units) for S posterior draws and N data, all on the scale
 of the log density, larger is better, except the information criteria, where smaller is better (as Schwarz and Akaike
@@ -14,8 +14,8 @@ Sources: Vehtari, Gelman & Gabry (2017, doi:10.1007/s11222-016-9696-4); Watanabe
 (1974); Biernacki, Celeux & Govaert (2000, doi:10.1109/34.865189). Leave-one-out is ArviZ's Pareto-smoothed importance
 sampling. All depend on a draw only through the density of the data, so renumbering memories changes nothing.
 
-Two errors are told apart: ``se`` is that of N data standing for all that might have come, ``mcse`` that of S draws
-standing for the posterior, which longer chains reduce.
+There are two errors: ``se`` is the sampling error of N data, ``mcse`` the Monte Carlo error of S draws, which longer
+chains reduce.
 """
 
 import warnings
@@ -68,17 +68,17 @@ class Information(NamedTuple):
 def _log_lik(tree: xr.DataTree, what: str) -> xr.DataArray:
     """The densities (chain, draw, datum) of the data at several draws."""
     if engine_kind(tree) == "point":
-        raise InputError(
-            f"{what}: this fit is one best setting and has no draws to weigh; use BIC, held-out data, or engine 'nuts'"
-        )
+        raise InputError(f"{what}: a point estimate has no posterior draws; use BIC, held-out data, or engine 'nuts'")
     if not has(tree, "log_likelihood", "x"):
         raise InputError(
-            f"{what}: this fit holds no log density of each datum ({options(tree, 'left_out').get('log_likelihood')}); "
+            f"{what}: the log density of each datum is not stored ({options(tree, 'left_out').get('log_likelihood')}); "
             "fit with fewer draws, or use held-out data"
         )
     values = variable(tree, "log_likelihood", "x").transpose("chain", "draw", "datum").astype(np.float64)
     if not np.isfinite(values.values).all():
-        raise InputError(f"{what}: some data are impossible under some draws, so that the estimate is minus infinity")
+        raise InputError(
+            f"{what}: some data have density zero under some draws, so that it is minus infinity; use held-out data"
+        )
     if values.sizes["chain"] * values.sizes["draw"] < 20:
         raise InputError(f"{what}: expected at least 20 draws; got {values.sizes['chain'] * values.sizes['draw']}")
     return values
@@ -94,19 +94,19 @@ def expected_loo(tree: xr.DataTree) -> Expected:
     small = xr.DataTree.from_dict({"log_likelihood": xr.Dataset({"x": values}), "posterior": xr.Dataset()})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # high Pareto k: counted below
-        found = _arviz.loo(small, var_name="x", pointwise=True, reff=reff)
-    k = np.asarray(found.pareto_k.values, np.float64)
-    pointwise = np.asarray(found.elpd_i.values, np.float64)
-    weights = found.log_weights.transpose("chain", "draw", "datum").values
+        estimate = _arviz.loo(small, var_name="x", pointwise=True, reff=reff)
+    k = np.asarray(estimate.pareto_k.values, np.float64)
+    pointwise = np.asarray(estimate.elpd_i.values, np.float64)
+    weights = estimate.log_weights.transpose("chain", "draw", "datum").values
     weights = np.exp(weights - logsumexp(weights, axis=(0, 1), keepdims=True))
     # log E_n = log (sum_s w_s p_s), a ratio of sums: a draw moves it by S w_s (p_s / E_n - 1)
     moved = weights * weights[..., 0].size * np.expm1(values.values - pointwise)
-    limit = float(found.good_k)
+    limit = float(estimate.good_k)
     return Expected(
         float(pointwise.sum()),
         _over_data(pointwise),
         _over_draws(moved.sum(axis=-1), own_chains=engine_kind(tree) == "chains"),
-        float(found.p),
+        float(estimate.p),
         pointwise,
         k,
         int(np.sum(~(k <= limit))),
@@ -139,20 +139,26 @@ def expected_waic(tree: xr.DataTree) -> Expected:
 
 
 def information(tree: xr.DataTree, num_free: int) -> Information:
-    """AIC, BIC and ICL of a point estimate with ``num_free`` free parameters.
+    """AIC, BIC and ICL of a point estimate.
 
     They are meant for maximum likelihood; at a maximum a posteriori the log likelihood is a little lower.
+
+    Args:
+        tree: a fit with one draw.
+        num_free: number of free parameters (:func:`probam.comparison.scores.free_parameters`).
 
     Raises:
         InputError: for a fit with several draws, or Dirichlet-process or Pitman-Yor weights: their number of
             parameters is the truncation, which says nothing of how many the data use.
     """
     if engine_kind(tree) != "point":
-        raise InputError("bic: this fit has several draws, not one best setting; use leave-one-out, or engine 'em'")
+        raise InputError(
+            "bic: expected a point estimate; this fit has several draws; use leave-one-out, or engine 'em'"
+        )
     if tree.attrs.get("weights") in ("dp", "pyp"):
         raise InputError(
-            "bic: Dirichlet-process and Pitman-Yor weights have as many parameters as the truncation, whatever the "
-            "data use; compare on held-out data, or use weights 'dirichlet' or 'uniform'"
+            "bic: with Dirichlet-process and Pitman-Yor weights the truncation sets the number of parameters, however "
+            "few memories the data use; compare on held-out data, or use weights 'dirichlet' or 'uniform'"
         )
     if num_free < 0:
         raise InputError(f"num_free: expected at least 0; got {num_free}")
@@ -202,5 +208,5 @@ def _relative_efficiency(values: Float[np.ndarray, "C S N"]) -> float:
     density = density[..., np.ptp(density, axis=(0, 1)) > 0]
     if density.shape[2] == 0:
         return 1.0
-    found = [float(_arviz.ess(density[..., n], method="mean")) for n in range(density.shape[2])]
-    return float(min(np.nanmean(found) / density[..., 0].size, 1.0))
+    effective = [float(_arviz.ess(density[..., n], method="mean")) for n in range(density.shape[2])]
+    return float(min(np.nanmean(effective) / density[..., 0].size, 1.0))

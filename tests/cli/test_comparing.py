@@ -25,7 +25,9 @@ def test_fits_are_compared_and_the_better_one_comes_first(refusal: Refusal, caps
     capsys.readouterr()
     words = ["compare", "one.nc", "two.nc", "--held-out", "apart.csv", "--labels", "kinds.csv"]
     assert main([*words, "--json", "-o", "table.csv"]) == 0
-    rows = json.loads(capsys.readouterr().out)["fits"]
+    record = json.loads(capsys.readouterr().out)
+    assert sorted(record) == ["fits", "notes"]
+    rows = record["fits"]
     assert list(rows) == ["two", "one"]
     assert rows["two"]["ari"] == 1.0
     assert pd.read_csv("table.csv")["fit"].tolist() == ["two", "one"]

@@ -108,15 +108,15 @@ def test_error_of_a_log_mean_is_that_of_independent_draws() -> None:
     np.testing.assert_allclose(np.mean(errors), means.std(), rtol=0.25)
 
 
-def test_what_does_not_apply_is_said() -> None:
+def test_criteria_that_do_not_apply_are_refused() -> None:
     point = tree_of(np.full((1, 1, 15), -1.0), engine="em")
-    with pytest.raises(InputError, match="loo: this fit is one best setting"):
+    with pytest.raises(InputError, match="loo: a point estimate has no posterior draws"):
         expected_loo(point)
-    with pytest.raises(InputError, match="bic: this fit has several draws"):
+    with pytest.raises(InputError, match="bic: expected a point estimate; this fit has several draws"):
         information(drawn(np.random.default_rng(6)), 2)
-    with pytest.raises(InputError, match="as many parameters as the truncation"):
+    with pytest.raises(InputError, match="the truncation sets the number of parameters"):
         information(tree_of(np.full((1, 1, 15), -1.0), engine="em", weights="dp"), 2)
-    with pytest.raises(InputError, match="waic: some data are impossible"):
+    with pytest.raises(InputError, match="waic: some data have density zero"):
         expected_waic(tree_of(np.full((2, 20, 15), -np.inf)))
     with pytest.raises(InputError, match="at least 20 draws; got 6"):
         expected_loo(tree_of(np.full((2, 3, 15), -1.0)))

@@ -1,0 +1,183 @@
+r"""Scores of one fit: held-out log density, cross-validation, number of free parameters, evidence.
+
+All log densities are in nats and in the data's units, so that fits of standardised and of original data can be
+compared. Leave-one-out and the information criteria are in :mod:`probam.reports.summaries.criteria`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+import probam.fits.fit as api
+import probam.fits.posterior as posterior
+from probam.data.table import as_table
+from probam.distributions.direction import FreeDirection
+from probam.errors import InputError
+from probam.family import Model
+from probam.fits.fitted import Fit
+from probam.inference.common.coordinates import Coordinates, log_joints, unconstrained
+from probam.inference.common.result import Evidence, Progress, silent
+from probam.inference.evidence import bridge
+from probam.reports.summaries.criteria import log_mean_exp_error
+from probam.reports.summaries.quantities import engine_kind
+from probam.reports.tree import has, variable
+
+__all__ = [
+    "CrossValidated",
+    "HeldOut",
+    "cross_validate",
+    "evidence",
+    "free_parameters",
+    "held_out_score",
+    "mean_error",
+    "stored_evidence",
+]
+
+_CHECKED = 3
+"""Draws at which the log joint density is computed again."""
+
+_LARGEST = 20_000_000
+"""Most densities (draws x data) that are held at once for a Monte Carlo error."""
+
+
+class HeldOut(NamedTuple):
+    """Log predictive density of data that were not fitted, nats per datum, data units."""
+
+    mean: float
+    se: float  # over data
+    mcse: float  # over posterior draws; NaN for a point estimate or where there is too much to hold
+    pointwise: Float[np.ndarray, " N"]
+
+
+class CrossValidated(NamedTuple):
+    """Held-out log density of every datum by the fit of the other folds."""
+
+    mean: float  # nats per datum
+    se: float  # over data
+    pointwise: Float[np.ndarray, " N"]
+    fold: np.ndarray  # (N,): the fold that each datum was held out in
+
+
+def held_out_score(fit: Fit, data: Any) -> HeldOut:
+    """Mean log predictive density of data that were not fitted.
+
+    Args:
+        fit: a fit; its draws are averaged as :meth:`probam.fits.fitted.Fit.log_prob` does.
+        data: anything that ``probam.fit`` reads, with the columns of the fit.
+    """
+    pointwise = np.asarray(fit.log_prob(data), np.float64)
+    mcse = float("nan")
+    sites = fit.draws()
+    num_draws = len(next(iter(sites.values()))) if sites else 1
+    if engine_kind(fit.tree) != "point" and num_draws * len(pointwise) <= _LARGEST and np.isfinite(pointwise).all():
+        values = as_table(data, prefer=fit.columns, name="data").values.astype(fit.dtype)
+        x = jnp.asarray(fit.standardiser.apply(values))
+        density = np.asarray(posterior.density(fit.model, sites, x), np.float64)
+        num_chains = fit.tree["posterior"].sizes["chain"]
+        mcse = log_mean_exp_error(density.reshape(num_chains, -1, len(pointwise)))
+    return HeldOut(float(pointwise.mean()), mean_error(pointwise), mcse, pointwise)
+
+
+def cross_validate(
+    data: Any, *, num_folds: int = 5, seed: int = 0, progress: Progress = silent, **options: Any
+) -> CrossValidated:
+    """Log density of each datum under the fit of the other folds.
+
+    The standard error treats the data as independent and ignores that folds share data, so it is a little too small
+    (Bengio & Grandvalet 2004).
+
+    Args:
+        data: anything that ``probam.fit`` reads.
+        num_folds: from 2 to the number of data.
+        seed: of the folds and of every fit.
+        progress: called with the number of folds that are done, their total number, and a message.
+        options: other arguments of ``probam.fit``.
+    """
+    table = as_table(data)
+    if not 2 <= num_folds <= table.num_data:
+        raise InputError(f"num_folds: expected 2 to {table.num_data}, the number of data; got {num_folds}")
+    fold = np.random.default_rng(seed).permutation(np.arange(table.num_data) % num_folds)
+    pointwise = np.full(table.num_data, np.nan)
+    for k in range(num_folds):
+        progress(k, num_folds, f"fold {k + 1} of {num_folds}")
+        inside, outside = (
+            pd.DataFrame(table.values[rows], columns=list(table.columns)) for rows in (fold != k, fold == k)
+        )
+        pointwise[fold == k] = api.fit(inside, seed=seed, **options).log_prob(outside)
+    progress(num_folds, num_folds, "cross-validation")
+    return CrossValidated(float(pointwise.mean()), mean_error(pointwise), pointwise, fold)
+
+
+def free_parameters(model: Model) -> int:
+    """Number of free parameters: unconstrained coordinates, without the arbitrary length of each direction."""
+    total = sum(int(np.size(zero)) for zero in Coordinates(model).zeros.values())
+    lengths = sum(isinstance(law, FreeDirection) for law in model.prior.values())
+    return total - lengths * model.num_components
+
+
+def evidence(fit: Fit, *, seed: int = 0) -> Evidence:
+    """Log evidence of the fitted data, in nats and in the data's units.
+
+    Args:
+        fit: a fit whose engine estimated the evidence (``smc``), or one with posterior draws for bridge sampling.
+        seed: of bridge sampling.
+
+    Raises:
+        InputError: for a point estimate or an approximation, which has no posterior draws; for more memories than
+            bridge sampling can renumber; where the draws are of another density than the model's (some kernels of
+            Gibbs, or a loaded fit whose priors were the user's own).
+        NumericalError: where bridge sampling fails.
+    """
+    stored = stored_evidence(fit)
+    if stored is not None:
+        return stored
+    if engine_kind(fit.tree) != "chains":
+        raise InputError(
+            f"evidence: engine {fit.tree.attrs['engine']!r} has no draws of the posterior; use engine 'smc' or 'nuts'"
+        )
+    with jax.enable_x64(fit.dtype == np.float64):
+        draws = variable(fit.tree, "invariant", "draw").values
+        group = fit.tree["posterior"].to_dataset().sel(draw=draws)
+        sites = {name: group[name].values for name in Coordinates(fit.model).transforms}
+        x = np.asarray(fit.standardiser.apply(variable(fit.tree, "observed_data", "x").values), fit.dtype)
+        _check_target(fit, sites, x, variable(fit.tree, "sample_stats", "lp").sel(draw=draws).values)
+        shape = (group.sizes["chain"], group.sizes["draw"], -1)
+        permutations = variable(fit.tree, "memory", "permutation").values.reshape(shape)
+        key = jax.random.key(seed)
+        estimate = bridge.log_evidence(key, fit.model, jnp.asarray(x), sites, permutations=permutations)
+    jacobian = float(fit.standardiser.log_jacobians(x).sum())
+    return estimate._replace(runs=estimate.runs + jacobian, log_evidence=estimate.log_evidence + jacobian)
+
+
+def _check_target(fit: Fit, sites: Mapping[str, np.ndarray], x: np.ndarray, lp: Float[np.ndarray, "C S"]) -> None:
+    """Raise where the log joint density that the engine wrote is not the model's."""
+    first = {name: jnp.asarray(value[0, :_CHECKED]) for name, value in sites.items()}
+    computed = np.asarray(log_joints(fit.model, unconstrained(fit.model, first), jnp.asarray(x)), np.float64)
+    stored = np.asarray(lp[0, :_CHECKED], np.float64)
+    scale = np.maximum(np.abs(stored), len(x))
+    if not np.all(np.abs(computed - stored) <= 10 * np.sqrt(np.finfo(fit.dtype).eps) * scale):
+        raise InputError(
+            "evidence: the draws are not of this model's posterior (engine 'gibbs' sampled another target, or the fit "
+            "was saved with priors of your own, which files do not keep); fit again with engine 'smc' or 'nuts'"
+        )
+
+
+def stored_evidence(fit: Fit) -> Evidence | None:
+    """What the engine found (group ``evidence``, data units)."""
+    if not has(fit.tree, "evidence", "log_evidence"):
+        return None
+    attributes = fit.tree["evidence"].attrs
+    runs = np.atleast_1d(variable(fit.tree, "evidence", "log_evidence").values)
+    return Evidence(runs, float(attributes["log_evidence"]), float(attributes["se"]), str(attributes["method"]))
+
+
+def mean_error(pointwise: Float[np.ndarray, " N"]) -> float:
+    """Standard error of a mean over data."""
+    if len(pointwise) < 2 or not np.isfinite(pointwise).all():
+        return float("nan")
+    return float(pointwise.std(ddof=1) / np.sqrt(len(pointwise)))

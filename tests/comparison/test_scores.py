@@ -1,0 +1,89 @@
+"""Scores of one fit, on fits whose posterior is known exactly."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import probam.fits.fit as api
+from probam.comparison.scores import cross_validate, evidence, free_parameters, held_out_score
+from probam.errors import InputError
+from probam.fits.fitted import Fit
+from probam.models.gaussian import Gaussian
+from probam.models.mixture import mixture
+from probam.models.von_mises_fisher import VonMisesFisherMemory
+from probam.models.weights import weight_prior
+from tests.comparison.exact_fits import CENTER, HELD, SCALE, X, one_memory, predictive
+from tests.inference.enumeration import log_marginal
+from tests.models.known_precision import KnownPrecision
+
+
+def test_held_out_score_is_the_predictive_density_of_the_data_in_their_units(fits: Mapping[str, Fit]) -> None:
+    exact = predictive(1.0, 2.0, HELD)
+    found = held_out_score(fits["right"], HELD[:, None])
+    assert 0 < found.mcse < 0.01
+    assert abs(found.mean - exact.mean()) < 5 * found.mcse
+    np.testing.assert_allclose(found.se, exact.std(ddof=1) / np.sqrt(len(HELD)), rtol=0.05)
+    assert np.isnan(held_out_score(fits["point"], HELD[:, None]).mcse)
+
+
+def test_evidence_by_bridge_is_that_of_the_data_in_their_units(fits: Mapping[str, Fit]) -> None:
+    z = (X - CENTER) / SCALE
+    found = evidence(fits["right"])
+    assert abs(found.log_evidence - (log_marginal(z, 1.0, 2.0) - len(X) * np.log(SCALE))) < 5 * found.se < 0.02
+    with pytest.raises(InputError, match="engine 'em' has no draws of the posterior; use engine 'smc' or 'nuts'"):
+        evidence(fits["point"])
+    assert evidence(one_memory(1.0, 2.0, stored=-12.5)).log_evidence == -12.5
+
+
+def test_draws_of_another_density_have_no_bridge(fits: Mapping[str, Fit]) -> None:
+    """A saved fit does not keep the user's own priors: the density that comes back is another."""
+    other = mixture(X[:, None], family=KnownPrecision(1.0, 3.0), weights=weight_prior("uniform"), num_components=1)
+    with pytest.raises(InputError, match="the draws are not of this model's posterior"):
+        evidence(Fit(fits["right"].tree, other))
+
+
+@pytest.mark.parametrize(
+    ("family", "num_features", "num_components", "weights", "expected"),
+    [
+        (Gaussian("full"), 3, 3, "dirichlet", 29),  # mclust VVV,3 in three dimensions
+        (Gaussian("isotropic"), 1, 2, "dirichlet", 4),  # mclust E,2
+        (Gaussian("diagonal"), 4, 3, "uniform", 24),
+        (Gaussian("lkj"), 3, 2, "dirichlet", 19),  # as full
+        (VonMisesFisherMemory(), 3, 2, "dirichlet", 7),  # two angles and a concentration each, and a weight
+    ],
+    ids=["VVV", "E", "VVI with equal weights", "lkj", "von Mises-Fisher"],
+)
+def test_free_parameters_are_those_that_others_count(
+    family: Any, num_features: int, num_components: int, weights: str, expected: int
+) -> None:
+    x = np.random.default_rng(1).normal(size=(20, num_features))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    model = mixture(x + 0.1, family=family, weights=weight_prior(weights), num_components=num_components)
+    assert free_parameters(model) == expected
+
+
+class _Moments:
+    """Stands for a fit: a normal law at the mean and sd of what it was given."""
+
+    def __init__(self, data: pd.DataFrame) -> None:
+        self.mean, self.sd = float(data.to_numpy().mean()), float(data.to_numpy().std())
+
+    def log_prob(self, data: pd.DataFrame) -> np.ndarray:
+        return np.asarray(stats.norm.logpdf(data.to_numpy()[:, 0], self.mean, self.sd))
+
+
+def test_cross_validation_never_scores_a_datum_that_was_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "fit", lambda data, **options: _Moments(data))
+    found = cross_validate(X[:, None], num_folds=4, seed=2)
+    for k in range(4):
+        rest = X[found.fold != k]
+        expected = stats.norm.logpdf(X[found.fold == k], rest.mean(), rest.std())
+        np.testing.assert_allclose(found.pointwise[found.fold == k], expected)
+    assert np.bincount(found.fold).tolist() == [8, 8, 7, 7]
+    np.testing.assert_allclose(found.mean, found.pointwise.mean())
+    with pytest.raises(InputError, match="num_folds: expected 2 to 30"):
+        cross_validate(X[:, None], num_folds=31)
