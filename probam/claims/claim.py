@@ -1,28 +1,30 @@
 """Claims: what a paper says, what is true, and how the two are told apart by numbers.
 
-A claim is one decorated function. Its positional inputs are what the claim speaks about (queries,
-memories, beta, ...), its keyword-only arguments are the *pieces* of the exact statement (a constant, a
-convention, one side of the equation), and it returns the error of the statement. The form that the paper
-prints and the mutations of the claim are the same function with one piece exchanged::
+A claim is one decorated function. Its positional arguments are what the claim speaks about (queries, memories, beta,
+...), its keyword-only arguments are the *pieces* of the statement (a constant, a convention, one side of the
+equation), and it returns the error of the statement. The exact form, the form that the paper prints and the mutations
+are the same function with other pieces, and stand next to each other in the decorator::
 
     @register(id="A2", ..., inputs=euclidean_bank, cases=(ordinary("plain"), extreme("hot", beta=1e-6)),
-              printed_pieces={"variance": lambda beta: 2 / beta},
+              exact={"variance": lambda beta: 1 / (2 * beta)},
+              printed={"variance": lambda beta: 2 / beta},
               mutations={"beta doubled": {"variance": lambda beta: 1 / (4 * beta)}})
-    def covariance(queries, memories, beta, *, variance=lambda beta: 1 / (2 * beta)):
+    def covariance(queries, memories, beta, *, variance: Piece):
         ...
         return relative_error(left, right)
 
-So a claim that cannot fail is found by running its mutations, and a misprint is shown failing by running
-the printed pieces.
+``exact`` gives every piece; ``printed`` and each of the mutations give only the pieces that they exchange. Running the
+printed pieces shows that the printed form fails; running the mutations shows that the claim can fail. The terms are
+explained in ``docs/claims.md``.
 """
 
 import importlib
 import pkgutil
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cache, partial
-from typing import Any, Literal, NamedTuple, TypeVar
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +41,8 @@ __all__ = [
     "Certificate",
     "Claim",
     "Inputs",
+    "Piece",
+    "Pieces",
     "Relation",
     "Verdict",
     "claim",
@@ -61,7 +65,19 @@ Relation = Literal["equal", "affine", "at most", "limit", "count"]
 """What is asserted of the two sides; for ``limit`` the error is taken against a stated rate."""
 
 Inputs = Mapping[str, Any]
-"""Name -> array (or number, for a claim that is not traced): the keywords of a claim's function."""
+"""Name -> array (or number, for a claim that is not traced): the positional arguments of a claim's function."""
+
+Piece = Callable[..., Array]
+"""A piece of a statement that is a function of arrays; other pieces are numbers, names or functions on the host."""
+
+Pieces = Mapping[str, Any]
+"""Name -> piece: the keyword-only arguments of a claim's function, all of them or the ones that are exchanged."""
+
+EXACT, PRINTED = "exact", "printed"
+"""Names of the forms of a statement that are not mutations."""
+
+SINGLE = 1e-5
+"""Relative error of values and gradients that passes in float32, unless a claim says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -87,47 +103,92 @@ def extreme(name: str, *, tolerance: float | None = None, **settings: Any) -> Ca
 
 @dataclass(frozen=True, eq=False)
 class Claim:
-    """One checkable statement of a paper.
+    """One checkable statement of a paper: its words, its pieces, the inputs it is tried on, and its bounds."""
 
-    ``error`` maps inputs to the norm-wise relative error of the exact statement (for ``at most`` to the
-    relative amount by which the bound is broken, for ``count`` to the number of wrong counts);
-    ``printed_error`` does the same for the form the paper prints, which is expected to exceed
-    ``printed_exceeds``; each of ``mutations`` does it for the exact statement with one convention
-    perturbed, and is expected to exceed the tolerance.
+    function: Callable[..., Any]
+    """Inputs and pieces by name -> error: a number, or an array of which the largest entry counts.
+
+    The error is the norm-wise relative error of the statement; for the relation ``at most`` the relative amount by
+    which the bound is broken, for ``count`` the number of wrong counts. What is not finite counts as infinite.
     """
-
+    _: KW_ONLY
     id: str
     source: str
     title: str
     statement: str
     latex: str
-    printed: str
+    printed_statement: str
     verdict: Verdict
     relation: Relation
-    constant: str
-    inputs: Callable[[jax.Array, Case], Inputs]
+    constant: str = "none"
+    inputs: Callable[..., Inputs]
+    """``inputs(key, **case.settings)`` draws the inputs of a case."""
     cases: tuple[Case, ...]
-    error: Callable[[Inputs], float]
     tolerance: float
-    tolerance_extreme: float
-    printed_error: Callable[[Inputs], float] | None = None
+    """Largest error that passes on ordinary cases."""
+    tolerance_extreme: float | None = None
+    """The same for extreme cases; ``None``: as for ordinary ones."""
+    tolerance_single: float = SINGLE
+    """The same in float32, on ordinary cases, where that is not the smaller bound."""
+    exact: Pieces
+    """All pieces of the exact statement."""
+    printed: Pieces | None = None
+    """The pieces that the paper prints otherwise; ``None`` where the printed form is not tried."""
     printed_exceeds: float = 0.0
-    mutations: Mapping[str, Callable[[Inputs], float]] = field(default_factory=dict)
-    is_slow: bool = False
+    """The printed form counts as failing where its error is larger than this."""
+    mutations: Mapping[str, Pieces]
+    """Name -> pieces of a wrong statement that is close to the exact one; its error must exceed the tolerance."""
+    jit: bool = True
+    """Whether the function is compiled; ``False`` for one that leaves JAX, which is then tried in float64 only."""
+    slow: bool = False
     """Statistical or long: left out unless all claims, or this one, are asked for."""
-    tolerance_single: float | None = None
-    """Bound in float32 on ordinary inputs; ``None`` for what is stated in double precision only."""
+
+    def __post_init__(self) -> None:
+        for form, pieces in self.forms.items():
+            unknown = set(pieces) - set(self.exact)
+            if unknown:
+                raise ValueError(f"claim {self.id}, {form}: {', '.join(sorted(unknown))} is not among the exact pieces")
 
     @property
     def entry(self) -> str:
         """Entry of the list of claims that this is a part of (``A3`` of ``A3.weighted``)."""
         return self.id.partition(".")[0]
 
+    @property
+    def forms(self) -> dict[str, Pieces]:
+        """Name -> exchanged pieces: the exact form (none), the printed form where there is one, and the mutations."""
+        printed = {} if self.printed is None else {PRINTED: self.printed}
+        return {EXACT: {}, **printed, **self.mutations}
+
+    @property
+    def wrong_forms(self) -> list[str]:
+        """Names of the forms that must fail: the printed one, where its pieces are given, and the mutations."""
+        return [form for form in self.forms if form != EXACT]
+
+    def error(self, inputs: Inputs, form: str = EXACT) -> float:
+        """Error of one form of the statement on these inputs, infinite where it is not finite."""
+        error = np.max(np.asarray(self._programs[form](**inputs), dtype=np.float64))
+        return float(error) if np.isfinite(error) else float("inf")
+
+    @cached_property
+    def _programs(self) -> dict[str, Callable[..., Any]]:
+        functions = {form: partial(self.function, **{**self.exact, **pieces}) for form, pieces in self.forms.items()}
+        if not self.jit:
+            return dict(functions)
+        return {form: jax.jit(one, compiler_options=compiler_options()) for form, one in functions.items()}
+
     def bound(self, case: Case) -> float:
         """Largest error that passes on ``case``."""
         if case.tolerance is not None:
             return case.tolerance
-        return self.tolerance_extreme if case.is_extreme else self.tolerance
+        if case.is_extreme and self.tolerance_extreme is not None:
+            return self.tolerance_extreme
+        return self.tolerance
+
+    def in_single(self) -> "Claim":
+        """The claim as it is tried in float32: ordinary cases only, each with the bound of single precision."""
+        bound = max(self.tolerance, self.tolerance_single)
+        return replace(self, cases=tuple(replace(case, tolerance=bound) for case in self.cases if not case.is_extreme))
 
 
 class Certificate(NamedTuple):
@@ -148,87 +209,30 @@ class Certificate(NamedTuple):
     seed: int
 
 
-SINGLE = 1e-5
-"""Relative error of values and gradients that passes in float32, unless a claim says otherwise."""
-
 _CLAIMS: dict[str, Claim] = {}
 
-
 _F = TypeVar("_F", bound=Callable[..., Any])
+_P = ParamSpec("_P")
 
 
-def _evaluate(function: Callable[..., Any], inputs: Inputs) -> float:
-    error = np.max(np.asarray(function(**inputs), dtype=np.float64))
-    return float(error) if np.isfinite(error) else float("inf")
+def _decorator(make: Callable[Concatenate[Callable[..., Any], _P], Claim]) -> Callable[_P, Callable[[_F], _F]]:
+    """The decorator with the fields of a claim as its arguments."""
+
+    def fields(*args: _P.args, **kwargs: _P.kwargs) -> Callable[[_F], _F]:
+        def file(function: _F) -> _F:
+            claim = make(function, *args, **kwargs)
+            if claim.id in _CLAIMS:
+                raise ValueError(f"claim {claim.id} is registered twice")
+            _CLAIMS[claim.id] = claim
+            return function
+
+        return file
+
+    return fields
 
 
-def register(
-    *,
-    id: str,
-    source: str,
-    title: str,
-    statement: str,
-    latex: str,
-    printed: str,
-    verdict: Verdict,
-    relation: Relation,
-    inputs: Callable[..., Inputs],
-    cases: tuple[Case, ...],
-    tolerance: float,
-    tolerance_extreme: float | None = None,
-    constant: str = "none",
-    printed_pieces: Mapping[str, Any] | None = None,
-    printed_exceeds: float = 0.0,
-    mutations: Mapping[str, Mapping[str, Any]],
-    jit: bool = True,
-    slow: bool = False,
-    tolerance_single: float = SINGLE,
-) -> Callable[[_F], _F]:
-    """Decorator: file a function as the claim ``id``.
-
-    The function takes the inputs by name and the pieces of the statement as keyword-only arguments with
-    defaults; it returns the error (a number or an array, of which the largest counts; anything that is not
-    finite counts as infinite). ``inputs(key, **case.settings)`` draws the inputs. ``printed_pieces`` and
-    the values of ``mutations`` exchange pieces. ``jit=False`` for functions that leave JAX; ``slow=True`` for
-    statistical or long ones, which run when all claims are asked for. ``tolerance_single`` bounds the error of a
-    traced claim in single precision, where that is not the bound of double precision anyway.
-    """
-
-    def file(function: _F) -> _F:
-        if id in _CLAIMS:
-            raise ValueError(f"claim {id} is registered twice")
-
-        def error(pieces: Mapping[str, Any]) -> Callable[[Inputs], float]:
-            exchanged = partial(function, **pieces)
-            if not jit:
-                return partial(_evaluate, exchanged)
-            compiled = cache(lambda: jax.jit(exchanged, compiler_options=compiler_options()))
-            return lambda inputs: _evaluate(compiled(), inputs)
-
-        _CLAIMS[id] = Claim(
-            id=id,
-            source=source,
-            title=title,
-            statement=statement,
-            latex=latex,
-            printed=printed,
-            verdict=verdict,
-            relation=relation,
-            constant=constant,
-            inputs=lambda key, case: inputs(key, **case.settings),
-            cases=cases,
-            error=error({}),
-            tolerance=tolerance,
-            tolerance_extreme=tolerance if tolerance_extreme is None else tolerance_extreme,
-            printed_error=None if printed_pieces is None else error(printed_pieces),
-            printed_exceeds=printed_exceeds,
-            mutations={name: error(pieces) for name, pieces in mutations.items()},
-            is_slow=slow,
-            tolerance_single=max(tolerance, tolerance_single) if jit else None,
-        )
-        return function
-
-    return file
+register = _decorator(Claim)
+"""Decorator: file a function as a claim. The arguments are the fields of :class:`Claim`, all by name."""
 
 
 def _order(claim_id: str) -> tuple[tuple[int, str], ...]:
@@ -260,7 +264,7 @@ def select(names: tuple[str, ...] | list[str] | None, *, slow: bool = False) -> 
     """
     known = registry()
     if names is None:
-        return [one for one in known.values() if slow or not one.is_slow]
+        return [one for one in known.values() if slow or not one.slow]
     for name in names:
         if not any(name in (one.id, one.entry) for one in known.values()):
             entries = dict.fromkeys(one.entry for one in known.values())

@@ -4,11 +4,11 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from probam.claims.claim import Case, Certificate, Claim, Inputs, claim, select
+from probam.claims.claim import PRINTED, Case, Certificate, Claim, Inputs, claim, select
 from probam.claims.entries import missing
 from probam.errors import InputError
 
@@ -37,7 +37,7 @@ def case_inputs(one: Claim, case: Case, *, seed: int = 0) -> Inputs:
     key = jax.random.key(seed)
     for name in (one.id, case.name):
         key = jax.random.fold_in(key, zlib.crc32(name.encode()))
-    return one.inputs(key, case)
+    return one.inputs(key, **case.settings)
 
 
 def _closeness(error: float, bound: float) -> float:
@@ -56,54 +56,83 @@ def _in_single(inputs: Inputs) -> Inputs:
     return {name: jax.tree.map(rounded, value) for name, value in inputs.items()}
 
 
+class _Measured(NamedTuple):
+    """Errors of a claim on one case, and whether the run reached its end."""
+
+    case: Case
+    error: float
+    printed_error: float | None
+    problem: str = ""
+
+
+def _measure(one: Claim, case: Case, inputs: Callable[[], Inputs]) -> _Measured:
+    """Errors of the exact and, on ordinary cases, of the printed form; an exception counts as an infinite error."""
+    try:
+        drawn = inputs()
+        printed = one.error(drawn, PRINTED) if one.printed is not None and not case.is_extreme else None
+        return _Measured(case, one.error(drawn), printed)
+    except Exception as exception:
+        lines = str(exception).strip().splitlines()
+        reason = f"{type(exception).__name__}: {lines[0] if lines else 'no message'}"
+        return _Measured(case, float("inf"), None, f"raised on {case.name!r}: {reason}")
+
+
 def certify(one: Claim, *, seed: int = 0, cases: Cases = "all", single: bool = False) -> Certificate:
     """Certificate of one claim over its ordinary cases, its extreme ones, or both.
 
-    It passes when the exact statement is within its bound on every case and the printed form, where one is
-    held to be wrong, exceeds ``printed_exceeds`` on some ordinary case. With ``single`` both sides compute in
-    float32, on ordinary inputs, and the bound is the claim's ``tolerance_single``.
+    It passes when the exact statement is within its bound on every case and the printed form, where its pieces are
+    given, exceeds ``printed_exceeds`` on some ordinary case. A claim that raises an exception fails, and the note of
+    the certificate names the exception.
+
+    Args:
+        one: the claim.
+        seed: seed of the random inputs.
+        cases: which cases of the claim are run.
+        single: compute in float32, on the ordinary cases, with the bound of single precision
+            (:meth:`probam.claims.claim.Claim.in_single`).
     """
     start = time.perf_counter()
     if single:
-        bound = one.tolerance if one.tolerance_single is None else one.tolerance_single
-        one = replace(one, cases=tuple(replace(case, tolerance=bound) for case in one.cases if not case.is_extreme))
-    worst, worst_case, printed_error = -1.0, one.cases[0], None
-    worst_error = 0.0
-    for case in one.cases:
-        if cases != "all" and case.is_extreme != (cases == "extreme"):
-            continue
-        inputs = case_inputs(one, case, seed=seed)
-        if single:
-            inputs = _in_single(inputs)
-        error = one.error(inputs)
-        if _closeness(error, one.bound(case)) > worst:
-            worst, worst_case, worst_error = _closeness(error, one.bound(case)), case, error
-        if one.printed_error is not None and not case.is_extreme:
-            printed_error = max(printed_error or 0.0, one.printed_error(inputs))
-    holds = worst_error <= one.bound(worst_case)
-    misprint_shown = printed_error is None or printed_error > one.printed_exceeds
-    note = ""
-    if worst < 0:
-        note = f"has no {cases} cases"
-    elif not holds:
-        note = f"exact statement fails on {worst_case.name!r}"
-    elif not misprint_shown:
-        note = f"printed form did not fail: expected an error above {one.printed_exceeds:g}"
+        one = one.in_single()
+
+    def inputs(case: Case) -> Inputs:
+        drawn = case_inputs(one, case, seed=seed)
+        return _in_single(drawn) if single else drawn
+
+    chosen = [case for case in one.cases if cases == "all" or case.is_extreme == (cases == "extreme")]
+    measured = [_measure(one, case, partial(inputs, case)) for case in chosen]
+    nothing = _Measured(one.cases[0], 0.0, None, f"has no {cases} cases")
+    worst = max(measured, key=lambda each: _closeness(each.error, one.bound(each.case)), default=nothing)
+    printed_errors = [each.printed_error for each in measured if each.printed_error is not None]
+    printed_error = max(printed_errors, default=None)
+    note, passed = _judge(one, worst, printed_error)
     return Certificate(
         claim=one.id,
-        error=worst_error,
-        tolerance=one.bound(worst_case),
-        case=worst_case.name,
+        error=worst.error,
+        tolerance=one.bound(worst.case),
+        case=worst.case.name,
         printed_error=printed_error,
-        passed=holds and misprint_shown,
+        passed=passed,
         seconds=time.perf_counter() - start,
         note=note,
         seed=seed,
     )
 
 
+def _judge(one: Claim, worst: _Measured, printed_error: float | None) -> tuple[str, bool]:
+    """Note and verdict, from the case nearest to its bound and the largest error of the printed form."""
+    holds = worst.error <= one.bound(worst.case)
+    if worst.problem:
+        return worst.problem, holds
+    if not holds:
+        return f"exact statement fails on {worst.case.name!r}", False
+    if printed_error is not None and not printed_error > one.printed_exceeds:
+        return f"printed form did not fail: expected an error above {one.printed_exceeds:g}", False
+    return "", True
+
+
 def certify_each(
-    claims: Iterable[str] | None = None,
+    claims: str | Iterable[str] | None = None,
     *,
     seed: int = 0,
     cases: Cases = "all",
@@ -112,21 +141,18 @@ def certify_each(
 ) -> Iterator[tuple[int, Certificate]]:
     """Certificates one by one, each with the number of claims that are still to come (for a progress bar).
 
-    ``slow`` adds the statistical and long claims where all are called; ``single`` computes in float32, which leaves
-    out the claims that are stated in double precision only.
-
-    Raises :class:`probam.errors.InputError` as :func:`verify` does, at the first step.
+    The arguments and the errors are those of :func:`verify`; the errors are raised at the first step.
     """
     if jnp.result_type(float) != jnp.float64:
         raise InputError(
             "x64: claims are verified in double precision, and it is off; call "
             "jax.config.update('jax_enable_x64', True) before any array is made, or run `probam verify`, which does"
         )
+    chosen = [one for one in select(_names(claims), slow=slow) if one.jit or not single]
     if cases not in ("all", "ordinary", "extreme"):
         raise InputError(f"cases: expected 'all', 'ordinary' or 'extreme'; got {cases!r}")
-    chosen = select(None if claims is None else list(claims), slow=slow)
-    if single:
-        chosen = [one for one in chosen if one.tolerance_single is not None]
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise InputError(f"seed: expected a whole number; got {seed!r}")
     pool = ThreadPoolExecutor(max_workers=min(_THREADS, os.cpu_count() or 1))
     try:
         certificates = pool.map(lambda one: certify(one, seed=seed, cases=cases, single=single), chosen)
@@ -136,19 +162,38 @@ def certify_each(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _names(claims: str | Iterable[str] | None) -> list[str] | None:
+    """The names of the claims as a list; one name may stand alone."""
+    if claims is None:
+        return None
+    names = [claims] if isinstance(claims, str) else claims
+    if not isinstance(names, Iterable):
+        raise InputError(f"claims: expected an id or entry such as 'A2', or a list of them; got {claims!r}")
+    return list(names)
+
+
 def verify(
-    claims: Iterable[str] | None = None,
+    claims: str | Iterable[str] | None = None,
     *,
     seed: int = 0,
     cases: Cases = "all",
     slow: bool = False,
     single: bool = False,
 ) -> list[Certificate]:
-    """Certificates of the claims called by id or entry (``None``: of all quick ones, with ``slow`` of all).
+    """Certificates of claims: the error of each exact statement, its bound, and by how much the printed form fails.
 
-    Computed in float64, or with ``single`` in float32.
+    A claim that raises an exception has a certificate that did not pass.
 
-    Raises :class:`probam.errors.InputError` where double precision is off or a name calls no claim.
+    Args:
+        claims: an id (``"A3.weighted"``), an entry (``"A3"``: all its parts), or several of them; ``None``: all quick
+            claims, and with ``slow`` all.
+        seed: seed of the random inputs; other seeds try other inputs.
+        cases: run the ordinary inputs, the extreme ones, or both.
+        slow: with ``claims=None``, include the statistical and long claims.
+        single: compute in float32 instead of float64, on ordinary inputs; this leaves out the claims that do not run
+            through JAX.
+
+    Raises :class:`probam.errors.InputError` where double precision is off or a name is not that of a claim.
     """
     return [certificate for _, certificate in certify_each(claims, seed=seed, cases=cases, slow=slow, single=single)]
 
@@ -225,7 +270,7 @@ def as_json(certificates: Sequence[Certificate], *, single: bool = False) -> dic
                 "title": one.title,
                 "statement": one.statement,
                 "latex": one.latex,
-                "printed": one.printed,
+                "printed": one.printed_statement,
                 "verdict": one.verdict,
                 "relation": one.relation,
                 "constant": one.constant,
@@ -233,7 +278,7 @@ def as_json(certificates: Sequence[Certificate], *, single: bool = False) -> dic
                 "tolerance": found.tolerance,
                 "case": found.case,
                 "printed_error": _finite(found.printed_error),
-                "printed_exceeds": one.printed_exceeds if one.printed_error is not None else None,
+                "printed_exceeds": one.printed_exceeds if one.printed is not None else None,
                 "mutations": list(one.mutations),
                 "passed": found.passed,
                 "note": found.note,

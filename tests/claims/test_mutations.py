@@ -1,4 +1,4 @@
-"""A claim that survives a perturbed convention is not a test: every mutation of every claim must fail."""
+"""A claim that survives a perturbed convention is not a test: the printed form and every mutation must fail."""
 
 import os
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ import pytest
 from probam.claims.claim import claim, select
 from probam.claims.verify import case_inputs
 
-MUTATIONS = [(one.id, name) for one in select(None) for name in one.mutations]
+WRONG_FORMS = [(one.id, form) for one in select(None) for form in one.wrong_forms]
 
 MARGIN = 2.0
 """How far beyond its bound a mutated statement must be wrong (nearly all are wrong by 1e9 bounds and more)."""
 
 
-def _error(claim_id: str, mutation: str) -> float:
+def _error(claim_id: str, form: str) -> float:
     """Largest error over the ordinary cases, up to the first that is far enough beyond the bound.
 
     A case of another shape is another program to compile, and one failure is all that is asked for.
@@ -24,28 +24,28 @@ def _error(claim_id: str, mutation: str) -> float:
     largest = 0.0
     for case in one.cases:
         if not case.is_extreme and largest <= MARGIN * one.tolerance:
-            largest = max(largest, one.mutations[mutation](case_inputs(one, case)))
+            largest = max(largest, one.error(case_inputs(one, case), form))
     return largest
 
 
 @pytest.fixture(scope="module")
 def errors(request: pytest.FixtureRequest) -> Iterator[dict[tuple[str, str], "Future[float]"]]:
-    """Errors under way for the mutations that this session was asked for, in the order in which they are asked for."""
+    """Errors under way for the wrong forms that this session tests, in the order in which it tests them."""
     parameters = [getattr(item, "callspec", None) for item in request.session.items if item.path == request.path]
-    asked = [(spec.params["claim_id"], spec.params["mutation"]) for spec in parameters if spec is not None]
+    pairs = [(spec.params["claim_id"], spec.params["form"]) for spec in parameters if spec is not None]
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        yield {pair: pool.submit(_error, *pair) for pair in asked}
+        yield {pair: pool.submit(_error, *pair) for pair in pairs}
 
 
-@pytest.mark.parametrize(("claim_id", "mutation"), MUTATIONS)
+@pytest.mark.parametrize(("claim_id", "form"), WRONG_FORMS)
 def test_a_perturbed_convention_makes_the_claim_fail(
-    claim_id: str, mutation: str, errors: dict[tuple[str, str], "Future[float]"]
+    claim_id: str, form: str, errors: dict[tuple[str, str], "Future[float]"]
 ) -> None:
     one = claim(claim_id)
-    assert errors[claim_id, mutation].result() > MARGIN * one.tolerance
+    assert errors[claim_id, form].result() > MARGIN * one.tolerance
 
 
 def test_the_conventions_named_by_the_papers_are_all_perturbed() -> None:
-    named = " | ".join(mutation for _, mutation in MUTATIONS)
+    named = " | ".join(form for _, form in WRONG_FORMS)
     for convention in ("beta doubled", "normaliser dropped", "sign flipped", "weights left out"):
         assert convention in named

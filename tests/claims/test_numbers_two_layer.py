@@ -22,8 +22,7 @@ RNG = np.random.default_rng(11)
 def _printed_error(claim_id: str, case_name: str) -> float:
     one = claim(claim_id)
     (case,) = (case for case in one.cases if case.name == case_name)
-    assert one.printed_error is not None
-    return one.printed_error(case_inputs(one, case))
+    return one.error(case_inputs(one, case), "printed")
 
 
 def _exact(values: np.ndarray) -> Any:

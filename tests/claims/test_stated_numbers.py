@@ -24,8 +24,7 @@ from probam.energies import clam, continuous_hopfield, creation
 def _printed_error(claim_id: str, case_name: str) -> float:
     one = claim(claim_id)
     (case,) = (case for case in one.cases if case.name == case_name)
-    assert one.printed_error is not None
-    return one.printed_error(case_inputs(one, case))
+    return one.error(case_inputs(one, case), "printed")
 
 
 def test_a3_exp_of_minus_the_energy_is_not_the_mixture() -> None:

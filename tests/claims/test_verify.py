@@ -46,7 +46,7 @@ def test_statements_hold_in_single_precision() -> None:
 
 @pytest.mark.slow
 def test_the_statistical_claims_hold() -> None:
-    ids = [one.id for one in registry().values() if one.is_slow]
+    ids = [one.id for one in registry().values() if one.slow]
     assert [(one.claim, one.note, one.error) for one in verify(ids) if not one.passed] == []
 
 

@@ -15,7 +15,7 @@ import numpyro.distributions as dist
 from jax.scipy.special import logsumexp
 from jaxtyping import Array
 
-from probam.claims.claim import excess, extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, excess, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, generator
 from probam.distributions.linear_decoder import (
     LinearDecoder,
@@ -91,13 +91,19 @@ def _model(weights: Array, memories: Array, matrix: Array, bias: Array, width: A
         r"-\log p(x,z) = \tfrac{\lVert x-g(z)\rVert^2}{2s^2} + \beta E_{\rm CLAM}(z) + \tfrac Z2\log 2\pi t^2 + "
         r"\tfrac D2\log 2\pi s^2,\quad \beta = \tfrac{1}{2t^2}"
     ),
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="equal",
     constant="(Z/2) log(2 pi t^2) + (D/2) log(2 pi s^2)",
     inputs=_decoder,
     cases=_DECODERS,
     tolerance=1e-12,
+    exact={
+        "physical_width": lambda t: t,
+        "physical_noise": lambda s: s,
+        "physical_weights": lambda w: w,
+        "constant": lambda t, s, z, d: 0.5 * z * jnp.log(2 * jnp.pi * t**2) + 0.5 * d * jnp.log(2 * jnp.pi * s**2),
+    },
     mutations={
         "beta doubled": {"physical_width": lambda t: t / jnp.sqrt(2.0)},
         "normaliser dropped": {"constant": lambda _t, _s, _z, _d: 0.0},
@@ -115,12 +121,10 @@ def free_energy_is_the_negative_log_joint(
     width: Array,
     noise: Array,
     *,
-    physical_width: Callable[[Array], Array] = lambda t: t,
-    physical_noise: Callable[[Array], Array] = lambda s: s,
-    physical_weights: Callable[[Array], Array | None] = lambda w: w,
-    constant: Callable[..., Any] = lambda t, s, z, d: (
-        0.5 * z * jnp.log(2 * jnp.pi * t**2) + 0.5 * d * jnp.log(2 * jnp.pi * s**2)
-    ),
+    physical_width: Piece,
+    physical_noise: Piece,
+    physical_weights: Callable[[Array], Array | None],
+    constant: Callable[..., Any],
 ) -> Array:
     """NumPyro's prior and likelihood against the physics, for a linear decoder and a curved one."""
     model = _model(weights, memories, matrix, bias, width, noise)
@@ -154,13 +158,14 @@ def free_energy_is_the_negative_log_joint(
         r"p(x) = \sum_k\pi_k N(A\mu_k+b,\ s^2 I + t^2 AA^\top),\quad p(z\mid x) = "
         r"\sum_k r_k(x)\,N\bigl(m_k,\,(A^\top A/s^2 + I/t^2)^{-1}\bigr)"
     ),
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="equal",
     constant="none",
     inputs=_decoder,
     cases=_DECODERS,
     tolerance=1e-12,
+    exact={"reweigh": lambda law, _prior: law, "marginal_width": lambda t: t, "marginal_noise": lambda s: s},
     mutations={
         "prior weights in place of responsibilities": {
             "reweigh": lambda law, prior: type(law)(prior, law.bank),
@@ -179,9 +184,9 @@ def posterior_of_a_linear_decoder(
     width: Array,
     noise: Array,
     *,
-    reweigh: Callable[[Any, Array], Any] = lambda law, _prior: law,
-    marginal_width: Callable[[Array], Any] = lambda t: t,
-    marginal_noise: Callable[[Array], Array] = lambda s: s,
+    reweigh: Callable[[Any, Array], Any],
+    marginal_width: Callable[[Array], Any],
+    marginal_noise: Piece,
 ) -> Array:
     """Bayes' rule at random latent points, with the energy of the physics as the joint."""
     model = _model(weights, memories, matrix, bias, width, noise)
@@ -213,13 +218,14 @@ def _with_nodes(key: jax.Array, **settings: Any) -> dict[str, Floats]:
         r"\log p(x) - \mathbb E_q\bigl[\log p(x,z) - \log q(z)\bigr] = "
         r"\mathrm{KL}\bigl(q\,\Vert\,p(z\mid x)\bigr) \ge 0"
     ),
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="equal",
     constant="none",
     inputs=_with_nodes,
     cases=(ordinary("K = 4"), ordinary("K = 4, noise 1", noise=1.0)),
     tolerance=1e-12,
+    exact={"entropy": 1.0, "physical_weights": lambda w: w, "direction": 1.0, "physical_width": lambda t: t},
     mutations={
         "entropy of q left out": {"entropy": 0.0},
         "weights left out": {"physical_weights": lambda _w: None},
@@ -238,10 +244,10 @@ def evidence_bound_of_a_point_memory(
     width: Array,
     noise: Array,
     *,
-    entropy: float = 1.0,
-    physical_weights: Callable[[Array], Array | None] = lambda w: w,
-    direction: float = 1.0,
-    physical_width: Callable[[Array], Array] = lambda t: t,
+    entropy: float,
+    physical_weights: Callable[[Array], Array | None],
+    direction: float,
+    physical_width: Piece,
 ) -> Array:
     """Means over a Gaussian q (the posterior's leading component) by quadrature; the physics' energy is the joint."""
     model = _model(weights, memories, matrix, bias, width, noise)
@@ -282,13 +288,14 @@ def evidence_bound_of_a_point_memory(
         "z' = sum_k r_k(z) E[z | x, memory k] = exact EM for the latent state; F(z') <= F(z), still where grad F = 0"
     ),
     latex=r"z' = \sum_k r_k(z)\,m_k(x),\quad F(z') \le F(z),\quad z' = z \iff \nabla F(z) = 0",
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="equal",
     constant="(A'A/s^2 + I/t^2)^-1",
     inputs=_decoder,
     cases=_DECODERS[:2],
     tolerance=1e-10,
+    exact={"physical_width": lambda t: t, "physical_noise": lambda s: s, "physical_weights": lambda w: w},
     mutations={
         "beta doubled": {"physical_width": lambda t: t / jnp.sqrt(2.0)},
         "weights left out": {"physical_weights": lambda _w: None},
@@ -305,9 +312,9 @@ def recall_behind_a_linear_decoder_is_em(
     width: Array,
     noise: Array,
     *,
-    physical_width: Callable[[Array], Array] = lambda t: t,
-    physical_noise: Callable[[Array], Array] = lambda s: s,
-    physical_weights: Callable[[Array], Array | None] = lambda w: w,
+    physical_width: Piece,
+    physical_noise: Piece,
+    physical_weights: Callable[[Array], Array | None],
 ) -> Array:
     """The physics' step against the components' posterior means, weighted by the prior's responsibilities at z."""
     model = _model(weights, memories, matrix, bias, width, noise)

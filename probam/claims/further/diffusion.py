@@ -13,7 +13,7 @@ import numpy as np
 from jax.scipy.stats import norm
 from jaxtyping import Array
 
-from probam.claims.claim import extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, euclidean_bank, generator
 from probam.claims.mixtures.gaussian import gaussian_mixture, log_density, log_density_gradient
 from probam.energies import clam, diffusion
@@ -68,13 +68,18 @@ def _noise_law(memories: Array, deviation: Array, signal: Array | float = 1.0) -
     title="variance-exploding diffusion has CLAM's density",
     statement="-log p_t(y) = beta E(y) + log N + (D/2) log(2 pi s^2), beta = 1 / (2 s^2)",
     latex=r"-\log p_t(y) = \beta E(y) + \log N + \tfrac D2 \log(2\pi s_t^2),\quad \beta = \tfrac{1}{2 s_t^2}",
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="equal",
     constant="log N + (D/2) log(2 pi s^2), scale 1 / (2 s^2)",
     inputs=_exploding,
     cases=_NOISES,
     tolerance=1e-12,
+    exact={
+        "beta": diffusion.inverse_temperature,
+        "log_count": np.log,
+        "log_normalizer": lambda s, dim: 0.5 * dim * jnp.log(2 * jnp.pi * s**2),
+    },
     mutations={
         "beta doubled": {"beta": lambda s: 1 / s**2},
         "normaliser dropped": {"log_normalizer": lambda _s, _dim: 0.0},
@@ -87,9 +92,9 @@ def exploding_diffusion_is_clam(
     memories: Array,
     deviation: Array,
     *,
-    beta: Callable[[Array], Array] = diffusion.inverse_temperature,
-    log_count: Callable[[float], Any] = np.log,
-    log_normalizer: Callable[[Array, int], Any] = lambda s, dim: 0.5 * dim * jnp.log(2 * jnp.pi * s**2),
+    beta: Piece,
+    log_count: Callable[[float], Any],
+    log_normalizer: Callable[[Array, int], Any],
 ) -> Array:
     """NumPyro's mixture against the scaled energy and its constants."""
     scaled = beta(deviation) * clam.energy(queries, memories, beta(deviation))
@@ -103,13 +108,18 @@ def exploding_diffusion_is_clam(
     title="variance-preserving diffusion: memories shrink, same beta",
     statement="memories a x_mu, a^2 + s^2 = 1: -log p_t(y) = beta E(y; a x) + log N + (D/2) log(2 pi s^2)",
     latex=r"-\log p_t(y) = \beta E(y; a_t x) + \log N + \tfrac D2\log(2\pi s_t^2),\quad a_t^2 + s_t^2 = 1",
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="equal",
     constant="log N + (D/2) log(2 pi s^2), scale 1 / (2 s^2)",
     inputs=_blurred,
     cases=_PRESERVING,
     tolerance=1e-12,
+    exact={
+        "beta": diffusion.inverse_temperature,
+        "scaled": lambda memories, a: a * memories,
+        "log_normalizer": lambda s, dim: 0.5 * dim * jnp.log(2 * jnp.pi * s**2),
+    },
     mutations={
         "memories not shrunk": {"scaled": lambda memories, _a: memories},
         "memories shrunk by a^2": {"scaled": lambda memories, a: a**2 * memories},
@@ -123,9 +133,9 @@ def preserving_diffusion_is_clam(
     deviation: Array,
     signal: Array,
     *,
-    beta: Callable[[Array], Array] = diffusion.inverse_temperature,
-    scaled: Callable[[Array, Array], Array] = lambda memories, a: a * memories,
-    log_normalizer: Callable[[Array, int], Any] = lambda s, dim: 0.5 * dim * jnp.log(2 * jnp.pi * s**2),
+    beta: Piece,
+    scaled: Piece,
+    log_normalizer: Callable[[Array, int], Any],
 ) -> Array:
     """As D1.exploding, with the data shrunk by the signal on both sides."""
     energy = beta(deviation) * clam.energy(queries, scaled(memories, signal), beta(deviation))
@@ -142,13 +152,14 @@ def preserving_diffusion_is_clam(
         r"\mathbb E[x_0 \mid y] = \tfrac1a\bigl(y + s^2 \nabla\log p_t(y)\bigr) = \tfrac1a\, m_{\beta}(y),\quad "
         r"\nabla \log p_t = \tfrac{a\,\mathbb E[x_0\mid y] - y}{s^2}"
     ),
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="equal",
     constant="s^2, 1 / a",
     inputs=_blurred,
     cases=_PRESERVING,
     tolerance=1e-10,
+    exact={"denoiser": diffusion.denoise, "variance": lambda s: s**2},
     mutations={
         "signal left out": {"denoiser": lambda y, x, s, _a: diffusion.denoise(y, x, s)},
         "beta doubled": {"denoiser": lambda y, x, s, a: diffusion.denoise(y, x, s / jnp.sqrt(2.0), a)},
@@ -157,13 +168,7 @@ def preserving_diffusion_is_clam(
     },
 )
 def denoiser_is_a_step_of_recall(
-    queries: Array,
-    memories: Array,
-    deviation: Array,
-    signal: Array,
-    *,
-    denoiser: Callable[..., Array] = diffusion.denoise,
-    variance: Callable[[Array], Array] = lambda s: s**2,
+    queries: Array, memories: Array, deviation: Array, signal: Array, *, denoiser: Piece, variance: Piece
 ) -> Array:
     """The step against the posterior mean and against Tweedie's formula on autodiff of NumPyro's density."""
     law = _noise_law(memories, deviation, signal)
@@ -182,13 +187,14 @@ def denoiser_is_a_step_of_recall(
     latex=(
         r"\frac{dy}{du} = s^2\,\nabla\log p_s(y) = m_{\beta(u)}(y) - y,\quad u = -\log s,\ \beta(u) = \tfrac12 e^{2u}"
     ),
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="equal",
     constant="beta(u) = exp(2 u) / 2, tau = 1",
     inputs=_exploding,
     cases=_NOISES,
     tolerance=1e-10,
+    exact={"sharpness": lambda s: -jnp.log(s), "speed": lambda s: -s},
     mutations={
         "beta doubled": {"sharpness": lambda s: -jnp.log(s) + 0.5 * jnp.log(2.0)},
         "sign flipped": {"speed": lambda s: s},
@@ -196,12 +202,7 @@ def denoiser_is_a_step_of_recall(
     },
 )
 def probability_flow_is_annealed_recall(
-    queries: Array,
-    memories: Array,
-    deviation: Array,
-    *,
-    sharpness: Callable[[Array], Array] = lambda s: -jnp.log(s),
-    speed: Callable[[Array], Array] = lambda s: -s,
+    queries: Array, memories: Array, deviation: Array, *, sharpness: Piece, speed: Piece
 ) -> Array:
     """The probability-flow equation dy/ds = -s grad log p_s(y), times ds/du = -s, against the physics' drift."""
     per_deviation = -deviation * log_density_gradient(_noise_law(memories, deviation), queries)
@@ -237,13 +238,14 @@ def _runge_kutta(y: Array, now: Array, step: Array, memories: Array) -> Array:
         r"F_{s}\bigl(y(s)\bigr) = F_{s_0}\bigl(y(s_0)\bigr),\quad "
         r"F_s(y) = \tfrac1N\textstyle\sum_\mu \Phi\bigl(\tfrac{y-x_\mu}{s}\bigr)"
     ),
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="equal",
     constant="none; integrated with 400 steps of fourth order, error below 1e-10",
     inputs=_line,
     cases=(ordinary("s from 4 to 0.25"), ordinary("s from 2 to 0.5", start=2.0, end=0.5)),
     tolerance=1e-10,
+    exact={"warp": lambda times: times, "rate": 1.0},
     mutations={
         "beta doubled": {"warp": lambda times: times + 0.5 * jnp.log(2.0)},
         "twice as fast": {"rate": 2.0},
@@ -251,12 +253,7 @@ def _runge_kutta(y: Array, now: Array, step: Array, memories: Array) -> Array:
     },
 )
 def annealed_recall_keeps_quantiles(
-    memories: Array,
-    queries: Array,
-    times: Array,
-    *,
-    warp: Callable[[Array], Array] = lambda times: times,
-    rate: float = 1.0,
+    memories: Array, queries: Array, times: Array, *, warp: Piece, rate: float
 ) -> Array:
     """The distribution function before and after, with the flow integrated on the side of the physics."""
     step = times[1] - times[0]
@@ -278,13 +275,14 @@ def annealed_recall_keeps_quantiles(
     title="a deterministic sampler step is a relaxed step of recall",
     statement="y' = x0(y) + s' eps(y) = y + (1 - s'/s)(m(y) - y), eps = -s grad log p_s(y)",
     latex=r"y' = \hat x_0 + s'\hat\varepsilon = y + \bigl(1 - \tfrac{s'}{s}\bigr)\bigl(m_{\beta(s)}(y) - y\bigr)",
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="equal",
     constant="relaxation 1 - s'/s",
     inputs=_exploding,
     cases=_NOISES,
     tolerance=1e-10,
+    exact={"relaxation": None, "noise_sign": 1.0},
     mutations={
         "unit step": {"relaxation": lambda _ratio: 1.0},
         "variance ratio in place of deviation ratio": {"relaxation": lambda ratio: 1 - ratio**2},
@@ -292,12 +290,7 @@ def annealed_recall_keeps_quantiles(
     },
 )
 def sampler_step_is_relaxed_recall(
-    queries: Array,
-    memories: Array,
-    deviation: Array,
-    *,
-    relaxation: Callable[[float], float] | None = None,
-    noise_sign: float = 1.0,
+    queries: Array, memories: Array, deviation: Array, *, relaxation: Callable[[float], float] | None, noise_sign: float
 ) -> Array:
     """Posterior mean plus rescaled predicted noise (statistics) against the physics' step, s' = 0.7 s."""
     ratio = 0.7
@@ -337,13 +330,18 @@ _RINGS = (
     title="many data on a circle: the energy of the ring",
     statement="N -> inf on the unit circle: E(R) = R^2 + 1 - 2 s^2 log I_0(R / s^2), I_0(k) = 1 / (2 pi C_2(k))",
     latex=r"E(R) = R^2 + 1 - 2 s^2 \log I_0(R/s^2),\qquad \log I_0(\kappa) = -\log 2\pi - \log C_2(\kappa)",
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="equal",
     constant="weights 1/N; N = 96 evenly spaced data agree with the limit to rounding",
     inputs=_ring,
     cases=_RINGS,
     tolerance=1e-12,
+    exact={
+        "variance": lambda s: s**2,
+        "log_bessel": lambda kappa: -jnp.log(2 * jnp.pi) - log_normalizer(2, kappa),
+        "share": lambda n: jnp.full(n, 1 / n),
+    },
     mutations={
         "beta doubled": {"variance": lambda s: s**2 / 2},
         "normaliser dropped": {"log_bessel": lambda kappa: jnp.zeros_like(kappa)},
@@ -352,13 +350,7 @@ _RINGS = (
     },
 )
 def ring_energy_is_the_limit_of_many_memories(
-    memories: Array,
-    radii: Array,
-    deviation: Array,
-    *,
-    variance: Callable[[Array], Array] = lambda s: s**2,
-    log_bessel: Callable[[Array], Array] = lambda kappa: -jnp.log(2 * jnp.pi) - log_normalizer(2, kappa),
-    share: Callable[[int], Array] = lambda n: jnp.full(n, 1 / n),
+    memories: Array, radii: Array, deviation: Array, *, variance: Piece, log_bessel: Piece, share: Piece
 ) -> Array:
     """CLAM on many memories, the physics' closed form, and the statistics' normaliser, three ways to one number."""
     square = variance(deviation)
@@ -378,13 +370,14 @@ _HALVINGS = 60
     title="a ring of minima appears at half a unit of variance",
     statement="R = A_2(R / s^2) = I_1/I_0 has a root above 0 iff s^2 < 1/2; there recall from N = 96 data stands still",
     latex=r"R = \tfrac{I_1}{I_0}(R/s^2) \text{ has a root } R > 0 \iff s^2 < \tfrac12",
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="equal",
     constant="threshold 1/2; R = 0.19866 at s^2 = 0.49, 0.83146 at 0.25",
     inputs=_ring,
     cases=_RINGS,
     tolerance=1e-12,
+    exact={"threshold": 0.5, "variance": lambda s: s**2, "sharpen": 1.0},
     mutations={
         "threshold at 1": {"threshold": 1.0},
         "threshold at 1/4": {"threshold": 0.2},
@@ -397,9 +390,9 @@ def ring_of_minima_exists_below_one_half(
     radii: Array,  # noqa: ARG001
     deviation: Array,
     *,
-    threshold: float = 0.5,
-    variance: Callable[[Array], Array] = lambda s: s**2,
-    sharpen: float = 1.0,
+    threshold: float,
+    variance: Piece,
+    sharpen: float,
 ) -> Array:
     """Root by bisection on the statistics' side; the physics' recall must stand still there, at a minimum."""
     square = variance(deviation)

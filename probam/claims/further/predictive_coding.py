@@ -13,7 +13,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array
 
-from probam.claims.claim import extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, generator
 from probam.distributions import linear_regression
 from probam.energies import predictive_coding
@@ -92,7 +92,7 @@ def _outer_write(
         r"\Sigma^{-1} = \Sigma_0^{-1} + \Phi^\top\Phi/\sigma^2,\quad "
         r"M = (M_0\Sigma_0^{-1} + X^\top\Phi/\sigma^2)\,\Sigma\quad\text{after rank-one writes in any order}"
     ),
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="equal",
     constant="none",
@@ -100,6 +100,7 @@ def _outer_write(
     cases=_WRITES,
     tolerance=1e-12,
     tolerance_extreme=1e-10,
+    exact={"noise_of_writes": lambda noise: noise, "write": predictive_coding.write, "kept": slice(None), "start": 1.0},
     mutations={
         "noise in place of its square": {"noise_of_writes": jnp.sqrt},
         "covariance not updated": {"write": _outer_write},
@@ -114,10 +115,10 @@ def sequential_writes_are_the_batch_posterior(
     covariance: Array,
     noise: Array,
     *,
-    noise_of_writes: Callable[[Array], Array] = lambda noise: noise,
-    write: Callable[..., predictive_coding.Layer] = predictive_coding.write,
-    kept: slice = slice(None),
-    start: float = 1.0,
+    noise_of_writes: Piece,
+    write: Callable[..., predictive_coding.Layer],
+    kept: slice,
+    start: float,
 ) -> Array:
     """Writes in the given order and in reverse against Cholesky solves of the normal equations."""
     layer = predictive_coding.Layer(start * mean, covariance)
@@ -143,7 +144,7 @@ def sequential_writes_are_the_batch_posterior(
         r"\log p(X\mid\Phi) = \sum_n \log N\bigl(x_n;\, M_{n-1}\varphi_n,\ "
         r"(\sigma^2 + \varphi_n^\top\Sigma_{n-1}\varphi_n)\,I\bigr)"
     ),
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="equal",
     constant="none",
@@ -151,6 +152,7 @@ def sequential_writes_are_the_batch_posterior(
     cases=_WRITES,
     tolerance=1e-12,
     tolerance_extreme=1e-10,
+    exact={"write": predictive_coding.write, "extra": lambda _x: 0.0},
     mutations={
         "each pair predicted from the prior": {"write": lambda layer, *_: layer},
         "covariance not updated": {"write": _outer_write},
@@ -164,8 +166,8 @@ def evidence_is_the_sum_of_predictions(
     covariance: Array,
     noise: Array,
     *,
-    write: Callable[..., predictive_coding.Layer] = predictive_coding.write,
-    extra: Callable[[Array], Any] = lambda _x: 0.0,
+    write: Callable[..., predictive_coding.Layer],
+    extra: Callable[[Array], Any],
 ) -> Array:
     """Surprises along the writes against NumPyro's joint normal of all targets; the first against the predictive."""
     layer = predictive_coding.Layer(mean, covariance)
@@ -190,13 +192,14 @@ def evidence_is_the_sum_of_predictions(
         r"W' = M_0 + \sqrt{1-b}\,(W-M_0) + \sqrt b\,N(0,\Sigma_0):\quad "
         r"(M_0,\Sigma_0)\mapsto(M_0,\Sigma_0),\quad M^{(n)}-M_0 = (1-b)^{n/2}(M-M_0)"
     ),
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="equal",
     constant="sqrt(1-b), sqrt(b)",
     inputs=_pairs,
     cases=(_WRITES[0], _WRITES[1]),
     tolerance=1e-12,
+    exact={"shrink": lambda b: (1 - b) ** 0.5, "added": lambda b: b, "centre": 1.0},
     mutations={
         "b in place of its root": {"shrink": lambda b: 1 - b},
         "noise of variance b^2": {"added": lambda b: b**2},
@@ -210,9 +213,9 @@ def forgetting_keeps_the_prior(
     covariance: Array,
     noise: Array,
     *,
-    shrink: Callable[[float], float] = lambda b: (1 - b) ** 0.5,
-    added: Callable[[float], float] = lambda b: b,
-    centre: float = 1.0,
+    shrink: Callable[[float], float],
+    added: Callable[[float], float],
+    centre: float,
 ) -> Array:
     """NumPyro's affine transform of matrix normals (moments) against the physics' map, three times in a row."""
     b = 0.3

@@ -4,7 +4,6 @@ Physics: :mod:`probam.energies.random_features`. Statistics: NumPyro's normal de
 frequencies by Gauss-Hermite quadrature.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array
 
-from probam.claims.claim import extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, euclidean_bank
 from probam.energies import clam, random_features
 
@@ -76,13 +75,14 @@ def _one_feature(frequencies: Array, queries: Array, memories: Array, weights: A
         r"\mathbb E_\omega[\varphi(x)\cdot T] = \sum_\mu w_\mu e^{-\gamma\lVert x-\xi_\mu\rVert^2/2} = "
         r"e^{-\beta E_{\rm CLAM}(x)},\quad \beta = \gamma/2"
     ),
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="equal",
     constant="beta_CLAM = gamma / 2",
     inputs=_quadrature,
     cases=_CASES,
     tolerance=1e-12,
+    exact={"beta": lambda gamma: gamma / 2, "deviation": jnp.sqrt, "stored_weights": lambda w: w},
     mutations={
         "beta doubled": {"beta": lambda gamma: gamma},
         "frequencies of variance 2 gamma": {"deviation": lambda gamma: jnp.sqrt(2 * gamma)},
@@ -97,9 +97,9 @@ def kernel_sum_is_unbiased(
     nodes: Array,
     masses: Array,
     *,
-    beta: Callable[[Array], Array] = lambda gamma: gamma / 2,
-    deviation: Callable[[Array], Array] = jnp.sqrt,
-    stored_weights: Callable[[Array], Array] = lambda w: w,
+    beta: Piece,
+    deviation: Piece,
+    stored_weights: Piece,
 ) -> Array:
     """Quadrature over one frequency against NumPyro's kernels and CLAM's energy; the features have length one."""
     estimates = _one_feature(deviation(gamma) * nodes, queries, memories, stored_weights(weights))
@@ -124,13 +124,18 @@ def kernel_sum_is_unbiased(
         r"\operatorname{Var}\cos\omega\cdot(x-\xi) = \tfrac12(1-k^2)^2,\quad \operatorname{Var}\hat S = \tfrac1Y"
         r"\sum_{\mu\nu} w_\mu w_\nu\bigl(\tfrac12[k(\xi_\mu-\xi_\nu) + k(2x-\xi_\mu-\xi_\nu)] - k_\mu k_\nu\bigr)"
     ),
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="equal",
     constant="1/2, 1/Y",
     inputs=_quadrature,
     cases=_CASES[:3],
     tolerance=1e-12,
+    exact={
+        "one": lambda k: (1 - k**2) ** 2 / 2,
+        "pairs": lambda covariance: jnp.sum(covariance, axis=(1, 2)),
+        "product": lambda k: k[:, :, None] * k[:, None, :],
+    },
     mutations={
         "square dropped: (1 - k^2) / 2": {"one": lambda k: (1 - k**2) / 2},
         "half dropped": {"one": lambda k: (1 - k**2) ** 2},
@@ -146,9 +151,9 @@ def variance_of_a_feature(
     nodes: Array,
     masses: Array,
     *,
-    one: Callable[[Array], Array] = lambda k: (1 - k**2) ** 2 / 2,
-    pairs: Callable[[Array], Array] = lambda covariance: jnp.sum(covariance, axis=(1, 2)),
-    product: Callable[[Array], Array] = lambda k: k[:, :, None] * k[:, None, :],
+    one: Piece,
+    pairs: Piece,
+    product: Piece,
 ) -> Array:
     """Quadrature of the squared deviation against the two closed forms."""
     frequencies = jnp.sqrt(gamma) * nodes
@@ -172,13 +177,14 @@ def variance_of_a_feature(
     title="the features' force has the right mean, and is the energy's gradient",
     statement="E[grad S^] = gamma S (m(x) - x); update(x) - x = -(1/2) grad E^ for every draw with S^ > 0",
     latex=(r"\mathbb E[\nabla\hat S(x)] = \gamma\,S(x)\,(m(x) - x),\qquad \hat m(x) - x = -\tfrac12 \nabla \hat E(x)"),
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="equal",
     constant="gamma, 1/2",
     inputs=_quadrature,
     cases=_CASES[:3],
     tolerance=1e-10,
+    exact={"rate": lambda gamma: gamma, "half": 0.5},
     mutations={
         "gamma doubled": {"rate": lambda gamma: 2 * gamma},
         "half of Eq. 2 dropped": {"half": 1.0},
@@ -193,8 +199,8 @@ def force_is_unbiased(
     nodes: Array,
     masses: Array,
     *,
-    rate: Callable[[Array], Array] = lambda gamma: gamma,
-    half: float = 0.5,
+    rate: Piece,
+    half: float,
 ) -> Array:
     """Autodiff of the estimates under quadrature against CLAM's step; autodiff of the energy against the update."""
     frequencies = jnp.sqrt(gamma) * nodes
@@ -229,13 +235,14 @@ def _many_draws(key: jax.Array, *, num_features: int = 100, num_draws: int = 100
         "error rate 1e-5 (4.5 standard errors plus 3 Var^2 / (gamma S^4))"
     ),
     latex=r"\mathbb E[\hat E] - E = \frac{\operatorname{Var}\hat S}{\gamma S^2} + O(Y^{-2})",
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="limit",
     constant="1 / (gamma S^2)",
     inputs=_many_draws,
     cases=(ordinary("Y = 100"),),
     tolerance=1.0,
+    exact={"bias": 1.0},
     mutations={
         "no bias": {"bias": 0.0},
         "sign flipped": {"bias": -1.0},
@@ -252,7 +259,7 @@ def energy_estimate_is_biased_upwards(
     slots: Array,
     feature: Array,
     *,
-    bias: float = 1.0,
+    bias: float,
 ) -> Array:
     """Distance of the mean estimate from the exact energy plus its bias, in units of the stated bound."""
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array
 
-from probam.claims.claim import extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, generator
 from probam.energies import sequences
 from probam.energies.separations import Polynomial
@@ -76,13 +76,14 @@ _SEQUENCES = (
         r"\mathbb E[s_{t+1} \mid s_t] = \tanh\beta \sum_\mu r_\mu(s_t)\,\xi^{\mu+1},\quad "
         r"r_\mu \propto e^{\beta\langle\xi^\mu, s_t\rangle}"
     ),
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="equal",
     constant="tanh(beta)",
     inputs=_sequence,
     cases=_SEQUENCES,
     tolerance=1e-12,
+    exact={"shrink": jnp.tanh, "read_out": sequences.read_out},
     mutations={
         "tanh left out": {"shrink": lambda _beta: 1.0},
         "beta doubled": {"read_out": lambda s, xi, beta: sequences.read_out(s, xi, 2 * beta)},
@@ -93,12 +94,7 @@ _SEQUENCES = (
     },
 )
 def read_out_is_the_one_step_prediction(
-    patterns: Array,
-    states: Array,
-    beta: Array,
-    *,
-    shrink: Callable[[Array], Any] = jnp.tanh,
-    read_out: Callable[..., Array] = sequences.read_out,
+    patterns: Array, states: Array, beta: Array, *, shrink: Callable[[Array], Any], read_out: Piece
 ) -> Array:
     """Sum over all next states of the chain, each weighted with its probability, against the read-out."""
     log_emission = _log_emission(states, patterns, beta)
@@ -124,26 +120,20 @@ def read_out_is_the_one_step_prediction(
     title="the sign of the field is the most probable next bit",
     statement="step with f = exp(beta (all neurons)): bit i is arg max_b p(s'_i = b | s) wherever they differ",
     latex=r"\operatorname{sign}\textstyle\sum_\mu r_\mu\,\xi^{\mu+1}_i = \arg\max_b\ p(s'_i = b \mid s)",
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="count",
     constant="none",
     inputs=_sequence,
     cases=(*_SEQUENCES[:2], ordinary("N = 7, K = 6", num_neurons=7, num_patterns=6), *_SEQUENCES[4:]),
     tolerance=0.0,
+    exact={"guess": jnp.sign, "shift": -1},
     mutations={
         "sign flipped": {"guess": lambda recalled: -jnp.sign(recalled)},
         "bits of the nearest pattern's own": {"shift": 0},
     },
 )
-def sign_is_the_most_probable_bit(
-    patterns: Array,
-    states: Array,
-    beta: Array,
-    *,
-    guess: Callable[[Array], Array] = jnp.sign,
-    shift: int = -1,
-) -> Array:
+def sign_is_the_most_probable_bit(patterns: Array, states: Array, beta: Array, *, guess: Piece, shift: int) -> Array:
     """Number of bits on which the network and the enumerated marginals disagree, ties (to 1e-9) left out."""
     log_emission = _log_emission(states, patterns, beta)
     posterior = jax.nn.softmax(log_emission, axis=-1)
@@ -164,13 +154,14 @@ def sign_is_the_most_probable_bit(
         r"\frac{\sum_\mu \xi_i^{\mu+1} e^{(N-1)(m_i^\mu - 1)}}{\sum_\mu e^{(N-1)(m_i^\mu-1)}} = "
         r"\mathbb E[\xi_i^{z+1} \mid s_{\setminus i}],\quad \beta = 1"
     ),
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NEW",
     relation="equal",
     constant="beta = 1",
     inputs=_without_beta,
     cases=(ordinary("plain"), ordinary("N = 7, K = 3", num_neurons=7, num_patterns=3), _SEQUENCES[4]),
     tolerance=1e-12,
+    exact={"beta": 1.0, "unseen": lambda log_emission, own: log_emission - own, "separation": sequences.exponential},
     mutations={
         "beta doubled": {"beta": 2.0},
         "the bit itself seen": {"unseen": lambda log_emission, _own: log_emission},
@@ -178,12 +169,7 @@ def sign_is_the_most_probable_bit(
     },
 )
 def exponential_separation_is_a_leave_one_out_posterior(
-    patterns: Array,
-    states: Array,
-    *,
-    beta: float = 1.0,
-    unseen: Callable[[Array, Array], Array] = lambda log_emission, own: log_emission - own,
-    separation: Callable[[int], Callable[[Array], Array]] = sequences.exponential,
+    patterns: Array, states: Array, *, beta: float, unseen: Piece, separation: Callable[[int], Callable[[Array], Array]]
 ) -> Array:
     """Field over the sum of separations against the posterior from the other bits' Bernoulli law."""
     f = separation(states.shape[1])
@@ -208,14 +194,15 @@ def exponential_separation_is_a_leave_one_out_posterior(
         r"p(s\mid\mu) = \langle\xi^\mu,s\rangle^n/Z,\ Z \text{ the same for all } \mu:\quad "
         r"\frac{\sum_\mu\xi^{\mu+1}f_\mu}{\sum_\mu f_\mu} = \mathbb E[\xi^{z+1}\mid s]"
     ),
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="COND",
     relation="equal",
     constant="Z = sum over s of (sum_i s_i)^n; needs f >= 0",
     inputs=_without_beta,
     cases=(ordinary("plain"), ordinary("N = 7, K = 3", num_neurons=7, num_patterns=3), _SEQUENCES[4]),
     tolerance=1e-12,
-    printed_pieces={"degree": 3},
+    exact={"degree": 2, "network_degree": None, "law": None},
+    printed={"degree": 3},
     printed_exceeds=0.5,  # odd powers go below zero and are no law
     mutations={
         "power one more than the law's": {"network_degree": 3},
@@ -224,12 +211,7 @@ def exponential_separation_is_a_leave_one_out_posterior(
     },
 )
 def even_powers_are_posteriors(
-    patterns: Array,
-    states: Array,
-    *,
-    degree: int = 2,
-    network_degree: int | None = None,
-    law: Callable[[Array], Array] | None = None,
+    patterns: Array, states: Array, *, degree: int, network_degree: int | None, law: Callable[[Array], Array] | None
 ) -> Array:
     """Overlaps and separations of the physics, normalised over states and over patterns, against the enumerated law."""
     f = Polynomial(degree if network_degree is None else network_degree)
@@ -256,7 +238,7 @@ def even_powers_are_posteriors(
     title="a sequence memory descends no energy",
     statement="a closed sequence of K well separated patterns is recalled round and round: a cycle of K states",
     latex=r"s_0 = \xi^1 \Rightarrow s_t = \xi^{1+(t \bmod K)}:\ \text{no function of } s \text{ falls along a cycle}",
-    printed="the abstract prints no equation",
+    printed_statement="the abstract prints no equation",
     verdict="NONE",
     relation="count",
     constant="period K",
@@ -266,19 +248,15 @@ def even_powers_are_posteriors(
         ordinary("N = 200, K = 5", num_neurons=200, num_patterns=5),
     ),
     tolerance=0.0,
-    printed_pieces={"follows": lambda patterns: patterns},  # what any descent would do from a stored minimum
+    exact={"follows": lambda patterns: jnp.roll(patterns, -1, axis=0), "own": False},
+    printed={"follows": lambda patterns: patterns},  # what any descent would do from a stored minimum
     printed_exceeds=0.5,
     mutations={
         "the sequence backwards": {"follows": lambda patterns: jnp.roll(patterns, 1, axis=0)},
         "symmetric weights: own successor": {"own": True},
     },
 )
-def closed_sequences_go_round(
-    patterns: Array,
-    *,
-    follows: Callable[[Array], Array] = lambda patterns: jnp.roll(patterns, -1, axis=0),
-    own: bool = False,
-) -> Array:
+def closed_sequences_go_round(patterns: Array, *, follows: Piece, own: bool) -> Array:
     """Number of patterns from which one step does not lead to the pattern that should follow."""
     f = sequences.exponential(patterns.shape[1])
     if own:  # each pattern calls up itself: the field of the classical dense memory

@@ -14,7 +14,7 @@ import numpyro.distributions as dist
 from jax.scipy.special import logsumexp
 from jaxtyping import Array
 
-from probam.claims.claim import excess, extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, excess, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, generator
 from probam.energies import energy_transformer
 from probam.energies.lagrangians import LayerNorm
@@ -87,7 +87,7 @@ def _log_alignments(scores: Array, alignments: Array) -> Array:
         r"e^{-\beta E} = \sum_{a:\,a_h(C)\ne C} \exp\Bigl(\beta\sum_{h,C} K_{h,a_h(C)}\cdot Q_{hC}\Bigr),\quad "
         r"A_{hCB} = P(a_h(C) = B)"
     ),
-    printed="abstract only",
+    printed_statement="abstract only",
     verdict="EXACT",
     relation="equal",
     constant="none",
@@ -99,6 +99,7 @@ def _log_alignments(scores: Array, alignments: Array) -> Array:
         extreme("states at 1e8", size=1e8),
     ),
     tolerance=1e-12,
+    exact={"itself": False, "factor": 1.0, "exchange": False},
     mutations={
         "a token aligned with itself": {"itself": True},
         "beta doubled": {"factor": 2.0},
@@ -114,9 +115,9 @@ def attention_energy_sums_alignments(
     beta: Array,
     tau: Array,  # noqa: ARG001
     *,
-    itself: bool = False,
-    factor: float = 1.0,
-    exchange: bool = False,
+    itself: bool,
+    factor: float,
+    exchange: bool,
 ) -> Array:
     """Energy and attention against the enumeration of all alignments of all heads."""
     g = _tokens(states, shift)
@@ -143,13 +144,14 @@ def attention_energy_sums_alignments(
         "so E is no sum of independent token likelihoods"
     ),
     latex=(r"-\nabla_{g_C} E = \sum_{h,B}\bigl[A_{hCB}\,W_h^{Q\top} K_{hB} + A_{hBC}\,W_h^{K\top} Q_{hB}\bigr]"),
-    printed="abstract only",
+    printed_statement="abstract only",
     verdict="EXACT",
     relation="equal",
     constant="none",
     inputs=_sequence,
     cases=(ordinary("plain"), extreme("beta 1e-6", beta=1e-6), extreme("beta 1e6", beta=1e6)),
     tolerance=1e-10,
+    exact={"as_query": 1.0, "as_key": 1.0},
     mutations={
         "query term only": {"as_key": 0.0},
         "key term only": {"as_query": 0.0},
@@ -164,8 +166,8 @@ def force_has_a_query_and_a_key_term(
     beta: Array,
     tau: Array,
     *,
-    as_query: float = 1.0,
-    as_key: float = 1.0,
+    as_query: float,
+    as_key: float,
 ) -> Array:
     """The physics' velocity against expectations under the enumerated posterior of the alignments."""
     lagrangian = LayerNorm(0.9, shift, _EPS)
@@ -202,7 +204,7 @@ def _norm_form(x: Array, u: Array) -> Array:
         r"\nabla\bigl[D\gamma\sqrt{\mathrm{var}(x)+\epsilon} + \delta\cdot x\bigr] = \mathrm{LN}(x),\qquad "
         r"\dot E = -\tau\,\dot x^\top \nabla^2 L\,\dot x \le 0"
     ),
-    printed="abstract only",
+    printed_statement="abstract only",
     verdict="EXACT",
     relation="equal",
     constant="tau",
@@ -214,6 +216,7 @@ def _norm_form(x: Array, u: Array) -> Array:
         extreme("states at 1e4", size=1e4),
     ),
     tolerance=1e-10,
+    exact={"gain": lambda _dim: 0.9, "shifted": 1.0, "scale": lambda tau: tau, "form": _norm_form},
     mutations={
         "D left out of L": {"gain": lambda dim: 0.9 / dim},
         "shift left out": {"shifted": 0.0},
@@ -229,10 +232,10 @@ def attention_descends_through_layer_norm(
     beta: Array,
     tau: Array,
     *,
-    gain: Callable[[int], float] = lambda _dim: 0.9,
-    shifted: float = 1.0,
-    scale: Callable[[Array], Array] = lambda tau: tau,
-    form: Callable[[Array, Array], Array] = _norm_form,
+    gain: Callable[[int], float],
+    shifted: float,
+    scale: Piece,
+    form: Piece,
 ) -> Array:
     """Activation, null vector and rate of the energy, by autodiff, against layer norm and its Hessian written out."""
     lagrangian = LayerNorm(gain(states.shape[-1]), shifted * shift, _EPS)

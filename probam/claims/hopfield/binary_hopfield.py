@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from probam.claims.claim import excess, extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, excess, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, generator, sign_bank
 from probam.dynamics.discrete import asynchronous, synchronous, update
 from probam.energies import hopfield
@@ -36,14 +36,19 @@ HOPFIELD_BANKS = (
     title="the energy as squared overlaps, up to KN",
     statement="-sum_ij s_i T_ij s_j = -sum_mu <xi^mu, s>^2 + K N for T_ii = 0, without the KN if the diagonal stays",
     latex=r"-\sum_{ij} s_i T_{ij} s_j = -\sum_\mu \langle \xi^\mu, s\rangle^2 + KN \quad (T_{ii} = 0)",
-    printed="equality, beside T_ii = 0",
+    printed_statement="equality, beside T_ii = 0",
     verdict="CONST",
     relation="equal",
     constant="K N",
     inputs=sign_bank,
     cases=HOPFIELD_BANKS,
     tolerance=1e-12,
-    printed_pieces={"shift": lambda _num_memories, _num_neurons: 0.0},
+    exact={
+        "shift": lambda num_memories, num_neurons: num_memories * num_neurons,
+        "energy": hopfield.slide_energy,
+        "diagonal": False,
+    },
+    printed={"shift": lambda _num_memories, _num_neurons: 0.0},
     printed_exceeds=0.1,
     mutations={
         "K for KN": {"shift": lambda num_memories, _num_neurons: num_memories},
@@ -53,12 +58,7 @@ HOPFIELD_BANKS = (
     },
 )
 def energy_is_minus_squared_overlaps(
-    states: Array,
-    memories: Array,
-    *,
-    shift: Callable[[int, int], float] = lambda num_memories, num_neurons: num_memories * num_neurons,
-    energy: Callable[[Array, Array], Array] = hopfield.slide_energy,
-    diagonal: bool = False,
+    states: Array, memories: Array, *, shift: Callable[[int, int], float], energy: Piece, diagonal: bool
 ) -> Array:
     """Couplings against overlaps, on all states."""
     squares = jnp.sum((states @ memories.T) ** 2, axis=-1)
@@ -105,17 +105,17 @@ def _other_fields(states: Array, couplings: Array, bias: Array | float) -> Array
     title="energy of one flip, in the slide's convention",
     statement="Delta E = -2 Delta s_i sum_{j != i} T_ij s_j for E = -s^T T s; all states, all flips",
     latex=r"\Delta E = -2\,\Delta s_i \sum_{j \ne i} T_{ij} s_j",
-    printed="Delta E = -Delta s_i sum_j T_ij s_j",
+    printed_statement="Delta E = -Delta s_i sum_j T_ij s_j",
     verdict="WRONG",
     relation="equal",
     constant="2 (the printed form belongs to the energy with 1/2)",
     inputs=_coupled,
     cases=_COUPLED,
     tolerance=1e-12,
-    printed_pieces={"factor": 1.0},
+    exact={"factor": 2.0, "fields": _other_fields},
+    printed={"factor": 1.0},
     printed_exceeds=0.4,
     mutations={
-        "factor 1": {"factor": 1.0},
         "sign flipped": {"factor": -2.0},
         "own coupling counted": {"fields": lambda s, T, b: s @ T + b},
     },
@@ -125,8 +125,8 @@ def one_flip_in_the_slides_convention(
     couplings: Array,
     bias: Array,  # noqa: ARG001
     *,
-    factor: float = 2.0,
-    fields: Callable[..., Array] = _other_fields,
+    factor: float,
+    fields: Piece,
 ) -> Array:
     """Differences of enumerated energies against the formula."""
     change = hopfield.slide_energy(_flipped(states), couplings) - hopfield.slide_energy(states, couplings)[:, None]
@@ -140,13 +140,14 @@ def one_flip_in_the_slides_convention(
     title="energy of one flip with the 1/2 and a bias",
     statement="Delta E = -Delta s_i (sum_{j != i} T_ij s_j + b_i) for E = -s^T T s / 2 - b.s",
     latex=r"\Delta E = -\Delta s_i \Bigl(\sum_{j \ne i} T_{ij} s_j + b_i\Bigr)",
-    printed="the same without bias, for the energy without 1/2",
+    printed_statement="the same without bias, for the energy without 1/2",
     verdict="COND",
     relation="equal",
     constant="1",
     inputs=_coupled,
     cases=_COUPLED,
     tolerance=1e-12,
+    exact={"energy": hopfield.energy, "fields": _other_fields},
     mutations={
         "energy of the slides": {"energy": lambda s, T, _b: hopfield.slide_energy(s, T)},
         "bias left out": {"fields": lambda s, T, _b: _other_fields(s, T, 0.0)},
@@ -154,14 +155,7 @@ def one_flip_in_the_slides_convention(
         "own coupling counted": {"fields": lambda s, T, b: s @ T + b},
     },
 )
-def one_flip_with_the_half(
-    states: Array,
-    couplings: Array,
-    bias: Array,
-    *,
-    energy: Callable[..., Array] = hopfield.energy,
-    fields: Callable[..., Array] = _other_fields,
-) -> Array:
+def one_flip_with_the_half(states: Array, couplings: Array, bias: Array, *, energy: Piece, fields: Piece) -> Array:
     """Enumerated differences, the formula, and the function of the physics."""
     change = energy(_flipped(states), couplings, bias) - energy(states, couplings, bias)[:, None]
     by_formula = 2 * states * fields(states, couplings, bias)
@@ -175,13 +169,17 @@ def one_flip_with_the_half(
     title="one neuron at a time the energy never rises",
     statement="every asynchronous run, ties to +1, ends in a fixed point; its energy never rises (ties: it may stay)",
     latex=r"E(s^{t+1}) \le E(s^t), \quad \text{and some } s^t \text{ is a fixed point}",
-    printed="energy monotonically decreases",
+    printed_statement="energy monotonically decreases",
     verdict="COND",
     relation="at most",
     constant="non-increasing; strictly only without ties",
     inputs=sign_bank,
     cases=(ordinary("K = 4, N = 7"), extreme("repeated and opposite memories", duplicates=True)),
     tolerance=1e-12,
+    exact={
+        "run": lambda network, states: asynchronous(network, states, order=np.arange(7)[::-1], record=8),
+        "judge": lambda couplings: couplings,
+    },
     mutations={
         "all neurons at once": {"run": lambda network, states: synchronous(network, states, record=8)},
         "couplings of opposite sign": {"judge": lambda T: -T},
@@ -190,11 +188,7 @@ def one_flip_with_the_half(
     jit=False,
 )
 def asynchronous_runs_descend(
-    states: Floats,
-    memories: Floats,
-    *,
-    run: Callable[..., Any] = lambda network, states: asynchronous(network, states, order=np.arange(7)[::-1], record=8),
-    judge: Callable[[Any], Any] = lambda couplings: couplings,
+    states: Floats, memories: Floats, *, run: Callable[..., Any], judge: Callable[[Any], Any]
 ) -> float:
     """Largest rise from sweep to sweep over the size of the energies; 1 for a run that has not ended."""
     network = hopfield.Network(memories.T @ memories - len(memories) * np.eye(memories.shape[1]))
@@ -217,14 +211,15 @@ def _one_memory(_key: jax.Array) -> dict[str, Floats]:
     title="all neurons at once, T_ii = 0: a cycle",
     statement="xi = (1, 1): (1, -1) and (-1, 1) follow each other for ever; with the diagonal both stop",
     latex=r"T = \begin{pmatrix} 0 & 1 \\ 1 & 0 \end{pmatrix}: \quad (1, -1) \leftrightarrow (-1, 1)",
-    printed="update neurons in a random order until converge",
+    printed_statement="update neurons in a random order until converge",
     verdict="COND",
     relation="count",
     constant="period 2",
     inputs=_one_memory,
     cases=(ordinary("two neurons"),),
     tolerance=0.0,
-    printed_pieces={"period": 1},
+    exact={"period": 2, "diagonal": (False, True)},
+    printed={"period": 1},
     printed_exceeds=0.5,
     mutations={
         "diagonal kept": {"diagonal": (True, True)},
@@ -234,7 +229,7 @@ def _one_memory(_key: jax.Array) -> dict[str, Floats]:
     jit=False,
 )
 def two_neurons_follow_each_other(
-    states: Floats, memories: Floats, *, period: int = 2, diagonal: tuple[bool, bool] = (False, True)
+    states: Floats, memories: Floats, *, period: int, diagonal: tuple[bool, bool]
 ) -> float:
     """Runs of other periods than stated, and states off the cycle."""
     cycle, stop = (
@@ -255,13 +250,14 @@ def _symmetric(key: jax.Array, *, num_neurons: int = 7) -> dict[str, Floats]:
     title="all at once: fixed points and 2-cycles only",
     statement="for symmetric T every synchronous orbit ends in a fixed point or a cycle of length 2; all states",
     latex=r"T = T^\top \Rightarrow s^{t+2} = s^t \text{ for all large } t",
-    printed="no statement",
+    printed_statement="no statement",
     verdict="NEW",
     relation="count",
     constant="periods 1 and 2",
     inputs=_symmetric,
     cases=(ordinary("N = 7, 128 states"),),
     tolerance=0.0,
+    exact={"made": lambda couplings: couplings, "periods": (1, 2)},
     mutations={
         "antisymmetric couplings": {"made": lambda T: np.triu(T, 1) - np.triu(T, 1).T},
         "fixed points only": {"periods": (1,)},
@@ -269,11 +265,7 @@ def _symmetric(key: jax.Array, *, num_neurons: int = 7) -> dict[str, Floats]:
     jit=False,
 )
 def synchronous_orbits_have_period_one_or_two(
-    states: Floats,
-    couplings: Floats,
-    *,
-    made: Callable[[Floats], Floats] = lambda couplings: couplings,
-    periods: tuple[int, ...] = (1, 2),
+    states: Floats, couplings: Floats, *, made: Callable[[Floats], Floats], periods: tuple[int, ...]
 ) -> float:
     """Number of orbits of another period, or whose end was not found."""
     report = synchronous(hopfield.Network(jnp.asarray(made(couplings))), states)
@@ -286,23 +278,23 @@ def synchronous_orbits_have_period_one_or_two(
     title="all neurons at once, diagonal kept: descent",
     statement="E(s') - E(s) <= -(s' - s)^T T (s' - s) / 2 <= 0 for T = Xi^T Xi; without the diagonal E may rise",
     latex=r"E(s') - E(s) \le -\tfrac12 (s' - s)^\top T (s' - s) \le 0, \quad T = \Xi^\top \Xi",
-    printed="descent whatever the order",
+    printed_statement="descent whatever the order",
     verdict="COND",
     relation="at most",
     constant="1/2",
     inputs=sign_bank,
     cases=(ordinary("K = 4, N = 7"), *HOPFIELD_BANKS[2:]),
     tolerance=1e-12,
-    printed_pieces={"diagonal": False, "curvature": 0.0},
+    exact={"diagonal": True, "curvature": 0.5, "sign": 1.0},
+    printed={"diagonal": False, "curvature": 0.0},
     printed_exceeds=0.01,
     mutations={
-        "diagonal dropped": {"diagonal": False, "curvature": 0.0},
         "twice the descent": {"curvature": 1.0},
         "sign flipped": {"sign": -1.0},
     },
 )
 def synchronous_updates_descend_with_the_diagonal(
-    states: Array, memories: Array, *, diagonal: bool = True, curvature: float = 0.5, sign: float = 1.0
+    states: Array, memories: Array, *, diagonal: bool, curvature: float, sign: float
 ) -> Array:
     """Amount by which the bound is broken, over all states."""
     couplings = hopfield.couplings(memories, diagonal=diagonal)
@@ -328,14 +320,15 @@ def real_states(key: jax.Array, **settings: Any) -> dict[str, Floats]:
     title="the classical energy: sign and 1/2",
     statement="E = -q^T W q / 2 - b.q: minus its gradient is the field W q + b that the update follows",
     latex=r"E = -\tfrac12 q^\top W q - b^\top q, \qquad -\nabla E = W q + b",
-    printed="E = q^T W q + q^T b",
+    printed_statement="E = q^T W q + q^T b",
     verdict="WRONG",
     relation="equal",
     constant="-1/2 and -1",
     inputs=real_states,
     cases=(ordinary("K = 4, N = 7"), ordinary("K = 9, N = 5", num_memories=9, num_neurons=5)),
     tolerance=1e-10,
-    printed_pieces={"energy": lambda q, W, b: jnp.sum(q * (q @ W), axis=-1) + q @ b},
+    exact={"energy": hopfield.energy},
+    printed={"energy": lambda q, W, b: jnp.sum(q * (q @ W), axis=-1) + q @ b},
     printed_exceeds=0.9,
     mutations={
         "1/2 left out": {"energy": lambda q, W, b: 2 * hopfield.energy(q, W) - q @ b},
@@ -343,13 +336,7 @@ def real_states(key: jax.Array, **settings: Any) -> dict[str, Floats]:
         "sign of the couplings": {"energy": lambda q, W, b: hopfield.energy(q, -W, b)},
     },
 )
-def classical_gradient_is_minus_the_field(
-    states: Array,
-    memories: Array,
-    bias: Array,
-    *,
-    energy: Callable[..., Array] = hopfield.energy,
-) -> Array:
+def classical_gradient_is_minus_the_field(states: Array, memories: Array, bias: Array, *, energy: Piece) -> Array:
     """Autodiff of the energy against sums over memories."""
     couplings = hopfield.couplings(memories, diagonal=True)
     downhill = -jax.grad(lambda q: jnp.sum(energy(q, couplings, bias)))(states)

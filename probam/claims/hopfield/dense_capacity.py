@@ -60,20 +60,21 @@ def _changes(banks: Array, degree: int, rectified: bool) -> Array:
     title="mean signal of one flip",
     statement="mean over all banks of Delta E = N^n - (N-2)^n, plain and rectified",
     latex=r"\langle \Delta E \rangle = N^n - (N - 2)^n",
-    printed="the same",
+    printed_statement="the same",
     verdict="EXACT",
     relation="equal",
     constant="foreign memories contribute 0",
     inputs=_every_bank,
     cases=_ENUMERATED,
     tolerance=1e-12,
+    exact={"mean": crosstalk.flip_mean},
     mutations={
         "N - 1 for N - 2": {"mean": lambda n_neurons, degree: n_neurons**degree - (n_neurons - 1) ** degree},
         "sign flipped": {"mean": lambda n_neurons, degree: -crosstalk.flip_mean(n_neurons, degree)},
         "K memories' signal": {"mean": lambda n_neurons, degree: 3 * crosstalk.flip_mean(n_neurons, degree)},
     },
 )
-def mean_change_of_one_flip(banks: Array, *, mean: Callable[[int, int], float] = crosstalk.flip_mean) -> Array:
+def mean_change_of_one_flip(banks: Array, *, mean: Callable[[int, int], float]) -> Array:
     """Enumeration of all banks against the formula."""
     errors = [
         relative_error(jnp.mean(_changes(banks, degree, rectified)), mean(banks.shape[2], degree))
@@ -94,14 +95,15 @@ def _printed_variance(num_neurons: int, num_memories: int, degree: int, *, recti
     title="variance of the crosstalk at finite N, exactly",
     statement="Var Delta E = (K-1) E[(F(R+1) - F(R-1))^2], R the sum of N-1 signs; all banks enumerated",
     latex=r"\Sigma^2 = (K-1)\, \mathbb E\bigl[(F(R+1) - F(R-1))^2\bigr] \approx 4n^2(2n-3)!!\,(K-1) N^{n-1}",
-    printed="4 n^2 (2n-3)!! (K-1) N^n - 1 (the exponent's -1 fell to the line), for rectified F_n",
+    printed_statement="4 n^2 (2n-3)!! (K-1) N^n - 1 (the exponent's -1 fell to the line), for rectified F_n",
     verdict="TYPO",
     relation="equal",
     constant="(K - 1), half of it for rectified powers and even N",
     inputs=_every_bank,
     cases=_ENUMERATED,
     tolerance=1e-12,
-    printed_pieces={"variance": _printed_variance},
+    exact={"variance": crosstalk.flip_variance},
+    printed={"variance": _printed_variance},
     printed_exceeds=0.5,
     mutations={
         "leading order": {"variance": crosstalk.flip_variance_leading},
@@ -117,7 +119,7 @@ def _printed_variance(num_neurons: int, num_memories: int, degree: int, *, recti
         },
     },
 )
-def variance_of_the_crosstalk(banks: Array, *, variance: Callable[..., float] = crosstalk.flip_variance) -> Array:
+def variance_of_the_crosstalk(banks: Array, *, variance: Callable[..., float]) -> Array:
     """Enumeration of all banks against the sum over one foreign memory's overlap."""
     _, num_memories, num_neurons = banks.shape
     errors = [
@@ -156,28 +158,24 @@ def _binomial_variance(num_neurons: int, degree: int, rectified: bool) -> float:
     title="its value and its rectified half",
     statement="the exact variance under NumPyro's binomial; rectified: exactly 1/2 of the plain one for even N",
     latex=r"\Sigma^2_{\rm rectified} = \tfrac12 \Sigma^2_{\rm plain} \quad (N \text{ even})",
-    printed="one formula, for rectified F_n",
+    printed_statement="one formula, for rectified F_n",
     verdict="WRONG",
     relation="equal",
     constant="1/2 for even N; 0.50005 at N = 101, n = 2",
     inputs=_size,
     cases=(ordinary("N = 100", num_neurons=100), ordinary("N = 12", num_neurons=12)),
     tolerance=2e-12,
-    printed_pieces={"half": 1.0},
+    exact={"half": 0.5, "shift": 0, "variance": crosstalk.flip_variance},
+    printed={"half": 1.0},
     printed_exceeds=0.4,
     mutations={
-        "rectified as plain": {"half": 1.0},
         "odd N": {"shift": 1},
         "leading order": {"variance": crosstalk.flip_variance_leading},
     },
     jit=False,
 )
 def rectified_crosstalk_has_half_the_variance(
-    num_neurons: int,
-    *,
-    half: float = 0.5,
-    shift: int = 0,
-    variance: Callable[..., float] = crosstalk.flip_variance,
+    num_neurons: int, *, half: float, shift: int, variance: Callable[..., float]
 ) -> float:
     """Whole numbers of the physics against NumPyro's binomial, and their ratio."""
     size, worst = num_neurons + shift, 0.0
@@ -195,17 +193,17 @@ def rectified_crosstalk_has_half_the_variance(
     title="its leading order in N",
     statement="exact / (4 n^2 (2n-3)!! (K-1) N^(n-1)) = 1 - c_n / N + O(1/N^2), c_2 = 1, c_3 = 22/9, c_4 = 23/5",
     latex=r"\Sigma^2 = 4n^2(2n-3)!!\,(K-1) N^{n-1} \bigl(1 - c_n / N + O(N^{-2})\bigr)",
-    printed="N^n - 1 for N^(n-1)",
+    printed_statement="N^n - 1 for N^(n-1)",
     verdict="TYPO",
     relation="limit",
     constant="4 n^2 (2n - 3)!! (K - 1) N^(n-1)",
     inputs=_size,
     cases=(ordinary("N = 1000", num_neurons=1000), ordinary("N = 300", num_neurons=300)),
     tolerance=1e-4,
-    printed_pieces={"leading": _printed_variance},
+    exact={"leading": crosstalk.flip_variance_leading, "corrections": (1.0, 22 / 9, 23 / 5)},
+    printed={"leading": _printed_variance},
     printed_exceeds=0.9,
     mutations={
-        "the slide's exponent": {"leading": _printed_variance},
         "no correction": {"corrections": (0.0, 0.0, 0.0)},
         "(2n - 1)!!": {
             "leading": lambda n, k, degree, *, rectified: (
@@ -216,10 +214,7 @@ def rectified_crosstalk_has_half_the_variance(
     jit=False,
 )
 def crosstalk_at_large_n(
-    num_neurons: int,
-    *,
-    leading: Callable[..., float] = crosstalk.flip_variance_leading,
-    corrections: tuple[float, float, float] = (1.0, 22 / 9, 23 / 5),
+    num_neurons: int, *, leading: Callable[..., float], corrections: tuple[float, float, float]
 ) -> float:
     """Ratio of the exact variance to the leading one against its own expansion."""
     worst = 0.0
@@ -241,7 +236,7 @@ def _error_rate(_key: jax.Array, *, error: float, num_neurons: int) -> dict[str,
     title="capacity at a given error of one neuron",
     statement="K = alpha_n N^(n-1), alpha_n = 1/((2n-3)!! z^2), z = Phi^-1(1 - P): signal/noise = z; rectified: twice",
     latex=r"K^{\max} = \alpha_n N^{n-1}, \quad \alpha_n^{-1} = (2n-3)!!\, z^2, \quad z = \Phi^{-1}(1 - P)",
-    printed="K_max = alpha_n N^(n-1) for rectified F_n, by the variance of plain x^n",
+    printed_statement="K_max = alpha_n N^(n-1) for rectified F_n, by the variance of plain x^n",
     verdict="COND",
     relation="equal",
     constant="P = 0.5 %: alpha = 0.15072, 0.05024, 0.01005; alpha_2 = 0.138 at P = 0.36 %",
@@ -252,18 +247,16 @@ def _error_rate(_key: jax.Array, *, error: float, num_neurons: int) -> dict[str,
         extreme("P = 1e-12", error=1e-12, num_neurons=1000, tolerance=1e-8),
     ),
     tolerance=1e-11,
-    printed_pieces={
+    exact={
+        "count": lambda degree, error, rectified: crosstalk.capacity_coefficient(degree, error, rectified=rectified)
+    },
+    printed={
         "count": lambda degree, error, rectified: crosstalk.capacity_coefficient(  # noqa: ARG005
             degree, error, rectified=False
         )
     },
     printed_exceeds=0.1,
     mutations={
-        "rectified as plain": {
-            "count": lambda degree, error, rectified: crosstalk.capacity_coefficient(  # noqa: ARG005
-                degree, error, rectified=False
-            )
-        },
         "error doubled": {
             "count": lambda degree, error, rectified: crosstalk.capacity_coefficient(
                 degree, 2 * error, rectified=rectified
@@ -278,12 +271,7 @@ def _error_rate(_key: jax.Array, *, error: float, num_neurons: int) -> dict[str,
     jit=False,
 )
 def signal_over_noise_at_capacity(
-    error: Floats,
-    num_neurons: Floats,
-    *,
-    count: Callable[[int, float, bool], float] = lambda degree, error, rectified: crosstalk.capacity_coefficient(
-        degree, error, rectified=rectified
-    ),
+    error: Floats, num_neurons: Floats, *, count: Callable[[int, float, bool], float]
 ) -> float:
     """NumPyro's normal tail at signal over noise, both at leading order, against the error that was asked for."""
     ratios, size = [], float(num_neurons)
@@ -321,7 +309,7 @@ def _rate(num_neurons: int, num_memories: int, degree: int, rectified: bool) -> 
         "3 rectified within 15 % of the Gaussian rate; 5 standard errors (by chance 1 in 1e6)"
     ),
     latex=r"\hat P_{\rm err} \approx \Phi\bigl(-\langle\Delta E\rangle / \Sigma\bigr)",
-    printed="K_max = alpha_n N^(n-1)",
+    printed_statement="K_max = alpha_n N^(n-1)",
     verdict="COND",
     relation="limit",
     constant="Gaussian crosstalk",
@@ -333,6 +321,7 @@ def _rate(num_neurons: int, num_memories: int, degree: int, rectified: bool) -> 
         ordinary("n = 3, rectified", num_neurons=100, degree=3, rectified=True, num_banks=30),
     ),
     tolerance=0.0,
+    exact={"rate": _rate},
     mutations={
         "rectified as plain": {"rate": lambda n, k, degree, _rectified: _rate(n, k, degree, False)},
         "N - 20 for N": {"rate": lambda n, k, degree, rectified: _rate(n - 20, k, degree, rectified)},
@@ -341,11 +330,7 @@ def _rate(num_neurons: int, num_memories: int, degree: int, rectified: bool) -> 
     slow=True,
 )
 def unstable_neurons_by_simulation(
-    banks: Floats,
-    degree: int,
-    rectified: bool,
-    *,
-    rate: Callable[[int, int, int, bool], float] = _rate,
+    banks: Floats, degree: int, rectified: bool, *, rate: Callable[[int, int, int, bool], float]
 ) -> float:
     """How far, beyond noise and the stated allowance, the share of unstable neurons is from the rate."""
     num_banks, num_memories, num_neurons = banks.shape

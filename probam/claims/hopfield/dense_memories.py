@@ -13,7 +13,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array
 
-from probam.claims.claim import excess, extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, excess, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, all_states, generator, sign_bank
 from probam.dynamics.discrete import update
 from probam.energies import dense, hopfield
@@ -49,27 +49,23 @@ def _with_opposites(memories: Array) -> Array:
     title="rectified n = 2 needs every memory's opposite",
     statement="-s^T T s with the diagonal = rectified F_2 on the 2K memories +-xi; on the K alone s -> -s is broken",
     latex=r"-\sum_\mu \langle \xi^\mu, s\rangle^2 = -\sum_\mu \sum_\pm F_2(\pm\langle\xi^\mu,s\rangle)",
-    printed="rectified F_2 on the K memories",
+    printed_statement="rectified F_2 on the K memories",
     verdict="WRONG",
     relation="equal",
     constant="2K memories",
     inputs=sign_bank,
     cases=_BANKS,
     tolerance=1e-12,
-    printed_pieces={"bank": lambda memories: memories},
+    exact={"bank": _with_opposites, "separation": _SQUARE},
+    printed={"bank": lambda memories: memories},
     printed_exceeds=0.1,
     mutations={
-        "K memories": {"bank": lambda memories: memories},
         "plain F_2 on 2K": {"separation": _plain(2)},
         "sign flipped": {"bank": lambda memories: jnp.concatenate([memories, memories])},
     },
 )
 def rectified_square_with_opposites_is_hopfield(
-    states: Array,
-    memories: Array,
-    *,
-    bank: Callable[[Array], Array] = _with_opposites,
-    separation: dense.Separation = _SQUARE,
+    states: Array, memories: Array, *, bank: Piece, separation: dense.Separation
 ) -> Array:
     """Couplings against the dense memory, on all states."""
     left = hopfield.slide_energy(states, hopfield.couplings(memories, diagonal=True))
@@ -84,29 +80,24 @@ def rectified_square_with_opposites_is_hopfield(
         "E_2 plain = -s^T T s with the diagonal; the difference rule's field is 4 (T - K I) s: without the diagonal"
     ),
     latex=r"E_2 = -s^\top T s, \qquad E(s_i = -1) - E(s_i = 1) = 4 \sum_{j \ne i} T_{ij} s_j",
-    printed="n = 2 is the original Hopfield net, F_n rectified",
+    printed_statement="n = 2 is the original Hopfield net, F_n rectified",
     verdict="COND",
     relation="equal",
     constant="4",
     inputs=sign_bank,
     cases=_BANKS,
     tolerance=1e-12,
-    printed_pieces={"separation": dense.Polynomial(2)},
+    exact={"separation": _PLAIN_SQUARE, "own": 1.0, "factor": 4.0},
+    printed={"separation": dense.Polynomial(2)},
     printed_exceeds=0.1,
     mutations={
-        "rectified": {"separation": dense.Polynomial(2)},
         "n = 4": {"separation": _plain(4)},
         "own coupling kept": {"own": 0.0},
         "factor 2": {"factor": 2.0},
     },
 )
 def plain_square_is_hopfield(
-    states: Array,
-    memories: Array,
-    *,
-    separation: dense.Separation = _PLAIN_SQUARE,
-    own: float = 1.0,
-    factor: float = 4.0,
+    states: Array, memories: Array, *, separation: dense.Separation, own: float, factor: float
 ) -> Array:
     """Energies, and local fields from the change of energy by each flip."""
     couplings = hopfield.couplings(memories, diagonal=True)
@@ -137,14 +128,15 @@ def _printed_xor(degree: int) -> tuple[float, float]:
     title="XOR with the rectified power of the slides",
     statement="E_n = -(3^n + 3)/2 + (3^n - 3)/2 s1 s2 s3 for all n >= 1; 8 states, n = 1..7",
     latex=r"E_n = -\tfrac{3^n + 3}{2} + \tfrac{3^n - 3}{2}\, s_1 s_2 s_3",
-    printed="0 for n = 1, C_n for even n, C_n s1 s2 s3 for odd n",
+    printed_statement="0 for n = 1, C_n for even n, C_n s1 s2 s3 for odd n",
     verdict="COND",
     relation="equal",
     constant="(3^n + 3)/2 and (3^n - 3)/2",
     inputs=_xor,
     cases=(ordinary("8 states, n = 1..7"),),
     tolerance=1e-12,
-    printed_pieces={"parts": _printed_xor},
+    exact={"parts": lambda degree: (-(3.0**degree + 3) / 2, (3.0**degree - 3) / 2), "rectified": True},
+    printed={"parts": _printed_xor},
     printed_exceeds=0.4,
     mutations={
         "plain powers": {"rectified": False},
@@ -153,11 +145,7 @@ def _printed_xor(degree: int) -> tuple[float, float]:
     },
 )
 def xor_energies_rectified(
-    states: Array,
-    memories: Array,
-    *,
-    parts: Callable[[int], tuple[float, float]] = lambda degree: (-(3.0**degree + 3) / 2, (3.0**degree - 3) / 2),
-    rectified: bool = True,
+    states: Array, memories: Array, *, parts: Callable[[int], tuple[float, float]], rectified: bool
 ) -> Array:
     """All states and degrees against a constant and a cubic part."""
     triple = jnp.prod(states, axis=-1)
@@ -175,28 +163,22 @@ def xor_energies_rectified(
     title="XOR with the plain power",
     statement="E_1 = 0; E_n = (3^n - 3) s1 s2 s3 for odd n, -(3^n + 3) for even n: C_n is two constants",
     latex=r"E_n = (3^n - 3)\, s_1 s_2 s_3 \; (n \text{ odd}), \qquad -(3^n + 3) \; (n \text{ even})",
-    printed="the same form for rectified F_n, one C_n for both",
+    printed_statement="the same form for rectified F_n, one C_n for both",
     verdict="COND",
     relation="equal",
     constant="3^n - 3 and -(3^n + 3)",
     inputs=_xor,
     cases=(ordinary("8 states, n = 1..7"),),
     tolerance=1e-12,
-    printed_pieces={"rectified": True},
+    exact={"odd": lambda degree: 3.0**degree - 3, "rectified": False},
+    printed={"rectified": True},
     printed_exceeds=0.4,
     mutations={
-        "rectified": {"rectified": True},
         "one constant": {"odd": lambda degree: 3.0**degree + 3},
         "sign flipped": {"odd": lambda degree: 3 - 3.0**degree},
     },
 )
-def xor_energies_plain(
-    states: Array,
-    memories: Array,
-    *,
-    odd: Callable[[int], float] = lambda degree: 3.0**degree - 3,
-    rectified: bool = False,
-) -> Array:
+def xor_energies_plain(states: Array, memories: Array, *, odd: Callable[[int], float], rectified: bool) -> Array:
     """All states and degrees against the slide's form with its two constants."""
     return xor_energies_rectified(
         states,
@@ -212,28 +194,27 @@ def xor_energies_plain(
     title="which powers solve XOR",
     statement="s3 <- -s1 s2 in one update from all 8 states: rectified, every n >= 2; plain, every odd n >= 3 only",
     latex=r"s_3 \leftarrow -s_1 s_2 \iff n \ge 2 \text{ (rectified)}, \; n \in \{3, 5, 7\} \text{ (plain)}",
-    printed="only odd n >= 3, F_n rectified",
+    printed_statement="only odd n >= 3, F_n rectified",
     verdict="WRONG",
     relation="count",
     constant="n >= 2",
     inputs=_xor,
     cases=(ordinary("8 states, n = 1..7"),),
     tolerance=0.0,
-    printed_pieces={"rectified_solves": (3, 5, 7)},
+    exact={
+        "rectified_solves": (2, 3, 4, 5, 6, 7),
+        "plain_solves": (3, 5, 7),
+        "output": lambda states: -states[:, 0] * states[:, 1],
+    },
+    printed={"rectified_solves": (3, 5, 7)},
     printed_exceeds=2.5,
     mutations={
-        "odd n only": {"rectified_solves": (3, 5, 7)},
         "plain, all n": {"plain_solves": (2, 3, 4, 5, 6, 7)},
         "opposite table": {"output": lambda states: states[:, 0] * states[:, 1]},
     },
 )
 def powers_that_solve_xor(
-    states: Array,
-    memories: Array,
-    *,
-    rectified_solves: tuple[int, ...] = (2, 3, 4, 5, 6, 7),
-    plain_solves: tuple[int, ...] = (3, 5, 7),
-    output: Callable[[Array], Array] = lambda states: -states[:, 0] * states[:, 1],
+    states: Array, memories: Array, *, rectified_solves: tuple[int, ...], plain_solves: tuple[int, ...], output: Piece
 ) -> Array:
     """Number of powers that do otherwise than stated, under the difference rule."""
     wrong = []
@@ -268,31 +249,28 @@ def _two_layer_energy(
     title="the two-layer energy in the dense limit",
     statement="L_v = sum|v|, L_h = sum F(h), h = Xi sign(v): E = -L_h - I.s = -sum_{mu=1}^K F(<xi^mu, s>) - I.s",
     latex=r"E = -L_h - I \cdot s = -\sum_{\mu=1}^K F_n(\langle \xi^\mu, s \rangle) - I \cdot s",
-    printed="E = -L_v = -sum_{i=1}^N F_n(<xi^mu, s>)",
+    printed_statement="E = -L_v = -sum_{i=1}^N F_n(<xi^mu, s>)",
     verdict="TYPO",
     relation="equal",
     constant="0 for I = 0",
     inputs=_currents,
     cases=(ordinary("K = 4, N = 7"), ordinary("K = 9, N = 5", num_memories=9, num_neurons=5)),
     tolerance=1e-12,
-    printed_pieces={"energy": lambda v, _memories, _separation: -jnp.sum(jnp.abs(v), axis=-1)},
+    exact={
+        "energy": lambda v, memories, separation: dense.energy(jnp.sign(v), memories, separation),
+        "current": 1.0,
+        "lag": 0.0,
+    },
+    printed={"energy": lambda v, _memories, _separation: -jnp.sum(jnp.abs(v), axis=-1)},
     printed_exceeds=0.5,
     mutations={
-        "-L_v": {"energy": lambda v, _memories, _separation: -jnp.sum(jnp.abs(v), axis=-1)},
         "input current dropped": {"current": 0.0},
         "slow hidden neurons": {"lag": 0.1},
         "sign flipped": {"current": -1.0},
     },
 )
 def two_layer_energy_in_the_dense_limit(
-    states: Array,
-    memories: Array,
-    currents: Array,
-    inputs: Array,
-    *,
-    energy: Callable[..., Array] = lambda v, memories, separation: dense.energy(jnp.sign(v), memories, separation),
-    current: float = 1.0,
-    lag: float = 0.0,
+    states: Array, memories: Array, currents: Array, inputs: Array, *, energy: Piece, current: float, lag: float
 ) -> Array:
     """Lagrangians by autodiff against the dense energy, for n = 2, 3 and an exponential."""
     errors = []
@@ -310,28 +288,23 @@ def two_layer_energy_in_the_dense_limit(
     title="difference rule and derivative rule at n = 2",
     statement="sum F(a + xi) - F(a - xi) = 4 (sum xi <xi, s> - K s), the derivative's field is 2 sum xi <xi, s>",
     latex=r"\tfrac14 h^{\rm difference}_i = \tfrac12 h^{\rm derivative}_i - K s_i",
-    printed="s_i = sign(sum_mu xi_i F'(<xi, s>)) as the rule of 2016",
+    printed_statement="s_i = sign(sum_mu xi_i F'(<xi, s>)) as the rule of 2016",
     verdict="WRONG",
     relation="equal",
     constant="self-coupling K s_i",
     inputs=sign_bank,
     cases=_BANKS,
     tolerance=1e-12,
-    printed_pieces={"own": 0.0},
+    exact={"own": 1.0, "separation": _PLAIN_SQUARE, "factor": 0.25},
+    printed={"own": 0.0},
     printed_exceeds=0.1,
     mutations={
-        "self-coupling kept": {"own": 0.0},
         "n = 3": {"separation": _plain(3)},
         "factor 2": {"factor": 0.5},
     },
 )
 def rules_differ_by_the_self_coupling(
-    states: Array,
-    memories: Array,
-    *,
-    own: float = 1.0,
-    separation: dense.Separation = _PLAIN_SQUARE,
-    factor: float = 0.25,
+    states: Array, memories: Array, *, own: float, separation: dense.Separation, factor: float
 ) -> Array:
     """Unscaled fields of the two rules, on all states."""
     by_difference = factor * states * dense.flip_difference(states, memories, separation)
@@ -353,28 +326,23 @@ _CONVEX: tuple[dense.Separation, ...] = (
     title="the derivative rule descends iff F is convex",
     statement="E(s') <= E(s) + grad E(s).(s' - s) <= E(s), all neurons at once, rectified n >= 1, even n, exponential",
     latex=r"E(s') - E(s) \le \nabla E(s) \cdot (s' - s) \le 0",
-    printed="descent for the Lagrangian sum F_n; plain odd n have no such guarantee",
+    printed_statement="descent for the Lagrangian sum F_n; plain odd n have no such guarantee",
     verdict="COND",
     relation="at most",
     constant="F convex",
     inputs=sign_bank,
     cases=(ordinary("K = 4, N = 7"), ordinary("K = 9, N = 5", num_memories=9, num_neurons=5)),
     tolerance=1e-12,
-    printed_pieces={"separations": (_plain(3),)},
+    exact={"separations": _CONVEX, "judge": dense.energy, "slope": 1.0},
+    printed={"separations": (_plain(3),)},
     printed_exceeds=0.01,
     mutations={
-        "plain n = 3": {"separations": (_plain(3),)},
         "sign flipped": {"judge": lambda s, memories, separation: -dense.energy(s, memories, separation)},
         "twice the fall": {"slope": 2.0},
     },
 )
 def derivative_rule_descends(
-    states: Array,
-    memories: Array,
-    *,
-    separations: tuple[dense.Separation, ...] = _CONVEX,
-    judge: Callable[..., Array] = dense.energy,
-    slope: float = 1.0,
+    states: Array, memories: Array, *, separations: tuple[dense.Separation, ...], judge: Piece, slope: float
 ) -> Array:
     """Amount by which the bounds are broken over all states."""
     errors = []
@@ -393,13 +361,14 @@ def derivative_rule_descends(
     title="along the flow the energy falls in jumps",
     statement="the Hessian of sum|v| is 0 almost everywhere: E changes only where a sign changes, and then falls",
     latex=r"\tau_v \dot v = \Xi^\top F'(\Xi\, \mathrm{sign}\, v) - v: \quad \dot E = 0 \text{ between sign changes}",
-    printed="dE/dt = -tau_v v'^T (d^2 L_v / dv^2) v' - ... , which is 0",
+    printed_statement="dE/dt = -tau_v v'^T (d^2 L_v / dv^2) v' - ... , which is 0",
     verdict="COND",
     relation="at most",
     constant="F convex",
     inputs=_currents,
     cases=(ordinary("K = 4, N = 7"), ordinary("K = 9, N = 5", num_memories=9, num_neurons=5)),
     tolerance=1e-12,
+    exact={"separation": _CUBE, "direction": 1.0, "activation": jnp.sign},
     mutations={
         "flow of opposite sign": {"direction": -1.0},
         "tanh for sign": {"activation": jnp.tanh},
@@ -411,9 +380,9 @@ def energy_falls_in_jumps(
     currents: Array,
     inputs: Array,  # noqa: ARG001
     *,
-    separation: dense.Separation = _CUBE,
-    direction: float = 1.0,
-    activation: Callable[[Array], Array] = jnp.sign,
+    separation: dense.Separation,
+    direction: float,
+    activation: Piece,
 ) -> Array:
     """Euler steps of a fifth of tau: rises anywhere, and changes where no sign changed."""
 
@@ -446,14 +415,15 @@ def _many_pairs(key: jax.Array, *, num_pairs: int) -> dict[str, Floats]:
         "n = 2, 3, 4; within 5 standard errors (by chance 1 in 1e6)"
     ),
     latex=r"P\bigl(\mathrm{sign}\, h^{\rm difference} \ne \mathrm{sign}\, h^{\rm derivative}\bigr)",
-    printed="one rule",
+    printed_statement="one rule",
     verdict="WRONG",
     relation="limit",
     constant="37.7, 11.2, 35.8 %",
     inputs=_many_pairs,
     cases=(ordinary("20000 banks", num_pairs=20000),),
     tolerance=0.0,
-    printed_pieces={"shares": (0.0, 0.0, 0.0)},
+    exact={"shares": (0.377, 0.112, 0.358), "rules": ("difference", "derivative"), "rectified": False},
+    printed={"shares": (0.0, 0.0, 0.0)},
     printed_exceeds=0.3,
     mutations={
         "the same rule": {"rules": ("difference", "difference")},
@@ -462,12 +432,7 @@ def _many_pairs(key: jax.Array, *, num_pairs: int) -> dict[str, Floats]:
     slow=True,
 )
 def share_of_disagreements(
-    banks: Array,
-    states: Array,
-    *,
-    shares: tuple[float, float, float] = (0.377, 0.112, 0.358),
-    rules: tuple[Any, Any] = ("difference", "derivative"),
-    rectified: bool = False,
+    banks: Array, states: Array, *, shares: tuple[float, float, float], rules: tuple[Any, Any], rectified: bool
 ) -> Array:
     """Distance of the found shares from the stated ones beyond five standard errors and their last digit."""
     errors = []
@@ -496,14 +461,15 @@ def _reals(key: jax.Array, **settings: Any) -> dict[str, Floats]:
     title="the dense energy: minus a sum over memories",
     statement="E = -sum_mu F(<xi^mu, q>), -grad E = sum_mu xi^mu F'(<xi^mu, q>); plain n = 2, 4, rectified n = 3",
     latex=r"E = -\sum_\mu F(\langle \xi^\mu, q \rangle)",
-    printed="E = F(W q), W the coupling matrix",
+    printed_statement="E = F(W q), W the coupling matrix",
     verdict="WRONG",
     relation="equal",
     constant="-1",
     inputs=_reals,
     cases=(ordinary("K = 4, N = 7"), ordinary("K = 9, N = 5", num_memories=9, num_neurons=5)),
     tolerance=1e-10,
-    printed_pieces={"energy": lambda q, memories, F: jnp.sum(F(q @ (memories.T @ memories)), axis=-1)},
+    exact={"energy": dense.energy},
+    printed={"energy": lambda q, memories, F: jnp.sum(F(q @ (memories.T @ memories)), axis=-1)},
     printed_exceeds=0.9,
     mutations={
         "sign flipped": {"energy": lambda q, memories, F: -dense.energy(q, memories, F)},
@@ -511,12 +477,7 @@ def _reals(key: jax.Array, **settings: Any) -> dict[str, Floats]:
         "one memory left out": {"energy": lambda q, memories, F: dense.energy(q, memories[1:], F)},
     },
 )
-def dense_gradient_is_minus_the_read_out(
-    states: Array,
-    memories: Array,
-    *,
-    energy: Callable[..., Array] = dense.energy,
-) -> Array:
+def dense_gradient_is_minus_the_read_out(states: Array, memories: Array, *, energy: Piece) -> Array:
     """Autodiff of the energy against sums over memories, and against the gradient of the physics."""
     errors = []
     for degree, rectified in ((2, False), (3, True), (4, False)):
@@ -535,14 +496,15 @@ def dense_gradient_is_minus_the_read_out(
     title="the exponential energy is a sum, not a softmax",
     statement="E = -sum_mu exp(<xi^mu, q>) = -exp(lse(Xi q)), -grad E = Xi^T exp(Xi q); a summed softmax is constant",
     latex=r"E = -\sum_\mu e^{\langle \xi^\mu, q \rangle} = -e^{\operatorname{lse}(\Xi q)}",
-    printed="E = softmax(W q)",
+    printed_statement="E = softmax(W q)",
     verdict="WRONG",
     relation="equal",
     constant="-1",
     inputs=_reals,
     cases=(ordinary("K = 4, N = 7"), ordinary("K = 9, N = 5", num_memories=9, num_neurons=5)),
     tolerance=1e-10,
-    printed_pieces={"energy": lambda q, memories, _F: jnp.sum(jax.nn.softmax(q @ memories.T, axis=-1), axis=-1)},
+    exact={"energy": dense.energy},
+    printed={"energy": lambda q, memories, _F: jnp.sum(jax.nn.softmax(q @ memories.T, axis=-1), axis=-1)},
     printed_exceeds=0.9,
     mutations={
         "beta doubled": {"energy": lambda q, memories, _F: dense.energy(q, memories, dense.Exponential(2.0))},
@@ -550,12 +512,7 @@ def dense_gradient_is_minus_the_read_out(
         "log of the sum": {"energy": lambda q, memories, F: -dense.log_depth(q, memories, F)},
     },
 )
-def exponential_energy_is_minus_exp_of_lse(
-    states: Array,
-    memories: Array,
-    *,
-    energy: Callable[..., Array] = dense.energy,
-) -> Array:
+def exponential_energy_is_minus_exp_of_lse(states: Array, memories: Array, *, energy: Piece) -> Array:
     """Values against exp(lse), autodiff against sums over memories and the gradient of the physics."""
     separation = dense.Exponential()
     overlaps = states @ memories.T

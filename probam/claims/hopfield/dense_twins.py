@@ -15,7 +15,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array
 
-from probam.claims.claim import extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, sign_bank
 from probam.energies import dense, hopfield
 
@@ -65,13 +65,14 @@ def _mixture_log_density(states: Array, memories: Array, shells: Floats) -> Arra
         "plain n = 2, 4"
     ),
     latex=r"E(s) = -K Z_n\, p_{\rm mix}(s), \qquad Z_n = \sum_{d=0}^N \binom Nd F_n(N - 2d)",
-    printed="no density",
+    printed_statement="no density",
     verdict="NEW",
     relation="equal",
     constant="K Z_n, the same for every memory",
     inputs=sign_bank,
     cases=_BANKS,
     tolerance=1e-12,
+    exact={"reading": lambda log_p: -jnp.exp(log_p), "count": float, "normaliser": np.sum},
     mutations={
         "log of the density": {"reading": lambda log_p: -log_p},
         "K left out": {"count": lambda _num_memories: 1.0},
@@ -83,9 +84,9 @@ def polynomial_energy_is_minus_a_density(
     states: Array,
     memories: Array,
     *,
-    reading: Callable[[Array], Array] = lambda log_p: -jnp.exp(log_p),
-    count: Callable[[int], float] = float,
-    normaliser: Callable[[Floats], Any] = np.sum,
+    reading: Piece,
+    count: Callable[[int], float],
+    normaliser: Callable[[Floats], Any],
 ) -> Array:
     """Energies against NumPyro's mixture, on all states."""
     errors = []
@@ -102,13 +103,14 @@ def polynomial_energy_is_minus_a_density(
     title="the classical energy as a density: Z = N 2^N",
     statement="-s^T T s (diagonal kept) = -K N 2^N p_mix(s), p(s|xi) = <xi, s>^2 / (N 2^N)",
     latex=r"s^\top T s = K N 2^N\, p_{\rm mix}(s), \qquad Z_2 = N 2^N",
-    printed="no density",
+    printed_statement="no density",
     verdict="NEW",
     relation="equal",
     constant="K N 2^N",
     inputs=sign_bank,
     cases=_BANKS,
     tolerance=1e-12,
+    exact={"normaliser": lambda num_neurons: num_neurons * 2.0**num_neurons, "rectified": False, "diagonal": True},
     mutations={
         "2^N for N 2^N": {"normaliser": lambda num_neurons: 2.0**num_neurons},
         "rectified": {"rectified": True},
@@ -116,12 +118,7 @@ def polynomial_energy_is_minus_a_density(
     },
 )
 def classical_energy_is_minus_a_density(
-    states: Array,
-    memories: Array,
-    *,
-    normaliser: Callable[[int], float] = lambda num_neurons: num_neurons * 2.0**num_neurons,
-    rectified: bool = False,
-    diagonal: bool = True,
+    states: Array, memories: Array, *, normaliser: Callable[[int], float], rectified: bool, diagonal: bool
 ) -> Array:
     """Couplings against NumPyro's mixture, on all states."""
     num_memories, num_neurons = memories.shape
@@ -142,7 +139,7 @@ def _bernoulli_mixture(memories: Array, logits: Array) -> dist.Distribution:
     title="the exponential energy is a Bernoulli mixture",
     statement="lse(beta Xi s) = log K + N log(2 cosh beta) + log p_mix(s), P(s_i = xi_i) = sigmoid(2 beta)",
     latex=r"\sum_\mu e^{\beta\langle\xi^\mu, s\rangle} = K (2\cosh\beta)^N p_{\rm mix}(s)",
-    printed="no density",
+    printed_statement="no density",
     verdict="NEW",
     relation="equal",
     constant="log K + N log(2 cosh beta)",
@@ -154,6 +151,7 @@ def _bernoulli_mixture(memories: Array, logits: Array) -> dist.Distribution:
         extreme("N = 2000", num_memories=5, num_neurons=2000, num_states=7),
     ),
     tolerance=1e-12,
+    exact={"logits": lambda beta: 2 * beta, "normaliser": lambda beta: jnp.logaddexp(beta, -beta), "count": np.log},
     mutations={
         "beta doubled": {"logits": lambda beta: 4 * beta},
         "log odds beta": {"logits": lambda beta: beta},
@@ -167,9 +165,9 @@ def exponential_energy_is_a_bernoulli_mixture(
     memories: Array,
     beta: Array,
     *,
-    logits: Callable[[Array], Array] = lambda beta: 2 * beta,
-    normaliser: Callable[[Array], Any] = lambda beta: jnp.logaddexp(beta, -beta),
-    count: Callable[[int], Any] = np.log,
+    logits: Piece,
+    normaliser: Callable[[Array], Any],
+    count: Callable[[int], Any],
 ) -> Array:
     """Log depth of the physics against NumPyro's mixture of bits, on all states."""
     num_memories, num_neurons = memories.shape
@@ -190,13 +188,19 @@ _NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(90)
         "product, not a mixture"
     ),
     latex=r"e^{-\beta E(s)} = \prod_\mu \mathbb E_h\, e^{\sqrt{2\beta}\, h \langle\xi^\mu, s\rangle}",
-    printed="no hidden law named",
+    printed_statement="no hidden law named",
     verdict="NEW",
     relation="equal",
     constant="sqrt(2 beta)",
     inputs=partial(sign_bank, beta=0.1),
     cases=(*_BANKS[:2], extreme("beta 1e-6", beta=1e-6), extreme("repeated and opposite memories", duplicates=True)),
     tolerance=1e-12,
+    exact={
+        "coupling": lambda beta: jnp.sqrt(2 * beta),
+        "scale": 1.0,
+        "joined": lambda logs: jnp.sum(logs, axis=-1),
+        "diagonal": True,
+    },
     mutations={
         "sqrt(beta)": {"coupling": jnp.sqrt},
         "variance 2": {"scale": float(np.sqrt(2))},
@@ -205,14 +209,7 @@ _NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(90)
     },
 )
 def boltzmann_factor_has_gaussian_hidden_units(
-    states: Array,
-    memories: Array,
-    beta: Array,
-    *,
-    coupling: Callable[[Array], Array] = lambda beta: jnp.sqrt(2 * beta),
-    scale: float = 1.0,
-    joined: Callable[[Array], Array] = lambda logs: jnp.sum(logs, axis=-1),
-    diagonal: bool = True,
+    states: Array, memories: Array, beta: Array, *, coupling: Piece, scale: float, joined: Piece, diagonal: bool
 ) -> Array:
     """Sum over a quadrature of NumPyro's normal, unit by unit, against the couplings; logs, on all states."""
     drive = coupling(beta) * scale * (states @ memories.T)[..., None] * _NODES
@@ -246,21 +243,20 @@ def _least_eigenvalue(degree: int, beta: float = 0.3) -> float:
         "Hankel matrix has a negative eigenvalue"
     ),
     latex=r"e^{\beta t^n} = \mathbb E e^{t h}, \; n > 2 \Rightarrow \mathbb E h^2 = 0,\; \mathbb E h^n = n!\beta",
-    printed="a hidden layer for every F",
+    printed_statement="a hidden layer for every F",
     verdict="NONE",
     relation="at most",
     constant="least eigenvalue below -0.01",
     inputs=_powers,
     cases=(ordinary("n = 3", degree=3), ordinary("n = 4", degree=4), ordinary("n = 6", degree=6)),
     tolerance=0.0,
+    exact={"least": _least_eigenvalue},
     mutations={
         "n = 2": {"least": lambda _degree: _least_eigenvalue(2)},
         "n = 1": {"least": lambda _d: _least_eigenvalue(1)},
     },
     jit=False,
 )
-def steeper_powers_are_no_moment_generating_functions(
-    degree: int, *, least: Callable[[int], float] = _least_eigenvalue
-) -> float:
+def steeper_powers_are_no_moment_generating_functions(degree: int, *, least: Callable[[int], float]) -> float:
     """How far the least eigenvalue is above -0.01."""
     return max(least(degree) + 0.01, 0.0)

@@ -19,7 +19,7 @@ from numpyro.handlers import seed
 from numpyro.infer import Trace_ELBO
 from numpyro.infer.util import log_density
 
-from probam.claims.claim import extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, extreme, ordinary, register, relative_error
 from probam.claims.hopfield.two_layer import layers
 from probam.claims.hopfield.variational import LayerLaw, one_of_all, spins
 from probam.energies import two_layer
@@ -87,13 +87,14 @@ def _fisher(law: Callable[[Array], LayerLaw], x: Array) -> Array:
         "NumPyro model with a factor I.s + t^T Xi s, factorised guide of natural parameters (v, h): ELBO = -E(v, h)"
     ),
     latex=r"\mathrm{ELBO}[\text{guide}(v,h)] = -E(v,h)",
-    printed="abstract only",
+    printed_statement="abstract only",
     verdict="NEW",
     relation="equal",
     constant="none, under counting measure: D log 2 + log K with NumPyro's uniform priors",
     inputs=layers,
     cases=(ordinary("plain", num_states=2), extreme("states at 30", num_states=2, size=30.0)),
     tolerance=1e-12,
+    exact={"model": _program, "guide": _guide, "sign": -1.0},
     mutations={
         "normaliser dropped": {"model": _program_without_counting},
         "sign flipped": {"sign": 1.0},
@@ -108,9 +109,9 @@ def program_reproduces_the_energy(
     tau_v: Array,  # noqa: ARG001
     tau_h: Array,  # noqa: ARG001
     *,
-    model: Any = _program,
-    guide: Any = _guide,
-    sign: float = -1.0,
+    model: Any,
+    guide: Any,
+    sign: float,
 ) -> Array:
     """Energy against the exact expectation of the program's and the guide's log densities."""
     network = Network(memories, LogCosh(), LogSumExp(), current)
@@ -125,13 +126,14 @@ def program_reproduces_the_energy(
     title="the dynamics are natural-gradient SVI",
     statement="F_v tau_v v' = grad_v ELBO and F_h tau_h h' = grad_h ELBO, F the Fisher information of the guide",
     latex=r"\tau_v\dot v = F_v^{-1}\nabla_v\,\mathrm{ELBO},\qquad \tau_h\dot h = F_h^{+}\nabla_h\,\mathrm{ELBO}",
-    printed="abstract only",
+    printed_statement="abstract only",
     verdict="NEW",
     relation="equal",
     constant="Fisher information = Hessian of the Lagrangian",
     inputs=layers,
     cases=(ordinary("plain", num_states=2),),
     tolerance=1e-10,
+    exact={"metric": lambda fisher: fisher, "scale": lambda tau: tau},
     mutations={
         "plain gradient": {"metric": lambda fisher: jnp.eye(len(fisher))},
         "tau left out": {"scale": lambda _tau: 1.0},
@@ -146,8 +148,8 @@ def dynamics_follow_the_natural_gradient(
     tau_v: Array,
     tau_h: Array,
     *,
-    metric: Callable[[Array], Array] = lambda fisher: fisher,
-    scale: Callable[[Array], Array] = lambda tau: tau,
+    metric: Piece,
+    scale: Piece,
 ) -> Array:
     """Velocity through the guide's Fisher information against gradients of the program's exact ELBO."""
     network = Network(memories, LogCosh(), LogSumExp(), current, tau_v, tau_h)
@@ -175,13 +177,14 @@ def _program_of_sign(sign: float) -> Callable[[Array, Array], None]:
         "Student t of 19 degrees: a true statement fails once in 12,000 runs"
     ),
     latex=r"\mathbb E[\widehat{\mathcal L}_{\rm SVI}] = E(v,h)",
-    printed="abstract only",
+    printed_statement="abstract only",
     verdict="NEW",
     relation="equal",
     constant="none; the error is in standard errors",
     inputs=lambda key, **settings: {**layers(key, **settings), "key": key},
     cases=(ordinary("plain", num_states=1),),
     tolerance=5.0,
+    exact={"model": _program, "guide": _guide},
     mutations={
         "normaliser dropped": {"model": _program_without_counting},
         "sign of the coupling flipped": {"model": _program_of_sign(-1.0)},
@@ -198,8 +201,8 @@ def svi_loss_is_the_energy(
     tau_h: Array,  # noqa: ARG001
     key: Array,
     *,
-    model: Any = _program,
-    guide: Any = _guide,
+    model: Any,
+    guide: Any,
 ) -> Array:
     """Mean loss of repeated estimates against the energy, in standard errors."""
     network = Network(memories, LogCosh(), LogSumExp(), current)

@@ -13,7 +13,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array
 
-from probam.claims.claim import extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, extreme, ordinary, register, relative_error
 from probam.claims.inputs import spherical_bank, unit_rows
 from probam.claims.mixtures.descent import hopfield_mixture
 from probam.claims.mixtures.gaussian import ALONE, BANKS, GRADIENT_BANKS, WIDE, log_density_gradient, uniform_bank
@@ -43,13 +43,19 @@ def _norm_prior(memories: Array, beta: Array) -> Array:
         r"\log p(v) = -\beta E(v) - \operatorname{lse}_k\tfrac{\beta\lVert\xi_k\rVert^2}{2} - \tfrac D2 "
         r"\log\tfrac{2\pi}{\beta}"
     ),
-    printed="E = |v|^2 / 2 - log sum_k exp(xi_k . v), no density named",
+    printed_statement="E = |v|^2 / 2 - log sum_k exp(xi_k . v), no density named",
     verdict="EXACT",
     relation="equal",
     constant="lse_k(beta |xi_k|^2 / 2) + (D/2) log(2 pi / beta), scale beta",
     inputs=uniform_bank,
     cases=(*BANKS, ALONE, WIDE),
     tolerance=1e-12,
+    exact={
+        "log_weights": _norm_prior,
+        "twin_beta": lambda beta: beta,
+        "log_mass": logsumexp,
+        "log_normalizer": lambda beta, dim: 0.5 * dim * jnp.log(2 * jnp.pi / beta),
+    },
     mutations={
         "uniform weights": {"log_weights": lambda mu, _beta: jnp.zeros(mu.shape[0])},
         "beta of CLAM": {"twin_beta": lambda beta: 2 * beta},
@@ -62,10 +68,10 @@ def hopfield_energy_is_a_negative_log_density(
     memories: Array,
     beta: Array,
     *,
-    log_weights: Callable[[Array, Array], Array] = _norm_prior,
-    twin_beta: Callable[[Array], Array] = lambda beta: beta,
-    log_mass: Callable[[Array], Array] = logsumexp,
-    log_normalizer: Callable[[Array, int], Array] = lambda beta, dim: 0.5 * dim * jnp.log(2 * jnp.pi / beta),
+    log_weights: Piece,
+    twin_beta: Piece,
+    log_mass: Piece,
+    log_normalizer: Piece,
 ) -> Array:
     """Relative error of the identity with its constants, in units of the largest term."""
     logits = log_weights(memories, beta)
@@ -81,27 +87,21 @@ def hopfield_energy_is_a_negative_log_density(
     title="the update is a unit step of gradient flow",
     statement="Xi^T softmax(beta Xi v) = v - grad E(v) = v + grad log p(v) / beta",
     latex=r"\Xi^\top \operatorname{softmax}(\beta\Xi v) = v - \nabla E(v) = v + \beta^{-1} \nabla \log p(v)",
-    printed="v <- sum_mu xi^mu softmax(<xi^mu, v>)",
+    printed_statement="v <- sum_mu xi^mu softmax(<xi^mu, v>)",
     verdict="EXACT",
     relation="equal",
     constant="1 / beta",
     inputs=uniform_bank,
     cases=GRADIENT_BANKS,
     tolerance=1e-10,
+    exact={"time": lambda beta: beta, "update": continuous_hopfield.update},
     mutations={
         "1 / (2 beta), as for CLAM": {"time": lambda beta: 2 * beta},
         "sign flipped": {"time": lambda beta: -beta},
         "CLAM's update": {"update": lambda v, xi, beta: clam.update(v, xi, beta / 2)},
     },
 )
-def attention_is_a_unit_step(
-    queries: Array,
-    memories: Array,
-    beta: Array,
-    *,
-    time: Callable[[Array], Array] = lambda beta: beta,
-    update: Callable[..., Array] = continuous_hopfield.update,
-) -> Array:
+def attention_is_a_unit_step(queries: Array, memories: Array, beta: Array, *, time: Piece, update: Piece) -> Array:
     """The update against autodiff of the energy and of the twin's log density."""
     step = update(queries, memories, beta) - queries
     force = -jax.grad(lambda v: jnp.sum(continuous_hopfield.energy(v, memories, beta)))(queries)
@@ -124,7 +124,7 @@ def _two(key: jax.Array, *, norm: float, beta: float) -> dict[str, np.ndarray]:
         "its likelihood"
     ),
     latex=r"\arg\max_k r_k(\xi_1) = \arg\max_k \bigl[\log \pi_k + \log \mathcal N(\xi_1 \mid \xi_k, I/\beta)\bigr]",
-    printed="each memory is an attractor",
+    printed_statement="each memory is an attractor",
     verdict="COND",
     relation="count",
     constant="log pi_k = beta |xi_k|^2 / 2 - lse",
@@ -136,7 +136,8 @@ def _two(key: jax.Array, *, norm: float, beta: float) -> dict[str, np.ndarray]:
         extreme("norms 1 and 1.02, beta 1e6", norm=1.02, beta=1e6),
     ),
     tolerance=0.0,
-    printed_pieces={"winner": lambda memories, _beta: jnp.arange(memories.shape[0])},
+    exact={"log_weights": _norm_prior, "winner": None},
+    printed={"winner": lambda memories, _beta: jnp.arange(memories.shape[0])},
     printed_exceeds=0.5,
     mutations={
         "uniform prior": {"log_weights": lambda mu, _beta: jnp.zeros(mu.shape[0])},
@@ -144,11 +145,7 @@ def _two(key: jax.Array, *, norm: float, beta: float) -> dict[str, np.ndarray]:
     },
 )
 def stored_memories_go_where_prior_times_likelihood_says(
-    memories: Array,
-    beta: Array,
-    *,
-    log_weights: Callable[[Array, Array], Array] = _norm_prior,
-    winner: Callable[[Array, Array], Array] | None = None,
+    memories: Array, beta: Array, *, log_weights: Piece, winner: Callable[[Array, Array], Array] | None
 ) -> Array:
     """Number of stored memories from which one step of recall goes nearest to another memory than expected."""
     moved = recall(
@@ -185,7 +182,7 @@ def _cosines(key: jax.Array, *, beta: float = 3.0, **settings: Any) -> dict[str,
         "on the unit sphere log p(v) = -beta E_cos(v) - log K + log C_D(beta), p = (1/K) sum_k vMF(xi_k / |xi_k|, beta)"
     ),
     latex=r"\log p(v) = -\beta E_{\cos}(v) - \log K + \log C_D(\beta)",
-    printed="no density named",
+    printed_statement="no density named",
     verdict="COND",
     relation="equal",
     constant="log K - log C_D(beta); on R^D no density: the energy does not see |v|",
@@ -199,6 +196,11 @@ def _cosines(key: jax.Array, *, beta: float = 3.0, **settings: Any) -> dict[str,
     ),
     tolerance=1e-12,
     tolerance_extreme=1e-11,
+    exact={
+        "energy": continuous_hopfield.cosine_energy,
+        "concentration": lambda kappa, _mu: kappa,
+        "log_constant": log_normalizer,
+    },
     mutations={
         "beta doubled": {"concentration": lambda kappa, _mu: 2 * kappa},
         "the norms as concentrations": {"concentration": lambda kappa, mu: kappa * jnp.linalg.norm(mu, axis=-1)},
@@ -214,9 +216,9 @@ def cosine_energy_is_a_uniform_von_mises_fisher_mixture(
     memories: Array,
     beta: Array,
     *,
-    energy: Callable[..., Array] = continuous_hopfield.cosine_energy,
-    concentration: Callable[[Array, Array], Array] = lambda kappa, _mu: kappa,
-    log_constant: Callable[..., Any] = log_normalizer,
+    energy: Piece,
+    concentration: Piece,
+    log_constant: Callable[..., Any],
 ) -> Array:
     """Log densities, and responsibilities, of the two sides; the energy must not see the length of a query."""
     num_memories, dim = memories.shape

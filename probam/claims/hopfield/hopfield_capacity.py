@@ -14,7 +14,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array
 
-from probam.claims.claim import extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, all_banks, generator, sign_bank
 from probam.dynamics.discrete import asynchronous, update
 from probam.energies import crosstalk, hopfield
@@ -46,7 +46,7 @@ def _tail_with_half_the_tie(num_memories: int, num_neurons: int, tie: float = 0.
         "against -(N-1); all banks enumerated"
     ),
     latex=r"P_{\rm err} = P(B < 1 - N) + \tfrac12 P(B = 1 - N), \quad B = \sum^{(K-1)(N-1)} \pm 1",
-    printed="K_max = 0.138 N",
+    printed_statement="K_max = 0.138 N",
     verdict="NEW",
     relation="equal",
     constant="(K - 1)(N - 1) signs, T_ii = 0, ties to +1",
@@ -57,18 +57,14 @@ def _tail_with_half_the_tie(num_memories: int, num_neurons: int, tie: float = 0.
         ordinary("K = 4, N = 3", num_memories=4, num_neurons=3),
     ),
     tolerance=1e-12,
+    exact={"tail": _tail_with_half_the_tie, "diagonal": False},
     mutations={
         "ties are errors": {"tail": lambda k, n: _tail_with_half_the_tie(k, n, 1.0)},
         "K for K - 1": {"tail": lambda k, n: _tail_with_half_the_tie(k + 1, n)},
         "diagonal kept": {"diagonal": True},
     },
 )
-def share_of_unstable_neurons(
-    banks: Array,
-    *,
-    tail: Callable[[int, int], Array] = _tail_with_half_the_tie,
-    diagonal: bool = False,
-) -> Array:
+def share_of_unstable_neurons(banks: Array, *, tail: Piece, diagonal: bool) -> Array:
     """Enumeration through the network's update, NumPyro's binomial, and the sum of the physics."""
 
     def unstable(memories: Array) -> Array:
@@ -90,7 +86,7 @@ def share_of_unstable_neurons(
         "Hebb's rule does not"
     ),
     latex=r"\Xi^+ \Xi\, \xi^\mu = \xi^\mu, \qquad \sum_{j \ne i} T_{ij} \xi_j^\mu = (1 - T_{ii})\, \xi_i^\mu",
-    printed="K_max = N beside T = sum_mu xi^mu xi^mu^T",
+    printed_statement="K_max = N beside T = sum_mu xi^mu xi^mu^T",
     verdict="WRONG",
     relation="equal",
     constant="1",
@@ -103,10 +99,10 @@ def share_of_unstable_neurons(
     ),
     tolerance=1e-12,
     tolerance_extreme=1e-10,  # condition of the bank times eps
-    printed_pieces={"rule": lambda memories: hopfield.couplings(memories, diagonal=True) / memories.shape[1]},
+    exact={"rule": hopfield.pseudo_inverse_couplings},
+    printed={"rule": lambda memories: hopfield.couplings(memories, diagonal=True) / memories.shape[1]},
     printed_exceeds=0.1,
     mutations={
-        "Hebb's rule": {"rule": lambda memories: hopfield.couplings(memories, diagonal=True) / memories.shape[1]},
         "diagonal left out": {"rule": lambda memories: hopfield.pseudo_inverse_couplings(memories, diagonal=False)},
         "projection halved": {"rule": lambda memories: hopfield.pseudo_inverse_couplings(memories) / 2},
     },
@@ -115,7 +111,7 @@ def pseudo_inverse_couplings_hold_every_memory(
     states: Array,  # noqa: ARG001
     memories: Array,
     *,
-    rule: Callable[[Array], Array] = hopfield.pseudo_inverse_couplings,
+    rule: Piece,
 ) -> Array:
     """Fields at the memories with and without the diagonal."""
     couplings = rule(memories)
@@ -145,7 +141,9 @@ def _expected_errors(num_neurons: int, all_memories: bool) -> float:
         "memories together have 1/(4 log N sqrt(8 pi log N)): both vanish, within 15 % at N = 1000"
     ),
     latex=r"K = \frac{N}{2\log N}: \; N P_{\rm err} \sim \frac{1}{\sqrt{4\pi\log N}}; \qquad K = \frac{N}{4\log N}",
-    printed="0.138 N (Hopfield 1982); in fact Amit, Gutfreund and Sompolinsky (1985), with 1.6 % of the neurons wrong",
+    printed_statement=(
+        "0.138 N (Hopfield 1982); in fact Amit, Gutfreund and Sompolinsky (1985), with 1.6 % of the neurons wrong"
+    ),
     verdict="WRONG",
     relation="limit",
     constant="2 log N for one memory, 4 log N for all",
@@ -155,22 +153,21 @@ def _expected_errors(num_neurons: int, all_memories: bool) -> float:
         ordinary("all memories, N = 1000", num_neurons=1000, all_memories=True),
     ),
     tolerance=0.15,
-    printed_pieces={"capacity": lambda num_neurons, _all_memories: 0.138 * num_neurons},
+    exact={
+        "capacity": lambda num_neurons, all_memories: crosstalk.error_free_capacity(
+            num_neurons, 2, rectified=False, all_memories=all_memories
+        )
+    },
+    printed={"capacity": lambda num_neurons, _all_memories: 0.138 * num_neurons},
     printed_exceeds=0.9,
     mutations={
         "N / log N": {"capacity": lambda num_neurons, _all_memories: num_neurons / log(num_neurons)},
         "N / (3 log N)": {"capacity": lambda num_neurons, _all_memories: num_neurons / (3 * log(num_neurons))},
-        "0.138 N": {"capacity": lambda num_neurons, _all_memories: 0.138 * num_neurons},
     },
     jit=False,
 )
 def wrong_neurons_at_the_error_free_capacity(
-    num_neurons: int,
-    all_memories: bool,
-    *,
-    capacity: Callable[[int, bool], float] = lambda num_neurons, all_memories: crosstalk.error_free_capacity(
-        num_neurons, 2, rectified=False, all_memories=all_memories
-    ),
+    num_neurons: int, all_memories: bool, *, capacity: Callable[[int, bool], float]
 ) -> float:
     """Exact expected number of errors against its leading term."""
     num_memories = round(capacity(num_neurons, all_memories)) + 1  # K - 1 foreign ones
@@ -199,13 +196,14 @@ def _two_loads(key: jax.Array, *, num_neurons: int, below: float, above: float) 
         "K = 0.2 N; 40 memories each, fails by chance less than once in 1e4"
     ),
     latex=r"\langle \xi, s^\infty \rangle / N > 0.95 \text{ at } 0.12 N, \quad < 0.6 \text{ at } 0.2 N",
-    printed="K_max = 0.138 N (Hopfield 1982)",
+    printed_statement="K_max = 0.138 N (Hopfield 1982)",
     verdict="TYPO",
     relation="at most",
     constant="0.138 is of Amit, Gutfreund and Sompolinsky; Hopfield (1982) has about 0.15 by simulation",
     inputs=_two_loads,
     cases=(ordinary("N = 1000", num_neurons=1000, below=0.12, above=0.2),),
     tolerance=0.0,
+    exact={"rule": hopfield.couplings, "order": (0, 1)},
     mutations={
         "pseudo-inverse rule": {"rule": hopfield.pseudo_inverse_couplings},
         "loads exchanged": {"order": (1, 0)},
@@ -213,13 +211,7 @@ def _two_loads(key: jax.Array, *, num_neurons: int, below: float, above: float) 
     jit=False,
     slow=True,
 )
-def recall_breaks_down_at_the_transition(
-    below: Floats,
-    above: Floats,
-    *,
-    rule: Callable[[Floats], Array] = hopfield.couplings,
-    order: tuple[int, int] = (0, 1),
-) -> float:
+def recall_breaks_down_at_the_transition(below: Floats, above: Floats, *, rule: Piece, order: tuple[int, int]) -> float:
     """How far the two mean overlaps are on the wrong side."""
     overlaps = []
     for memories in (below, above):

@@ -4,15 +4,13 @@ Physics: :mod:`probam.energies.two_layer`. The other witness of B10 is the Hessi
 of B13, NumPyro's Gaussians and mixtures.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array
 
-from probam.claims.claim import excess, extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, excess, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, generator
 from probam.claims.mixtures.descent import hopfield_mixture
 from probam.energies import two_layer
@@ -92,13 +90,14 @@ _PAIRS = (
         r"\dot E = -\tau_v\,\dot v^\top \nabla^2 L_v\,\dot v - \tau_h\,\dot h^\top \nabla^2 L_h\,\dot h"
         r" \le 0,\quad \nabla^2 L \succeq 0"
     ),
-    printed="the same formula",
+    printed_statement="the same formula",
     verdict="EXACT",
     relation="equal",
     constant="tau_v, tau_h; semi-definite Hessians are enough",
     inputs=layers,
     cases=LAYERS,
     tolerance=1e-10,
+    exact={"scale": lambda tau: tau, "driven": 1.0},
     mutations={
         "tau left out": {"scale": lambda _tau: 1.0},
         "sign flipped": {"scale": lambda tau: -tau},
@@ -114,8 +113,8 @@ def two_layers_dissipate_through_their_hessians(
     tau_v: Array,
     tau_h: Array,
     *,
-    scale: Callable[[Array], Array] = lambda tau: tau,
-    driven: float = 1.0,
+    scale: Piece,
+    driven: float,
 ) -> Array:
     """Derivative of the energy along the velocity against the Hessians written out, for three pairs of layers."""
     errors = []
@@ -151,7 +150,7 @@ def _linear(
         "unbounded below iff s > 1, though both Hessians are I; iff s < 1 exp(-E) is a Gaussian, precision I - Xi^T Xi"
     ),
     latex=r"E(tu) = \tfrac12 t^2 (1 - \sigma_1^2),\qquad e^{-E} \propto \mathcal N(0, (I - \Xi^\top\Xi)^{-1})",
-    printed="the energy decreases, if Hessians of the Lagrangians are positive semi-definite",
+    printed_statement="the energy decreases, if Hessians of the Lagrangians are positive semi-definite",
     verdict="COND",
     relation="equal",
     constant="(1 - s^2) / 2",
@@ -171,11 +170,12 @@ def _linear(
         "memories doubled": {"depth": lambda s: (1 - 4 * s**2) / 2},
         "always bounded": {"depth": lambda s: jnp.abs(1 - s**2) / 2},
     },
-    printed_pieces={"depth": lambda s: jnp.maximum(1 - s**2, 0) / 2},
+    exact={"depth": lambda s: (1 - s**2) / 2},
+    printed={"depth": lambda s: jnp.maximum(1 - s**2, 0) / 2},
     printed_exceeds=0.5,
 )
 def linear_layers_are_unbounded_beyond_norm_one(
-    memories: Array, reach: Array, queries: Array, *, depth: Callable[[Array], Array] = lambda s: (1 - s**2) / 2
+    memories: Array, reach: Array, queries: Array, *, depth: Piece
 ) -> Array:
     """Energy along the first singular vector; below norm one, energy differences against NumPyro's Gaussian."""
     network = Network(memories, Quadratic(), Quadratic())
@@ -198,7 +198,7 @@ def linear_layers_are_unbounded_beyond_norm_one(
     title="a softmax bounds the energy from below",
     statement="modern limit: E(v) >= -max_k |xi_k|^2 / 2 - log(K) / beta; so log p of the twin is bounded above",
     latex=r"E(v) \ge -\tfrac12\max_k\lVert\xi_k\rVert^2 - \tfrac1\beta\log K",
-    printed="boundedness needs to be checked for the specific choice",
+    printed_statement="boundedness needs to be checked for the specific choice",
     verdict="NEW",
     relation="at most",
     constant="max |xi|^2 / 2 + log(K) / beta, reached by K equal memories",
@@ -213,18 +213,14 @@ def linear_layers_are_unbounded_beyond_norm_one(
         extreme("beta 1e6", beta=1e6),
     ),
     tolerance=1e-12,
+    exact={"floor": lambda square, K, beta: -square / 2 - jnp.log(K) / beta},
     mutations={
         "half the norm": {"floor": lambda square, K, beta: -square / 4 - jnp.log(K) / beta},
         "log K left out": {"floor": lambda square, _K, _beta: -square / 2},
         "sign of log K flipped": {"floor": lambda square, K, beta: -square / 2 + jnp.log(K) / beta},
     },
 )
-def modern_energy_is_bounded_below(
-    memories: Array,
-    beta: Array,
-    *,
-    floor: Callable[..., Array] = lambda square, K, beta: -square / 2 - jnp.log(K) / beta,
-) -> Array:
+def modern_energy_is_bounded_below(memories: Array, beta: Array, *, floor: Piece) -> Array:
     """Excess of the floor over the energy at the memories and beyond, by the physics and by the twin's density."""
     states = jnp.concatenate([memories, 10 * memories, jnp.mean(memories, axis=0, keepdims=True)])
     lowest = floor(jnp.max(jnp.sum(memories**2, axis=-1)), float(len(memories)), beta)

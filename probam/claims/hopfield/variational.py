@@ -15,7 +15,7 @@ import numpyro.distributions as dist
 from jax.scipy.special import logsumexp
 from jaxtyping import Array
 
-from probam.claims.claim import excess, extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, excess, extreme, ordinary, register, relative_error
 from probam.claims.hopfield.two_layer import layers
 from probam.claims.mixtures.descent import hopfield_mixture
 from probam.energies import continuous_hopfield, two_layer
@@ -95,7 +95,7 @@ def _elbo(visible: LayerLaw, hidden: LayerLaw, memories: Array, current: Array) 
         r"E(v,h) = -\mathbb E_{q_v q_h}\Bigl[I \cdot s + t^\top \Xi s - \log\tfrac{dq_v}{d\nu_v}"
         r" - \log\tfrac{dq_h}{d\nu_h}\Bigr]"
     ),
-    printed="E = [(v - I) g - L_v] + [h f - L_h] - f Xi g, no density named",
+    printed_statement="E = [(v - I) g - L_v] + [h f - L_h] - f Xi g, no density named",
     verdict="NEW",
     relation="equal",
     constant="none; at inverse temperature 1",
@@ -106,6 +106,7 @@ def _elbo(visible: LayerLaw, hidden: LayerLaw, memories: Array, current: Array) 
         extreme("states at 1e-8", size=1e-8),
     ),
     tolerance=1e-12,
+    exact={"beta": 1.0, "coupling": 1.0, "driven": 1.0, "measure": lambda layer: layer},
     mutations={
         "beta doubled": {"beta": 2.0},
         "sign of the coupling flipped": {"coupling": -1.0},
@@ -122,10 +123,10 @@ def energy_is_minus_the_elbo(
     tau_v: Array,  # noqa: ARG001
     tau_h: Array,  # noqa: ARG001
     *,
-    beta: float = 1.0,
-    coupling: float = 1.0,
-    driven: float = 1.0,
-    measure: Callable[[LayerLaw], LayerLaw] = lambda layer: layer,
+    beta: float,
+    coupling: float,
+    driven: float,
+    measure: Callable[[LayerLaw], LayerLaw],
 ) -> Array:
     """Energies of all states of three kinds of networks against sums over all states of the harmoniums."""
     errors = []
@@ -155,13 +156,14 @@ def _settled(network: Network, visible: Array) -> tuple[Array, Array]:
     title="the energy is never below minus the log evidence",
     statement="-E(v, h) <= log Z of the harmonium for every (v, h); the fixed points are its mean-field solutions",
     latex=r"-E(v, h) \le \log Z = \log \sum_{s,t} e^{I \cdot s + t^\top \Xi s}",
-    printed="no density named",
+    printed_statement="no density named",
     verdict="NEW",
     relation="at most",
     constant="the gap is KL(q || p)",
     inputs=layers,
     cases=(ordinary("plain"), ordinary("another"), extreme("states at 30", size=30.0)),
     tolerance=1e-12,
+    exact={"bound": lambda log_z, _states: log_z, "driven": 1.0},
     mutations={
         "sign flipped": {"bound": lambda log_z, _states: -log_z},
         "normaliser of the states left in": {"bound": lambda log_z, states: log_z - jnp.log(float(states))},
@@ -176,8 +178,8 @@ def energy_is_bounded_by_the_evidence(
     tau_v: Array,  # noqa: ARG001
     tau_h: Array,  # noqa: ARG001
     *,
-    bound: Callable[[Array, int], Array] = lambda log_z, _states: log_z,
-    driven: float = 1.0,
+    bound: Piece,
+    driven: float,
 ) -> Array:
     """Energies of drawn and of settled states against the enumerated log Z of two harmoniums."""
     errors = []
@@ -200,7 +202,7 @@ def energy_is_bounded_by_the_evidence(
         r"E(v,h) - E_{\rm MCHN}(v) = \tfrac1\beta\,{\rm KL}\bigl(\operatorname{softmax}(\beta h) \,\|\, "
         r"\operatorname{softmax}(\beta\Xi v)\bigr)"
     ),
-    printed="tau_h -> 0 only",
+    printed_statement="tau_h -> 0 only",
     verdict="NEW",
     relation="equal",
     constant="1 / beta",
@@ -215,6 +217,12 @@ def energy_is_bounded_by_the_evidence(
         extreme("states at 1e6", size=1e6),
     ),
     tolerance=1e-12,
+    exact={
+        "divergence": lambda log_q, log_r: jnp.sum(jnp.exp(log_q) * (log_q - log_r), axis=-1),
+        "twin_beta": lambda beta: beta,
+        "factor": lambda beta: 1 / beta,
+        "log_weights": None,
+    },
     mutations={
         "divergence reversed": {"divergence": lambda log_q, log_r: jnp.sum(jnp.exp(log_r) * (log_r - log_q), axis=-1)},
         "beta doubled": {"twin_beta": lambda beta: 2 * beta},
@@ -228,12 +236,10 @@ def modern_energy_exceeds_its_limit_by_a_divergence(
     memories: Array,
     beta: Array,
     *,
-    divergence: Callable[[Array, Array], Array] = lambda log_q, log_r: jnp.sum(
-        jnp.exp(log_q) * (log_q - log_r), axis=-1
-    ),
-    twin_beta: Callable[[Array], Array] = lambda beta: beta,
-    factor: Callable[[Array], Array] = lambda beta: 1 / beta,
-    log_weights: Callable[[Array, Array], Array] | None = None,
+    divergence: Piece,
+    twin_beta: Piece,
+    factor: Piece,
+    log_weights: Callable[[Array, Array], Array] | None,
 ) -> Array:
     """Difference of the energies against the divergence of NumPyro's categorical from the mixture's posterior."""
     network = modern_hopfield(memories, beta)

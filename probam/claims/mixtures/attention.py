@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from probam.claims.claim import extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, generator
 from probam.energies import attention as physics
 from probam.models import attention as statistics
@@ -137,7 +137,7 @@ _LAYER_MUTATIONS: dict[str, dict[str, Any]] = {
         r"g_i = \gamma\odot W_Q^\top k_i/\sqrt{d_h},\ \kappa_i = R\,\lVert Pg_i\rVert,\ "
         r"\pi_i\propto e^{c_i}/C_{D-1}(\kappa_i)"
     ),
-    printed="pi_i ∝ exp(k_i . delta)",
+    printed_statement="pi_i ∝ exp(k_i . delta)",
     verdict="WRONG",
     relation="equal",
     constant="1 / C_{D-1}(kappa_i)",
@@ -145,7 +145,14 @@ _LAYER_MUTATIONS: dict[str, dict[str, Any]] = {
     cases=_HEADS,
     tolerance=1e-12,
     tolerance_extreme=1e-11,
-    printed_pieces={"posterior": _printed_posterior},
+    exact={
+        "posterior": statistics.posterior,
+        "read_gamma": lambda gamma: gamma,
+        "read_delta": lambda delta: delta,
+        "read_biases": lambda biases: biases,
+        "swapped": False,
+    },
+    printed={"posterior": _printed_posterior},
     printed_exceeds=0.01,
     mutations=_LAYER_MUTATIONS,
 )
@@ -158,11 +165,11 @@ def head_behind_a_layer_norm_is_a_mixture(
     matrices: Array,
     biases: Array,
     *,
-    posterior: Callable[..., Array] = statistics.posterior,
-    read_gamma: Callable[[Array], Array] = lambda gamma: gamma,
-    read_delta: Callable[[Array], Array] = lambda delta: delta,
-    read_biases: Callable[[Array], Array] = lambda biases: biases,
-    swapped: bool = False,
+    posterior: Piece,
+    read_gamma: Piece,
+    read_delta: Piece,
+    read_biases: Piece,
+    swapped: bool,
 ) -> Array:
     """One head of the physics against the statistics' reading of the same weights."""
     scores = _scores(tokens, read_gamma(gamma), read_delta(delta), matrices, read_biases(biases))
@@ -177,7 +184,7 @@ def head_behind_a_layer_norm_is_a_mixture(
     title="a head behind an RMS norm, read as its mixture",
     statement="as A12.layer with P = I, on S^{D-1}, with 1/C_D(kappa_i)",
     latex=r"\kappa_i = R\,\lVert g_i\rVert,\quad \pi_i\propto e^{c_i}/C_D(\kappa_i)\ \text{on } S^{D-1}",
-    printed="not stated",
+    printed_statement="not stated",
     verdict="NEW",
     relation="equal",
     constant="1 / C_D(kappa_i)",
@@ -185,6 +192,13 @@ def head_behind_a_layer_norm_is_a_mixture(
     cases=_HEADS[:4],
     tolerance=1e-12,
     tolerance_extreme=1e-11,
+    exact={
+        "posterior": statistics.posterior,
+        "read_gamma": lambda gamma: gamma,
+        "read_delta": lambda delta: delta,
+        "read_biases": lambda biases: biases,
+        "swapped": False,
+    },
     mutations=_LAYER_MUTATIONS,
 )
 def head_behind_an_rms_norm_is_a_mixture(
@@ -196,11 +210,11 @@ def head_behind_an_rms_norm_is_a_mixture(
     matrices: Array,
     biases: Array,
     *,
-    posterior: Callable[..., Array] = statistics.posterior,
-    read_gamma: Callable[[Array], Array] = lambda gamma: gamma,
-    read_delta: Callable[[Array], Array] = lambda delta: delta,
-    read_biases: Callable[[Array], Array] = lambda biases: biases,
-    swapped: bool = False,
+    posterior: Piece,
+    read_gamma: Piece,
+    read_delta: Piece,
+    read_biases: Piece,
+    swapped: bool,
 ) -> Array:
     """As A12.layer, without the removal of the mean."""
     scores = _scores(tokens, read_gamma(gamma), read_delta(delta), matrices, read_biases(biases))
@@ -221,7 +235,7 @@ def head_behind_an_rms_norm_is_a_mixture(
         r"u = \bigl(\hat x/\sqrt D,\ \sqrt{\epsilon/(\sigma^2+\epsilon)}\bigr),\ "
         r"\kappa_i = \sqrt D\,\lVert Pg_i\rVert,\ \pi_i \propto e^{c_i}/C_D(\kappa_i)"
     ),
-    printed="not stated",
+    printed_statement="not stated",
     verdict="NEW",
     relation="equal",
     constant="1 / C_D(kappa_i)",
@@ -229,6 +243,7 @@ def head_behind_an_rms_norm_is_a_mixture(
     cases=_HEADS[:4],
     tolerance=1e-12,
     tolerance_extreme=1e-11,
+    exact={"lift": lambda x, epsilon: statistics.lift(x, "layer", epsilon), "reweigh": False},
     mutations={
         "last coordinate left out": {"lift": lambda x, epsilon: statistics.lift(x, "layer", 0 * epsilon)},
         "weights of the sphere below": {"reweigh": True},
@@ -244,8 +259,8 @@ def one_mixture_for_all_queries(
     matrices: Array,
     biases: Array,
     *,
-    lift: Callable[[Array, Array], Array] = lambda x, epsilon: statistics.lift(x, "layer", epsilon),
-    reweigh: bool = False,
+    lift: Piece,
+    reweigh: bool,
 ) -> Array:
     """Attention of all queries against the posterior in one and the same mixture."""
     scores = _scores(tokens, gamma, delta, matrices, biases)
@@ -278,7 +293,7 @@ def _exact_norm(key: jax.Array, **settings: Any) -> dict[str, Any]:
         r"\kappa_i\,m_i\cdot u + \log w_i:\ w_i\mapsto w_ie^{t_i}\ \Rightarrow\ \pi_i\mapsto\pi_ie^{t_i},\ "
         r"\kappa_i\mapsto\kappa_i"
     ),
-    printed="the concentrations and the mixing proportions are inextricably tied",
+    printed_statement="the concentrations and the mixing proportions are inextricably tied",
     verdict="WRONG",
     relation="equal",
     constant="exp(t_i)",
@@ -286,7 +301,8 @@ def _exact_norm(key: jax.Array, **settings: Any) -> dict[str, Any]:
     cases=(ordinary("D = 16"), ordinary("gamma of both signs", signs=True), extreme("D = 512", dim=512, head_dim=64)),
     tolerance=1e-12,
     tolerance_extreme=1e-11,
-    printed_pieces={"moved": lambda moves: jnp.zeros_like(moves)},
+    exact={"moved": lambda moves: moves, "sharpened": 1.0, "kept": 1.0},
+    printed={"moved": lambda moves: jnp.zeros_like(moves)},
     printed_exceeds=0.05,
     mutations={
         "sign flipped": {"moved": lambda moves: -moves},
@@ -303,9 +319,9 @@ def untied_layer_contains_attention(
     biases: Array,
     moves: Array,
     *,
-    moved: Callable[[Array], Array] = lambda moves: moves,
-    sharpened: float = 1.0,
-    kept: float = 1.0,
+    moved: Piece,
+    sharpened: float,
+    kept: float,
 ) -> Array:
     """Untied layer, mixture with moved weights, and a head whose keys were moved: the same attention three ways."""
     head = _physical(physics.LayerNorm, gamma, delta, jnp.zeros(()), matrices, biases)
@@ -335,13 +351,14 @@ def untied_layer_contains_attention(
         r"k_i = \gamma^{-1}\odot\kappa_i m_i/R \ \Rightarrow\ "
         r"\log\pi_i = k_i\cdot\delta - \log C_D(\kappa_i) + \text{const}"
     ),
-    printed="the concentrations and the mixing proportions are inextricably tied",
+    printed_statement="the concentrations and the mixing proportions are inextricably tied",
     verdict="EXACT",
     relation="equal",
     constant="1 / C_D(kappa_i)",
     inputs=_exact_norm,
     cases=(ordinary("D = 16"), ordinary("gamma of both signs", signs=True)),
     tolerance=1e-12,
+    exact={"moved": jnp.zeros_like, "read_delta": lambda delta: delta},
     mutations={
         "weights moved": {"moved": lambda moves: moves},
         "delta left out": {"read_delta": jnp.zeros_like},
@@ -356,8 +373,8 @@ def rms_norm_ties_weights_to_concentrations(
     biases: Array,
     moves: Array,
     *,
-    moved: Callable[[Array], Array] = jnp.zeros_like,
-    read_delta: Callable[[Array], Array] = lambda delta: delta,
+    moved: Piece,
+    read_delta: Piece,
 ) -> Array:
     """Keys recovered from directions and concentrations alone give back the weights, hence the whole attention."""
     keys = tokens @ (matrices[0].T @ matrices[1]).T + biases[0] @ matrices[1]

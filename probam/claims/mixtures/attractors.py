@@ -12,7 +12,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
-from probam.claims.claim import excess, extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, excess, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, euclidean_bank, generator
 from probam.claims.mixtures.gaussian import GRADIENT_BANKS, MUTED, gaussian_mixture, log_density, log_density_gradient
 from probam.distributions.mixture import MemoryMixture
@@ -49,7 +49,7 @@ def _isotropic(memories: Array, weights: Array, beta: Array) -> MemoryMixture:
         r"\nabla^2 E = 2I - 4\beta \operatorname{Cov}_r(\mu),\quad \partial m / \partial v = 2\beta "
         r"\operatorname{Cov}_r(\mu)"
     ),
-    printed="not stated",
+    printed_statement="not stated",
     verdict="NEW",
     relation="equal",
     constant="2, 4 beta",
@@ -57,6 +57,7 @@ def _isotropic(memories: Array, weights: Array, beta: Array) -> MemoryMixture:
     cases=(*(case for case in GRADIENT_BANKS if case.name != "queries at 1e8"), MUTED),
     tolerance=1e-10,
     tolerance_extreme=1e-9,
+    exact={"scale": lambda beta: 2 * beta, "posterior_weights": lambda w: w},
     mutations={
         "beta doubled": {"scale": lambda beta: 4 * beta},
         "sign flipped": {"scale": lambda beta: -2 * beta},
@@ -64,13 +65,7 @@ def _isotropic(memories: Array, weights: Array, beta: Array) -> MemoryMixture:
     },
 )
 def curvature_is_the_posterior_covariance_of_the_memory(
-    queries: Array,
-    memories: Array,
-    weights: Array,
-    beta: Array,
-    *,
-    scale: Callable[[Array], Array] = lambda beta: 2 * beta,
-    posterior_weights: Callable[[Array], Array] = lambda w: w,
+    queries: Array, memories: Array, weights: Array, beta: Array, *, scale: Piece, posterior_weights: Piece
 ) -> Array:
     """Autodiff of the physics twice over, against the covariance from the mixture's responsibilities."""
     mixture = _isotropic(memories, posterior_weights(weights), beta)
@@ -98,25 +93,20 @@ def _around_the_diameter(key: jax.Array, **settings: Any) -> dict[str, Floats]:
     title="below beta = 2 / diam^2 the energy is convex and has one attractor",
     statement="beta <= 2 / diam(mu)^2 implies Hess E >= 0, and recall from anywhere ends at one point",
     latex=r"\beta \le 2 / \operatorname{diam}(\mu)^2 \implies \nabla^2 E \succeq 0",
-    printed="not stated",
+    printed_statement="not stated",
     verdict="NEW",
     relation="at most",
     constant="2 / diam^2, tight for two memories",
     inputs=_around_the_diameter,
     cases=(ordinary("two memories", num_memories=2), ordinary("five memories", num_memories=5)),
     tolerance=1e-10,
+    exact={"threshold": lambda diameter: 2 / diameter**2},
     mutations={
         "threshold doubled": {"threshold": lambda diameter: 4 / diameter**2},
         "radius for diameter": {"threshold": lambda diameter: 2 / (diameter / 2) ** 2},
     },
 )
-def energy_is_convex_when_it_is_warm(
-    queries: Array,
-    memories: Array,
-    diameter: Array,
-    *,
-    threshold: Callable[[Array], Array] = lambda diameter: 2 / diameter**2,
-) -> Array:
+def energy_is_convex_when_it_is_warm(queries: Array, memories: Array, diameter: Array, *, threshold: Piece) -> Array:
     """Negative curvature of -(1/beta) log p at the threshold; spread of recall's limits just below it."""
     beta = threshold(diameter)
     mixture = gaussian_mixture(memories, jnp.ones(memories.shape[0]), 1 / (2 * beta))
@@ -139,7 +129,7 @@ def energy_is_convex_when_it_is_warm(
     title="two memories part at beta = 1 / (2 a^2)",
     statement="memories ±a: E''(0) = 2 - 4 beta a^2; attractors solve v = a tanh(2 beta a v), two iff beta > 1/(2 a^2)",
     latex=r"E''(0) = 2 - 4\beta a^2,\quad v = a \tanh(2\beta a v)",
-    printed="not stated",
+    printed_statement="not stated",
     verdict="NEW",
     relation="equal",
     constant="1 / (2 a^2)",
@@ -151,6 +141,7 @@ def energy_is_convex_when_it_is_warm(
         extreme("1e6 times the threshold", ratio=1e6),
     ),
     tolerance=1e-10,
+    exact={"threshold": lambda a: 1 / (2 * a**2), "slope": 2.0, "curvature": lambda beta, a: 2 - 4 * beta * a**2},
     mutations={
         "threshold 1 / a^2": {"threshold": lambda a: 1 / a**2},
         "beta doubled in the fixed-point equation": {"slope": 4.0},
@@ -158,12 +149,7 @@ def energy_is_convex_when_it_is_warm(
     },
 )
 def two_memories_part_at_the_pitchfork(
-    a: Array,
-    ratio: Array,
-    *,
-    threshold: Callable[[Array], Array] = lambda a: 1 / (2 * a**2),
-    slope: float = 2.0,
-    curvature: Callable[[Array, Array], Array] = lambda beta, a: 2 - 4 * beta * a**2,
+    a: Array, ratio: Array, *, threshold: Piece, slope: float, curvature: Piece
 ) -> Array:
     """Curvature of -(1/beta) log p at 0, then recall's limit from 0.9 a against the scalar equation and its branch."""
     beta = ratio * threshold(a)
@@ -225,13 +211,14 @@ def _on_a_line(key: jax.Array, *, beta: float) -> dict[str, Floats]:
     title="on a line there are no more attractors than memories",
     statement="D = 1, equal variances, any weights: attractors = modes of p <= K",
     latex=r"D = 1:\ \#\text{attractors} = \#\text{modes}(p) \le K",
-    printed="not stated",
+    printed_statement="not stated",
     verdict="NEW",
     relation="count",
     constant="K",
     inputs=_on_a_line,
     cases=tuple(ordinary(f"K = 5, beta {beta:g}", beta=beta) for beta in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)),
     tolerance=0.0,
+    exact={"twin_beta": lambda beta: beta, "twin_weights": lambda w: w, "most": lambda K: K},
     mutations={
         "beta of the statistics doubled": {"twin_beta": lambda beta: 2 * beta},
         "weights left out of the statistics": {"twin_weights": jnp.ones_like},
@@ -239,13 +226,7 @@ def _on_a_line(key: jax.Array, *, beta: float) -> dict[str, Floats]:
     },
 )
 def attractors_on_a_line_are_the_modes(
-    memories: Array,
-    weights: Array,
-    beta: Array,
-    *,
-    twin_beta: Callable[[Array], Array] = lambda beta: beta,
-    twin_weights: Callable[[Array], Array] = lambda w: w,
-    most: Callable[[int], int] = lambda K: K,
+    memories: Array, weights: Array, beta: Array, *, twin_beta: Piece, twin_weights: Piece, most: Callable[[int], int]
 ) -> Array:
     """Attractors of recall minus modes of the density, and the number by which the modes exceed K."""
     starts = jnp.linspace(jnp.min(memories) - 0.1, jnp.max(memories) + 0.1, 60)[:, None]
@@ -270,26 +251,21 @@ def _expected_attractors(ratio: Array) -> Array:
     title="in the plane three memories may have four attractors",
     statement="equilateral triangle, circumradius R: 1, 4, 3 attractors for beta R^2 in (0, c), (c, 1), (1, inf)",
     latex=r"\#\text{attractors} = 1, 4, 3 \text{ for } \beta R^2 < .915215 < \beta R^2 < 1 < \beta R^2",
-    printed="not stated",
+    printed_statement="not stated",
     verdict="NEW",
     relation="count",
     constant="c = .9152145256 and 1",
     inputs=_triangle,
     cases=tuple(ordinary(f"beta R^2 = {ratio:g}", ratio=ratio) for ratio in (0.90, 0.95, 1.05, 3.0)),
     tolerance=0.0,
+    exact={"expected": _expected_attractors, "twin_ratio": lambda ratio: ratio},
     mutations={
         "at most K": {"expected": lambda ratio: jnp.minimum(_expected_attractors(ratio), 3)},
         "beta doubled": {"twin_ratio": lambda ratio: 2 * ratio},
         "beta halved": {"twin_ratio": lambda ratio: ratio / 2},
     },
 )
-def triangle_has_a_spurious_attractor(
-    corners: Array,
-    ratio: Array,
-    *,
-    expected: Callable[[Array], Array] = _expected_attractors,
-    twin_ratio: Callable[[Array], Array] = lambda ratio: ratio,
-) -> Array:
+def triangle_has_a_spurious_attractor(corners: Array, ratio: Array, *, expected: Piece, twin_ratio: Piece) -> Array:
     """Limits of recall, from starts around and inside the triangle, that are strict modes of the density."""
     weights, radius = jnp.ones(3), 2.0
     memories, beta = radius * corners, ratio / radius**2
@@ -314,22 +290,21 @@ def triangle_has_a_spurious_attractor(
     title="where the wells at the corners of the triangle appear",
     statement="the corner wells appear at beta R^2 = 0.9152145256; the centre is a minimum iff beta R^2 < 1",
     latex=r"\beta R^2 = 0.9152145256;\quad \nabla^2 E(\text{centre}) = 2(1 - \beta R^2) I",
-    printed="not stated",
+    printed_statement="not stated",
     verdict="NEW",
     relation="equal",
     constant="0.9152145256",
     inputs=lambda key: {"radius": generator(key).uniform(0.5, 2.0)},
     cases=(ordinary("random radius"),),
     tolerance=1e-8,
+    exact={"threshold": CORNER_WELLS, "centre": 1.0},
     mutations={
         "beta doubled": {"threshold": CORNER_WELLS / 2},
         "centre condition at 1/2": {"centre": 0.5},
         "other digits": {"threshold": 0.915208},
     },
 )
-def corner_wells_appear_at_their_threshold(
-    radius: Array, *, threshold: float = CORNER_WELLS, centre: float = 1.0
-) -> Array:
+def corner_wells_appear_at_their_threshold(radius: Array, *, threshold: float, centre: float) -> Array:
     """Bisection on beta for a rest point of the update on the axis to a corner; Hessian at the centre."""
     angles = 2 * jnp.pi * jnp.arange(3) / 3
     memories = radius * jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=1)

@@ -14,7 +14,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
-from probam.claims.claim import excess, extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, excess, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, euclidean_bank, generator
 from probam.claims.mixtures.gaussian import gaussian_mixture
 from probam.distributions.uniform import UniformBox
@@ -73,13 +73,14 @@ def _weighted_data(key: jax.Array, **settings: Any) -> dict[str, Floats]:
     statement="sum_n s_n log p(x_n) = -sum_n s_n (beta E(x_n) + const): the log likelihood of data repeated s_n times, "
     "whatever the weights w_k inside E",
     latex=r"\textstyle\sum_n s_n \log p(x_n) = -\sum_n s_n \bigl(\beta E(x_n) + \text{const}\bigr)",
-    printed="weighted clustering corresponds to a non-uniform mixing distribution pi",
+    printed_statement="weighted clustering corresponds to a non-uniform mixing distribution pi",
     verdict="COND",
     relation="equal",
     constant="log sum w + (D/2) log(pi / beta)",
     inputs=_weighted_data,
     cases=(ordinary("plain"), extreme("beta 1e-6", beta=1e-6), extreme("beta 1e6", beta=1e6)),
     tolerance=1e-12,
+    exact={"total": lambda s, terms: jnp.sum(s * terms), "memory_weights": lambda w: w},
     mutations={
         "sample weights left out": {"total": lambda _counts, terms: jnp.sum(terms)},
         "sample weights inside the log": {"total": lambda s, terms: jnp.sum(terms + jnp.log(s))},
@@ -87,14 +88,7 @@ def _weighted_data(key: jax.Array, **settings: Any) -> dict[str, Floats]:
     },
 )
 def sample_weights_repeat_the_data(
-    queries: Array,
-    memories: Array,
-    weights: Array,
-    beta: Array,
-    counts: Array,
-    *,
-    total: Callable[[Array, Array], Array] = lambda s, terms: jnp.sum(s * terms),
-    memory_weights: Callable[[Array], Array] = lambda w: w,
+    queries: Array, memories: Array, weights: Array, beta: Array, counts: Array, *, total: Piece, memory_weights: Piece
 ) -> Array:
     """The weighted sum of energies against NumPyro's log likelihood of the repeated data."""
     constant = jnp.log(jnp.sum(weights)) + 0.5 * memories.shape[1] * jnp.log(jnp.pi / beta)
@@ -115,13 +109,19 @@ def sample_weights_repeat_the_data(
         r"-\log\textstyle\sum_k \pi_k \prod_d \mathrm{Laplace}(x_d \mid \mu_{kd}, 1/\beta_{kd}) = "
         r"-\log\sum_k w_k \prod_d \beta_{kd} e^{-\beta_{kd}|x_d - \mu_{kd}|} + \log\sum_k w_k + D\log 2"
     ),
-    printed="Laplace kernels are possible",
+    printed_statement="Laplace kernels are possible",
     verdict="CONST",
     relation="equal",
     constant="log sum w + D log 2",
     inputs=_rated_bank,
     cases=_RATED,
     tolerance=1e-12,
+    exact={
+        "log_normaliser": lambda rates: jnp.sum(jnp.log(rates), axis=-1),
+        "rate": lambda rates: rates,
+        "memory_weights": lambda w: w,
+        "energy": laplace.energy,
+    },
     mutations={
         "normaliser left out": {"log_normaliser": lambda rates: 0 * rates[:, 0]},
         "rates doubled": {"rate": lambda rates: 2 * rates},
@@ -135,10 +135,10 @@ def absolute_distances_are_laplace(
     weights: Array,
     rates: Array,
     *,
-    log_normaliser: Callable[[Array], Array] = lambda rates: jnp.sum(jnp.log(rates), axis=-1),
-    rate: Callable[[Array], Array] = lambda rates: rates,
-    memory_weights: Callable[[Array], Array] = lambda w: w,
-    energy: Callable[..., Array] = laplace.energy,
+    log_normaliser: Piece,
+    rate: Piece,
+    memory_weights: Piece,
+    energy: Piece,
 ) -> Array:
     """Energy against NumPyro's mixture."""
     bank = dist.Laplace(memories, 1 / rates).to_event(1)
@@ -168,7 +168,7 @@ def _boxed(key: jax.Array, *, offset: float = 0.0, reach: float = 1.0, **setting
     statement="inside the supports -log p = E + const and both gradients are 0: no state moves; outside all of them "
     "both are infinite and the responsibilities 0 / 0",
     latex=r"\nabla E(v) = 0 \text{ for almost all } v,\qquad E(v) = \infty \text{ outside } \textstyle\bigcup_k S_k",
-    printed="uniform kernels are possible",
+    printed_statement="uniform kernels are possible",
     verdict="NONE",
     relation="equal",
     constant="log sum w",
@@ -181,6 +181,12 @@ def _boxed(key: jax.Array, *, offset: float = 0.0, reach: float = 1.0, **setting
         ordinary("K = 1", num_memories=1, dim=2),
     ),
     tolerance=1e-12,
+    exact={
+        "energy": supports.box_energy,
+        "log_volume": lambda h: jnp.sum(jnp.log(2 * h), axis=-1),
+        "reach_of": lambda h: h,
+        "memory_weights": lambda w: w,
+    },
     mutations={
         "a soft edge": {"energy": lambda v, mu, h, w: generalized_normal.energy(v, mu, h**-8.0, 8.0, w)},
         "volumes left out": {"log_volume": lambda h: 0 * h[:, 0]},
@@ -195,10 +201,10 @@ def uniform_memories_do_not_move(
     weights: Array,
     reach: Array,
     *,
-    energy: Callable[..., Array] = supports.box_energy,
-    log_volume: Callable[[Array], Array] = lambda h: jnp.sum(jnp.log(2 * h), axis=-1),
-    reach_of: Callable[[Array], Array] = lambda h: h,
-    memory_weights: Callable[[Array], Array] = lambda w: w,
+    energy: Piece,
+    log_volume: Piece,
+    reach_of: Piece,
+    memory_weights: Piece,
 ) -> Array:
     """Energies against densities inside; both forces there; infinite where no support is."""
     mixture = mixture_of(UniformBox(memories, reach), weights)
@@ -229,7 +235,7 @@ def _one_sided(key: jax.Array, *, num_features: int = 3, scale: float = 1.0, off
     title="a Lévy memory retrieves a shifted point",
     statement="-log p = E + const for x > mu; both are infinite at mu itself and least at mu + c / 3",
     latex=r"p(\mu) = 0,\qquad \arg\max_x p(x) = \mu + c/3",
-    printed="Lévy kernels are possible",
+    printed_statement="Lévy kernels are possible",
     verdict="COND",
     relation="equal",
     constant="(D/2) log(2 pi) - (1/2) sum log c",
@@ -242,6 +248,11 @@ def _one_sided(key: jax.Array, *, num_features: int = 3, scale: float = 1.0, off
         extreme("offset 1e3", offset=1e3, tolerance=1e-11),
     ),
     tolerance=1e-12,
+    exact={
+        "mode": lambda mu, c: mu + c / 3,
+        "constant": lambda c: 0.5 * (c.size * jnp.log(2 * jnp.pi) - jnp.sum(jnp.log(c))),
+        "scale_of": lambda c: c,
+    },
     mutations={
         "mode at mu + c / 2": {"mode": lambda mu, c: mu + c / 2},
         "mode at mu + c / 4": {"mode": lambda mu, c: mu + c / 4},
@@ -250,13 +261,7 @@ def _one_sided(key: jax.Array, *, num_features: int = 3, scale: float = 1.0, off
     },
 )
 def levy_memories_retrieve_a_shifted_point(
-    queries: Array,
-    memory: Array,
-    scales: Array,
-    *,
-    mode: Callable[[Array, Array], Array] = lambda mu, c: mu + c / 3,
-    constant: Callable[[Array], Array] = lambda c: 0.5 * (c.size * jnp.log(2 * jnp.pi) - jnp.sum(jnp.log(c))),
-    scale_of: Callable[[Array], Array] = lambda c: c,
+    queries: Array, memory: Array, scales: Array, *, mode: Piece, constant: Piece, scale_of: Piece
 ) -> Array:
     """Energies against NumPyro's densities; both slopes at the mode, in units of the scales; the energy at mu."""
     bank = dist.Levy(memory, scales, validate_args=False).to_event(1)
@@ -298,13 +303,14 @@ def _bound_of(memories: Array, rates: Array, share: Array) -> Callable[[Array], 
     statement="m(v) = coordinate-wise median with weights r_k beta_kd minimises F(v') = sum_k r_k sum_d beta_kd "
     "|v'_d - mu_kd|, and log p(v + a (m - v)) >= log p(v) + a (F(v) - F(m)) for 0 < a <= 1; equality for K = 1",
     latex=r"\log p(v + a(m(v) - v)) - \log p(v) \ge a \bigl(F(v) - F(m(v))\bigr) \ge 0,\quad 0 < a \le 1",
-    printed="not stated",
+    printed_statement="not stated",
     verdict="NEW",
     relation="at most",
     constant="a",
     inputs=_with_steps,
     cases=_RATED,
     tolerance=1e-12,
+    exact={"gain": lambda a: a, "update": laplace.update, "shares": laplace.responsibilities, "direction": 1.0},
     mutations={
         "gain doubled": {"gain": lambda a: 2 * a},
         "mean in place of the median": {"update": lambda v, mu, b, w: quadratic.update(v, mu, b, w)},
@@ -319,10 +325,10 @@ def weighted_medians_descend(
     rates: Array,
     steps: Array,
     *,
-    gain: Callable[[Array], Array] = lambda a: a,
-    update: Callable[..., Array] = laplace.update,
-    shares: Callable[..., Array] = laplace.responsibilities,
-    direction: float = 1.0,
+    gain: Piece,
+    update: Piece,
+    shares: Piece,
+    direction: float,
 ) -> Array:
     """Amount by which -log p (NumPyro) after a step exceeds the bound, and F at the median the least F elsewhere."""
     of = (memories, rates, Logs(jnp.log(weights) + jnp.sum(jnp.log(rates), axis=-1)))
@@ -357,7 +363,7 @@ def _heavy_bank(key: jax.Array, *, df: float = 3.0, **settings: Any) -> dict[str
         r"-\log p(v + a(m - v)) + \log p(v) \le -\tfrac{a(2-a)}{2} (m - v)^\top B (m - v),\quad "
         r"B = \textstyle\sum_k r_k \tfrac{\nu_k + D}{\nu_k + q_k} A_k"
     ),
-    printed="not stated",
+    printed_statement="not stated",
     verdict="NEW",
     relation="at most",
     constant="a (2 - a) / 2",
@@ -368,6 +374,7 @@ def _heavy_bank(key: jax.Array, *, df: float = 3.0, **settings: Any) -> dict[str
         ordinary("df 0.3", df=0.3),
     ),
     tolerance=1e-12,
+    exact={"gain": lambda a: a * (2 - a) / 2, "update": student_t.update, "direction": 1.0},
     mutations={
         "half dropped": {"gain": lambda a: a * (2 - a)},
         "pull of the tails left out of the mean": {
@@ -385,9 +392,9 @@ def reweighted_means_descend(
     df: Array,
     steps: Array,
     *,
-    gain: Callable[[Array], Array] = lambda a: a * (2 - a) / 2,
-    update: Callable[..., Array] = student_t.update,
-    direction: float = 1.0,
+    gain: Piece,
+    update: Piece,
+    direction: float,
 ) -> Array:
     """Amount by which -log p (NumPyro) after a step exceeds the bound; the physics moves, with A = diag(rates)."""
     dim = memories.shape[1]

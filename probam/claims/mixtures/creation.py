@@ -4,7 +4,7 @@ Physics: :mod:`probam.energies.creation` (Eq. 12 as printed, exact, collapsed). 
 component for the new memory, and joint normal densities of a new datum with the members of a memory.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
-from probam.claims.claim import extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, euclidean_bank, generator
 from probam.distributions.mixture import MemoryMixture
 from probam.energies import creation
@@ -92,7 +92,7 @@ SEATS = (
         r"E = -\tfrac1\beta \log\Bigl[(\alpha+dK)\bigl(\tfrac{\rho}{\beta+\rho}\bigr)^{D/2} "
         r"e^{-\frac{\beta\rho}{\beta+\rho}\lVert v\rVert^2} + \sum_k (n_k-d) e^{-\beta\lVert\mu_k-v\rVert^2}\Bigr]"
     ),
-    printed="the same without (rho / (beta + rho))^(D/2), and with undefined pi_k for the counts",
+    printed_statement="the same without (rho / (beta + rho))^(D/2), and with undefined pi_k for the counts",
     verdict="WRONG",
     relation="equal",
     constant="log(n + alpha) + (D/2) log(pi / beta), scale beta",
@@ -103,10 +103,15 @@ SEATS = (
         extreme("D = 512", num_queries=3, num_memories=5, dim=512),
     ),
     tolerance=1e-12,
-    printed_pieces={"energy": creation.printed},
+    exact={
+        "energy": creation.exact,
+        "scale": lambda beta: beta,
+        "log_mass": lambda counts, alpha: jnp.log(jnp.sum(counts) + alpha),
+        "log_normalizer": _half_log_normalizer,
+    },
+    printed={"energy": creation.printed},
     printed_exceeds=0.01,
     mutations={
-        "normaliser dropped": {"energy": creation.printed},
         "beta doubled": {"scale": lambda beta: 2 * beta},
         "discount left out": {
             "energy": lambda v, mu, n, b, r, a, d: creation.exact(v, mu, n, b, r, a, jnp.zeros_like(d))
@@ -125,10 +130,10 @@ def creation_energy_is_the_negative_log_predictive(
     alpha: Array,
     discount: Array,
     *,
-    energy: Callable[..., Array] = creation.exact,
-    scale: Callable[[Array], Array] = lambda beta: beta,
-    log_mass: Callable[[Array, Array], Array] = lambda counts, alpha: jnp.log(jnp.sum(counts) + alpha),
-    log_normalizer: Callable[[Array, int], Array] = _half_log_normalizer,
+    energy: Piece,
+    scale: Piece,
+    log_mass: Piece,
+    log_normalizer: Piece,
 ) -> Array:
     """The identity with its constants, and the posterior probability of each memory and of a new one."""
     mixture = predictive_mixture(memories, counts, beta, rho, alpha, discount)
@@ -148,7 +153,7 @@ def creation_energy_is_the_negative_log_predictive(
         r"P(\text{new} \mid v) = \frac{(\alpha+dK)\,\mathcal N(v \mid 0, "
         r"\tfrac{1}{2\beta}+\tfrac{1}{2\rho})}{(n+\alpha)\,p(v)}"
     ),
-    printed=".1876 at every D (n = 5, alpha = 1, |v| = .3, beta/rho = 4)",
+    printed_statement=".1876 at every D (n = 5, alpha = 1, |v| = .3, beta/rho = 4)",
     verdict="WRONG",
     relation="equal",
     constant="none",
@@ -156,10 +161,10 @@ def creation_energy_is_the_negative_log_predictive(
     cases=(*SEATS[:-1], extreme("queries at 1e8", query_radius=1e8, tolerance=1e-9)),
     tolerance=1e-12,
     tolerance_extreme=1e-9,
-    printed_pieces={"probabilities": creation.printed_probabilities},
+    exact={"probabilities": creation.exact_probabilities, "twin_beta": lambda beta: beta, "twin_rho": lambda rho: rho},
+    printed={"probabilities": creation.printed_probabilities},
     printed_exceeds=0.1,
     mutations={
-        "normaliser dropped": {"probabilities": creation.printed_probabilities},
         "beta doubled": {"twin_beta": lambda beta: 2 * beta},
         "base measure's variance 1 / rho": {"twin_rho": lambda rho: rho / 2},
     },
@@ -173,9 +178,9 @@ def creation_probability_is_the_posterior_of_a_new_component(
     alpha: Array,
     discount: Array,
     *,
-    probabilities: Callable[..., Array] = creation.exact_probabilities,
-    twin_beta: Callable[[Array], Array] = lambda beta: beta,
-    twin_rho: Callable[[Array], Array] = lambda rho: rho,
+    probabilities: Piece,
+    twin_beta: Piece,
+    twin_rho: Piece,
 ) -> Array:
     """The physics' shares against the mixture's responsibilities."""
     mixture = predictive_mixture(memories, counts, twin_beta(beta), twin_rho(rho), alpha, discount)
@@ -192,7 +197,7 @@ def creation_probability_is_the_posterior_of_a_new_component(
         "printed odds of a new memory = exact odds times (1 + beta/rho)^(D/2): 2.24, 5, 3125, 2.3e22 at beta/rho = 4"
     ),
     latex=r"\frac{\text{odds}_{\text{printed}}}{\text{odds}_{\text{exact}}} = (1 + \beta/\rho)^{D/2}",
-    printed="factor 1",
+    printed_statement="factor 1",
     verdict="WRONG",
     relation="equal",
     constant="(1 + beta / rho)^(D/2)",
@@ -200,7 +205,8 @@ def creation_probability_is_the_posterior_of_a_new_component(
     cases=(ordinary("D = 10", dim=10), extreme("D = 1", dim=1), extreme("D = 64", dim=64)),
     tolerance=1e-12,
     tolerance_extreme=1e-11,
-    printed_pieces={"factor": lambda _beta, _rho, _dim: 1.0},
+    exact={"factor": lambda beta, rho, dim: (1 + beta / rho) ** (dim / 2)},
+    printed={"factor": lambda _beta, _rho, _dim: 1.0},
     printed_exceeds=0.99,
     mutations={
         "exponent D": {"factor": lambda beta, rho, dim: (1 + beta / rho) ** dim},
@@ -217,7 +223,7 @@ def printed_energy_overrates_a_new_memory(
     alpha: Array,
     discount: Array,
     *,
-    factor: Callable[[Array, Array, int], Array] = lambda beta, rho, dim: (1 + beta / rho) ** (dim / 2),
+    factor: Piece,
 ) -> Array:
     """Odds from the printed shares of the physics over odds from the mixture's log joint densities."""
     printed = creation.printed_probabilities(queries, memories, counts, beta, rho, alpha, discount)
@@ -278,7 +284,7 @@ def _log_marginal(data: Float[Array, "M D"], present: Float[Array, " M"], beta: 
         r"m_k = \frac{\beta S_k}{\beta n_k + \rho},\ \lambda_k^{-1} = \tfrac1\beta + \tfrac{1}{\rho + n_k\beta},\ "
         r"w_k = (n_k-d)(\lambda_k/\pi)^{D/2}"
     ),
-    printed="point memories",
+    printed_statement="point memories",
     verdict="COND",
     relation="equal",
     constant="log(n + alpha), scale beta",
@@ -294,6 +300,13 @@ def _log_marginal(data: Float[Array, "M D"], present: Float[Array, " M"], beta: 
     ),
     tolerance=1e-12,
     tolerance_extreme=1e-8,  # the oracle's covariance matrix has a condition number of beta / rho
+    exact={
+        "twin_beta": lambda beta: beta,
+        "twin_rho": lambda rho: rho,
+        "twin_discount": lambda discount: discount,
+        "sums": lambda members, _counts: jnp.sum(members, axis=1),
+        "log_mass": lambda counts, alpha: jnp.log(jnp.sum(counts) + alpha),
+    },
     mutations={
         "prior precision left out": {"twin_rho": lambda rho: rho / 2},
         "beta doubled": {"twin_beta": lambda beta: 2 * beta},
@@ -311,11 +324,11 @@ def collapsed_energy_is_the_negative_log_predictive(
     alpha: Array,
     discount: Array,
     *,
-    twin_beta: Callable[[Array], Array] = lambda beta: beta,
-    twin_rho: Callable[[Array], Array] = lambda rho: rho,
-    twin_discount: Callable[[Array], Array] = lambda discount: discount,
-    sums: Callable[[Array, Array], Array] = lambda members, _counts: jnp.sum(members, axis=1),
-    log_mass: Callable[[Array, Array], Array] = lambda counts, alpha: jnp.log(jnp.sum(counts) + alpha),
+    twin_beta: Piece,
+    twin_rho: Piece,
+    twin_discount: Piece,
+    sums: Piece,
+    log_mass: Piece,
 ) -> Array:
     """Ratios of NumPyro's joint normal densities, with and without the query, against the physics."""
     num_memories, size, dim = members.shape

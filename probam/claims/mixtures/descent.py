@@ -13,7 +13,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
-from probam.claims.claim import excess, extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, excess, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, euclidean_bank, spherical_bank
 from probam.claims.mixtures.gaussian import BANKS, MUTED, WIDE, gaussian_mixture, log_density, uniform_bank
 from probam.distributions.mixture import MemoryMixture
@@ -72,13 +72,14 @@ _ALONE = ordinary("K = 1", num_memories=1, dim=2)
     title="Euler steps of CLAM descend",
     statement="v' = v + a (m(v) - v), 0 < a < 2: E(v') - E(v) <= -a (2 - a) |m(v) - v|^2; equality for K = 1",
     latex=r"E(v') - E(v) \le -a(2-a) \lVert m(v) - v \rVert^2,\quad 0 < a < 2",
-    printed="the energy is non-increasing along the continuous flow",
+    printed_statement="the energy is non-increasing along the continuous flow",
     verdict="NEW",
     relation="at most",
     constant="a (2 - a)",
     inputs=_with_steps(euclidean_bank),
     cases=(*BANKS, _ALONE, WIDE, MUTED, ordinary("beta 30", beta=30.0)),
     tolerance=1e-12,
+    exact={"gain": lambda a: a * (2 - a), "direction": 1.0, "update": clam.update},
     mutations={
         "bound 2 a": {"gain": lambda a: 2 * a},
         "bound doubled": {"gain": lambda a: 2 * a * (2 - a)},
@@ -93,9 +94,9 @@ def clam_steps_descend(
     beta: Array,
     steps: Array,
     *,
-    gain: Callable[[Array], Array] = lambda a: a * (2 - a),
-    direction: float = 1.0,
-    update: Callable[..., Array] = clam.update,
+    gain: Piece,
+    direction: float,
+    update: Piece,
 ) -> Array:
     """Amount by which -(1/beta) log p (NumPyro) after a step exceeds the bound; two-sided for K = 1."""
     moved = _one_step(
@@ -117,7 +118,7 @@ def clam_steps_descend(
     title="Euler steps of the continuous Hopfield network descend",
     statement="v' = v + a (m(v) - v), 0 < a < 2: E(v') - E(v) <= -(a (2 - a) / 2) |m(v) - v|^2; equality for K = 1",
     latex=r"E(v') - E(v) \le -\tfrac{a(2-a)}{2} \lVert m(v) - v \rVert^2,\quad 0 < a < 2",
-    printed="not stated",
+    printed_statement="not stated",
     verdict="NEW",
     relation="at most",
     constant="a (2 - a) / 2",
@@ -129,6 +130,7 @@ def clam_steps_descend(
         ordinary("beta 30", beta=30.0),
     ),
     tolerance=1e-12,
+    exact={"gain": lambda a: a * (2 - a) / 2, "direction": 1.0, "log_weights": lambda _mu: None},
     mutations={
         "half dropped": {"gain": lambda a: a * (2 - a)},
         "norm prior dropped": {"log_weights": lambda mu: jnp.zeros(mu.shape[0])},
@@ -141,9 +143,9 @@ def hopfield_steps_descend(
     beta: Array,
     steps: Array,
     *,
-    gain: Callable[[Array], Array] = lambda a: a * (2 - a) / 2,
-    direction: float = 1.0,
-    log_weights: Callable[[Array], Array | None] = lambda _mu: None,
+    gain: Piece,
+    direction: float,
+    log_weights: Callable[[Array], Array | None],
 ) -> Array:
     """As A11.clam, with the Gaussian twin of B11."""
     moved = _one_step(
@@ -165,7 +167,7 @@ def hopfield_steps_descend(
     title="the spherical update never lowers the log density",
     statement="v' = normalise(sum_k r_k(v) kappa_k m_k): log p(v') >= log p(v) under the von Mises-Fisher mixture",
     latex=r"v' \propto \textstyle\sum_k r_k(v)\,\kappa_k m_k \implies \log p(v') \ge \log p(v)",
-    printed="not stated",
+    printed_statement="not stated",
     verdict="NEW",
     relation="at most",
     constant="none",
@@ -180,6 +182,7 @@ def hopfield_steps_descend(
         extreme("a zero weight", zero_weights=True),
     ),
     tolerance=1e-12,
+    exact={"direction": 1.0, "rise": 1.0, "weights_of": lambda w: w},
     mutations={
         "opposite direction": {"direction": -1.0},
         "asked to fall": {"rise": -1.0},
@@ -192,9 +195,9 @@ def spherical_steps_ascend(
     concentrations: Array,
     weights: Array,
     *,
-    direction: float = 1.0,
-    rise: float = 1.0,
-    weights_of: Callable[[Array], Array] = lambda w: w,
+    direction: float,
+    rise: float,
+    weights_of: Piece,
 ) -> Array:
     """Fall of log p over each of three successive updates."""
     mixture, _ = von_mises_fisher_mixture(directions, concentrations, weights_of(weights))

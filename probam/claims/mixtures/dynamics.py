@@ -3,7 +3,6 @@
 Physics: :mod:`probam.dynamics.recall` and the CLAM update. Statistics: NumPyro's mixtures.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,7 +11,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array
 
-from probam.claims.claim import extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, euclidean_bank, generator, unit_rows
 from probam.claims.mixtures.gaussian import (
     ALONE,
@@ -41,14 +40,15 @@ def _timed(key: jax.Array, *, tau: float = 0.7, **settings: Any) -> dict[str, Fl
     title="rate at which the energy falls along the flow",
     statement="dE/dt = -|grad E|^2 / (2 tau) = -(2 / tau) |m(v) - v|^2",
     latex=r"\dot E = -\tfrac{1}{2\tau} \lVert \nabla E \rVert^2 = -\tfrac{2}{\tau} \lVert m(v) - v \rVert^2",
-    printed="dE/dt = -(1/2) |grad E|^2",
+    printed_statement="dE/dt = -(1/2) |grad E|^2",
     verdict="WRONG",
     relation="equal",
     constant="1 / (2 tau)",
     inputs=_timed,
     cases=GRADIENT_BANKS,
     tolerance=1e-10,
-    printed_pieces={"rate": lambda _tau: 0.5},
+    exact={"rate": lambda tau: 1 / (2 * tau)},
+    printed={"rate": lambda _tau: 0.5},
     printed_exceeds=0.29,
     mutations={
         "rate 1 / tau": {"rate": lambda tau: 1 / tau},
@@ -57,12 +57,7 @@ def _timed(key: jax.Array, *, tau: float = 0.7, **settings: Any) -> dict[str, Fl
     },
 )
 def energy_falls_at_the_squared_gradient_over_two_tau(
-    queries: Array,
-    memories: Array,
-    beta: Array,
-    tau: Array,
-    *,
-    rate: Callable[[Array], Array] = lambda tau: 1 / (2 * tau),
+    queries: Array, memories: Array, beta: Array, tau: Array, *, rate: Piece
 ) -> Array:
     """Derivative of -(1/beta) log p (NumPyro) along the physics' velocity, against both right-hand sides."""
     velocity = (clam.update(queries, memories, beta) - queries) / tau
@@ -89,7 +84,7 @@ def _pair(key: jax.Array, *, beta: float = 2.0, dim: int = 3) -> dict[str, Float
         r"\nabla E\bigl(\tfrac{\mu_1+\mu_2}{2}\bigr) = 0,\quad \lambda_{\min} = 2 - 4\beta a^2,\quad a = "
         r"\tfrac12\lVert\mu_1-\mu_2\rVert"
     ),
-    printed="the energy converges to a local minimum",
+    printed_statement="the energy converges to a local minimum",
     verdict="COND",
     relation="equal",
     constant="2 - 4 beta a^2",
@@ -101,7 +96,8 @@ def _pair(key: jax.Array, *, beta: float = 2.0, dim: int = 3) -> dict[str, Float
         extreme("D = 1", dim=1),
     ),
     tolerance=1e-10,
-    printed_pieces={"least": lambda beta, a: jnp.maximum(2 - 4 * beta * a**2, 0.0)},
+    exact={"start": lambda mu: jnp.mean(mu, axis=0), "least": lambda beta, a: 2 - 4 * beta * a**2},
+    printed={"least": lambda beta, a: jnp.maximum(2 - 4 * beta * a**2, 0.0)},
     printed_exceeds=0.5,
     mutations={
         "beta doubled": {"least": lambda beta, a: 2 - 8 * beta * a**2},
@@ -109,13 +105,7 @@ def _pair(key: jax.Array, *, beta: float = 2.0, dim: int = 3) -> dict[str, Float
         "off the middle": {"start": lambda mu: mu[0] + 0.4 * (mu[1] - mu[0])},
     },
 )
-def midpoint_is_stationary_and_a_saddle(
-    memories: Array,
-    beta: Array,
-    *,
-    start: Callable[[Array], Array] = lambda mu: jnp.mean(mu, axis=0),
-    least: Callable[[Array, Array], Array] = lambda beta, a: 2 - 4 * beta * a**2,
-) -> Array:
+def midpoint_is_stationary_and_a_saddle(memories: Array, beta: Array, *, start: Piece, least: Piece) -> Array:
     """Gradients of both sides at the midpoint, and the least eigenvalue of the Hessian of -(1/beta) log p."""
     middle = start(memories)
     a = jnp.linalg.norm(memories[0] - memories[1]) / 2
@@ -161,7 +151,7 @@ def _by_nearest_memory(grid: Array, memories: Array, beta: Array) -> Array:
     title="basins of recall are not Voronoi cells",
     statement="on a line, recall from x ends at the mode of p that hill climbing from x reaches",
     latex=r"D = 1:\ \lim_t v_t(x) = \text{mode of } p \text{ uphill of } x \ne \arg\min_k \lvert x - \mu_k \rvert",
-    printed="the limit is named by the memory nearest to the start",
+    printed_statement="the limit is named by the memory nearest to the start",
     verdict="WRONG",
     relation="count",
     constant="none (boundary at 0.48325, not 0.5, for memories 0, 1, 1.3 and beta 6)",
@@ -173,20 +163,14 @@ def _by_nearest_memory(grid: Array, memories: Array, beta: Array) -> Array:
         extreme("beta 0.01", beta=0.01),
     ),
     tolerance=2.0,  # of 2001 starts: the two neighbours of a boundary
-    printed_pieces={"destination": _by_nearest_memory},
+    exact={"destination": _by_hill_climbing},
+    printed={"destination": _by_nearest_memory},
     printed_exceeds=20.0,
     mutations={
-        "nearest memory": {"destination": _by_nearest_memory},
         "beta doubled": {"destination": lambda x, mu, beta: _by_hill_climbing(x, mu, 2 * beta)},
     },
 )
-def recall_ends_at_the_mode_uphill(
-    memories: Array,
-    beta: Array,
-    grid: Array,
-    *,
-    destination: Callable[..., Array] = _by_hill_climbing,
-) -> Array:
+def recall_ends_at_the_mode_uphill(memories: Array, beta: Array, grid: Array, *, destination: Piece) -> Array:
     """Number of starts whose limit is not the expected mode (to two steps of the grid)."""
     ended = recall(
         lambda v: clam.update(v, memories, beta),
@@ -204,7 +188,7 @@ def recall_ends_at_the_mode_uphill(
     title="what the fixed points of recall are",
     statement="v* = sum_k r_k(v*) mu_k: responsibilities at v*, not at the start; m(x) is the first unit step",
     latex=r"v^* = \sum_k r_k(v^*)\,\mu_k \ne \sum_k r_k(x)\,\mu_k = m(x)",
-    printed="v* = sum_k p(z = k | x) mu_k with v(0) = x is a fixed point",
+    printed_statement="v* = sum_k p(z = k | x) mu_k with v(0) = x is a fixed point",
     verdict="WRONG",
     relation="equal",
     constant="none",
@@ -217,10 +201,10 @@ def recall_ends_at_the_mode_uphill(
         ALONE,
     ),
     tolerance=1e-10,
-    printed_pieces={"posterior_at": lambda start, _end: start},
+    exact={"posterior_at": lambda _start, end: end, "twin_beta": lambda beta: beta, "max_steps": 5000},
+    printed={"posterior_at": lambda start, _end: start},
     printed_exceeds=0.02,
     mutations={
-        "responsibilities at the start": {"posterior_at": lambda start, _end: start},
         "beta doubled": {"twin_beta": lambda beta: 2 * beta},
         "half a step": {"max_steps": 1},
     },
@@ -231,9 +215,9 @@ def fixed_points_are_posterior_means_at_themselves(
     weights: Array,
     beta: Array,
     *,
-    posterior_at: Callable[[Array, Array], Array] = lambda _start, end: end,
-    twin_beta: Callable[[Array], Array] = lambda beta: beta,
-    max_steps: int = 5000,
+    posterior_at: Piece,
+    twin_beta: Piece,
+    max_steps: int,
 ) -> Array:
     """Recall's limit against the posterior mean of the memory under the mixture."""
     ended = recall(

@@ -4,7 +4,6 @@ Physics: the CLAM energy, responsibilities and update. Statistics: NumPyro's log
 log odds.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
-from probam.claims.claim import extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, euclidean_bank, generator
 from probam.claims.mixtures.gaussian import (
     ALONE,
@@ -60,13 +59,14 @@ def _with_shares(key: jax.Array, **settings: Any) -> dict[str, Floats]:
     title="the energy is a minimised variational free energy",
     statement="F(v, q) - E(v) = KL(q || r(v)) / beta; so E = min_q F, at q = r(v)",
     latex=r"F(v,q) - E(v) = \tfrac{1}{\beta} \operatorname{KL}(q \,\Vert\, r(v)) \ge 0",
-    printed="clustering with associative memory is expectation maximisation",
+    printed_statement="clustering with associative memory is expectation maximisation",
     verdict="COND",
     relation="equal",
     constant="1 / beta",
     inputs=_with_shares,
     cases=(*BANKS, ALONE),
     tolerance=1e-12,
+    exact={"gap": lambda kl, beta: kl / beta, "turned": False, "twin_beta": lambda beta: beta},
     mutations={
         "beta dropped": {"gap": lambda kl, _beta: kl},
         "sign flipped": {"gap": lambda kl, beta: -kl / beta},
@@ -75,14 +75,7 @@ def _with_shares(key: jax.Array, **settings: Any) -> dict[str, Floats]:
     },
 )
 def free_energy_exceeds_the_energy_by_a_divergence(
-    queries: Array,
-    memories: Array,
-    beta: Array,
-    q: Array,
-    *,
-    gap: Callable[[Array, Array], Array] = lambda kl, beta: kl / beta,
-    turned: bool = False,
-    twin_beta: Callable[[Array], Array] = lambda beta: beta,
+    queries: Array, memories: Array, beta: Array, q: Array, *, gap: Piece, turned: bool, twin_beta: Piece
 ) -> Array:
     """F and E of the physics against the divergence of q from the mixture's posterior; F at the posterior."""
     mixture = _uniform_mixture(memories, twin_beta(beta))
@@ -106,13 +99,14 @@ def free_energy_exceeds_the_energy_by_a_divergence(
         r"\arg\min_v F(v, r(v_0)) = m(v_0) = \arg\max_v \textstyle\sum_k r_k(v_0) \log\mathcal N(v \mid "
         r"\mu_k, \tfrac{I}{2\beta})"
     ),
-    printed="CLAM's dynamics are EM for the memories",
+    printed_statement="CLAM's dynamics are EM for the memories",
     verdict="COND",
     relation="equal",
     constant="dt = tau",
     inputs=uniform_bank,
     cases=tuple(case for case in GRADIENT_BANKS if case.name != "queries at 1e8"),
     tolerance=1e-10,
+    exact={"step": 1.0, "twin_beta": lambda beta: beta},
     mutations={
         "half a step": {"step": 0.5},
         "a step and a half": {"step": 1.5},
@@ -120,12 +114,7 @@ def free_energy_exceeds_the_energy_by_a_divergence(
     },
 )
 def alternating_minimisation_is_the_unit_step(
-    queries: Array,
-    memories: Array,
-    beta: Array,
-    *,
-    step: float = 1.0,
-    twin_beta: Callable[[Array], Array] = lambda beta: beta,
+    queries: Array, memories: Array, beta: Array, *, step: float, twin_beta: Piece
 ) -> Array:
     """Newton's step to the minimum of the quadratic F(., r) and to the maximum of NumPyro's Q, against recall."""
     moved = recall(
@@ -154,14 +143,15 @@ def alternating_minimisation_is_the_unit_step(
     title="one unit step reads out the E-step; more steps do not",
     statement="one unit step from x gives E[mu_z | x] = sum_k r_k(x) mu_k; the E-step moves no data",
     latex=r"m(x) = \mathbb E[\mu_z \mid x]",
-    printed="the E-step corresponds to rolling out the dynamics (T steps)",
+    printed_statement="the E-step corresponds to rolling out the dynamics (T steps)",
     verdict="WRONG",
     relation="equal",
     constant="T = 1",
     inputs=euclidean_bank,
     cases=(*GRADIENT_BANKS, ALONE, MUTED),
     tolerance=1e-10,
-    printed_pieces={"max_steps": 1000},
+    exact={"max_steps": 1, "twin_beta": lambda beta: beta, "twin_weights": lambda w: w},
+    printed={"max_steps": 1000},
     printed_exceeds=0.05,
     mutations={
         "two steps": {"max_steps": 2},
@@ -175,9 +165,9 @@ def one_unit_step_is_the_posterior_mean_of_the_memory(
     weights: Array,
     beta: Array,
     *,
-    max_steps: int = 1,
-    twin_beta: Callable[[Array], Array] = lambda beta: beta,
-    twin_weights: Callable[[Array], Array] = lambda w: w,
+    max_steps: int,
+    twin_beta: Piece,
+    twin_weights: Piece,
 ) -> Array:
     """Recall after a given number of unit steps against the mixture's posterior mean, relative to the bank's size."""
     moved = recall(
@@ -215,13 +205,14 @@ _DATA = (
     title="gradient of the log likelihood in the memories",
     statement="grad_{mu_k} sum_n log p(x_n) = 2 beta sum_n r_nk (x_n - mu_k)",
     latex=r"\nabla_{\mu_k} \textstyle\sum_n \log p(x_n) = 2\beta \sum_n r_{nk} (x_n - \mu_k)",
-    printed="a gradient step on Eq. 5 in theta; no formula",
+    printed_statement="a gradient step on Eq. 5 in theta; no formula",
     verdict="COND",
     relation="equal",
     constant="2 beta",
     inputs=uniform_bank,
     cases=_DATA,
     tolerance=1e-10,
+    exact={"scale": lambda beta: 2 * beta, "shares_beta": lambda beta: beta},
     mutations={
         "factor 2 dropped": {"scale": lambda beta: beta},
         "sign flipped": {"scale": lambda beta: -2 * beta},
@@ -229,12 +220,7 @@ _DATA = (
     },
 )
 def memory_gradient_is_the_weighted_residual(
-    queries: Array,
-    memories: Array,
-    beta: Array,
-    *,
-    scale: Callable[[Array], Array] = lambda beta: 2 * beta,
-    shares_beta: Callable[[Array], Array] = lambda beta: beta,
+    queries: Array, memories: Array, beta: Array, *, scale: Piece, shares_beta: Piece
 ) -> Array:
     """Fisher's identity: autodiff of the statistics against the physics' responsibilities."""
     shares = clam.responsibilities(queries, memories, shares_beta(beta))
@@ -251,7 +237,7 @@ def memory_gradient_is_the_weighted_residual(
         r"\mu_k + \frac{\nabla_{\mu_k} \sum_n \log p(x_n)}{2\beta \sum_n r_{nk}} = \frac{\sum_n r_{nk} "
         r"x_n}{\sum_n r_{nk}}"
     ),
-    printed="gradient steps for the M-step (generalised EM)",
+    printed_statement="gradient steps for the M-step (generalised EM)",
     verdict="COND",
     relation="equal",
     constant="step 1 / (2 beta sum_n r_nk)",
@@ -263,6 +249,7 @@ def memory_gradient_is_the_weighted_residual(
         extreme("offset 1e6", offset=1e6),
     ),
     tolerance=1e-10,
+    exact={"step": lambda beta, counts: 1 / (2 * beta * counts)},
     mutations={
         "factor 2 dropped": {"step": lambda beta, counts: 1 / (beta * counts)},
         "one step for all": {"step": lambda beta, counts: jnp.full_like(counts, 1 / (2 * beta))},
@@ -270,11 +257,7 @@ def memory_gradient_is_the_weighted_residual(
     },
 )
 def gradient_step_of_the_right_length_is_the_m_step(
-    queries: Array,
-    memories: Array,
-    beta: Array,
-    *,
-    step: Callable[[Array, Array], Array] = lambda beta, counts: 1 / (2 * beta * counts),
+    queries: Array, memories: Array, beta: Array, *, step: Piece
 ) -> Array:
     """A gradient step on the statistics' log likelihood against weighted means by the physics' responsibilities."""
     shares = clam.responsibilities(queries, memories, beta)

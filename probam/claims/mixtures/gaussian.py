@@ -13,7 +13,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
-from probam.claims.claim import excess, extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, excess, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, euclidean_bank, generator
 from probam.distributions.mixture import MemoryMixture
 from probam.energies import clam
@@ -79,27 +79,21 @@ def log_density_gradient(mixture: Distribution, x: Float[Array, "N D"]) -> Float
     title="k-means is the cold limit of the energy",
     statement="min_k |mu_k - v|^2 - log(K)/beta <= E(v) <= min_k |mu_k - v|^2",
     latex=r"\min_k d_k^2 - \tfrac{1}{\beta}\log K \le E(v) \le \min_k d_k^2,\quad d_k = \lVert \mu_k - v \rVert",
-    printed="mu_x = argmin over the indices 1..K of |x - mu_k|^2",
+    printed_statement="mu_x = argmin over the indices 1..K of |x - mu_k|^2",
     verdict="TYPO",
     relation="at most",
     constant="log(K) / beta",
     inputs=uniform_bank,
     cases=(*BANKS, ALONE, ordinary("beta 30", beta=30.0)),
     tolerance=1e-12,
+    exact={"energy": clam.energy, "slack": lambda beta, K: jnp.log(K) / beta},
     mutations={
         "energy at half beta": {"energy": lambda v, mu, beta: clam.energy(v, mu, beta / 2)},
         "sign of the slack flipped": {"slack": lambda beta, K: -jnp.log(K) / beta},
         "energy divided by two": {"energy": lambda v, mu, beta: clam.energy(v, mu, beta) / 2},
     },
 )
-def k_means_is_the_cold_limit(
-    queries: Array,
-    memories: Array,
-    beta: Array,
-    *,
-    energy: Callable[..., Array] = clam.energy,
-    slack: Callable[..., Array] = lambda beta, K: jnp.log(K) / beta,
-) -> Array:
+def k_means_is_the_cold_limit(queries: Array, memories: Array, beta: Array, *, energy: Piece, slack: Piece) -> Array:
     """Excess over the two bounds."""
     nearest = jnp.min(jnp.sum((queries[:, None, :] - memories) ** 2, axis=-1), axis=-1)
     found = energy(queries, memories, beta)
@@ -113,14 +107,15 @@ def k_means_is_the_cold_limit(
     title="covariance of the memories",
     statement="-log p(x) - beta E(x) is constant in x iff Sigma_k = I / (2 beta)",
     latex=r"-\log p(x) - \beta E(x) = \text{const} \iff \Sigma_k = (2\beta)^{-1} I_D",
-    printed="Sigma_k = 2 beta^-1 I",
+    printed_statement="Sigma_k = 2 beta^-1 I",
     verdict="WRONG",
     relation="affine",
     constant="free",
     inputs=uniform_bank,
     cases=(*BANKS, ALONE, WIDE, ordinary("beta 0.3", beta=0.3)),
     tolerance=1e-12,
-    printed_pieces={"variance": lambda beta: 2.0 / beta},
+    exact={"variance": lambda beta: 1.0 / (2.0 * beta), "energy": clam.energy},
+    printed={"variance": lambda beta: 2.0 / beta},
     printed_exceeds=0.05,
     mutations={
         "variance 1 / beta": {"variance": lambda beta: 1.0 / beta},
@@ -129,12 +124,7 @@ def k_means_is_the_cold_limit(
     },
 )
 def covariance_is_half_the_inverse_of_beta(
-    queries: Array,
-    memories: Array,
-    beta: Array,
-    *,
-    variance: Callable[[Array], Array] = lambda beta: 1.0 / (2.0 * beta),
-    energy: Callable[..., Array] = clam.energy,
+    queries: Array, memories: Array, beta: Array, *, variance: Piece, energy: Piece
 ) -> Array:
     """Change over x of -log p - beta E, relative to the size of log p."""
     log_p = log_density(gaussian_mixture(memories, jnp.ones(memories.shape[0]), variance(beta)), queries)
@@ -148,23 +138,20 @@ def covariance_is_half_the_inverse_of_beta(
     title="what the printed covariance is",
     statement="the mixture with Sigma_k = (2 / beta) I is exactly CLAM at beta / 4",
     latex=r"\Sigma_k = 2\beta^{-1} I:\quad -\log p(x) = \tfrac{\beta}{4} E_{\beta/4}(x) + \text{const}",
-    printed="CLAM at beta",
+    printed_statement="CLAM at beta",
     verdict="WRONG",
     relation="affine",
     constant="free",
     inputs=uniform_bank,
     cases=BANKS,
     tolerance=1e-12,
-    printed_pieces={"twin_beta": lambda beta: beta},
+    exact={"twin_beta": lambda beta: beta / 4},
+    printed={"twin_beta": lambda beta: beta},
     printed_exceeds=0.05,
     mutations={"beta / 2": {"twin_beta": lambda beta: beta / 2}, "4 beta": {"twin_beta": lambda beta: 4 * beta}},
 )
 def printed_covariance_is_clam_at_a_quarter_of_beta(
-    queries: Array,
-    memories: Array,
-    beta: Array,
-    *,
-    twin_beta: Callable[[Array], Array] = lambda beta: beta / 4,
+    queries: Array, memories: Array, beta: Array, *, twin_beta: Piece
 ) -> Array:
     """As A2, with the printed covariance on the side of the statistics."""
     log_p = log_density(gaussian_mixture(memories, jnp.ones(memories.shape[0]), 2.0 / beta), queries)
@@ -191,23 +178,18 @@ _A3_MUTATIONS: dict[str, dict[str, Any]] = {
     title="energy = negative log density, uniform weights",
     statement="-log p(x) = beta E(x) + log K + (D/2) log(pi / beta)",
     latex=r"-\log p(x) = \beta E(x) + \log K + \tfrac{D}{2} \log\tfrac{\pi}{\beta}",
-    printed="-log p(x) ∝ E(x) + C",
+    printed_statement="-log p(x) ∝ E(x) + C",
     verdict="CONST",
     relation="equal",
     constant="log K + (D/2) log(pi / beta), scale beta",
     inputs=uniform_bank,
     cases=(*BANKS, ALONE),
     tolerance=1e-12,
+    exact={"scale": lambda beta: beta, "log_mass": jnp.log, "log_normalizer": _half_log_normalizer},
     mutations=_A3_MUTATIONS,
 )
 def energy_is_the_negative_log_density(
-    queries: Array,
-    memories: Array,
-    beta: Array,
-    *,
-    scale: Callable[[Array], Array] = lambda beta: beta,
-    log_mass: Callable[[Array], Array] = jnp.log,
-    log_normalizer: Callable[[Array, int], Array] = _half_log_normalizer,
+    queries: Array, memories: Array, beta: Array, *, scale: Piece, log_mass: Piece, log_normalizer: Piece
 ) -> Array:
     """Relative error of the identity with its constants, NumPyro's mixture on the left."""
     num_memories, dim = memories.shape
@@ -223,13 +205,19 @@ def energy_is_the_negative_log_density(
     title="energy = negative log density, weighted memories",
     statement="pi_k = w_k / W: -log p(x) = beta E_w(x) + log W + (D/2) log(pi / beta)",
     latex=r"-\log p(x) = \beta E_w(x) + \log W + \tfrac{D}{2} \log\tfrac{\pi}{\beta},\quad W = \textstyle\sum_k w_k",
-    printed="-log p(x) ∝ E(x) + C",
+    printed_statement="-log p(x) ∝ E(x) + C",
     verdict="CONST",
     relation="equal",
     constant="log W + (D/2) log(pi / beta), scale beta",
     inputs=euclidean_bank,
     cases=(*BANKS, ALONE, WIDE, MUTED),
     tolerance=1e-12,
+    exact={
+        "scale": lambda beta: beta,
+        "log_mass": jnp.log,
+        "log_normalizer": _half_log_normalizer,
+        "energy_weights": lambda w: w,
+    },
     mutations={**_A3_MUTATIONS, "weights left out of the energy": {"energy_weights": lambda _w: None}},
 )
 def weighted_energy_is_the_negative_log_density(
@@ -238,10 +226,10 @@ def weighted_energy_is_the_negative_log_density(
     weights: Array,
     beta: Array,
     *,
-    scale: Callable[[Array], Array] = lambda beta: beta,
-    log_mass: Callable[[Array], Array] = jnp.log,
-    log_normalizer: Callable[[Array, int], Array] = _half_log_normalizer,
-    energy_weights: Callable[[Array], Array | None] = lambda w: w,
+    scale: Piece,
+    log_mass: Piece,
+    log_normalizer: Piece,
+    energy_weights: Callable[[Array], Array | None],
 ) -> Array:
     """As A3.uniform, both against NumPyro's broadcast mixture and against the matrix-product one."""
     mass = jnp.sum(weights)
@@ -268,14 +256,15 @@ def _line(key: jax.Array, *, memories: tuple[float, ...] = (), beta: float = 3.0
         r"\int e^{-\beta E} = K (\pi/\beta)^{D/2},\quad \operatorname{Var} = \tfrac{1}{2\beta} + "
         r"\operatorname{Var}(\mu)"
     ),
-    printed="-log p(x) ∝ E(x) + C, read with scale 1: p = exp(-E) / Z",
+    printed_statement="-log p(x) ∝ E(x) + C, read with scale 1: p = exp(-E) / Z",
     verdict="CONST",
     relation="equal",
     constant="K (pi / beta)^(D/2)",
     inputs=_line,
     cases=(ordinary("memories 0, 2, beta 3", memories=(0.0, 2.0)), ordinary("three, beta 0.4", beta=0.4)),
     tolerance=1e-12,
-    printed_pieces={"scale": lambda _beta: 1.0},
+    exact={"scale": lambda beta: beta, "mass": lambda beta, K: K * jnp.sqrt(jnp.pi / beta)},
+    printed={"scale": lambda _beta: 1.0},
     printed_exceeds=0.3,
     mutations={
         "beta doubled": {"scale": lambda beta: 2 * beta},
@@ -284,11 +273,7 @@ def _line(key: jax.Array, *, memories: tuple[float, ...] = (), beta: float = 3.0
     },
 )
 def density_is_the_exponential_of_minus_beta_times_the_energy(
-    memories: Array,
-    beta: Array,
-    *,
-    scale: Callable[[Array], Array] = lambda beta: beta,
-    mass: Callable[[Array, int], Array] = lambda beta, K: K * jnp.sqrt(jnp.pi / beta),
+    memories: Array, beta: Array, *, scale: Piece, mass: Piece
 ) -> Array:
     """Mass and variance by the trapezoidal rule, which is exact to rounding for Gaussians."""
     x = jnp.linspace(-40.0, 40.0, 8001)
@@ -316,14 +301,15 @@ GRADIENT_BANKS = (
     title="gradient of the log density",
     statement="grad log p(x) = 2 beta sum_k r_k(x) (mu_k - x) = 2 beta (m(x) - x)",
     latex=r"\nabla \log p(x) = 2\beta \sum_k r_k(x)\,(\mu_k - x) = 2\beta\,(m(x) - x)",
-    printed="-grad log p(x) = sum_k r_k(x) (mu_k - x)",
+    printed_statement="-grad log p(x) = sum_k r_k(x) (mu_k - x)",
     verdict="WRONG",
     relation="equal",
     constant="2 beta, sign +",
     inputs=euclidean_bank,
     cases=(*GRADIENT_BANKS, ALONE, WIDE, MUTED),
     tolerance=1e-10,
-    printed_pieces={"scale": lambda _beta: -1.0},
+    exact={"scale": lambda beta: 2 * beta, "update": clam.update},
+    printed={"scale": lambda _beta: -1.0},
     printed_exceeds=1.0,
     mutations={
         "sign flipped": {"scale": lambda beta: -2 * beta},
@@ -333,13 +319,7 @@ GRADIENT_BANKS = (
     },
 )
 def score_is_two_beta_times_the_step(
-    queries: Array,
-    memories: Array,
-    weights: Array,
-    beta: Array,
-    *,
-    scale: Callable[[Array], Array] = lambda beta: 2 * beta,
-    update: Callable[..., Array] = clam.update,
+    queries: Array, memories: Array, weights: Array, beta: Array, *, scale: Piece, update: Piece
 ) -> Array:
     """Autodiff through NumPyro against the physics' update."""
     score = log_density_gradient(gaussian_mixture(memories, weights, 1 / (2 * beta)), queries)
@@ -353,14 +333,15 @@ def score_is_two_beta_times_the_step(
     title="the flow is gradient ascent of the log density, in time 2 beta t",
     statement="tau dv/dt = -(1/2) grad E(v) = m(v) - v = grad log p(v) / (2 beta)",
     latex=r"\tau \dot v = -\tfrac12 \nabla E(v) = m(v) - v = \tfrac{1}{2\beta} \nabla \log p(v)",
-    printed="the two gradient flows are exactly equivalent",
+    printed_statement="the two gradient flows are exactly equivalent",
     verdict="COND",
     relation="equal",
     constant="time scale 2 beta",
     inputs=euclidean_bank,
     cases=(*GRADIENT_BANKS, MUTED),
     tolerance=1e-10,
-    printed_pieces={"time": lambda _beta: 1.0},
+    exact={"time": lambda beta: 2 * beta, "half": 0.5},
+    printed={"time": lambda _beta: 1.0},
     printed_exceeds=0.5,
     mutations={
         "time scale beta": {"time": lambda beta: beta},
@@ -369,13 +350,7 @@ def score_is_two_beta_times_the_step(
     },
 )
 def flow_is_rescaled_ascent_of_the_log_density(
-    queries: Array,
-    memories: Array,
-    weights: Array,
-    beta: Array,
-    *,
-    time: Callable[[Array], Array] = lambda beta: 2 * beta,
-    half: float = 0.5,
+    queries: Array, memories: Array, weights: Array, beta: Array, *, time: Piece, half: float
 ) -> Array:
     """Eq. 2's two sides (autodiff of the energy, the update), then the statistics' gradient."""
     flow = -half * jax.grad(lambda v: jnp.sum(clam.energy(v, memories, beta, weights)))(queries)

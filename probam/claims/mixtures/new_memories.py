@@ -4,15 +4,13 @@ Physics: :mod:`probam.energies.creation`. Statistics: the predictive mixture of
 :mod:`probam.claims.mixtures.creation` and NumPyro's normal densities.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array
 
-from probam.claims.claim import extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, generator
 from probam.claims.mixtures.creation import SEATS, predictive_mixture, seated_bank
 from probam.claims.mixtures.gaussian import log_density, log_density_gradient
@@ -32,13 +30,14 @@ _SCHAEFFER = "Schaeffer et al. (2023), Associative Memory under the Probabilisti
         r"-\tfrac12\nabla E = \sum_k p_k(\mu_k - v) - p_{\text{new}} \tfrac{\rho}{\beta+\rho} v = "
         r"\tfrac{1}{2\beta}\nabla\log p(v)"
     ),
-    printed="no formula",
+    printed_statement="no formula",
     verdict="NEW",
     relation="equal",
     constant="rho / (beta + rho)",
     inputs=seated_bank,
     cases=(*SEATS[:-1], extreme("queries at 1e8", query_radius=1e8, tolerance=1e-7)),
     tolerance=1e-10,
+    exact={"pull": lambda beta, rho: rho / (beta + rho), "time": lambda beta: 2 * beta},
     mutations={
         "rho / (beta + rho) left out": {"pull": lambda _beta, _rho: 1.0},
         "beta / (beta + rho)": {"pull": lambda beta, rho: beta / (beta + rho)},
@@ -55,8 +54,8 @@ def force_is_the_scaled_gradient_of_the_log_predictive(
     alpha: Array,
     discount: Array,
     *,
-    pull: Callable[[Array, Array], Array] = lambda beta, rho: rho / (beta + rho),
-    time: Callable[[Array], Array] = lambda beta: 2 * beta,
+    pull: Piece,
+    time: Piece,
 ) -> Array:
     """Autodiff of the energy, the physics' force and the formula with the statistics' shares, against the score."""
     arguments = (memories, counts, beta, rho, alpha, discount)
@@ -88,14 +87,19 @@ def force_is_the_scaled_gradient_of_the_log_predictive(
         r"\lVert\mu_k-v\rVert^2 - \tfrac{\rho}{\beta+\rho}\lVert v\rVert^2 > \tfrac1\beta\bigl["
         r"\log\tfrac{n_k-d}{\alpha+dK} + \tfrac D2\log(1+\tfrac\beta\rho)\bigr]"
     ),
-    printed="no formula; Eq. 12 has no D/2 term",
+    printed_statement="no formula; Eq. 12 has no D/2 term",
     verdict="WRONG",
     relation="equal",
     constant="(D / (2 beta)) log(1 + beta / rho)",
     inputs=seated_bank,
     cases=SEATS,
     tolerance=1e-12,
-    printed_pieces={
+    exact={
+        "dimension_term": lambda dim, beta, rho: dim / 2 * jnp.log1p(beta / rho),
+        "threshold": creation.creation_threshold,
+        "discount_sign": 1.0,
+    },
+    printed={
         "dimension_term": lambda _dim, _beta, _rho: 0.0,
         "threshold": lambda *arguments: creation.creation_threshold(arguments[0], 0, *arguments[2:]),
     },
@@ -115,9 +119,9 @@ def new_memories_win_beyond_the_threshold(
     alpha: Array,
     discount: Array,
     *,
-    dimension_term: Callable[[int, Array, Array], Array] = lambda dim, beta, rho: dim / 2 * jnp.log1p(beta / rho),
-    threshold: Callable[..., Array] = creation.creation_threshold,
-    discount_sign: float = 1.0,
+    dimension_term: Piece,
+    threshold: Piece,
+    discount_sign: float,
 ) -> Array:
     """Margin by which the left side exceeds the right, beta times, against the mixture's log odds of new over k."""
     num_memories, dim = memories.shape
@@ -141,13 +145,14 @@ def new_memories_win_beyond_the_threshold(
     title="the memory that is created",
     statement="mu_new | v ~ N(beta v/(beta + rho), I/(2(beta + rho)))",
     latex=r"\mu_{\text{new}} \mid v \sim \mathcal N\bigl(\tfrac{\beta v}{\beta+\rho},\ \tfrac{I}{2(\beta+\rho)}\bigr)",
-    printed="not stated",
+    printed_statement="not stated",
     verdict="NEW",
     relation="equal",
     constant="none",
     inputs=seated_bank,
     cases=SEATS[:-1],
     tolerance=1e-12,
+    exact={"mean": lambda mean, _v: mean, "variance": lambda variance, _beta: variance},
     mutations={
         "created at v": {"mean": lambda _mean, v: v},
         "variance of the data": {"variance": lambda _variance, beta: 1 / (2 * beta)},
@@ -163,8 +168,8 @@ def created_memory_has_the_conjugate_posterior(
     alpha: Array,
     discount: Array,
     *,
-    mean: Callable[[Array, Array], Array] = lambda mean, _v: mean,
-    variance: Callable[[Array, Array], Array] = lambda variance, _beta: variance,
+    mean: Piece,
+    variance: Piece,
 ) -> Array:
     """Bayes' rule at places mu: log p(mu) + log p(v | mu) - log p(v) against the physics' mean and variance."""
     del counts, alpha, discount
@@ -201,13 +206,14 @@ def _penalised(key: jax.Array, *, beta: float) -> dict[str, Floats]:
     title="the cold limit creates beyond a fixed squared distance",
     statement="d = 0, alpha = (1 + beta/rho)^(D/2) e^(-beta lam): |E - min(lam, min_k |mu_k - v|^2)| -> 0 as 1/beta",
     latex=r"E(v) \to \min\bigl(\lambda,\ \min_k \lVert\mu_k - v\rVert^2\bigr),\quad \beta\to\infty",
-    printed="not stated",
+    printed_statement="not stated",
     verdict="NEW",
     relation="limit",
     constant="rate (log(1 + n) + rho |v|^2) / beta",
     inputs=_penalised,
     cases=(*(ordinary(f"beta {beta:g}", beta=beta) for beta in (10.0, 1e3, 1e5)), extreme("beta 1e8", beta=1e8)),
     tolerance=1e-12,
+    exact={"limit": jnp.minimum, "twin_beta": lambda beta: beta},
     mutations={
         "penalty doubled": {"limit": lambda penalty, squares: jnp.minimum(2 * penalty, squares)},
         "memories only": {"limit": lambda _penalty, squares: squares},
@@ -222,8 +228,8 @@ def cold_creation_is_dp_means(
     rho: Array,
     penalty: Array,
     *,
-    limit: Callable[[Array, Array], Array] = jnp.minimum,
-    twin_beta: Callable[[Array], Array] = lambda beta: beta,
+    limit: Piece,
+    twin_beta: Piece,
 ) -> Array:
     """Distance of E from its limit beyond the rate, and E against the log density with that strength (in logs)."""
     dim = memories.shape[1]

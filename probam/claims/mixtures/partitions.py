@@ -102,24 +102,26 @@ def _seats_with_negative_printed_weights(counts: npt.NDArray[np.int64], alpha: f
     title="the seats of the memory-creating energy are the two-parameter restaurant",
     statement="P(c) = (n_c - d)/(n + alpha), P(new) = (alpha + dK)/(n + alpha): the ratio of partition probabilities",
     latex=r"P(c_{n+1} = c) = \frac{n_c - d}{n + \alpha},\quad P(\text{new}) = \frac{\alpha + dK}{n + \alpha}",
-    printed="the indicator reads c_n = c for c_{n'} = c; alpha > 0 only; and Eq. 12 has probabilities pi_k for counts",
+    printed_statement=(
+        "the indicator reads c_n = c for c_{n'} = c; alpha > 0 only; and Eq. 12 has probabilities pi_k for counts"
+    ),
     verdict="TYPO",
     relation="equal",
     constant="n + alpha; valid for 0 <= d < 1, alpha > -d",
     inputs=_restaurant,
     cases=_RESTAURANTS,
     tolerance=1e-12,
-    printed_pieces={"seats": _seats_with_negative_printed_weights},
+    exact={"seats": _seats},
+    printed={"seats": _seats_with_negative_printed_weights},
     printed_exceeds=0.1,
     mutations={
         "discount left out": {"seats": lambda n, alpha, _discount: _seats(n, abs(alpha), 0.0)},
         "discount doubled": {"seats": lambda n, alpha, discount: _seats(n, alpha + discount, discount / 2)},
-        "probabilities for counts": {"seats": _seats_with_negative_printed_weights},
     },
     jit=False,
 )
 def creation_seats_are_ratios_of_partition_probabilities(
-    num_data: int, alpha: float, discount: float, *, seats: Callable[..., Floats] = _seats
+    num_data: int, alpha: float, discount: float, *, seats: Callable[..., Floats]
 ) -> float:
     """Shares of the physics in the flat limit against ratios of enumerated partition probabilities."""
     worst = 0.0
@@ -141,7 +143,7 @@ def creation_seats_are_ratios_of_partition_probabilities(
         "its number of blocks has the law of num_components_law"
     ),
     latex=r"P(\text{partition}) = \frac{\prod_{i=1}^{K-1}(\alpha + i d)}{(\alpha+1)_{n-1}} \prod_k (1-d)_{n_k-1}",
-    printed="Eq. 11, one datum at a time, alpha > 0",
+    printed_statement="Eq. 11, one datum at a time, alpha > 0",
     verdict="TYPO",
     relation="equal",
     constant="(alpha + 1)_{n-1}",
@@ -149,6 +151,7 @@ def creation_seats_are_ratios_of_partition_probabilities(
     cases=(*_RESTAURANTS, ordinary("n = 7, d = 0.3", num_data=7, discount=0.3)),
     tolerance=1e-12,
     tolerance_extreme=1e-8,  # the closed form of the mean cancels where alpha far exceeds n
+    exact={"twin": lambda alpha, discount: (alpha, discount), "shift": 0},
     mutations={
         "discount left out": {"twin": lambda alpha, _discount: (max(alpha, 0.1), 0.0)},
         "alpha shifted by d": {"twin": lambda alpha, discount: (alpha + discount, discount)},
@@ -157,12 +160,7 @@ def creation_seats_are_ratios_of_partition_probabilities(
     jit=False,
 )
 def partition_probabilities_sum_to_one(
-    num_data: int,
-    alpha: float,
-    discount: float,
-    *,
-    twin: Callable[[float, float], tuple[float, float]] = lambda alpha, discount: (alpha, discount),
-    shift: int = 0,
+    num_data: int, alpha: float, discount: float, *, twin: Callable[[float, float], tuple[float, float]], shift: int
 ) -> float:
     """Sum over all partitions; law and mean of the number of blocks against the statistics' recursion and formula."""
     law: Floats = np.zeros(num_data + 1)
@@ -186,7 +184,7 @@ def _power_law(alpha: float, discount: float, num_data: int) -> float:
     title="clusters of the two-parameter restaurant grow as a power",
     statement="E K_n -> Gamma(alpha+1)/(d Gamma(alpha+d)) n^d - alpha/d: 2254.75918 against 2254.75833 at n = 1e6",
     latex=r"\mathbb E K_n \sim \frac{\Gamma(\alpha+1)}{d\,\Gamma(\alpha+d)} n^d - \frac{\alpha}{d}",
-    printed="no formula",
+    printed_statement="no formula",
     verdict="NEW",
     relation="limit",
     constant="Gamma(alpha + 1) / (d Gamma(alpha + d)), remainder O(n^(d-1))",
@@ -197,6 +195,7 @@ def _power_law(alpha: float, discount: float, num_data: int) -> float:
         extreme("alpha -0.2, d = 0.5, n = 1e8", alpha=-0.2, discount=0.5, num_data=10**8),
     ),
     tolerance=2e-6,
+    exact={"limit": _power_law},
     mutations={
         "last term dropped": {"limit": lambda a, d, n: _power_law(a, d, n) + a / d},
         "discount left out of Gamma": {"limit": lambda a, d, n: n**d / d - a / d},
@@ -205,7 +204,7 @@ def _power_law(alpha: float, discount: float, num_data: int) -> float:
     jit=False,
 )
 def clusters_grow_as_a_power(
-    num_data: int, alpha: float, discount: float, *, limit: Callable[[float, float, int], float] = _power_law
+    num_data: int, alpha: float, discount: float, *, limit: Callable[[float, float, int], float]
 ) -> float:
     """Relative distance of the statistics' mean from the power law."""
     return _relative(expected_num_components(alpha, discount, num_data), limit(alpha, discount, num_data))
@@ -221,7 +220,7 @@ def _log_growth(alpha: float, num_data: int) -> float:
     title="clusters of the one-parameter restaurant grow as a logarithm",
     statement="alpha log(1 + n/alpha) <= E K_n <= alpha log(1 + n/alpha) + 1, E K_n = sum_i alpha/(alpha + i)",
     latex=r"0 \le \mathbb E K_n - \alpha\log(1 + n/\alpha) \le 1",
-    printed="logarithmically many clusters in n",
+    printed_statement="logarithmically many clusters in n",
     verdict="CONST",
     relation="at most",
     constant="alpha log(1 + n / alpha), within 1",
@@ -235,6 +234,7 @@ def _log_growth(alpha: float, num_data: int) -> float:
         extreme("n = 1", num_data=1),
     ),
     tolerance=1e-12,
+    exact={"growth": _log_growth, "slack": 1.0},
     mutations={
         "alpha log n": {"growth": lambda alpha, n: alpha * math.log(n)},
         "alpha doubled": {"growth": lambda alpha, n: _log_growth(2 * alpha, n)},
@@ -243,12 +243,7 @@ def _log_growth(alpha: float, num_data: int) -> float:
     jit=False,
 )
 def clusters_grow_as_a_logarithm(
-    num_data: int,
-    alpha: float,
-    discount: float,
-    *,
-    growth: Callable[[float, int], float] = _log_growth,
-    slack: float = 1.0,
+    num_data: int, alpha: float, discount: float, *, growth: Callable[[float, int], float], slack: float
 ) -> float:
     """Amount by which the mean leaves the band, and the statistics' mean against the sum over data."""
     mean = expected_num_components(alpha, discount, num_data)
@@ -268,26 +263,21 @@ def _seats_of_the_chinese_restaurant(counts: npt.NDArray[np.int64], alpha: float
     title="the one-parameter restaurant",
     statement="P(c) = n_c/(n + alpha), P(new) = alpha/(n + alpha): products along any order of the data agree",
     latex=r"\prod_n p(c_n \mid c_{<n}) \text{ depends on the block sizes only}",
-    printed="the same with n - 1 for the number of earlier data",
+    printed_statement="the same with n - 1 for the number of earlier data",
     verdict="EXACT",
     relation="equal",
     constant="alpha + n - 1",
     inputs=_restaurant,
     cases=(ordinary("n = 5", num_data=5), ordinary("alpha 2.5", alpha=2.5, num_data=5)),
     tolerance=1e-12,
+    exact={"seats": _seats_of_the_chinese_restaurant},
     mutations={
         "alpha left out of the total": {"seats": lambda n, alpha: np.append(n, alpha) / max(n.sum(), 1)},
         "a discount of 0.1": {"seats": lambda n, alpha: np.append(n - 0.1, alpha + 0.1 * len(n)) / (n.sum() + alpha)},
     },
     jit=False,
 )
-def restaurant_is_exchangeable(
-    num_data: int,
-    alpha: float,
-    discount: float,
-    *,
-    seats: Callable[..., Floats] = _seats_of_the_chinese_restaurant,
-) -> float:
+def restaurant_is_exchangeable(num_data: int, alpha: float, discount: float, *, seats: Callable[..., Floats]) -> float:
     """Product of Eq. 10 over the data of every partition against the partition probability with d = 0."""
     worst = 0.0
     for labels in labels_of_partitions(num_data):

@@ -114,7 +114,7 @@ def _moment_product(alpha: float, discount: float, num_sticks: int, order: int) 
         "E R_T = prod_{k<=T} (alpha + kd)/(1 + alpha + (k-1)d); E R^j = prod (b_k)_j/(1-d+b_k)_j, b_k = alpha + kd"
     ),
     latex=r"\mathbb E R_T = \prod_{k\le T} \frac{\alpha + k d}{1 + \alpha + (k-1) d}",
-    printed="not stated",
+    printed_statement="not stated",
     verdict="NEW",
     relation="equal",
     constant="DP: (alpha/(1+alpha))^T; PYP: Gamma((1+alpha)/d)/Gamma(1+alpha/d) T^(-(1-d)/d)",
@@ -125,6 +125,7 @@ def _moment_product(alpha: float, discount: float, num_sticks: int, order: int) 
         extreme("alpha 2, T = 300", alpha=2.0, num_components=300),
     ),
     tolerance=1e-11,
+    exact={"twin": lambda alpha, discount: (alpha, discount), "more": 0},
     mutations={
         "discount left out": {"twin": lambda alpha, _discount: (max(alpha, 0.1), 0.0)},
         "sticks counted from 2": {"twin": lambda alpha, discount: (alpha + discount, discount)},
@@ -138,8 +139,8 @@ def remaining_length_has_product_moments(
     num_components: int,
     num_data: int,
     *,
-    twin: Callable[[float, float], tuple[float, float]] = lambda alpha, discount: (alpha, discount),
-    more: int = 0,
+    twin: Callable[[float, float], tuple[float, float]],
+    more: int,
 ) -> float:
     """The statistics' moments against Beta moments multiplied out, relative."""
     a, d = twin(alpha, discount)
@@ -162,7 +163,7 @@ def remaining_length_has_product_moments(
         r"\Bigl\lvert P_T(\text{pair}) - \tfrac{1-d}{1+\alpha} \Bigr\rvert = \mathbb E "
         r"R_{T-1}^2\,\tfrac{\alpha+Td}{1+\alpha+(T-1)d}"
     ),
-    printed="CRP and DP are used as one",
+    printed_statement="CRP and DP are used as one",
     verdict="COND",
     relation="equal",
     constant="E R_{T-1}^2 (alpha + Td)/(1 + alpha + (T-1)d)",
@@ -170,10 +171,10 @@ def remaining_length_has_product_moments(
     cases=_PROCESSES,
     tolerance=1e-12,
     tolerance_extreme=1e-11,
-    printed_pieces={"correction": lambda _total: 0.0},
+    exact={"correction": lambda total: total, "together": lambda alpha, discount: (1 - discount) / (1 + alpha)},
+    printed={"correction": lambda _total: 0.0},
     printed_exceeds=0.05,
     mutations={
-        "truncation left out": {"correction": lambda _total: 0.0},
         "sign flipped": {"correction": lambda total: -total},
         "discount left out of (1 - d)": {"together": lambda alpha, _discount: 1 / (1 + alpha)},
     },
@@ -185,8 +186,8 @@ def partitions_of_sticks_are_the_restaurants(
     num_components: int,
     num_data: int,
     *,
-    correction: Callable[[float], float] = lambda total: total,
-    together: Callable[[float, float], float] = lambda alpha, discount: (1 - discount) / (1 + alpha),
+    correction: Callable[[float], float],
+    together: Callable[[float, float], float],
 ) -> float:
     """Enumerated law for two data against the restaurant's; sum over all partitions of n data."""
     law = truncated_partition_law(2, num_components, alpha, discount)
@@ -224,7 +225,7 @@ def _sampler() -> Callable[[jax.Array, float, float, int], jax.Array]:
     title="the stick-breaking density integrates to the enumerated law",
     statement="V_k ~ Beta(1-d, alpha+kd): integral of p(V) sum over labels of prod_i w_{z_i} = P_T(partition)",
     latex=r"\int p(V) \prod_i w_{z_i}(V)\, dV = P_T(z),\quad V_k \sim \operatorname{Beta}(1-d,\ \alpha+kd)",
-    printed="not stated",
+    printed_statement="not stated",
     verdict="NEW",
     relation="equal",
     constant="prod_k B(1-d, alpha+kd)",
@@ -236,6 +237,7 @@ def _sampler() -> Callable[[jax.Array, float, float, int], jax.Array]:
     ),
     tolerance=1e-12,
     tolerance_extreme=1e-10,
+    exact={"twin": lambda alpha, discount: (alpha, discount), "of_weights": False},
     mutations={
         "alpha shifted by one": {"twin": lambda alpha, discount: (alpha + 1.0, discount)},
         "discount of 0.25": {"twin": lambda alpha, _discount: (alpha, 0.25)},
@@ -249,8 +251,8 @@ def stick_density_integrates_to_the_enumerated_law(
     num_components: int,
     num_data: int,
     *,
-    twin: Callable[[float, float], tuple[float, float]] = lambda alpha, discount: (alpha, discount),
-    of_weights: bool = False,
+    twin: Callable[[float, float], tuple[float, float]],
+    of_weights: bool,
 ) -> float:
     """Gauss-Legendre in the angles V = sin^2 theta of both sticks (smooth for these parameters); both densities."""
     a, d = twin(alpha, discount)
@@ -285,7 +287,7 @@ def _sharp_bound(alpha: float, discount: float, num_components: int, num_data: i
     title="truncation error of the law of n data",
     statement="TV <= P(>= 2 data in the tail) = 1 - E(1-R)^n - n E[R (1-R)^(n-1)] <= 1 - E(1-R)^n, R = R_{T-1}",
     latex=r"\mathrm{TV} \le 1 - \mathbb E(1-R)^n - n\,\mathbb E[R(1-R)^{n-1}] \le 1 - \mathbb E(1-R)^n",
-    printed="TV <= 4 n exp(-(T-1)/alpha)",
+    printed_statement="TV <= 4 n exp(-(T-1)/alpha)",
     verdict="WRONG",
     relation="at most",
     constant="the textbook's replaces E exp by exp E: TV 2.52e-9 > 7.49e-13 at alpha .3, T 10, n 2",
@@ -296,10 +298,10 @@ def _sharp_bound(alpha: float, discount: float, num_components: int, num_data: i
         extreme("alpha 0.3, T = 300, n = 2", alpha=0.3, num_components=300, num_data=2),
     ),
     tolerance=1e-12,
-    printed_pieces={"bound": _textbook_bound},
+    exact={"bound": _sharp_bound},
+    printed={"bound": _textbook_bound},
     printed_exceeds=0.99,
     mutations={
-        "textbook bound": {"bound": _textbook_bound},
         "tail of one stick more": {"bound": lambda a, d, t, n: _sharp_bound(a, d, t + 1, n)},
         "a fifth of it": {"bound": lambda a, d, t, n: _sharp_bound(a, d, t, n) / 5},
     },
@@ -311,7 +313,7 @@ def truncation_is_bounded_by_two_data_in_the_tail(
     num_components: int,
     num_data: int,
     *,
-    bound: Callable[[float, float, int, int], float] = _sharp_bound,
+    bound: Callable[[float, float, int, int], float],
 ) -> float:
     """Relative excess of the enumerated total variation (closed form for n = 2), and the order of the two bounds."""
     if num_data == 2:
@@ -339,13 +341,14 @@ def _law(alpha: float, discount: float, num_components: int, num_data: int) -> F
         "the mean over draws of the probabilities of all partitions is P_T, to 5 standard errors (p < 1e-4 overall)"
     ),
     latex=r"\tfrac1S \textstyle\sum_s P(\text{partition} \mid w_s) \to P_T(\text{partition})",
-    printed="not stated",
+    printed_statement="not stated",
     verdict="NEW",
     relation="limit",
     constant="5 standard errors of 20000 draws",
     inputs=lambda key, **settings: {**_process(key, **settings), "key": key},
     cases=(ordinary("alpha 0.7, d = 0.4", alpha=0.7, discount=0.4, num_components=3, num_data=4),),
     tolerance=5.0,
+    exact={"twin": lambda alpha, discount: (alpha, discount)},
     mutations={
         "alpha doubled": {"twin": lambda alpha, discount: (2 * alpha, discount)},
         "discount left out": {"twin": lambda alpha, _discount: (alpha, 0.0)},
@@ -359,7 +362,7 @@ def sampled_weights_have_the_enumerated_law(
     num_components: int,
     num_data: int,
     *,
-    twin: Callable[[float, float], tuple[float, float]] = lambda alpha, discount: (alpha, discount),
+    twin: Callable[[float, float], tuple[float, float]],
 ) -> float:
     """Largest deviation of a partition's mean probability, in standard errors."""
     weights = np.asarray(_sampler()(key, *twin(alpha, discount), num_components))

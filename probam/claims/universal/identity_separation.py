@@ -4,15 +4,13 @@ Physics: :mod:`probam.energies.hopfield` and :mod:`probam.dynamics.discrete`. Th
 enumeration of all states, a singular value decomposition, and NumPyro's multivariate normal.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array
 
-from probam.claims.claim import excess, extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, excess, extreme, ordinary, register, relative_error
 from probam.claims.hopfield.binary_hopfield import HOPFIELD_BANKS, real_states
 from probam.claims.inputs import Floats, generator, sign_bank
 from probam.dynamics.discrete import update
@@ -34,13 +32,14 @@ def _uhn_energy(v: Array, memories: Array, half: float = 0.5) -> Array:
     title="the classical network has identity separation",
     statement="sign(W q) with W = M^T M is sign(M^T id(M q)): the same map, if the diagonal stays",
     latex=r"\operatorname{sign}(W q) = \operatorname{sign}(M^\top\, \mathrm{id}(M q)), \quad W = M^\top M",
-    printed="the same with W = M M^T",
+    printed_statement="the same with W = M M^T",
     verdict="EXACT",
     relation="equal",
     constant="W_ii = K kept",
     inputs=sign_bank,
     cases=HOPFIELD_BANKS,
     tolerance=1e-12,
+    exact={"diagonal": True, "separation": lambda x: x, "sign": lambda x: jnp.where(x >= 0, 1.0, -1.0)},
     mutations={
         "diagonal dropped": {"diagonal": False},
         "separation x^2": {"separation": lambda x: x**2},
@@ -48,12 +47,7 @@ def _uhn_energy(v: Array, memories: Array, half: float = 0.5) -> Array:
     },
 )
 def classical_update_is_identity_separation(
-    states: Array,
-    memories: Array,
-    *,
-    diagonal: bool = True,
-    separation: Callable[[Array], Array] = lambda x: x,
-    sign: Callable[[Array], Array] = lambda x: jnp.where(x >= 0, 1.0, -1.0),
+    states: Array, memories: Array, *, diagonal: bool, separation: Piece, sign: Piece
 ) -> Array:
     """Update of the network against similarity, separation, projection and sign."""
     moved = update(hopfield.Network(hopfield.couplings(memories, diagonal=diagonal)), states)
@@ -66,27 +60,21 @@ def classical_update_is_identity_separation(
     title="its synchronous step descends if W keeps W_ii",
     statement="Eq. 8 falls along z = sign(M^T M q) on {-1,1}^N; with W_ii = 0 some steps go up",
     latex=r"E(\operatorname{sign}(W q)) \le E(q), \quad E = \tfrac12 v^\top (I - M^\top M) v",
-    printed="W q in one pass minimises the energy",
+    printed_statement="W q in one pass minimises the energy",
     verdict="COND",
     relation="at most",
     constant="0",
     inputs=sign_bank,
     cases=(ordinary("K = 4, N = 7"), *HOPFIELD_BANKS[2:]),
     tolerance=1e-12,
-    printed_pieces={"diagonal": False},
+    exact={"diagonal": True, "energy": _uhn_energy},
+    printed={"diagonal": False},
     printed_exceeds=0.01,
     mutations={
-        "diagonal dropped": {"diagonal": False},
         "energy of opposite sign": {"energy": lambda v, memories: -_uhn_energy(v, memories)},
     },
 )
-def identity_separation_descends(
-    states: Array,
-    memories: Array,
-    *,
-    diagonal: bool = True,
-    energy: Callable[[Array, Array], Array] = _uhn_energy,
-) -> Array:
+def identity_separation_descends(states: Array, memories: Array, *, diagonal: bool, energy: Piece) -> Array:
     """Amount by which a step rises, over all states."""
     moved = update(hopfield.Network(hopfield.couplings(memories, diagonal=diagonal)), states)
     return excess(energy(moved, memories), energy(states, memories), energy(states, memories))
@@ -98,13 +86,14 @@ def identity_separation_descends(
     title="the energy of identity separation and its step",
     statement="E = |v|^2/2 - |M v|^2/2 = v^T (I - M^T M) v / 2 and v - grad E = M^T M v",
     latex=r"E = \tfrac12 v^\top (I - M^\top M) v, \qquad v - \nabla E = M^\top M v",
-    printed="the same with M M^T",
+    printed_statement="the same with M M^T",
     verdict="EXACT",
     relation="equal",
     constant="1/2",
     inputs=real_states,
     cases=(ordinary("K = 4, N = 7"), ordinary("K = 9, N = 5", num_memories=9, num_neurons=5)),
     tolerance=1e-10,
+    exact={"energy": _uhn_energy},
     mutations={
         "|v|^2 for |v|^2 / 2": {"energy": lambda v, memories: _uhn_energy(v, memories, 1.0)},
         "overlaps without 1/2": {"energy": lambda v, memories: 2 * _uhn_energy(v, memories, 0.25)},
@@ -118,7 +107,7 @@ def identity_separation_energy(
     memories: Array,
     bias: Array,  # noqa: ARG001
     *,
-    energy: Callable[[Array, Array], Array] = _uhn_energy,
+    energy: Piece,
 ) -> Array:
     """Couplings against overlaps; the unit step by autodiff against the product."""
     squares = jnp.sum((states @ memories.T) ** 2, axis=-1)
@@ -144,18 +133,18 @@ def _norm_bank(key: jax.Array, *, norm: float, num_memories: int = 3, num_neuron
     title="without the sign, states run away",
     statement="along the leading direction u, E(t u) = t^2 (1 - |M|^2)/2, and v <- M^T M v grows by |M|^2 a step",
     latex=r"E(t u) = \tfrac{t^2}{2} (1 - \lVert M \rVert^2), \quad \lVert (M^\top M)^T u \rVert = \lVert M \rVert^{2T}",
-    printed="an equilibrium update, 'converges'",
+    printed_statement="an equilibrium update, 'converges'",
     verdict="COND",
     relation="equal",
     constant="|M|^2: unbounded below for |M| > 1, a single well at 0 for |M| < 1",
     inputs=_norm_bank,
     cases=(ordinary("|M| = 2.5", norm=2.5), ordinary("|M| = 0.8", norm=0.8), extreme("|M| = 1e3", norm=1e3)),
     tolerance=1e-12,
-    printed_pieces={"growth": lambda norm: norm**0},
+    exact={"growth": lambda norm: norm**2, "well": 1.0},
+    printed={"growth": lambda norm: norm**0},
     printed_exceeds=0.5,
     mutations={
         "growth |M|": {"growth": lambda norm: norm},
-        "growth 1": {"growth": lambda norm: norm**0},
         "no well": {"well": 0.0},
     },
 )
@@ -164,8 +153,8 @@ def identity_separation_runs_away(
     memories: Array,
     beta: Array,  # noqa: ARG001
     *,
-    growth: Callable[[Array], Array] = lambda norm: norm**2,
-    well: float = 1.0,
+    growth: Piece,
+    well: float,
 ) -> Array:
     """Ten steps, and the energy along the way, from the leading direction of the memories."""
     _, values, directions = jnp.linalg.svd(memories, full_matrices=False)
@@ -185,29 +174,27 @@ def identity_separation_runs_away(
     title="its twin is one Gaussian, iff |M| < 1",
     statement="-beta E(v) = log N(v | 0, (beta (I - M^T M))^-1) + (D/2) log(2 pi/beta) - logdet(I - M^T M)/2",
     latex=r"e^{-\beta E(v)} \propto \mathcal N\bigl(v | 0, [\beta (I - M^\top M)]^{-1}\bigr),\ \lVert M \rVert < 1",
-    printed="an energy of memories",
+    printed_statement="an energy of memories",
     verdict="COND",
     relation="equal",
     constant="(D/2) log(2 pi / beta) - log det(I - M^T M) / 2",
     inputs=_norm_bank,
     cases=(ordinary("|M| = 0.8", norm=0.8), extreme("|M| = 0.9999", norm=0.9999, tolerance=1e-10)),
     tolerance=1e-12,
-    printed_pieces={"mean": lambda memories: memories[0]},
+    exact={
+        "precision": lambda beta, gap: beta * gap,
+        "log_det": lambda gap: jnp.linalg.slogdet(gap)[1],
+        "mean": lambda memories: jnp.zeros(memories.shape[1]),
+    },
+    printed={"mean": lambda memories: memories[0]},
     printed_exceeds=0.01,
     mutations={
         "beta doubled": {"precision": lambda beta, gap: 2 * beta * gap},
         "determinant left out": {"log_det": lambda _gap: 0.0},
-        "centred at a memory": {"mean": lambda memories: memories[0]},
     },
 )
 def identity_separation_is_one_gaussian(
-    states: Array,
-    memories: Array,
-    beta: Array,
-    *,
-    precision: Callable[[Array, Array], Array] = lambda beta, gap: beta * gap,
-    log_det: Callable[[Array], Array] = lambda gap: jnp.linalg.slogdet(gap)[1],
-    mean: Callable[[Array], Array] = lambda memories: jnp.zeros(memories.shape[1]),
+    states: Array, memories: Array, beta: Array, *, precision: Piece, log_det: Piece, mean: Piece
 ) -> Array:
     """NumPyro's multivariate normal against the energy."""
     dim = memories.shape[1]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from probam.claims.claim import excess, extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, excess, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, generator, unit_rows
 from probam.claims.mixtures.gaussian import gaussian_mixture, log_density, uniform_bank
 from probam.energies import clam, two_layer
@@ -70,29 +70,23 @@ def _reads(memories: Array, shares: list[Array], _v: Array) -> list[Array]:
         r"\nabla E = v - \sum_k f_k\,\partial_v S_k,\quad S = -\tfrac12\lVert M - v\rVert^2,\ K = 1:"
         r"\ \arg\min E = \tfrac12 M"
     ),
-    printed="an energy and dynamics that retrieve M^T f, for any similarity",
+    printed_statement="an energy and dynamics that retrieve M^T f, for any similarity",
     verdict="WRONG",
     relation="equal",
     constant="none",
     inputs=uniform_bank,
     cases=(ordinary("plain"), extreme("beta 1e-6", beta=1e-6), extreme("beta 1e6", beta=1e6)),
     tolerance=1e-10,
-    printed_pieces={"pulls": _reads},
+    exact={"pulls": _pulls, "factor": 1.0, "rest": 0.5},
+    printed={"pulls": _reads},
     printed_exceeds=0.1,
     mutations={
-        "read-outs": {"pulls": _reads},
         "beta doubled": {"factor": 2.0},
         "the minimum at M": {"rest": 1.0},
     },
 )
 def stationary_states_follow_the_slope_of_the_score(
-    queries: Array,
-    memories: Array,
-    beta: Array,
-    *,
-    pulls: Callable[..., list[Array]] = _pulls,
-    factor: float = 1.0,
-    rest: float = 0.5,
+    queries: Array, memories: Array, beta: Array, *, pulls: Callable[..., list[Array]], factor: float, rest: float
 ) -> Array:
     """Autodiff of the energy at rest for three scores against slopes written out; the minimum of one memory."""
     scores = (_dot, _half_square, _manhattan)
@@ -113,29 +107,23 @@ def stationary_states_follow_the_slope_of_the_score(
     title="for distances, drop the square: CLAM",
     statement="S = -|M - v|^2: -L_h(S(v)) = E_CLAM(v) = -(1/beta) log p(v) + const, with the memories as minima",
     latex=r"-L_h(S(v)) = E_{\rm CLAM}(v) = -\tfrac1\beta\log p(v) + \text{const}",
-    printed="|v|^2 / 2 - int sep(sim)",
+    printed_statement="|v|^2 / 2 - int sep(sim)",
     verdict="WRONG",
     relation="affine",
     constant="free",
     inputs=uniform_bank,
     cases=(ordinary("plain"), extreme("beta 1e-6", beta=1e-6), extreme("beta 1e6", beta=1e6)),
     tolerance=1e-12,
-    printed_pieces={"square": 0.5},
+    exact={"square": 0.0, "sign": 1.0, "variance": lambda beta: 1 / (2 * beta)},
+    printed={"square": 0.5},
     printed_exceeds=0.05,
     mutations={
-        "square kept": {"square": 0.5},
         "beta doubled": {"variance": lambda beta: 1 / (4 * beta)},
         "sign flipped": {"sign": -1.0},
     },
 )
 def distances_need_no_square(
-    queries: Array,
-    memories: Array,
-    beta: Array,
-    *,
-    square: float = 0.0,
-    sign: float = 1.0,
-    variance: Callable[[Array], Array] = lambda beta: 1 / (2 * beta),
+    queries: Array, memories: Array, beta: Array, *, square: float, sign: float, variance: Piece
 ) -> Array:
     """Minus the hidden Lagrangian of the scores against CLAM's energy and NumPyro's mixture."""
     found = -sign * LogSumExp(beta)(2 * _half_square(queries, memories))
@@ -166,23 +154,23 @@ def _far_apart(key: jax.Array, *, beta: float = 4.0, num_memories: int = 4, dim:
         "Hess E = -I + 4 beta Cov_r(mu), negative definite at separated memories"
     ),
     latex=r"E = \tfrac12\lVert v\rVert^2 - E_{\rm CLAM},\qquad \nabla^2 E = -I + 4\beta\,\mathrm{Cov}_r(\mu)",
-    printed="memories are minima of the energy for sim = sum (M - q)^2 and sep = softmax(-beta x)",
+    printed_statement="memories are minima of the energy for sim = sum (M - q)^2 and sep = softmax(-beta x)",
     verdict="WRONG",
     relation="affine",
     constant="free",
     inputs=_far_apart,
     cases=(ordinary("plain"), ordinary("beta 1", beta=1.0), extreme("beta 1e4", beta=1e4)),
     tolerance=1e-10,
-    printed_pieces={"sign": 1.0},
+    exact={"sign": -1.0, "factor": 1.0, "square": 0.5},
+    printed={"sign": 1.0},
     printed_exceeds=0.3,
     mutations={
-        "memories as wells": {"sign": 1.0},
         "beta doubled": {"factor": 2.0},
         "square doubled": {"square": 1.0},
     },
 )
 def literal_tables_repel(
-    queries: Array, memories: Array, beta: Array, *, sign: float = -1.0, factor: float = 1.0, square: float = 0.5
+    queries: Array, memories: Array, beta: Array, *, sign: float, factor: float, square: float
 ) -> Array:
     """The literal energy (L_h(h) = -lse(-beta h)/beta) against NumPyro's mixture; its curvature at the memories."""
 
@@ -247,28 +235,24 @@ def _by_ratio(f: Callable[[Array], Array], scores: Array) -> Array:
         "f = exp(beta s); otherwise no Lagrangian has these activations"
     ),
     latex=r"J_{ij} - J_{ji} = \frac{f_j f_i' - f_i f_j'}{(\sum_k f_k)^2} = 0\ \forall s \iff f = e^{\beta s}",
-    printed="L_h = int sep(h) dh for any separation",
+    printed_statement="L_h = int sep(h) dh for any separation",
     verdict="WRONG",
     relation="equal",
     constant="1 / F^2",
     inputs=_scores,
     cases=(ordinary("plain"), extreme("K = 2", num_memories=2), extreme("beta 30", beta=30.0)),
     tolerance=1e-12,
-    printed_pieces={"separation": lambda _beta: _SEPARATIONS["square"]},
+    exact={"separation": _exp, "closed": _by_ratio},
+    printed={"separation": lambda _beta: _SEPARATIONS["square"]},
     printed_exceeds=1e-2,
     mutations={
-        "square for exp": {"separation": lambda _beta: _SEPARATIONS["square"]},
         "cosh for exp": {"separation": lambda beta: lambda s: jnp.cosh(beta * s)},
         "sign flipped": {"closed": lambda f, s: -_by_ratio(f, s)},
         "normaliser dropped": {"closed": lambda f, s: _by_ratio(f, s) * jnp.sum(f(s), axis=-1)[:, None, None]},
     },
 )
 def only_softmax_has_a_symmetric_jacobian(
-    scores: Array,
-    beta: Array,
-    *,
-    separation: Callable[[Any], Callable[[Array], Array]] = _exp,
-    closed: Callable[..., Array] = _by_ratio,
+    scores: Array, beta: Array, *, separation: Callable[[Any], Callable[[Array], Array]], closed: Piece
 ) -> Array:
     """Asymmetry of exp, of the physics' softmax, and of four other separations, each against its closed form."""
     physics = jax.vmap(jax.jacfwd(LogSumExp(beta).activation))(scores)

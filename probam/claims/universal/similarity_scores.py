@@ -15,7 +15,7 @@ import numpyro.distributions as dist
 from jax.scipy.special import logsumexp
 from jaxtyping import Array
 
-from probam.claims.claim import extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, generator
 from probam.claims.mixtures.gaussian import uniform_bank
 from probam.claims.universal.universal import MILLIDGE, key_mixture
@@ -58,29 +58,24 @@ _COMPOSITIONS = (
     statement="kl = KL(q || M) and reverse kl = KL(M || q), both distances; the printed sum q ln(M / q) is -KL(q || M)",
     latex=r"\textstyle\sum_i q_i \ln(M_i / q_i) = -\mathrm{KL}(q \Vert M),\quad "
     r"\sum_i M_i \ln(M_i / q_i) = +\mathrm{KL}(M \Vert q)",
-    printed="KL: sum q ln(M / q); reverse KL: sum M ln(M / q)",
+    printed_statement="KL: sum q ln(M / q); reverse KL: sum M ln(M / q)",
     verdict="WRONG",
     relation="equal",
     constant="none; nats",
     inputs=compositions,
     cases=(*_COMPOSITIONS, extreme("D = 512", dim=512, tolerance=1e-11)),
     tolerance=1e-12,
-    printed_pieces={"forward": similarities.PRINTED["kl"]},
+    exact={"forward": SIMILARITIES["kl"], "backward": SIMILARITIES["reverse kl"], "unit": 1.0},
+    printed={"forward": similarities.PRINTED["kl"]},
     printed_exceeds=0.5,
     mutations={
-        "sign flipped": {"forward": similarities.PRINTED["kl"]},
         "arguments exchanged": {"forward": SIMILARITIES["reverse kl"], "backward": SIMILARITIES["kl"]},
         "bits for nats": {"unit": np.log(2.0)},
         "pseudocount 1e-4": {"forward": similarities.smoothed(SIMILARITIES["kl"], 1e-4)},
     },
 )
 def kl_rows_are_divergences_of_categoricals(
-    queries: Array,
-    memories: Array,
-    *,
-    forward: Callable[..., Array] = SIMILARITIES["kl"],
-    backward: Callable[..., Array] = SIMILARITIES["reverse kl"],
-    unit: float = 1.0,
+    queries: Array, memories: Array, *, forward: Piece, backward: Piece, unit: float
 ) -> Array:
     """Both divergences of the physics against the statistics' sums."""
     there = relative_error(forward(queries, memories), categorical_divergence(queries, memories) / unit)
@@ -107,28 +102,24 @@ def _information_on_the_source(queries: Array, memories: Array) -> Array:
     statement="JS(q, M) = I(outcome; which of q, M) <= log 2, to the midpoint; (KL + KL') / 2 is Jeffreys / 2",
     latex=r"\mathrm{JS} = \tfrac12\mathrm{KL}(q \Vert \tfrac{q+M}{2}) + \tfrac12\mathrm{KL}(M \Vert \tfrac{q+M}{2}) "
     r"\ne \tfrac12\mathrm{KL}(M \Vert q) + \tfrac12\mathrm{KL}(q \Vert M)",
-    printed="(1/2) KL[M || q] + (1/2) KL[q || M]",
+    printed_statement="(1/2) KL[M || q] + (1/2) KL[q || M]",
     verdict="WRONG",
     relation="equal",
     constant="1/2 each; nats",
     inputs=compositions,
     cases=_COMPOSITIONS,
     tolerance=1e-12,
-    printed_pieces={"shannon": similarities.PRINTED["jensen-shannon"]},
+    exact={"shannon": SIMILARITIES["jensen-shannon"], "jeffreys": SIMILARITIES["jeffreys"]},
+    printed={"shannon": similarities.PRINTED["jensen-shannon"]},
     printed_exceeds=0.5,
     mutations={
-        "Jeffreys / 2": {"shannon": similarities.PRINTED["jensen-shannon"]},
         "factor 1/2 dropped": {"shannon": lambda q, M: 2 * SIMILARITIES["jensen-shannon"](q, M)},
         "Jeffreys halved": {"jeffreys": lambda q, M: SIMILARITIES["jeffreys"](q, M) / 2},
         "its square root": {"shannon": lambda q, M: jnp.sqrt(SIMILARITIES["jensen-shannon"](q, M))},
     },
 )
 def jensen_shannon_is_the_information_on_the_source(
-    queries: Array,
-    memories: Array,
-    *,
-    shannon: Callable[..., Array] = SIMILARITIES["jensen-shannon"],
-    jeffreys: Callable[..., Array] = SIMILARITIES["jeffreys"],
+    queries: Array, memories: Array, *, shannon: Piece, jeffreys: Piece
 ) -> Array:
     """Jensen-Shannon against a mutual information, Jeffreys against the sum of the statistics' divergences."""
     information = _information_on_the_source(queries, memories)
@@ -143,7 +134,7 @@ def jensen_shannon_is_the_information_on_the_source(
     title="the printed Euclidean distance is squared",
     statement="sum (M - q)^2 = d^2 = -(log N(q; M, I/(2 beta)) + (D/2) log(pi / beta)) / beta, d its root",
     latex=r"\textstyle\sum_i (M_i - q_i)^2 = d^2 = -\beta^{-1} \log \mathcal N(q \mid M, (2\beta)^{-1}I) + c",
-    printed="Euclidean distance: sum (M - q)^2",
+    printed_statement="Euclidean distance: sum (M - q)^2",
     verdict="TYPO",
     relation="equal",
     constant="(D / 2) log(pi / beta)",
@@ -157,7 +148,12 @@ def jensen_shannon_is_the_information_on_the_source(
         extreme("D = 512", dim=512, num_queries=3),
     ),
     tolerance=1e-12,
-    printed_pieces={"distance": similarities.PRINTED["euclidean"]},
+    exact={
+        "distance": SIMILARITIES["euclidean"],
+        "variance": lambda beta: 1 / (2 * beta),
+        "log_volume": lambda beta, dim: 0.5 * dim * jnp.log(jnp.pi / beta),
+    },
+    printed={"distance": similarities.PRINTED["euclidean"]},
     printed_exceeds=0.1,
     mutations={
         "not the root": {"distance": SIMILARITIES["squared euclidean"]},
@@ -171,9 +167,9 @@ def squared_distance_is_a_normal_log_density(
     memories: Array,
     beta: Array,
     *,
-    distance: Callable[..., Array] = SIMILARITIES["euclidean"],
-    variance: Callable[[Array], Array] = lambda beta: 1 / (2 * beta),
-    log_volume: Callable[[Array, int], Any] = lambda beta, dim: 0.5 * dim * jnp.log(jnp.pi / beta),
+    distance: Piece,
+    variance: Piece,
+    log_volume: Callable[[Array, int], Any],
 ) -> Array:
     """The squared distance and the square of the distance against the statistics' log density."""
     bank = dist.Normal(memories, jnp.sqrt(variance(beta))).to_event(1)
@@ -199,7 +195,7 @@ def _code_score(there: Array, back: Array) -> Array:
     statement="1/((1/KL + 1/KL')/2) = 2 KL KL' / (KL + KL') grows with each divergence: least for the nearest",
     latex=r"\Bigl(\tfrac12 \mathrm{KL}^{-1} + \tfrac12 \mathrm{KL}'^{-1}\Bigr)^{-1} = "
     r"\frac{\mathrm{KL}\,\mathrm{KL}'}{\tfrac12(\mathrm{KL} + \mathrm{KL}')}",
-    printed="a similarity score, larger for the more alike",
+    printed_statement="a similarity score, larger for the more alike",
     verdict="WRONG",
     relation="count",
     constant="none",
@@ -209,19 +205,15 @@ def _code_score(there: Array, back: Array) -> Array:
         extreme("D = 64", dim=64),
     ),
     tolerance=0.0,
-    printed_pieces={"prefers": jnp.argmax},
+    exact={"score": _code_score, "prefers": jnp.argmin},
+    printed={"prefers": jnp.argmax},
     printed_exceeds=1.0,
     mutations={
-        "read as a similarity": {"prefers": jnp.argmax},
         "inverted once more": {"score": lambda there, back: 1 / _code_score(there, back)},
     },
 )
 def released_jensen_shannon_score_is_least_for_the_nearest(
-    queries: Array,
-    memories: Array,
-    *,
-    score: Callable[[Array, Array], Array] = _code_score,
-    prefers: Callable[..., Array] = jnp.argmin,
+    queries: Array, memories: Array, *, score: Piece, prefers: Piece
 ) -> Array:
     """Queries near memory k (query k) for which the score's choice is another one."""
     pairs = queries[:, None], memories
@@ -256,7 +248,7 @@ def _positive_directions(
         "it holds: the cosine reads back every direction, as the posterior under equal Gaussians at unit vectors does"
     ),
     latex=r"\frac{x \cdot z}{\lVert x\rVert \lVert z\rVert} \le 1 = \frac{x \cdot x}{\lVert x\rVert^2}",
-    printed="dot(X, z) = norm(norm(X) . norm(z)), norm(x) = x / sum x",
+    printed_statement="dot(X, z) = norm(norm(X) . norm(z)), norm(x) = x / sum x",
     verdict="WRONG",
     relation="count",
     constant="Euclidean length for sum",
@@ -268,15 +260,15 @@ def _positive_directions(
         extreme("D = 64", dim=64),
     ),
     tolerance=0.0,
-    printed_pieces={"kind": "normalised dot"},
+    exact={"kind": "cosine", "sign": 1.0},
+    printed={"kind": "normalised dot"},
     printed_exceeds=0.5,
     mutations={
-        "sum for length": {"kind": "normalised dot"},
         "no normalisation": {"kind": "dot"},
         "sign flipped": {"sign": -1.0},
     },
 )
-def cosine_reads_back_every_direction(memories: Array, *, kind: str = "cosine", sign: float = 1.0) -> Array:
+def cosine_reads_back_every_direction(memories: Array, *, kind: str, sign: float) -> Array:
     """Patterns that are not read back under max, and choices that differ from the twin's."""
     chosen = Max()(sign * universal.scores(memories, memories, kind))
     lost = jnp.sum(jnp.any(chosen != jnp.eye(len(memories)), axis=-1))
@@ -292,7 +284,7 @@ def cosine_reads_back_every_direction(memories: Array, *, kind: str = "cosine", 
     statement="softmax(beta s / sum s) = softmax((beta / sum s) s): a beta of each query's own, nothing else",
     latex=r"\operatorname{softmax}(\beta s / \textstyle\sum_j s_j) = \operatorname{softmax}(\beta' s),\quad "
     r"\beta' = \beta / \textstyle\sum_j s_j",
-    printed="normalised again for numerical reasons",
+    printed_statement="normalised again for numerical reasons",
     verdict="COND",
     relation="equal",
     constant="beta / sum_j s_j",
@@ -305,18 +297,14 @@ def cosine_reads_back_every_direction(memories: Array, *, kind: str = "cosine", 
         extreme("D = 512", dim=512),
     ),
     tolerance=1e-12,
+    exact={"effective": lambda scores: 50.0 / jnp.sum(scores, axis=-1)},
     mutations={
         "beta doubled": {"effective": lambda scores: 100.0 / jnp.sum(scores, axis=-1)},
         "one beta for all": {"effective": lambda scores: jnp.full(len(scores), 50.0)},
         "length for sum": {"effective": lambda scores: 50.0 / jnp.sqrt(jnp.sum(scores**2, axis=-1))},
     },
 )
-def the_outer_normalisation_is_a_beta_of_each_query(
-    queries: Array,
-    memories: Array,
-    *,
-    effective: Callable[[Array], Array] = lambda scores: 50.0 / jnp.sum(scores, axis=-1),
-) -> Array:
+def the_outer_normalisation_is_a_beta_of_each_query(queries: Array, memories: Array, *, effective: Piece) -> Array:
     """Appendix E's weights at beta = 50 against the plain softmax at each query's own beta."""
     twice = universal.weights(queries, memories, "normalised dot", Softmax(50.0), normalised=True)
     scores = universal.scores(queries, memories, "normalised dot")

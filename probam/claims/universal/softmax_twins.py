@@ -8,7 +8,7 @@ and sums over the whole domain that know nothing of either.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from jaxtyping import Array
 from scipy.special import logsumexp
 
-from probam.claims.claim import Case, extreme, ordinary, register
+from probam.claims.claim import Case, Pieces, extreme, ordinary, register
 from probam.claims.inputs import Floats, generator, unit_rows
 from probam.claims.universal.twin_integrals import (
     Scores,
@@ -137,11 +137,11 @@ def compare(
     scores: Scores,
     measure: Callable[[Floats, float], Sequence[float] | Floats],
     uniform: bool,
-    is_density: bool = True,
-    sign: float = 1.0,
-    twin_beta: float = 1.0,
-    normaliser: float = 1.0,
-    weights: float = 1.0,
+    is_density: bool,
+    sign: float,
+    twin_beta: float,
+    normaliser: float,
+    weights: float,
 ) -> float:
     """Largest of four errors of a row of the table.
 
@@ -168,13 +168,13 @@ def compare(
 
 # the rows ------------------------------------------------------------------------------------------------------------
 
-_COMMON: Mapping[str, Mapping[str, Any]] = {
+_EXACT: Pieces = {"is_density": True, "sign": 1.0, "twin_beta": 1.0, "normaliser": 1.0, "weights": 1.0}
+
+_COMMON: Mapping[str, Pieces] = {
     "beta doubled": {"twin_beta": 2.0},
     "normaliser dropped": {"normaliser": 0.0},
     "sign flipped": {"sign": -1.0},
 }
-
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def file(
@@ -187,8 +187,8 @@ def file(
     domain: str,
     cases: tuple[Case, ...] = (),
     tolerance: float = 1e-12,
-    common: Mapping[str, Mapping[str, Any]] = _COMMON,
-    mutations: Mapping[str, Mapping[str, Any]] | None = None,
+    common: Mapping[str, Pieces] = _COMMON,
+    mutations: Mapping[str, Pieces] | None = None,
     real_memories: bool = False,
     **pieces: Any,
 ) -> None:
@@ -201,16 +201,17 @@ def file(
         title=title,
         statement=statement,
         latex=latex,
-        printed="weights softmax(beta sim), no density named",
+        printed_statement="weights softmax(beta sim), no density named",
         verdict="NEW",
         relation="equal",
         constant=constant,
         inputs=partial(bank, domain=domain, real_memories=real_memories),
         cases=cases or (ordinary("plain"), ordinary("beta 0.4, D = 4", beta=0.4, dim=4)),
         tolerance=tolerance,
+        exact={**_EXACT, **pieces},
         mutations={**common, **extra, **(mutations or {})},
         jit=False,
-    )(partial(compare, **pieces))
+    )(compare)
 
 
 _SHARP = (ordinary("plain"), ordinary("beta 0.4, D = 4", beta=0.4, dim=4), extreme("beta 1e3", beta=1e3))

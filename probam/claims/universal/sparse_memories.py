@@ -15,7 +15,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array
 
-from probam.claims.claim import extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, all_states, generator, sign_bank
 from probam.energies import sparse_distributed
 
@@ -57,17 +57,21 @@ _LOCATIONS = (
         "active location is E[pattern | q]"
     ),
     latex=r"p(q \mid a) = 1[d_H(a, q) \le r] / V, \quad V = \sum_{j \le r} \binom Dj",
-    printed="thresh returns 1 if the distance is greater than the threshold",
+    printed_statement="thresh returns 1 if the distance is greater than the threshold",
     verdict="WRONG",
     relation="equal",
     constant="K V",
     inputs=_locations,
     cases=_LOCATIONS,
     tolerance=1e-12,
-    printed_pieces={"near": lambda distances, radius: distances > radius},
+    exact={
+        "near": lambda distances, radius: distances <= radius,
+        "volume": sparse_distributed.ball_volume,
+        "reading": lambda reading: reading.mean,
+    },
+    printed={"near": lambda distances, radius: distances > radius},
     printed_exceeds=0.5,
     mutations={
-        "greater than": {"near": lambda distances, radius: distances > radius},
         "less than": {"near": lambda distances, radius: distances < radius},
         "radius + 1 in V": {"volume": lambda dim, radius: sparse_distributed.ball_volume(dim, radius + 1)},
         "sum for the mean": {"reading": lambda reading: reading.total},
@@ -79,9 +83,9 @@ def reading_is_the_posterior_mean(
     patterns: Array,
     radius: Array,
     *,
-    near: Callable[[Array, Array], Array] = lambda distances, radius: distances <= radius,
-    volume: Callable[[int, int], int] = sparse_distributed.ball_volume,
-    reading: Callable[[sparse_distributed.Reading], Array] = lambda reading: reading.mean,
+    near: Piece,
+    volume: Callable[[int, int], int],
+    reading: Piece,
 ) -> Array:
     """NumPyro's categorical over all vectors, normalised by their sum, and Bayes' rule, against the read."""
     found = sparse_distributed.read(queries, addresses, patterns, radius)
@@ -107,13 +111,14 @@ def _differing(queries: Array, addresses: Array) -> Array:
     title="what is read at distance d of what was written",
     statement="with all 2^D addresses: z(q) = sum_b I(d(q, q_b)) x_b, I(d) the size of two balls' intersection",
     latex=r"z(q) = \sum_b I\bigl(d_H(q, q_b)\bigr)\, x_b",
-    printed="the number of addresses decreases approximately exponentially",
+    printed_statement="the number of addresses decreases approximately exponentially",
     verdict="NEW",
     relation="equal",
     constant="I(d) = sum_{i,j} C(d,i) C(D-d,j) 1[i+j <= r] 1[d-i+j <= r]",
     inputs=partial(_locations, all_addresses=True),
     cases=(ordinary("D = 6, r = 2"), ordinary("D = 5, r = 3", num_bits=5, radius=3), extreme("r = D", radius=6)),
     tolerance=1e-12,
+    exact={"overlap": sparse_distributed.ball_overlap},
     mutations={
         "one ball": {"overlap": lambda dim, radius, _d: sparse_distributed.ball_volume(dim, radius)},
         "radius - 1": {"overlap": lambda dim, radius, d: sparse_distributed.ball_overlap(dim, radius - 1, d)},
@@ -121,12 +126,7 @@ def _differing(queries: Array, addresses: Array) -> Array:
     },
 )
 def read_after_write_is_the_overlap_of_balls(
-    queries: Array,
-    addresses: Array,
-    patterns: Array,
-    radius: Array,
-    *,
-    overlap: Callable[[int, int, int], int] = sparse_distributed.ball_overlap,
+    queries: Array, addresses: Array, patterns: Array, radius: Array, *, overlap: Callable[[int, int, int], int]
 ) -> Array:
     """Three patterns written, then read everywhere."""
     num_bits = queries.shape[1]
@@ -144,17 +144,20 @@ def read_after_write_is_the_overlap_of_balls(
     title="Hamming distance and dot product",
     statement="bits: d_H = |a| + |b| - 2 a.b; signs: d_H = (D - a.b)/2; all pairs of 6 bits",
     latex=r"d_H = |a| + |b| - 2\, a \cdot b \;\; (\{0, 1\}), \qquad d_H = (D - a \cdot b) / 2 \;\; (\{-1, 1\})",
-    printed="a.b mod 2",
+    printed_statement="a.b mod 2",
     verdict="WRONG",
     relation="equal",
     constant="2 and 1/2",
     inputs=partial(_locations, all_addresses=True),
     cases=(ordinary("D = 6"),),
     tolerance=1e-12,
-    printed_pieces={"by_bits": lambda a, b: (a @ b.T) % 2},
+    exact={
+        "by_bits": lambda a, b: a.sum(1)[:, None] + b.sum(1) - 2 * a @ b.T,
+        "by_signs": lambda a, b: (a.shape[1] - a @ b.T) / 2,
+    },
+    printed={"by_bits": lambda a, b: (a @ b.T) % 2},
     printed_exceeds=0.5,
     mutations={
-        "mod 2": {"by_bits": lambda a, b: (a @ b.T) % 2},
         "a.b once": {"by_bits": lambda a, b: a.sum(1)[:, None] + b.sum(1) - a @ b.T},
         "1/2 dropped": {"by_signs": lambda a, b: a.shape[1] - a @ b.T},
         "sign flipped": {"by_signs": lambda a, b: (a.shape[1] + a @ b.T) / 2},
@@ -166,8 +169,8 @@ def hamming_distance_by_dot_products(
     patterns: Array,  # noqa: ARG001
     radius: Array,  # noqa: ARG001
     *,
-    by_bits: Callable[[Array, Array], Array] = lambda a, b: a.sum(1)[:, None] + b.sum(1) - 2 * a @ b.T,
-    by_signs: Callable[[Array, Array], Array] = lambda a, b: (a.shape[1] - a @ b.T) / 2,
+    by_bits: Piece,
+    by_signs: Piece,
 ) -> Array:
     """The physics, the count of differing bits and both formulas."""
     counted = jnp.sum(queries[:, None, :] != addresses, axis=-1).astype(queries.dtype)
@@ -193,7 +196,7 @@ def _signed(key: jax.Array, **settings: Any) -> dict[str, Floats]:
         "exp(-beta d_H) = exp(-beta D/2) exp(beta a.q/2)"
     ),
     latex=r"P^\top \mathrm{softmax}(\tfrac\beta2 A q) = \mathbb E[p \mid q]",
-    printed="a heuristic replacement of the threshold",
+    printed_statement="a heuristic replacement of the threshold",
     verdict="EXACT",
     relation="equal",
     constant="beta / 2 on signs",
@@ -207,6 +210,7 @@ def _signed(key: jax.Array, **settings: Any) -> dict[str, Floats]:
     ),
     tolerance=1e-12,
     tolerance_extreme=1e-11,
+    exact={"slope": 0.5, "sign": 1.0, "log_odds": lambda beta: beta},
     mutations={
         "beta doubled": {"slope": 1.0},
         "sign flipped": {"sign": -1.0},
@@ -214,14 +218,7 @@ def _signed(key: jax.Array, **settings: Any) -> dict[str, Floats]:
     },
 )
 def attention_is_a_mixture_of_flipped_bits(
-    states: Array,
-    memories: Array,
-    beta: Array,
-    patterns: Array,
-    *,
-    slope: float = 0.5,
-    sign: float = 1.0,
-    log_odds: Callable[[Array], Array] = lambda beta: beta,
+    states: Array, memories: Array, beta: Array, patterns: Array, *, slope: float, sign: float, log_odds: Piece
 ) -> Array:
     """NumPyro's Bernoulli bits and Bayes' rule against the continuous read."""
     bits = dist.Bernoulli(logits=log_odds(beta) * memories).to_event(1)
@@ -266,24 +263,24 @@ def _exponential_decay(num_bits: int, radius: int, distance: int) -> float:
         "then -.77 (d = 30) and -2.0 (d = 38)"
     ),
     latex=r"2^{-D} I(d) = P\bigl(i + j \le r,\; d - i + j \le r\bigr)",
-    printed="approximately exponential, since Gaussian tails decay exponentially",
+    printed_statement="approximately exponential, since Gaussian tails decay exponentially",
     verdict="WRONG",
     relation="equal",
     constant="D log 2",
     inputs=_ball,
     cases=(ordinary("D = 64, r = 20", num_bits=64, radius=20), ordinary("D = 30, r = 9", num_bits=30, radius=9)),
     tolerance=1e-12,
-    printed_pieces={"decay": _exponential_decay},
+    exact={"decay": _binomial_overlap},
+    printed={"decay": _exponential_decay},
     printed_exceeds=0.05,
     mutations={
-        "exponential": {"decay": _exponential_decay},
         "radius - 1": {"decay": lambda dim, radius, d: _binomial_overlap(dim, radius - 1, d)},
         "one ball": {"decay": lambda dim, radius, _d: _binomial_overlap(dim, radius, 0)},
     },
     jit=False,
 )
 def overlap_of_balls_is_a_binomial_probability(
-    num_bits: int, radius: int, *, decay: Callable[[int, int, int], float] = _binomial_overlap
+    num_bits: int, radius: int, *, decay: Callable[[int, int, int], float]
 ) -> float:
     """Logs of whole numbers against NumPyro's binomials, at every distance up to 2r - 2."""
     distances = range(0, 2 * radius - 1, 2)

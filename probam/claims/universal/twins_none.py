@@ -61,14 +61,15 @@ def _penalised(queries: Floats, memories: Floats, *, penalty: float) -> Floats:
     title="dot product on R^D: none without -|q|^2 / 2",
     statement="exp(beta m . q) has no integral over R^D; with -|q|^2/2: N(m, I/beta), pi_k prop. to exp(beta|m|^2/2)",
     latex=r"Z = e^{\beta\lVert m\rVert^2/2} (2\pi/\beta)^{D/2}",
-    printed="weights softmax(beta m . q), no density named: the integral over a cube grows for ever",
+    printed_statement="weights softmax(beta m . q), no density named: the integral over a cube grows for ever",
     verdict="NONE",
     relation="equal",
     constant="Z = exp(beta |m|^2 / 2) (2 pi / beta)^(D/2)",
     inputs=partial(bank, domain="space"),
     cases=(ordinary("plain"), ordinary("beta 0.4, D = 4", beta=0.4, dim=4), extreme("beta 100", beta=100.0)),
     tolerance=1e-12,
-    printed_pieces={"penalty": 0.0},
+    exact={"penalty": 0.5, "weights": 1.0, "normaliser": 1.0, "twin_beta": 1.0, "sign": 1.0},
+    printed={"penalty": 0.0},
     printed_exceeds=0.9,
     mutations={
         "weights left out": {"weights": 0.0},
@@ -83,11 +84,11 @@ def dot_product_needs_a_norm(
     memories: Floats,
     beta: float,
     *,
-    penalty: float = 0.5,
-    weights: float = 1.0,
-    normaliser: float = 1.0,
-    twin_beta: float = 1.0,
-    sign: float = 1.0,
+    penalty: float,
+    weights: float,
+    normaliser: float,
+    twin_beta: float,
+    sign: float,
 ) -> float:
     """The row with its penalty; its mass over two cubes of different size; whether the table refuses the bare one."""
     width = 60 / math.sqrt(beta) + 2 * float(np.max(np.abs(memories)))
@@ -119,21 +120,20 @@ def dot_product_needs_a_norm(
     title="threshold on the Hamming distance: uniform balls",
     statement="1[d <= r]/#active = posterior of uniform Hamming balls, V = sum_{j<=r} C(D, j), uniform pi",
     latex=r"p(q \mid m) = \mathbf 1[d_H(q, m) \le r] / V(r)",
-    printed="thresh is 1 if the distance is greater than the threshold",
+    printed_statement="thresh is 1 if the distance is greater than the threshold",
     verdict="WRONG",
     relation="equal",
     constant="V(r) = sum_{j <= r} C(D, j), the same for every memory",
     inputs=partial(some, names=("memories", "beta"), domain="binary"),
     cases=(ordinary("r = 2, D = 6", dim=6, beta=2.0), ordinary("r = 3, D = 8", dim=8, beta=3.0)),
     tolerance=1e-12,
-    printed_pieces={"far": True},
+    exact={"far": False, "shift": 0.0, "tilt": 0.0},
+    printed={"far": True},
     printed_exceeds=0.5,
-    mutations={"d >= r": {"far": True}, "radius one larger": {"shift": 1.0}, "weights by number": {"tilt": 0.3}},
+    mutations={"radius one larger": {"shift": 1.0}, "weights by number": {"tilt": 0.3}},
     jit=False,
 )
-def thresholds_are_uniform_balls(
-    memories: Floats, beta: float, *, far: bool = False, shift: float = 0.0, tilt: float = 0.0
-) -> float:
+def thresholds_are_uniform_balls(memories: Floats, beta: float, *, far: bool, shift: float, tilt: float) -> float:
     """Shares of the active memories against the posterior at every corner where one is; volumes against counts."""
     everywhere = corners(memories.shape[1], 0.0)
     distance = -np.asarray(of_similarity("hamming")(everywhere, memories))
@@ -161,13 +161,14 @@ def _one_hot(scores: Floats) -> Floats:
     title="max: the limit of softmax, no density of its own",
     statement="|softmax(beta s) - one-hot| <= (K-1) e^(-beta gap); a weight of 1 falls to 0 when a nearer memory comes",
     latex=r"\lVert \mathrm{softmax}(\beta s) - \mathbf 1_{\arg\max} \rVert_\infty \le (K-1) e^{-\beta\,\mathrm{gap}}",
-    printed="sep = max",
+    printed_statement="sep = max",
     verdict="NONE",
     relation="at most",
     constant="(K - 1) exp(-beta gap)",
     inputs=partial(bank, domain="space"),
     cases=(ordinary("beta 5", beta=5.0), ordinary("beta 50", beta=50.0), extreme("beta 1e6", beta=1e6)),
     tolerance=1e-12,
+    exact={"rate": 1.0, "weights": _one_hot},
     mutations={
         "rate doubled": {"rate": 2.0},
         "softmax for max": {"weights": lambda scores: softmax(3.0 * scores)},
@@ -176,12 +177,7 @@ def _one_hot(scores: Floats) -> Floats:
     jit=False,
 )
 def max_is_the_limit_of_softmax(
-    queries: Floats,
-    memories: Floats,
-    beta: float,
-    *,
-    rate: float = 1.0,
-    weights: Callable[[Floats], Floats] = _one_hot,
+    queries: Floats, memories: Floats, beta: float, *, rate: float, weights: Callable[[Floats], Floats]
 ) -> float:
     """Excess over the bound; and the odds of two memories with and without the query itself as a third."""
     scores = np.asarray(of_similarity("squared euclidean")(queries, memories))
@@ -207,13 +203,14 @@ def _reciprocal(key: jax.Array, *, num_memories: int = 4) -> dict[str, Floats]:
     title="log separation: ranks the memories in reverse",
     statement="log of scores that sum to 1 over its sum falls as the score rises: .858 .023 .119 to .0253 .6231 .3516",
     latex=r"s_1 > s_2 \Rightarrow \log s_1 / \textstyle\sum_j \log s_j < \log s_2 / \sum_j \log s_j",
-    printed="sep = log, for recall of the nearest memory",
+    printed_statement="sep = log, for recall of the nearest memory",
     verdict="NONE",
     relation="count",
     constant="none",
     inputs=_reciprocal,
     cases=(ordinary("K = 4"), ordinary("K = 7", num_memories=7), extreme("K = 2", num_memories=2)),
     tolerance=1e-4,
+    exact={"separation": np.log, "normalise": lambda s: s / s.sum(axis=-1, keepdims=True)},
     mutations={
         "identity for log": {"separation": lambda s: s},
         "scores not normalised": {"normalise": lambda s: s},
@@ -222,10 +219,7 @@ def _reciprocal(key: jax.Array, *, num_memories: int = 4) -> dict[str, Floats]:
     jit=False,
 )
 def log_separation_reverses_the_ranking(
-    scores: Floats,
-    *,
-    separation: Callable[[Floats], Floats] = np.log,
-    normalise: Callable[[Floats], Floats] = lambda s: s / s.sum(axis=-1, keepdims=True),
+    scores: Floats, *, separation: Callable[[Floats], Floats], normalise: Callable[[Floats], Floats]
 ) -> float:
     """Pairs that are not reversed, plus the distance from the stated numbers."""
     shares = separation(normalise(scores))
@@ -243,13 +237,14 @@ def log_separation_reverses_the_ranking(
     title="softmax of normalised scores: odds depend on all others",
     statement="log odds are beta (s_1 - s_2)/sum s: one more memory changes them by the ratio of the sums, not by 0",
     latex=r"\log \frac{r_1}{r_2} = \beta\, \frac{s_1 - s_2}{\sum_j s_j}",
-    printed="softmax(beta s / sum s)",
+    printed_statement="softmax(beta s / sum s)",
     verdict="NONE",
     relation="equal",
     constant="the log odds change by the factor sum_{j<=K} s_j / sum_{j<=K+1} s_j, here by more than 2 %",
     inputs=_reciprocal,
     cases=(ordinary("K = 4"), ordinary("K = 7", num_memories=7), extreme("K = 3", num_memories=3)),
     tolerance=1e-12,
+    exact={"normalise": lambda s: s / s.sum(axis=-1, keepdims=True), "double": 1.0},
     mutations={
         "softmax of raw scores": {"normalise": lambda s: s},
         "softmax of scores over the largest": {"normalise": lambda s: s / s.max(axis=-1, keepdims=True)},
@@ -257,12 +252,7 @@ def log_separation_reverses_the_ranking(
     },
     jit=False,
 )
-def normalised_scores_break_the_odds(
-    scores: Floats,
-    *,
-    normalise: Callable[[Floats], Floats] = lambda s: s / s.sum(axis=-1, keepdims=True),
-    double: float = 1.0,
-) -> float:
+def normalised_scores_break_the_odds(scores: Floats, *, normalise: Callable[[Floats], Floats], double: float) -> float:
     """Odds of the first two memories among all but the last, and among all, against the formula."""
     beta = 2.0
 

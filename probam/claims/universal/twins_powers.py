@@ -32,14 +32,15 @@ def _tensor(dim: int, low: float) -> tuple[Floats, Floats]:
     title="identity with dot: a density on [0, 1]^D alone",
     statement="m . q / sum_j m_j . q is a posterior on [0,1]^D, Z = sum_i m_i / 2; on symmetric domains Z = 0: none",
     latex=r"Z = \tfrac12 \sum_i m_i",
-    printed="weights m . q / sum, any domain",
+    printed_statement="weights m . q / sum, any domain",
     verdict="COND",
     relation="equal",
     constant="Z = sum_i m_i / 2, pi_k prop. to Z, for memories and queries in [0, 1]^D",
     inputs=partial(some, names=("queries", "memories"), domain="box"),
     cases=(ordinary("plain"), ordinary("D = 5", dim=5), extreme("one memory", num_memories=1)),
     tolerance=1e-12,
-    printed_pieces={"low": -1.0},
+    exact={"low": 0.0, "weights": 1.0, "half": 0.5, "power": 1},
+    printed={"low": -1.0},
     printed_exceeds=0.5,
     mutations={
         "weights left out": {"weights": 0.0},
@@ -49,13 +50,7 @@ def _tensor(dim: int, low: float) -> tuple[Floats, Floats]:
     jit=False,
 )
 def identity_is_a_density_on_the_unit_box(
-    queries: Floats,
-    memories: Floats,
-    *,
-    low: float = 0.0,
-    weights: float = 1.0,
-    half: float = 0.5,
-    power: int = 1,
+    queries: Floats, memories: Floats, *, low: float, weights: float, half: float, power: int
 ) -> float:
     """Weights against the posterior, Z against a product rule, the sign of the density at all nodes, the refusals."""
     log_density, log_z, log_weights = statistics(twin("dot", "identity", "box"))(queries, memories, 1.0)
@@ -86,14 +81,15 @@ def _powers(values: Floats, degree: int, rectified: bool) -> Floats:
     title="even or rectified powers on spins: energy = -density",
     statement="F_n(m . s)/sum = posterior of F_n(m . s)/Z_n, Z_n = sum_j C(D,j) F_n(D-2j) for every m, uniform pi",
     latex=r"-\sum_k F_n(\langle \xi_k, s\rangle) = -K Z_n\, p(s)",
-    printed="weights (m . q)^n / sum, any n: odd powers are negative at half of the corners",
+    printed_statement="weights (m . q)^n / sum, any n: odd powers are negative at half of the corners",
     verdict="COND",
     relation="equal",
     constant="Z_n = sum_j C(D, j) F_n(D - 2 j)",
     inputs=partial(some, names=("memories",), domain="spin"),
     cases=(ordinary("D = 5", dim=5), ordinary("D = 7, K = 3", dim=7, num_memories=3)),
     tolerance=1e-12,
-    printed_pieces={"degrees": ((3, False, "polynomial"),)},
+    exact={"degrees": ((2, False, "polynomial"), (3, True, "rectified polynomial")), "shift": 0, "tilt": 0.0},
+    printed={"degrees": ((3, False, "polynomial"),)},
     printed_exceeds=0.5,
     mutations={
         "degree one higher": {"shift": 1},
@@ -103,11 +99,7 @@ def _powers(values: Floats, degree: int, rectified: bool) -> Floats:
     jit=False,
 )
 def powers_of_overlaps_are_densities(
-    memories: Floats,
-    *,
-    degrees: tuple[tuple[int, bool, str], ...] = ((2, False, "polynomial"), (3, True, "rectified polynomial")),
-    shift: int = 0,
-    tilt: float = 0.0,
+    memories: Floats, *, degrees: tuple[tuple[int, bool, str], ...], shift: int, tilt: float
 ) -> float:
     """All corners: shares against posteriors, Z against the sum, energy against minus K Z times the density."""
     everywhere = corners(memories.shape[1], -1.0)
@@ -135,13 +127,14 @@ def powers_of_overlaps_are_densities(
     title="even or rectified powers on the sphere",
     statement="F_n(m . q)/Z_n, Z_n = |m|^n pi^((D-1)/2) Gamma((n+1)/2)/Gamma((n+D)/2), twice that if not rectified",
     latex=r"Z_n = \lVert m\rVert^n\, \pi^{(D-1)/2}\, \Gamma(\tfrac{n+1}2) / \Gamma(\tfrac{n+D}2)",
-    printed="weights (m . q)^n / sum, no density named",
+    printed_statement="weights (m . q)^n / sum, no density named",
     verdict="COND",
     relation="equal",
     constant="Z_n, pi_k prop. to |m_k|^n",
     inputs=partial(some, names=("queries", "memories"), domain="sphere"),
     cases=(ordinary("plain"), ordinary("D = 5", dim=5)),
     tolerance=1e-12,
+    exact={"weights": 1.0, "sides": 1.0, "shift": 0},
     mutations={
         "weights left out": {"weights": 0.0},
         "half the sphere": {"sides": 2.0},
@@ -150,7 +143,7 @@ def powers_of_overlaps_are_densities(
     jit=False,
 )
 def powers_of_cosines_are_densities(
-    queries: Floats, memories: Floats, *, weights: float = 1.0, sides: float = 1.0, shift: int = 0
+    queries: Floats, memories: Floats, *, weights: float, sides: float, shift: int
 ) -> float:
     """Shares against posteriors; Z against an integral over circles of latitude."""
     dim, length = memories.shape[1], np.linalg.norm(memories, axis=1)

@@ -12,7 +12,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array
 
-from probam.claims.claim import excess, extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, excess, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, generator
 from probam.claims.mixtures.descent import hopfield_mixture
 from probam.claims.mixtures.gaussian import uniform_bank
@@ -62,7 +62,7 @@ def _shape_error(left: Array, right: Array) -> Array:
     title="weights of the classical network from rows",
     statement="memories as rows (K, D), projections as rows (K, O): W = M^T M = sum_k m_k m_k^T, W_hetero = P^T M",
     latex=r"P^\top (M q) = \Bigl(\sum_k p_k m_k^\top\Bigr) q",
-    printed="W = M M^T, which is K x K and multiplies no state unless K = D",
+    printed_statement="W = M M^T, which is K x K and multiplies no state unless K = D",
     verdict="TYPO",
     relation="equal",
     inputs=_with_projection,
@@ -74,21 +74,16 @@ def _shape_error(left: Array, right: Array) -> Array:
         extreme("offset 1e6", offset=1e6),
     ),
     tolerance=1e-12,
-    printed_pieces={"hebbian": lambda left, right: _product(right, left.T)},
+    exact={"hebbian": lambda left, right: left.T @ right},
+    printed={"hebbian": lambda left, right: _product(right, left.T)},
     printed_exceeds=0.1,
     mutations={
-        "M M^T": {"hebbian": lambda left, right: _product(right, left.T)},
         "divided by K": {"hebbian": lambda left, right: left.T @ right / left.shape[0]},
         "a memory left out": {"hebbian": lambda left, right: left[:-1].T @ right[:-1]},
     },
 )
 def identity_separation_is_the_hebbian_matrix(
-    queries: Array,
-    memories: Array,
-    beta: Array,
-    projection: Array,
-    *,
-    hebbian: Callable[[Array, Array], Array] = lambda left, right: left.T @ right,
+    queries: Array, memories: Array, beta: Array, projection: Array, *, hebbian: Piece
 ) -> Array:
     """Read-out of the identity separation against the matrix of outer products, auto- and hetero-associative."""
     errors = []
@@ -105,7 +100,7 @@ def identity_separation_is_the_hebbian_matrix(
     title="attention read-out from rows",
     statement="z = M^T softmax(beta M v) = E[xi_z | v] under the mixture with pi_k ∝ exp(beta |xi_k|^2/2), cov. I/beta",
     latex=r"M^\top \operatorname{softmax}(\beta M v) = \mathbb E[\xi_z \mid v]",
-    printed="v = M softmax(M v)",
+    printed_statement="v = M softmax(M v)",
     verdict="TYPO",
     relation="equal",
     constant="beta, as for the continuous Hopfield network",
@@ -120,10 +115,10 @@ def identity_separation_is_the_hebbian_matrix(
         extreme("D = 512", dim=512, num_queries=3),
     ),
     tolerance=1e-12,
-    printed_pieces={"readout": lambda share, M: _product(share, M.T)},
+    exact={"readout": lambda share, M: share @ M, "inverse_temperature": lambda beta: beta, "log_weights": None},
+    printed={"readout": lambda share, M: _product(share, M.T)},
     printed_exceeds=0.1,
     mutations={
-        "M for M^T": {"readout": lambda share, M: _product(share, M.T)},
         "beta doubled": {"inverse_temperature": lambda beta: 2 * beta},
         "weights left out": {"log_weights": lambda M, _beta: jnp.zeros(M.shape[0])},
     },
@@ -133,9 +128,9 @@ def softmax_readout_is_a_posterior_mean(
     memories: Array,
     beta: Array,
     *,
-    readout: Callable[[Array, Array], Array] = lambda share, M: share @ M,
-    inverse_temperature: Callable[[Array], Array] = lambda beta: beta,
-    log_weights: Callable[[Array, Array], Array] | None = None,
+    readout: Piece,
+    inverse_temperature: Piece,
+    log_weights: Callable[[Array, Array], Array] | None,
 ) -> Array:
     """One step of the network against the mean of the memories under the twin's posterior."""
     share = universal.weights(queries, memories, "dot", Softmax(inverse_temperature(beta)))
@@ -150,7 +145,7 @@ def softmax_readout_is_a_posterior_mean(
     title="max separation is one-hot at the nearest memory",
     statement="M^T max(-d^2) = the memory of largest posterior at any beta under equal weights",
     latex=r"M^\top \operatorname{onehot}\arg\max_k(-d_k^2) = \mu_{\arg\max_k p(k \mid q)}",
-    printed="sep(x) = max(x), a number",
+    printed_statement="sep(x) = max(x), a number",
     verdict="WRONG",
     relation="equal",
     constant="none: the same at every beta",
@@ -164,17 +159,15 @@ def softmax_readout_is_a_posterior_mean(
         extreme("one memory 1e6 away", far=1e6),
     ),
     tolerance=1e-12,
-    printed_pieces={"separation": lambda scores: separations.PRINTED["max"](scores, 1.0)},
+    exact={"separation": _MAX},
+    printed={"separation": lambda scores: separations.PRINTED["max"](scores, 1.0)},
     printed_exceeds=0.1,
     mutations={
         "softmax at beta 1": {"separation": Softmax(1.0)},
         "sign flipped": {"separation": lambda scores: Max()(-scores)},
-        "max as a number": {"separation": lambda scores: separations.PRINTED["max"](scores, 1.0)},
     },
 )
-def max_reads_out_the_most_probable_memory(
-    queries: Array, memories: Array, beta: Array, *, separation: Callable[[Array], Array] = _MAX
-) -> Array:
+def max_reads_out_the_most_probable_memory(queries: Array, memories: Array, beta: Array, *, separation: Piece) -> Array:
     """The network with its separation exchanged, against the mode of the Gaussian twin's posterior."""
     read = separation(universal.scores(queries, memories, _SQUARED)) @ memories
     mode = memories[jnp.argmax(key_mixture(memories, beta).log_joint(queries), axis=-1)]
@@ -203,7 +196,7 @@ def _as_printed(kind: str, memories: Array) -> Array:
     title="max separation stores any number of distinct patterns",
     statement="every stored pattern is read back iff its score with itself exceeds all others; true of every distance",
     latex=r"s(x, x) > s(x, y)\ \forall y \ne x \implies M^\top\operatorname{max}(s(M, x)) = x,\quad K = 60,\ D = 3",
-    printed="the similarity has its minimum at the memory, with max separation",
+    printed_statement="the similarity has its minimum at the memory, with max separation",
     verdict="WRONG",
     relation="count",
     constant="larger scores mean alike: minus the distance",
@@ -214,19 +207,17 @@ def _as_printed(kind: str, memories: Array) -> Array:
         extreme("nearly equal", spread=1e4),
     ),
     tolerance=0.0,
-    printed_pieces={"scores": _as_printed},
+    exact={"scores": _by_distance},
+    printed={"scores": _as_printed},
     printed_exceeds=1.0,
     mutations={
-        "sign flipped": {"scores": _as_printed},
         "dot product": {"scores": lambda _kind, memories: universal.scores(memories, memories, "dot")},
         "normalised dot product": {
             "scores": lambda _kind, memories: universal.scores(memories, memories, "normalised dot")
         },
     },
 )
-def every_stored_pattern_is_read_back(
-    memories: Array, *, scores: Callable[[str, Array], Array] = _by_distance
-) -> Array:
+def every_stored_pattern_is_read_back(memories: Array, *, scores: Piece) -> Array:
     """Number of stored patterns, over all distances, for which the one-hot separation is not at the pattern."""
     lost = [
         jnp.sum(jnp.any(Max()(scores(kind, memories)) != jnp.eye(len(memories)), axis=-1)).astype(float)
@@ -252,7 +243,7 @@ def _hull(key: jax.Array, *, num_memories: int = 5, dim: int = 3, num_queries: i
         r"\mu_K = \sum_{k<K} a_k \mu_k,\ a \ge 0,\ \textstyle\sum a = 1 "
         r"\implies \mu_K^\top q \le \max_{k<K} \mu_k^\top q"
     ),
-    printed="infinite capacity with max, the similarity left open",
+    printed_statement="infinite capacity with max, the similarity left open",
     verdict="COND",
     relation="count",
     constant="none",
@@ -264,13 +255,14 @@ def _hull(key: jax.Array, *, num_memories: int = 5, dim: int = 3, num_queries: i
         extreme("D = 64", num_memories=40, dim=64),
     ),
     tolerance=0.0,
+    exact={"kind": "dot"},
     mutations={
         "euclidean distance": {"kind": "squared euclidean"},
         "manhattan distance": {"kind": "manhattan"},
         "cosine": {"kind": "cosine"},
     },
 )
-def a_mean_of_memories_is_never_read(memories: Array, queries: Array, *, kind: str = "dot") -> Array:
+def a_mean_of_memories_is_never_read(memories: Array, queries: Array, *, kind: str) -> Array:
     """Number of queries whose largest score is the mean's, ties apart."""
     found = universal.scores(queries, memories, kind)
     largest = jnp.max(found[:, :-1], axis=-1)
@@ -288,7 +280,7 @@ def _hetero_posterior_mean(queries: Array, memories: Array, beta: Array, project
     title="heteroassociation is a posterior mean of the values",
     statement="P^T softmax(beta M q) = E[p_z | q]: the posterior of autoassociation, other values",
     latex=r"P^\top\operatorname{softmax}(\beta M q) = \mathbb E[p_z \mid q]",
-    printed="z = P sigma(M q)",
+    printed_statement="z = P sigma(M q)",
     verdict="EXACT",
     relation="equal",
     constant="beta = 1 in print",
@@ -302,6 +294,7 @@ def _hetero_posterior_mean(queries: Array, memories: Array, beta: Array, project
         extreme("values of 1e6", scale=1e6),
     ),
     tolerance=1e-12,
+    exact={"expected": _hetero_posterior_mean},
     mutations={
         "beta doubled": {
             "expected": lambda q, M, beta, P: _hetero_posterior_mean(q, M, 2 * beta, P),
@@ -315,12 +308,7 @@ def _hetero_posterior_mean(queries: Array, memories: Array, beta: Array, project
     },
 )
 def heteroassociation_is_a_posterior_mean(
-    queries: Array,
-    memories: Array,
-    beta: Array,
-    projection: Array,
-    *,
-    expected: Callable[[Array, Array, Array, Array], Array] = _hetero_posterior_mean,
+    queries: Array, memories: Array, beta: Array, projection: Array, *, expected: Piece
 ) -> Array:
     """The read-out of other rows against the twin's posterior mean."""
     read = universal.retrieve(queries, memories, "dot", Softmax(beta), projection=projection)
@@ -339,7 +327,7 @@ def _own_spread(projection: Array, _memories: Array) -> Array:
     title="errors depend on P, and vanish as weights get one-hot",
     statement="|z - p_k| = |P^T (w - e_k)| <= (1 - w_k) max_j |p_j - p_k|: equal weights, errors in the units of P",
     latex=r"\lVert P^\top w - p_k \rVert \le (1 - w_k) \max_j \lVert p_j - p_k \rVert",
-    printed="retrieval errors of auto- and heteroassociation are the same",
+    printed_statement="retrieval errors of auto- and heteroassociation are the same",
     verdict="COND",
     relation="at most",
     constant="spread of the rows of P",
@@ -353,22 +341,16 @@ def _own_spread(projection: Array, _memories: Array) -> Array:
         extreme("K = 1", num_memories=1),
     ),
     tolerance=1e-12,
-    printed_pieces={"spread": lambda _P, M: _own_spread(M, M)},
+    exact={"spread": _own_spread, "power": 1},
+    printed={"spread": lambda _P, M: _own_spread(M, M)},
     printed_exceeds=0.05,
     mutations={
-        "spread of the memories": {"spread": lambda _P, M: _own_spread(M, M)},
         "1 - w squared": {"power": 2},
         "spread halved": {"spread": lambda P, M: _own_spread(P, M) / 2},
     },
 )
 def error_of_the_readout_is_bounded_by_the_missing_weight(
-    queries: Array,
-    memories: Array,
-    beta: Array,
-    projection: Array,
-    *,
-    spread: Callable[[Array, Array], Array] = _own_spread,
-    power: int = 1,
+    queries: Array, memories: Array, beta: Array, projection: Array, *, spread: Piece, power: int
 ) -> Array:
     """Excess over the bound for every query and memory; for two memories the bound is attained."""
     share = universal.weights(queries, memories, "manhattan", Softmax(beta))
@@ -384,7 +366,7 @@ def error_of_the_readout_is_bounded_by_the_missing_weight(
     title="Euclidean attention is a posterior over keys",
     statement="softmax(-beta |k_i - q|^2) = p(key i | q) of equal-weight Gaussians of variance 1/(2 beta) at the keys",
     latex=r"\operatorname{softmax}_i(-\beta\lVert k_i - q\rVert^2) = p(i \mid q),\quad \Sigma = (2\beta)^{-1} I",
-    printed="softmax(beta sim(K, Q)); no mixture named",
+    printed_statement="softmax(beta sim(K, Q)); no mixture named",
     verdict="EXACT",
     relation="equal",
     constant="variance 1 / (2 beta)",
@@ -401,6 +383,7 @@ def error_of_the_readout_is_bounded_by_the_missing_weight(
         extreme("D = 512", dim=512, num_queries=3),
     ),
     tolerance=1e-12,
+    exact={"kind": _SQUARED, "variance": lambda beta: 1 / (2 * beta), "inverse_temperature": lambda beta: beta},
     mutations={
         "variance 1 / beta": {"variance": lambda beta: 1 / beta},
         "beta doubled": {"inverse_temperature": lambda beta: 2 * beta},
@@ -414,9 +397,9 @@ def euclidean_attention_is_a_gaussian_posterior(
     beta: Array,
     projection: Array,
     *,
-    kind: similarities.Similarity | str = _SQUARED,
-    variance: Callable[[Array], Array] = lambda beta: 1 / (2 * beta),
-    inverse_temperature: Callable[[Array], Array] = lambda beta: beta,
+    kind: similarities.Similarity | str,
+    variance: Piece,
+    inverse_temperature: Piece,
 ) -> Array:
     """Attention weights and the attended values against the statistics' posterior over keys."""
     separation = Softmax(inverse_temperature(beta))

@@ -11,7 +11,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array
 
-from probam.claims.claim import excess, extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, excess, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, generator
 from probam.claims.mixtures.gaussian import uniform_bank
 from probam.claims.universal.universal import MILLIDGE, key_mixture
@@ -47,7 +47,7 @@ def _literal_reciprocals(distances: Array) -> Array:
         "as sum_j d / d_j over the others: at d = 0 exactly, and within that bound at d > 0"
     ),
     latex=r"w_k \to \tfrac1c [d_k = 0],\qquad \sum_{j: d_j > 0} w_j \le \frac{d}{c} \sum_{j} \frac{1}{d_j - d}",
-    printed="normalised reciprocals of the distances",
+    printed_statement="normalised reciprocals of the distances",
     verdict="ILL",
     relation="limit",
     constant="1 / c for c equal memories",
@@ -61,21 +61,16 @@ def _literal_reciprocals(distances: Array) -> Array:
         extreme("all are copies", distance=0.0, copies=5),
     ),
     tolerance=1e-12,
-    printed_pieces={"shares": _literal_reciprocals},
+    exact={"shares": universal.reciprocal_shares},
+    printed={"shares": _literal_reciprocals},
     printed_exceeds=1.0,
     mutations={
-        "as printed": {"shares": _literal_reciprocals},
         "first copy takes all": {"shares": lambda d: Max()(-d - 1e-6 * jnp.arange(d.shape[-1]))},
         "floor of 0.1 on distances": {"shares": lambda d: _literal_reciprocals(jnp.maximum(d, 0.1))},
     },
 )
 def exact_matches_share_the_whole(
-    memories: Array,
-    query: Array,
-    distance: Array,
-    copies: Array,
-    *,
-    shares: Callable[[Array], Array] = universal.reciprocal_shares,
+    memories: Array, query: Array, distance: Array, copies: Array, *, shares: Piece
 ) -> Array:
     """Shares of the copies against 1/c, and of the others against their bound."""
     found = shares(jnp.sum(jnp.abs(memories - query), axis=-1))
@@ -99,7 +94,7 @@ def _scores(key: jax.Array, *, num_queries: int = 6, num_memories: int = 5, shar
     title="log separation turns the ranking round",
     statement="of scores below 1, log s_k / sum log s_j falls with s_k: the least alike memory weighs most",
     latex=r"s_i < s_j < 1 \implies \frac{\log s_i}{\sum\log s} > \frac{\log s_j}{\sum\log s}",
-    printed="log among the separation functions, larger scores for the more alike",
+    printed_statement="log among the separation functions, larger scores for the more alike",
     verdict="WRONG",
     relation="count",
     constant="none",
@@ -110,22 +105,16 @@ def _scores(key: jax.Array, *, num_queries: int = 6, num_memories: int = 5, shar
         extreme("nearly equal", sharp=1e-3),
     ),
     tolerance=0.0,
-    printed_pieces={"order": 1.0},
+    exact={"separation": _LOG, "order": -1.0, "scale": 1.0},
+    printed={"order": 1.0},
     printed_exceeds=1.0,
     mutations={
-        "ranking kept": {"order": 1.0},
         "identity": {"separation": Identity()},
         "softmax": {"separation": Softmax(3.0)},
         "scores above one": {"scale": 1e9},
     },
 )
-def log_shares_fall_with_the_score(
-    scores: Array,
-    *,
-    separation: Separation = _LOG,
-    order: float = -1.0,
-    scale: float = 1.0,
-) -> Array:
+def log_shares_fall_with_the_score(scores: Array, *, separation: Separation, order: float, scale: float) -> Array:
     """Pairs of memories whose weights do not stand in the stated order, over all queries."""
     share = separation.shares(scale * scores)
     rises = jnp.sign(scores[:, :, None] - scores[:, None, :])
@@ -139,7 +128,7 @@ def log_shares_fall_with_the_score(
     title="powers of reciprocal scores are Shepard weights",
     statement="the inner normalisation cancels: w_k = d_k^-p / sum_j d_j^-p, p = n for d, 2n for d^2; no scale is left",
     latex=r"w_k = d_k^{-p} / \textstyle\sum_j d_j^{-p}",
-    printed="scores normalised 'to make a fair comparison' of scales",
+    printed_statement="scores normalised 'to make a fair comparison' of scales",
     verdict="EXACT",
     relation="equal",
     constant="none: the scale of the data cancels",
@@ -153,6 +142,7 @@ def log_shares_fall_with_the_score(
         extreme("K = 1, D = 1", num_memories=1, dim=1),
     ),
     tolerance=1e-12,
+    exact={"kind": "manhattan", "power": 3, "separation": _CUBE.shares, "inverse": -1.0},
     mutations={
         "one power less": {"power": 2},
         "squared distances": {"kind": "squared euclidean"},
@@ -161,14 +151,7 @@ def log_shares_fall_with_the_score(
     },
 )
 def reciprocal_powers_are_shepard_weights(
-    queries: Array,
-    memories: Array,
-    beta: Array,
-    *,
-    kind: str = "manhattan",
-    power: int = 3,
-    separation: Callable[[Array], Array] = _CUBE.shares,
-    inverse: float = -1.0,
+    queries: Array, memories: Array, beta: Array, *, kind: str, power: int, separation: Piece, inverse: float
 ) -> Array:
     """Appendix E's cubic weights against powers of the distances themselves, in logs."""
     share = separation(universal.normalised_scores(queries, memories, kind))
@@ -191,7 +174,7 @@ def _matched(key: jax.Array, *, num_memories: int = 100, beta: float = 1.0) -> d
         "K = 100, beta = 1; one-hot within eps needs beta >= log((K - 1)(1 - eps)/eps)"
     ),
     latex=r"\max_k w_k \le \frac{e^\beta}{e^\beta + K - 1}",
-    printed="softmax separation compared with others at beta = 1",
+    printed_statement="softmax separation compared with others at beta = 1",
     verdict="COND",
     relation="at most",
     constant="e^beta / (e^beta + K - 1)",
@@ -204,6 +187,7 @@ def _matched(key: jax.Array, *, num_memories: int = 100, beta: float = 1.0) -> d
         extreme("K = 1", num_memories=1),
     ),
     tolerance=1e-12,
+    exact={"others": lambda K: K - 1, "inverse_temperature": lambda beta: beta, "normalised": True, "matched": 1.0},
     mutations={
         "K for K - 1": {"others": lambda K: K},
         "beta doubled": {"inverse_temperature": lambda beta: 2 * beta},
@@ -215,10 +199,10 @@ def normalised_softmax_has_a_largest_weight(
     memories: Array,
     beta: Array,
     *,
-    others: Callable[[float], float] = lambda K: K - 1,
-    inverse_temperature: Callable[[Array], Array] = lambda beta: beta,
-    normalised: bool = True,
-    matched: float = 1.0,
+    others: Callable[[float], float],
+    inverse_temperature: Piece,
+    normalised: bool,
+    matched: float,
 ) -> Array:
     """Excess over the bound at and between memories, distance from it at a match, and the beta that eps needs."""
     queries = jnp.concatenate([memories[:2] * matched, (memories[:2] + memories[-2:]) / 2])
@@ -245,7 +229,7 @@ def _printed_separation(scores: Array, beta: float) -> Array:
     ),
     latex=r"\operatorname{softmax}(-\beta d^2) = p(k \mid q),\qquad "
     r"\arg\max_k \operatorname{softmax}(+\beta s)_k = \arg\max_k p(k \mid q)",
-    printed="e^{-beta x} / sum e^{-beta x}, with scores that are larger for the more alike",
+    printed_statement="e^{-beta x} / sum e^{-beta x}, with scores that are larger for the more alike",
     verdict="WRONG",
     relation="equal",
     constant="sign of beta",
@@ -258,22 +242,17 @@ def _printed_separation(scores: Array, beta: float) -> Array:
         extreme("one memory 1e6 away", far=1e6, tolerance=1e-4),
     ),
     tolerance=1e-12,
-    printed_pieces={"on_scores": _printed_separation},
+    exact={"on_scores": lambda scores, beta: Softmax(beta)(scores), "on_distances": _printed_separation},
+    printed={"on_scores": _printed_separation},
     printed_exceeds=0.5,
     mutations={
-        "sign flipped on scores": {"on_scores": _printed_separation},
         "sign flipped on distances": {"on_distances": lambda d, beta: _printed_separation(-d, beta)},
         "beta doubled": {"on_distances": lambda d, beta: _printed_separation(2 * d, beta)},
         "distance not squared": {"on_distances": lambda d, beta: _printed_separation(jnp.sqrt(d), beta)},
     },
 )
 def sign_of_the_softmax_depends_on_what_it_is_given(
-    queries: Array,
-    memories: Array,
-    beta: Array,
-    *,
-    on_scores: Callable[..., Array] = lambda scores, beta: Softmax(beta)(scores),
-    on_distances: Callable[..., Array] = _printed_separation,
+    queries: Array, memories: Array, beta: Array, *, on_scores: Piece, on_distances: Piece
 ) -> Array:
     """Table 3 on distances against the twin's posterior; share of queries whose largest weight is off its mode."""
     posterior = key_mixture(memories, beta).responsibilities(queries)
@@ -313,7 +292,7 @@ def _appendix(kind: str, separation: Callable[[Array], Separation]) -> Callable[
         "are the twin's), those of sum-normalised softmax and log change with a third memory"
     ),
     latex=r"\frac{r_1}{r_2} = \frac{\pi_1 p(q \mid m_1)}{\pi_2 p(q \mid m_2)} \text{ for every } m_3",
-    printed="softmax separation of normalised scores, read as attention",
+    printed_statement="softmax separation of normalised scores, read as attention",
     verdict="NONE",
     relation="equal",
     constant="none",
@@ -325,7 +304,8 @@ def _appendix(kind: str, separation: Callable[[Array], Separation]) -> Callable[
         extreme("beta 100", beta=100.0, tolerance=1e-10),
     ),
     tolerance=1e-12,
-    printed_pieces={"weights": _appendix("squared euclidean", Softmax)},
+    exact={"weights": _natural},
+    printed={"weights": _appendix("squared euclidean", Softmax)},
     printed_exceeds=1e-2,
     mutations={
         "Appendix E, dot product": {"weights": _appendix("normalised dot", Softmax)},
@@ -335,12 +315,7 @@ def _appendix(kind: str, separation: Callable[[Array], Separation]) -> Callable[
     },
 )
 def odds_do_not_depend_on_a_third_memory(
-    queries: Array,
-    pair: Array,
-    thirds: Array,
-    beta: Array,
-    *,
-    weights: Callable[[Array, Array, Array], Array] = _natural,
+    queries: Array, pair: Array, thirds: Array, beta: Array, *, weights: Piece
 ) -> Array:
     """Log odds of two memories beside either third one, and against the Gaussian twin's."""
     banks = [jnp.concatenate([pair, thirds[n : n + 1]]) for n in range(2)]
@@ -377,7 +352,7 @@ def _kernel(direction: Array, radii: Array, power: Array) -> Array:
         "inner shells diverge for p >= D and the outer ones for p <= D"
     ),
     latex=r"\int_{2r}^{4r} \rho^{D-1-p}\,d\rho = 2^{D-p} \int_r^{2r} \rho^{D-1-p}\,d\rho",
-    printed="reciprocal distances as scores",
+    printed_statement="reciprocal distances as scores",
     verdict="NONE",
     relation="equal",
     constant="2^(D - p)",
@@ -390,6 +365,7 @@ def _kernel(direction: Array, radii: Array, power: Array) -> Array:
         extreme("p = 64, D = 2", dim=2, power=64, tolerance=1e-8),
     ),
     tolerance=1e-12,
+    exact={"jacobian": 0, "exponent": lambda p: p},
     mutations={
         "one dimension less": {"jacobian": -1},
         "squared distances": {"exponent": lambda p: 2 * p},
@@ -397,7 +373,7 @@ def _kernel(direction: Array, radii: Array, power: Array) -> Array:
     },
 )
 def shells_of_a_reciprocal_component_keep_their_ratio(
-    direction: Array, power: Array, *, jacobian: int = 0, exponent: Callable[[Array], Array] = lambda p: p
+    direction: Array, power: Array, *, jacobian: int, exponent: Piece
 ) -> Array:
     """Shell masses from the network's weights by Gauss-Legendre quadrature in log r, against the power of two."""
     dim = direction.shape[0]
@@ -418,7 +394,7 @@ def shells_of_a_reciprocal_component_keep_their_ratio(
         "far away, integrable at 0"
     ),
     latex=r"w_k \propto (1 + d_k^2/\nu)^{-(\nu + D)/2} = p(k \mid q)",
-    printed="nothing",
+    printed_statement="nothing",
     verdict="NEW",
     relation="equal",
     constant="Gamma((nu + D)/2) / (Gamma(nu/2) (nu pi)^(D/2)), the same for all memories",
@@ -431,6 +407,11 @@ def shells_of_a_reciprocal_component_keep_their_ratio(
         extreme("K = 1, D = 1", num_memories=1, dim=1),
     ),
     tolerance=1e-12,
+    exact={
+        "exponent": lambda nu, dim: (nu + dim) / 2,
+        "freedom": lambda nu: nu,
+        "kernel": lambda squares, nu: 1 + squares / nu,
+    },
     mutations={
         "exponent nu / 2": {"exponent": lambda nu, _dim: nu / 2},
         "nu doubled": {"freedom": lambda nu: 2 * nu},
@@ -438,14 +419,7 @@ def shells_of_a_reciprocal_component_keep_their_ratio(
     },
 )
 def student_weights_are_regularised_powers(
-    queries: Array,
-    memories: Array,
-    beta: Array,
-    nu: Array,
-    *,
-    exponent: Callable[[Array, int], Array] = lambda nu, dim: (nu + dim) / 2,
-    freedom: Callable[[Array], Array] = lambda nu: nu,
-    kernel: Callable[[Array, Array], Array] = lambda squares, nu: 1 + squares / nu,
+    queries: Array, memories: Array, beta: Array, nu: Array, *, exponent: Piece, freedom: Piece, kernel: Piece
 ) -> Array:
     """Shares of the network's squared distances under the kernel, against NumPyro's Student-t components."""
     dim = memories.shape[1]
