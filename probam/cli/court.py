@@ -1,6 +1,7 @@
-"""Commands of the court and the experiments."""
+"""Commands that verify claims and run experiments."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,13 +13,14 @@ from probam.cli.program import Json, api_ready, app
 if TYPE_CHECKING:
     from probam.claims.claim import Certificate
     from probam.equivalence.check import Check
+    from probam.experiments.experiment import Experiment
 
 __all__ = ["experiment", "verify"]
 
 
 @app.command(
     epilog="Examples:\n\n  probam verify\n\n  probam verify --claim A16 --claim A2 --json\n\n  probam verify fit.nc\n\n"
-    "Exit code 1 means that an exact statement failed."
+    "Exit code 1: a statement failed, a printed form that should fail did not, or a claim raised an exception."
 )
 def verify(
     fit_file: Annotated[
@@ -27,63 +29,70 @@ def verify(
     claim: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ID", help="Only this claim, or all whose id begins so (A16); may be given more than once."
+            metavar="ID",
+            help="Only this claim (A3.weighted) or entry (A3: all its parts); may be given more than once.",
         ),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Also the statistical and long claims, which state their error rates.")
+        bool, typer.Option("--all", help="Also the statistical and long claims. They state their error rates.")
     ] = False,
     float32: Annotated[
-        bool, typer.Option("--float32", help="Compute both sides in single precision, on ordinary inputs.")
+        bool, typer.Option("--float32", help="Compute in single precision, on ordinary inputs.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Other seeds draw other random inputs.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random inputs.")] = 0,
     html: Annotated[
         Path | None,
         typer.Option(metavar="PAGE.html", help="Also write a page with the equations.", show_default=False),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check claim by claim that each energy is the likelihood that it is said to be, with numbers."""
+    """Check numerically, claim by claim, that energies are negative log likelihoods."""
     api = api_ready()
-    from probam.claims.entries import ENTRIES, missing
-    from probam.claims.verify import as_json as court_json
-    from probam.claims.verify import certify_each, summary, table
+    from probam.claims.verify import as_json as json_of_claims
+    from probam.claims.verify import certify_each
     from probam.data.writing import check_writable
     from probam.reports.court import write_court
 
     if html is not None:  # before the minute of work, not after it
         check_writable(html, suffixes=(".html", ".htm"))
-
-    fitted = None if fit_file is None else api.load(fit_file)
+    fit = None if fit_file is None else api.load(fit_file)
 
     def run() -> tuple[list["Certificate"], list["Check"]]:
         certificates = []
         for left, certificate in certify_each(claim, seed=seed, slow=everything, single=float32):
             certificates.append(certificate)
             bar(len(certificates), len(certificates) + left, certificate.claim)
-        return certificates, [] if fitted is None else fitted.verify()
+        return certificates, [] if fit is None else fit.verify()
 
     with Bar("verifying") as bar:
         certificates, checks = interruptible(run)
-    passed = all(found.passed for found in certificates) and all(check.passed for check in checks)
+    record = json_of_claims(certificates, single=float32)
+    passed = record["passed"] and all(check.passed for check in checks)
     if html is not None:
-        write_court(court_json(certificates, single=float32), html)
+        write_court(record, html)
     if as_json:
-        told = court_json(certificates, single=float32)
-        print(json.dumps(told | {"fit": [check._asdict() for check in checks], "passed": passed}, indent=2))
+        print(json.dumps(record | {"fit": [check._asdict() for check in checks], "passed": passed}, indent=2))
     else:
-        show(table(certificates))
-        print(summary(certificates, single=float32))
-        if not claim:
-            pending = missing()
-            print(f"{len(ENTRIES) - len(pending)} of {len(ENTRIES)} entries of the list are answered for")
-            for entry, why in pending.items():
-                print(f"  pending: {entry}, {ENTRIES[entry]} ({why})")
+        _print_certificates(certificates, single=float32, count_entries=not claim)
         if html is not None:
             print(f"the page with the equations: {html}")
         if fit_file is not None:
             print(checks_text(checks, fit_file))
     raise typer.Exit(0 if passed else 1)
+
+
+def _print_certificates(certificates: list["Certificate"], *, single: bool, count_entries: bool) -> None:
+    """Table and summary of the certificates and, where all claims were run, how many entries have a claim."""
+    from probam.claims.entries import ENTRIES, missing
+    from probam.claims.verify import summary, table
+
+    show(table(certificates))
+    print(summary(certificates, single=single))
+    if count_entries:
+        pending = missing()
+        print(f"{len(ENTRIES) - len(pending)} of {len(ENTRIES)} entries of the list have a claim")
+        for entry, why in pending.items():
+            print(f"  pending: {entry}, {ENTRIES[entry]} ({why})")
 
 
 @app.command(
@@ -117,15 +126,7 @@ def experiment(
     from probam.experiments.experiment import experiments, find, perform, prepare, write
 
     if name is None or listed:
-        known = experiments()
-        if as_json:
-            listing = [{"name": one.name, "title": one.title, "source": one.source} for one in known.values()]
-            print(json.dumps(listing, indent=2))
-            return
-        width = max(map(len, known), default=0)
-        for one in known.values():
-            print(f"{one.name:<{width}}  {one.title}")
-        print("\nprobam experiment NAME runs one")
+        _list_experiments(experiments(), as_json=as_json)
         return
     chosen = find(name)
     prepare(chosen, output)
@@ -134,9 +135,21 @@ def experiment(
     paths = write(chosen, tree, output)
     findings = chosen.findings(tree)
     if as_json:
-        told = {"findings": [finding._asdict() for finding in findings], "wrote": [str(path) for path in paths]}
-        print(json.dumps(told, indent=2))
+        record = {"findings": [finding._asdict() for finding in findings], "wrote": [str(path) for path in paths]}
+        print(json.dumps(record, indent=2))
         return
     for finding in findings:
         print(f"{finding.verdict:<8}{finding.text}")
     print("\n".join(f"wrote {path}" for path in paths))
+
+
+def _list_experiments(known: Mapping[str, "Experiment"], *, as_json: bool) -> None:
+    """Names and titles of the experiments."""
+    if as_json:
+        listing = [{"name": one.name, "title": one.title, "source": one.source} for one in known.values()]
+        print(json.dumps(listing, indent=2))
+        return
+    width = max(map(len, known), default=0)
+    for one in known.values():
+        print(f"{one.name:<{width}}  {one.title}")
+    print("\nprobam experiment NAME runs one")
