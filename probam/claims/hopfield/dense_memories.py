@@ -1,10 +1,9 @@
-r"""Claims B5, B8, B9 and the dense parts of C4: polynomial and exponential memories of signs.
+r"""Claims B5, B9 and the dense parts of C4: polynomial and exponential memories of signs.
 
 Physics: :mod:`probam.energies.dense` and :mod:`probam.energies.hopfield`. The other side is enumeration of states,
 autodiff of the two-layer energy, and closed forms.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array
 
 from probam.claims.claim import Piece, excess, extreme, ordinary, register, relative_error
-from probam.claims.inputs import Floats, all_states, generator, sign_bank
+from probam.claims.inputs import Floats, generator, sign_bank
 from probam.dynamics.discrete import update
 from probam.energies import dense, hopfield
 
@@ -105,124 +104,6 @@ def plain_square_is_hopfield(
     fields = states * dense.flip_difference(states, memories, separation)
     bare = hopfield.field(states, couplings - own * len(memories) * jnp.eye(memories.shape[1]))
     return jnp.maximum(energies, relative_error(fields, factor * bare))
-
-
-_XOR = np.array([[-1.0, -1.0, -1.0], [-1.0, 1.0, 1.0], [1.0, -1.0, 1.0], [1.0, 1.0, -1.0]])
-_DEGREES = range(1, 8)
-
-
-def _xor(_key: jax.Array) -> dict[str, Floats]:
-    return {"states": all_states(3), "memories": _XOR}
-
-
-def _printed_xor(degree: int) -> tuple[float, float]:
-    """Constant and cubic part as the slide has them, with the C_n that are right for plain powers."""
-    if degree == 1:
-        return 0.0, 0.0
-    return (0.0, 3.0**degree - 3) if degree % 2 else (-(3.0**degree) - 3, 0.0)
-
-
-@register(
-    id="B8.rectified",
-    source=f"{_YANG}, XOR problem",
-    title="XOR with the rectified power of the slides",
-    statement="E_n = -(3^n + 3)/2 + (3^n - 3)/2 s1 s2 s3 for all n >= 1; 8 states, n = 1..7",
-    latex=r"E_n = -\tfrac{3^n + 3}{2} + \tfrac{3^n - 3}{2}\, s_1 s_2 s_3",
-    printed_statement="0 for n = 1, C_n for even n, C_n s1 s2 s3 for odd n",
-    verdict="COND",
-    relation="equal",
-    constant="(3^n + 3)/2 and (3^n - 3)/2",
-    inputs=_xor,
-    cases=(ordinary("8 states, n = 1..7"),),
-    tolerance=1e-12,
-    exact={"parts": lambda degree: (-(3.0**degree + 3) / 2, (3.0**degree - 3) / 2), "rectified": True},
-    printed={"parts": _printed_xor},
-    printed_exceeds=0.4,
-    mutations={
-        "plain powers": {"rectified": False},
-        "sign flipped": {"parts": lambda n: (-(3.0**n + 3) / 2, -(3.0**n - 3) / 2)},
-        "one constant": {"parts": lambda n: (-(3.0**n + 3) / 2, (3.0**n + 3) / 2)},
-    },
-)
-def xor_energies_rectified(
-    states: Array, memories: Array, *, parts: Callable[[int], tuple[float, float]], rectified: bool
-) -> Array:
-    """All states and degrees against a constant and a cubic part."""
-    triple = jnp.prod(states, axis=-1)
-    errors = []
-    for degree in _DEGREES:
-        constant, cubic = parts(degree)
-        energies = dense.energy(states, memories, dense.Polynomial(degree, rectified))
-        errors.append(relative_error(energies, constant + cubic * triple, 1.0))
-    return jnp.max(jnp.stack(errors))
-
-
-@register(
-    id="B8.plain",
-    source=f"{_YANG}, XOR problem",
-    title="XOR with the plain power",
-    statement="E_1 = 0; E_n = (3^n - 3) s1 s2 s3 for odd n, -(3^n + 3) for even n: C_n is two constants",
-    latex=r"E_n = (3^n - 3)\, s_1 s_2 s_3 \; (n \text{ odd}), \qquad -(3^n + 3) \; (n \text{ even})",
-    printed_statement="the same form for rectified F_n, one C_n for both",
-    verdict="COND",
-    relation="equal",
-    constant="3^n - 3 and -(3^n + 3)",
-    inputs=_xor,
-    cases=(ordinary("8 states, n = 1..7"),),
-    tolerance=1e-12,
-    exact={"odd": lambda degree: 3.0**degree - 3, "rectified": False},
-    printed={"rectified": True},
-    printed_exceeds=0.4,
-    mutations={
-        "one constant": {"odd": lambda degree: 3.0**degree + 3},
-        "sign flipped": {"odd": lambda degree: 3 - 3.0**degree},
-    },
-)
-def xor_energies_plain(states: Array, memories: Array, *, odd: Callable[[int], float], rectified: bool) -> Array:
-    """All states and degrees against the slide's form with its two constants."""
-    return xor_energies_rectified(
-        states,
-        memories,
-        parts=lambda degree: (0.0, odd(degree)) if degree % 2 else (-(3.0**degree) - 3, 0.0),
-        rectified=rectified,
-    )
-
-
-@register(
-    id="B8.recall",
-    source=f"{_YANG}, XOR problem: 'for higher odd values of n'",
-    title="which powers solve XOR",
-    statement="s3 <- -s1 s2 in one update from all 8 states: rectified, every n >= 2; plain, every odd n >= 3 only",
-    latex=r"s_3 \leftarrow -s_1 s_2 \iff n \ge 2 \text{ (rectified)}, \; n \in \{3, 5, 7\} \text{ (plain)}",
-    printed_statement="only odd n >= 3, F_n rectified",
-    verdict="WRONG",
-    relation="count",
-    constant="n >= 2",
-    inputs=_xor,
-    cases=(ordinary("8 states, n = 1..7"),),
-    tolerance=0.0,
-    exact={
-        "rectified_solves": (2, 3, 4, 5, 6, 7),
-        "plain_solves": (3, 5, 7),
-        "output": lambda states: -states[:, 0] * states[:, 1],
-    },
-    printed={"rectified_solves": (3, 5, 7)},
-    printed_exceeds=2.5,
-    mutations={
-        "plain, all n": {"plain_solves": (2, 3, 4, 5, 6, 7)},
-        "opposite table": {"output": lambda states: states[:, 0] * states[:, 1]},
-    },
-)
-def powers_that_solve_xor(
-    states: Array, memories: Array, *, rectified_solves: tuple[int, ...], plain_solves: tuple[int, ...], output: Piece
-) -> Array:
-    """Number of powers that do otherwise than stated, under the difference rule."""
-    wrong = []
-    for rectified, solves in ((True, rectified_solves), (False, plain_solves)):
-        for degree in _DEGREES:
-            moved = update(dense.Network(memories, dense.Polynomial(degree, rectified)), states)
-            wrong.append(jnp.all(moved[:, 2] == output(states)) != (degree in solves))
-    return jnp.sum(jnp.stack(wrong)).astype(float)
 
 
 def _currents(key: jax.Array, **settings: Any) -> dict[str, Floats]:

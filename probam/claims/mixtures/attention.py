@@ -4,7 +4,7 @@ Physics: :mod:`probam.energies.attention`. Statistics: :mod:`probam.models.atten
 claimed in :mod:`probam.claims.mixtures.directional`.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from probam.claims.claim import Piece, extreme, ordinary, register, relative_error
+from probam.claims.claim import Piece, Pieces, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, generator
 from probam.energies import attention as physics
 from probam.models import attention as statistics
@@ -74,33 +74,6 @@ def _scores(tokens: Array, gamma: Array, delta: Array, matrices: Array, biases: 
     return statistics.scores(keys, gamma, delta, query_projection=matrices[0], query_bias=biases[0])
 
 
-def _agreement(
-    kind: type[physics.LayerNorm] | type[physics.RMSNorm],
-    norm: statistics.Norm,
-    posterior: Callable[..., Array],
-    evidence: Callable[..., Array],
-    x: Array,
-    tokens: Array,
-    gamma: Array,
-    delta: Array,
-    epsilon: Array,
-    matrices: Array,
-    biases: Array,
-    scores: statistics.Scores,
-) -> Array:
-    """Weights, outputs and energies of a head against posterior, posterior mean and log evidence of its mixture."""
-    head = _physical(kind, gamma, delta, epsilon, matrices, biases)
-    shares = posterior(scores, x, norm, epsilon)
-    values = tokens @ matrices[2].T + biases[2]
-    energy = physics.energy(head, x, tokens)
-    errors = [
-        relative_error(physics.attention_weights(head, x, tokens), shares),
-        relative_error(physics.attend(head, x, tokens, tokens), shares @ values, values),
-        relative_error(-energy, evidence(scores, x, norm, epsilon), 1.0),
-    ]
-    return jnp.max(jnp.stack(errors))
-
-
 def _printed_posterior(scores: statistics.Scores, x: Array, norm: statistics.Norm, epsilon: Array) -> Array:
     """Posterior with the paper's mixing weights, exp(c_i), not divided by the normaliser."""
 
@@ -112,15 +85,20 @@ def _printed_posterior(scores: statistics.Scores, x: Array, norm: statistics.Nor
     return shares
 
 
-_LAYER_MUTATIONS: dict[str, dict[str, Any]] = {
-    "normaliser dropped": {"posterior": _printed_posterior},
+_READ_EXACTLY: Pieces = {
+    "posterior": statistics.posterior,
+    "read_gamma": lambda gamma: gamma,
+    "read_delta": lambda delta: delta,
+    "read_biases": lambda biases: biases,
+}
+
+_MISREAD: Mapping[str, Pieces] = {
     "gamma left out": {"read_gamma": jnp.ones_like},
     "delta left out": {"read_delta": jnp.zeros_like},
     "query bias left out": {"read_biases": lambda biases: biases.at[0].set(0.0)},
     "epsilon doubled": {
         "posterior": lambda scores, x, norm, epsilon: statistics.posterior(scores, x, norm, 2 * epsilon + 1e-3)
     },
-    "the other normalisation": {"swapped": True},
 }
 
 
@@ -145,39 +123,11 @@ _LAYER_MUTATIONS: dict[str, dict[str, Any]] = {
     cases=_HEADS,
     tolerance=1e-12,
     tolerance_extreme=1e-11,
-    exact={
-        "posterior": statistics.posterior,
-        "read_gamma": lambda gamma: gamma,
-        "read_delta": lambda delta: delta,
-        "read_biases": lambda biases: biases,
-        "swapped": False,
-    },
+    exact={"kind": physics.LayerNorm, "norm": "layer", **_READ_EXACTLY},
     printed={"posterior": _printed_posterior},
     printed_exceeds=0.01,
-    mutations=_LAYER_MUTATIONS,
+    mutations={**_MISREAD, "the other normalisation": {"kind": physics.RMSNorm}},
 )
-def head_behind_a_layer_norm_is_a_mixture(
-    x: Array,
-    tokens: Array,
-    gamma: Array,
-    delta: Array,
-    epsilon: Array,
-    matrices: Array,
-    biases: Array,
-    *,
-    posterior: Piece,
-    read_gamma: Piece,
-    read_delta: Piece,
-    read_biases: Piece,
-    swapped: bool,
-) -> Array:
-    """One head of the physics against the statistics' reading of the same weights."""
-    scores = _scores(tokens, read_gamma(gamma), read_delta(delta), matrices, read_biases(biases))
-    kind = physics.RMSNorm if swapped else physics.LayerNorm
-    weights = (gamma, delta, epsilon, matrices, biases)
-    return _agreement(kind, "layer", posterior, statistics.log_evidence, x, tokens, *weights, scores)
-
-
 @register(
     id="A13.rms_layer",
     source=f"{_SCHAEFFER}, read with RMSNorm",
@@ -192,16 +142,14 @@ def head_behind_a_layer_norm_is_a_mixture(
     cases=_HEADS[:4],
     tolerance=1e-12,
     tolerance_extreme=1e-11,
-    exact={
-        "posterior": statistics.posterior,
-        "read_gamma": lambda gamma: gamma,
-        "read_delta": lambda delta: delta,
-        "read_biases": lambda biases: biases,
-        "swapped": False,
+    exact={"kind": physics.RMSNorm, "norm": "rms", **_READ_EXACTLY},
+    mutations={
+        "normaliser dropped": {"posterior": _printed_posterior},
+        **_MISREAD,
+        "the other normalisation": {"kind": physics.LayerNorm},
     },
-    mutations=_LAYER_MUTATIONS,
 )
-def head_behind_an_rms_norm_is_a_mixture(
+def head_is_a_mixture(
     x: Array,
     tokens: Array,
     gamma: Array,
@@ -210,17 +158,25 @@ def head_behind_an_rms_norm_is_a_mixture(
     matrices: Array,
     biases: Array,
     *,
+    kind: type[physics.LayerNorm] | type[physics.RMSNorm],
+    norm: statistics.Norm,
     posterior: Piece,
     read_gamma: Piece,
     read_delta: Piece,
     read_biases: Piece,
-    swapped: bool,
 ) -> Array:
-    """As A12.layer, without the removal of the mean."""
+    """Weights, outputs and energies of a head against posterior, posterior mean and log evidence of its mixture."""
     scores = _scores(tokens, read_gamma(gamma), read_delta(delta), matrices, read_biases(biases))
-    kind = physics.LayerNorm if swapped else physics.RMSNorm
-    weights = (gamma, delta, epsilon, matrices, biases)
-    return _agreement(kind, "rms", posterior, statistics.log_evidence, x, tokens, *weights, scores)
+    head = _physical(kind, gamma, delta, epsilon, matrices, biases)
+    shares = posterior(scores, x, norm, epsilon)
+    values = tokens @ matrices[2].T + biases[2]
+    energy = physics.energy(head, x, tokens)
+    errors = [
+        relative_error(physics.attention_weights(head, x, tokens), shares),
+        relative_error(physics.attend(head, x, tokens, tokens), shares @ values, values),
+        relative_error(-energy, statistics.log_evidence(scores, x, norm, epsilon), 1.0),
+    ]
+    return jnp.max(jnp.stack(errors))
 
 
 @register(

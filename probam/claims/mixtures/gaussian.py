@@ -114,7 +114,7 @@ def k_means_is_the_cold_limit(queries: Array, memories: Array, beta: Array, *, e
     inputs=uniform_bank,
     cases=(*BANKS, ALONE, WIDE, ordinary("beta 0.3", beta=0.3)),
     tolerance=1e-12,
-    exact={"variance": lambda beta: 1.0 / (2.0 * beta), "energy": clam.energy},
+    exact={"variance": lambda beta: 1.0 / (2.0 * beta), "twin_beta": lambda beta: beta, "energy": clam.energy},
     printed={"variance": lambda beta: 2.0 / beta},
     printed_exceeds=0.05,
     mutations={
@@ -123,15 +123,6 @@ def k_means_is_the_cold_limit(queries: Array, memories: Array, beta: Array, *, e
         "sign of the energy flipped": {"energy": lambda v, mu, beta: -clam.energy(v, mu, beta)},
     },
 )
-def covariance_is_half_the_inverse_of_beta(
-    queries: Array, memories: Array, beta: Array, *, variance: Piece, energy: Piece
-) -> Array:
-    """Change over x of -log p - beta E, relative to the size of log p."""
-    log_p = log_density(gaussian_mixture(memories, jnp.ones(memories.shape[0]), variance(beta)), queries)
-    scaled = beta * energy(queries, memories, beta)
-    return relative_error(log_p[0] - log_p, scaled - scaled[0], log_p)
-
-
 @register(
     id="A2.quarter",
     source=f"{_SCHAEFFER}, below Eq. 4",
@@ -145,17 +136,17 @@ def covariance_is_half_the_inverse_of_beta(
     inputs=uniform_bank,
     cases=BANKS,
     tolerance=1e-12,
-    exact={"twin_beta": lambda beta: beta / 4},
+    exact={"variance": lambda beta: 2.0 / beta, "twin_beta": lambda beta: beta / 4, "energy": clam.energy},
     printed={"twin_beta": lambda beta: beta},
     printed_exceeds=0.05,
     mutations={"beta / 2": {"twin_beta": lambda beta: beta / 2}, "4 beta": {"twin_beta": lambda beta: 4 * beta}},
 )
-def printed_covariance_is_clam_at_a_quarter_of_beta(
-    queries: Array, memories: Array, beta: Array, *, twin_beta: Piece
+def density_of_a_covariance_is_clam_at_one_beta(
+    queries: Array, memories: Array, beta: Array, *, variance: Piece, twin_beta: Piece, energy: Piece
 ) -> Array:
-    """As A2, with the printed covariance on the side of the statistics."""
-    log_p = log_density(gaussian_mixture(memories, jnp.ones(memories.shape[0]), 2.0 / beta), queries)
-    scaled = twin_beta(beta) * clam.energy(queries, memories, twin_beta(beta))
+    """Change over x of -log p - b E_b, b the beta of the twin, relative to the size of log p."""
+    log_p = log_density(gaussian_mixture(memories, jnp.ones(memories.shape[0]), variance(beta)), queries)
+    scaled = twin_beta(beta) * energy(queries, memories, twin_beta(beta))
     return relative_error(log_p[0] - log_p, scaled - scaled[0], log_p)
 
 
