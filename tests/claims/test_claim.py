@@ -1,6 +1,9 @@
 """What a claim is, how it is found, and how its errors are measured."""
 
+import inspect
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -89,6 +92,38 @@ def test_adding_a_claim_takes_one_decorated_function(monkeypatch: pytest.MonkeyP
     assert claim("Z1.cosine").error(inputs, "sign") > 0.1
     with pytest.raises(ValueError, match="registered twice"):
         filed(cosine_of_the_sum)
+
+
+def test_a_piece_that_the_exact_statement_lacks_is_refused() -> None:
+    one = claim("A2")
+    with pytest.raises(ValueError, match="claim A2, half of it: varience is not among the exact pieces"):
+        replace(one, mutations={"half of it": {"varience": 0.5}})
+    with pytest.raises(ValueError, match="claim A2, printed: scale is not among the exact pieces"):
+        replace(one, printed={"scale": 2.0})
+
+
+@pytest.mark.parametrize("claim_id", list(registry()))
+def test_the_exact_pieces_are_the_keyword_only_arguments(claim_id: str) -> None:
+    parameters = inspect.signature(claim(claim_id).function).parameters.values()
+    assert {one.name for one in parameters if one.kind is one.KEYWORD_ONLY} == set(claim(claim_id).exact)
+    assert all(one.default is one.empty for one in parameters)
+
+
+def test_no_mutation_repeats_the_printed_form() -> None:
+    claims = registry().values()
+    pairs = [(one.id, name) for one in claims for name, pieces in one.mutations.items() if pieces == one.printed]
+    assert pairs == []
+
+
+def test_the_example_of_the_documentation_is_a_claim_that_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_CLAIMS", dict(room._CLAIMS))
+    text = (Path(__file__).parents[2] / "docs" / "claims.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, flags=re.S)
+    exec(compile(example, "docs/claims.md", "exec"), {})
+    one = claim("A4.example")
+    assert certify(one).passed
+    inputs = case_inputs(one, one.cases[0])
+    assert all(one.error(inputs, form) > 2 * one.tolerance for form in one.wrong_forms)
 
 
 def test_inputs_follow_the_seed_the_claim_and_the_case_alone() -> None:

@@ -3,14 +3,17 @@
 import io
 import json
 from dataclasses import replace
+from typing import Any
 
 import jax
 import pytest
 from rich.console import Console
 
+from probam.claims import claim as room
 from probam.claims.claim import Certificate, claim, registry, select
 from probam.claims.entries import ENTRIES, PENDING, answered, missing
 from probam.claims.verify import as_json, certify, certify_each, summary, table, verify
+from probam.cli.main import main
 from probam.errors import InputError
 
 
@@ -117,6 +120,57 @@ def test_a_misprint_that_does_not_fail_is_reported() -> None:
 def test_the_printed_form_is_left_alone_on_extreme_inputs() -> None:
     assert certify(claim("A20.pair"), cases="extreme").printed_error is None
     assert certify(claim("A20.pair"), cases="ordinary").printed_error is not None
+
+
+def _raising(*_: Any, **__: Any) -> Any:
+    raise TypeError("primal and tangent dtypes differ\nand a second line")
+
+
+def test_a_claim_that_raises_is_a_failed_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(room._CLAIMS, "A20.pair", replace(claim("A20.pair"), function=_raising))
+    raised, other = verify(["A20.pair", "A20.remaining"])
+    assert not raised.passed
+    assert raised.error == float("inf")
+    assert raised.note == "raised on 'alpha 1.3': TypeError: primal and tangent dtypes differ"
+    assert other.passed
+    record = json.loads(json.dumps(as_json([raised, other]), allow_nan=False))
+    assert record["passed"] is False
+    assert record["claims"][0]["error"] is None
+
+
+def test_inputs_that_raise_are_a_failed_certificate() -> None:
+    found = certify(replace(claim("A20.pair"), inputs=_raising), cases="ordinary")
+    assert not found.passed
+    assert "TypeError" in found.note
+
+
+def test_the_command_prints_json_and_exits_with_1_where_a_claim_raises(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(room._CLAIMS, "A20.pair", replace(claim("A20.pair"), function=_raising))
+    assert main(["verify", "--claim", "A20.pair", "--json"]) == 1
+    record = json.loads(capsys.readouterr().out)
+    assert record["passed"] is False
+    assert "TypeError" in record["claims"][0]["note"]
+    assert main(["verify", "--claim", "A20.pair"]) == 1
+    assert "TypeError" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("claim_id", ["C7", "C6.rate"])
+def test_claims_of_universal_networks_hold_in_single_precision(claim_id: str) -> None:
+    (found,) = verify(claim_id, single=True)
+    assert found.passed, found.note
+
+
+def test_one_name_may_stand_alone() -> None:
+    assert [found.claim for found in verify("A20.pair")] == ["A20.pair"]
+
+
+def test_arguments_of_the_wrong_kind_are_refused() -> None:
+    with pytest.raises(InputError, match=r"claims: expected an id or entry such as 'A2', or a list of them; got 2"):
+        verify(2)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"seed: expected a whole number; got 0.5"):
+        verify("A2", seed=0.5)  # type: ignore[arg-type]
 
 
 def test_single_precision_is_refused_with_the_way_out() -> None:
