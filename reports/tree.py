@@ -16,10 +16,27 @@ from numpy.typing import ArrayLike
 
 from probam.errors import InputError
 
-__all__ = ["Variables", "build_tree", "has", "read_tree", "variable", "write_tree"]
+__all__ = ["Variables", "build_tree", "has", "read_tree", "rows_of", "variable", "write_tree"]
 
 Variables = Mapping[str, tuple[ArrayLike, tuple[str, ...]]]
 """Variable name -> (array, names of its dimensions)."""
+
+_GROUPS = (
+    "posterior",
+    "sample_stats",
+    "optimisation",
+    "invariant",
+    "log_likelihood",
+    "posterior_predictive",
+    "observed_data",
+    "constant_data",
+    "memory",
+    "partition",
+    "recall",
+    "verification",
+    "evidence",
+)
+"""The groups of a fit, in the order of the file."""
 
 _REQUIRED = ("posterior", "observed_data", "constant_data")
 
@@ -74,61 +91,62 @@ def build_tree(
     center: ArrayLike,
     scale: ArrayLike,
     posterior: Variables,
-    sample_stats: Variables | None = None,
-    optimisation: Variables | None = None,
-    invariant: Variables | None = None,
-    log_likelihood: Variables | None = None,
-    posterior_predictive: Variables | None = None,
-    memory: Variables | None = None,
-    partition: Variables | None = None,
-    recall: Variables | None = None,
-    verification: Variables | None = None,
-    evidence: Variables | None = None,
     completed: ArrayLike | None = None,
     coordinates: Mapping[str, ArrayLike] | None = None,
     group_attributes: Mapping[str, Mapping[str, Any]] | None = None,
+    **groups: Variables | None,
 ) -> xr.DataTree:
     """The DataTree of a fit, from plain arrays.
 
-    ``data`` (N, D) is in data units and ``columns`` names its D features; where entries are missing (NaN),
-    ``completed`` has something in their place that can be shown. ``coordinates`` gives the labels of
-    a dimension in every group (``"check"``) or in one (``"partition/row"``); a dimension without labels
-    counts from 0, ``feature`` carries the column names, and ``row_bis`` the labels of ``row``.
-    Attributes may be text, numbers, ``None`` (stored as empty text) or anything that JSON can say.
+    Args:
+        attributes: of the root; text, numbers, None (stored as empty text), or what can be written as JSON.
+        data: (N, D), in data units.
+        columns: names of the D features.
+        center: (D,), subtracted from the data to give model units.
+        scale: (D,), divides the centred data.
+        posterior: draws of the parameters, chain and draw first.
+        completed: the data with something to show in place of each missing entry (NaN).
+        coordinates: labels of a dimension in every group (``"check"``) or in one (``"partition/row"``). A dimension
+            without labels counts from 0, ``feature`` has the column names, ``row_bis`` the labels of ``row``.
+        group_attributes: attributes by group, of the same kinds as those of the root.
+        groups: variables of other groups (``memory``, ``partition``, ...); a group that is None is left out.
 
-    Raises :class:`probam.errors.InputError` where shapes and dimensions do not fit each other.
+    Raises:
+        InputError: for unknown groups, and for shapes and dimensions that do not match.
     """
     x = np.asarray(data)
     if x.ndim != 2 or x.shape[1] != len(columns):
-        raise InputError(f"data: expected shape (N, {len(columns)}), one column a name; got {x.shape}")
+        raise InputError(f"data: expected shape (N, {len(columns)}), one column per name; got {x.shape}")
+    own_attributes = group_attributes or {}
+    _check_groups(groups, own_attributes)
+    observed: dict[str, tuple[ArrayLike, tuple[str, ...]]] = {"x": (x, ("datum", "feature"))}
+    if completed is not None:
+        observed["completed"] = (completed, ("datum", "feature"))
+    every: dict[str, Variables | None] = groups | {
+        "posterior": posterior,
+        "observed_data": observed,
+        "constant_data": {"center": (center, ("feature",)), "scale": (scale, ("feature",))},
+    }
     labels: dict[str, ArrayLike] = {"feature": [str(name) for name in columns], **(coordinates or {})}
     sizes = {"datum": len(x), "feature": len(columns)}
-    groups: dict[str, Variables | None] = {
-        "posterior": posterior,
-        "sample_stats": sample_stats,
-        "optimisation": optimisation,
-        "invariant": invariant,
-        "log_likelihood": log_likelihood,
-        "posterior_predictive": posterior_predictive,
-        "observed_data": {"x": (x, ("datum", "feature"))}
-        | ({} if completed is None else {"completed": (completed, ("datum", "feature"))}),
-        "constant_data": {"center": (center, ("feature",)), "scale": (scale, ("feature",))},
-        "memory": memory,
-        "partition": partition,
-        "recall": recall,
-        "verification": verification,
-        "evidence": evidence,
-    }
-    said = group_attributes or {}
-    unknown = set(said) - set(groups)
-    if unknown:
-        raise InputError(f"group_attributes: no such group {', '.join(sorted(unknown))}; known: {', '.join(groups)}")
     nodes = {
-        name: _dataset(name, variables, labels, sizes).assign_attrs(_attributes(said.get(name, {})))
-        for name, variables in groups.items()
-        if variables is not None
+        name: _dataset(name, variables, labels, sizes).assign_attrs(_stored(own_attributes.get(name, {})))
+        for name in _GROUPS
+        if (variables := every.get(name)) is not None
     }
-    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=_attributes(attributes)), **nodes})
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=_stored(attributes)), **nodes})
+
+
+def _check_groups(groups: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
+    """Raise where a group is none of a fit's, or is one that :func:`build_tree` makes from its other arguments."""
+    own = ("posterior", "observed_data", "constant_data")
+    for argument, names, known in (
+        ("groups", groups, [name for name in _GROUPS if name not in own]),
+        ("group_attributes", attributes, list(_GROUPS)),
+    ):
+        unknown = sorted(set(names) - set(known))
+        if unknown:
+            raise InputError(f"{argument}: no such group {', '.join(unknown)}; known: {', '.join(known)}")
 
 
 def _dataset(group: str, variables: Variables, labels: Mapping[str, ArrayLike], sizes: Mapping[str, int]) -> xr.Dataset:
@@ -149,26 +167,26 @@ def _dataset(group: str, variables: Variables, labels: Mapping[str, ArrayLike], 
         if dim in dataset.coords:
             continue
         base = dim.removesuffix("_bis")
-        found = next((labels[key] for key in (f"{group}/{dim}", f"{group}/{base}", dim, base) if key in labels), None)
-        coordinate = np.arange(size) if found is None else np.asarray(found)
+        known_labels = (labels[key] for key in (f"{group}/{dim}", f"{group}/{base}", dim, base) if key in labels)
+        coordinate = np.asarray(next(known_labels, np.arange(size)))
         if coordinate.shape != (size,):
             raise InputError(f"coordinates: {dim!r} of group {group!r} needs {size} labels; got {coordinate.shape}")
         dataset = dataset.assign_coords({dim: coordinate})
     return dataset
 
 
-def _attributes(attributes: Mapping[str, Any]) -> dict[str, str | int | float]:
+def _stored(attributes: Mapping[str, Any]) -> dict[str, str | int | float]:
     """Attributes as NetCDF can hold them: text, integers, floats; the rest as JSON text."""
-    said: dict[str, str | int | float] = {}
+    stored: dict[str, str | int | float] = {}
     for name, value in attributes.items():
         plain = value.item() if isinstance(value, np.generic) else value
         if plain is None:
-            said[name] = ""
+            stored[name] = ""
         elif isinstance(plain, str | float) or (isinstance(plain, int) and not isinstance(plain, bool)):
-            said[name] = plain
+            stored[name] = plain
         else:
-            said[name] = json.dumps(plain, sort_keys=True)
-    return said
+            stored[name] = json.dumps(plain, sort_keys=True)
+    return stored
 
 
 def has(tree: xr.DataTree, group: str, name: str | None = None) -> bool:
@@ -177,31 +195,31 @@ def has(tree: xr.DataTree, group: str, name: str | None = None) -> bool:
 
 
 def rows_of(tree: xr.DataTree) -> xr.DataArray:
-    """The data (datum, feature), a missing entry at what the fit expects of it."""
+    """The data (datum, feature), with a missing entry at its conditional mean."""
     return variable(tree, "observed_data", "completed" if has(tree, "observed_data", "completed") else "x")
 
 
 def variable(tree: xr.DataTree, group: str, name: str) -> xr.DataArray:
-    """A variable or coordinate of a group that the fit is known to have."""
+    """A variable or coordinate of a group; the fit must have it."""
     return tree.children[group].to_dataset()[name]
 
 
 def write_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
     """Write ``tree`` to a NetCDF4 file, large arrays compressed without loss.
 
-    Raises :class:`probam.errors.InputError` where ``path`` cannot be written. The file is written in place;
-    who must not leave a half-written file behind writes to a temporary name and renames.
+    Raises :class:`probam.errors.InputError` where ``path`` cannot be written. The file is written in place; to avoid
+    half-written files, write to a temporary name and rename it.
     """
     encoding: dict[str, dict[str, dict[str, Any]]] = {}
     for node in tree.subtree:
         encoding[node.path] = {}
         for name, variable in node.to_dataset(inherit=False).variables.items():
-            how: dict[str, Any] = {}
+            options: dict[str, Any] = {}
             if variable.dtype.kind == "f":
-                how["_FillValue"] = None  # NaN is stored as NaN
+                options["_FillValue"] = None  # NaN is stored as NaN
             if variable.dtype.kind in "fiub" and variable.size >= _COMPRESS_FROM:
-                how |= {"zlib": True, "complevel": 4, "shuffle": True}
-            encoding[node.path][str(name)] = how
+                options |= {"zlib": True, "complevel": 4, "shuffle": True}
+            encoding[node.path][str(name)] = options
     folder = Path(path).parent
     if not folder.is_dir():
         raise InputError(f"{os.fspath(path)}: cannot be written, the folder {folder} does not exist")
@@ -212,9 +230,14 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
 
 
 def read_tree(path: str | os.PathLike[str], *, groups: Sequence[str] = _REQUIRED) -> xr.DataTree:
-    """The tree that :func:`write_tree` wrote, in memory; the file is closed. ``groups`` are those it must have.
+    """The tree that :func:`write_tree` wrote, in memory; the file is closed.
 
-    Raises :class:`probam.errors.InputError` for a file that is missing, truncated, damaged or no fit of probam.
+    Args:
+        path: the file.
+        groups: groups that the tree must have.
+
+    Raises:
+        InputError: for a file that is missing, truncated, damaged or no fit of probam.
     """
     name = os.fspath(path)
     if not Path(name).exists():
@@ -240,7 +263,7 @@ def read_tree(path: str | os.PathLike[str], *, groups: Sequence[str] = _REQUIRED
 
 
 def _without_encoding(tree: xr.DataTree) -> xr.DataTree:
-    """The same tree with plain Python attributes and no memory of how the file was laid out."""
+    """The same tree with plain Python attributes and without the encoding of the file."""
     nodes = {}
     for node in tree.subtree:
         dataset = node.to_dataset(inherit=False).drop_encoding()
@@ -257,7 +280,7 @@ def _plain(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def _cause(error: BaseException) -> str:
-    """First line of what the libraries below say, without their call traces."""
+    """The first line of an exception's message, without the call traces of the libraries."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     text = text.splitlines()[0]
     inner = text[text.find("(") + 1 : text.rfind(")")] if "(" in text and ")" in text else text

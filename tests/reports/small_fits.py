@@ -7,11 +7,10 @@ pages that a user might see.
 from typing import NamedTuple
 
 import numpy as np
-import xarray as xr
 from scipy import stats
 from scipy.special import logsumexp
 
-from probam.reports.tree import Variables, build_tree
+from probam.reports.tree import Variables
 
 LIMIT = 8
 THIN = 16
@@ -186,87 +185,3 @@ def truncation_error(rng: np.random.Generator, num_data: int) -> dict[str, float
     rest = np.prod(1 - rng.beta(1, alpha, size=(20000, LIMIT)), axis=1)
     two = 1 - (1 - rest) ** num_data - num_data * rest * (1 - rest) ** (num_data - 1)
     return {"expected_remaining": float(rest.mean()), "tv_bound": float(two.mean())}
-
-
-def with_landscape(
-    x: np.ndarray, loc: np.ndarray, beta: float, weights: np.ndarray, *, spherical: bool = False, **attributes: object
-) -> xr.DataTree:
-    """A tree with memories and a recall group, as the façade lays it out: one, three or more features, or directions.
-
-    Gaussian memories have log densities -beta |x - loc|^2 (up to a constant), directions beta <x, loc>.
-    """
-
-    def log_joint(v: np.ndarray) -> np.ndarray:
-        return np.asarray(
-            np.log(weights) + (beta * v @ loc.T if spherical else log_components(v, loc, np.asarray(beta)))
-        )
-
-    def recalled(v: np.ndarray) -> np.ndarray:
-        for _ in range(200):
-            joint = log_joint(v)
-            v = np.exp(joint - logsumexp(joint, axis=1, keepdims=True)) @ loc
-            v = v / np.linalg.norm(v, axis=1, keepdims=True) if spherical else v
-        return v
-
-    num_features = x.shape[1]
-    origin = x.mean(axis=0) if num_features > 2 else np.zeros(num_features)
-    directions = np.linalg.svd(x - origin, full_matrices=False)[2]
-    if spherical:
-        origin = origin / np.linalg.norm(origin)
-        directions = np.linalg.qr(np.column_stack([origin, directions[:2].T]))[0][:, 1:].T
-    axis = np.array([[1.0], [0.0]]) if num_features == 1 else directions[:2]
-    span = (x - origin) @ axis.T
-    low, high = (np.full(2, -1.0), np.ones(2)) if spherical else (span.min(axis=0) - 1, span.max(axis=0) + 1)
-    grid_x = np.linspace(low[0], high[0], 31)
-    grid_y = np.linspace(low[1], high[1], 27) if num_features > 1 else np.zeros(1)
-    mesh = np.stack(np.meshgrid(grid_x, grid_y), axis=-1)
-    points, valid = origin + mesh @ axis, np.ones(mesh.shape[:2], bool)
-    if spherical:
-        height = 1 - (mesh**2).sum(axis=-1)
-        valid = height >= 0
-        points = mesh @ axis + np.sqrt(np.maximum(height, 0))[..., None] * origin
-        points /= np.linalg.norm(points, axis=-1, keepdims=True)
-    rows = points.reshape(-1, num_features)
-
-    def on_grid(values: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
-        return np.where(valid, values.reshape(valid.shape).astype(np.float32), np.nan), ("grid_y", "grid_x")
-
-    queries = x[:6]
-    labels = log_joint(x).argmax(axis=1)
-    return build_tree(
-        attributes={
-            "probam_version": "0.1.0",
-            "engine": "em",
-            "weights": "dirichlet",
-            "source": "simulated",
-            **attributes,
-        },
-        data=x,
-        columns=[f"column {i}" for i in range(num_features)],
-        center=np.zeros(num_features),
-        scale=np.ones(num_features),
-        posterior={"loc": (loc[None, None], ("chain", "draw", "memory", "feature"))},
-        memory={
-            "mean": (loc, ("memory", "feature")),
-            "sd": (np.full(loc.shape, 1 / np.sqrt(2 * beta)), ("memory", "feature")),
-            "weight": (weights, ("memory",)),
-            "size": (np.bincount(labels, minlength=len(loc)).astype(float), ("memory",)),
-        },
-        partition={"label": (labels, ("datum",))},
-        recall={
-            "query": (queries, ("query", "feature")),
-            "trajectory": (np.stack([queries, recalled(queries)], axis=1), ("query", "step", "feature")),
-            "converged": (np.ones(6, bool), ("query",)),
-            "basin": (log_joint(recalled(queries)).argmax(axis=1), ("query",)),
-            "responsible": (log_joint(queries).argmax(axis=1), ("query",)),
-            "attractor": (np.unique(recalled(x).round(3), axis=0), ("attractor", "feature")),
-            "axis": (axis, ("axis", "feature")),
-            "plane_origin": (origin, ("feature",)),
-            "grid_x": (grid_x, ("grid_x",)),
-            "grid_y": (grid_y, ("grid_y",)),
-            "grid_energy": on_grid(-logsumexp(log_joint(rows), axis=1)),
-            "grid_basin": on_grid(log_joint(recalled(rows)).argmax(axis=1)),
-            "grid_responsible": on_grid(log_joint(rows).argmax(axis=1)),
-        },
-        group_attributes={"recall": {"spherical": int(spherical)}},
-    )

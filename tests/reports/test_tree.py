@@ -130,7 +130,8 @@ def test_every_dimension_has_labels() -> None:
             r"sample_stats/energy: dimension 'draw' has 2",
         ),
         ({"coordinates": {"memory": ["one"]}}, r"coordinates: 'memory' of group 'posterior' needs 4 labels"),
-        ({"group_attributes": {"posterior": {}, "psoterior": {}}}, r"no such group psoterior"),
+        ({"group_attributes": {"posterior": {}, "psoterior": {}}}, r"group_attributes: no such group psoterior"),
+        ({"memroy": {"weight": (np.ones(3), ("memory",))}}, r"groups: no such group memroy; known: sample_stats, "),
     ],
 )
 def test_shapes_that_do_not_fit_are_named(groups: dict[str, object], message: str) -> None:
