@@ -27,24 +27,28 @@ import functools
 import inspect
 import math
 import numbers
+import os
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from probam.errors import InputError
 
 __all__ = [
     "Check",
+    "OpenFunction",
     "Option",
     "Options",
     "boolean",
+    "file_path",
     "number",
     "one_of",
     "option",
     "option_of",
     "optional",
     "takes",
+    "takes_open",
     "whole_number",
     "whole_number_in",
 ]
@@ -91,8 +95,8 @@ def option(
 
 def option_of(described: "Field[Any]") -> Option:
     """What is said of the option behind a field of a class of options."""
-    found: Option = described.metadata["option"]
-    return found
+    option: Option = described.metadata["option"]
+    return option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +190,12 @@ def boolean(name: str, value: Any) -> None:
         raise InputError(f"{name}: expected True or False; got {value!r}")
 
 
+def file_path(name: str, value: Any) -> None:
+    """The value is the path of a file, as text or as a path object."""
+    if not isinstance(value, str | os.PathLike):
+        raise InputError(f"{name}: expected the path of a file; got {value!r}")
+
+
 def optional(check: Check) -> Check:
     """The value is None, or passes the check."""
 
@@ -202,6 +212,17 @@ _P = ParamSpec("_P")
 _O = TypeVar("_O", bound=Options)
 _S = TypeVar("_S")
 _R = TypeVar("_R")
+_S_contra = TypeVar("_S_contra", contravariant=True)
+_R_co = TypeVar("_R_co", covariant=True)
+
+
+class OpenFunction(Protocol[_S_contra, _P, _R_co]):
+    """A function of data and the options of a class, which hands other keywords on."""
+
+    @overload
+    def __call__(self, data: _S_contra, /, *args: _P.args, **options: _P.kwargs) -> _R_co: ...
+    @overload
+    def __call__(self, data: _S_contra, **options: Any) -> _R_co: ...
 
 
 def takes(options: Callable[_P, _O]) -> Callable[[Callable[[_S, _O], _R]], Callable[Concatenate[_S, _P], _R]]:
@@ -213,23 +234,63 @@ def takes(options: Callable[_P, _O]) -> Callable[[Callable[[_S, _O], _R]], Calla
     assert isinstance(options, type)
 
     def decorate(function: Callable[[_S, _O], _R]) -> Callable[Concatenate[_S, _P], _R]:
-        called = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
-
         @functools.wraps(function)
-        def taking(subject: _S, /, *args: _P.args, **keywords: _P.kwargs) -> _R:
-            if args:
-                raise InputError(f"{called}: options are given by name; got {args[0]!r} without one")
-            check_names(called, options, list(keywords))
-            return function(subject, options(**keywords))
+        def taking(*args: Any, **keywords: Any) -> _R:
+            subject, chosen, others = _taken(function, options, args, keywords)
+            check_names(_called(function), options, list(others))
+            return function(subject, options(**chosen))
 
-        subject = next(iter(inspect.signature(function).parameters.values()))
-        taking.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [subject, *parameters(options)], return_annotation=inspect.signature(function).return_annotation
-        )
-        taking.__doc__ = documented(function.__doc__ or "", options)
+        _show(taking, function, options)
         return taking
 
     return decorate
+
+
+def takes_open(
+    options: Callable[_P, _O],
+) -> Callable[[Callable[[_S, _O, dict[str, Any]], _R]], OpenFunction[_S, _P, _R]]:
+    """As :func:`takes`, for a function of (data, options, others) that receives unknown keywords as ``others``."""
+    assert isinstance(options, type)
+
+    def decorate(function: Callable[[_S, _O, dict[str, Any]], _R]) -> OpenFunction[_S, _P, _R]:
+        @functools.wraps(function)
+        def taking(*args: Any, **keywords: Any) -> _R:
+            subject, chosen, others = _taken(function, options, args, keywords)
+            return function(subject, options(**chosen), others)
+
+        _, _, others = inspect.signature(function).parameters.values()
+        _show(taking, function, options, others.replace(kind=others.VAR_KEYWORD, annotation=Any))
+        return taking
+
+    return decorate
+
+
+def _taken(
+    function: Callable[..., Any], options: type, args: tuple[Any, ...], keywords: dict[str, Any]
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Subject, options and other keywords of a call; the subject may come by its name."""
+    subject = next(iter(inspect.signature(function).parameters))
+    if args[1:]:
+        raise InputError(f"{_called(function)}: options are given by name; got {args[1]!r} without one")
+    if not args and subject not in keywords:
+        raise TypeError(f"{_called(function)}() misses its argument {subject!r}")
+    known = {each.name for each in fields(options)}
+    value = args[0] if args else keywords.pop(subject)
+    others = {name: other for name, other in keywords.items() if name not in known}
+    return value, {name: keywords[name] for name in keywords if name in known}, others
+
+
+def _called(function: Callable[..., Any]) -> str:
+    """Name by which users call it: that of the class, for ``__init__``."""
+    return function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+
+
+def _show(taking: Any, function: Callable[..., Any], options: type, *others: inspect.Parameter) -> None:
+    """Give ``taking`` the signature and the docstring of a function with these options."""
+    own = inspect.signature(function)
+    subject = next(iter(own.parameters.values()))
+    taking.__signature__ = own.replace(parameters=[subject, *parameters(options), *others])
+    taking.__doc__ = documented(function.__doc__ or "", options)
 
 
 def check_names(function: str, options: type, names: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from probam.errors import InputError
 if TYPE_CHECKING:
     from probam.data.table import Table
 
-__all__ = ["check_apart", "engine_option", "number", "table_of"]
+__all__ = ["check_apart", "engine_option", "table_of"]
 
 
 def table_of(
@@ -59,11 +59,3 @@ def engine_option(text: str) -> tuple[str, Any]:
     with contextlib.suppress(ValueError):
         return name.strip().replace("-", "_"), json.loads(value)
     return name.strip().replace("-", "_"), value
-
-
-def number(name: str, text: str) -> float:
-    """One of several numbers given to the option ``name``."""
-    try:
-        return float(text)
-    except ValueError as error:
-        raise InputError(f"{name}: expected numbers separated by commas; got {text!r}") from error

@@ -2,27 +2,32 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from probam.cli.arguments import table_of
 from probam.cli.console import Bar, interruptible
+from probam.cli.flags import flags
 from probam.cli.program import Json, api_ready, app
 from probam.errors import InputError
+from probam.fits.options import FitOptions
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
 __all__ = ["compare"]
 
 _MODEL = "Model (with --engines)"
+_COMPARED = ("family", "covariance", "weights", "components", "standardise")
 
 
 @app.command(
     epilog="Examples:\n\n  probam compare em.nc nuts.nc gibbs.nc --held-out new.csv\n\n"
     "  probam compare iris --engines em,cavi,gibbs,nuts --components 10 --labels iris -o table.csv"
 )
+@flags(FitOptions, only=_COMPARED, group=_MODEL, into="model", after="engines")
 def compare(
     fits: Annotated[
         list[str],
@@ -32,6 +37,7 @@ def compare(
             show_default=False,
         ),
     ],
+    model: dict[str, Any],
     held_out: Annotated[
         str | None,
         typer.Option(
@@ -58,17 +64,6 @@ def compare(
         str | None,
         typer.Option(metavar="A,B,...", help="Fit DATA by each of these engines.", rich_help_panel=_MODEL),
     ] = None,
-    family: Annotated[str, typer.Option(help="As in `probam fit`.", rich_help_panel=_MODEL)] = "gaussian",
-    covariance: Annotated[
-        str | None, typer.Option(metavar="KIND", help="As in `probam fit`.", rich_help_panel=_MODEL)
-    ] = None,
-    weights: Annotated[str, typer.Option(metavar="LAW", help="As in `probam fit`.", rich_help_panel=_MODEL)] = "dp",
-    components: Annotated[
-        int | None, typer.Option(metavar="K", help="As in `probam fit`.", rich_help_panel=_MODEL)
-    ] = None,
-    standardise: Annotated[
-        bool, typer.Option("--standardise", help="As in `probam fit`.", rich_help_panel=_MODEL)
-    ] = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same numbers on the same machine.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -77,49 +72,17 @@ def compare(
 
     if output is not None:
         check_writable(output, suffixes=(".csv",))
-    if engines is None and (family, covariance, weights, components, standardise) != (
-        "gaussian",
-        None,
-        "dp",
-        None,
-        False,
-    ):
-        raise InputError("--family, --covariance, --weights, --components, --standardise: they need --engines")
-    api = api_ready()
-    import probam.comparison.compare as comparison
-    from probam.fits.choices import find_engine
-
+    if engines is None and FitOptions(**model).changed():
+        raise InputError(f"{', '.join(f'--{name}' for name in _COMPARED)}: they need --engines")
     truth = None if labels is None else _labels(labels)
-    if engines is not None:
-        if len(fits) != 1:
-            raise InputError(f"DATA: expected one with --engines; got {len(fits)}")
-        share = 0.2 if held_out is None else _share(held_out)
-        data = table_of(fits[0], None, None)
-        names = [name.strip() for name in engines.split(",") if name.strip()]
-        for name in names:
-            find_engine(name, {})
-        with Bar("comparing") as bar:
-            frame, _ = interruptible(
-                lambda: comparison.compare_engines(
-                    data,
-                    names,
-                    held_out=share,
-                    labels=truth,
-                    seed=seed,
-                    bridged=evidence,
-                    progress=bar,
-                    family=family,
-                    covariance=covariance,
-                    weights=weights,
-                    components=components,
-                    standardise=standardise,
-                )
-            )
+    api_ready()
+    import probam.comparison.compare as comparison
+
+    if engines is None:
+        frame = _compare_fits(fits, held_out, truth, bridged=evidence, seed=seed)
     else:
-        loaded = {name: api.load(path) for name, path in zip(_names(fits), fits, strict=True)}
-        apart = None if held_out is None else table_of(held_out, None, None, prefer=next(iter(loaded.values())).columns)
-        with Bar("comparing"):
-            frame = interruptible(lambda: comparison.compare(loaded, apart, truth, bridged=evidence, seed=seed))
+        names = [name.strip() for name in engines.split(",") if name.strip()]
+        frame = _compare_engines(fits, names, held_out, truth, model, bridged=evidence, seed=seed)
     if output is not None:
         with write_atomically(output) as temporary:
             frame.to_csv(temporary, index_label="fit")
@@ -129,6 +92,49 @@ def compare(
         print(comparison.comparison_text(frame))
         if output is not None:
             print(f"wrote {output}")
+
+
+def _compare_fits(
+    fits: list[str], held_out: str | None, truth: "np.ndarray | None", *, bridged: bool, seed: int
+) -> "pd.DataFrame":
+    """The table of saved fits, by file name."""
+    from probam.comparison.compare import compare
+    from probam.fits.fit import load
+
+    loaded = {name: load(path) for name, path in zip(_names(fits), fits, strict=True)}
+    columns = next(iter(loaded.values())).columns
+    unseen = None if held_out is None else table_of(held_out, None, None, prefer=columns)
+    with Bar("comparing"):
+        return interruptible(lambda: compare(loaded, unseen, truth, bridged=bridged, seed=seed))
+
+
+def _compare_engines(
+    fits: list[str],
+    engines: list[str],
+    held_out: str | None,
+    truth: "np.ndarray | None",
+    model: dict[str, Any],
+    *,
+    bridged: bool,
+    seed: int,
+) -> "pd.DataFrame":
+    """The table of one model fitted by several engines to the same data."""
+    from probam.comparison.compare import compare_engines
+    from probam.fits.choices import find_engine
+
+    if len(fits) != 1:
+        raise InputError(f"DATA: expected one with --engines; got {len(fits)}")
+    share = 0.2 if held_out is None else _share(held_out)
+    data = table_of(fits[0], None, None)
+    for engine in engines:
+        find_engine(engine, {})
+    with Bar("comparing") as bar:
+        frame, _ = interruptible(
+            lambda: compare_engines(
+                data, engines, held_out=share, labels=truth, seed=seed, bridged=bridged, progress=bar, **model
+            )
+        )
+    return frame
 
 
 def _names(paths: list[str]) -> list[str]:

@@ -4,14 +4,14 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Annotated, Any
 
 import typer
 
-from probam.options import Option, Options, option_of
+from probam.options import Options, option_of
 
-__all__ = ["flags"]
+__all__ = ["flag", "flags"]
 
 
 def flags(
@@ -22,7 +22,7 @@ def flags(
     into: str = "options",
     after: str = "output",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: a command gets a flag for every option that has one, and is handed their values as a mapping.
+    """Decorator: a command gets a flag for every option that has one, and receives their values as a mapping.
 
     Args:
         options: the class of options.
@@ -31,8 +31,8 @@ def flags(
         into: the command's parameter that receives name -> value; values that are None are left out.
         after: the command's parameter after which the flags stand.
     """
-    described = {
-        each.name: (each, option_of(each))
+    flagged = {
+        each.name: each
         for each in fields(options)
         if option_of(each).flag is not None and (only is None or each.name in only)
     }
@@ -40,42 +40,48 @@ def flags(
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def run(**values: Any) -> Any:
-            taken = {name: values.pop(name) for name in described}
-            return command(**values, **{into: _parsed(taken, {name: of for name, (_, of) in described.items()})})
+            chosen = {name: values.pop(name) for name in flagged}
+            return command(**values, **{into: _parsed(chosen, flagged)})
 
-        own = inspect.signature(command, eval_str=True).parameters
-        made = [_parameter(name, each.default, of, group) for name, (each, of) in described.items()]
-        order: list[inspect.Parameter] = []
-        for name, parameter in own.items():
+        parameters: list[inspect.Parameter] = []
+        for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
             if name != into:
-                order.append(parameter)
+                parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
             if name == after:
-                order += made
-        shown = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in order]
-        run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
+                parameters += [_parameter(each, group) for each in flagged.values()]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return run
 
     return decorate
 
 
-def _parameter(name: str, default: Any, of: Option, group: str | None) -> inspect.Parameter:
-    words = [of.flag_name] if of.flag_name else [f"--{name.replace('_', '-')}"] if of.flag is bool else []
-    typed = typer.Option(
-        *words,
-        metavar=of.metavar,
-        help=of.flag_help or of.help,
-        rich_help_panel=(of.group if group is None else group) or None,
+def flag(options: type[Options], name: str, *, group: str | None = None) -> Any:
+    """The flag of one option, for ``Annotated[type, flag(...)]``; ``group`` is a heading in place of its own."""
+    return _flag(next(each for each in fields(options) if each.name == name), group)
+
+
+def _flag(each: "Field[Any]", group: str | None) -> Any:
+    option = option_of(each)
+    words = [f"--{each.name.replace('_', '-')}"] if option.flag is bool else []  # alone, or there were a --no-...
+    return typer.Option(
+        *([option.flag_name] if option.flag_name else words),
+        metavar=option.metavar,
+        help=option.flag_help or option.help,
+        rich_help_panel=(option.group if group is None else group) or None,
     )
-    annotation = operator.getitem(Annotated, (of.flag, typed))
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _parsed(values: Mapping[str, Any], described: Mapping[str, Option]) -> dict[str, Any]:
+def _parameter(each: "Field[Any]", group: str | None) -> inspect.Parameter:
+    annotation = operator.getitem(Annotated, (option_of(each).flag, _flag(each, group)))
+    return inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=annotation)
+
+
+def _parsed(values: Mapping[str, Any], flagged: Mapping[str, "Field[Any]"]) -> dict[str, Any]:
+    """Values that were given, as the options take them."""
     parsed = {}
     for name, value in values.items():
-        if value is None:
-            continue
-        parse = described[name].parse
-        parsed[name] = value if parse is None else parse(value)
+        parse = option_of(flagged[name]).parse
+        if value is not None:
+            parsed[name] = value if parse is None else parse(value)
     return parsed

@@ -9,7 +9,9 @@ import typer
 from typer.core import TyperGroup
 
 from probam.cli.arguments import table_of
+from probam.cli.flags import flag
 from probam.compiled import keep_compiled
+from probam.fits.options import FitOptions
 
 if TYPE_CHECKING:
     from probam.data.table import Table
@@ -61,18 +63,8 @@ DATA = "A file (.csv, .tsv, .parquet, .npy, .npz, .nc; FILE.npz:KEY for one arra
 FIT = "A saved fit, as written by `probam fit`."
 FitFile = Annotated[Path, typer.Argument(metavar="FIT.nc", help=FIT, show_default=False)]
 FitOutput = Annotated[Path, typer.Option("-o", "--output", metavar="FIT.nc", help="Where to save the fit (NetCDF).")]
-Columns = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="A,B,...",
-        help="Use only these columns, in this order; the others may hold text.",
-        rich_help_panel="Data",
-    ),
-]
-Variable = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Which array of an NPZ or NetCDF file to use.", rich_help_panel="Data"),
-]
+Columns = Annotated[list[str] | None, flag(FitOptions, "columns")]
+Variable = Annotated[str | None, flag(FitOptions, "variable")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text for people.")]
 
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import probam.fits.posterior as posterior
-from probam.data.table import Table
 from probam.distributions.conditional import conditional
 from probam.errors import InputError
 from probam.family import Params
 from probam.fits.fitted import verify_draws
+from probam.fits.prepared import Prepared
 from probam.fits.recall_group import recall_group
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.result import EngineResult, Progress
@@ -37,8 +37,7 @@ _PROBES = 5
 
 def fit_tree(
     model: Mixture,
-    table: Table,
-    units: Any,
+    prepared: Prepared,
     result: EngineResult,
     key: jax.Array,
     attributes: dict[str, Any],
@@ -48,14 +47,13 @@ def fit_tree(
 
     Args:
         model: the program that was fitted.
-        table: the data, in their own units.
-        units: the :class:`probam.data.standardise.Standardiser` between the data's units and the model's.
+        prepared: the data.
         result: what the engine returned.
         key: for labels and replicated data.
         attributes: the root attributes (family, weights, engine, ...).
         progress: called with (done, total, text).
     """
-    x_np = np.asarray(units.apply(table.values), table.values.dtype)
+    table, units, x_np = prepared.table, prepared.units, prepared.x
     x = jnp.asarray(x_np)
     num_chains, num_draws = next(iter(result.sites.values())).shape[:2]
     num_data, num_components = len(x), model.num_components

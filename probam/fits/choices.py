@@ -3,12 +3,13 @@
 import importlib
 import importlib.util
 import inspect
+import os
 import pkgutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,14 +17,10 @@ import numpy as np
 import probam.models
 from probam.errors import InputError
 from probam.family import Family, families, family
+from probam.fits.options import ENGINES
+from probam.options import one_of
 
-__all__ = ["ENGINES", "double_precision", "find_engine", "find_family"]
-
-ENGINES = ("em", "gradient_em", "clam", "svi", "cavi", "nuts", "gibbs", "smc")
-
-
-_TAKE_MISSING = ("em", "gradient_em", "svi", "cavi", "nuts", "gibbs", "smc")
-"""Engines that were proved on data with missing entries."""
+__all__ = ["double_precision", "find_engine", "find_family"]
 
 
 def double_precision() -> bool:
@@ -32,24 +29,29 @@ def double_precision() -> bool:
 
 
 def find_family(name: str | Family, covariance: str | None = None) -> Family:
-    """The family called ``name``; ``file.py:Name`` and ``package.module:Name`` bring their own.
+    """The family called ``name``.
+
+    Args:
+        name: of a known family, with its options (``student_t,df=4``); ``file.py:Name`` or ``package.module:Name`` for
+            one that is defined there; or a Family, which is returned.
+        covariance: of Gaussian memories; None for the family's default.
 
     Raises :class:`probam.errors.InputError` where nothing of that name can be found.
     """
     if isinstance(name, Family):
         if covariance is not None:
-            raise InputError("covariance: a Family object says its own covariance; leave the argument out")
+            raise InputError("covariance: a Family object has its own covariance; leave the argument out")
         return name
     for module in pkgutil.iter_modules(probam.models.__path__, "probam.models."):
         importlib.import_module(module.name)
     options = {} if covariance is None else {"covariance": covariance}
     if ":" in name:
         place, attribute = name.rsplit(":", 1)
-        found = getattr(_module(place), attribute, None)
-        if not (isinstance(found, type) and issubclass(found, Family)):
+        cls = getattr(_module(place), attribute, None)
+        if not (isinstance(cls, type) and issubclass(cls, Family)):
             raise InputError(f"family: {place} has no Family called {attribute!r}")
-        name = found.name
-        if families().get(name) is not found:
+        name = cls.name
+        if families().get(name) is not cls:
             raise InputError(f"family: {place}:{attribute} is not registered; decorate it with probam.family.register")
     return family(name, **options)
 
@@ -76,28 +78,43 @@ def _module(place: str) -> ModuleType:
 
 
 def find_engine(name: str, options: Mapping[str, Any]) -> Any:
-    """The engine's ``run``, after its options were checked by name."""
-    if name not in ENGINES:
-        raise InputError(f"engine: expected one of {', '.join(ENGINES)}; got {name!r}")
+    """The engine's ``run``, after its options were checked by name and type.
+
+    Args:
+        name: one of ``ENGINES``.
+        options: keywords for ``run``.
+
+    Raises :class:`probam.errors.InputError` for an engine or an option that does not exist, and for a wrong type.
+    """
+    one_of(*ENGINES)("engine", name)
     run = importlib.import_module(f"probam.inference.{name}.engine").run
-    known = {
+    parameters = {
         parameter.name: parameter
         for parameter in inspect.signature(run).parameters.values()
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in ("progress", "sample_weight")
     }
     for option, value in options.items():
-        if option not in known:
-            raise InputError(f"{option}: engine {name!r} has no such option; it has {', '.join(known)}")
-        wanted = known[option].annotation
-        fits = {
-            int: isinstance(value, int | np.integer) and not isinstance(value, bool),
-            float: isinstance(value, int | float | np.number) and not isinstance(value, bool),
-            bool: isinstance(value, bool),
-            str: isinstance(value, str),
-        }
-        kinds = [kind for kind in fits if kind in (get_args(wanted) or (wanted,))]
-        if not any(fits[kind] for kind in kinds) and not (value is None and type(None) in get_args(wanted)):
-            words = {int: "a whole number", float: "a number", bool: "True or False", str: "a word"}
-            said = " or ".join(words[kind] for kind in kinds)
-            raise InputError(f"{option}: expected {said}; got {value!r}")
+        if option not in parameters:
+            raise InputError(f"{option}: engine {name!r} has no such option; it has {', '.join(parameters)}")
+        _check_type(option, value, parameters[option].annotation)
     return run
+
+
+_TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    int: ("a whole number", lambda value: isinstance(value, int | np.integer) and not isinstance(value, bool)),
+    float: ("a number", lambda value: isinstance(value, int | float | np.number) and not isinstance(value, bool)),
+    bool: ("True or False", lambda value: isinstance(value, bool)),
+    str: ("a word", lambda value: isinstance(value, str)),
+    os.PathLike: ("a path", lambda value: isinstance(value, os.PathLike)),
+}
+"""Types that an engine's option can have: in words, and whether a value is of the type."""
+
+
+def _check_type(option: str, value: Any, annotation: Any) -> None:
+    """Raise :class:`probam.errors.InputError` where the value of an engine's option is not of the annotated type."""
+    types = [get_origin(part) or part for part in get_args(annotation) or (annotation,)]
+    if value is None and type(None) in types:
+        return
+    known = [_TYPES[each] for each in types if each in _TYPES]
+    if not any(fits(value) for _, fits in known):
+        raise InputError(f"{option}: expected {' or '.join(words for words, _ in known)}; got {value!r}")

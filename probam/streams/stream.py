@@ -28,6 +28,7 @@ from probam.family import Family
 from probam.fits.assemble import fit_tree
 from probam.fits.choices import double_precision, find_family
 from probam.fits.fitted import Fit
+from probam.fits.prepared import Prepared
 from probam.inference.common.result import EngineResult, Progress, silent
 from probam.inference.stream.hyper import Hyper
 from probam.inference.stream.kernel import Kernel, check_kernel
@@ -557,10 +558,11 @@ class Stream:
         with self._precision():
             model = Mixture(self.family, law, self._most_memories() + 1, self._prior)
             key_draw, key_read = jax.random.split(jax.random.fold_in(jax.random.key(said["seed"]), 2**31))
-            result = self._draws(key_draw, model, np.asarray(self._units.apply(table.values), self._dtype), num_draws)
+            prepared = Prepared.of(table, self._units)
+            result = self._draws(key_draw, model, prepared.x, num_draws)
             attributes = fit_attributes(said, model, table, result, num_data=self.num_data, dtype=self._dtype)
             attributes["engine_options"] |= self._changing.said()
-            tree = fit_tree(model, table, self._units, result, key_read, attributes, progress)
+            tree = fit_tree(model, prepared, result, key_read, attributes, progress)
         tree["observed_data"].attrs["sample"] = (
             f"{table.num_data} of the {self.num_data} rows of the stream, drawn uniformly"
         )

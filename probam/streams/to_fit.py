@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from probam.conjugacy.pairs import BetaBernoulli, ConjugatePair, DirichletMultinomial
 from probam.data.table import Table
 from probam.family import Moments, Params
-from probam.fits.fit import describe
+from probam.fits.attributes import describe
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.result import EngineResult
 from probam.inference.stream.particles import Particles

@@ -118,7 +118,7 @@ def test_samples_look_like_the_data(faithful: Fit) -> None:
 
 def test_the_same_seed_gives_the_same_bits() -> None:
     options = {"covariance": "diagonal", "weights": "dirichlet", "components": 2, "engine": "em", "restarts": 2}
-    one, two = (api.fit(load_shipped("faithful"), seed=7, **options) for _ in range(2))  # type: ignore[arg-type]
+    one, two = (api.fit(load_shipped("faithful"), seed=7, **options) for _ in range(2))
     for name in ("posterior", "memory", "posterior_predictive", "invariant", "recall"):
         xr.testing.assert_identical(one.tree[name].to_dataset(), two.tree[name].to_dataset())
 
@@ -128,7 +128,7 @@ def test_frames_arrays_and_files_are_the_same_data(tmp_path: Path) -> None:
     frame = pd.DataFrame(table.values, columns=list(table.columns))
     frame.to_csv(tmp_path / "x.csv", index=False)
     options = {"covariance": "isotropic", "weights": "uniform", "components": 2, "engine": "em", "restarts": 1}
-    fits = [api.fit(data, **options) for data in (table, frame, tmp_path / "x.csv", table.values)]  # type: ignore[arg-type]
+    fits = [api.fit(data, **options) for data in (table, frame, tmp_path / "x.csv", table.values)]
     for fitted in fits[1:]:
         np.testing.assert_array_equal(fitted.tree["posterior"]["loc"], fits[0].tree["posterior"]["loc"])
     assert fits[1].columns == ("eruptions", "waiting")
@@ -191,7 +191,7 @@ X = np.random.default_rng(0).normal(size=(10, 2))
 )
 def test_bad_arguments_are_named(data: np.ndarray, options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        api.fit(data, **{"engine": "em", **options})  # type: ignore[arg-type]
+        api.fit(data, **{"engine": "em", **options})
 
 
 def test_queries_of_the_wrong_width_are_refused(faithful: Fit) -> None:

@@ -18,7 +18,7 @@ def _groups() -> np.ndarray:
 def test_clam_ends_where_the_error_of_recall_is_stationary_and_is_reported_like_any_engine() -> None:
     x = _groups()
     options = {"num_epochs": 400, "learning_rate": 0.03, "restarts": 2}
-    found = api.fit(x, covariance="isotropic", weights="uniform", components=3, engine="clam", **options)  # type: ignore[arg-type]
+    found = api.fit(x, covariance="isotropic", weights="uniform", components=3, engine="clam", **options)
     beta, memories = found.reference["beta"], found.reference["loc"]
 
     def error(memories: jax.Array) -> jax.Array:
@@ -36,4 +36,4 @@ def test_clam_refuses_models_that_are_not_its_own() -> None:
         {"covariance": "isotropic", "weights": "dirichlet"},
     ):
         with pytest.raises(InputError, match="isotropic Gaussian memories of equal weights"):
-            api.fit(_groups(), components=3, engine="clam", **given)  # type: ignore[arg-type]
+            api.fit(_groups(), components=3, engine="clam", **given)

@@ -50,7 +50,7 @@ def test_a_family_without_closed_form_is_fitted_recalled_and_verified(
     engine: str, weights: str, options: dict[str, int], tmp_path: Path
 ) -> None:
     x = _data()
-    fitted = api.fit(x, family=LOGISTIC, weights=weights, engine=engine, **options)  # type: ignore[arg-type]
+    fitted = api.fit(x, family=LOGISTIC, weights=weights, engine=engine, **options)
     frame = fitted.memories()
     right = frame["x0"] > 0
     np.testing.assert_allclose(frame["weight"][right].sum(), 0.4, atol=0.1)

@@ -1,0 +1,151 @@
+"""What a fit says of itself: the attributes at the root of its file."""
+
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpyro.distributions import Distribution
+
+from probam.data.table import Table
+from probam.distributions.stick_breaking import expected_num_components, truncation_error
+from probam.family import innermost
+from probam.fits.options import FitOptions
+from probam.fits.prepared import Prepared
+from probam.inference.common.result import EngineResult
+from probam.models.mixture import Mixture
+from probam.models.weights import StickBreaking
+
+__all__ = ["describe", "fit_attributes", "versions"]
+
+_WEIGHTS = {
+    "uniform": "equal weights",
+    "fixed": "fixed weights",
+    "dirichlet": "Dirichlet weights",
+    "dp": "Dirichlet-process weights",
+    "pyp": "Pitman-Yor weights",
+}
+_FAMILIES = {"gaussian": "Gaussian", "vmf": "von Mises-Fisher", "bernoulli": "Bernoulli", "dirichlet": "Dirichlet"}
+
+_LARGEST_PARAMETER = 16
+"""Parameters of a prior with more numbers than this are not written out."""
+
+
+def fit_attributes(
+    options: FitOptions, engine_options: Mapping[str, Any], prepared: Prepared, model: Mixture, result: EngineResult
+) -> dict[str, Any]:
+    """Root attributes of a fit, all but the seconds it took."""
+    is_named = isinstance(options.family, str)
+    return {
+        "probam_version": version("probam"),
+        "family": options.family if is_named else model.family.signature,
+        "family_options": {"covariance": options.covariance} if options.covariance else {},
+        "weights": options.weights,
+        "weights_options": _weights_options(options),
+        "num_components": model.num_components,
+        "engine": options.engine,
+        "engine_options": {name: value for name, value in engine_options.items() if name != "checkpoint"},
+        "status": result.status,
+        "seed": int(options.seed),
+        "dtype": prepared.dtype.name,
+        "source": prepared.table.source,
+        "standardised": int(options.standardise),
+        "prior": {site: _law(prior) for site, prior in model.prior.items()},
+        "model": "; ".join(_sentences(options, prepared, model, result)),
+        "truncation": _truncation(model, result, prepared.table.num_data),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    names = ("probam", "jax", "numpyro", "optax", "numpy", "xarray")
+    return {name: version(name) for name in names} | {"python": sys.version.split()[0]}
+
+
+def describe(
+    model: Mixture, table: Table, weights: str, alpha: Any, discount: Any, *, streamed: int | None = None
+) -> str:
+    """The model in words.
+
+    Args:
+        model: the program that was fitted.
+        table: the data.
+        weights: name of the weight prior.
+        alpha: its strength or concentration: a number, a prior or None for the default prior.
+        discount: its discount, likewise.
+        streamed: number of data, where a stream made the memories; it has no truncation.
+    """
+    is_process = weights in ("dp", "pyp")
+    parameters = ", " + _parameter("alpha", alpha) if is_process else ""
+    if weights == "pyp":
+        parameters += ", " + _parameter("discount", discount)
+    covariance = getattr(model.family, "covariance", None)
+    memories = _FAMILIES.get(model.family.name, model.family.name)
+    memories += f" ({covariance} covariance)" if covariance else ""
+    mixture = f"A mixture of {memories} memories with {_WEIGHTS[weights]}{parameters}"
+    features = f"{table.num_features} feature{'s' if table.num_features > 1 else ''}"
+    if streamed is not None:
+        return f"{mixture}, made on demand by a stream of {streamed} data of {features}"
+    size = f"truncated at {model.num_components}" if is_process else f"{model.num_components} memories"
+    return f"{mixture}, {size}, fitted to {table.num_data} data of {features}"
+
+
+def _parameter(name: str, value: Any) -> str:
+    return f"{name} with a prior" if value is None or isinstance(value, Distribution) else f"{name} {value:g}"
+
+
+def _sentences(options: FitOptions, prepared: Prepared, model: Mixture, result: EngineResult) -> list[str]:
+    sentences = [describe(model, prepared.table, options.weights, options.alpha, options.discount)]
+    num_missing = int(np.isnan(prepared.x).sum())
+    if num_missing:
+        sentences.append(f"{num_missing} of {prepared.x.size} entries missing and integrated out")
+    if options.sample_weight is not None:
+        sentences.append("data weighted")
+    return [*sentences, result.note] if result.note else sentences
+
+
+def _weights_options(options: FitOptions) -> dict[str, Any]:
+    """Numbers of the weight prior as they were given; priors in words."""
+    numbers: dict[str, Any] = {}
+    for name in ("alpha", "discount"):
+        value = getattr(options, name)
+        if value is not None:
+            numbers[name] = _law(value) if isinstance(value, Distribution) else float(value)
+    if options.given_weights is not None:
+        numbers["given"] = [float(weight) for weight in options.given_weights]
+    return numbers
+
+
+def _law(law: Distribution) -> str:
+    """A distribution in words, such as ``Gamma(concentration=1.0, rate=1.0)``."""
+    inner = innermost(law)
+    values = {name: inner.__dict__.get(name) for name in inner.arg_constraints}
+    words = [
+        f"{name}={np.round(np.asarray(value, float), 6).tolist() if np.size(value) <= _LARGEST_PARAMETER else '...'}"
+        for name, value in values.items()
+        if value is not None
+    ]
+    return f"{type(inner).__name__}({', '.join(words)})"
+
+
+def _truncation(model: Mixture, result: EngineResult, num_data: int) -> dict[str, float] | None:
+    """What the truncation of stick-breaking costs at the posterior mean of (alpha, discount): CLAIMS A20."""
+    law = model.weights
+    if not isinstance(law, StickBreaking):
+        return None
+    alpha, discount = (
+        float(np.mean(result.sites[name])) if name in result.sites else float(getattr(law, name))
+        for name in ("alpha", "discount")
+    )
+    error = truncation_error(alpha, discount, model.num_components, num_data)
+    return {
+        "alpha": alpha,
+        "discount": discount,
+        "num_components": model.num_components,
+        "expected_remaining": float(error.expected_remaining),
+        "tv_bound": float(error.tv_bound),
+        "tv_bound_common": float(error.tv_bound_common),
+        "prior_expected_memories": float(expected_num_components(alpha, discount, num_data)),
+    }

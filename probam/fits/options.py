@@ -1,0 +1,292 @@
+"""The options of a fit: each one named once, for ``probam.fit``, for the flags of ``probam fit`` and for the file.
+
+What an engine takes beside these stands in the signature of its ``run`` (:func:`probam.fits.choices.find_engine`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from probam.errors import InputError
+from probam.options import Options, boolean, number, one_of, option, optional, whole_number, whole_number_in
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
+    from numpyro.distributions import Distribution
+
+    from probam.family import Family
+    from probam.inference.common.result import Progress
+
+__all__ = ["ENGINES", "SEEDS", "FitOptions"]
+
+ENGINES = ("em", "gradient_em", "clam", "svi", "cavi", "nuts", "gibbs", "smc")
+
+_TAKE_MISSING = ("em", "gradient_em", "svi", "cavi", "nuts", "gibbs", "smc")
+"""Engines that were proved on data with missing entries."""
+
+_MODEL, _ENGINE, _DATA = "Model", "Engine", "Data"
+
+SEEDS = whole_number_in("a whole number from 0 to 2^32 - 1", 0, 2**32 - 1)
+
+
+# --- checks of one value --------------------------------------------------------------------------------------
+
+
+def _family(name: str, value: Any) -> None:
+    if isinstance(value, str):
+        return
+    from probam.family import Family
+
+    if not isinstance(value, Family):
+        raise InputError(f"{name}: expected a name or a Family object; got {value!r}")
+
+
+def _text(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise InputError(f"{name}: expected a name; got {value!r}")
+
+
+def _names(name: str, value: Any) -> None:
+    if not isinstance(value, str) and not hasattr(value, "__iter__"):
+        raise InputError(f"{name}: expected a list of names; got {value!r}")
+
+
+def _number_or_prior(name: str, value: Any) -> None:
+    try:
+        number()(name, value)
+    except InputError as error:
+        from numpyro.distributions import Distribution
+
+        if not isinstance(value, Distribution):
+            raise InputError(
+                f"{name}: expected a number, or a NumPyro distribution as its prior; got {value!r}"
+            ) from error
+
+
+def _numbers(name: str, value: Any) -> None:
+    try:
+        if isinstance(value, str):
+            raise TypeError
+        for each in value:
+            number()(name, each)
+    except (TypeError, InputError) as error:
+        raise InputError(f"{name}: expected a number for each memory; got {value!r}") from error
+
+
+def _priors(name: str, value: Any) -> None:
+    from numpyro.distributions import Distribution
+
+    if not isinstance(value, Mapping) or not all(isinstance(law, Distribution) for law in value.values()):
+        raise InputError(f"{name}: expected a mapping from sites to NumPyro distributions; got {value!r}")
+
+
+def _function(name: str, value: Any) -> None:
+    if not callable(value):
+        raise InputError(f"{name}: expected a function of (done, total, text); got {value!r}")
+
+
+def _numbers_in(text: str) -> list[float]:
+    """Numbers separated by commas, as the command line has them."""
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"given-weights: expected numbers separated by commas; got {text!r}") from error
+
+
+# --- the options ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions(Options):
+    """Options of a fit. Those of an engine are None where the engine's own default holds."""
+
+    family: str | Family = option(
+        "gaussian",
+        help="What a memory is: gaussian (points in space), vmf (directions: rows of length one), another known family "
+        "(laplace, student_t, generalized_normal, bernoulli, ...; options follow the name, as in student_t,df=4), or a "
+        "family of your own as FILE.py:Name or package.module:Name (in Python also a Family object).",
+        group=_MODEL,
+        check=_family,
+        flag=str,
+    )
+    covariance: str | None = option(
+        None,
+        help="Shape of a Gaussian memory: isotropic (one width for all: the energy of the associative memory), "
+        "spherical (a width each), diagonal (a width for each column), tied (one tilted ellipse for all), full (a "
+        "tilted ellipse each) or lkj (full, with an LKJ prior).",
+        group=_MODEL,
+        flag=str | None,
+        metavar="KIND",
+    )
+    weights: str = option(
+        "dp",
+        help="How popular memories may be: dp (Dirichlet process) and pyp (Pitman-Yor process, which keeps more small "
+        "memories) let the data choose how many are used; dirichlet, uniform and fixed use a given number of them.",
+        group=_MODEL,
+        flag=str,
+        metavar="LAW",
+    )
+    components: int | None = option(
+        None,
+        help="Number of memories; required except for dp and pyp, where it is the largest number possible (20 by "
+        "default): a larger one is slower and closer to the infinite process.",
+        group=_MODEL,
+        check=optional(whole_number(least=1)),
+        flag=int | None,
+        metavar="K",
+    )
+    alpha: float | Distribution | None = option(
+        None,
+        help="Strength of dp and pyp, or concentration of dirichlet; a larger value expects more memories in use. A "
+        "number fixes it, a distribution is its prior. By default dp and pyp learn it, dirichlet has 1.",
+        group=_MODEL,
+        check=optional(_number_or_prior),
+        flag=float | None,
+        flag_help="Strength of dp and pyp (learned from the data by default), or concentration of dirichlet (1 by "
+        "default); a larger value expects more memories in use.",
+        metavar="A",
+    )
+    discount: float | Distribution | None = option(
+        None,
+        help="Discount of pyp, in [0, 1): a value nearer to 1 expects a longer tail of small memories. A number fixes "
+        "it, a distribution is its prior; learned by default.",
+        group=_MODEL,
+        check=optional(_number_or_prior),
+        flag=float | None,
+        flag_help="Discount of pyp, in [0, 1): a value nearer to 1 expects a longer tail of small memories. Learned "
+        "from the data by default.",
+        metavar="D",
+    )
+    given_weights: Sequence[float] | None = option(
+        None,
+        help="The weight of each memory, for weights fixed; they are normalised to sum to one.",
+        group=_MODEL,
+        check=optional(_numbers),
+        flag=str | None,
+        metavar="W,W,...",
+        parse=_numbers_in,
+    )
+    engine: str = option(
+        "nuts",
+        help="nuts, gibbs and smc sample the posterior (slow, honest; smc also finds the evidence); svi and cavi "
+        "approximate it (fast, too sure of themselves); em and gradient_em find one best setting (fastest, no error "
+        "bars); clam finds the memories of least recall error.",
+        group=_ENGINE,
+        check=one_of(*ENGINES),
+        flag=str,
+    )
+    seed: int = option(
+        0, help="The same seed gives the same bits on the same machine.", group=_ENGINE, check=SEEDS, flag=int
+    )
+    standardise: bool = option(
+        False,
+        help="Fit (x - mean) / sd, for columns in different units; results stay in the units of the data.",
+        group=_DATA,
+        check=boolean,
+        flag=bool,
+    )
+    columns: Sequence[str] | None = option(
+        None,
+        help="Use only these columns, in this order; the others may hold text.",
+        group=_DATA,
+        check=optional(_names),
+        flag=list[str] | None,
+        metavar="A,B,...",
+    )
+    variable: str | None = option(
+        None,
+        help="Which array of an NPZ or NetCDF file to use.",
+        group=_DATA,
+        check=optional(_text),
+        flag=str | None,
+        metavar="NAME",
+    )
+    prior: Mapping[str, Distribution] | None = option(
+        None,
+        help="NumPyro distributions that replace the default priors of the family's sites, by site.",
+        check=optional(_priors),
+    )
+    missing: bool = option(
+        False,
+        help="Allow missing entries (NaN), which are taken to be missing at random: a row counts with the density of "
+        "its other entries (families gaussian and bernoulli, all engines but clam).",
+        group=_DATA,
+        check=boolean,
+        flag=bool,
+    )
+    sample_weight: ArrayLike | None = option(
+        None,
+        help="How often each datum counts: (N,) numbers of at least 0. The log likelihood is sum_n w_n log p(x_n). "
+        "These are not the weights of the memories. Engine em only.",
+        group=_DATA,
+        flag=str | None,
+        flag_help="A column that says how often each row counts (engine em).",
+        metavar="COLUMN",
+    )
+    progress: Progress | None = option(
+        None, help="Called with (done, total, text) as the fit goes on; None is silent.", check=optional(_function)
+    )
+    num_warmup: int | None = option(
+        None,
+        help="nuts, gibbs: steps of each chain that are dropped; nuts adapts itself in them.",
+        group=_ENGINE,
+        flag=int | None,
+        metavar="N",
+    )
+    num_draws: int | None = option(
+        None,
+        help="nuts, gibbs (of each chain), svi, cavi: draws to keep; more make errors smaller.",
+        group=_ENGINE,
+        flag=int | None,
+        metavar="N",
+    )
+    num_chains: int | None = option(
+        None,
+        help="nuts, gibbs, smc: independent chains; with one alone nothing shows whether it converged.",
+        group=_ENGINE,
+        flag=int | None,
+        metavar="N",
+    )
+    checkpoint: str | os.PathLike[str] | None = option(
+        None,
+        help="nuts: write the chains to this file after every 100 steps. The same call continues from it with the same "
+        "bits, also with more draws.",
+        group=_ENGINE,
+        flag=Path | None,
+        metavar="FILE.npz",
+        parse=str,
+    )
+    num_steps: int | None = option(
+        None,
+        help="svi: optimisation steps; clam: steps of recall through which it learns.",
+        group=_ENGINE,
+        flag=int | None,
+        metavar="N",
+    )
+    restarts: int | None = option(
+        None,
+        help="em, gradient_em, clam, svi, cavi: independent starts, of which the best is kept; more miss less.",
+        group=_ENGINE,
+        flag=int | None,
+        metavar="N",
+    )
+
+    def check_together(self) -> None:
+        """Refuse missing entries where the engine does not integrate them out."""
+        if self.missing and self.engine not in _TAKE_MISSING:
+            raise InputError(
+                f"missing: engine {self.engine!r} does not integrate missing entries out; use one of "
+                f"{', '.join(_TAKE_MISSING)}"
+            )
+
+    @property
+    def of_engine(self) -> dict[str, Any]:
+        """Options for the engine that were given: name -> value."""
+        names = ("num_warmup", "num_draws", "num_chains", "checkpoint", "num_steps", "restarts")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}

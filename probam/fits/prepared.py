@@ -1,0 +1,55 @@
+"""Data made ready for a fit: checked, in one precision, in the units of the model."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from probam.data.standardise import Standardiser, identity, standardiser
+from probam.data.table import Table, as_table, check_rows
+from probam.errors import InputError
+from probam.family import Family
+from probam.fits.choices import double_precision
+from probam.fits.options import FitOptions
+
+__all__ = ["Prepared", "prepare"]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A table, and its rows as the model sees them."""
+
+    table: Table
+    units: Standardiser
+    """Between the units of the table and those of the model."""
+    x: Float[np.ndarray, "N D"]
+    """The rows in the units of the model; NaN where an entry is missing."""
+
+    @classmethod
+    def of(cls, table: Table, units: Standardiser) -> "Prepared":
+        """The rows of a table in the units of a model, in the table's precision."""
+        return cls(table, units, np.asarray(units.apply(table.values), table.values.dtype))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Precision of the rows."""
+        return self.x.dtype
+
+
+def prepare(data: Any, options: FitOptions, family: Family) -> Prepared:
+    """Data of any kind that ``probam.fit`` takes, made ready for memories of a family.
+
+    Raises :class:`probam.errors.InputError` where the data cannot be read or the family cannot have them.
+    """
+    table = as_table(data, columns=options.columns, variable=options.variable, missing=options.missing)
+    check_rows(table)
+    dtype = np.float64 if double_precision() and table.values.dtype != np.float32 else np.float32
+    table = table.astype(dtype)
+    family.check_data(table.values, table.columns)
+    if options.standardise and family.as_they_are:
+        raise InputError(f"standardise: family {family.name!r} takes the data as they are; leave it out")
+    units = standardiser(table) if options.standardise else identity(table.num_features, dtype)
+    prepared = Prepared.of(table, units)
+    family.check_support(prepared.x, table.columns)
+    return prepared
