@@ -1,6 +1,6 @@
-"""The court's page: every claim with its equation, what the paper prints, what is true, and the errors found.
+"""The page of ``probam verify --html``: every claim with its equation, what the paper prints, and the errors.
 
-It reads the mapping that :func:`probam.claims.verify.as_json` makes (numbers and strings only).
+Made of the record that :func:`probam.claims.verify.as_json` returns.
 """
 
 import os
@@ -41,13 +41,13 @@ _CSS = """<style>
 </style>"""
 
 
-def write_court(told: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write the court's findings as one HTML file, whole or not at all.
+def write_court(record: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Write the record of claims as one HTML file, completely or not at all.
 
     Raises :class:`probam.errors.InputError` where ``path`` cannot be written.
     """
     with write_atomically(path) as temporary:
-        temporary.write_text(court_html(told), encoding="utf-8")
+        temporary.write_text(court_html(record), encoding="utf-8")
 
 
 def equation(latex: str) -> str:
@@ -61,34 +61,34 @@ def equation(latex: str) -> str:
     return str(convert(plain, display="block"))
 
 
-def court_html(told: Mapping[str, Any]) -> str:
-    """The findings as an HTML document."""
-    claims: Sequence[Mapping[str, Any]] = told["claims"]
+def court_html(record: Mapping[str, Any]) -> str:
+    """The record of claims as an HTML document."""
+    claims: Sequence[Mapping[str, Any]] = record["claims"]
     failed = [one for one in claims if not one["passed"]]
-    pending: Mapping[str, str] = told.get("pending", {})
-    verdict = f"<strong>{escape(told['summary'])}.</strong>"
+    pending: Mapping[str, str] = record.get("pending", {})
+    verdict = f"<strong>{escape(record['summary'])}.</strong>"
     if failed:
         names = ", ".join(f'<a href="#{one["claim"]}">{escape(one["claim"])}</a>' for one in failed)
         verdict += f" These fail: {names}."
     if pending:
         verdict += " Pending: " + "; ".join(f"{escape(entry)} ({escape(why)})" for entry, why in pending.items()) + "."
     lead = (
-        '<p class="lead">An energy and a density are written by two hands that never meet. Here each statement that '
-        "joins them is put to numbers: the error of the exact statement against its bound, and, where a paper prints "
-        "something else, by how much the printed form fails.</p>"
+        '<p class="lead">Energies and densities are implemented independently of each other. This page checks the '
+        "statements that relate them: the error of each exact statement against its bound and, where a paper prints "
+        "something else, the error of the printed form.</p>"
     )
     sections = [_overview(claims)]
     for letter, source in _SOURCES.items():
         chosen = [one for one in claims if one["entry"].startswith(letter)]
         if chosen:
             sections.append(Section(f"source-{letter}", source, _CSS + "".join(map(_claim, chosen))))
-    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     sections.append(
         Section(
             "repeat",
             "How to repeat this",
-            f"<pre>probam verify --seed {escape(told['seed'] or 0)}</pre>"
-            f"<p>{escape(told['dtype'])}; {escape(versions)}.</p>",
+            f"<pre>probam verify --seed {escape(record['seed'] or 0)}</pre>"
+            f"<p>{escape(record['dtype'])}; {escape(versions)}.</p>",
         )
     )
     return page(
@@ -106,29 +106,29 @@ def _overview(claims: Sequence[Mapping[str, Any]]) -> Section:
     for kind, meaning in _VERDICTS.items():
         chosen = [one for one in claims if one["verdict"] == kind]
         if chosen:
-            held = sum(bool(one["passed"]) for one in chosen)
-            shown = sum(one["printed_error"] is not None for one in chosen)
-            rows.append((escape(kind), escape(meaning), str(len(chosen)), str(held), str(shown)))
+            passed = sum(bool(one["passed"]) for one in chosen)
+            failing = sum(one["printed_error"] is not None for one in chosen)
+            rows.append((escape(kind), escape(meaning), str(len(chosen)), str(passed), str(failing)))
     counted = table(
-        ("printed form", "meaning", "statements", "hold", "misprint shown"), rows, caption="What was found", words=(1,)
+        ("printed form", "meaning", "statements", "hold", "misprint shown"), rows, caption="Results", words=(1,)
     )
-    said = spelled(len(claims), "statement", "statements")
-    text = f"<p>{said[:1].upper() + said[1:]} of {spelled(len(entries), 'entry', 'entries')} were tried.</p>"
-    return Section("overview", "In short", text + counted)
+    number_of_statements = spelled(len(claims), "statement", "statements").capitalize()
+    text = f"<p>{number_of_statements} of {spelled(len(entries), 'entry', 'entries')} were checked.</p>"
+    return Section("overview", "Summary", text + counted)
 
 
 def _claim(one: Mapping[str, Any]) -> str:
     """One claim: title, equation, facts."""
-    facts = [("says", escape(one["statement"])), ("source", escape(one["source"]))]
+    facts = [("statement", escape(one["statement"])), ("source", escape(one["source"]))]
     if one["printed"]:
         facts.append(("printed", f"{escape(one['printed'])} <em>({escape(_VERDICTS[one['verdict']])})</em>"))
     error = number(one["error"], 2) if one["error"] is not None else "not finite"
     mark = '<span class="passed">holds</span>' if one["passed"] else '<span class="failed">fails</span>'
-    facts.append(("found", f"{mark}: {error} of {number(float(one['tolerance']), 2)} allowed ({escape(one['case'])})"))
+    facts.append(("result", f"{mark}: {error} of {number(float(one['tolerance']), 2)} allowed ({escape(one['case'])})"))
     if one["printed_error"] is not None:
         facts.append(("misprint", f"the printed form is off by {number(one['printed_error'], 2)}"))
     if one["mutations"]:
-        facts.append(("sensitive to", escape(", ".join(one["mutations"]))))
+        facts.append(("mutations", escape(", ".join(one["mutations"]))))
     if one["note"]:
         facts.append(("note", escape(one["note"])))
     listed = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in facts)

@@ -1,1 +1,1 @@
-"""The court's claims: what papers say, what is exact, and the numbers that tell the two apart."""
+"""Claims of papers about energies and likelihoods, each checked numerically. See ``docs/claims.md``."""

@@ -1,9 +1,9 @@
-"""Claims: what a paper says, what is true, and how the two are told apart by numbers.
+"""Claims: what a paper prints, what is true, and the numbers that distinguish them.
 
-A claim is one decorated function. Its positional arguments are what the claim speaks about (queries, memories, beta,
-...), its keyword-only arguments are the *pieces* of the statement (a constant, a convention, one side of the
-equation), and it returns the error of the statement. The exact form, the form that the paper prints and the mutations
-are the same function with other pieces, and stand next to each other in the decorator::
+A claim is one decorated function. Its positional arguments are the inputs (queries, memories, beta, ...), its
+keyword-only arguments are the *pieces* of the statement (a constant, a convention, one side of the equation), and it
+returns the error of the statement. The exact form, the form that the paper prints and the mutations are the same
+function with other pieces, and stand next to each other in the decorator::
 
     @register(id="A2", ..., inputs=euclidean_bank, cases=(ordinary("plain"), extreme("hot", beta=1e-6)),
               exact={"variance": lambda beta: 1 / (2 * beta)},
@@ -62,7 +62,7 @@ NEW: the paper prints nothing; the statement was derived for this registry.
 """
 
 Relation = Literal["equal", "affine", "at most", "limit", "count"]
-"""What is asserted of the two sides; for ``limit`` the error is taken against a stated rate."""
+"""What a statement asserts of its two sides; ``docs/claims.md`` says how the error is measured for each."""
 
 Inputs = Mapping[str, Any]
 """Name -> array (or number, for a claim that is not traced): the positional arguments of a claim's function."""
@@ -82,22 +82,22 @@ SINGLE = 1e-5
 
 @dataclass(frozen=True)
 class Case:
-    """One setting of a claim's input generator."""
+    """One setting of the inputs of a claim."""
 
     name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     is_extreme: bool = False
     tolerance: float | None = None
-    """Bound of this case alone, where it has its own."""
+    """Bound of this case; ``None``: that of the claim."""
 
 
 def ordinary(name: str, **settings: Any) -> Case:
-    """Case held to the claim's ordinary bound."""
+    """Case that is judged by the ordinary bound of the claim; the settings go to its input generator."""
     return Case(name, settings)
 
 
 def extreme(name: str, *, tolerance: float | None = None, **settings: Any) -> Case:
-    """Case held to the claim's bound for extreme inputs, or to a bound of its own."""
+    """Case that is judged by the bound of the claim for extreme inputs, or by ``tolerance``."""
     return Case(name, settings, is_extreme=True, tolerance=tolerance)
 
 
@@ -192,7 +192,7 @@ class Claim:
 
 
 class Certificate(NamedTuple):
-    """What the court found on one claim.
+    """The result of running one claim.
 
     ``error``, ``tolerance`` and ``case`` belong to the case that came nearest to (or went furthest over)
     its bound; ``printed_error`` is the printed form's largest error over the ordinary cases.
@@ -241,7 +241,7 @@ def _order(claim_id: str) -> tuple[tuple[int, str], ...]:
 
 
 def registry() -> dict[str, Claim]:
-    """All claims by id, in the order of the entries; every module of this room and its sub-rooms is read for claims."""
+    """All claims by id, in the order of the entries. Imports every module of :mod:`probam.claims` to find them."""
     for module in pkgutil.walk_packages(probam.claims.__path__, "probam.claims."):
         importlib.import_module(module.name)
     return dict(sorted(_CLAIMS.items(), key=lambda item: _order(item[0])))
@@ -256,11 +256,13 @@ def claim(id: str) -> Claim:
 
 
 def select(names: tuple[str, ...] | list[str] | None, *, slow: bool = False) -> list[Claim]:
-    """Claims called by id or by entry (``A3`` calls all its parts).
+    """The claims of these names, in the order of the registry.
 
-    ``None`` calls all quick ones, and with ``slow`` the slow ones too.
+    Args:
+        names: ids and entries; an entry (``A3``) selects all its parts. ``None``: all quick claims.
+        slow: with ``names=None``, include the slow claims.
 
-    Raises :class:`probam.errors.InputError` for a name that calls nothing.
+    Raises :class:`probam.errors.InputError` for a name that selects nothing.
     """
     known = registry()
     if names is None:

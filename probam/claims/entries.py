@@ -1,9 +1,9 @@
-"""The list of entries that the court answers for: every equation or claim of the papers that a program can check.
+"""The entries: every equation or assertion of the papers that a program can check.
 
 A: Schaeffer et al. (2023), *Associative memory under the probabilistic lens*; B: Yang (2020), slides on large
-associative memories after Krotov and Hopfield; C: Millidge et al. (2022), *Universal Hopfield networks*; D: what can be
-said exactly of models of which the sources hold an abstract. Each entry is answered by one or more registered claims,
-or stands in :data:`PENDING` with the reason; a test holds the list complete.
+associative memories after Krotov and Hopfield; C: Millidge et al. (2022), *Universal Hopfield networks*; D: exact
+statements about models of further papers. Each entry has one or more registered claims, or is listed in :data:`PENDING`
+with the reason; a test checks that none is missing.
 """
 
 from collections.abc import Iterable
@@ -72,20 +72,20 @@ ENTRIES: dict[str, str] = {
     "D6": "a mixture prior under a decoder",
     "D7": "harmoniums and factorised guides",
 }
-"""Entry -> what it is about."""
+"""Entry -> its subject."""
 
 PENDING: dict[str, str] = {}
-"""Entry -> why no claim answers for it yet."""
+"""Entry -> why it has no claim yet."""
 
 
 def answered(claims: Iterable[Claim] | None = None) -> dict[str, list[str]]:
-    """Entry -> ids of the claims that answer for it, of ``claims`` (default: of the whole registry)."""
-    found: dict[str, list[str]] = {entry: [] for entry in ENTRIES}
+    """Entry -> ids of its claims, out of ``claims`` (``None``: the whole registry)."""
+    ids: dict[str, list[str]] = {entry: [] for entry in ENTRIES}
     for one in registry().values() if claims is None else claims:
-        found[one.entry].append(one.id)
-    return found
+        ids[one.entry].append(one.id)
+    return ids
 
 
 def missing() -> dict[str, str]:
-    """Entries without a claim, with the reason; one without a reason says so."""
+    """Entry without a claim -> the reason, or ``"not yet written"``."""
     return {entry: PENDING.get(entry, "not yet written") for entry, ids in answered().items() if not ids}

@@ -151,7 +151,7 @@ def sign_bank(
     if duplicates:
         memories[-1], memories[-2] = memories[0], -memories[1]
     states = draw.choice([-1.0, 1.0], size=(num_states, num_neurons)) if num_states else all_states(num_neurons)
-    found = {"states": states, "memories": memories}
+    drawn = {"states": states, "memories": memories}
     if beta is not None:
-        found["beta"] = np.asarray(beta)
-    return found
+        drawn["beta"] = np.asarray(beta)
+    return drawn

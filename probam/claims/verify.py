@@ -1,4 +1,4 @@
-"""Running claims: inputs are drawn, errors measured, certificates written, shown and stored."""
+"""Run claims: draw inputs, measure errors, and return certificates, as a table or as JSON."""
 
 import math
 import os
@@ -24,16 +24,16 @@ from probam.errors import InputError
 __all__ = ["as_json", "case_inputs", "certify", "certify_each", "summary", "table", "verify"]
 
 _THREADS = 4
-"""Most claims that are worked on at a time: nearly all the time goes into compilation, which runs outside the GIL."""
+"""Largest number of claims run in parallel: nearly all the time goes into compilation, which releases the GIL."""
 
 _WIDEST = 140
-"""Columns that a table of claims takes at most."""
+"""Largest width of the table of claims, in columns."""
 
 Cases = Literal["all", "ordinary", "extreme"]
 
 
 def case_inputs(one: Claim, case: Case, *, seed: int = 0) -> Inputs:
-    """Inputs of one case: the same seed, claim and case name give the same inputs, whatever else runs."""
+    """Inputs of one case, determined by the seed, the claim and the name of the case."""
     key = jax.random.key(seed)
     for name in (one.id, case.name):
         key = jax.random.fold_in(key, zlib.crc32(name.encode()))
@@ -47,7 +47,7 @@ def _closeness(error: float, bound: float) -> float:
 
 
 def _in_single(inputs: Inputs) -> Inputs:
-    """The same inputs, every array and number of double precision rounded to single."""
+    """The inputs with all float64 arrays and numbers rounded to float32."""
 
     def rounded(value: Any) -> Any:
         is_double = isinstance(value, float) or getattr(value, "dtype", None) == jnp.float64
@@ -205,46 +205,47 @@ def _number(value: float | None) -> str:
 
 
 class _NoWider(Table):
-    """A table that fills its terminal up to the width at which every title is whole."""
+    """A table that fills the terminal, up to the width at which no title is cut."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield from super().__rich_console__(console, options.update(max_width=min(options.max_width, _WIDEST)))
 
 
 def table(certificates: Sequence[Certificate]) -> Table:
-    """One row a claim, for a terminal of 100 columns; reasons of failures stand below."""
-    failed = [f"{found.claim}: {found.note}" for found in certificates if not found.passed]
-    shown = _NoWider(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0), expand=True, caption="\n".join(failed))
-    shown.caption_justify = "left"
-    names = max((len(found.claim) for found in certificates), default=0)
-    for header, width in (("claim", names), ("says", 0), ("relation", 8), ("printed", 7)):
-        shown.add_column(header, no_wrap=True, overflow="ellipsis", min_width=width or None, ratio=None if width else 1)
+    """One row per claim, for a terminal of 100 columns; the reasons of failures are below the table."""
+    failed = [f"{certificate.claim}: {certificate.note}" for certificate in certificates if not certificate.passed]
+    rows = _NoWider(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0), expand=True, caption="\n".join(failed))
+    rows.caption_justify = "left"
+    width_of_ids = max((len(certificate.claim) for certificate in certificates), default=0)
+    for header, width in (("claim", width_of_ids), ("title", 0), ("relation", 8), ("printed", 7)):
+        rows.add_column(header, no_wrap=True, overflow="ellipsis", min_width=width or None, ratio=None if width else 1)
     for header in ("error", "bound", "misprint"):
-        shown.add_column(header, no_wrap=True, justify="right", min_width=8)
-    shown.add_column("verdict", no_wrap=True, min_width=7)
-    for found in certificates:
-        one = claim(found.claim)
-        shown.add_row(
+        rows.add_column(header, no_wrap=True, justify="right", min_width=8)
+    rows.add_column("result", no_wrap=True, min_width=6)
+    for certificate in certificates:
+        one = claim(certificate.claim)
+        rows.add_row(
             one.id,
             Text(one.title),
             one.relation,
             one.verdict,
-            _number(found.error),
-            _number(found.tolerance),
-            _number(found.printed_error),
-            Text("holds", style="green") if found.passed else Text("FAILS", style="bold red"),
+            _number(certificate.error),
+            _number(certificate.tolerance),
+            _number(certificate.printed_error),
+            Text("holds", style="green") if certificate.passed else Text("FAILS", style="bold red"),
         )
-    return shown
+    return rows
 
 
 def summary(certificates: Sequence[Certificate], *, single: bool = False) -> str:
-    """One line: how many claims hold, how many misprints were shown failing, how long it took."""
-    held = sum(found.passed for found in certificates)
-    entries = len({claim(found.claim).entry for found in certificates})
-    misprints = sum(found.printed_error is not None and found.passed for found in certificates)
-    seconds = sum(found.seconds for found in certificates)
-    seeds = ", ".join(str(seed) for seed in sorted({found.seed for found in certificates}))
-    line = f"{held} of {len(certificates)} statements ({entries} entries) hold in {'float32' if single else 'float64'}"
+    """One line: how many claims hold, how many printed forms fail as expected, and how long it took."""
+    num_passed = sum(certificate.passed for certificate in certificates)
+    entries = len({claim(certificate.claim).entry for certificate in certificates})
+    misprints = sum(certificate.printed_error is not None and certificate.passed for certificate in certificates)
+    seconds = sum(certificate.seconds for certificate in certificates)
+    seeds = ", ".join(str(seed) for seed in sorted({certificate.seed for certificate in certificates}))
+    dtype = "float32" if single else "float64"
+    line = f"{num_passed} of {len(certificates)} statements ({entries} entries) hold in {dtype}"
     if misprints:
         line += f"; {misprints} misprints shown failing"
     return f"{line}; seed {seeds or 'none'}; {seconds:.1f} s of work"
@@ -255,13 +256,13 @@ def _finite(value: float | None) -> float | None:
 
 
 def as_json(certificates: Sequence[Certificate], *, single: bool = False) -> dict[str, Any]:
-    """The certificates with their claims, seed and versions: numbers and strings only, null for what is not finite.
+    """The certificates with their claims, the seed and the versions, as numbers and strings that JSON can hold.
 
-    ``pending`` maps the entries of the list for which no claim is registered to the reason.
+    Errors that are not finite are ``None``. ``pending`` maps the entries without a claim to the reason.
     """
     claims = []
-    for found in certificates:
-        one = claim(found.claim)
+    for certificate in certificates:
+        one = claim(certificate.claim)
         claims.append(
             {
                 "claim": one.id,
@@ -274,20 +275,20 @@ def as_json(certificates: Sequence[Certificate], *, single: bool = False) -> dic
                 "verdict": one.verdict,
                 "relation": one.relation,
                 "constant": one.constant,
-                "error": _finite(found.error),
-                "tolerance": found.tolerance,
-                "case": found.case,
-                "printed_error": _finite(found.printed_error),
+                "error": _finite(certificate.error),
+                "tolerance": certificate.tolerance,
+                "case": certificate.case,
+                "printed_error": _finite(certificate.printed_error),
                 "printed_exceeds": one.printed_exceeds if one.printed is not None else None,
                 "mutations": list(one.mutations),
-                "passed": found.passed,
-                "note": found.note,
-                "seconds": round(found.seconds, 3),
-                "seed": found.seed,
+                "passed": certificate.passed,
+                "note": certificate.note,
+                "seconds": round(certificate.seconds, 3),
+                "seed": certificate.seed,
             }
         )
     return {
-        "passed": all(found.passed for found in certificates),
+        "passed": all(certificate.passed for certificate in certificates),
         "summary": summary(certificates, single=single),
         "pending": missing(),
         "seed": certificates[0].seed if certificates else None,

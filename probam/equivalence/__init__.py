@@ -1,1 +1,1 @@
-"""The court: where energies and densities meet and are compared, claim by claim."""
+"""The physical twin of a fitted mixture, and the checks that its energy is the negative log density."""

@@ -54,36 +54,38 @@ def verify_mixture(mixture: MemoryMixture, x: Float[Array, "N D"]) -> list[Check
     rounding = _ROUNDING * float(np.finfo(x.dtype).eps)
     if twin is None:
         compare = jax.jit(partial(_compare_alone, mixture), compiler_options=compiler_options())
-        found = {name: float(value) for name, value in compare(x).items()}
-        checks = [_fast_check(found, rounding * found["size"])]
+        measured = {name: float(value) for name, value in compare(x).items()}
+        checks = [_fast_check(measured, rounding * measured["size"])]
         differences = _difference_check(mixture, x)
         return checks if differences is None else [*checks, differences]
-    found = {name: float(value) for name, value in _with_twin()(steady(mixture), x).items()}
-    unit = rounding * found["size"]
+    measured = {name: float(value) for name, value in _with_twin()(steady(mixture), x).items()}
+    unit = rounding * measured["size"]
     both = f"probam.energies ({twin.name}) against probam.distributions"
     checks = [
-        _fast_check(found, unit),
-        _check("energy", "log p = -scale E - constant", both, found["energy"], unit / found["log_prob"]),
+        _fast_check(measured, unit),
+        _check("energy", "log p = -scale E - constant", both, measured["energy"], unit / measured["log_prob"]),
     ]
-    if "responsibilities" in found:
-        checks.append(_check("responsibilities", "equal", both, found["responsibilities"], unit))
-    if "fall" in found:
-        checks.append(_check("recall", "a step does not lower log p", both, found["fall"], unit / found["log_prob"]))
-    bound = unit * found["steepest"] / found["score"]
-    return [*checks, _check("force", "grad log p = -scale grad E", both, found["force"], bound)]
+    if "responsibilities" in measured:
+        checks.append(_check("responsibilities", "equal", both, measured["responsibilities"], unit))
+    if "fall" in measured:
+        checks.append(
+            _check("recall", "a step does not lower log p", both, measured["fall"], unit / measured["log_prob"])
+        )
+    bound = unit * measured["steepest"] / measured["score"]
+    return [*checks, _check("force", "grad log p = -scale grad E", both, measured["force"], bound)]
 
 
 def _check(name: str, relation: str, witnesses: str, error: float, tolerance: float) -> Check:
     return Check(name, relation, witnesses, error, tolerance, bool(error <= tolerance))
 
 
-def _fast_check(found: dict[str, float], unit: float) -> Check:
+def _fast_check(measured: dict[str, float], unit: float) -> Check:
     return _check(
         "fast log density",
         "equal",
         "probam.distributions (matrix products) against NumPyro (broadcast)",
-        found["broadcast"],
-        unit / found["log_prob"],
+        measured["broadcast"],
+        unit / measured["log_prob"],
     )
 
 
@@ -93,20 +95,20 @@ def _with_twin() -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
     return jax.jit(_compare, compiler_options=compiler_options())
 
 
-def _compare(held: Any, x: Float[Array, "N D"]) -> dict[str, jax.Array]:
+def _compare(steady_mixture: Any, x: Float[Array, "N D"]) -> dict[str, jax.Array]:
     """Errors of the twin and of the fast density, and the sizes that they are relative to; a steady mixture."""
-    mixture: MemoryMixture = restored(held)
+    mixture: MemoryMixture = restored(steady_mixture)
     twin = physical_twin(mixture)
     assert twin is not None
     if twin.retract is not None:
         x = twin.retract(x)
-    found = _compare_densities(mixture, x)
+    measured = _compare_densities(mixture, x)
     log_prob = mixture.log_prob(x)
-    found["energy"] = jnp.max(jnp.abs(twin.scale * twin.energy(x) + twin.constant + log_prob)) / found["log_prob"]
+    measured["energy"] = jnp.max(jnp.abs(twin.scale * twin.energy(x) + twin.constant + log_prob)) / measured["log_prob"]
     if twin.responsibilities is not None:
-        found["responsibilities"] = jnp.max(jnp.abs(twin.responsibilities(x) - mixture.responsibilities(x)))
+        measured["responsibilities"] = jnp.max(jnp.abs(twin.responsibilities(x) - mixture.responsibilities(x)))
     if twin.update is not None:
-        found["fall"] = jnp.max(log_prob - mixture.log_prob(twin.update(x)), initial=0.0) / found["log_prob"]
+        measured["fall"] = jnp.max(log_prob - mixture.log_prob(twin.update(x)), initial=0.0) / measured["log_prob"]
 
     def tangent(gradient: jax.Array) -> jax.Array:
         """The part along the sphere, where the memories are directions."""
@@ -114,11 +116,11 @@ def _compare(held: Any, x: Float[Array, "N D"]) -> dict[str, jax.Array]:
 
     force = tangent(-twin.scale * jax.grad(lambda v: jnp.sum(twin.energy(v)))(x))
     score = tangent(jax.grad(lambda v: jnp.sum(mixture.log_prob(v)))(x))
-    found["score"] = 1 + jnp.max(jnp.abs(score))
-    found["force"] = jnp.max(jnp.abs(force - score)) / found["score"]
-    found["size"] = _size(mixture.bank, x)
-    found["steepest"] = _steepest(mixture.bank, x)
-    return found
+    measured["score"] = 1 + jnp.max(jnp.abs(score))
+    measured["force"] = jnp.max(jnp.abs(force - score)) / measured["score"]
+    measured["size"] = _size(mixture.bank, x)
+    measured["steepest"] = _steepest(mixture.bank, x)
+    return measured
 
 
 def _compare_densities(mixture: MemoryMixture, x: Float[Array, "N D"]) -> dict[str, jax.Array]:
@@ -131,10 +133,10 @@ def _compare_densities(mixture: MemoryMixture, x: Float[Array, "N D"]) -> dict[s
 
 
 def _compare_alone(mixture: MemoryMixture, x: Float[Array, "N D"]) -> dict[str, jax.Array]:
-    found = _compare_densities(mixture, x)
+    measured = _compare_densities(mixture, x)
     terms = jnp.abs(mixture.log_joint(x))
-    found["size"] = 1 + x.shape[-1] + jnp.max(terms, where=jnp.isfinite(terms), initial=0.0)
-    return found
+    measured["size"] = 1 + x.shape[-1] + jnp.max(terms, where=jnp.isfinite(terms), initial=0.0)
+    return measured
 
 
 def _difference_check(mixture: MemoryMixture, x: jax.Array) -> Check | None:

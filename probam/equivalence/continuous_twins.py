@@ -31,7 +31,7 @@ from probam.distributions.student_t import EllipticalStudentT
 from probam.distributions.uniform import UniformBall, UniformBox
 from probam.energies import generalized_normal, laplace, student_t, supports
 from probam.energies.arguments import Logs
-from probam.equivalence.twin import Twin, bank_twin, held, independent_twin, maps
+from probam.equivalence.twin import Twin, bank_twin, independent_twin, recall_functions, with_parameters
 
 __all__: list[str] = []
 
@@ -39,9 +39,9 @@ __all__: list[str] = []
 @independent_twin.register
 def _(base: dist.Laplace, bank: Distribution, log_weights: jax.Array) -> Twin:
     loc, beta = (jnp.broadcast_to(value, bank.shape()) for value in (base.loc, 1 / base.scale))
-    of = {"memories": loc, "beta": beta, "weights": Logs(log_weights + jnp.sum(jnp.log(beta), axis=-1))}
+    parameters = {"memories": loc, "beta": beta, "weights": Logs(log_weights + jnp.sum(jnp.log(beta), axis=-1))}
     one = jnp.ones((), loc.dtype)
-    functions = maps(laplace.energy, laplace.update, laplace.responsibilities, **of)
+    functions = recall_functions(laplace.energy, laplace.update, laplace.responsibilities, **parameters)
     return Twin("Laplace wells", *functions, one, loc.shape[-1] * jnp.log(2 * one))
 
 
@@ -49,28 +49,43 @@ def _(base: dist.Laplace, bank: Distribution, log_weights: jax.Array) -> Twin:
 def _(base: GeneralizedNormal, bank: Distribution, log_weights: jax.Array) -> Twin:
     loc, beta = (jnp.broadcast_to(value, bank.shape()) for value in (base.loc, base.beta))
     log_w = log_weights + jnp.sum(jnp.log(beta), axis=-1) / base.power
-    of = {"memories": loc, "beta": beta, "power": jnp.asarray(base.power, loc.dtype), "weights": Logs(log_w)}
+    parameters = {"memories": loc, "beta": beta, "power": jnp.asarray(base.power, loc.dtype), "weights": Logs(log_w)}
     one = jnp.ones((), loc.dtype)
-    functions = (held(generalized_normal.energy, **of), None, held(generalized_normal.responsibilities, **of))
+    functions = (
+        with_parameters(generalized_normal.energy, **parameters),
+        None,
+        with_parameters(generalized_normal.responsibilities, **parameters),
+    )
     return Twin("power wells", *functions, one, loc.shape[-1] * (jnp.log(2 * one) + gammaln(one + 1 / base.power)))
 
 
 @independent_twin.register
 def _(base: Levy, bank: Distribution, log_weights: jax.Array) -> Twin:
     loc, scales = (jnp.broadcast_to(value, bank.shape()) for value in (base.loc, base.scale))
-    of = {"memories": loc, "scales": scales, "weights": Logs(log_weights + 0.5 * jnp.sum(jnp.log(scales), axis=-1))}
+    parameters = {
+        "memories": loc,
+        "scales": scales,
+        "weights": Logs(log_weights + 0.5 * jnp.sum(jnp.log(scales), axis=-1)),
+    }
     one = jnp.ones((), loc.dtype)
-    energy = held(supports.levy_energy, **of)
+    energy = with_parameters(supports.levy_energy, **parameters)
     return Twin("one-sided wells", energy, None, None, one, 0.5 * loc.shape[-1] * jnp.log(2 * jnp.pi * one))
 
 
 @bank_twin.register
 def _(bank: RadialLaplace, log_weights: jax.Array) -> Twin:
     dim, one = bank.event_shape[0], jnp.ones((), bank.loc.dtype)
-    of = {"memories": bank.loc, "beta": bank.beta, "weights": Logs(log_weights + dim * jnp.log(bank.beta))}
+    parameters = {"memories": bank.loc, "beta": bank.beta, "weights": Logs(log_weights + dim * jnp.log(bank.beta))}
     constant = jnp.log(2 * one) + 0.5 * dim * jnp.log(jnp.pi * one) + gammaln(dim * one) - gammaln(0.5 * dim * one)
-    energy = held(generalized_normal.radial_energy, **of)
-    return Twin("radial wells", energy, None, held(generalized_normal.radial_responsibilities, **of), one, constant)
+    energy = with_parameters(generalized_normal.radial_energy, **parameters)
+    return Twin(
+        "radial wells",
+        energy,
+        None,
+        with_parameters(generalized_normal.radial_responsibilities, **parameters),
+        one,
+        constant,
+    )
 
 
 @bank_twin.register
@@ -82,8 +97,8 @@ def _(bank: EllipticalStudentT, log_weights: jax.Array) -> Twin:
         log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(bank.precision, axis1=-2, axis2=-1)), axis=-1)
     half = 0.5 * bank.df
     log_w = log_weights + 0.5 * log_det + gammaln(half + 0.5 * dim) - gammaln(half) - 0.5 * dim * jnp.log(bank.df)
-    of = {"memories": bank.loc, "stiffness": stiffness, "df": bank.df, "weights": Logs(log_w)}
-    functions = maps(student_t.energy, student_t.update, student_t.responsibilities, **of)
+    parameters = {"memories": bank.loc, "stiffness": stiffness, "df": bank.df, "weights": Logs(log_w)}
+    functions = recall_functions(student_t.energy, student_t.update, student_t.responsibilities, **parameters)
     return Twin("Student-t wells", *functions, one, 0.5 * dim * jnp.log(jnp.pi * one))
 
 
@@ -97,7 +112,7 @@ _FLAT = (
 def _(bank: UniformBox, log_weights: jax.Array) -> Twin:
     log_w = Logs(log_weights - jnp.sum(jnp.log(2 * bank.reach), axis=-1))
     one = jnp.ones((), bank.loc.dtype)
-    energy = held(supports.box_energy, memories=bank.loc, half_widths=bank.reach, weights=log_w)
+    energy = with_parameters(supports.box_energy, memories=bank.loc, half_widths=bank.reach, weights=log_w)
     return Twin("flat boxes", energy, None, None, one, 0 * one, still=_FLAT)
 
 
@@ -105,5 +120,7 @@ def _(bank: UniformBox, log_weights: jax.Array) -> Twin:
 def _(bank: UniformBall, log_weights: jax.Array) -> Twin:
     dim, one = bank.event_shape[0], jnp.ones((), bank.loc.dtype)
     log_volume = 0.5 * dim * jnp.log(jnp.pi * one) - gammaln(0.5 * dim * one + 1) + dim * jnp.log(bank.reach)
-    energy = held(supports.ball_energy, memories=bank.loc, radii=bank.reach, weights=Logs(log_weights - log_volume))
+    energy = with_parameters(
+        supports.ball_energy, memories=bank.loc, radii=bank.reach, weights=Logs(log_weights - log_volume)
+    )
     return Twin("flat balls", energy, None, None, one, 0 * one, still=_FLAT)

@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
-__all__ = ["Map", "Twin", "bank_twin", "held", "independent_twin", "maps"]
+__all__ = ["Map", "Twin", "bank_twin", "independent_twin", "recall_functions", "with_parameters"]
 
 Map = Callable[[jax.Array], jax.Array]
 """A function of states, rows (..., D)."""
@@ -62,17 +62,21 @@ def _(bank: dist.Independent, log_weights: jax.Array) -> Twin | None:
     return independent_twin(bank.base_dist, bank, log_weights)
 
 
-def maps(
+def recall_functions(
     energy: Callable[..., jax.Array],
     update: Callable[..., jax.Array],
     responsibilities: Callable[..., jax.Array],
-    **of: object,
+    **parameters: object,
 ) -> tuple[Map, Map, Map]:
-    """Functions of the query alone; ``Partial``, so that recall keeps its compiled program from draw to draw."""
-    return held(energy, **of), held(update, **of), held(responsibilities, **of)
+    """The three functions of recall, each a function of states alone (:func:`with_parameters`)."""
+    return (
+        with_parameters(energy, **parameters),
+        with_parameters(update, **parameters),
+        with_parameters(responsibilities, **parameters),
+    )
 
 
-def held(function: Callable[..., jax.Array], **of: object) -> Map:
-    """One function of the query alone."""
-    held: Map = Partial(function, **of)
-    return held
+def with_parameters(function: Callable[..., jax.Array], **parameters: object) -> Map:
+    """A function of states alone, with the parameters of one draw; a pytree, so that draws share a compiled program."""
+    function_of_states: Map = Partial(function, **parameters)
+    return function_of_states

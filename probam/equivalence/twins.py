@@ -35,7 +35,7 @@ from probam.distributions.von_mises_fisher import VonMisesFisher
 from probam.energies import clam, composition, counts, hypercube, quadratic, spherical
 from probam.energies.arguments import Logs
 from probam.equivalence import continuous_twins  # noqa: F401  registers the twins of the other continuous families
-from probam.equivalence.twin import Twin, bank_twin, held, independent_twin, maps
+from probam.equivalence.twin import Twin, bank_twin, independent_twin, recall_functions, with_parameters
 from probam.numerics.bessel import log_normalizer
 
 __all__ = ["physical_twin"]
@@ -49,8 +49,8 @@ def _(base: dist.Normal, bank: Distribution, log_weights: jax.Array) -> Twin | N
     scale = jnp.asarray(base.scale)
     if scale.size == 1:
         beta = 1 / (2 * scale.reshape(()) ** 2)
-        of = {"memories": loc, "beta": beta, "weights": Logs(log_weights)}
-        functions = maps(clam.energy, clam.update, clam.responsibilities, **of)
+        parameters = {"memories": loc, "beta": beta, "weights": Logs(log_weights)}
+        functions = recall_functions(clam.energy, clam.update, clam.responsibilities, **parameters)
         return Twin("CLAM", *functions, beta, 0.5 * loc.shape[-1] * jnp.log(jnp.pi / beta))
     stiffness = jnp.broadcast_to(1 / (2 * scale**2), bank.shape())
     return _wells(loc, stiffness, log_weights + 0.5 * jnp.sum(jnp.log(stiffness), axis=-1))
@@ -70,10 +70,10 @@ def _(bank: VonMisesFisher, log_weights: jax.Array) -> Twin:
     directions = jnp.broadcast_to(bank.mean_direction, bank.shape())
     kappa = jnp.broadcast_to(bank.concentration, bank.batch_shape)
     log_w = log_weights + log_normalizer(directions.shape[-1], kappa)
-    of = {"directions": directions, "concentrations": kappa, "weights": Logs(log_w)}
+    parameters = {"directions": directions, "concentrations": kappa, "weights": Logs(log_w)}
     one = jnp.ones((), directions.dtype)
-    functions = maps(spherical.energy, spherical.update, spherical.responsibilities, **of)
-    return Twin("spherical memories", *functions, one, 0 * one, held(spherical.retract))
+    functions = recall_functions(spherical.energy, spherical.update, spherical.responsibilities, **parameters)
+    return Twin("spherical memories", *functions, one, 0 * one, with_parameters(spherical.retract))
 
 
 @independent_twin.register(dist.BernoulliProbs)
@@ -90,36 +90,39 @@ def _(base: SpinBernoulli, bank: Distribution, log_weights: jax.Array) -> Twin:
 
 
 def _bits(fields: jax.Array, log_weights: jax.Array, low: float) -> Twin:
-    of = {"fields": fields, "weights": Logs(log_weights)}
+    parameters = {"fields": fields, "weights": Logs(log_weights)}
     ends = {"low": jnp.asarray(low, fields.dtype), "high": jnp.ones((), fields.dtype)}
-    energy, responsibilities = held(hypercube.energy, **of), held(hypercube.responsibilities, **of)
-    update, inside = held(hypercube.update, **of, **ends), held(hypercube.inside, **ends)
+    energy, responsibilities = (
+        with_parameters(hypercube.energy, **parameters),
+        with_parameters(hypercube.responsibilities, **parameters),
+    )
+    update, inside = with_parameters(hypercube.update, **parameters, **ends), with_parameters(hypercube.inside, **ends)
     one = jnp.ones((), fields.dtype)
     return Twin("memories of bits", energy, update, responsibilities, one, 0 * one, inside=inside)
 
 
 @bank_twin.register
 def _(bank: MultinomialCounts, log_weights: jax.Array) -> Twin:
-    of = {"log_fugacities": bank.log_rates, "weights": Logs(log_weights - bank.total)}
+    parameters = {"log_fugacities": bank.log_rates, "weights": Logs(log_weights - bank.total)}
     one = jnp.ones((), bank.log_rates.dtype)
-    functions = maps(counts.energy, counts.update, counts.responsibilities, **of)
-    return Twin("memories of counts", *functions, one, 0 * one, inside=held(counts.inside))
+    functions = recall_functions(counts.energy, counts.update, counts.responsibilities, **parameters)
+    return Twin("memories of counts", *functions, one, 0 * one, inside=with_parameters(counts.inside))
 
 
 @bank_twin.register
 def _(bank: dist.Dirichlet, log_weights: jax.Array) -> Twin:
     alpha = jnp.broadcast_to(bank.concentration, bank.shape())
     log_w = log_weights + gammaln(jnp.sum(alpha, axis=-1)) - jnp.sum(gammaln(alpha), axis=-1)
-    of = {"exponents": alpha - 1, "weights": Logs(log_w)}
+    parameters = {"exponents": alpha - 1, "weights": Logs(log_w)}
     one = jnp.ones((), alpha.dtype)
-    functions = maps(composition.energy, composition.update, composition.responsibilities, **of)
-    return Twin("memories of compositions", *functions, one, 0 * one, inside=held(composition.inside))
+    functions = recall_functions(composition.energy, composition.update, composition.responsibilities, **parameters)
+    return Twin("memories of compositions", *functions, one, 0 * one, inside=with_parameters(composition.inside))
 
 
 def _wells(loc: jax.Array, stiffness: jax.Array, log_weights: jax.Array) -> Twin:
-    of = {"memories": loc, "stiffness": stiffness, "weights": Logs(log_weights)}
+    parameters = {"memories": loc, "stiffness": stiffness, "weights": Logs(log_weights)}
     one = jnp.ones((), loc.dtype)
-    functions = maps(quadratic.energy, quadratic.update, quadratic.responsibilities, **of)
+    functions = recall_functions(quadratic.energy, quadratic.update, quadratic.responsibilities, **parameters)
     return Twin("quadratic wells", *functions, one, 0.5 * loc.shape[-1] * jnp.log(jnp.pi * one))
 
 

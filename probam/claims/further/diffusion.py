@@ -297,12 +297,12 @@ def sampler_step_is_relaxed_recall(
     law = _noise_law(memories, deviation)
     clean = jax.nn.softmax(law.component_log_probs(queries), axis=-1) @ memories
     noise = -deviation * log_density_gradient(law, queries)
-    wanted = clean + noise_sign * ratio * deviation * noise
+    expected = clean + noise_sign * ratio * deviation * noise
     if relaxation is None:
         step = diffusion.sampler_step(queries, memories, deviation, ratio * deviation)
     else:
         step = queries + relaxation(ratio) * (diffusion.denoise(queries, memories, deviation) - queries)
-    return relative_error(step, wanted, queries)
+    return relative_error(step, expected, queries)
 
 
 def _ring(key: jax.Array, *, variance: float, num_memories: int = 96) -> dict[str, Floats]:

@@ -211,13 +211,13 @@ def force_is_unbiased(
     total = masses @ _one_feature(frequencies, queries, memories, weights)
     step = clam.update(queries, memories, gamma / 2, weights) - queries
     unbiased = relative_error(jax.grad(mean)(queries), rate(gamma) * total[:, None] * step)
-    some = frequencies[:: nodes.shape[0] // 61]
-    stored = random_features.store(some, memories, weights)
+    subset = frequencies[:: nodes.shape[0] // 61]
+    stored = random_features.store(subset, memories, weights)
     near = jnp.broadcast_to(memories[jnp.argmax(weights)], queries.shape)
-    seen = random_features.kernel_sum(stored, some, queries)[:, None] > 0
+    seen = random_features.kernel_sum(stored, subset, queries)[:, None] > 0
     visible = jnp.where(seen, queries, near)  # where there is an energy
-    slope = jax.grad(lambda x: jnp.sum(random_features.energy(stored, some, x, gamma)))(visible)
-    moved = random_features.update(stored, some, visible, gamma) - visible
+    slope = jax.grad(lambda x: jnp.sum(random_features.energy(stored, subset, x, gamma)))(visible)
+    moved = random_features.update(stored, subset, visible, gamma) - visible
     return jnp.maximum(unbiased, relative_error(moved, -half * slope))
 
 

@@ -223,12 +223,12 @@ def even_powers_are_posteriors(
     reference = jnp.sum(jnp.sum(states, axis=-1) ** degree)
     is_law = jnp.all(density >= 0) & (partition[0] != 0)
     emission = density / jnp.where(is_law, partition, 1)  # p(s | mu)
-    some = jnp.sum(emission, axis=1) > 0  # a state that no pattern emits has no posterior
-    posterior = emission / jnp.where(some, jnp.sum(emission, axis=1), 1)[:, None]
+    is_emitted = jnp.sum(emission, axis=1) > 0  # a state that no pattern emits has no posterior
+    posterior = emission / jnp.where(is_emitted, jnp.sum(emission, axis=1), 1)[:, None]
     total = jnp.sum(separated, axis=1)
     mean = (separated / jnp.where(total == 0, 1, total)[:, None]) @ jnp.roll(patterns, -1, axis=0)
-    wanted = posterior @ jnp.roll(patterns, -1, axis=0)
-    error = relative_error(jnp.where(some[:, None], mean, 0), wanted, 1.0)
+    expected = posterior @ jnp.roll(patterns, -1, axis=0)
+    error = relative_error(jnp.where(is_emitted[:, None], mean, 0), expected, 1.0)
     return jnp.where(is_law, jnp.maximum(error, relative_error(partition, reference) if law is None else error), 1.0)
 
 

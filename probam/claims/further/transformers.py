@@ -179,9 +179,9 @@ def force_has_a_query_and_a_key_term(
     keys = jnp.einsum("hyd,nd->hny", key_weights, g)
     queries = jnp.einsum("hyd,nd->hny", query_weights, g)
     received = jnp.einsum("hcb,hby,hyd->cd", posterior, keys, query_weights)
-    given = jnp.einsum("hbc,hby,hyd->cd", posterior, queries, key_weights)
-    size = jnp.max(jnp.abs(received)) + jnp.max(jnp.abs(given))
-    return relative_error(rate, as_query * received + as_key * given, size)
+    sent = jnp.einsum("hbc,hby,hyd->cd", posterior, queries, key_weights)
+    size = jnp.max(jnp.abs(received)) + jnp.max(jnp.abs(sent))
+    return relative_error(rate, as_query * received + as_key * sent, size)
 
 
 def _norm_form(x: Array, u: Array) -> Array:

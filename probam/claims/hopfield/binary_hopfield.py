@@ -240,8 +240,8 @@ def two_neurons_follow_each_other(
 
 
 def _symmetric(key: jax.Array, *, num_neurons: int = 7) -> dict[str, Floats]:
-    found = _coupled(key, num_neurons=num_neurons)
-    return {"states": found["states"], "couplings": found["couplings"]}
+    drawn = _coupled(key, num_neurons=num_neurons)
+    return {"states": drawn["states"], "couplings": drawn["couplings"]}
 
 
 @register(
@@ -307,11 +307,11 @@ def synchronous_updates_descend_with_the_diagonal(
 
 def real_states(key: jax.Array, **settings: Any) -> dict[str, Floats]:
     """Memories of signs, real states and a bias: energies have gradients."""
-    found = sign_bank(key, **settings)
+    drawn = sign_bank(key, **settings)
     draw = generator(jax.random.fold_in(key, 1))
-    found["bias"] = np.asarray(draw.normal(size=found["memories"].shape[1]))
-    found["states"] = np.asarray(draw.normal(size=found["states"].shape))
-    return found
+    drawn["bias"] = np.asarray(draw.normal(size=drawn["memories"].shape[1]))
+    drawn["states"] = np.asarray(draw.normal(size=drawn["states"].shape))
+    return drawn
 
 
 @register(

@@ -180,10 +180,10 @@ def rectified_crosstalk_has_half_the_variance(
     """Whole numbers of the physics against NumPyro's binomial, and their ratio."""
     size, worst = num_neurons + shift, 0.0
     for degree in (2, 3, 4):
-        found = {rectified: variance(size, 2, degree, rectified=rectified) for rectified in (False, True)}
-        for rectified, value in found.items():
+        variances = {rectified: variance(size, 2, degree, rectified=rectified) for rectified in (False, True)}
+        for rectified, value in variances.items():
             worst = max(worst, abs(_binomial_variance(size, degree, rectified) / value - 1))
-        worst = max(worst, abs(found[True] / (half * found[False]) - 1))
+        worst = max(worst, abs(variances[True] / (half * variances[False]) - 1))
     return worst
 
 
@@ -340,8 +340,8 @@ def unstable_neurons_by_simulation(
         moved = update(dense.Network(memories, separation), memories)
         return jnp.mean(moved != memories, dtype=memories.dtype)
 
-    found = np.asarray(jax.jit(lambda banks: jax.lax.map(share, banks))(banks), float)
+    unstable = np.asarray(jax.jit(lambda banks: jax.lax.map(share, banks))(banks), float)
     expected = rate(num_neurons, num_memories, degree, rectified)
     allowance = 0.0 if degree == 2 and not rectified else 0.15 * expected
-    distance = abs(found.mean() - expected) - allowance - 5 * found.std() / np.sqrt(num_banks)
+    distance = abs(unstable.mean() - expected) - allowance - 5 * unstable.std() / np.sqrt(num_banks)
     return float(max(distance, 0.0))

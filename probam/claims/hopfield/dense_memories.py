@@ -108,11 +108,11 @@ def plain_square_is_hopfield(
 
 def _currents(key: jax.Array, **settings: Any) -> dict[str, Floats]:
     """Currents of feature neurons, whose signs are the states, and an input current."""
-    found = sign_bank(key, **settings)
+    drawn = sign_bank(key, **settings)
     draw = generator(jax.random.fold_in(key, 1))
-    found["currents"] = found["states"] * draw.uniform(0.2, 2.0, size=found["states"].shape)
-    found["inputs"] = np.asarray(draw.normal(size=found["memories"].shape[1]))
-    return found
+    drawn["currents"] = drawn["states"] * draw.uniform(0.2, 2.0, size=drawn["states"].shape)
+    drawn["inputs"] = np.asarray(draw.normal(size=drawn["memories"].shape[1]))
+    return drawn
 
 
 def _two_layer_energy(
@@ -323,17 +323,17 @@ def share_of_disagreements(
             jax.vmap(lambda memories, s, rule=rule: update(dense.Network(memories, separation, rule), s))(banks, states)  # noqa: B023
             for rule in rules
         )
-        found = jnp.mean(first != second, axis=-1, dtype=states.dtype)
-        noise = 5 * jnp.std(found) / jnp.sqrt(len(found))
-        errors.append(jnp.maximum(jnp.abs(jnp.mean(found) - share) - noise - 0.0005, 0.0))
+        differing = jnp.mean(first != second, axis=-1, dtype=states.dtype)
+        noise = 5 * jnp.std(differing) / jnp.sqrt(len(differing))
+        errors.append(jnp.maximum(jnp.abs(jnp.mean(differing) - share) - noise - 0.0005, 0.0))
     return jnp.max(jnp.stack(errors))
 
 
 def _reals(key: jax.Array, **settings: Any) -> dict[str, Floats]:
     """Real states and memories of signs: energies have gradients."""
-    found = sign_bank(key, **settings)
+    drawn = sign_bank(key, **settings)
     draw = generator(jax.random.fold_in(key, 1))
-    return {"states": draw.normal(size=found["states"].shape), "memories": found["memories"]}
+    return {"states": draw.normal(size=drawn["states"].shape), "memories": drawn["memories"]}
 
 
 @register(

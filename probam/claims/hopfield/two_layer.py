@@ -224,9 +224,9 @@ def modern_energy_is_bounded_below(memories: Array, beta: Array, *, floor: Piece
     """Excess of the floor over the energy at the memories and beyond, by the physics and by the twin's density."""
     states = jnp.concatenate([memories, 10 * memories, jnp.mean(memories, axis=0, keepdims=True)])
     lowest = floor(jnp.max(jnp.sum(memories**2, axis=-1)), float(len(memories)), beta)
-    found = two_layer.effective_energy(states, modern_hopfield(memories, beta))
+    computed = two_layer.effective_energy(states, modern_hopfield(memories, beta))
     mass = jax.scipy.special.logsumexp(beta * jnp.sum(memories**2, axis=-1) / 2)
     log_normalizer = memories.shape[1] / 2 * jnp.log(2 * jnp.pi / beta)
     by_density = -(hopfield_mixture(memories, beta).log_prob(states) + mass + log_normalizer) / beta
     size = jnp.max(jnp.abs(lowest)) + log_normalizer / beta
-    return jnp.maximum(excess(lowest, found, size), excess(lowest, by_density, size))
+    return jnp.maximum(excess(lowest, computed, size), excess(lowest, by_density, size))

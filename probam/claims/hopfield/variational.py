@@ -243,11 +243,11 @@ def modern_energy_exceeds_its_limit_by_a_divergence(
 ) -> Array:
     """Difference of the energies against the divergence of NumPyro's categorical from the mixture's posterior."""
     network = modern_hopfield(memories, beta)
-    found = two_layer.energy(visible, hidden, network)
+    computed = two_layer.energy(visible, hidden, network)
     limit = continuous_hopfield.energy(visible, memories, beta)
     log_q = jax.vmap(lambda h: dist.Categorical(logits=twin_beta(beta) * h).log_prob(jnp.arange(len(memories))))(hidden)
     logits = None if log_weights is None else log_weights(memories, beta)
     log_joint = hopfield_mixture(memories, beta, logits).log_joint(visible)
     log_r = log_joint - logsumexp(log_joint, axis=-1, keepdims=True)
-    scale = jnp.abs(found) + jnp.abs(limit) + jnp.sum(visible**2, axis=-1) + jnp.max(jnp.abs(log_joint)) / beta
-    return relative_error(found - limit, factor(beta) * divergence(log_q, log_r), scale)
+    scale = jnp.abs(computed) + jnp.abs(limit) + jnp.sum(visible**2, axis=-1) + jnp.max(jnp.abs(log_joint)) / beta
+    return relative_error(computed - limit, factor(beta) * divergence(log_q, log_r), scale)

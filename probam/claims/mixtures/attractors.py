@@ -230,9 +230,9 @@ def attractors_on_a_line_are_the_modes(
 ) -> Array:
     """Attractors of recall minus modes of the density, and the number by which the modes exceed K."""
     starts = jnp.linspace(jnp.min(memories) - 0.1, jnp.max(memories) + 0.1, 60)[:, None]
-    found = _attractors(starts, memories, weights, beta)
+    num_attractors = _attractors(starts, memories, weights, beta)
     modes = _modes_on_grid(memories, twin_weights(weights), twin_beta(beta))
-    return (jnp.abs(found - modes) + jnp.maximum(modes - most(memories.shape[0]), 0)).astype(float)
+    return (jnp.abs(num_attractors - modes) + jnp.maximum(modes - most(memories.shape[0]), 0)).astype(float)
 
 
 def _triangle(key: jax.Array, *, ratio: float) -> dict[str, Floats]:

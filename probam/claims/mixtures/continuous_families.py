@@ -145,8 +145,8 @@ def absolute_distances_are_laplace(
     log_p = jnp.asarray(mixture_of(bank, weights).log_prob(queries))
     w = memory_weights(weights)
     constant = jnp.log(jnp.sum(weights)) + memories.shape[1] * jnp.log(2.0)
-    found = energy(queries, memories, rate(rates), Logs(jnp.log(w) + log_normaliser(rates)))
-    return relative_error(found + constant, -log_p, constant)
+    computed = energy(queries, memories, rate(rates), Logs(jnp.log(w) + log_normaliser(rates)))
+    return relative_error(computed + constant, -log_p, constant)
 
 
 def _boxed(key: jax.Array, *, offset: float = 0.0, reach: float = 1.0, **settings: Any) -> dict[str, Floats]:
@@ -269,8 +269,8 @@ def levy_memories_retrieve_a_shifted_point(
     def height(v: Array) -> Array:
         return supports.levy_energy(v, memory[None], scale_of(scales)[None])
 
-    found, log_p = height(queries), jnp.asarray(bank.log_prob(queries))
-    agree = relative_error(found + constant(scales), -log_p, constant(scales))
+    computed, log_p = height(queries), jnp.asarray(bank.log_prob(queries))
+    agree = relative_error(computed + constant(scales), -log_p, constant(scales))
     bottom = mode(memory, scales)
     force = jnp.max(jnp.abs(scales * jax.grad(height)(bottom)))
     score = jnp.max(jnp.abs(scales * jax.grad(lambda x: jnp.asarray(bank.log_prob(x)))(bottom)))

@@ -96,9 +96,9 @@ def log_density_gradient(mixture: Distribution, x: Float[Array, "N D"]) -> Float
 def k_means_is_the_cold_limit(queries: Array, memories: Array, beta: Array, *, energy: Piece, slack: Piece) -> Array:
     """Excess over the two bounds."""
     nearest = jnp.min(jnp.sum((queries[:, None, :] - memories) ** 2, axis=-1), axis=-1)
-    found = energy(queries, memories, beta)
+    computed = energy(queries, memories, beta)
     gap = slack(beta, float(memories.shape[0]))
-    return jnp.maximum(excess(found, nearest, gap), excess(nearest - gap, found, nearest))
+    return jnp.maximum(excess(computed, nearest, gap), excess(nearest - gap, computed, nearest))
 
 
 @register(

@@ -85,8 +85,8 @@ def reconstruction_gradient_has_a_coupling_term(
     else:
         terms = bracket(queries, m, memories, beta)
     expected = -2 * jnp.einsum("nk,nkd->kd", shares, terms)
-    found: Array = jax.grad(_one_step_loss)(memories, queries, beta)
-    return relative_error(found, expected)
+    computed: Array = jax.grad(_one_step_loss)(memories, queries, beta)
+    return relative_error(computed, expected)
 
 
 def _limit(memories: Array, x: Array, beta: Array, num_steps: int) -> Array:

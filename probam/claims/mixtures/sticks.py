@@ -146,9 +146,9 @@ def remaining_length_has_product_moments(
     a, d = twin(alpha, discount)
     num_sticks = num_components + more
     orders = np.arange(1, num_data + 1)
-    found = np.append(remaining_moments(a, d, num_sticks, orders), expected_remaining(a, d, num_sticks))
+    computed = np.append(remaining_moments(a, d, num_sticks, orders), expected_remaining(a, d, num_sticks))
     exact = [_moment_product(alpha, discount, num_components, j) for j in (*orders, 1)]
-    return float(np.max(np.abs(found / np.array(exact) - 1)))
+    return float(np.max(np.abs(computed / np.array(exact) - 1)))
 
 
 @register(

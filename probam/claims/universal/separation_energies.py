@@ -126,12 +126,12 @@ def distances_need_no_square(
     queries: Array, memories: Array, beta: Array, *, square: float, sign: float, variance: Piece
 ) -> Array:
     """Minus the hidden Lagrangian of the scores against CLAM's energy and NumPyro's mixture."""
-    found = -sign * LogSumExp(beta)(2 * _half_square(queries, memories))
-    found = beta * (found + square * jnp.sum(queries**2, axis=-1))
+    computed = -sign * LogSumExp(beta)(2 * _half_square(queries, memories))
+    computed = beta * (computed + square * jnp.sum(queries**2, axis=-1))
     physics = beta * clam.energy(queries, memories, beta)
     log_p = log_density(gaussian_mixture(memories, jnp.ones(len(memories)), variance(beta)), queries)
     return jnp.maximum(
-        relative_error(found, physics), relative_error(found - found[0], log_p[0] - log_p, jnp.abs(found))
+        relative_error(computed, physics), relative_error(computed - computed[0], log_p[0] - log_p, jnp.abs(computed))
     )
 
 
@@ -183,8 +183,8 @@ def literal_tables_repel(
     def expected(v: Array) -> Array:
         return square * jnp.sum(v**2, axis=-1) - sign * log_density(mixture, v) / beta
 
-    found, wanted = literal(queries), expected(queries)
-    values = relative_error(found - found[0], wanted - wanted[0], jnp.abs(found))
+    computed, wanted = literal(queries), expected(queries)
+    values = relative_error(computed - computed[0], wanted - wanted[0], jnp.abs(computed))
     hessians = [jax.vmap(jax.hessian(function))(memories) for function in (literal, expected)]
     curvature = relative_error(*hessians)
     steepest = excess(jnp.linalg.eigvalsh(hessians[0]), -0.5)

@@ -77,10 +77,10 @@ def modern_energy_is_a_difference(
     queries: Array, memories: Array, beta: Array, *, energy: Piece, least: float
 ) -> Array:
     """Differences of energies against log densities of the twin; least curvature of the printed form."""
-    found = beta * energy(queries, memories, beta)
+    computed = beta * energy(queries, memories, beta)
     log_p = hopfield_mixture(memories, beta).log_prob(queries)
-    scale = jnp.abs(found) + beta * jnp.sum(queries**2, axis=-1) + jnp.max(beta * jnp.sum(memories**2, axis=-1))
-    values = relative_error(log_p - log_p[0], found[0] - found, scale)
+    scale = jnp.abs(computed) + beta * jnp.sum(queries**2, axis=-1) + jnp.max(beta * jnp.sum(memories**2, axis=-1))
+    values = relative_error(log_p - log_p[0], computed[0] - computed, scale)
     curvature = jax.vmap(jax.hessian(lambda q: _printed_modern(q, memories, beta)))(queries)
     return jnp.maximum(values, excess(least, jnp.linalg.eigvalsh(curvature)))
 
@@ -229,11 +229,11 @@ def rest_energy_is_a_log_density_and_a_square(
     """Energy of the two layers, the hidden one at rest, against NumPyro's mixture of covariance I / beta."""
     network = Network(memories, Quadratic(), LogSumExp(_BETA))
     similarity = _half_square(memories)
-    found = two_layer.similarity_energy(visible, similarity(visible), similarity, network)
+    computed = two_layer.similarity_energy(visible, similarity(visible), similarity, network)
     mixture = gaussian_mixture(memories, jnp.ones(len(memories)), jnp.asarray(1 / twin_beta))
     log_p = log_density(mixture, visible) + log_mass(*memories.shape)
     square = jnp.sum(visible**2, axis=-1) / 2
-    return relative_error(found, square - sign * log_p / _BETA, square + jnp.abs(log_p))
+    return relative_error(computed, square - sign * log_p / _BETA, square + jnp.abs(log_p))
 
 
 def _orthonormal_pair(*, beta: float) -> dict[str, Floats]:

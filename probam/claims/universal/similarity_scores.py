@@ -91,8 +91,8 @@ def _information_on_the_source(queries: Array, memories: Array) -> Array:
         log_whole = logsumexp(log_parts + jnp.log(0.5), axis=-1)
         return 0.5 * jnp.sum(jnp.exp(log_parts) * (log_parts - log_whole[:, None]))
 
-    found: Array = jax.vmap(lambda q: jax.vmap(partial(pair, q))(memories))(queries)
-    return found
+    computed: Array = jax.vmap(lambda q: jax.vmap(partial(pair, q))(memories))(queries)
+    return computed
 
 
 @register(

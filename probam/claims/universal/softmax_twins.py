@@ -37,7 +37,17 @@ from probam.compiled import compiler_options
 from probam.energies.similarities import similarity
 from probam.errors import InputError
 
-__all__ = ["MILLIDGE", "apart", "bank", "compare", "of_similarity", "refused", "softmax", "some", "statistics"]
+__all__ = [
+    "MILLIDGE",
+    "bank",
+    "bank_parts",
+    "compare",
+    "of_similarity",
+    "refused",
+    "relative_difference",
+    "softmax",
+    "statistics",
+]
 
 MILLIDGE = "Millidge et al. (2022), Universal Hopfield Networks, Tables 2 and 3"
 
@@ -47,7 +57,7 @@ def softmax(logits: Floats) -> Floats:
     return np.asarray(np.exp(logits - logsumexp(logits, axis=-1, keepdims=True)))
 
 
-def apart(left: npt.ArrayLike, right: npt.ArrayLike) -> float:
+def relative_difference(left: npt.ArrayLike, right: npt.ArrayLike) -> float:
     """Largest difference over the largest entry (or over one, where all are smaller)."""
     a, b = np.asarray(left, float), np.asarray(right, float)
     return float(np.max(np.abs(a - b)) / max(np.max(np.abs(a)), np.max(np.abs(b)), 1.0))
@@ -95,8 +105,8 @@ def refused(similarity: str, separation: str, domain: str) -> bool:
     return False
 
 
-def some(key: jax.Array, *, names: tuple[str, ...], **settings: Any) -> dict[str, Any]:
-    """The inputs of those names."""
+def bank_parts(key: jax.Array, *, names: tuple[str, ...], **settings: Any) -> dict[str, Any]:
+    """Only those inputs of :func:`bank` that are named."""
     drawn = bank(key, **settings)
     return {name: drawn[name] for name in names}
 
@@ -158,11 +168,11 @@ def compare(
     integrals = np.asarray(measure(memories, beta))
     equal = np.full(len(memories), -math.log(len(memories)))
     return max(
-        apart(softmax(logits), softmax(log_weights + log_density)),
+        relative_difference(softmax(logits), softmax(log_weights + log_density)),
         float(np.max(np.abs(pointwise)) / max(1.0, np.max(np.abs(logits)))),
-        apart(log_z, integrals),
-        apart(np.exp(log_weights), softmax(integrals)),
-        apart(np.exp(log_weights), np.exp(equal)) if uniform else 0.0,
+        relative_difference(log_z, integrals),
+        relative_difference(np.exp(log_weights), softmax(integrals)),
+        relative_difference(np.exp(log_weights), np.exp(equal)) if uniform else 0.0,
     )
 
 
@@ -177,7 +187,7 @@ _COMMON: Mapping[str, Pieces] = {
 }
 
 
-def file(
+def register_row(
     part: str,
     *,
     title: str,
@@ -217,7 +227,7 @@ def file(
 _SHARP = (ordinary("plain"), ordinary("beta 0.4, D = 4", beta=0.4, dim=4), extreme("beta 1e3", beta=1e3))
 _ALL = (*_SHARP, extreme("beta 1e-3", beta=1e-3), extreme("one memory", num_memories=1))
 
-file(
+register_row(
     "euclid",
     title="squared distance: Gaussians of variance 1 / (2 beta)",
     statement="softmax(-beta |q - m|^2) = posterior of N(m_k, I/(2 beta)), uniform pi; Z = (pi/beta)^(D/2)",
@@ -231,7 +241,7 @@ file(
     uniform=True,
     mutations={"variance 1 / beta": {"twin_beta": 0.5}},
 )
-file(
+register_row(
     "distance",
     title="distance itself: radial Laplace laws",
     statement="softmax(-beta |q - m|) = posterior of radial Laplace laws, uniform pi",
@@ -244,7 +254,7 @@ file(
     measure=shells,
     uniform=True,
 )
-file(
+register_row(
     "manhattan",
     title="Manhattan distance: products of Laplace laws",
     statement="softmax(-beta |q - m|_1) = posterior of prod_i Laplace(m_i, 1/beta), uniform pi; Z = (2/beta)^D",
@@ -265,7 +275,7 @@ def _lp_scores(queries: Floats, memories: Floats) -> Floats:
 
 _POWER = 3.5
 
-file(
+register_row(
     "lp",
     title="L_p distance to the p: generalised normals",
     statement="softmax(-beta sum |q - m|^p) = posterior of generalised normals, uniform pi (here p = 3.5)",
@@ -279,7 +289,7 @@ file(
     uniform=True,
     mutations={"p = 2": {"row": partial(twin, "lp", power=2.0)}},
 )
-file(
+register_row(
     "dot_sphere",
     title="dot product on the sphere: von Mises-Fisher",
     statement="softmax(beta m . q) = posterior of vMF(m/|m|, beta |m|), pi_k prop. to 1/C_D(beta |m_k|)",
@@ -292,7 +302,7 @@ file(
     measure=partial(circles, unit=False),
     uniform=False,
 )
-file(
+register_row(
     "dot_spin",
     title="dot product on spins: Bernoulli, log odds 2 beta m",
     statement="softmax(beta m . q) = posterior of Bernoulli(logit 2 beta m_i) on {-1,1}^D, Z = prod 2 cosh(beta m_i)",
@@ -306,7 +316,7 @@ file(
     cases=(ordinary("plain", dim=5), ordinary("beta 0.4, D = 7", beta=0.4, dim=7), extreme("beta 30", beta=30.0)),
     mutations={"log odds beta m": {"twin_beta": 0.5}},
 )
-file(
+register_row(
     "dot_spin_real",
     title="the same for memories of any real numbers: pi by Z",
     statement="as C18.dot_spin for real memories: pi_k prop. to prod cosh(beta m_ki)",
@@ -320,7 +330,7 @@ file(
     uniform=False,
     cases=(ordinary("plain", dim=5), ordinary("beta 0.4, D = 7", beta=0.4, dim=7), extreme("beta 30", beta=30.0)),
 )
-file(
+register_row(
     "dot_binary",
     title="dot product on bits: Bernoulli, log odds beta m",
     statement="softmax(beta m . q) = posterior of Bernoulli(logit beta m_i) on {0,1}^D, pi_k prop. to Z",
@@ -334,7 +344,7 @@ file(
     cases=(ordinary("plain", dim=5), ordinary("beta 0.4, D = 7", beta=0.4, dim=7), extreme("beta 30", beta=30.0)),
     mutations={"log odds 2 beta m": {"twin_beta": 2.0}},
 )
-file(
+register_row(
     "cosine",
     title="cosine on the sphere: von Mises-Fisher, one kappa",
     statement="softmax(beta cos) = posterior of vMF(m/|m|, beta), uniform pi; on R^D none without a law of the length",
@@ -348,7 +358,7 @@ file(
     uniform=True,
     mutations={"kappa beta |m|": {"row": partial(twin, "dot", domain="sphere")}},
 )
-file(
+register_row(
     "hamming",
     title="Hamming distance: bits flipped independently",
     statement="softmax(-beta d_H) = posterior of memories whose bits flip with probability 1/(1+e^beta), uniform pi",
@@ -361,7 +371,7 @@ file(
     uniform=True,
     cases=(ordinary("plain", dim=5), ordinary("beta 0.4, D = 7", beta=0.4, dim=7), extreme("beta 30", beta=30.0)),
 )
-file(
+register_row(
     "kl",
     title="KL(q || m) of frequencies: multinomials",
     statement="q = c/beta, counts c of total beta: softmax(-beta KL(q||m)) = posterior of Multinomial(beta, m)",
@@ -377,7 +387,7 @@ file(
     common={"beta doubled": {"sign": 2.0}, "sign flipped": {"sign": -1.0}},
     mutations={"squared distance": {"scores": of_similarity("squared euclidean")}},
 )
-file(
+register_row(
     "reverse_kl",
     title="KL(m || q): Dirichlet laws",
     statement="softmax(-beta KL(m||q)) = posterior of Dirichlet(1 + beta m), pi_k prop. to Z",
@@ -390,7 +400,7 @@ file(
     uniform=False,
     cases=(ordinary("plain"), ordinary("beta 9.5", beta=9.5), extreme("beta 60", beta=60.0)),
 )
-file(
+register_row(
     "jeffreys",
     title="Jeffreys' divergence: normalisable, numerically",
     statement="softmax(-beta J(q, m)): density exp(-beta J)/Z on the simplex, Z depends on m and has no closed form",
@@ -404,7 +414,7 @@ file(
     cases=(ordinary("plain"), ordinary("beta 9.5", beta=9.5)),
     tolerance=1e-10,
 )
-file(
+register_row(
     "jensen_shannon",
     title="Jensen-Shannon divergence: normalisable, numerically",
     statement="softmax(-beta JS(q, m)): density exp(-beta JS)/Z on the simplex, Z depends on m and has no closed form",
@@ -418,7 +428,7 @@ file(
     cases=(ordinary("plain", beta=5.0), ordinary("beta 30", beta=30.0)),
     tolerance=1e-10,
 )
-file(
+register_row(
     "normdot",
     title="normalised dot product: log-linear laws on the simplex",
     statement="softmax(beta m . q) on the simplex: density e^(beta m.q)/Z, Z = sum_i e^(beta m_i)/prod beta(m_i - m_j)",

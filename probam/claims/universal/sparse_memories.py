@@ -88,7 +88,7 @@ def reading_is_the_posterior_mean(
     reading: Piece,
 ) -> Array:
     """NumPyro's categorical over all vectors, normalised by their sum, and Bayes' rule, against the read."""
-    found = sparse_distributed.read(queries, addresses, patterns, radius)
+    computed = sparse_distributed.read(queries, addresses, patterns, radius)
     ball = near(_differing(queries, addresses), radius)  # (all, K)
     law = dist.Categorical(probs=(ball / jnp.sum(ball, axis=0)).T)
     chance = jnp.exp(law.log_prob(jnp.arange(len(queries))[:, None]))
@@ -97,8 +97,8 @@ def reading_is_the_posterior_mean(
     volumes = jnp.array([float(volume(queries.shape[1], r)) for r in range(queries.shape[1] + 1)])
     num_active = len(addresses) * volumes[radius.astype(int)] * density
     posterior = chance / jnp.where(density > 0, jnp.sum(chance, axis=1), 1.0)[:, None]
-    counts = relative_error(found.num_active.astype(density.dtype), num_active)
-    return jnp.maximum(counts, relative_error(reading(found), posterior @ patterns))
+    counts = relative_error(computed.num_active.astype(density.dtype), num_active)
+    return jnp.maximum(counts, relative_error(reading(computed), posterior @ patterns))
 
 
 def _differing(queries: Array, addresses: Array) -> Array:
@@ -132,10 +132,10 @@ def read_after_write_is_the_overlap_of_balls(
     num_bits = queries.shape[1]
     written, values = queries[jnp.array([1, 11, 26])], patterns[:3]
     counters = sparse_distributed.write(jnp.zeros_like(patterns), written, values, addresses, radius)
-    found = sparse_distributed.read(queries, addresses, counters, radius).total
+    computed = sparse_distributed.read(queries, addresses, counters, radius).total
     table = [[float(overlap(num_bits, r, d)) for d in range(num_bits + 1)] for r in range(1, num_bits + 1)]
     sizes = jnp.array(table)[radius.astype(int) - 1]
-    return relative_error(found, sizes[_differing(queries, written)] @ values)
+    return relative_error(computed, sizes[_differing(queries, written)] @ values)
 
 
 @register(
@@ -181,10 +181,10 @@ def hamming_distance_by_dot_products(
 
 
 def _signed(key: jax.Array, **settings: Any) -> dict[str, Floats]:
-    found = sign_bank(key, **settings)
+    drawn = sign_bank(key, **settings)
     draw = generator(jax.random.fold_in(key, 1))
-    found["patterns"] = draw.normal(size=(len(found["memories"]), 3))
-    return found
+    drawn["patterns"] = draw.normal(size=(len(drawn["memories"]), 3))
+    return drawn
 
 
 @register(
@@ -223,8 +223,8 @@ def attention_is_a_mixture_of_flipped_bits(
     """NumPyro's Bernoulli bits and Bayes' rule against the continuous read."""
     bits = dist.Bernoulli(logits=log_odds(beta) * memories).to_event(1)
     posterior = jax.nn.softmax(bits.log_prob((states[:, None, :] + 1) / 2), axis=-1)
-    found = sparse_distributed.attention_read(sign * states, memories, patterns, slope * beta)
-    return relative_error(found, posterior @ patterns, patterns)
+    computed = sparse_distributed.attention_read(sign * states, memories, patterns, slope * beta)
+    return relative_error(computed, posterior @ patterns, patterns)
 
 
 def _ball(_key: jax.Array, *, num_bits: int, radius: int) -> dict[str, int]:

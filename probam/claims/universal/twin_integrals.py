@@ -65,14 +65,14 @@ def circles(memories: Floats, beta: float, *, unit: bool) -> list[float]:
     """log Z of exp(beta m . q) on the unit sphere, circle of latitude by circle of latitude (D > 2)."""
     dim = memories.shape[1]
     around = 2 * math.pi ** ((dim - 1) / 2) / math.gamma((dim - 1) / 2)
-    found = []
+    log_z = []
     for kappa in beta * (np.ones(len(memories)) if unit else np.linalg.norm(memories, axis=1)):
         inner = quad(
             lambda t, kappa=kappa: math.exp(kappa * (math.cos(t) - 1)) * math.sin(t) ** (dim - 2),
             0, math.pi, epsabs=0, epsrel=1e-13, limit=400, points=[min(math.pi, 6 / math.sqrt(kappa))],
         )[0]  # fmt: skip
-        found.append(float(kappa) + math.log(around * inner))
-    return found
+        log_z.append(float(kappa) + math.log(around * inner))
+    return log_z
 
 
 def over_corners(memories: Floats, beta: float, *, low: float, score: Scores) -> Floats:

@@ -17,13 +17,13 @@ from probam.claims.claim import extreme, ordinary, register
 from probam.claims.inputs import Floats, generator
 from probam.claims.universal.softmax_twins import (
     MILLIDGE,
-    apart,
     bank,
+    bank_parts,
     compare,
     of_similarity,
     refused,
+    relative_difference,
     softmax,
-    some,
     statistics,
 )
 from probam.claims.universal.twin_integrals import corners, dot
@@ -124,7 +124,7 @@ def dot_product_needs_a_norm(
     verdict="WRONG",
     relation="equal",
     constant="V(r) = sum_{j <= r} C(D, j), the same for every memory",
-    inputs=partial(some, names=("memories", "beta"), domain="binary"),
+    inputs=partial(bank_parts, names=("memories", "beta"), domain="binary"),
     cases=(ordinary("r = 2, D = 6", dim=6, beta=2.0), ordinary("r = 3, D = 8", dim=8, beta=3.0)),
     tolerance=1e-12,
     exact={"far": False, "shift": 0.0, "tilt": 0.0},
@@ -143,8 +143,8 @@ def thresholds_are_uniform_balls(memories: Floats, beta: float, *, far: bool, sh
     share = active[seen] / active[seen].sum(axis=1, keepdims=True)
     volume = np.exp(log_z)
     return max(
-        apart(share, softmax(log_density[seen] + tilt * np.arange(len(memories)))),
-        apart(volume / active.sum(axis=0), np.ones(len(memories))),
+        relative_difference(share, softmax(log_density[seen] + tilt * np.arange(len(memories)))),
+        relative_difference(volume / active.sum(axis=0), np.ones(len(memories))),
     )
 
 
@@ -267,4 +267,6 @@ def normalised_scores_break_the_odds(scores: Floats, *, normalise: Callable[[Flo
     change = np.abs(more / fewer - 1)
     missing = 0.0 if refused("euclidean", "normalised softmax", "space") else 1.0
     still = max(0.02 - float(np.min(change)), 0.0)
-    return max(apart(fewer, stated(scores[:, :-1])), apart(more, stated(scores)), still, missing)
+    return max(
+        relative_difference(fewer, stated(scores[:, :-1])), relative_difference(more, stated(scores)), still, missing
+    )

@@ -9,7 +9,14 @@ from scipy.special import logsumexp
 
 from probam.claims.claim import extreme, ordinary, register
 from probam.claims.inputs import Floats
-from probam.claims.universal.softmax_twins import MILLIDGE, apart, refused, softmax, some, statistics
+from probam.claims.universal.softmax_twins import (
+    MILLIDGE,
+    bank_parts,
+    refused,
+    relative_difference,
+    softmax,
+    statistics,
+)
 from probam.claims.universal.twin_integrals import corners, dot
 from probam.claims.universal.twin_table import twin
 
@@ -36,7 +43,7 @@ def _tensor(dim: int, low: float) -> tuple[Floats, Floats]:
     verdict="COND",
     relation="equal",
     constant="Z = sum_i m_i / 2, pi_k prop. to Z, for memories and queries in [0, 1]^D",
-    inputs=partial(some, names=("queries", "memories"), domain="box"),
+    inputs=partial(bank_parts, names=("queries", "memories"), domain="box"),
     cases=(ordinary("plain"), ordinary("D = 5", dim=5), extreme("one memory", num_memories=1)),
     tolerance=1e-12,
     exact={"low": 0.0, "weights": 1.0, "half": 0.5, "power": 1},
@@ -61,7 +68,7 @@ def identity_is_a_density_on_the_unit_box(
     posterior = softmax(weights * log_weights + log_density)
     missing = 0.0 if all(refused("dot", "identity", place) for place in ("space", "sphere", "spin")) else 1.0
     return max(
-        apart(share / share.sum(axis=1, keepdims=True), posterior),
+        relative_difference(share / share.sum(axis=1, keepdims=True), posterior),
         float(np.max(np.abs(volume @ values / np.exp(log_z) - 1))),
         float(np.max(np.maximum(-values, 0) / np.abs(values))),
         missing,
@@ -85,7 +92,7 @@ def _powers(values: Floats, degree: int, rectified: bool) -> Floats:
     verdict="COND",
     relation="equal",
     constant="Z_n = sum_j C(D, j) F_n(D - 2 j)",
-    inputs=partial(some, names=("memories",), domain="spin"),
+    inputs=partial(bank_parts, names=("memories",), domain="spin"),
     cases=(ordinary("D = 5", dim=5), ordinary("D = 7, K = 3", dim=7, num_memories=3)),
     tolerance=1e-12,
     exact={"degrees": ((2, False, "polynomial"), (3, True, "rectified polynomial")), "shift": 0, "tilt": 0.0},
@@ -114,9 +121,9 @@ def powers_of_overlaps_are_densities(
         energy = -len(memories) * math.exp(log_z[0]) * mixture
         worst = max(
             worst,
-            apart(values[seen] / total[seen], posterior),
-            apart(np.exp(log_z), values.sum(axis=0)),
-            apart(-total[:, 0], energy),
+            relative_difference(values[seen] / total[seen], posterior),
+            relative_difference(np.exp(log_z), values.sum(axis=0)),
+            relative_difference(-total[:, 0], energy),
         )
     return worst
 
@@ -131,7 +138,7 @@ def powers_of_overlaps_are_densities(
     verdict="COND",
     relation="equal",
     constant="Z_n, pi_k prop. to |m_k|^n",
-    inputs=partial(some, names=("queries", "memories"), domain="sphere"),
+    inputs=partial(bank_parts, names=("queries", "memories"), domain="sphere"),
     cases=(ordinary("plain"), ordinary("D = 5", dim=5)),
     tolerance=1e-12,
     exact={"weights": 1.0, "sides": 1.0, "shift": 0},
@@ -159,5 +166,9 @@ def powers_of_cosines_are_densities(
         total = share.sum(axis=1, keepdims=True)
         seen = total[:, 0] > 0
         posterior = softmax(weights * log_weights + log_density[seen])
-        worst = max(worst, apart(share[seen] / total[seen], posterior), apart(z / integral, np.ones(len(z))))
+        worst = max(
+            worst,
+            relative_difference(share[seen] / total[seen], posterior),
+            relative_difference(z / integral, np.ones(len(z))),
+        )
     return worst

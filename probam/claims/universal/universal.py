@@ -264,10 +264,10 @@ def _hull(key: jax.Array, *, num_memories: int = 5, dim: int = 3, num_queries: i
 )
 def a_mean_of_memories_is_never_read(memories: Array, queries: Array, *, kind: str) -> Array:
     """Number of queries whose largest score is the mean's, ties apart."""
-    found = universal.scores(queries, memories, kind)
-    largest = jnp.max(found[:, :-1], axis=-1)
-    rounding = 8 * float(np.finfo(found.dtype).eps) * jnp.max(jnp.abs(found), axis=-1)
-    return jnp.sum(found[:, -1] > largest + rounding).astype(float)
+    computed = universal.scores(queries, memories, kind)
+    largest = jnp.max(computed[:, :-1], axis=-1)
+    rounding = 8 * float(np.finfo(computed.dtype).eps) * jnp.max(jnp.abs(computed), axis=-1)
+    return jnp.sum(computed[:, -1] > largest + rounding).astype(float)
 
 
 def _hetero_posterior_mean(queries: Array, memories: Array, beta: Array, projection: Array) -> Array:

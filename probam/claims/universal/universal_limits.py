@@ -73,13 +73,13 @@ def exact_matches_share_the_whole(
     memories: Array, query: Array, distance: Array, copies: Array, *, shares: Piece
 ) -> Array:
     """Shares of the copies against 1/c, and of the others against their bound."""
-    found = shares(jnp.sum(jnp.abs(memories - query), axis=-1))
+    computed = shares(jnp.sum(jnp.abs(memories - query), axis=-1))
     is_copy = jnp.all(memories == memories[0], axis=-1)
     others = jnp.sum(jnp.abs(memories - memories[0]), axis=-1) - distance
     bound = distance / copies * jnp.sum(jnp.where(is_copy, 0, 1 / jnp.where(is_copy, 1, others)))
-    short = jnp.where(is_copy, 1 / copies - found, 0)
-    spread = relative_error(jnp.where(is_copy, found, found[0]), found[0])
-    lost = jnp.sum(jnp.where(is_copy, 0, found))
+    short = jnp.where(is_copy, 1 / copies - computed, 0)
+    spread = relative_error(jnp.where(is_copy, computed, computed[0]), computed[0])
+    lost = jnp.sum(jnp.where(is_copy, 0, computed))
     return jnp.stack([spread, excess(lost, bound, 1.0), excess(short, bound / copies, 1.0)])
 
 
@@ -207,12 +207,12 @@ def normalised_softmax_has_a_largest_weight(
     """Excess over the bound at and between memories, distance from it at a match, and the beta that eps needs."""
     queries = jnp.concatenate([memories[:2] * matched, (memories[:2] + memories[-2:]) / 2])
     separation = Softmax(inverse_temperature(beta))
-    found = jnp.max(universal.weights(queries, memories, "manhattan", separation, normalised=normalised), axis=-1)
+    computed = jnp.max(universal.weights(queries, memories, "manhattan", separation, normalised=normalised), axis=-1)
     rest = others(float(len(memories)))
     largest = 1 / (1 + rest * jnp.exp(-beta))
     needed = Softmax(jnp.log(max(rest, 1.0) * 0.99 / 0.01)).shares(jnp.eye(len(memories))[0])[0]
     reached = relative_error(needed, 0.99) if len(memories) > 1 else jnp.asarray(0.0)
-    return jnp.stack([excess(found, largest, largest), relative_error(found[0], largest), reached])
+    return jnp.stack([excess(computed, largest, largest), relative_error(computed[0], largest), reached])
 
 
 def _printed_separation(scores: Array, beta: float) -> Array:
