@@ -1,4 +1,4 @@
-"""Is a fitted mixture's energy its negative log density? Errors and bounds, with a physical twin or without."""
+"""Check that the energy of a fitted mixture is its negative log density, with a physical twin or without one."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -25,15 +25,18 @@ from probam.numerics.steady import restored, steady
 __all__ = ["Check", "verify_mixture"]
 
 _ROUNDING = 256
-"""Bound of an error in units of eps times the condition of the sum (the largest term that enters it)."""
+"""Bound of an error in units of eps times the largest term of the sum."""
 
 
 _SMOOTH = 1e-4
-"""Two central differences, one of half the step, that agree so well are a derivative; others straddle a kink."""
+"""Largest relative difference of two central differences, one of half the step, that are taken for a derivative.
+
+Where they differ by more, the points straddle a kink.
+"""
 
 
 class Check(NamedTuple):
-    """One comparison: what was compared, by whom, how far apart they are at most, and what is allowed."""
+    """One comparison: what was compared, the two implementations, the largest error, and its bound."""
 
     name: str
     relation: str
@@ -46,9 +49,12 @@ class Check(NamedTuple):
 def verify_mixture(mixture: MemoryMixture, x: Float[Array, "N D"]) -> list[Check]:
     """Checks of one mixture at the rows of ``x``.
 
-    Errors of log densities are in nats, relative to 1 + the largest |log p|; the bound is a few hundred roundings of
-    the largest square or product that enters them, so it follows the precision of ``x``. Rows of ``x`` are brought to
-    the sphere first where the memories are directions.
+    Errors of log densities are in nats, relative to 1 + the largest |log p|. The bound is a few hundred rounding errors
+    of the largest square or product in the sum, so it follows the precision of ``x``.
+
+    Args:
+        mixture: a mixture with the numbers of one posterior draw.
+        x: the points, in model units. Where the memories are directions, they are first scaled to length one.
     """
     twin = physical_twin(mixture)
     rounding = _ROUNDING * float(np.finfo(x.dtype).eps)
@@ -91,12 +97,12 @@ def _fast_check(measured: dict[str, float], unit: float) -> Check:
 
 @cache
 def _with_twin() -> Callable[[Any, jax.Array], dict[str, jax.Array]]:
-    """The comparisons, compiled once for all draws of a posterior."""
+    """The comparison with a twin, compiled once for all draws of a posterior."""
     return jax.jit(_compare, compiler_options=compiler_options())
 
 
 def _compare(steady_mixture: Any, x: Float[Array, "N D"]) -> dict[str, jax.Array]:
-    """Errors of the twin and of the fast density, and the sizes that they are relative to; a steady mixture."""
+    """Errors of the twin and of the fast log density of a steady mixture, and the sizes that they are relative to."""
     mixture: MemoryMixture = restored(steady_mixture)
     twin = physical_twin(mixture)
     assert twin is not None
@@ -111,7 +117,7 @@ def _compare(steady_mixture: Any, x: Float[Array, "N D"]) -> dict[str, jax.Array
         measured["fall"] = jnp.max(log_prob - mixture.log_prob(twin.update(x)), initial=0.0) / measured["log_prob"]
 
     def tangent(gradient: jax.Array) -> jax.Array:
-        """The part along the sphere, where the memories are directions."""
+        """The part of a gradient that is tangent to the sphere, where the memories are directions."""
         return gradient if twin.retract is None else gradient - jnp.sum(gradient * x, -1, keepdims=True) * x
 
     force = tangent(-twin.scale * jax.grad(lambda v: jnp.sum(twin.energy(v)))(x))
@@ -140,10 +146,10 @@ def _compare_alone(mixture: MemoryMixture, x: Float[Array, "N D"]) -> dict[str, 
 
 
 def _difference_check(mixture: MemoryMixture, x: jax.Array) -> Check | None:
-    """Autodiff against central differences along one direction, in coordinates in which the support is all of R^D.
+    """Autodiff against central differences along one direction, in unconstrained coordinates of the support.
 
-    Points where differences of two step sizes disagree are at a kink and left out (half of the points must remain).
-    None where there is no derivative to speak of: a discrete support, or one without such coordinates.
+    Points where differences of two step sizes disagree are at a kink and are left out; at least half of the points must
+    remain. ``None`` for a discrete support, or one without unconstrained coordinates.
     """
     if mixture.bank.is_discrete:
         return None
@@ -177,14 +183,14 @@ def _difference_check(mixture: MemoryMixture, x: jax.Array) -> Check | None:
     return _check(
         "score",
         f"grad log p = central differences{left_out}",
-        "no physical energy is written for this family: autodiff against differences of the density",
+        "this family has no physical energy: autodiff against differences of the log density",
         float(np.max(errors[smooth])) if 2 * np.sum(smooth) >= smooth.size else float("inf"),
         0.05 if is_coarse else 1e-3,
     )
 
 
 def _size(bank: Distribution, x: Float[Array, "N D"]) -> jax.Array:
-    """The largest number that enters a log density: squares of centred points in units of the narrowest memory."""
+    """Size of the largest term of a log density: squares of centred points in units of the narrowest memory."""
     if isinstance(bank, VonMisesFisher):
         log_c = log_normalizer(x.shape[-1], bank.concentration)
         return 1 + jnp.max(bank.concentration) + jnp.max(jnp.abs(log_c))
@@ -200,7 +206,7 @@ def _size(bank: Distribution, x: Float[Array, "N D"]) -> jax.Array:
 
 
 def _products(bank: Distribution, x: Float[Array, "N D"]) -> jax.Array | None:
-    """Sizes of what is added up in a log density; None for Gaussians, whose squares are expanded."""
+    """Sizes of the terms of a log density; ``None`` for Gaussians, whose squares are expanded."""
     base = bank.base_dist if isinstance(bank, dist.Independent) else bank
     if isinstance(base, dist.BernoulliProbs | dist.BernoulliLogits | SpinBernoulli):
         return jnp.sum(jnp.abs(base.logits), axis=-1)
@@ -217,14 +223,14 @@ def _products(bank: Distribution, x: Float[Array, "N D"]) -> jax.Array | None:
 
 
 def _stiffest(bank: Distribution) -> jax.Array:
-    """At least the largest precision of a memory in any direction."""
+    """Upper bound of the precision of any memory in any direction."""
     if isinstance(bank, dist.MultivariateNormal):
         return jnp.max(jnp.sum(jnp.abs(bank.precision_matrix), axis=-1))
     return 1 / jnp.min(jnp.asarray(bank.variance))
 
 
 def _steepest(bank: Distribution, x: Float[Array, "N D"]) -> jax.Array:
-    """How much a wrong responsibility can move the force: the steepest force of one memory at some of the points."""
+    """Largest force of one memory at eight of the points: how far an error of a responsibility can move the force."""
     if isinstance(bank, VonMisesFisher):
         return 1 + jnp.max(bank.concentration)
     forces = jax.vmap(jax.jacrev(lambda v: jnp.asarray(bank.log_prob(v))))(x[:8])

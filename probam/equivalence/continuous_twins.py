@@ -1,4 +1,4 @@
-r"""Physical twins of the continuous families beside the Gaussian and the von Mises-Fisher one.
+r"""Physical twins of the other continuous families: Laplace, generalised normal, Student-t, Levy and uniform.
 
 ========================= ============================================ ===========================================
 bank                      energy, with scale 1                         constant
@@ -104,7 +104,8 @@ def _(bank: EllipticalStudentT, log_weights: jax.Array) -> Twin:
 
 _FLAT = (
     "uniform memories have no retrieval dynamics: the energy is flat inside a support and infinite outside all of "
-    "them, where responsibilities are 0 / 0; use predict, which says whose support holds a datum, or another family"
+    "them, where responsibilities are 0 / 0; use predict, which gives the memory whose support contains a datum, or "
+    "another family"
 )
 
 

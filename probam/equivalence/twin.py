@@ -1,9 +1,9 @@
-r"""Physical twins: the energy of a fitted bank, built from its numbers alone, and how a family gets one.
+r"""Physical twins: the energy of a fitted bank, computed from its parameters alone, and how a family gets one.
 
 .. math:: \log p(x) = -\text{scale} \cdot E(x) - \text{constant}
 
-:func:`bank_twin` dispatches on the type of the bank, :func:`independent_twin`, for an ``Independent`` bank, on what is
-inside. The twins themselves are in :mod:`probam.equivalence.twins` and :mod:`probam.equivalence.continuous_twins`.
+:func:`bank_twin` dispatches on the type of the bank, and :func:`independent_twin` on the base distribution of an
+``Independent`` bank. The twins are in :mod:`probam.equivalence.twins` and :mod:`probam.equivalence.continuous_twins`.
 """
 
 from collections.abc import Callable
@@ -25,9 +25,9 @@ Map = Callable[[jax.Array], jax.Array]
 class Twin(NamedTuple):
     """The physics of a mixture: log p(x) = -scale * energy(x) - constant. States are rows (..., D).
 
-    ``inside`` brings any point to one where the energy is defined; None where that is all of space, or a sphere
-    (``retract``). Without an update recall descends by gradients; where ``still`` says why, there is nothing to
-    descend.
+    ``retract`` maps a point to the sphere, where the memories are directions; ``inside`` maps a point to one where the
+    energy is defined, and is ``None`` where it is defined everywhere. Without ``update``, recall follows the gradient.
+    A text in ``still`` is the reason why there are no retrieval dynamics.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Twin(NamedTuple):
 
 @singledispatch
 def bank_twin(bank: Distribution, log_weights: Float[Array, " K"]) -> Twin | None:  # noqa: ARG001
-    """The physical twin of a bank of memories with these log weights; None where none is written."""
+    """The physical twin of a bank of memories with these log weights; ``None`` for a bank without one."""
     return None
 
 

@@ -1,6 +1,6 @@
-r"""Is the energy of a *fitted* mixture its negative log density?
+r"""Physical twins of Gaussian, directional and discrete banks: the energy that is the negative log density.
 
-Every fitted bank that the physics knows gets its twin: an energy built from the numbers of the bank alone, with
+A twin is computed from the parameters of the fitted bank alone, with
 
 .. math:: \log p(x) = -\text{scale} \cdot E(x) - \text{constant}
 
@@ -16,10 +16,9 @@ MultinomialCounts         counts, fugacities of the expected counts    1, 0
 Dirichlet                 composition, exponents alpha - 1             1, 0
 ========================= ============================================ ===========================================
 
-(and those of :mod:`probam.equivalence.continuous_twins`).
-
-A bank without a physical twin is checked against NumPyro's own broadcast mixture and against finite differences, and
-the checks say so. A new family registers its twin at one of the doors of :mod:`probam.equivalence.twin`.
+The other continuous families are in :mod:`probam.equivalence.continuous_twins`. A bank without a physical twin is
+checked against NumPyro's own broadcast mixture and against finite differences. A new family registers its twin with one
+of the two functions of :mod:`probam.equivalence.twin`.
 """
 
 import jax
@@ -127,5 +126,5 @@ def _wells(loc: jax.Array, stiffness: jax.Array, log_weights: jax.Array) -> Twin
 
 
 def physical_twin(mixture: MemoryMixture) -> Twin | None:
-    """The physics whose energy is the mixture's negative log density; None where no such physics is written."""
+    """The energy that is the negative log density of the mixture, with its dynamics; ``None`` where there is none."""
     return bank_twin(mixture.bank, mixture.log_weights)
