@@ -185,7 +185,7 @@ def exponential_separation_is_a_leave_one_out_posterior(
 @register(
     id="D4.polynomial",
     source=_CHAUDHRY,
-    title="even powers are posteriors too, under a law of their own",
+    title="even powers are posteriors of another law",
     statement=(
         "f(x) = x^n, n even: p(s|mu) = <xi_mu, s>^n / Z with one Z for all mu (enumerated), "
         "so sum_mu xi^{mu+1} f / sum_mu f = E[xi^{z+1} | s]"

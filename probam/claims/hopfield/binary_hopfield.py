@@ -166,7 +166,7 @@ def one_flip_with_the_half(states: Array, couplings: Array, bias: Array, *, ener
 @register(
     id="B2.descent",
     source=f"{_YANG}, Lyapunov function",
-    title="one neuron at a time the energy never rises",
+    title="asynchronous updates never raise the energy",
     statement="every asynchronous run, ties to +1, ends in a fixed point; its energy never rises (ties: it may stay)",
     latex=r"E(s^{t+1}) \le E(s^t), \quad \text{and some } s^t \text{ is a fixed point}",
     printed_statement="energy monotonically decreases",
@@ -208,7 +208,7 @@ def _one_memory(_key: jax.Array) -> dict[str, Floats]:
 @register(
     id="B3.two_cycle",
     source=f"{_YANG}, network dynamics",
-    title="all neurons at once, T_ii = 0: a cycle",
+    title="synchronous updates without the diagonal can cycle",
     statement="xi = (1, 1): (1, -1) and (-1, 1) follow each other for ever; with the diagonal both stop",
     latex=r"T = \begin{pmatrix} 0 & 1 \\ 1 & 0 \end{pmatrix}: \quad (1, -1) \leftrightarrow (-1, 1)",
     printed_statement="update neurons in a random order until converge",
@@ -247,7 +247,7 @@ def _symmetric(key: jax.Array, *, num_neurons: int = 7) -> dict[str, Floats]:
 @register(
     id="B3.periods",
     source="Goles, Fogelman and Pellegrin (1985), doi:10.1016/0166-218X(85)90029-0",
-    title="all at once: fixed points and 2-cycles only",
+    title="synchronous orbits end in fixed points or 2-cycles",
     statement="for symmetric T every synchronous orbit ends in a fixed point or a cycle of length 2; all states",
     latex=r"T = T^\top \Rightarrow s^{t+2} = s^t \text{ for all large } t",
     printed_statement="no statement",
@@ -275,7 +275,7 @@ def synchronous_orbits_have_period_one_or_two(
 @register(
     id="B3.diagonal",
     source=f"{_YANG}, network dynamics; Krotov and Hopfield (2020)",
-    title="all neurons at once, diagonal kept: descent",
+    title="synchronous updates with the diagonal descend",
     statement="E(s') - E(s) <= -(s' - s)^T T (s' - s) / 2 <= 0 for T = Xi^T Xi; without the diagonal E may rise",
     latex=r"E(s') - E(s) \le -\tfrac12 (s' - s)^\top T (s' - s) \le 0, \quad T = \Xi^\top \Xi",
     printed_statement="descent whatever the order",

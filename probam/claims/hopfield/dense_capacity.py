@@ -155,7 +155,7 @@ def _binomial_variance(num_neurons: int, degree: int, rectified: bool) -> float:
 @register(
     id="B6.binomial",
     source=f"{_YANG}, Memory capacity",
-    title="its value and its rectified half",
+    title="variance of the crosstalk: value, and half if rectified",
     statement="the exact variance under NumPyro's binomial; rectified: exactly 1/2 of the plain one for even N",
     latex=r"\Sigma^2_{\rm rectified} = \tfrac12 \Sigma^2_{\rm plain} \quad (N \text{ even})",
     printed_statement="one formula, for rectified F_n",
@@ -190,7 +190,7 @@ def rectified_crosstalk_has_half_the_variance(
 @register(
     id="B6.leading",
     source=f"{_YANG}, Memory capacity; {_KROTOV}",
-    title="its leading order in N",
+    title="variance of the crosstalk: leading order in N",
     statement="exact / (4 n^2 (2n-3)!! (K-1) N^(n-1)) = 1 - c_n / N + O(1/N^2), c_2 = 1, c_3 = 22/9, c_4 = 23/5",
     latex=r"\Sigma^2 = 4n^2(2n-3)!!\,(K-1) N^{n-1} \bigl(1 - c_n / N + O(N^{-2})\bigr)",
     printed_statement="N^n - 1 for N^(n-1)",

@@ -126,7 +126,7 @@ def energy_is_convex_when_it_is_warm(queries: Array, memories: Array, diameter: 
 @register(
     id="A8.pitchfork",
     source=_DERIVED,
-    title="two memories part at beta = 1 / (2 a^2)",
+    title="two memories separate at beta = 1 / (2 a^2)",
     statement="memories ±a: E''(0) = 2 - 4 beta a^2; attractors solve v = a tanh(2 beta a v), two iff beta > 1/(2 a^2)",
     latex=r"E''(0) = 2 - 4\beta a^2,\quad v = a \tanh(2\beta a v)",
     printed_statement="not stated",

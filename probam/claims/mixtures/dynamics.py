@@ -185,7 +185,7 @@ def recall_ends_at_the_mode_uphill(memories: Array, beta: Array, grid: Array, *,
 @register(
     id="A7",
     source=f"{_SCHAEFFER}, Sec. 3, 'v* is a fixed point'",
-    title="what the fixed points of recall are",
+    title="fixed points of recall",
     statement="v* = sum_k r_k(v*) mu_k: responsibilities at v*, not at the start; m(x) is the first unit step",
     latex=r"v^* = \sum_k r_k(v^*)\,\mu_k \ne \sum_k r_k(x)\,\mu_k = m(x)",
     printed_statement="v* = sum_k p(z = k | x) mu_k with v(0) = x is a fixed point",

@@ -126,7 +126,7 @@ def k_means_is_the_cold_limit(queries: Array, memories: Array, beta: Array, *, e
 @register(
     id="A2.quarter",
     source=f"{_SCHAEFFER}, below Eq. 4",
-    title="what the printed covariance is",
+    title="the printed covariance is CLAM at beta / 4",
     statement="the mixture with Sigma_k = (2 / beta) I is exactly CLAM at beta / 4",
     latex=r"\Sigma_k = 2\beta^{-1} I:\quad -\log p(x) = \tfrac{\beta}{4} E_{\beta/4}(x) + \text{const}",
     printed_statement="CLAM at beta",

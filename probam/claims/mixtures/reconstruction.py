@@ -162,7 +162,7 @@ def _cold(key: jax.Array, **settings: Any) -> dict[str, Floats]:
 @register(
     id="A10.cold",
     source=f"{_SCHAEFFER}, Sec. 3, 'corresponds to CLAM shaping the energy landscape'",
-    title="the two losses agree for one memory and in the cold",
+    title="the two losses agree for one memory and at low temperature",
     statement="1 - cos(grad Eq. 3, grad NLL) = 0 for K = 1, -> 0 as beta -> inf; the gradients differ in between",
     latex=(
         r"\cos\angle\bigl(\nabla_\mu L,\ \nabla_\mu \mathrm{NLL}\bigr) \to 1 \quad (\beta \to \infty \text{ "

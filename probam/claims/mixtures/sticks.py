@@ -109,7 +109,7 @@ def _moment_product(alpha: float, discount: float, num_sticks: int, order: int) 
 @register(
     id="A20.remaining",
     source=f"{_SCHAEFFER}, Sec. 5 (stick-breaking form of the DP and PYP)",
-    title="what T sticks leave over",
+    title="length that remains after T sticks",
     statement=(
         "E R_T = prod_{k<=T} (alpha + kd)/(1 + alpha + (k-1)d); E R^j = prod (b_k)_j/(1-d+b_k)_j, b_k = alpha + kd"
     ),

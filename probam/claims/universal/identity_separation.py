@@ -171,7 +171,7 @@ def identity_separation_runs_away(
 @register(
     id="C8.twin",
     source=f"{_MILLIDGE}, Eq. 8",
-    title="its twin is one Gaussian, iff |M| < 1",
+    title="identity separation has a Gaussian twin iff |M| < 1",
     statement="-beta E(v) = log N(v | 0, (beta (I - M^T M))^-1) + (D/2) log(2 pi/beta) - logdet(I - M^T M)/2",
     latex=r"e^{-\beta E(v)} \propto \mathcal N\bigl(v | 0, [\beta (I - M^\top M)]^{-1}\bigr),\ \lVert M \rVert < 1",
     printed_statement="an energy of memories",

@@ -318,7 +318,7 @@ register_row(
 )
 register_row(
     "dot_spin_real",
-    title="the same for memories of any real numbers: pi by Z",
+    title="dot product on spins, real memories: weights by Z",
     statement="as C18.dot_spin for real memories: pi_k prop. to prod cosh(beta m_ki)",
     latex=r"\pi_k \propto \prod_i \cosh(\beta m_{ki})",
     constant="Z = prod 2 cosh(beta m_i)",

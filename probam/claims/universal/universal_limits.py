@@ -41,7 +41,7 @@ def _literal_reciprocals(distances: Array) -> Array:
 @register(
     id="C13.a",
     source=f"{_E}, reciprocal distances",
-    title="an exact match takes the whole, copies share it",
+    title="an exact match has weight 1, shared by its copies",
     statement=(
         "d^-1 / sum d^-1 is inf/inf at a memory; its limit is one-hot, shared by c equal memories, and is approached "
         "as sum_j d / d_j over the others: at d = 0 exactly, and within that bound at d > 0"
@@ -91,7 +91,7 @@ def _scores(key: jax.Array, *, num_queries: int = 6, num_memories: int = 5, shar
 @register(
     id="C13.b",
     source=f"{_E} and Table 3, log",
-    title="log separation turns the ranking round",
+    title="log separation reverses the ranking",
     statement="of scores below 1, log s_k / sum log s_j falls with s_k: the least alike memory weighs most",
     latex=r"s_i < s_j < 1 \implies \frac{\log s_i}{\sum\log s} > \frac{\log s_j}{\sum\log s}",
     printed_statement="log among the separation functions, larger scores for the more alike",
@@ -388,7 +388,7 @@ def shells_of_a_reciprocal_component_keep_their_ratio(
 @register(
     id="C14.cousin",
     source=f"{_E}; the regularised form is derived here",
-    title="its regularised cousin is the Student-t mixture",
+    title="regularised reciprocal distances: a Student-t mixture",
     statement=(
         "weights ∝ (1 + d^2/nu)^(-(nu + D)/2) are the posterior of equal Student-t components: d^-p with p = nu + D "
         "far away, integrable at 0"
