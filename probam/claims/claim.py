@@ -275,12 +275,14 @@ def select(names: tuple[str, ...] | list[str] | None, *, slow: bool = False) -> 
 
 
 def relative_error(left: ArrayLike, right: ArrayLike, scale: ArrayLike = 0.0) -> Float[Array, ""]:
-    r"""Norm-wise relative error of two sides, largest entry over largest entry.
+    r"""Norm-wise relative error of two sides; 0 where both are zero.
 
     .. math:: \lVert a - b \rVert_\infty / \max(\lVert a \rVert_\infty, \lVert b \rVert_\infty, s)
 
-    ``scale`` s is the size of the terms that were subtracted on the way, where the sides themselves may
-    vanish. Two sides that are zero throughout agree.
+    Args:
+        left, right: the two sides.
+        scale: a lower bound s of the denominator, or an array whose largest entry is that: the size of the terms of
+            which the sides are differences. It keeps rounding errors small where the sides themselves vanish.
     """
     a, b = jnp.asarray(left), jnp.asarray(right)
     difference = jnp.max(jnp.abs(a - b))
@@ -289,7 +291,7 @@ def relative_error(left: ArrayLike, right: ArrayLike, scale: ArrayLike = 0.0) ->
 
 
 def excess(left: ArrayLike, right: ArrayLike, scale: ArrayLike = 0.0) -> Float[Array, ""]:
-    r"""Relative amount by which ``left <= right`` is broken anywhere, 0 where it holds.
+    r"""Largest relative amount by which ``left`` exceeds ``right``, 0 where it nowhere does; scale as above.
 
     .. math:: \max(a - b, 0)_\infty / \max(\lVert a \rVert_\infty, \lVert b \rVert_\infty, s)
     """

@@ -1,8 +1,8 @@
 r"""Claim C18, softmax rows: the weights of a universal Hopfield network as the posterior of a mixture.
 
 Physics: the scores of :mod:`probam.energies.similarities` and their softmax. Statistics: the components of
-:mod:`probam.claims.universal.twin_table` with :math:`\pi_k \propto Z(m_k)`. The normalisers are held against integrals
-and sums over the whole domain that know nothing of either.
+:mod:`probam.claims.universal.twin_table` with :math:`\pi_k \propto Z(m_k)`. The normalisers are compared with
+independent integrals and sums over the whole domain (:mod:`probam.claims.universal.twin_integrals`).
 """
 
 import math
@@ -76,7 +76,18 @@ def bank(
     num_queries: int = 6,
     num_memories: int = 4,
 ) -> dict[str, Any]:
-    """Queries (N, D) and memories (K, D) of different lengths, on a domain of the table; bits are not balanced."""
+    """Queries (N, D), memories (K, D) of different lengths and beta, on a domain of the table.
+
+    Args:
+        key: random key.
+        domain: one of :data:`probam.claims.universal.twin_table.DOMAINS`. Six of ten bits are up on average; the
+            sum of counts is beta.
+        real_memories: on ``"spin"`` and ``"binary"``, draw normal memories instead of bits.
+        beta: inverse temperature, which is passed on.
+        dim: number of features D.
+        num_queries: N.
+        num_memories: K.
+    """
     draw = generator(key)
     shapes = (num_queries, dim), (num_memories, dim)
     queries, memories = (draw.normal(size=shape) for shape in shapes)
@@ -155,9 +166,18 @@ def compare(
 ) -> float:
     """Largest of four errors of a row of the table.
 
-    Softmax weights against the posterior; beta s - log Z against the log density (up to a function of the query where
-    the base measure has one); log Z against its integral; the mixing weights against the shares of the integrals,
-    which are equal where the table says uniform.
+    They compare the softmax weights with the posterior; beta s - log Z with the log density; log Z with its integral;
+    and the mixing weights with the shares of the integrals.
+
+    Args:
+        queries, memories, beta: the inputs.
+        row: the row of the table.
+        scores: the physics' scores of all pairs.
+        measure: memories and beta -> log Z by integration.
+        uniform: whether the mixing weights must be equal.
+        is_density: whether beta s - log Z is the whole log density; ``False``: up to a function of the query.
+        sign, twin_beta, normaliser, weights: factors of the scores, of the twin's beta, of log Z and of the log mixing
+            weights; 1 in the exact statement.
     """
     log_density, log_z, log_weights = statistics(row())(queries, memories, twin_beta * beta)
     log_z, log_weights = normaliser * log_z, weights * log_weights

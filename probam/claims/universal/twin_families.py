@@ -1,7 +1,8 @@
 r"""Components of the mixtures behind similarity and separation, with their normalisers.
 
-What :mod:`probam.claims.universal.twin_table` is made of. Laws that NumPyro or :mod:`probam.distributions` have are
-taken from there; the others are written out: the density is g(score) over the normaliser Z(m).
+The rows of :mod:`probam.claims.universal.twin_table`. Distributions are taken from NumPyro or
+:mod:`probam.distributions` where they exist there; the others are written out: the density is g(score) over the
+normaliser Z(m).
 """
 
 import math

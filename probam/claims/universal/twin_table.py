@@ -5,7 +5,8 @@ Weights :math:`w_k(q) = g(s_k) / \sum_j g(s_j)` are the posterior of a mixture i
 :math:`g(s(m_k, q)) / Z(m_k)` and the mixing weights :math:`\pi_k \propto Z(m_k)`. (Only for :math:`g = e^{\beta s}` is
 the energy :math:`-\beta^{-1} \log \sum_k e^{\beta s_k}` minus the log density, up to scale and a constant.)
 
-:func:`twin` is the table: it gives the family with its normaliser and weights, or raises the reason why there is none.
+:func:`twin` looks up the table: it returns the family with its normaliser and weights, or raises an error that gives
+the reason why there is none.
 Similarities have the names of :mod:`probam.energies.similarities`; a distance d stands for the score -d. Domains:
 
 =========== ================================================================================================
@@ -31,7 +32,7 @@ from probam.errors import InputError
 __all__ = ["DOMAINS", "SEPARATIONS", "ScoreTwin", "pairs_with_twins", "twin"]
 
 DOMAINS = ("space", "sphere", "spin", "binary", "box", "simplex", "counts")
-"""Where the queries live."""
+"""Domains of the queries."""
 
 SEPARATIONS = (
     "softmax",
@@ -47,9 +48,15 @@ SEPARATIONS = (
 
 
 def twin(similarity: str, separation: str = "softmax", domain: str = "space", *, power: float = 2.0) -> ScoreTwin:
-    """The probabilistic twin of a pair on a domain (``power`` is the p of the similarity "lp").
+    """The probabilistic twin of a similarity and a separation on a domain.
 
-    Raises :class:`probam.errors.InputError` where there is none, with the reason, or for unknown words.
+    Args:
+        similarity: a name of :mod:`probam.energies.similarities`.
+        separation: one of :data:`SEPARATIONS`.
+        domain: one of :data:`DOMAINS`.
+        power: the p of the similarity ``"lp"``.
+
+    Raises :class:`probam.errors.InputError` for an unknown name, and where there is no twin, with the reason.
 
     >>> twin("manhattan", "softmax", "space").family
     'product of Laplace laws at m_i with scale 1 / beta'

@@ -2,7 +2,7 @@ r"""Claim C18, the other separations and the pairs without a twin: what fails, a
 
 A mixture's posterior has weights of at least zero, a finite mass on the domain of the queries, and odds of two
 memories that do not depend on any other. Where a pair of :mod:`probam.claims.universal.twin_table` has no twin, one of
-the three is shown broken, and the table is asked to say so.
+the three conditions is shown to fail, and the table must refuse the pair.
 """
 
 import math
