@@ -60,12 +60,12 @@ def keep_compiled(folder: str | os.PathLike[str] | None = None) -> Path | None:
 
 def _processor() -> str:
     """Short name for what machine code runs here: architecture and, where the system tells, the instruction sets."""
-    told = [platform.system(), platform.machine(), platform.processor()]
+    description = [platform.system(), platform.machine(), platform.processor()]
     info = Path("/proc/cpuinfo")
     if info.exists():
         lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
-        told += [line for line in lines if line.startswith(("flags", "Features"))][:1]
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:10]
+        description += [line for line in lines if line.startswith(("flags", "Features"))][:1]
+    return hashlib.sha256("\n".join(description).encode()).hexdigest()[:10]
 
 
 def _drop_oldest(place: Path) -> None:

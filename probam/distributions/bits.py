@@ -64,7 +64,7 @@ class SpinBernoulli(Distribution):
         return jnp.where(up, 1, -1).astype(logits.dtype)
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[ArrayLike, "..."], intermediates: object = None) -> Float[Array, "..."]:  # noqa: ARG002
+    def log_prob(self, value: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
         """Log probability in nats; between -1 and +1 the straight line through both."""
         return jnp.asarray(value) * self.fields - jnp.logaddexp(self.fields, -self.fields)
 

@@ -77,30 +77,23 @@ def conditional(mixture: MemoryMixture, x: Float[Array, "N D"]) -> Conditional:
     per_row = (
         mixture.num_components * num_features * (1 if isinstance(mixture.bank, dist.Independent) else num_features)
     )
-    found: Conditional = jax.lax.map(one, x, batch_size=max(1, min(len(x), _AT_ONCE // per_row)))
-    return found
+    result: Conditional = jax.lax.map(one, x, batch_size=max(1, min(len(x), _AT_ONCE // per_row)))
+    return result
 
 
 @singledispatch
-def memory_conditional(
-    bank: Distribution,
-    row: Float[Array, " D"],  # noqa: ARG001
-    missing: Bool[Array, " D"],  # noqa: ARG001
-) -> MemoryConditional:
+def memory_conditional(bank: Distribution, row: Float[Array, " D"], missing: Bool[Array, " D"]) -> MemoryConditional:
     """The conditional of each memory of a bank at one row, whose missing entries hold any finite number."""
+    if isinstance(bank, dist.Independent):
+        base = bank.base_dist
+        if base.event_shape or bank.reinterpreted_batch_ndims != 1:
+            return memory_conditional(base, row, missing)
+        return _independent(jnp.broadcast_to(base.log_prob(row), bank.shape()), bank, row, missing)
     raise InputError(
         f"complete: no exact conditional of missing entries is written for {type(bank).__name__}; families with one: "
         "those with independent features (gaussian isotropic or diagonal, laplace, bernoulli, ...), gaussian full and "
         "tied, student_t, multinomial"
     )
-
-
-@memory_conditional.register
-def _(bank: dist.Independent, row: jax.Array, missing: jax.Array) -> MemoryConditional:
-    base = bank.base_dist
-    if base.event_shape or bank.reinterpreted_batch_ndims != 1:
-        return memory_conditional(base, row, missing)
-    return _independent(jnp.broadcast_to(base.log_prob(row), bank.shape()), bank, row, missing)
 
 
 @memory_conditional.register

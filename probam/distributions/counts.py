@@ -52,7 +52,7 @@ class MultinomialCounts(Distribution):
         return jnp.log(jnp.maximum(probs, np.finfo(probs.dtype).tiny)) + jnp.log(self.total)[..., None]
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[ArrayLike, "... D"], intermediates: object = None) -> Float[Array, "..."]:  # noqa: ARG002
+    def log_prob(self, value: Float[ArrayLike, "... D"]) -> Float[Array, "..."]:
         """Log probability in nats: sum_i [c_i log(lambda m_i) - log c_i!] - lambda."""
         counts = jnp.asarray(value, jnp.result_type(value, float))
         return jnp.sum(counts * self.log_rates - gammaln(counts + 1), axis=-1) - self.total

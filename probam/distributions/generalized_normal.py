@@ -43,11 +43,11 @@ class GeneralizedNormal(Distribution):
         super().__init__(shape, validate_args=validate_args)
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[Array, "*shape"], intermediates: object = None) -> Float[Array, "*shape"]:  # noqa: ARG002
+    def log_prob(self, value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Log density in nats; its derivative at the peak is zero."""
         gap = jnp.abs(value - self.loc)
-        apart = gap > 0
-        raised = jnp.where(apart, jnp.where(apart, gap, 1) ** self.power, 0)
+        nonzero = gap > 0
+        raised = jnp.where(nonzero, jnp.where(nonzero, gap, 1) ** self.power, 0)
         constant = jnp.log(self.beta) / self.power - math.log(2) - math.lgamma(1 + 1 / self.power)
         return jnp.asarray(constant - self.beta * raised)
 
@@ -92,12 +92,12 @@ class RadialLaplace(Distribution):
         super().__init__(self.loc.shape[:-1], self.loc.shape[-1:], validate_args=validate_args)
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[Array, "*shape D"], intermediates: object = None) -> Float[Array, "*shape"]:  # noqa: ARG002
+    def log_prob(self, value: Float[Array, "*shape D"]) -> Float[Array, "*shape"]:
         """Log density in nats; its derivative at the peak is zero."""
         dim = self.event_shape[0]
         square = jnp.sum((value - self.loc) ** 2, axis=-1)
-        apart = square > 0
-        distance = jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
+        nonzero = square > 0
+        distance = jnp.where(nonzero, jnp.sqrt(jnp.where(nonzero, square, 1)), 0)
         constant = math.lgamma(dim / 2) - math.log(2) - dim / 2 * math.log(math.pi) - math.lgamma(dim)
         return constant + dim * jnp.log(self.beta) - self.beta * distance
 

@@ -146,13 +146,13 @@ def alpha_prior_for(memories: float, sd: float, num_data: int) -> tuple[float, f
         return [np.log(average / memories), np.log(spread / sd)]
 
     guess = np.array([np.log(centre), -np.log(max((sd**2 - floor**2) / memories**2, 1e-3))])
-    found = root(miss, guess)
-    if not found.success or np.abs(found.fun).max() > 1e-6:
+    solution = root(miss, guess)
+    if not solution.success or np.abs(solution.fun).max() > 1e-6:
         raise InputError(
             f"sd: no Gamma prior on alpha gives {memories:g} memories with a standard deviation of {sd:g} at "
             f"{num_data} data; ask for a smaller one"
         )
-    log_mean, log_concentration = found.x
+    log_mean, log_concentration = solution.x
     return float(np.exp(log_concentration)), float(np.exp(log_concentration - log_mean))
 
 

@@ -20,7 +20,7 @@ class Levy(dist.Levy):
     support = constraints.real
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[Array, "*shape"], intermediates: object = None) -> Float[Array, "*shape"]:  # noqa: ARG002
+    def log_prob(self, value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Log density in nats."""
         gap = value - self.loc
         above = gap > 0

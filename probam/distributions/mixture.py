@@ -86,7 +86,7 @@ class MemoryMixture(Distribution):
         return self.log_weights + pattern_log_prob(self.bank, x)
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[Array, "... D"], intermediates: object = None) -> Float[Array, "..."]:  # noqa: ARG002
+    def log_prob(self, value: Float[Array, "... D"]) -> Float[Array, "..."]:
         """Log density in nats, with respect to the base measure of the bank."""
         return logsumexp(self.log_joint(value), axis=-1)
 

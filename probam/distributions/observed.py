@@ -93,7 +93,7 @@ def observed_log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array
 
 
 @singledispatch
-def _independent_log_prob(base: Distribution, bank: Distribution, x: jax.Array) -> jax.Array:  # noqa: ARG001
+def _independent_log_prob(base: Distribution, _bank: Distribution, _x: jax.Array) -> jax.Array:
     raise _unknown(base)
 
 

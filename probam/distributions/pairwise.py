@@ -45,24 +45,21 @@ class LinearForm(NamedTuple):
 
 @singledispatch
 def linear_form(
-    bank: Distribution,  # noqa: ARG001
-    x: Float[Array, "N D"],  # noqa: ARG001
-    zero: Float[Array, " D"] | None = None,  # noqa: ARG001
+    bank: Distribution, x: Float[Array, "N D"], zero: Float[Array, " D"] | None = None
 ) -> LinearForm | None:
     """The log densities of ``x`` under the memories of ``bank`` as products; None for a bank that has no such form.
 
     ``zero`` is where squares are expanded (:func:`origin` of the memories if None). Statistics depend on x and
     ``zero`` alone, coefficients and constant on the bank and ``zero``.
     """
+    if isinstance(bank, dist.Independent):
+        return independent_form(bank.base_dist, bank, x, zero)
     return None
 
 
 @singledispatch
 def independent_form(
-    base: Distribution,  # noqa: ARG001
-    bank: Distribution,  # noqa: ARG001
-    x: Float[Array, "N D"],  # noqa: ARG001
-    zero: Float[Array, " D"] | None,  # noqa: ARG001
+    _base: Distribution, _bank: Distribution, _x: Float[Array, "N D"], _zero: Float[Array, " D"] | None
 ) -> LinearForm | None:
     """``linear_form`` of an ``Independent`` bank, dispatched on its base distribution."""
     return None
@@ -78,11 +75,6 @@ def pairwise_log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array
     for statistic, coefficient in zip(form.statistics, form.coefficients, strict=True):
         total = total + _dot(statistic, coefficient.T)
     return total
-
-
-@linear_form.register
-def _(bank: dist.Independent, x: jax.Array, zero: jax.Array | None = None) -> LinearForm | None:
-    return independent_form(bank.base_dist, bank, x, zero)
 
 
 def origin(locations: Float[Array, "K D"]) -> Float[Array, " D"]:
@@ -143,7 +135,7 @@ def _(bank: dist.MultivariateNormal, x: jax.Array, zero: jax.Array | None = None
 
 
 @linear_form.register
-def _(bank: VonMisesFisher, x: jax.Array, zero: jax.Array | None = None) -> LinearForm:  # noqa: ARG001
+def _(bank: VonMisesFisher, x: jax.Array, _zero: jax.Array | None = None) -> LinearForm:
     directions = jnp.broadcast_to(bank.mean_direction, bank.shape())
     concentration = jnp.broadcast_to(bank.concentration, bank.batch_shape)
     return LinearForm((x,), (concentration[:, None] * directions,), log_normalizer(x.shape[-1], concentration))
@@ -155,26 +147,26 @@ def _(
     base: dist.BernoulliProbs | dist.BernoulliLogits,
     bank: Distribution,
     x: jax.Array,
-    zero: jax.Array | None,  # noqa: ARG001
+    _zero: jax.Array | None,
 ) -> LinearForm:
     logits = jnp.broadcast_to(base.logits, bank.shape())
     return LinearForm((x,), (logits,), -jnp.sum(jax.nn.softplus(logits), axis=-1))
 
 
 @independent_form.register
-def _(base: SpinBernoulli, bank: Distribution, x: jax.Array, zero: jax.Array | None) -> LinearForm:  # noqa: ARG001
+def _(base: SpinBernoulli, bank: Distribution, x: jax.Array, _zero: jax.Array | None) -> LinearForm:
     fields = jnp.broadcast_to(base.fields, bank.shape())
     return LinearForm((x,), (fields,), -jnp.sum(jnp.logaddexp(fields, -fields), axis=-1))
 
 
 @linear_form.register
-def _(bank: MultinomialCounts, x: jax.Array, zero: jax.Array | None = None) -> LinearForm:  # noqa: ARG001
+def _(bank: MultinomialCounts, x: jax.Array, _zero: jax.Array | None = None) -> LinearForm:
     orders = -jnp.sum(gammaln(x + 1), axis=-1, keepdims=True)  # the same for all memories
     return LinearForm((x, orders), (bank.log_rates, jnp.ones((len(bank.log_rates), 1), orders.dtype)), -bank.total)
 
 
 @linear_form.register
-def _(bank: dist.Dirichlet, x: jax.Array, zero: jax.Array | None = None) -> LinearForm:  # noqa: ARG001
+def _(bank: dist.Dirichlet, x: jax.Array, _zero: jax.Array | None = None) -> LinearForm:
     concentration = jnp.broadcast_to(bank.concentration, bank.shape())
     log_beta = jnp.sum(gammaln(concentration), axis=-1) - gammaln(jnp.sum(concentration, axis=-1))
     return LinearForm((jnp.log(x),), (concentration - 1,), -log_beta)

@@ -47,8 +47,8 @@ def sticks_to_log_weights(sticks: Float[Array, "... T-1"]) -> Float[Array, "... 
 
     Sticks of exactly 0 or 1 give weights with log -inf, and gradient zero instead of NaN.
     """
-    some, not_all = sticks > 0, sticks < 1
-    log_taken = jnp.where(some, jnp.log(jnp.where(some, sticks, 1.0)), -jnp.inf)
+    positive, not_all = sticks > 0, sticks < 1
+    log_taken = jnp.where(positive, jnp.log(jnp.where(positive, sticks, 1.0)), -jnp.inf)
     log_left = jnp.where(not_all, jnp.log1p(-jnp.where(not_all, sticks, 0.0)), -jnp.inf)
     return _log_weights(log_taken, log_left)
 
@@ -161,11 +161,7 @@ class StickBreakingSticks(_StickBreaking):
     _implied = 1
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(
-        self,
-        value: Float[ArrayLike, "*shape T-1"],
-        intermediates: list[object] | None = None,  # noqa: ARG002
-    ) -> Float[Array, "*shape"]:
+    def log_prob(self, value: Float[ArrayLike, "*shape T-1"]) -> Float[Array, "*shape"]:
         """Log density of the sticks, in nats."""
         value = jnp.asarray(value)
         terms = xlog1py(self.strengths - 1, -value) - xlogy(self.discount[..., None], value)
@@ -201,11 +197,7 @@ class StickBreakingWeights(_StickBreaking):
     support = constraints.simplex
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(
-        self,
-        value: Float[ArrayLike, "*shape T"],
-        intermediates: list[object] | None = None,  # noqa: ARG002
-    ) -> Float[Array, "*shape"]:
+    def log_prob(self, value: Float[ArrayLike, "*shape T"]) -> Float[Array, "*shape"]:
         """Log density of the weights, in nats."""
         value = jnp.asarray(value)
         if self.num_components == 1:

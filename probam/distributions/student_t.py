@@ -59,7 +59,7 @@ class EllipticalStudentT(Distribution):
         return jnp.sum(jnp.einsum("...d,...de->...e", gap, self.precision, precision="highest") ** 2, axis=-1)
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[Array, "*shape D"], intermediates: object = None) -> Float[Array, "*shape"]:  # noqa: ARG002
+    def log_prob(self, value: Float[Array, "*shape D"]) -> Float[Array, "*shape"]:
         """Log density in nats."""
         dim, df = self.event_shape[0], self.df
         if self.is_full:

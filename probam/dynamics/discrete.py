@@ -49,13 +49,13 @@ class BinaryNetwork(Protocol):
     def dtype(self) -> np.dtype[Any]:
         """Of the fields."""
 
-    def start(self, state: Float[Array, " N"]) -> Any:
+    def start(self, state: Float[Array, " N"], /) -> Any:
         """What is kept during a sweep."""
 
-    def local(self, kept: Any, state: Float[Array, " N"], index: Int[Array, ""]) -> Float[Array, ""]:
+    def local(self, kept: Any, state: Float[Array, " N"], index: Int[Array, ""], /) -> Float[Array, ""]:
         """Local field of one neuron, up to a positive factor."""
 
-    def flip(self, kept: Any, index: Int[Array, ""], change: Float[Array, ""]) -> Any:
+    def flip(self, kept: Any, index: Int[Array, ""], change: Float[Array, ""], /) -> Any:
         """What is kept, after one neuron changed."""
 
     def fields(self, states: Float[Array, "*batch N"]) -> Float[Array, "*batch N"]:

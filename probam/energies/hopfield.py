@@ -2,14 +2,14 @@ r"""The classical Hopfield network: binary neurons, symmetric couplings, a quadr
 
 .. math:: E(s) = -\tfrac12 s^\top T s - b \cdot s, \qquad s \in \{-1, 1\}^N
 
-Hopfield (1982), doi:10.1073/pnas.79.8.2554. A neuron turns to the sign of its local field \(T s + b\); one neuron at a
-time, the energy never rises (:mod:`probam.dynamics.discrete`).
+Hopfield (1982), doi:10.1073/pnas.79.8.2554. An update sets a neuron to the sign of its local field \(T s + b\). Updates
+of one neuron at a time never raise the energy (:mod:`probam.dynamics.discrete`).
 
-Convention: the factor 1/2 makes the field minus the gradient. The slides of Yang (2020) leave it out
-(:func:`slide_energy`), and so double every energy difference.
+Convention: with the factor 1/2 the field is minus the gradient. The slides of Yang (2020) leave it out
+(:func:`slide_energy`), which doubles every energy difference.
 
 States have shape (..., N), memories (K, N), couplings (N, N), a bias (N,). Couplings that are not symmetric have no
-energy and raise :class:`probam.errors.InputError`, as bad shapes do.
+energy; they raise :class:`probam.errors.InputError`, as bad shapes do.
 """
 
 from dataclasses import dataclass
@@ -37,14 +37,20 @@ __all__ = [
 ]
 
 _ASYMMETRY = 1e3
-"""Difference between T and its transpose, in eps of its largest entry, that rounding may leave."""
+"""Largest difference between T and its transpose that counts as rounding, in eps of the largest entry."""
 
 
 def couplings(memories: Float[ArrayLike, "K N"], *, diagonal: bool = False) -> Float[Array, "N N"]:
     r"""Hebb's rule: \(T_{ij} = \sum_\mu \xi_i^\mu \xi_j^\mu\), with \(T_{ii} = 0\) unless ``diagonal``.
 
-    Not divided by N. The diagonal of signs is K. Kept, it makes T positive semidefinite: synchronous updates then
-    never raise the energy, and a neuron resists its flip with K more units of field.
+    The sum is not divided by N. For memories of signs the diagonal is K. With it T is positive semidefinite, so that
+    synchronous updates never raise the energy, and every neuron has an additional field of K in favour of its state.
+
+    >>> couplings([[1.0, -1.0, 1.0]]).tolist()
+    [[0.0, -1.0, 1.0], [-1.0, 0.0, -1.0], [1.0, -1.0, 0.0]]
+
+    Raises:
+        InputError: when ``memories`` is not a matrix with at least one row.
     """
     memories = _rows(memories)
     return _without_diagonal(dot(memories.T, memories), diagonal)
@@ -57,9 +63,16 @@ def pseudo_inverse_couplings(
 
     Personnaz, Guyon and Dreyfus (1985), doi:10.1051/jphyslet:01985004608035900; Kanter and Sompolinsky (1987),
     doi:10.1103/PhysRevA.35.380. Every memory has the field \(T \xi = \xi\), and \((1 - T_{ii}) \xi_i\) without the
-    diagonal: K <= N independent memories are fixed points. At K = N the projection is the identity, which holds every
-    state, and without the diagonal all fields vanish. Singular values up to ``cutoff`` times the largest count as zero
-    (by default max(K, N) eps), so that repeated memories do no harm.
+    diagonal: K <= N independent memories are fixed points. At K = N the projection is the identity, for which every
+    state is a fixed point; without the diagonal all fields vanish.
+
+    Args:
+        memories: one memory in each row; repeated memories are allowed.
+        diagonal: whether to keep the diagonal.
+        cutoff: singular values up to this fraction of the largest are set to zero; None means max(K, N) eps.
+
+    Raises:
+        InputError: when ``memories`` is not a matrix with at least one row.
     """
     memories = _rows(memories)
     projection = dot(jnp.linalg.pinv(memories, rtol=cutoff), memories)
@@ -73,7 +86,8 @@ def field(
 ) -> Float[Array, "*batch N"]:
     r"""Local field of each neuron: \(h_i = \sum_j T_{ij} s_j + b_i = -\partial E / \partial s_i\).
 
-    The update of Hopfield (1982) is its sign. A diagonal in ``couplings`` acts as a field \(T_{ii} s_i\).
+    The update of Hopfield (1982) is its sign. A diagonal in ``couplings`` acts as a field \(T_{ii} s_i\). Arguments and
+    errors are those of :func:`energy`.
     """
     state, couplings, bias = _network(state, couplings, bias)
     fields: Array = dot(state, couplings.T) + bias
@@ -85,7 +99,19 @@ def energy(
     couplings: Float[ArrayLike, "N N"],
     bias: Float[ArrayLike, " N"] | None = None,
 ) -> Float[Array, "*batch"]:
-    r"""Energy of each state: \(E(s) = -\tfrac12 s^\top T s - b \cdot s\)."""
+    r"""Energy of each state: \(E(s) = -\tfrac12 s^\top T s - b \cdot s\).
+
+    >>> energy([1.0, -1.0, 1.0], couplings([[1.0, -1.0, 1.0]])).item()  # - (N^2 - N) / 2
+    -3.0
+
+    Args:
+        state: -1 and 1, or any real numbers.
+        couplings: T, a symmetric matrix.
+        bias: b, one for each neuron; None is zero.
+
+    Raises:
+        InputError: for shapes that do not fit, and couplings that are not symmetric.
+    """
     state, couplings, bias = _network(state, couplings, bias)
     return -jnp.sum(state * (dot(state, couplings) / 2 + bias), axis=-1)
 
@@ -113,11 +139,12 @@ def flip_difference(
     couplings: Float[ArrayLike, "N N"],
     bias: Float[ArrayLike, " N"] | None = None,
 ) -> Float[Array, "*batch N"]:
-    r"""What the flip of each neuron alone, \(s_i \to -s_i\), adds to :func:`energy`.
+    r"""Change of :func:`energy` when each neuron alone is flipped, \(s_i \to -s_i\).
 
     .. math:: \Delta E_i = -\Delta s_i \Bigl(\sum_{j \ne i} T_{ij} s_j + b_i\Bigr), \qquad \Delta s_i = -2 s_i
 
-    The diagonal does not enter, since \(s_i^2\) stays. In the slides' convention the difference is twice this.
+    The diagonal does not matter, since \(s_i^2\) does not change. In the slides' convention the difference is twice
+    this. Arguments and errors are those of :func:`energy`.
     """
     state, couplings, bias = _network(state, couplings, bias)
     change: Array = 2 * state * (dot(state, couplings) + bias - jnp.diagonal(couplings) * state)
@@ -127,7 +154,7 @@ def flip_difference(
 @pytree
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Couplings and a bias, as :mod:`probam.dynamics.discrete` asks for them.
+    """A network of binary neurons for :mod:`probam.dynamics.discrete`: symmetric couplings and a bias (None is zero).
 
     >>> from probam.dynamics.discrete import asynchronous
     >>> memories = jnp.array([[1.0, 1, 1, 1, -1, -1], [1.0, -1, 1, -1, 1, -1]])
@@ -146,21 +173,21 @@ class Network:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the numbers."""
+        """The dtype of states and fields."""
         dtype: np.dtype[Any] = jnp.result_type(self.couplings, float)
         return dtype
 
-    def start(self, state: Float[Array, " N"]) -> tuple[()]:  # noqa: ARG002
-        """Nothing is kept from neuron to neuron: a local field is one row times the state."""
+    def start(self, _state: Float[Array, " N"], /) -> tuple[()]:
+        """Nothing is stored between updates: a local field is one row times the state."""
         return ()
 
-    def local(self, kept: tuple[()], state: Float[Array, " N"], index: Int[Array, ""]) -> Float[Array, ""]:  # noqa: ARG002
+    def local(self, _kept: tuple[()], state: Float[Array, " N"], index: Int[Array, ""], /) -> Float[Array, ""]:
         """Field of one neuron."""
         drive: Array = jnp.dot(jnp.asarray(self.couplings)[index], state, precision="highest")
         return drive if self.bias is None else drive + jnp.asarray(self.bias)[index]
 
-    def flip(self, kept: tuple[()], index: Int[Array, ""], change: Float[Array, ""]) -> tuple[()]:  # noqa: ARG002
-        """Nothing to keep up to date."""
+    def flip(self, kept: tuple[()], _index: Int[Array, ""], _change: Float[Array, ""], /) -> tuple[()]:
+        """Nothing is stored."""
         return kept
 
     def fields(self, states: Float[Array, "*batch N"]) -> Float[Array, "*batch N"]:

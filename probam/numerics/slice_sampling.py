@@ -62,14 +62,14 @@ def slice_update(
         return jnp.asarray(jnp.any(~state[3]) & (state[4] < _SHRINKS))
 
     def propose(state: Any) -> Any:
-        left, right, found, done, attempt = state
+        left, right, accepted, done, attempt = state
         uniform = jax.random.uniform(jax.random.fold_in(key_shrink, attempt), shape, dtype)
         point = left + uniform * (right - left)
         hit = inside(point)
-        found = jnp.where(hit & ~done, point, found)
+        accepted = jnp.where(hit & ~done, point, accepted)
         left = jnp.where(~hit & (point < position), point, left)
         right = jnp.where(~hit & (point >= position), point, right)
-        return left, right, found, done | hit, attempt + 1
+        return left, right, accepted, done | hit, attempt + 1
 
     begun = (left, right, position, jnp.zeros(shape, bool), jnp.zeros((), jnp.uint32))
     return jnp.asarray(jax.lax.while_loop(pending, propose, begun)[2])

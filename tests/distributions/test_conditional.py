@@ -70,7 +70,7 @@ def test_one_missing_entry_has_the_moments_of_its_slice(name: str) -> None:
     gone = np.array([0, 2, 1, 3, 2])
     x = X.copy()
     x[np.arange(5), gone] = np.nan
-    found = solve(mixture(bank()), x)
+    result = solve(mixture(bank()), x)
     line = np.concatenate([-np.geomspace(3e3, 1e-4, 40_000), np.geomspace(1e-4, 3e3, 40_000)])
     for n in range(5):
         slab = np.broadcast_to(X[n], (len(line), D)).copy()
@@ -78,23 +78,23 @@ def test_one_missing_entry_has_the_moments_of_its_slice(name: str) -> None:
         height = density(slab)
         total = np.trapezoid(height, line)
         mean = np.trapezoid(height * line, line) / total
-        np.testing.assert_allclose(found.log_marginal[n], np.log(total), atol=1e-5)
-        np.testing.assert_allclose(found.mean[n, gone[n]], mean, atol=1e-4)
+        np.testing.assert_allclose(result.log_marginal[n], np.log(total), atol=1e-5)
+        np.testing.assert_allclose(result.mean[n, gone[n]], mean, atol=1e-4)
         variance = np.trapezoid(height * (line - mean) ** 2, line) / total
-        np.testing.assert_allclose(found.variance[n, gone[n]], variance, rtol=5e-3 if name == "student t" else 1e-4)
+        np.testing.assert_allclose(result.variance[n, gone[n]], variance, rtol=5e-3 if name == "student t" else 1e-4)
         # of all guesses the mean has the least expected squared error: variance + (guess - mean)^2
         for guess in (line[40_000 + 20_000], 0.0, LOC[0, gone[n]]):
             error = np.trapezoid(height * (line - guess) ** 2, line) / total
-            assert error >= float(found.variance[n, gone[n]]) * (1 - 5e-3)
+            assert error >= float(result.variance[n, gone[n]]) * (1 - 5e-3)
     seen = ~np.isnan(x)
-    np.testing.assert_array_equal(np.asarray(found.mean)[seen], X[seen])
-    np.testing.assert_array_equal(np.asarray(found.variance)[seen], 0)
+    np.testing.assert_array_equal(np.asarray(result.mean)[seen], X[seen])
+    np.testing.assert_array_equal(np.asarray(result.variance)[seen], 0)
 
 
 def test_regression_on_several_observed_entries() -> None:
     x = X.copy()
     x[0, [1, 3]] = x[1, [0, 1, 2]] = x[2] = np.nan
-    found = solve(mixture(dist.MultivariateNormal(LOC, covariance_matrix=jnp.asarray(SCATTER))), x)
+    result = solve(mixture(dist.MultivariateNormal(LOC, covariance_matrix=jnp.asarray(SCATTER))), x)
     for n in range(3):
         m = np.isnan(x[n])
         logs, means, parts = [], [], []
@@ -109,10 +109,10 @@ def test_regression_on_several_observed_entries() -> None:
             parts.append(np.diag(s[np.ix_(m, m)] - gain @ s[np.ix_(~m, m)]))
         share = np.exp(logs - np.logaddexp.reduce(logs))
         mean = share @ np.array(means)
-        np.testing.assert_allclose(found.responsibilities[n], share, rtol=1e-9)
-        np.testing.assert_allclose(np.asarray(found.mean)[n, m], mean, rtol=1e-9)
+        np.testing.assert_allclose(result.responsibilities[n], share, rtol=1e-9)
+        np.testing.assert_allclose(np.asarray(result.mean)[n, m], mean, rtol=1e-9)
         variance = share @ (np.array(parts) + (np.array(means) - mean) ** 2)
-        np.testing.assert_allclose(np.asarray(found.variance)[n, m], variance, rtol=1e-9)
+        np.testing.assert_allclose(np.asarray(result.variance)[n, m], variance, rtol=1e-9)
 
 
 def test_bits_are_completed_by_enumeration() -> None:
@@ -120,7 +120,7 @@ def test_bits_are_completed_by_enumeration() -> None:
     x = RNG.integers(0, 2, (5, D)).astype(float)
     full = x.copy()
     x[:, 1] = x[2:, 3] = np.nan
-    found = solve(mixture(dist.Bernoulli(probs=probs).to_event(1)), x)
+    result = solve(mixture(dist.Bernoulli(probs=probs).to_event(1)), x)
     for n in range(5):
         gone = np.flatnonzero(np.isnan(x[n]))
         total, mean = 0.0, np.zeros(len(gone))
@@ -130,8 +130,8 @@ def test_bits_are_completed_by_enumeration() -> None:
             mass = WEIGHTS @ np.prod(np.where(row == 1, probs, 1 - probs), axis=1)
             total += mass
             mean += mass * np.array(bits)
-        np.testing.assert_allclose(found.log_marginal[n], np.log(total), rtol=1e-10)
-        np.testing.assert_allclose(np.asarray(found.mean)[n, gone], mean / total, rtol=1e-10)
+        np.testing.assert_allclose(result.log_marginal[n], np.log(total), rtol=1e-10)
+        np.testing.assert_allclose(np.asarray(result.mean)[n, gone], mean / total, rtol=1e-10)
 
 
 def test_counts_are_completed_by_summing_poissons() -> None:
@@ -139,22 +139,22 @@ def test_counts_are_completed_by_summing_poissons() -> None:
     rates = probs * total[:, None]
     x = RNG.poisson(rates[[0, 1, 2, 0, 1]]).astype(float)
     x[:, 2] = np.nan
-    found = solve(mixture(MultinomialCounts(probs, total)), x)
+    result = solve(mixture(MultinomialCounts(probs, total)), x)
     seen = [0, 1, 3]
     counts = np.arange(200)
     for n in range(5):
         weight = WEIGHTS * stats.poisson(rates[:, seen]).pmf(x[n, seen]).prod(axis=1)
         mass = weight @ stats.poisson(rates[:, [2]]).pmf(counts)
-        np.testing.assert_allclose(found.mean[n, 2], mass @ counts / mass.sum(), rtol=1e-9)
-        np.testing.assert_allclose(found.log_marginal[n], np.log(mass.sum()), rtol=1e-9)
+        np.testing.assert_allclose(result.mean[n, 2], mass @ counts / mass.sum(), rtol=1e-9)
+        np.testing.assert_allclose(result.log_marginal[n], np.log(mass.sum()), rtol=1e-9)
 
 
 def test_a_row_without_observed_entries_has_the_moments_of_the_mixture() -> None:
     law = mixture(dist.Laplace(LOC, 0.7).to_event(1))
-    found = solve(law, np.full((2, D), np.nan))
-    np.testing.assert_allclose(found.mean[0], law.mean, rtol=1e-12)
-    np.testing.assert_allclose(found.variance[1], law.variance, rtol=1e-12)
-    np.testing.assert_allclose(found.log_marginal, 0, atol=1e-12)
+    result = solve(law, np.full((2, D), np.nan))
+    np.testing.assert_allclose(result.mean[0], law.mean, rtol=1e-12)
+    np.testing.assert_allclose(result.variance[1], law.variance, rtol=1e-12)
+    np.testing.assert_allclose(result.log_marginal, 0, atol=1e-12)
 
 
 def test_a_family_without_an_exact_conditional_says_which_have_one() -> None:

@@ -42,9 +42,9 @@ def test_the_alpha_asked_for_gives_the_memories_asked_for(discount: float) -> No
 
 
 def test_two_wishes_determine_strength_and_discount() -> None:
-    given = (3.2, 0.37)
-    wishes = [expected_num_components(*given, n) for n in (400, 9000)]
-    assert parameters_for(wishes[0], 400, wishes[1], 9000) == pytest.approx(given, rel=1e-6)
+    truth = (3.2, 0.37)
+    wishes = [expected_num_components(*truth, n) for n in (400, 9000)]
+    assert parameters_for(wishes[0], 400, wishes[1], 9000) == pytest.approx(truth, rel=1e-6)
 
 
 def test_a_growth_that_no_process_has_is_refused_with_what_is_possible() -> None:
@@ -76,12 +76,12 @@ def test_the_prior_asked_for_gives_mean_and_spread_of_the_memories() -> None:
 
 def test_partitions_of_six_data_have_probability_one_in_all() -> None:
     def partitions(n: int) -> list[list[int]]:
-        found = [[1]]
+        block_sizes = [[1]]
         for _ in range(n - 1):
-            found = [
-                [*sizes[:k], size + 1, *sizes[k + 1 :]] for sizes in found for k, size in enumerate(sizes)
-            ] + [[*sizes, 1] for sizes in found]  # fmt: skip
-        return found
+            block_sizes = [
+                [*sizes[:k], size + 1, *sizes[k + 1 :]] for sizes in block_sizes for k, size in enumerate(sizes)
+            ] + [[*sizes, 1] for sizes in block_sizes]  # fmt: skip
+        return block_sizes
 
     every = partitions(6)
     assert len(every) == 203
@@ -122,8 +122,8 @@ def test_sizes_of_a_dirichlet_process_are_not_called_a_power_law() -> None:
 
 
 def test_the_standard_error_of_the_discount_covers_the_truth() -> None:
-    found = [tail_of(_seat(1.0, 0.4, 800, seed)) for seed in range(40)]
-    scores = np.array([(tail.discount - 0.4) / tail.discount_se for tail in found])
+    tails = [tail_of(_seat(1.0, 0.4, 800, seed)) for seed in range(40)]
+    scores = np.array([(tail.discount - 0.4) / tail.discount_se for tail in tails])
     assert 0.7 < scores.std() < 1.4  # 40 scores of a standard normal: 1 within +-0.35 at 99.8 %
     assert abs(scores.mean()) < 0.6
 

@@ -123,10 +123,10 @@ def test_float32_stays_float32_and_is_accurate(name: str) -> None:
     bank = _banks("float32")[name]
     x = _points(bank).astype(jnp.float32)
     mixture = MemoryMixture(LOG_WEIGHTS.astype(jnp.float32), bank, validate_args=False)
-    found = mixture.log_prob(x)
-    assert found.dtype == jnp.float32
+    log_prob = mixture.log_prob(x)
+    assert log_prob.dtype == jnp.float32
     np.testing.assert_allclose(
-        found, MemoryMixture(LOG_WEIGHTS, BANKS[name]).log_prob(_points(bank)), rtol=3e-5, atol=3e-5
+        log_prob, MemoryMixture(LOG_WEIGHTS, BANKS[name]).log_prob(_points(bank)), rtol=3e-5, atol=3e-5
     )
 
 
@@ -147,8 +147,8 @@ def test_draws_have_the_mixtures_mean_variance_and_weights() -> None:
     fourth = ((draws - draws.mean(0)) ** 4).mean(0)
     variance_error = np.sqrt((fourth - draws.var(0) ** 2) / len(draws))
     assert np.all(np.abs(draws.var(0) - mixture.variance) < 5 * variance_error)
-    found = stats.chisquare(np.bincount(memory, minlength=K), len(draws) * np.exp(np.asarray(LOG_WEIGHTS)))
-    assert found.pvalue > 1e-6
+    test = stats.chisquare(np.bincount(memory, minlength=K), len(draws) * np.exp(np.asarray(LOG_WEIGHTS)))
+    assert test.pvalue > 1e-6
 
 
 def test_a_memory_of_weight_zero_takes_no_part_and_its_gradient_is_finite() -> None:

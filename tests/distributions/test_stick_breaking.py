@@ -289,14 +289,14 @@ def test_truncation_bounds_agree_with_the_binomial_sum_at_120_digits(num_data: i
         (0.01, 0.9, 25),
         (10.0, 0.0, 40),
     ):
-        found = truncation_error(alpha, discount, num_components, num_data)
+        bounds = truncation_error(alpha, discount, num_components, num_data)
         with mp.workdps(120):
             a, d = mp.mpf(alpha), mp.mpf(discount)
             moments = [
                 mp.fprod(mp.rf(a + k * d, j) / mp.rf(a + 1 + (k - 1) * d, j) for k in range(1, num_components))
                 for j in range(num_data + 1)
             ]
-            for least, got in ((2, found.tv_bound), (1, found.tv_bound_common)):
+            for least, got in ((2, bounds.tv_bound), (1, bounds.tv_bound_common)):
                 terms = [
                     mp.binomial(num_data, j) * mp.binomial(j - 1, least - 1) * (-1) ** (j - least) * moments[j]
                     for j in range(least, num_data + 1)
@@ -309,13 +309,13 @@ def test_truncation_bounds_agree_with_the_binomial_sum_at_120_digits(num_data: i
 def test_truncation_at_two_components_has_a_beta_tail_in_closed_form(
     alpha: float, discount: float, num_data: int
 ) -> None:
-    found = truncation_error(alpha, discount, 2, num_data)
+    bounds = truncation_error(alpha, discount, 2, num_data)
     with mp.workdps(40):
         b, a = mp.mpf(alpha) + mp.mpf(discount), 1 - mp.mpf(discount)
         none = mp.beta(b, a + num_data) / mp.beta(b, a)
         one = num_data * mp.beta(b + 1, a + num_data - 1) / mp.beta(b, a)
-        np.testing.assert_allclose(found.tv_bound_common, float(1 - none), rtol=1e-13)
-        np.testing.assert_allclose(found.tv_bound, float(1 - none - one), rtol=1e-13)
+        np.testing.assert_allclose(bounds.tv_bound_common, float(1 - none), rtol=1e-13)
+        np.testing.assert_allclose(bounds.tv_bound, float(1 - none - one), rtol=1e-13)
 
 
 def test_truncation_bounds_of_a_long_stick_agree_with_simulation() -> None:
@@ -325,8 +325,8 @@ def test_truncation_bounds_of_a_long_stick_agree_with_simulation() -> None:
     for a, b in betas(alpha, discount, num_components - 1):
         log_remaining += np.log(generator.beta(b, a, size=log_remaining.size))
     remaining = np.exp(log_remaining)
-    found = truncation_error(alpha, discount, num_components, num_data)
-    for least, got in ((2, found.tv_bound), (1, found.tv_bound_common)):
+    bounds = truncation_error(alpha, discount, num_components, num_data)
+    for least, got in ((2, bounds.tv_bound), (1, bounds.tv_bound_common)):
         simulated: np.ndarray = np.asarray(scipy.stats.binom.sf(least - 1, num_data, remaining))
         assert abs(simulated.mean() - got) < FAR * simulated.std() / math.sqrt(simulated.size)
 
@@ -334,13 +334,13 @@ def test_truncation_bounds_of_a_long_stick_agree_with_simulation() -> None:
 def test_truncation_bounds_hold_their_order_at_a_million_data_and_a_thousand_components() -> None:
     for alpha, discount in ((1.0, 0.5), (5.0, 0.0), (100.0, 0.0), (0.1, 0.999)):
         for num_components in (2, 20, 1000):
-            found = truncation_error(alpha, discount, num_components, 10**6)
-            assert 0 <= found.tv_bound <= found.tv_bound_common * (1 + 1e-12) <= 1 + 1e-12
+            bounds = truncation_error(alpha, discount, num_components, 10**6)
+            assert 0 <= bounds.tv_bound <= bounds.tv_bound_common * (1 + 1e-12) <= 1 + 1e-12
             mean_tail = 10**6 * expected_remaining(alpha, discount, num_components - 1)
-            assert found.tv_bound_common <= mean_tail * (1 + 1e-12)  # Markov
+            assert bounds.tv_bound_common <= mean_tail * (1 + 1e-12)  # Markov
             if mean_tail < 1e-6:
                 pairs = 10**6 * (10**6 - 1) / 2 * remaining_moments(alpha, discount, num_components - 1, 2.0)
-                np.testing.assert_allclose(found.tv_bound, pairs, rtol=1e-3)
+                np.testing.assert_allclose(bounds.tv_bound, pairs, rtol=1e-3)
 
 
 def test_truncation_error_of_two_data_is_known_and_refutes_the_textbook_bound() -> None:
@@ -348,8 +348,8 @@ def test_truncation_error_of_two_data_is_known_and_refutes_the_textbook_bound() 
     # Two data in the tail, weight R_9, are parted with probability alpha / (1 + alpha), and never by the truncation.
     true = (alpha / (alpha + 2)) ** 9 * alpha / (1 + alpha)
     assert f"{true:.2e}" == "2.52e-09"  # CLAIMS A20
-    found = truncation_error(alpha, 0.0, num_components, 2)
-    assert 4 * 2 * math.exp(-(num_components - 1) / alpha) < true <= found.tv_bound < found.tv_bound_common
+    bounds = truncation_error(alpha, 0.0, num_components, 2)
+    assert 4 * 2 * math.exp(-(num_components - 1) / alpha) < true <= bounds.tv_bound < bounds.tv_bound_common
 
 
 @pytest.mark.parametrize(("alpha", "discount"), CASES)

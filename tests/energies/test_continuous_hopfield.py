@@ -157,12 +157,12 @@ def test_the_cosine_reading_compares_directions_only(bank: Bank) -> None:
     memories, queries = bank
     cosines = np.einsum("...d,kd->...k", queries, memories)
     cosines /= np.linalg.norm(queries, axis=-1)[..., None] * np.linalg.norm(memories, axis=-1)
-    found = continuous_hopfield.cosine_energy(queries, memories, 2.3)
-    np.testing.assert_allclose(found, -logsumexp(2.3 * cosines, axis=-1) / 2.3, rtol=1e-13)
+    result = continuous_hopfield.cosine_energy(queries, memories, 2.3)
+    np.testing.assert_allclose(result, -logsumexp(2.3 * cosines, axis=-1) / 2.3, rtol=1e-13)
     shares = continuous_hopfield.cosine_responsibilities(queries, memories, 2.3)
     np.testing.assert_allclose(shares, softmax(2.3 * cosines, axis=-1), rtol=1e-12)
     longer = memories * np.array([[0.1], [2.0], [30.0], [1.0], [5.0]])
-    np.testing.assert_allclose(continuous_hopfield.cosine_energy(7 * queries, longer, 2.3), found, rtol=1e-13)
+    np.testing.assert_allclose(continuous_hopfield.cosine_energy(7 * queries, longer, 2.3), result, rtol=1e-13)
 
 
 def test_the_cosine_update_goes_along_the_mean_direction_and_downhill(bank: Bank) -> None:

@@ -159,8 +159,8 @@ def exact_variance(num_neurons: int, degree: int, rectified: bool) -> Fraction:
 def test_the_variance_of_the_crosstalk_is_the_mean_square_of_one_foreign_part(degree: int, rectified: bool) -> None:
     for num_neurons in (2, 7, 40):
         wanted = 11 * exact_variance(num_neurons, degree, rectified)
-        found = crosstalk.flip_variance(num_neurons, 12, degree, rectified=rectified)
-        assert found == float(wanted)
+        variance = crosstalk.flip_variance(num_neurons, 12, degree, rectified=rectified)
+        assert variance == float(wanted)
 
 
 def test_hebbs_error_probability_is_the_binomial_tail_in_whole_numbers() -> None:

@@ -43,8 +43,8 @@ def test_layers_flow_downhill_in_the_energy_of_their_tokens() -> None:
 
 
 def test_float32_stays_float32_and_bad_shapes_are_named() -> None:
-    found = attention_energy(np.float32(TOKENS), np.float32(KEYS), np.float32(QUERIES), 0.9)
-    assert found.dtype == jnp.float32
+    result = attention_energy(np.float32(TOKENS), np.float32(KEYS), np.float32(QUERIES), 0.9)
+    assert result.dtype == jnp.float32
     with pytest.raises(InputError, match="at least two tokens"):
         energy_transformer.attention_energy(TOKENS[:, :1], KEYS, QUERIES, 0.9)
     with pytest.raises(InputError, match="query_weights: expected shape"):

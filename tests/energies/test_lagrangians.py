@@ -83,19 +83,21 @@ conjugate = jax.jit(lambda kind, f: kind.conjugate(f))
 def test_value_activation_and_curvature_are_those_of_the_literature(name: str) -> None:
     kind, value, activation = KINDS[name]
     direction = RNG.normal(size=X.shape)
-    found = evaluate(kind, X, direction)
-    np.testing.assert_allclose(found["value"], value(X), rtol=1e-13)
-    np.testing.assert_allclose(found["activation"], activation(X), rtol=1e-13, atol=1e-14)
-    np.testing.assert_allclose(found["legendre"], (X * activation(X)).sum(-1) - value(X), rtol=1e-12, atol=1e-13)
+    quantities = evaluate(kind, X, direction)
+    np.testing.assert_allclose(quantities["value"], value(X), rtol=1e-13)
+    np.testing.assert_allclose(quantities["activation"], activation(X), rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(quantities["legendre"], (X * activation(X)).sum(-1) - value(X), rtol=1e-12, atol=1e-13)
     difference = (activation(X + 1e-6 * direction) - activation(X - 1e-6 * direction)) / 2e-6
-    np.testing.assert_allclose(found["product"], difference, rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(quantities["product"], difference, rtol=1e-7, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", CONVEX)
 def test_a_convex_lagrangian_reaches_its_conjugate_at_its_own_activation(name: str) -> None:
     kind, _, _ = KINDS[name]
-    found = evaluate(kind, X, X)
-    np.testing.assert_allclose(conjugate(kind, found["activation"]), found["legendre"], rtol=1e-12, atol=1e-13)
+    quantities = evaluate(kind, X, X)
+    np.testing.assert_allclose(
+        conjugate(kind, quantities["activation"]), quantities["legendre"], rtol=1e-12, atol=1e-13
+    )
 
 
 # activations strictly inside the domain of the conjugate, not made by the activation function
@@ -166,16 +168,16 @@ def test_odd_plain_powers_are_not_convex_and_say_so() -> None:
 
 def test_a_common_current_of_1e8_costs_the_softmax_no_digits_of_its_entropy() -> None:
     x = np.array([0.25, -1.5, 0.5])
-    found = evaluate(LogSumExp(2.0), 1e8 + x, x)["legendre"]
+    legendre = evaluate(LogSumExp(2.0), 1e8 + x, x)["legendre"]
     f = softmax(2 * x)
-    np.testing.assert_allclose(found, (f * np.log(f)).sum() / 2, rtol=1e-12)
+    np.testing.assert_allclose(legendre, (f * np.log(f)).sum() / 2, rtol=1e-12)
 
 
 def test_far_currents_give_finite_values_and_slopes() -> None:
     x = np.array([1e8, -1e8, 0.0])
     for kind in (LogSumExp(3.0), LogCosh(3.0), Softplus(3.0), LayerNorm()):
-        found = evaluate(kind, x, np.ones(3))
-        assert all(np.isfinite(part).all() for part in found.values())
+        quantities = evaluate(kind, x, np.ones(3))
+        assert all(np.isfinite(part).all() for part in quantities.values())
 
 
 def test_a_lagrangian_is_a_pytree_whose_numbers_are_mapped_and_differentiated() -> None:
@@ -192,9 +194,9 @@ def test_a_lagrangian_is_a_pytree_whose_numbers_are_mapped_and_differentiated() 
 def test_float32_stays_float32(name: str) -> None:
     kind, value, _ = KINDS[name]
     with jax.enable_x64(False):
-        found = evaluate(kind, jnp.asarray(X, jnp.float32), jnp.asarray(X, jnp.float32))
-    assert {part.dtype for part in found.values()} == {jnp.dtype("float32")}
-    np.testing.assert_allclose(found["value"], value(X), rtol=1e-5)
+        quantities = evaluate(kind, jnp.asarray(X, jnp.float32), jnp.asarray(X, jnp.float32))
+    assert {part.dtype for part in quantities.values()} == {jnp.dtype("float32")}
+    np.testing.assert_allclose(quantities["value"], value(X), rtol=1e-5)
 
 
 def test_numbers_out_of_range_are_named() -> None:

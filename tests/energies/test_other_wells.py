@@ -85,20 +85,20 @@ def test_the_student_t_update_is_a_preconditioned_gradient_step(stiffness: Any) 
 def test_laplace_recall_ends_on_coordinates_of_memories_below_all_their_neighbours() -> None:
     of = {"memories": MEMORIES, "beta": 2 * RATES, "weights": WEIGHTS}
     energy: Callable[..., Any] = partial(laplace.energy, **of)
-    found = recall(partial(laplace.update, **of), energy, QUERIES)
-    assert np.asarray(found.converged).all()
-    states = np.asarray(found.states)
+    recalled = recall(partial(laplace.update, **of), energy, QUERIES)
+    assert np.asarray(recalled.converged).all()
+    states = np.asarray(recalled.states)
     assert all((states[..., [d]] == MEMORIES[:, d]).any(axis=-1).all() for d in range(D))
     for d in range(D):
         for side in (-1e-4, 1e-4):
-            assert np.all(energy(states + side * np.eye(D)[d]) > np.asarray(found.energy))
+            assert np.all(energy(states + side * np.eye(D)[d]) > np.asarray(recalled.energy))
 
 
 def test_a_levy_well_is_deepest_a_third_of_its_scale_above_its_edge() -> None:
     edge, scales = MEMORIES[:1], RATES[:1]
     energy = partial(supports.levy_energy, memories=edge, scales=scales)
-    found = descend(energy, edge + np.array([[0.1, 0.5, 2.0], [3.0, 1.0, 0.2]]), max_steps=3000)
-    np.testing.assert_allclose(found.states, np.broadcast_to(edge + scales / 3, (2, D)), rtol=1e-6)
+    recalled = descend(energy, edge + np.array([[0.1, 0.5, 2.0], [3.0, 1.0, 0.2]]), max_steps=3000)
+    np.testing.assert_allclose(recalled.states, np.broadcast_to(edge + scales / 3, (2, D)), rtol=1e-6)
     assert np.isposinf(energy(edge)).all()
     assert np.all(np.asarray(jax.grad(lambda v: jnp.sum(jnp.exp(-energy(v))))(edge - 1.0)) == 0)
 
@@ -114,10 +114,14 @@ def test_flat_wells_have_no_slope_inside_and_are_infinite_outside() -> None:
             if "half_widths" in energy.keywords
             else np.linalg.norm(gap, axis=-1) <= RATES[:, 0]
         )
-        held = inside @ WEIGHTS
+        weight_inside = inside @ WEIGHTS
         with np.errstate(divide="ignore"):
-            np.testing.assert_allclose(energy(QUERIES), -np.log(held), rtol=1e-12)
-        slope = np.asarray(jax.grad(lambda v, e=energy, held=held: jnp.sum(jnp.where(held > 0, e(v), 0)))(QUERIES))
+            np.testing.assert_allclose(energy(QUERIES), -np.log(weight_inside), rtol=1e-12)
+        slope = np.asarray(
+            jax.grad(lambda v, e=energy, weight_inside=weight_inside: jnp.sum(jnp.where(weight_inside > 0, e(v), 0)))(
+                QUERIES
+            )
+        )
         assert np.all(slope == 0)
         assert np.isposinf(energy(np.full(D, 100.0)))
 

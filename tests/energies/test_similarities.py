@@ -61,8 +61,8 @@ def test_every_similarity_has_an_oracle() -> None:
 def test_values_are_those_of_scipy(name: str) -> None:
     query, memories = _vectors(name)
     expected = ORACLES[name](query, memories)
-    found = value(SIMILARITIES[name], query, memories)
-    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
+    values = value(SIMILARITIES[name], query, memories)
+    np.testing.assert_allclose(values, expected, rtol=1e-12, atol=1e-13)
     batched = value(SIMILARITIES[name], query.reshape(2, 2, -1), memories)
     np.testing.assert_allclose(batched, expected.reshape(2, 2, -1), rtol=1e-12, atol=1e-13)
 
@@ -70,10 +70,10 @@ def test_values_are_those_of_scipy(name: str) -> None:
 @pytest.mark.parametrize("name", SIMILARITIES)
 def test_single_precision_stays_single_and_accurate(name: str) -> None:
     query, memories = (part.astype(np.float32) for part in _vectors(name))
-    found = value(SIMILARITIES[name], query, memories)
-    assert found.dtype == jnp.float32
+    values = value(SIMILARITIES[name], query, memories)
+    assert values.dtype == jnp.float32
     expected = ORACLES[name](query.astype(float), memories.astype(float))
-    np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
+    np.testing.assert_allclose(values, expected, rtol=2e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", DISTANCES)
@@ -81,10 +81,10 @@ def test_single_precision_stays_single_and_accurate(name: str) -> None:
 def test_a_stored_vector_is_at_distance_exactly_zero_from_itself_and_its_copies(name: str, copies: int) -> None:
     _, memories = _vectors(name)
     bank = np.concatenate([np.repeat(memories[2:3], copies, axis=0), memories])
-    found = np.asarray(value(SIMILARITIES[name], memories[2], bank))
-    assert (found[:copies] == 0).all()
-    assert found[copies + 2] == 0
-    assert (np.delete(found[copies:], 2) > 0).all()
+    values = np.asarray(value(SIMILARITIES[name], memories[2], bank))
+    assert (values[:copies] == 0).all()
+    assert values[copies + 2] == 0
+    assert (np.delete(values[copies:], 2) > 0).all()
 
 
 @pytest.mark.parametrize("name", [name for name in DISTANCES if name != "hamming"])
@@ -120,8 +120,8 @@ def test_small_distances_keep_their_digits(name: str) -> None:
 def test_a_common_offset_costs_squared_distances_no_digits() -> None:
     query, memories = _vectors("squared euclidean")
     query, memories = query + 1e6, memories + 1e6
-    found = value(SIMILARITIES["squared euclidean"], query, memories)
-    np.testing.assert_allclose(found, cdist(query, memories, "sqeuclidean"), rtol=1e-12)
+    values = value(SIMILARITIES["squared euclidean"], query, memories)
+    np.testing.assert_allclose(values, cdist(query, memories, "sqeuclidean"), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["manhattan", "jensen-shannon", "squared euclidean"])

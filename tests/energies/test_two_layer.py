@@ -57,9 +57,9 @@ def test_along_the_dynamics_the_energy_changes_as_the_hessians_say_and_never_ris
     net = network(name)
     v_rate, h_rate = velocity(V, H, net)
     ahead, behind = (energy(V + dt * v_rate, H + dt * h_rate, net) for dt in (1e-5, -1e-5))
-    found = jax.jit(two_layer.dissipation)(V, H, net)
-    np.testing.assert_allclose(found, (ahead - behind) / 2e-5, rtol=1e-6, atol=1e-7)
-    assert (found < 0).all()
+    result = jax.jit(two_layer.dissipation)(V, H, net)
+    np.testing.assert_allclose(result, (ahead - behind) / 2e-5, rtol=1e-6, atol=1e-7)
+    assert (result < 0).all()
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -103,11 +103,11 @@ def test_fast_signs_under_powers_are_dense_associative_memory(n: int, rectified:
     states = np.array(list(product((-1.0, 1.0), repeat=3)))
     overlap = states @ xor.T
     wanted = -((np.maximum(overlap, 0) if rectified else overlap) ** n).sum(-1)
-    found = effective_energy(0.3 * states, net)
-    np.testing.assert_allclose(found, wanted, atol=1e-13)
+    result = effective_energy(0.3 * states, net)
+    np.testing.assert_allclose(result, wanted, atol=1e-13)
     parity = states.prod(-1)
     if rectified:
-        np.testing.assert_allclose(found, -(3**n + 3) / 2 + (3**n - 3) / 2 * parity, atol=1e-13)
+        np.testing.assert_allclose(result, -(3**n + 3) / 2 + (3**n - 3) / 2 * parity, atol=1e-13)
     slope = n * (np.maximum(overlap, 0) if rectified else overlap) ** (n - 1)
     np.testing.assert_allclose(update(states, net), (slope * (overlap > 0) if n == 1 else slope) @ xor, atol=1e-13)
 
@@ -131,8 +131,8 @@ def test_coupling_by_similarity_is_coupling_by_outputs_for_linear_features_only(
         return v @ MEMORIES.T
 
     linear = network("linear, logistic")
-    found = two_layer.similarity_energy(V, H, dot, linear)
-    np.testing.assert_allclose(found, energy(V, H, linear), rtol=1e-12)
+    result = two_layer.similarity_energy(V, H, dot, linear)
+    np.testing.assert_allclose(result, energy(V, H, linear), rtol=1e-12)
     other = network("tanh, softmax")
     assert (np.abs(two_layer.similarity_energy(V, H, dot, other) - energy(V, H, other)) > 1e-3).all()
     with pytest.raises(InputError, match="similarity: expected scores of shape"):
@@ -149,9 +149,9 @@ def test_the_energy_is_differentiable_in_everything_that_a_network_holds() -> No
 
 def test_float32_stays_float32_and_bad_shapes_are_named() -> None:
     net = modern_hopfield(np.float32(MEMORIES), 1.7)
-    found = energy(np.float32(V), np.float32(H), net)
-    assert found.dtype == jnp.float32
-    np.testing.assert_allclose(found, energy(V, H, modern_hopfield(MEMORIES, 1.7)), rtol=1e-4, atol=1e-5)
+    result = energy(np.float32(V), np.float32(H), net)
+    assert result.dtype == jnp.float32
+    np.testing.assert_allclose(result, energy(V, H, modern_hopfield(MEMORIES, 1.7)), rtol=1e-4, atol=1e-5)
     with pytest.raises(InputError, match=r"hidden: expected shape \(2, 5, 4\)"):
         two_layer.energy(V, V, net)
     with pytest.raises(InputError, match="tau_h: expected finite values above 0; got 0"):

@@ -62,9 +62,9 @@ def test_separations_are_table_3_with_the_sign_and_the_one_hot_put_right() -> No
 
 @pytest.mark.parametrize("separation", ALL, ids=lambda one: f"{type(one).__name__}")
 def test_shares_keep_the_dtype_and_sum_to_one(separation: Separation) -> None:
-    found = shares(separation, SCORES.astype(np.float32))
-    assert found.dtype == jnp.float32
-    np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-6)
+    result = shares(separation, SCORES.astype(np.float32))
+    assert result.dtype == jnp.float32
+    np.testing.assert_allclose(result.sum(-1), 1, rtol=1e-6)
 
 
 def test_infinite_scores_and_zeros_share_equally() -> None:
@@ -75,8 +75,8 @@ def test_infinite_scores_and_zeros_share_equally() -> None:
         np.testing.assert_allclose(shares(separation, rows), best, rtol=1e-15)
     for separation in (Identity(), Polynomial(3), Square()):
         np.testing.assert_allclose(shares(separation, rows[[0, 2, 3]]), best[[0, 2, 3]], rtol=1e-15)
-    found = shares(Log(), np.array([[0.0, 1.0, 0.0], [1.0, 1.0, 1.0]]))
-    np.testing.assert_allclose(found, [[0.5, 0, 0.5], [1 / 3, 1 / 3, 1 / 3]])
+    result = shares(Log(), np.array([[0.0, 1.0, 0.0], [1.0, 1.0, 1.0]]))
+    np.testing.assert_allclose(result, [[0.5, 0, 0.5], [1 / 3, 1 / 3, 1 / 3]])
 
 
 def test_high_powers_neither_overflow_nor_vanish() -> None:
@@ -127,8 +127,8 @@ def test_normalised_scores_are_those_of_appendix_e(name: str, bank: tuple[np.nda
     queries, memories = bank
     values = np.asarray(SIMILARITIES[name](queries, memories))
     values = 1 / values if SIMILARITIES[name].is_distance else values
-    found = normalised_scores(queries, memories, name)
-    np.testing.assert_allclose(found, values / values.sum(-1, keepdims=True), rtol=1e-12)
+    result = normalised_scores(queries, memories, name)
+    np.testing.assert_allclose(result, values / values.sum(-1, keepdims=True), rtol=1e-12)
 
 
 def test_an_exact_match_and_its_copies_share_the_whole(bank: tuple[np.ndarray, np.ndarray]) -> None:
@@ -137,10 +137,10 @@ def test_an_exact_match_and_its_copies_share_the_whole(bank: tuple[np.ndarray, n
     for name in ("squared euclidean", "manhattan", "jensen-shannon"):
         np.testing.assert_array_equal(normalised_scores(memories[1], twice, name), [0, 0.5, 0, 0, 0.5])
     for separation in (Identity(), Max()):
-        found = weights(memories[1], twice, "manhattan", separation, normalised=True)
-        np.testing.assert_array_equal(found, [0, 0.5, 0, 0, 0.5])
-    found = weights(memories[1], twice, "manhattan", Log(), normalised=True)
-    np.testing.assert_allclose(found, np.array([1, 0, 1, 1, 0]) / 3)  # the ranking is turned round
+        result = weights(memories[1], twice, "manhattan", separation, normalised=True)
+        np.testing.assert_array_equal(result, [0, 0.5, 0, 0, 0.5])
+    result = weights(memories[1], twice, "manhattan", Log(), normalised=True)
+    np.testing.assert_allclose(result, np.array([1, 0, 1, 1, 0]) / 3)  # the ranking is turned round
 
 
 def test_similarities_that_cancel_have_no_normalised_scores() -> None:

@@ -26,7 +26,7 @@ print(leaves, [float(np.sum(leaf)) for leaf in jax.tree.leaves(model)])
 
 
 def test_every_process_flattens_a_model_in_the_same_order() -> None:
-    said = {
+    outputs = {
         subprocess.run(
             [sys.executable, "-c", _LOWERED],
             capture_output=True,
@@ -36,7 +36,7 @@ def test_every_process_flattens_a_model_in_the_same_order() -> None:
         ).stdout
         for seed in ("0", "1", "7")
     }
-    assert len(said) == 1
+    assert len(outputs) == 1
 
 
 def test_what_was_wrapped_comes_out_as_it_went_in_through_compiled_and_mapped_functions() -> None:
@@ -46,11 +46,13 @@ def test_what_was_wrapped_comes_out_as_it_went_in_through_compiled_and_mapped_fu
     assert again["b"][1] == 4.0
 
     @jax.jit
-    def density(held: object, x: jax.Array) -> jax.Array:
-        law: dist.Distribution = restored(held)
+    def density(wrapped: object, x: jax.Array) -> jax.Array:
+        law: dist.Distribution = restored(wrapped)
         return jnp.asarray(law.log_prob(x))
 
-    found = density(steady(laws["b"][0]), jnp.ones(2))  # type: ignore[index]
-    np.testing.assert_allclose(found, laws["b"][0].log_prob(jnp.ones(2)))  # type: ignore[index]
-    mapped = jax.vmap(lambda held: restored(held).log_prob(1.0))(steady(dist.Gamma(jnp.arange(1.0, 4.0), jnp.ones(3))))
+    density_value = density(steady(laws["b"][0]), jnp.ones(2))  # type: ignore[index]
+    np.testing.assert_allclose(density_value, laws["b"][0].log_prob(jnp.ones(2)))  # type: ignore[index]
+    mapped = jax.vmap(lambda wrapped: restored(wrapped).log_prob(1.0))(
+        steady(dist.Gamma(jnp.arange(1.0, 4.0), jnp.ones(3)))
+    )
     np.testing.assert_allclose(mapped, dist.Gamma(jnp.arange(1.0, 4.0), jnp.ones(3)).log_prob(1.0))

@@ -75,11 +75,11 @@ def test_every_kind_of_fault_is_named() -> None:
     problems = runpy.run_path(str(CHECK))["problems"]
     for old, new, words in faults:
         assert old in GOOD
-        found = problems(GOOD.replace(old, new, 1), tomllib.loads(PROJECT))
+        reported = problems(GOOD.replace(old, new, 1), tomllib.loads(PROJECT))
         if words:
-            assert any(words in problem for problem in found), (old, new, found)
+            assert any(words in problem for problem in reported), (old, new, reported)
         else:
-            assert found == [], (old, new, found)
+            assert reported == [], (old, new, reported)
 
 
 def test_a_bad_file_is_refused_with_exit_code_1(project: Path) -> None:
