@@ -1,6 +1,6 @@
-"""What an energy asks of its arguments: shapes always, values where they are known.
+"""Checks of the arguments of an energy: shapes always, values where they are known.
 
-Under ``jit``, ``vmap`` and ``grad`` values are not known yet; these checks then look at shapes only.
+Under ``jit``, ``vmap`` and ``grad`` the values are not known yet; the checks then look at shapes only.
 """
 
 from typing import NamedTuple
@@ -20,10 +20,10 @@ Scalar = float | Float[ArrayLike, ""]
 
 
 class Logs(NamedTuple):
-    """Weights given by their logs, for those beyond the range of floating point.
+    """Logs of weights, for weights outside the range of floating point.
 
-    A spherical memory of concentration 1e4 beside one of 10, or determinants of many dimensions, need weights like
-    exp(-9990); every energy takes ``Logs(log_w)`` where it takes ``weights``.
+    Spherical memories of concentration 1e4 and 10 side by side, or determinants in many dimensions, need weights such
+    as exp(-9990). Every energy accepts ``Logs(log_w)`` as its ``weights``.
     """
 
     values: Float[ArrayLike, " K"]
@@ -34,7 +34,7 @@ Weights = Float[ArrayLike, " K"] | Logs
 
 
 def is_traced(value: object) -> bool:
-    """Whether ``value`` stands for a number that is not known yet (inside a JAX transformation)."""
+    """Whether ``value`` is a tracer, a number that is not known yet (inside a JAX transformation)."""
     return isinstance(value, jax.core.Tracer)
 
 
@@ -43,8 +43,13 @@ def points(
 ) -> tuple[Float[Array, "*batch D"], Float[Array, "K D"]]:
     """The queries and the memories as floating arrays of one dtype.
 
-    Raises :class:`probam.errors.InputError` when the memories are not K >= 1 rows, or the last axis of the
-    queries is not their dimension.
+    Args:
+        query: points, with any number of leading axes.
+        memories: one memory in each row.
+        name: the name of ``memories`` in error messages.
+
+    Raises:
+        InputError: when ``memories`` is not a matrix with K >= 1 rows, or the last axis of ``query`` is not D long.
     """
     memories, query = jnp.asarray(memories), jnp.asarray(query)
     if memories.ndim != 2 or memories.shape[0] == 0 or memories.shape[1] == 0:
@@ -60,9 +65,17 @@ def points(
 def positive(
     name: str, value: ArrayLike, dtype: jnp.dtype, shape: tuple[int, ...] = (), *, zero: bool = False
 ) -> Float[Array, "..."]:
-    """``value`` as an array of ``dtype`` and ``shape``: finite and above zero (at least zero with ``zero=True``).
+    """``value`` as a finite, positive array of the given dtype and shape.
 
-    Raises :class:`probam.errors.InputError` otherwise.
+    Args:
+        name: the argument's name in error messages.
+        value: a number or an array of exactly this shape; nothing is broadcast.
+        dtype: the dtype of the result.
+        shape: the expected shape, by default that of a single number.
+        zero: whether 0 is allowed too.
+
+    Raises:
+        InputError: for another shape, and for known values that are not finite or not positive.
     """
     array = jnp.asarray(value, dtype)
     if array.shape != shape:
@@ -77,7 +90,11 @@ def positive(
 
 
 def check_signs(name: str, values: ArrayLike) -> None:
-    """Raise :class:`probam.errors.InputError` where known values are other than -1 and 1."""
+    """Check that all known values are -1 or 1.
+
+    Raises:
+        InputError: for any other value; ``name`` is the argument's name in the message.
+    """
     if not is_traced(values):
         known = np.asarray(values)
         bad = known[np.abs(known) != 1]
@@ -86,10 +103,16 @@ def check_signs(name: str, values: ArrayLike) -> None:
 
 
 def log_weights(weights: Weights | None, num_memories: int, dtype: jnp.dtype) -> Float[Array, " K"]:
-    """Logs of the weights (zeros for ``None``); a zero weight gives -inf and a zero derivative, never NaN.
+    """Logs of the weights. A zero weight gives -inf and a zero derivative, never NaN.
 
-    A weight of zero marks a memory that is absent. Raises :class:`probam.errors.InputError` for negative or
-    non-finite weights, or when none is above zero.
+    Args:
+        weights: one for each memory, not necessarily normalised; a weight of 0 marks an absent memory. None gives
+            every memory the weight 1.
+        num_memories: K.
+        dtype: the dtype of the result.
+
+    Raises:
+        InputError: for weights that are negative or not finite, and when no weight is above 0.
     """
     if weights is None:
         return jnp.zeros(num_memories, dtype)

@@ -67,10 +67,16 @@ class RMSNorm(NamedTuple):
 
 
 class Head(NamedTuple):
-    r"""One head of attention. A projection of None is the identity, a bias of None is zero.
+    r"""One head of attention.
 
-    ``scale`` multiplies the dot products; None means \(1 / \sqrt{d_{\rm head}}\), where \(d_{\rm head}\) is the
-    length of a projected query. The paper's \(z = V \sigma(K q)\) has ``scale=1.0`` and no projections.
+    The paper's \(z = V \sigma(K q)\) has ``scale=1.0`` and no projections.
+
+    Args:
+        norm: the normalisation applied to the queries.
+        query_projection, key_projection, value_projection: matrices (out, in); None is the identity.
+        query_bias, key_bias, value_bias: added after the projection; None is zero.
+        scale: factor of the dot products; None means \(1 / \sqrt{d_{\rm head}}\), where \(d_{\rm head}\) is the length
+            of a projected query.
     """
 
     norm: LayerNorm | RMSNorm
@@ -84,7 +90,7 @@ class Head(NamedTuple):
 
 
 class Untied(NamedTuple):
-    """Free logs of the concentrations and of the mixing weights: one a key, or one for all keys.
+    """Logs of the concentrations and of the mixing weights, one for each key or one for all keys.
 
     The weights need not sum to one. Leading axes broadcast with those of the keys.
     """
@@ -94,11 +100,11 @@ class Untied(NamedTuple):
 
 
 class Readout(NamedTuple):
-    r"""Untied layer for keys that come with the sequence: two linear functions of the key that share nothing.
+    r"""Parameters of an untied layer for keys that come with the sequence: two separate linear functions of the key.
 
     .. math:: \log \kappa_i = \log |k_i| + a + c \cdot k_i, \qquad \log w_i = m \cdot k_i
 
-    At \(c = m = 0\), \(a = \log(R / \sqrt{H})\) it is scaled dot-product attention to queries of length R.
+    With \(c = m = 0\) and \(a = \log(R / \sqrt{H})\) it is scaled dot-product attention for queries of length R.
     """
 
     log_scale: Scalar
@@ -109,8 +115,15 @@ class Readout(NamedTuple):
 def normalize(norm: LayerNorm | RMSNorm, x: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
     r"""The normalised, scaled and shifted input.
 
-    Before \(\gamma, \delta\) its length is \(\sqrt{D}\sqrt{v / (v + \epsilon)}\), v the variance (the mean square); an
-    input with v = 0 has no direction and gives \(\delta\), at \(\epsilon = 0\) too.
+    Before \(\gamma\) and \(\delta\) are applied its length is \(\sqrt{D}\sqrt{v / (v + \epsilon)}\), where v is the variance
+    (for RMSNorm, the mean square). An input with v = 0 has no direction and gives \(\delta\), even for
+    \(\epsilon = 0\).
+
+    >>> normalize(LayerNorm(epsilon=0.0), [1.0, 2.0, 3.0]).round(3).tolist()
+    [-1.225, 0.0, 1.225]
+
+    Raises:
+        InputError: when gamma or delta is neither a number nor one number for each feature.
     """
     x = _floating("x", x)
     if isinstance(norm, LayerNorm):
@@ -125,9 +138,14 @@ def logits(
 ) -> Float[Array, "*batch N K"]:
     """Logit of every key for every query.
 
-    For a :class:`Head`, ``queries`` are inputs of the normalisation and ``keys`` are what the key projection sees
-    (in self-attention: the normalised tokens). For an :class:`Untied` layer, only the directions of both count; a
-    query or key of length zero has none and pulls nowhere.
+    Args:
+        params: a :class:`Head`, or an :class:`Untied` layer, for which only directions count; a query or key of
+            length zero has no direction and a dot product of 0.
+        queries: for a head, the inputs of its normalisation.
+        keys: for a head, the inputs of its key projection (in self-attention, the normalised tokens).
+
+    Raises:
+        InputError: for shapes that do not fit.
     """
     queries, keys = _floating("queries", queries), _rows("keys", keys)
     dtype = jnp.result_type(queries, keys)
@@ -149,9 +167,15 @@ def attention_weights(
     keys: Float[ArrayLike, "*batch K E"],
     mask: Bool[ArrayLike, "*batch N K"] | None = None,
 ) -> Float[Array, "*batch N K"]:
-    """Softmax of the logits over the keys that ``mask`` lets a query see (all, for None).
+    """Softmax of the logits over the keys that a query may see.
 
-    A query that sees no key gets weights of zero.
+    Args:
+        params, queries, keys: as for :func:`logits`.
+        mask: True where a query sees a key; None lets every query see all keys. A query that sees no key gets
+            weights of zero.
+
+    Raises:
+        InputError: for shapes that do not fit.
     """
     seen, any_seen = _masked(logits(params, queries, keys), mask)
     return jnp.where(any_seen[..., None], shares(jnp.where(any_seen[..., None], seen, 0)), 0)
@@ -166,7 +190,17 @@ def attend(
 ) -> Float[Array, "*batch N V"]:
     """Mean of the values under the attention weights: the mean of the value given the query.
 
-    For a :class:`Head`, ``values`` are what the value projection sees. The untied layer is called in the same way.
+    >>> head = Head(LayerNorm(), scale=4.0)
+    >>> keys, values = [[1.0, -1.0], [-1.0, 1.0]], [[10.0], [20.0]]
+    >>> attend(head, [[3.0, 1.0]], keys, values).round(2).tolist()  # the query points along the first key
+    [[10.0]]
+
+    Args:
+        params, queries, keys, mask: as for :func:`attention_weights`.
+        values: one row for each key; for a head, the inputs of its value projection.
+
+    Raises:
+        InputError: for shapes that do not fit.
     """
     weights = attention_weights(params, queries, keys, mask)
     rows = _rows("values", values).astype(weights.dtype)
@@ -185,22 +219,23 @@ def energy(
 ) -> Float[Array, "*batch N"]:
     r"""Energy of each query, in nats: \(E(x) = -\log \sum_i \exp(\text{logit}_i(x))\).
 
-    Infinite for a query that sees no key.
+    It is infinite for a query that sees no key. Arguments and errors are those of :func:`attention_weights`.
     """
     seen, any_seen = _masked(logits(params, queries, keys), mask)
     return jnp.where(any_seen, -logsumexp(jnp.where(any_seen[..., None], seen, 0), axis=-1), jnp.inf)
 
 
 def untie(head: Head, keys: Float[ArrayLike, "K E"]) -> tuple[Untied, Float[Array, "K D"]]:
-    r"""The untied layer that does what the head does, and the directions that it attends to.
+    r"""The untied layer that is equivalent to a head, and the directions that it attends to.
 
     .. math::
         \kappa_i = \sqrt{D}\, |g_i|, \quad \log w_i = a_i \cdot \delta + s\, k_i \cdot b_Q, \quad
         g_i = P(\gamma \odot a_i), \quad a_i = s\, W_Q^\top k_i
 
-    with s the scale and P the removal of the mean (for RMSNorm, nothing). Its queries are the normalised inputs before
-    gamma and delta, ``normalize(LayerNorm(), x)``. The same weights as the head's at epsilon = 0; for
-    epsilon > 0 the head's concentrations shrink with the query by \(\sqrt{v / (v + \epsilon)}\).
+    where s is the scale and P removes the mean (for RMSNorm, P is the identity). The queries of the layer are the
+    normalised inputs before gamma and delta, ``normalize(LayerNorm(), x)``. At epsilon = 0 its attention weights are
+    those of the head; for epsilon > 0 the head's concentrations are smaller by \(\sqrt{v / (v + \epsilon)}\), which
+    depends on the query.
     """
     stored = _project("key", _rows("keys", keys), head.key_projection, head.key_bias)
     scaled = _scale(head, stored) * stored
@@ -217,7 +252,7 @@ def untie(head: Head, keys: Float[ArrayLike, "K E"]) -> tuple[Untied, Float[Arra
 
 
 def read_out(params: Readout, keys: Float[ArrayLike, "*batch K H"]) -> Untied:
-    """Concentrations and mixing weights of these keys; a key of length zero gets concentration zero."""
+    """Concentrations and mixing weights of these keys. A key of length zero gets concentration zero."""
     keys = _rows("keys", keys)
     bends = [
         _products(keys, _per_feature(name, value, keys, number=False)[None, :])[..., 0]
@@ -265,7 +300,7 @@ def _project(
 def _masked(
     values: Float[Array, "*batch N K"], mask: Bool[ArrayLike, "*batch N K"] | None
 ) -> tuple[Float[Array, "*batch N K"], Bool[Array, "*batch N"]]:
-    """Logits with -inf where the mask hides a key, and which queries see one at all."""
+    """Logits with -inf where the mask hides a key, and which queries see any key."""
     if mask is not None:
         try:
             values = jnp.where(mask, values, -jnp.inf)
@@ -279,14 +314,14 @@ def _masked(
 def _floating(name: str, rows: ArrayLike) -> Float[Array, "*batch D"]:
     array = jnp.asarray(rows)
     if array.ndim == 0:
-        raise InputError(f"{name}: expected features in the last axis; got a number")
+        raise InputError(f"{name}: expected an array with features in its last axis; got a number")
     return array.astype(jnp.result_type(array, float))
 
 
 def _rows(name: str, rows: ArrayLike) -> Float[Array, "*batch K D"]:
     array = _floating(name, rows)
     if array.ndim < 2 or array.shape[-2] == 0:
-        raise InputError(f"{name}: expected shape (..., K, D), one row for each of K >= 1; got {array.shape}")
+        raise InputError(f"{name}: expected shape (..., K, D) with K >= 1 rows; got {array.shape}")
     return array
 
 

@@ -26,7 +26,7 @@ from probam.energies.wells import dot, isotropic_logits, log_sum, mean_of, share
 __all__ = ["convexity_threshold", "energy", "hessian_bound", "nearest", "responsibilities", "update"]
 
 _ROWS = 256
-"""Memories whose distances to all others are held at once."""
+"""Number of memories whose distances to all others are computed at once."""
 
 
 def energy(
@@ -41,6 +41,19 @@ def energy(
 
     Schaeffer et al. (2023), Eq. 1. With unit weights it lies between \(\min_k |\mu_k - v|^2 - \log(K) / \beta\) and
     \(\min_k |\mu_k - v|^2\): larger beta brings it closer to the k-means distance.
+
+    >>> energy([1.0, 0.0], [[0.0, 0.0], [2.0, 0.0]], beta=1.0).round(3).item()  # 1 - log(2), half-way
+    0.307
+
+    Args:
+        query: points of R^D.
+        memories: one memory in each row.
+        beta: inverse temperature, above 0, in inverse squared units of the data. A memory is a Gaussian of variance
+            1 / (2 beta) in every coordinate.
+        weights: one for each memory, at least 0, not necessarily normalised. None gives every memory the weight 1.
+
+    Raises:
+        InputError: for shapes that do not fit, beta <= 0, and weights that are negative or all 0.
     """
     query, memories = points(query, memories)
     beta = positive("beta", beta, query.dtype)
@@ -60,7 +73,7 @@ def responsibilities(
 ) -> Float[Array, "*batch K"]:
     r"""Share of each memory in the sum: \(r_k(v) \propto w_k \exp(-\beta |\mu_k - v|^2)\).
 
-    Schaeffer et al. (2023), Eq. 8.
+    Schaeffer et al. (2023), Eq. 8. Arguments and errors are those of :func:`energy`.
     """
     query, memories = points(query, memories)
     beta = positive("beta", beta, query.dtype)
@@ -73,11 +86,14 @@ def update(
     beta: Scalar,
     weights: Weights | None = None,
 ) -> Float[Array, "*batch D"]:
-    r"""Where the unit Euler step of the flow (dt = tau) leads: \(m(v) = \sum_k r_k(v) \mu_k\).
+    r"""Result of a unit Euler step of the flow (dt = tau): \(m(v) = \sum_k r_k(v) \mu_k\).
 
     Schaeffer et al. (2023), Eq. 2. Equal to \(v - \tfrac12 \nabla E(v)\). The fixed points are the stationary points
     of the energy, and \(v + a (m(v) - v)\) does not raise it for any a in (0, 2):
-    \(\Delta E \le -a (2 - a) |m(v) - v|^2\).
+    \(\Delta E \le -a (2 - a) |m(v) - v|^2\). Arguments and errors are those of :func:`energy`.
+
+    >>> update([1.8, 0.1], [[0.0, 0.0], [2.0, 0.0]], beta=2.0).round(2).tolist()
+    [2.0, 0.0]
     """
     query, memories = points(query, memories)
     beta = positive("beta", beta, query.dtype)
@@ -87,18 +103,18 @@ def update(
 
 
 def nearest(query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"]) -> Int[Array, "*batch"]:
-    """Index of the memory at the least distance from each query (the first of exact ties)."""
+    """Index of the memory closest to each query (the first of exact ties)."""
     query, memories = points(query, memories)
     log_w = jnp.zeros(len(memories), query.dtype)
     return jnp.argmax(_logits(query, memories, jnp.ones((), query.dtype), log_w), axis=-1)
 
 
 def convexity_threshold(memories: Float[ArrayLike, "K D"]) -> Float[Array, ""]:
-    r"""The beta up to which the energy is convex, with one attractor: \(2 / {\rm diam}(\mu)^2\).
+    r"""The largest beta at which the energy is convex for any weights: \(2 / {\rm diam}(\mu)^2\).
 
-    Follows from the Hessian \(2I - 4\beta\,{\rm Cov}_r(\mu)\) and the bound \(\tfrac14 {\rm diam}^2\) on a variance,
-    whatever the weights. Reached by two memories of equal weight, whose midpoint splits exactly there. Infinite when
-    all memories coincide.
+    Up to this beta there is one attractor. The bound follows from the Hessian \(2I - 4\beta\,{\rm Cov}_r(\mu)\), since
+    a variance is at most \(\tfrac14 {\rm diam}^2\). It is sharp for two memories of equal weight: their midpoint
+    becomes unstable exactly there. Infinite when all memories coincide.
     """
     square = _square_diameter(memories)
     return jnp.where(square > 0, 2 / jnp.where(square > 0, square, 1), jnp.inf)
@@ -107,7 +123,7 @@ def convexity_threshold(memories: Float[ArrayLike, "K D"]) -> Float[Array, ""]:
 def hessian_bound(memories: Float[ArrayLike, "K D"], beta: Scalar) -> Float[Array, ""]:
     r"""Lower bound on every eigenvalue of the energy's Hessian anywhere: \(2 - \beta\,{\rm diam}(\mu)^2\).
 
-    The upper bound is 2. It is zero at :func:`convexity_threshold`.
+    The upper bound is 2. The lower bound is zero at the beta of :func:`convexity_threshold`.
     """
     square = _square_diameter(memories)
     return 2 - positive("beta", beta, square.dtype) * square

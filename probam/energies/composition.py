@@ -5,10 +5,10 @@ r"""Memories of compositions: wells of logarithms on the simplex.
 With exponents \(e_k = \beta m_k\) a term is \(\exp(-\beta \mathrm{KL}(m_k \Vert q))\) up to its weight: the reverse
 Kullback-Leibler similarity of universal Hopfield networks (Millidge et al. 2022, arXiv:2202.04557, Table 2, with the
 sign that makes it a similarity). A term with all exponents above 0 has its top at \(e_k / \sum_i e_{ki}\); one with a
-negative exponent is unbounded at that edge, so recall keeps off the edge by :data:`EDGE`.
+negative exponent is unbounded at that edge, so recall stays at least :data:`EDGE` away from it.
 
-Convention: the energy is in nats. Queries have shape (..., D); a part below the smallest number of the dtype counts as
-that. A weight of zero marks an absent memory. Bad shapes raise :class:`probam.errors.InputError`.
+Convention: the energy is in nats. Queries have shape (..., D); a part below the smallest positive number of the dtype
+is replaced by that number. A weight of zero marks an absent memory. Bad shapes raise :class:`probam.errors.InputError`.
 """
 
 import jax.numpy as jnp
@@ -23,13 +23,22 @@ from probam.energies.wells import dot, log_sum, shares, weighted_mean
 __all__ = ["EDGE", "energy", "inside", "responsibilities", "update"]
 
 EDGE = 1e-6
-"""Smallest part that recall moves to; a query that has a smaller one may keep one as small."""
+"""Smallest part that recall moves to; a query with a smaller part may keep parts as small as that."""
 
 
 def energy(
     query: Float[ArrayLike, "*batch D"], exponents: Float[ArrayLike, "K D"], weights: Weights | None = None
 ) -> Float[Array, "*batch"]:
-    r"""Energy of each query, in nats: \(E(q) = -\log \sum_k w_k \prod_i q_i^{e_{ki}}\)."""
+    r"""Energy of each query, in nats: \(E(q) = -\log \sum_k w_k \prod_i q_i^{e_{ki}}\).
+
+    Args:
+        query: compositions, whose parts are at least 0 and sum to one.
+        exponents: one row for each memory; beta times a composition makes beta its inverse temperature.
+        weights: one for each memory, at least 0, not necessarily normalised. None gives every memory the weight 1.
+
+    Raises:
+        InputError: for shapes that do not fit, and weights that are negative or all 0.
+    """
     query, exponents = points(query, exponents, "exponents")
     log_w = log_weights(weights, len(exponents), query.dtype)
     log_parts = _logs(query)
@@ -51,12 +60,12 @@ def responsibilities(
 def update(
     query: Float[ArrayLike, "*batch D"], exponents: Float[ArrayLike, "K D"], weights: Weights | None = None
 ) -> Float[Array, "*batch D"]:
-    r"""Exponents under the responsibilities, as a composition: \(m_i(q) \propto \sum_k r_k(q) e_{ki}\).
+    r"""Mean of the exponents under the responsibilities, as a composition: \(m_i(q) \propto \sum_k r_k(q) e_{ki}\).
 
     As a function of the memories' log terms the energy is concave, so it lies below
     \(-\sum_i (\sum_k r_k e_{ki}) \log q_i\) plus a constant, which m(q) minimises; a part with a negative sum goes to
-    the edge. Neither the step nor a part of it, \(q + t (m(q) - q)\) with t in (0, 1], raises the energy. Where all
-    sums are negative the strongest part takes everything.
+    the edge. No step \(q + t (m(q) - q)\) with t in (0, 1] raises the energy. Where all sums are negative the part
+    with the largest sum takes everything. Arguments and errors are those of :func:`energy`.
     """
     query, exponents = points(query, exponents, "exponents")
     logits = log_weights(weights, len(exponents), query.dtype) + dot(_logs(query), exponents.T)
@@ -69,7 +78,7 @@ def update(
 
 
 def inside(query: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
-    """Each query with its negative parts at the edge, divided by its sum."""
+    """Each query with every part raised to at least :data:`EDGE`, divided by its sum."""
     query = jnp.asarray(query)
     parts = jnp.maximum(query, EDGE)
     return parts / jnp.sum(parts, axis=-1, keepdims=True)

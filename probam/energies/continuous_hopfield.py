@@ -9,12 +9,12 @@ Convention (``dot`` of :mod:`probam.energies.conventions`): beta multiplies the 
 \(I / \beta\). The memories' norms are then their weights: \(2 E = E_{\rm CLAM}\) with \(w_k = \exp(\tfrac{\beta}{2}
 |\xi_k|^2)\), so longer memories attract more.
 
-The cosine reading compares directions only, and no memory weighs more for being long:
+The cosine form compares directions only, so that the length of a memory does not matter:
 
 .. math:: E_{\cos}(v) = -\frac{1}{\beta} \log \sum_k \exp(\beta \cos(\xi_k, v))
 
-It is the spherical energy of equal concentrations beta (a von Mises-Fisher mixture of uniform weights) on the unit
-sphere. In R^D it does not see the length of v, so it is no density there.
+On the unit sphere it is the spherical energy of equal concentrations beta (a von Mises-Fisher mixture with uniform
+weights). In R^D it does not depend on the length of v, so it belongs to no density there.
 
 Queries have shape (..., D), memories (K, D), beta no axes. Bad shapes, beta <= 0 and, where cosines are taken, points
 at the origin raise :class:`probam.errors.InputError`.
@@ -36,7 +36,16 @@ __all__ = ["cosine_energy", "cosine_responsibilities", "cosine_update", "energy"
 def energy(
     query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], beta: Scalar
 ) -> Float[Array, "*batch"]:
-    r"""Energy of each query: \(E(v) = \tfrac12 |v|^2 - \beta^{-1} \log \sum_k \exp(\beta \xi_k \cdot v)\)."""
+    r"""Energy of each query: \(E(v) = \tfrac12 |v|^2 - \beta^{-1} \log \sum_k \exp(\beta \xi_k \cdot v)\).
+
+    Args:
+        query: points of R^D.
+        memories: one memory in each row.
+        beta: inverse temperature, above 0: the factor of the dot products, twice that of :mod:`probam.energies.clam`.
+
+    Raises:
+        InputError: for shapes that do not fit and beta <= 0.
+    """
     query, memories = points(query, memories)
     beta = positive("beta", beta, query.dtype)
 
@@ -50,7 +59,10 @@ def energy(
 def responsibilities(
     query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], beta: Scalar
 ) -> Float[Array, "*batch K"]:
-    r"""Attention of each query to the memories: \(r(v) = {\rm softmax}(\beta\, \Xi v)\)."""
+    r"""Attention of each query to the memories: \(r(v) = {\rm softmax}(\beta\, \Xi v)\).
+
+    Arguments and errors are those of :func:`energy`.
+    """
     query, memories = points(query, memories)
     return shares(_logits(query, memories, positive("beta", beta, query.dtype)))
 
@@ -58,11 +70,15 @@ def responsibilities(
 def update(
     query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], beta: Scalar
 ) -> Float[Array, "*batch D"]:
-    r"""The state that attention reads out: \(m(v) = \Xi^\top {\rm softmax}(\beta\, \Xi v) = v - \nabla E(v)\).
+    r"""The output of attention: \(m(v) = \Xi^\top {\rm softmax}(\beta\, \Xi v) = v - \nabla E(v)\).
 
     Ramsauer et al. (2021), Eq. 3. Monotone: \(v + a (m(v) - v)\) with a in (0, 2) changes the energy by at most
     \(-\tfrac12 a (2 - a) |m(v) - v|^2\). One update is a fixed point only where the responsibilities no longer move
     (K = 1, or one-hot); otherwise its error falls exponentially in beta times the separation of the memories.
+    Arguments and errors are those of :func:`energy`.
+
+    >>> update([0.9, 0.2], [[1.0, 0.0], [0.0, 1.0]], beta=8.0).round(2).tolist()
+    [1.0, 0.0]
     """
     query, memories = points(query, memories)
     logits = _logits(query, memories, positive("beta", beta, query.dtype))
@@ -73,7 +89,16 @@ def update(
 def cosine_energy(
     query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], beta: Scalar
 ) -> Float[Array, "*batch"]:
-    r"""Energy of each query's direction: \(E_{\cos}(v) = -\beta^{-1} \log \sum_k \exp(\beta \cos(\xi_k, v))\)."""
+    r"""Energy of each query's direction: \(E_{\cos}(v) = -\beta^{-1} \log \sum_k \exp(\beta \cos(\xi_k, v))\).
+
+    Args:
+        query: points of R^D, none of them the origin.
+        memories: one memory in each row, none of them the origin.
+        beta: inverse temperature, above 0: the factor of the cosines.
+
+    Raises:
+        InputError: for shapes that do not fit, beta <= 0, and points at the origin.
+    """
     beta = positive("beta", beta, jnp.result_type(query, memories, float))
     return spherical.energy(*_directions(query, memories, beta)) / beta
 
@@ -81,14 +106,20 @@ def cosine_energy(
 def cosine_responsibilities(
     query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], beta: Scalar
 ) -> Float[Array, "*batch K"]:
-    r"""Attention by cosines: \(r_k(v) \propto \exp(\beta \cos(\xi_k, v))\)."""
+    r"""Attention by cosines: \(r_k(v) \propto \exp(\beta \cos(\xi_k, v))\).
+
+    Arguments and errors are those of :func:`cosine_energy`.
+    """
     return spherical.responsibilities(*_directions(query, memories, beta))
 
 
 def cosine_update(
     query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], beta: Scalar
 ) -> Float[Array, "*batch D"]:
-    r"""The unit vector along \(\sum_k r_k(v)\, \xi_k / |\xi_k|\); never uphill in :func:`cosine_energy`."""
+    r"""The unit vector along \(\sum_k r_k(v)\, \xi_k / |\xi_k|\); it never raises :func:`cosine_energy`.
+
+    Arguments and errors are those of :func:`cosine_energy`.
+    """
     return spherical.update(*_directions(query, memories, beta))
 
 

@@ -1,7 +1,7 @@
-r"""Inverse temperatures by their kernels: one place that converts between the conventions of the papers.
+r"""Inverse temperatures by their kernels: conversion between the conventions of the papers.
 
-Each paper writes the closeness of a query v to a memory mu with a number of its own. All say the same thing
-once the kernel is written down:
+Each paper measures the closeness of a query v to a memory mu by a parameter of its own. The kernels show how these
+parameters correspond:
 
 =================  ==================================================  =================================
 convention         kernel                                              beta of ``clam``
@@ -36,7 +36,8 @@ Scale = Callable[[ArrayLike], ArrayLike]
 class Convention:
     """One way to write the width of a kernel.
 
-    ``beta`` maps its number to the beta of the CLAM kernel, ``of_beta`` maps back; ``latex`` is the kernel.
+    ``latex`` is the kernel. ``beta`` maps the convention's parameter to the beta of the CLAM kernel, ``of_beta`` maps
+    back.
     """
 
     name: str
@@ -79,14 +80,19 @@ CONVENTIONS: dict[str, Convention] = {
 
 
 def convert(value: Float[ArrayLike, "..."], source: str, target: str) -> Float[Array, "..."]:
-    """The number of the convention ``target`` that gives the kernel which ``value`` gives in ``source``.
+    """The parameter in the convention ``target`` of the kernel whose parameter in ``source`` is ``value``.
 
     >>> convert(0.5, "sd", "clam")
     2.0
     >>> convert(2.0, "clam", "dot")
     4.0
 
-    Raises :class:`probam.errors.InputError` for a name that is none of :data:`CONVENTIONS`.
+    Args:
+        value: a positive number, or an array of them.
+        source, target: names from :data:`CONVENTIONS`.
+
+    Raises:
+        InputError: for an unknown name.
     """
     for argument, name in (("source", source), ("target", target)):
         if name not in CONVENTIONS:

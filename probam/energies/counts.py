@@ -7,7 +7,7 @@ in memory k. Between whole numbers the factorial is Gamma(c + 1). With \(z_{ki} 
 \(\exp(-n \mathrm{KL}(c/n \Vert m_k))\) up to a function of c that all memories share: the Kullback-Leibler
 similarity of universal Hopfield networks (Millidge et al. 2022, arXiv:2202.04557, Table 2).
 
-Convention: the energy is in nats. Queries have shape (..., D); a negative count counts as 0. A weight of zero marks an
+Convention: the energy is in nats. Queries have shape (..., D); a negative count is read as 0. A weight of zero marks an
 absent memory. Bad shapes raise :class:`probam.errors.InputError`.
 """
 
@@ -26,7 +26,16 @@ __all__ = ["energy", "inside", "responsibilities", "update"]
 def energy(
     query: Float[ArrayLike, "*batch D"], log_fugacities: Float[ArrayLike, "K D"], weights: Weights | None = None
 ) -> Float[Array, "*batch"]:
-    r"""Energy of each query, in nats: \(\sum_i \log c_i! - \log \sum_k w_k \prod_i z_{ki}^{c_i}\)."""
+    r"""Energy of each query, in nats: \(\sum_i \log c_i! - \log \sum_k w_k \prod_i z_{ki}^{c_i}\).
+
+    Args:
+        query: counts of at least 0, not necessarily whole numbers; a negative count is read as 0.
+        log_fugacities: logs of z, one row for each memory.
+        weights: one for each memory, at least 0, not necessarily normalised. None gives every memory the weight 1.
+
+    Raises:
+        InputError: for shapes that do not fit, and weights that are negative or all 0.
+    """
     query, logs = points(query, log_fugacities, "log_fugacities")
     query = _counts(query)
     log_w = log_weights(weights, len(logs), query.dtype)
@@ -48,15 +57,16 @@ def responsibilities(
 def update(
     query: Float[ArrayLike, "*batch D"], log_fugacities: Float[ArrayLike, "K D"], weights: Weights | None = None
 ) -> Float[Array, "*batch D"]:
-    r"""The same number of counts, where the memories under their responsibilities would have them.
+    r"""The counts, with the same total, that minimise a convex bound on the energy.
 
     .. math:: m_i(c) = \max\bigl(0, a\, e^{f_i - \delta_i} - \tfrac12\bigr), \quad f = \sum_k r_k(c) \log z_k, \quad
         \delta_i = \psi(c_i + 1) - \log(c_i + \tfrac12)
 
-    with a such that the total stays. \(\log c! = (c + \tfrac12) \log (c + \tfrac12) - c\) plus a remainder that is
-    concave, as its derivative \(\delta\) is completely monotone; the memories' part is concave too. So the energy lies
-    below the first piece plus the tangents of the others, which is convex and which m(c) minimises: neither the step
-    nor a part of it, \(c + t (m(c) - c)\) with t in (0, 1], raises the energy, and counts of 0 may grow.
+    The factor a preserves the total. \(\log c! = (c + \tfrac12) \log (c + \tfrac12) - c\) plus a remainder that is
+    concave, as its derivative \(\delta\) is completely monotone; the term of the memories is concave too. So the energy
+    lies below the first term plus the tangents of the others. This bound is convex and m(c) minimises it: no step
+    \(c + t (m(c) - c)\) with t in (0, 1] raises the energy, and counts of 0 may grow. Arguments and errors are those
+    of :func:`energy`.
     """
     query, logs = points(query, log_fugacities, "log_fugacities")
     query = _counts(query)
@@ -68,7 +78,7 @@ def update(
 
 
 def inside(query: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
-    """Each query with its negative counts at 0."""
+    """Each query with its negative counts replaced by 0."""
     return jnp.maximum(jnp.asarray(query), 0)
 
 

@@ -1,26 +1,34 @@
-r"""An associative memory that can create memories: CLAM with a Pitman-Yor seat for a new one.
+r"""An associative memory that can create memories: CLAM with a Pitman-Yor weight for a new one.
 
-Schaeffer et al. (2023), Eq. 12 asks whether a state belongs to one of K memories, in proportion to how often each was
-used, or to a memory that does not exist yet:
+Eq. 12 of Schaeffer et al. (2023) compares K memories, weighted by how often each was used, with a memory that does not
+exist yet:
 
 .. math:: E(v) = -\frac{1}{\beta} \log \Bigl[ (\alpha + dK)\, c\, e^{-\frac{\beta\rho}{\beta+\rho} |v|^2}
           + \sum_k (n_k - d)\, e^{-\beta |\mu_k - v|^2} \Bigr]
 
 with the strength alpha, the discount d and the counts \(n_k \ge 1\) of the Chinese restaurant process. The paper prints
-c = 1. But a new memory is unknown: it is drawn from the base measure, and the state is seen through it. With the base
-\(N(0, I / (2\rho))\) (as the printed exponent forces) that costs the factor \(c = (\rho / (\beta + \rho))^{D/2}\),
-without which the share of the new memory is too large by \((1 + \beta/\rho)^{D/2}\), whatever the data.
+c = 1. But the place of a new memory is unknown: it is drawn from the base measure and has to be integrated out. The
+printed exponent implies the base \(N(0, I / (2\rho))\), under which \(c = (\rho / (\beta + \rho))^{D/2}\). Without this
+factor the weight of the new memory is too large by \((1 + \beta/\rho)^{D/2}\), whatever the data.
 
-* :func:`printed` is Eq. 12 as it stands (with counts in place of its \(\pi_k\), whose \(\pi_k - d\) can be negative);
-* :func:`exact` has the factor: it is minus the log of the predictive density of v, memories known;
-* :func:`collapsed` knows each memory only through the data that used it, and integrates its place out.
+* :func:`printed` is Eq. 12 as printed (with counts in place of its \(\pi_k\), since \(\pi_k - d\) can be negative);
+* :func:`exact` has the factor: it is minus the log of the predictive density of v when the memories are known;
+* :func:`collapsed` integrates the places of all memories out, given the data that used them.
 
 Convention (``clam`` of :mod:`probam.energies.conventions`): beta and rho are inverse temperatures, twice of which are
 precisions: a memory is the Gaussian \(N(\mu_k, I / (2\beta))\) and the base measure \(N(0, I / (2\rho))\). Hence
 \(\beta_{\rm MCHN} = 2\beta\).
 
-Queries have shape (..., D), memories (K, D), counts (K,). Counts below 1, beta <= 0, rho <= 0, a discount outside
-[0, 1), alpha <= -d and bad shapes raise :class:`probam.errors.InputError`.
+All functions share these arguments:
+
+* ``query``: states, shape (..., D);
+* ``memories``: one in each row, shape (K, D);
+* ``counts``: number of data that used each memory, at least 1, shape (K,);
+* ``beta``, ``rho``: inverse temperatures of a memory and of the base measure, above 0;
+* ``alpha``: strength of the process, above ``-discount``;
+* ``discount``: d in [0, 1); 0 is the Dirichlet process.
+
+Other values and bad shapes raise :class:`probam.errors.InputError`.
 """
 
 from typing import NamedTuple
@@ -58,7 +66,7 @@ def printed(
     alpha: Scalar,
     discount: Scalar,
 ) -> Float[Array, "*batch"]:
-    r"""Energy of Eq. 12 as printed (c = 1), with counts for \(\pi_k\). Wrong by the normaliser of the new memory."""
+    r"""Energy of Eq. 12 as printed (c = 1), with counts for \(\pi_k\). It lacks the normaliser of the new memory."""
     wells = _known(query, memories, counts, beta, rho, alpha, discount, normalised=False)
     return _energy(wells)
 
@@ -72,7 +80,7 @@ def printed_probabilities(
     alpha: Scalar,
     discount: Scalar,
 ) -> Float[Array, "*batch K+1"]:
-    """Shares of the K memories and, last, of a new one, in Eq. 12 as printed."""
+    """Relative weights of the K memories and, last, of a new one, in Eq. 12 as printed."""
     return shares(_known(query, memories, counts, beta, rho, alpha, discount, normalised=False).logits)
 
 
@@ -85,11 +93,13 @@ def exact(
     alpha: Scalar,
     discount: Scalar,
 ) -> Float[Array, "*batch"]:
-    r"""Energy of the predictive density of the state, the K memories being known.
+    r"""Energy of the predictive density of the state when the K memories are known.
 
     Eq. 12 with \(c = (\rho / (\beta + \rho))^{D/2}\). With \(n = \sum_k n_k\),
 
     .. math:: -\log p(v \mid \mu, n) = \beta E(v) + \log(n + \alpha) + \tfrac{D}{2} \log(\pi / \beta)
+
+    The arguments are listed at the top of this module.
     """
     return _energy(_known(query, memories, counts, beta, rho, alpha, discount, normalised=True))
 
@@ -103,7 +113,12 @@ def exact_probabilities(
     alpha: Scalar,
     discount: Scalar,
 ) -> Float[Array, "*batch K+1"]:
-    """Posterior probabilities that the state belongs to each of the K memories and, last, to a new one."""
+    """Posterior probabilities that the state belongs to each of the K memories and, last, to a new one.
+
+    >>> memories, counts = [[0.0, 0.0], [4.0, 0.0]], [5.0, 3.0]
+    >>> exact_probabilities([0.2, 0.1], memories, counts, beta=1.0, rho=0.1, alpha=1.0, discount=0.0).round(3).tolist()
+    [0.982, 0.0, 0.018]
+    """
     return shares(_known(query, memories, counts, beta, rho, alpha, discount, normalised=True).logits)
 
 
@@ -116,16 +131,17 @@ def collapsed(
     alpha: Scalar,
     discount: Scalar,
 ) -> Float[Array, "*batch"]:
-    r"""Energy of the predictive density of the state, the memories being integrated out.
+    r"""Energy of the predictive density of the state, with the memories integrated out.
 
-    A memory is known through the n_k data that used it and their sum S_k. The new one is the case n = 0, S = 0:
+    A memory is known through the number n_k of data that used it and their sum S_k (``sums``, one row for each memory).
+    A new memory is the case n = 0, S = 0:
 
     .. math:: E(v) = -\frac{1}{\beta} \log \sum_{k=0}^{K} g_k \bigl(\tfrac{\lambda_k}{\pi}\bigr)^{D/2}
               e^{-\lambda_k |v - m_k|^2}, \quad m_k = \frac{\beta S_k}{\beta n_k + \rho}, \quad
               \frac{1}{\lambda_k} = \frac{1}{\beta} + \frac{1}{\rho + n_k \beta}
 
-    with \(g_k = n_k - d\), \(g_0 = \alpha + dK\). The densities keep their normalisers here, so that
-    \(-\log p(v) = \beta E(v) + \log(n + \alpha)\); as all n_k grow, E tends to :func:`exact` plus
+    with \(g_k = n_k - d\), \(g_0 = \alpha + dK\). The densities include their normalisers, so that
+    \(-\log p(v) = \beta E(v) + \log(n + \alpha)\). As all n_k grow, E tends to :func:`exact` plus
     \(\tfrac{D}{2\beta} \log(\pi / \beta)\).
     """
     return _energy(_integrated(query, sums, counts, beta, rho, alpha, discount))
@@ -140,7 +156,10 @@ def collapsed_probabilities(
     alpha: Scalar,
     discount: Scalar,
 ) -> Float[Array, "*batch K+1"]:
-    """Posterior probabilities of the K integrated memories and, last, of a new one: one step of collapsed Gibbs."""
+    """Posterior probabilities of the K memories and, last, of a new one, all places integrated out.
+
+    These are the probabilities of one step of collapsed Gibbs sampling. ``sums`` is as for :func:`collapsed`.
+    """
     return shares(_integrated(query, sums, counts, beta, rho, alpha, discount).logits)
 
 
@@ -155,7 +174,8 @@ def small_variance(
     r"""The exact energy at d = 0 and \(\alpha = (1 + \beta/\rho)^{D/2} e^{-\beta\lambda}\), with the penalty lambda.
 
     As beta grows it tends to \(\min(\lambda, \min_k |\mu_k - v|^2)\), the objective of DP-means (Kulis and Jordan
-    2012, arXiv:1111.0352). Here alpha lives in logs: it leaves the floats long before the limit is near.
+    2012, arXiv:1111.0352). ``penalty`` is lambda, at least 0, in squared units of the data. Only the log of alpha is
+    computed, since alpha itself underflows long before the limit is near.
     """
     query, memories = points(query, memories)
     beta, rho = positive("beta", beta, query.dtype), positive("rho", rho, query.dtype)
@@ -173,7 +193,7 @@ def force(
     alpha: Scalar,
     discount: Scalar,
 ) -> Float[Array, "*batch D"]:
-    r"""Downhill force of the exact energy: memories attract, the new one pulls to the base measure's mean.
+    r"""Downhill force of the exact energy: memories attract, and a new memory attracts to the base measure's mean.
 
     .. math:: -\tfrac12 \nabla E(v) = \sum_k p_k (\mu_k - v) - p_{\rm new} \frac{\rho}{\beta + \rho} v
     """
@@ -195,11 +215,11 @@ def update(
     alpha: Scalar,
     discount: Scalar,
 ) -> Float[Array, "*batch D"]:
-    r"""Minimum of the quadratic form above the exact energy that touches it at the query.
+    r"""Minimum of the quadratic bound on the exact energy that touches it at the query.
 
     .. math:: m(v) = \frac{\sum_k p_k \mu_k}{\sum_k p_k + p_{\rm new}\, \rho / (\beta + \rho)}
 
-    Monotone, and its fixed points are where :func:`force` vanishes.
+    It never raises the energy, and its fixed points are the zeros of :func:`force`.
     """
     wells = _known(query, memories, counts, beta, rho, alpha, discount, normalised=True)
     share = shares(wells.logits)
@@ -225,9 +245,9 @@ def creation_posterior(
 def creation_threshold(
     counts: Float[ArrayLike, " K"], dim: int, beta: Scalar, rho: Scalar, alpha: Scalar, discount: Scalar
 ) -> Float[Array, " K"]:
-    r"""How far from each memory a state must be for a new one to be more probable, in squared units of the data.
+    r"""Threshold on distances beyond which a new memory is more probable than each memory, in squared units of the data.
 
-    A new memory beats memory k in the exact energy iff
+    In the exact energy a new memory is more probable than memory k iff
 
     .. math:: |\mu_k - v|^2 - \frac{\rho}{\beta + \rho} |v|^2
               > \frac{1}{\beta} \Bigl[ \log \frac{n_k - d}{\alpha + dK} + \tfrac{D}{2} \log(1 + \beta/\rho) \Bigr]
@@ -239,7 +259,7 @@ def creation_threshold(
 
 
 class _Wells(NamedTuple):
-    """K + 1 isotropic wells, the last one the seat of a new memory."""
+    """K + 1 isotropic wells; the last one belongs to a new memory."""
 
     query: Float[Array, "*batch D"]
     places: Float[Array, "K+1 D"]
@@ -268,7 +288,7 @@ def _known(
     *,
     normalised: bool,
 ) -> _Wells:
-    """Wells of Eq. 12, with the normaliser of the new memory or without it."""
+    """Wells of Eq. 12, with or without the normaliser of the new memory."""
     query, memories = points(query, memories)
     beta, rho = positive("beta", beta, query.dtype), positive("rho", rho, query.dtype)
     log_old, log_new = _log_seats(counts, alpha, discount, len(memories), query.dtype)
@@ -305,7 +325,7 @@ def _integrated(
     beta, rho = positive("beta", beta, query.dtype), positive("rho", rho, query.dtype)
     log_old, log_new = _log_seats(counts, alpha, discount, len(sums), query.dtype)
     counts = jnp.asarray(counts, query.dtype)
-    gathered = rho + counts * beta  # precision (halved) of what is known of each memory
+    gathered = rho + counts * beta  # half of each memory's posterior precision
     centers = beta * sums / gathered[:, None]
     known = jnp.append(gathered, rho)
     stiffness = beta * (known / (beta + known))
@@ -322,7 +342,7 @@ def _wells(
     log_weights: Float[Array, " K+1"],
     beta: Float[Array, ""],
 ) -> _Wells:
-    """The memories and a well at zero; the origin is the memories' mean, whatever the base measure's is."""
+    """Wells at the memories and at zero, evaluated relative to the memories' mean."""
     places = jnp.concatenate([memories, jnp.zeros_like(memories[:1])])
     origin = mean_of(memories)
     logits = isotropic_logits(query - origin, places - origin, stiffness, log_weights, excess)

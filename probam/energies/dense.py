@@ -6,16 +6,17 @@ with \(F(x) = x^n\) (:class:`Polynomial`, rectified at zero or plain; Krotov and
 \(F(x) = e^{\beta x}\) (:class:`Exponential`; Demircigil et al. 2017, arXiv:1702.01929, have beta = 1). Plain n = 2 is
 twice the classical network of :mod:`probam.energies.hopfield` with its diagonal kept.
 
-Two rules turn a neuron to the sign of a field. They are not the same rule:
+Two different rules set a neuron to the sign of a field:
 
 * the *difference* rule of 2016 compares the energies of the two states of the neuron
-  (:func:`difference_field`), so that one neuron at a time the energy never rises, whatever F;
-* the *derivative* rule, the limit of the two-layer network, takes \(\sum_\mu \xi_i^\mu F'(\langle \xi^\mu, s \rangle)\)
-  (:func:`derivative_field`): the energy never rises, in any order or all at once, if F is convex; plain powers of odd n
-  are not. At n = 2 it keeps the self-coupling \(K s_i\) that the difference rule leaves out.
+  (:func:`difference_field`). Updates of one neuron at a time never raise the energy, whatever F;
+* the *derivative* rule, the limit of the two-layer network, uses \(\sum_\mu \xi_i^\mu F'(\langle \xi^\mu, s \rangle)\)
+  (:func:`derivative_field`). If F is convex, no update raises the energy, neither of one neuron nor of all at once;
+  plain powers of odd n are not convex. At n = 2 it includes the self-coupling \(K s_i\), which the difference rule
+  leaves out.
 
 States have shape (..., N), memories (K, N). Bad shapes and values raise :class:`probam.errors.InputError`.
-What signal, noise and capacity come to is in :mod:`probam.energies.crosstalk`.
+Signal, noise and capacity are in :mod:`probam.energies.crosstalk`.
 """
 
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ __all__ = [
 
 
 class Separation(Protocol):
-    """The function F of an overlap; a pytree, so that networks may be arguments of compiled functions."""
+    """The function F of an overlap: a pytree, so that networks can be arguments of compiled functions."""
 
     def __call__(self, x: Float[Array, "*any"]) -> Float[Array, "*any"]:
         """F(x)."""
@@ -58,10 +59,10 @@ class Separation(Protocol):
     def scaled(
         self, x: Float[Array, "*any"], axis: int | tuple[int, ...]
     ) -> tuple[Float[Array, "*any"], Float[Array, "*any"]]:
-        """F(x) / c and log c, with a c > 0 common to ``axis`` (kept, of length 1) that leaves no overflow."""
+        """F(x) / c and log c, with one c > 0 along ``axis`` that prevents overflow; log c keeps ``axis``, of length 1."""
 
     def scaled_derivative(self, x: Float[Array, "*any"], axis: int | tuple[int, ...]) -> Float[Array, "*any"]:
-        """F'(x) / c with a c > 0 common to ``axis`` that leaves no overflow."""
+        """F'(x) / c with one c > 0 along ``axis`` that prevents overflow."""
 
 
 @pytree
@@ -69,8 +70,15 @@ class Separation(Protocol):
 class Polynomial:
     r"""\(F_n(x) = x^n\); rectified, \(F_n(x) = 0\) for x < 0.
 
-    ``degree`` is n >= 1. Rectified powers are convex, and break the symmetry s -> -s of the plain even ones. The
-    derivative of a rectified power at 0 is taken from below: 0.
+    Rectified powers are convex, and break the symmetry s -> -s of the plain even ones. The derivative of a rectified
+    power at 0 is the one from below, 0.
+
+    Args:
+        degree: n, a whole number of at least 1.
+        rectified: whether F is zero at negative overlaps.
+
+    Raises:
+        InputError: for any other degree.
     """
 
     degree: int = field(metadata={"static": True})
@@ -91,12 +99,12 @@ class Polynomial:
     def scaled(
         self, x: Float[Array, "*any"], axis: int | tuple[int, ...]
     ) -> tuple[Float[Array, "*any"], Float[Array, "*any"]]:
-        """By the power of two above the largest |x|: whole overlaps stay exact."""
+        """Scaled by the power of two above the largest |x|, so that whole overlaps stay exact."""
         x, exponent = _scaled_by_a_power_of_two(x, axis)
         return self(x), self.degree * exponent * np.log(2).astype(x.dtype)
 
     def scaled_derivative(self, x: Float[Array, "*any"], axis: int | tuple[int, ...]) -> Float[Array, "*any"]:
-        """By the power of two above the largest |x|."""
+        """Scaled by the power of two above the largest |x|."""
         return self.derivative(_scaled_by_a_power_of_two(x, axis)[0])
 
     def _kept(self, x: Float[Array, "*any"], power: Float[Array, "*any"]) -> Float[Array, "*any"]:
@@ -108,8 +116,8 @@ class Polynomial:
 class Exponential:
     r"""\(F(x) = e^{\beta x}\), beta > 0.
 
-    Overflows where \(\beta x\) passes 709 (88 in float32): compare such energies by :func:`log_depth`. The fields of
-    this module are scaled and do not overflow.
+    It overflows where \(\beta x\) exceeds 709 (88 in float32); compare such energies by :func:`log_depth`. The fields
+    of this module are scaled and do not overflow.
     """
 
     beta: Scalar = 1.0
@@ -125,20 +133,32 @@ class Exponential:
     def scaled(
         self, x: Float[Array, "*any"], axis: int | tuple[int, ...]
     ) -> tuple[Float[Array, "*any"], Float[Array, "*any"]]:
-        """By the value at the largest x."""
+        """Scaled by the value at the largest x."""
         beta = positive("beta", self.beta, x.dtype)
         largest = jax.lax.stop_gradient(jnp.max(x, axis=axis, keepdims=True))
         return jnp.exp(beta * (x - largest)), beta * largest
 
     def scaled_derivative(self, x: Float[Array, "*any"], axis: int | tuple[int, ...]) -> Float[Array, "*any"]:
-        """By the derivative at the largest x."""
+        """Scaled by the derivative at the largest x."""
         return self.scaled(x, axis)[0]
 
 
 def energy(
     state: Float[ArrayLike, "*batch N"], memories: Float[ArrayLike, "K N"], separation: Separation
 ) -> Float[Array, "*batch"]:
-    r"""Energy of each state: \(E(s) = -\sum_\mu F(\langle \xi^\mu, s \rangle)\)."""
+    r"""Energy of each state: \(E(s) = -\sum_\mu F(\langle \xi^\mu, s \rangle)\).
+
+    >>> energy([1.0, 1.0, -1.0], [[1.0, 1.0, -1.0], [1.0, -1.0, 1.0]], Polynomial(3)).item()  # overlaps 3 and -1
+    -27.0
+
+    Args:
+        state: -1 and 1, or any real numbers.
+        memories: one memory in each row.
+        separation: F, a :class:`Polynomial` or :class:`Exponential`.
+
+    Raises:
+        InputError: for shapes that do not fit.
+    """
     state, memories = points(state, memories)
     return -jnp.sum(separation(dot(state, memories.T)), axis=-1)
 
@@ -148,8 +168,11 @@ def log_depth(
 ) -> Float[Array, "*batch"]:
     r"""Log of the depth: \(\log(-E(s)) = \log \sum_\mu F(\langle \xi^\mu, s \rangle)\), without overflow.
 
-    Of the exponential memory it is \({\rm lse}_\mu\, \beta \langle \xi^\mu, s \rangle\). -inf where E(s) = 0. Plain
-    powers of odd n have energies of both signs and raise :class:`probam.errors.InputError`.
+    For the exponential memory it is \({\rm lse}_\mu\, \beta \langle \xi^\mu, s \rangle\). It is -inf where E(s) = 0.
+    Arguments are those of :func:`energy`.
+
+    Raises:
+        InputError: for shapes that do not fit, and for plain powers of odd n, whose energies have both signs.
     """
     if isinstance(separation, Polynomial) and separation.degree % 2 and not separation.rectified:
         raise InputError("separation: expected F(x) >= 0; a plain power of odd n has no log; use rectified=True")
@@ -170,10 +193,10 @@ def gradient(
 def derivative_field(
     state: Float[ArrayLike, "*batch N"], memories: Float[ArrayLike, "K N"], separation: Separation
 ) -> Float[Array, "*batch N"]:
-    r"""Field of the derivative rule, \(\sum_\mu \xi_i^\mu F'(\langle \xi^\mu, s \rangle)\), in units of its own.
+    r"""Field of the derivative rule, \(\sum_\mu \xi_i^\mu F'(\langle \xi^\mu, s \rangle)\), up to a positive factor.
 
-    Minus :func:`gradient`, divided by a positive number common to the neurons of a state, which keeps it from
-    overflowing. Krotov and Hopfield (2020), arXiv:2008.06996, limit of fast hidden neurons.
+    It is minus :func:`gradient`, divided by a positive number common to all neurons of a state to prevent overflow.
+    Krotov and Hopfield (2020), arXiv:2008.06996, limit of fast hidden neurons.
     """
     state, memories = points(state, memories)
     return dot(separation.scaled_derivative(dot(state, memories.T), -1), memories)
@@ -182,16 +205,19 @@ def derivative_field(
 def difference_field(
     state: Float[ArrayLike, "*batch N"], memories: Float[ArrayLike, "K N"], separation: Separation
 ) -> Float[Array, "*batch N"]:
-    r"""Field of the difference rule, \(E(s_i = -1) - E(s_i = 1)\), in units of its own.
+    r"""Field of the difference rule, \(E(s_i = -1) - E(s_i = 1)\), up to a positive factor.
 
     .. math:: \sum_\mu \Bigl[F\bigl(\xi_i^\mu + \textstyle\sum_{j \ne i} \xi_j^\mu s_j\bigr) -
               F\bigl(-\xi_i^\mu + \textstyle\sum_{j \ne i} \xi_j^\mu s_j\bigr)\Bigr]
 
-    Krotov and Hopfield (2016), Eq. 4; divided by a positive number common to the neurons of a state. States and
-    memories of signs have it as one matrix product: with overlaps m,
+    Krotov and Hopfield (2016), Eq. 4, divided by a positive number common to all neurons of a state. For states and
+    memories of signs the field is one matrix product: with overlaps m it is
     \(\sum_\mu \xi_i^\mu A_\mu + s_i \sum_\mu B_\mu\), where
-    \(2 A = F(m + 2) - F(m - 2)\) and \(2 B = 2 F(m) - F(m + 2) - F(m - 2)\). Other values raise
-    :class:`probam.errors.InputError`; :class:`Network` takes real memories, neuron by neuron.
+    \(2 A = F(m + 2) - F(m - 2)\) and \(2 B = 2 F(m) - F(m + 2) - F(m - 2)\).
+
+    Raises:
+        InputError: for shapes that do not fit, and values other than -1 and 1. :class:`Network` accepts real memories,
+            one neuron at a time.
     """
     state, memories = _signs(state, memories)
     return _difference(state, memories, separation.scaled(_raised_and_lowered(state, memories), (0, -1))[0])
@@ -200,10 +226,10 @@ def difference_field(
 def flip_difference(
     state: Float[ArrayLike, "*batch N"], memories: Float[ArrayLike, "K N"], separation: Separation
 ) -> Float[Array, "*batch N"]:
-    r"""What the flip of each neuron alone, \(s_i \to -s_i\), adds to :func:`energy`; for signs only.
+    r"""Change of :func:`energy` when each neuron alone is flipped, \(s_i \to -s_i\); for signs only.
 
     It is \(s_i\) times the unscaled :func:`difference_field`. At a stored memory it is signal plus crosstalk
-    (:mod:`probam.energies.crosstalk`).
+    (:mod:`probam.energies.crosstalk`). Errors are those of :func:`difference_field`.
     """
     state, memories = _signs(state, memories)
     return state * _difference(state, memories, separation(_raised_and_lowered(state, memories)))
@@ -212,10 +238,15 @@ def flip_difference(
 @pytree
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Memories, separation and rule, as :mod:`probam.dynamics.discrete` asks for them.
+    """A network of binary neurons for :mod:`probam.dynamics.discrete`: memories, separation and rule.
 
-    ``rule`` is "difference" (2016) or "derivative". One neuron at a time the memories may be any real numbers;
-    synchronous updates by the difference rule need signs.
+    Args:
+        memories: signs; for updates of one neuron at a time, any real numbers.
+        separation: F.
+        rule: "difference" (2016) or "derivative".
+
+    Raises:
+        InputError: for another rule.
 
     >>> from probam.dynamics.discrete import asynchronous
     >>> xor = jnp.array([[-1.0, -1, -1], [-1, 1, 1], [1, -1, 1], [1, 1, -1]])
@@ -239,12 +270,12 @@ class Network:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the numbers."""
+        """The dtype of states and fields."""
         dtype: np.dtype[Any] = jnp.result_type(self.memories, float)
         return dtype
 
     def start(self, state: Float[Array, " N"]) -> Float[Array, " K"]:
-        """The overlaps, which are kept up to date from neuron to neuron."""
+        """The overlaps, which are updated after each change of a neuron."""
         return jnp.matmul(self.memories, state, precision="highest")
 
     def local(self, kept: Float[Array, " K"], state: Float[Array, " N"], index: Int[Array, ""]) -> Float[Array, ""]:
@@ -279,7 +310,7 @@ def _signs(
 
 
 def _raised_and_lowered(state: Float[Array, "*batch N"], memories: Float[Array, "K N"]) -> Float[Array, "3 *batch K"]:
-    """Overlaps m + 2, m and m - 2: those that one flip can reach, and the one it starts from."""
+    """Overlaps m + 2, m and m - 2: the present one and those after one flip."""
     overlaps = dot(state, memories.T)
     return jnp.stack([overlaps + 2, overlaps, overlaps - 2])
 

@@ -1,7 +1,7 @@
-r"""Diffusion with an exactly known score: memories seen through noise, at an inverse temperature that the noise sets.
+r"""Diffusion with an exactly known score: the noise level sets the inverse temperature of the memories.
 
-Data \(x_\mu\), scaled by a signal a and blurred by noise of standard deviation s, have the density of clustering
-memories (:mod:`probam.energies.clam`) at
+Data \(x_\mu\), scaled by a signal a and blurred by noise of standard deviation s, have the density of a clustering
+associative memory (:mod:`probam.energies.clam`) with
 
 .. math:: \mu_\mu = a x_\mu, \qquad \beta(s) = \frac{1}{2 s^2}
 
@@ -25,7 +25,7 @@ __all__ = ["denoise", "drift", "inverse_temperature", "ring_energy", "ring_pull"
 
 
 def inverse_temperature(deviation: Scalar) -> Float[Array, ""]:
-    r"""The beta of memories blurred by noise of this standard deviation: \(\beta = 1 / (2 s^2)\)."""
+    r"""Inverse temperature for noise of standard deviation s > 0: \(\beta = 1 / (2 s^2)\)."""
     deviation = positive("deviation", deviation, jnp.result_type(deviation, float))
     return 0.5 / deviation**2
 
@@ -36,9 +36,18 @@ def denoise(
     deviation: Scalar,
     signal: Scalar = 1.0,
 ) -> Float[Array, "*batch D"]:
-    r"""The clean datum expected behind a noisy one: one unit step of recall, divided by the signal.
+    r"""Posterior mean of the clean datum given a noisy one: one unit step of recall, divided by the signal.
 
     .. math:: \hat x_0(y) = \tfrac1a\, m_{\beta(s)}(y), \quad m(y) = \sum_\mu r_\mu(y)\, a x_\mu
+
+    Args:
+        query: noisy data y.
+        memories: the clean data, one in each row.
+        deviation: s, the standard deviation of the noise, above 0.
+        signal: a, the factor of the clean data, above 0; 1 for the variance-exploding process.
+
+    Raises:
+        InputError: for shapes and values that do not fit.
     """
     query, memories = points(query, memories)
     signal = positive("signal", signal, query.dtype)
@@ -52,7 +61,7 @@ def drift(
 
     .. math:: \frac{dy}{du} = m_{\beta(u)}(y) - y, \qquad \beta(u) = \tfrac12 e^{2u}
 
-    The flow of :mod:`probam.energies.clam` with tau = 1 and a beta that rises.
+    This is the flow of :mod:`probam.energies.clam` with tau = 1 and an increasing beta; ``log_sharpness`` is u.
     """
     query, memories = points(query, memories)
     beta = 0.5 * jnp.exp(2 * jnp.asarray(log_sharpness))
@@ -65,11 +74,12 @@ def sampler_step(
     deviation: Scalar,
     next_deviation: Scalar,
 ) -> Float[Array, "*batch D"]:
-    r"""Deterministic sampler's step from noise s to noise s' (a = 1): relaxed recall with \(1 - s'/s\).
+    r"""Step of the deterministic sampler from noise s to noise s' (a = 1): recall relaxed by \(1 - s'/s\).
 
     .. math:: y' = \hat x_0 + \tfrac{s'}{s} (y - \hat x_0) = y + \bigl(1 - \tfrac{s'}{s}\bigr) (m_{\beta(s)}(y) - y)
 
-    It lies in (0, 1) while the noise falls, so no step goes uphill on the energy at \(\beta(s)\).
+    The relaxation lies in (0, 1) while the noise falls, so no step raises the energy at \(\beta(s)\). ``deviation`` is
+    s and ``next_deviation`` is s', both above 0.
     """
     query, memories = points(query, memories)
     now, then = (positive("deviation", value, query.dtype) for value in (deviation, next_deviation))
@@ -82,8 +92,8 @@ def ring_energy(radius: Float[ArrayLike, "*batch"], deviation: Scalar) -> Float[
 
     .. math:: E(R) = R^2 + 1 - 2 s^2 \log I_0(R / s^2)
 
-    Each memory has the weight 1/N, so that the limit is finite. Written \((R - 1)^2 - 2 s^2 \log(e^{-R/s^2} I_0)\),
-    which does not overflow.
+    Each memory has the weight 1/N, so that the limit is finite. The energy is computed as
+    \((R - 1)^2 - 2 s^2 \log(e^{-R/s^2} I_0)\), which does not overflow.
     """
     radius, square = _ring(radius, deviation)
     return (radius - 1) ** 2 - 2 * square * jnp.log(i0e(radius / square))

@@ -4,8 +4,8 @@ r"""The attention energy of the Energy Transformer, in which every token is both
     E(g) = -\frac{1}{\beta} \sum_{h, C} \log \sum_{B \ne C} \exp(\beta\, K_{hB} \cdot Q_{hC}),
     \qquad K_{hB} = W^K_h g_B, \quad Q_{hC} = W^Q_h g_C
 
-Hoover et al. (2023), arXiv:2302.07253. The tokens are the outputs g of layers x with a Lagrangian, there
-:class:`probam.energies.lagrangians.LayerNorm`, and flow by \(\tau \dot x = -\nabla_g E\), so that
+Hoover et al. (2023), arXiv:2302.07253. The tokens are the outputs g of layers x with a Lagrangian (in the paper,
+:class:`probam.energies.lagrangians.LayerNorm`). The layers follow \(\tau \dot x = -\nabla_g E\), so that
 \(\dot E = -\tau\, \dot x^\top \nabla^2 L\, \dot x\).
 
 Tokens have shape (..., N, D) with N >= 2, key and query weights (H, Y, D). Bad shapes and beta <= 0 raise
@@ -31,7 +31,16 @@ def attention_energy(
     query_weights: Float[ArrayLike, "H Y D"],
     beta: Scalar,
 ) -> Float[Array, "*batch"]:
-    r"""Energy of a sequence, \(-\beta^{-1} \sum_{h, C} \log \sum_{B \ne C} \exp(\beta\, K_{hB} \cdot Q_{hC})\)."""
+    r"""Energy of a sequence, \(-\beta^{-1} \sum_{h, C} \log \sum_{B \ne C} \exp(\beta\, K_{hB} \cdot Q_{hC})\).
+
+    Args:
+        tokens: sequences of N >= 2 tokens.
+        key_weights, query_weights: one matrix (Y, D) for each of the H heads.
+        beta: inverse temperature, above 0.
+
+    Raises:
+        InputError: for shapes that do not fit and beta <= 0.
+    """
     logits, beta = _logits(tokens, key_weights, query_weights, beta)
     return -jnp.sum(logsumexp(logits, axis=-1), axis=(-2, -1)) / beta
 
@@ -42,7 +51,10 @@ def attention(
     query_weights: Float[ArrayLike, "H Y D"],
     beta: Scalar,
 ) -> Float[Array, "*batch H N N"]:
-    r"""Weights [h, C, B] of the keys B for the query C, softmax over B != C; zero on the diagonal."""
+    r"""Attention weights [h, C, B] of the keys B for the query C: softmax over B != C, zero on the diagonal.
+
+    Arguments and errors are those of :func:`attention_energy`.
+    """
     return jax.nn.softmax(_logits(tokens, key_weights, query_weights, beta)[0], axis=-1)
 
 
@@ -56,7 +68,13 @@ def velocity(
 ) -> Float[Array, "*batch N D"]:
     r"""Rate of change of the layers under the tokens, \(\dot x = -\tau^{-1} \nabla_g E\) at \(g = \nabla L(x)\).
 
-    The gradient has two terms for each token: the one that it receives as a query, and the one as everyone's key.
+    The gradient has two terms for each token: one as a query, and one as a key of all others.
+
+    Args:
+        states: the layers x.
+        lagrangian: the Lagrangian L of a layer.
+        key_weights, query_weights, beta: as for :func:`attention_energy`.
+        tau: time constant, above 0.
     """
     tokens = lagrangian.activation(states)
     slope: Array = jax.grad(lambda g: jnp.sum(attention_energy(g, key_weights, query_weights, beta)))(tokens)

@@ -9,10 +9,9 @@ r"""Exponential-power wells: the log-sum-exp energy of powers of distances.
 :func:`radial_energy` takes the power of the Euclidean distance (p = 1: the similarity is minus the distance itself).
 For p = 2 both are the quadratic wells of :mod:`probam.energies.quadratic`.
 
-For 1 < p < 2 no quadratic function lies above \(|v - \mu|^p\) and touches it at \(\mu\), so there is no reweighted mean
-that may start on a memory; recall descends by gradients (:func:`probam.dynamics.recall.descend`). Queries have shape
-(..., D), memories (K, D), ``power`` is a number of at least 1. Derivatives at a peak are zero. Bad shapes and values
-raise :class:`probam.errors.InputError`.
+For 1 < p < 2 no quadratic function lies above \(|v - \mu|^p\) and touches it at \(\mu\), so no update by a reweighted
+mean can start on a memory. Recall uses gradient descent instead (:func:`probam.dynamics.recall.descend`). Queries have
+shape (..., D), memories (K, D). Derivatives at a peak are zero.
 """
 
 import jax.numpy as jnp
@@ -36,7 +35,18 @@ def energy(
     power: float,
     weights: Weights | None = None,
 ) -> Float[Array, "*batch"]:
-    r"""Energy of each query, in nats; beta has shape (), (K,) or (K, D)."""
+    r"""Energy of each query by powers of coordinate differences, in nats.
+
+    Args:
+        query: points of R^D.
+        memories: one memory in each row.
+        beta: rates above 0: one for all, one for each memory (K,), or one for each memory and coordinate (K, D).
+        power: p, a number of at least 1.
+        weights: one for each memory, at least 0, not necessarily normalised. None gives every memory the weight 1.
+
+    Raises:
+        InputError: for shapes and values that do not fit.
+    """
     return -logsumexp(_terms(query, memories, beta, power, weights), axis=-1)
 
 
@@ -47,7 +57,10 @@ def responsibilities(
     power: float,
     weights: Weights | None = None,
 ) -> Float[Array, "*batch K"]:
-    r"""Share of each memory: \(r_k(v) \propto w_k \exp(-\sum_d \beta_{kd} |v_d - \mu_{kd}|^p)\)."""
+    r"""Share of each memory: \(r_k(v) \propto w_k \exp(-\sum_d \beta_{kd} |v_d - \mu_{kd}|^p)\).
+
+    Arguments and errors are those of :func:`energy`.
+    """
     return shares(_terms(query, memories, beta, power, weights))
 
 
@@ -58,7 +71,10 @@ def radial_energy(
     power: float = 1.0,
     weights: Weights | None = None,
 ) -> Float[Array, "*batch"]:
-    r"""Energy of each query in Euclidean distances, in nats; beta has shape () or (K,)."""
+    r"""Energy of each query by powers of Euclidean distances, in nats.
+
+    Arguments and errors are those of :func:`energy`, with one beta for all memories or one for each, (K,).
+    """
     return -logsumexp(_radial_terms(query, memories, beta, power, weights), axis=-1)
 
 
@@ -69,7 +85,10 @@ def radial_responsibilities(
     power: float = 1.0,
     weights: Weights | None = None,
 ) -> Float[Array, "*batch K"]:
-    r"""Share of each memory: \(r_k(v) \propto w_k \exp(-\beta_k |v - \mu_k|^p)\)."""
+    r"""Share of each memory: \(r_k(v) \propto w_k \exp(-\beta_k |v - \mu_k|^p)\).
+
+    Arguments and errors are those of :func:`radial_energy`.
+    """
     return shares(_radial_terms(query, memories, beta, power, weights))
 
 
@@ -99,8 +118,8 @@ def _radial_terms(
 
 
 def _raised(square: Float[Array, "..."], power: float) -> Float[Array, "..."]:
-    """The p-th power of a distance from its square, with a zero derivative where the distance is zero."""
+    """The p-th power of a distance, given its square, with a zero derivative where the distance is zero."""
     if not is_traced(power) and not 1 <= float(np.asarray(power)) < np.inf:
         raise InputError(f"power: expected a number of at least 1; got {power}")
-    apart = square > 0
-    return jnp.where(apart, jnp.where(apart, square, 1) ** (power / 2), 0)
+    nonzero = square > 0
+    return jnp.where(nonzero, jnp.where(nonzero, square, 1) ** (power / 2), 0)

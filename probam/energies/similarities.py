@@ -154,8 +154,8 @@ def _check_domain(kind: Similarity, query: Float[Array, "*batch D"], memories: F
         if kind.domain == "binary" and not (np.isin(known, (0, 1)).all() or np.isin(known, (-1, 1)).all()):
             raise InputError(f"{name}: {kind.name} expects entries in {{0, 1}} or in {{-1, 1}}")
     if kind.domain == "binary" and not (is_traced(query) or is_traced(memories)):
-        found = (np.asarray(query), np.asarray(memories))
-        if any((part < 0).any() for part in found) and any((part == 0).any() for part in found):
+        vectors = (np.asarray(query), np.asarray(memories))
+        if any((part < 0).any() for part in vectors) and any((part == 0).any() for part in vectors):
             raise InputError(f"query: {kind.name} expects the coding of the memories; one has -1 for 0")
 
 

@@ -75,5 +75,5 @@ def levy_energy(
 
 def _minus_log_sum(terms: Float[Array, "*batch K"]) -> Float[Array, "*batch"]:
     """Infinite, with derivative zero, where no term is left."""
-    some = jnp.any(terms > -jnp.inf, axis=-1)
-    return jnp.where(some, -logsumexp(jnp.where(some[..., None], terms, 0), axis=-1), jnp.inf)
+    any_term = jnp.any(terms > -jnp.inf, axis=-1)
+    return jnp.where(any_term, -logsumexp(jnp.where(any_term[..., None], terms, 0), axis=-1), jnp.inf)

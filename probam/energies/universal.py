@@ -64,9 +64,9 @@ def reciprocal_shares(distances: Float[Array, "*batch K"]) -> Float[Array, "*bat
     """
     least = jax.lax.stop_gradient(jnp.min(distances, axis=-1, keepdims=True))
     zero = distances == 0
-    apart = jnp.isinf(distances)
-    ordinary = jnp.where(zero | apart, 1, distances)
-    ratio = jnp.where(zero, 1.0, jnp.where(apart, 0.0, jnp.where(jnp.isinf(least), 1, least) / ordinary))
+    infinite = jnp.isinf(distances)
+    ordinary = jnp.where(zero | infinite, 1, distances)
+    ratio = jnp.where(zero, 1.0, jnp.where(infinite, 0.0, jnp.where(jnp.isinf(least), 1, least) / ordinary))
     return sum_to_one(ratio)
 
 
@@ -139,9 +139,9 @@ def energy(
     (:mod:`probam.energies.continuous_hopfield`); with it, minima of a distance lie half-way to the memories. The
     squared Euclidean distance gives :mod:`probam.energies.clam`.
     """
-    found = scores(query, memories, kind)
-    beta = positive("beta", beta, found.dtype)
-    return -logsumexp(beta * found, axis=-1) / beta
+    natural_scores = scores(query, memories, kind)
+    beta = positive("beta", beta, natural_scores.dtype)
+    return -logsumexp(beta * natural_scores, axis=-1) / beta
 
 
 def retrieve_as_printed(
