@@ -115,11 +115,11 @@ class Readout(NamedTuple):
 def normalize(norm: LayerNorm | RMSNorm, x: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
     r"""The normalised, scaled and shifted input.
 
-    Before \(\gamma\) and \(\delta\) are applied its length is \(\sqrt{D}\sqrt{v / (v + \epsilon)}\), where v is the variance
-    (for RMSNorm, the mean square). An input with v = 0 has no direction and gives \(\delta\), even for
+    Before \(\gamma\) and \(\delta\) are applied its length is \(\sqrt{D}\sqrt{v / (v + \epsilon)}\), where v is the
+    variance (for RMSNorm, the mean square). An input with v = 0 has no direction and gives \(\delta\), even for
     \(\epsilon = 0\).
 
-    >>> normalize(LayerNorm(epsilon=0.0), [1.0, 2.0, 3.0]).round(3).tolist()
+    >>> [round(x, 3) for x in normalize(LayerNorm(epsilon=0.0), [1.0, 2.0, 3.0]).tolist()]
     [-1.225, 0.0, 1.225]
 
     Raises:
@@ -192,7 +192,7 @@ def attend(
 
     >>> head = Head(LayerNorm(), scale=4.0)
     >>> keys, values = [[1.0, -1.0], [-1.0, 1.0]], [[10.0], [20.0]]
-    >>> attend(head, [[3.0, 1.0]], keys, values).round(2).tolist()  # the query points along the first key
+    >>> attend(head, [[3.0, 1.0]], keys, values).round(2).tolist()  # the query is along the first key
     [[10.0]]
 
     Args:

@@ -42,7 +42,7 @@ def energy(
     Schaeffer et al. (2023), Eq. 1. With unit weights it lies between \(\min_k |\mu_k - v|^2 - \log(K) / \beta\) and
     \(\min_k |\mu_k - v|^2\): larger beta brings it closer to the k-means distance.
 
-    >>> energy([1.0, 0.0], [[0.0, 0.0], [2.0, 0.0]], beta=1.0).round(3).item()  # 1 - log(2), half-way
+    >>> round(energy([1.0, 0.0], [[0.0, 0.0], [2.0, 0.0]], beta=1.0).item(), 3)  # half-way: 1 - log(2)
     0.307
 
     Args:

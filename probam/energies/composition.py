@@ -52,7 +52,10 @@ def energy(
 def responsibilities(
     query: Float[ArrayLike, "*batch D"], exponents: Float[ArrayLike, "K D"], weights: Weights | None = None
 ) -> Float[Array, "*batch K"]:
-    r"""Share of each memory in the sum: \(r_k(q) \propto w_k \prod_i q_i^{e_{ki}}\)."""
+    r"""Share of each memory in the sum: \(r_k(q) \propto w_k \prod_i q_i^{e_{ki}}\).
+
+    Arguments and errors are those of :func:`energy`.
+    """
     query, exponents = points(query, exponents, "exponents")
     return shares(log_weights(weights, len(exponents), query.dtype) + dot(_logs(query), exponents.T))
 

@@ -49,7 +49,10 @@ def energy(
 def responsibilities(
     query: Float[ArrayLike, "*batch D"], log_fugacities: Float[ArrayLike, "K D"], weights: Weights | None = None
 ) -> Float[Array, "*batch K"]:
-    r"""Share of each memory in the sum: \(r_k(c) \propto w_k \prod_i z_{ki}^{c_i}\)."""
+    r"""Share of each memory in the sum: \(r_k(c) \propto w_k \prod_i z_{ki}^{c_i}\).
+
+    Arguments and errors are those of :func:`energy`.
+    """
     query, logs = points(query, log_fugacities, "log_fugacities")
     return shares(log_weights(weights, len(logs), query.dtype) + dot(_counts(query), logs.T))
 

@@ -116,8 +116,9 @@ def exact_probabilities(
     """Posterior probabilities that the state belongs to each of the K memories and, last, to a new one.
 
     >>> memories, counts = [[0.0, 0.0], [4.0, 0.0]], [5.0, 3.0]
-    >>> exact_probabilities([0.2, 0.1], memories, counts, beta=1.0, rho=0.1, alpha=1.0, discount=0.0).round(3).tolist()
-    [0.982, 0.0, 0.018]
+    >>> result = exact_probabilities([0.2, 0.1], memories, counts, beta=1.0, rho=0.1, alpha=1.0, discount=0.0)
+    >>> [round(probability, 3) for probability in result.tolist()]  # the new memory weighs alpha rho / (beta + rho)
+    [0.981, 0.0, 0.019]
     """
     return shares(_known(query, memories, counts, beta, rho, alpha, discount, normalised=True).logits)
 
@@ -245,7 +246,7 @@ def creation_posterior(
 def creation_threshold(
     counts: Float[ArrayLike, " K"], dim: int, beta: Scalar, rho: Scalar, alpha: Scalar, discount: Scalar
 ) -> Float[Array, " K"]:
-    r"""Threshold on distances beyond which a new memory is more probable than each memory, in squared units of the data.
+    r"""Threshold beyond which a new memory is more probable than each of the K, in squared units of the data.
 
     In the exact energy a new memory is more probable than memory k iff
 

@@ -115,7 +115,7 @@ def capacity_coefficient(degree: int, error: float, *, rectified: bool) -> float
 
 
 def capacity(num_neurons: int, degree: int, error: float, *, rectified: bool) -> float:
-    r"""Number of memories at which one neuron is wrong with probability ``error``: \(\alpha_n N^{n-1}\), leading order."""
+    r"""Number of memories, \(\alpha_n N^{n-1}\), at which one neuron is wrong with probability ``error``."""
     _check(num_neurons, 1, degree)
     return capacity_coefficient(degree, error, rectified=rectified) * float(num_neurons) ** (degree - 1)
 

@@ -59,7 +59,7 @@ class Separation(Protocol):
     def scaled(
         self, x: Float[Array, "*any"], axis: int | tuple[int, ...]
     ) -> tuple[Float[Array, "*any"], Float[Array, "*any"]]:
-        """F(x) / c and log c, with one c > 0 along ``axis`` that prevents overflow; log c keeps ``axis``, of length 1."""
+        """F(x) / c and log c, with one c > 0 along ``axis`` that prevents overflow; log c keeps this axis."""
 
     def scaled_derivative(self, x: Float[Array, "*any"], axis: int | tuple[int, ...]) -> Float[Array, "*any"]:
         """F'(x) / c with one c > 0 along ``axis`` that prevents overflow."""

@@ -48,7 +48,10 @@ def energy(
 def responsibilities(
     query: Float[ArrayLike, "*batch D"], fields: Float[ArrayLike, "K D"], weights: Weights | None = None
 ) -> Float[Array, "*batch K"]:
-    r"""Share of each memory in the sum: \(r_k(v) \propto w_k \exp(f_k \cdot v)\)."""
+    r"""Share of each memory in the sum: \(r_k(v) \propto w_k \exp(f_k \cdot v)\).
+
+    Arguments and errors are those of :func:`energy`.
+    """
     query, fields = points(query, fields, "fields")
     return shares(log_weights(weights, len(fields), query.dtype) + dot(query, fields.T))
 

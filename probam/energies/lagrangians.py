@@ -1,14 +1,17 @@
-r"""Lagrangians: one scalar function of a layer, from which its activation and its share of the energy follow.
+r"""Lagrangians: scalar functions of a layer that determine its activation and its term of the energy.
 
 .. math:: f(x) = \nabla L(x), \qquad \ell(x) = x \cdot f(x) - L(x), \qquad L^*(f) = \sup_x\, [x \cdot f - L(x)]
 
 Krotov and Hopfield (2021), arXiv:2008.06996; Yang (2020), slides, Part III. A convex Lagrangian makes the layer's
 activation monotone; the term \(\ell(x)\) of a network's energy is then the convex conjugate \(L^*\) at \(f(x)\).
 
-Each Lagrangian is a small frozen object and a JAX pytree: its numbers (an inverse temperature, a gain) may be traced,
-mapped and differentiated, a power is part of the program. Numbers out of range raise
-:class:`probam.errors.InputError` where they are used. All act on the last axis, x of shape (..., N), and give the
-dtype of x. The activation is the gradient by autodiff; nothing is written twice.
+Each Lagrangian is a small frozen object and a JAX pytree. Its numbers (an inverse temperature, a gain) may be traced,
+mapped and differentiated; a power is static. Numbers out of range raise :class:`probam.errors.InputError` where they
+are used. All functions act on the last axis of x, shape (..., N), and return the dtype of x. The activation is the
+gradient by automatic differentiation.
+
+>>> [round(f, 3) for f in LogSumExp(2.0).activation([0.0, 1.0]).tolist()]  # softmax units
+[0.119, 0.881]
 """
 
 from abc import ABC, abstractmethod
@@ -38,11 +41,11 @@ __all__ = [
 ]
 
 _SLACK = 16
-"""Rounding, in eps times the number of units, by which an activation may leave the domain of a conjugate."""
+"""Tolerance for rounding at the edge of a conjugate's domain, in eps times the number of units."""
 
 
 class Lagrangian(ABC):
-    """A differentiable function L of a layer's currents; see the module for what follows from it."""
+    """A differentiable function L of a layer's currents; the module's docstring has the equations."""
 
     @abstractmethod
     def value(self, x: Float[Array, "*batch N"]) -> Float[Array, "*batch"]:
@@ -50,11 +53,11 @@ class Lagrangian(ABC):
 
     @abstractmethod
     def conjugate(self, activation: Float[ArrayLike, "*batch N"]) -> Float[Array, "*batch"]:
-        r"""Convex conjugate \(L^*(f) = \sup_x [x \cdot f - L(x)]\) in closed form; infinite where no x is enough."""
+        r"""Convex conjugate \(L^*(f) = \sup_x [x \cdot f - L(x)]\) in closed form; infinite outside its domain."""
 
     @property
     def is_convex(self) -> bool:
-        """Whether the Hessian is positive semi-definite everywhere, so that the energy of a network falls."""
+        """Whether the Hessian is positive semi-definite everywhere, so that the energy of a network never rises."""
         return True
 
     def __call__(self, x: Float[ArrayLike, "*batch N"]) -> Float[Array, "*batch"]:
@@ -62,7 +65,7 @@ class Lagrangian(ABC):
         return self.value(_floats(x))
 
     def activation(self, x: Float[ArrayLike, "*batch N"]) -> Float[Array, "*batch N"]:
-        r"""Output of the layer, \(f(x) = \nabla L(x)\), by autodiff."""
+        r"""Output of the layer, \(f(x) = \nabla L(x)\), by automatic differentiation."""
         gradient: Array = jax.grad(lambda y: jnp.sum(self.value(y)))(_floats(x))
         return gradient
 
@@ -76,7 +79,7 @@ class Lagrangian(ABC):
         return product
 
     def legendre(self, x: Float[ArrayLike, "*batch N"]) -> Float[Array, "*batch"]:
-        r"""The layer's own term of the energy, \(x \cdot f(x) - L(x)\): for a convex L equal to \(L^*(f(x))\)."""
+        r"""The layer's term of the energy, \(x \cdot f(x) - L(x)\); for a convex L it equals \(L^*(f(x))\)."""
         x = _floats(x)
         return jnp.sum(x * self.activation(x), axis=-1) - self.value(x)
 
@@ -117,7 +120,7 @@ class Quadratic(Lagrangian):
 class LogSumExp(Lagrangian):
     r"""Softmax units: \(L = \beta^{-1} \log \sum_i e^{\beta x_i}\), \(f = {\rm softmax}(\beta x)\).
 
-    A larger inverse temperature beta lets the largest unit win more sharply. The Hessian
+    A larger inverse temperature beta gives the largest unit a larger share. The Hessian
     \(\beta ({\rm diag} f - f f^\top)\) has the constant vector in its null space.
     """
 
@@ -129,7 +132,7 @@ class LogSumExp(Lagrangian):
         return logsumexp(beta * x, axis=-1) / beta
 
     def legendre(self, x: Float[ArrayLike, "*batch N"]) -> Float[Array, "*batch"]:
-        r"""Minus the entropy over beta, \(\beta^{-1} \sum_i f_i \log f_i\): large common currents cancel exactly."""
+        r"""Minus the entropy over beta, \(\beta^{-1} \sum_i f_i \log f_i\); common currents cancel exactly."""
         x = _floats(x)
         beta = positive("inverse_temperature", self.inverse_temperature, x.dtype)
         log_f = jax.nn.log_softmax(beta * x, axis=-1)
@@ -164,7 +167,8 @@ class Power(Lagrangian):
     def conjugate(self, activation: Float[ArrayLike, "*batch N"]) -> Float[Array, "*batch"]:
         r""":math:`(n-1) \sum_i |f_i / n|^{n/(n-1)}`; for n = 1 zero at f = 1.
 
-        Raises :class:`probam.errors.InputError` for odd n above 1: the supremum is infinite everywhere.
+        Raises:
+            InputError: for odd n above 1, where the supremum is infinite everywhere.
         """
         f = _floats(activation)
         if not self.is_convex:
@@ -209,7 +213,7 @@ def _power_conjugate(f: Float[Array, "*batch N"], n: int) -> Float[Array, "*batc
 class LogCosh(Lagrangian):
     r"""Saturating units: \(L = \beta^{-1} \sum_i \log(2 \cosh \beta x_i)\), \(f = \tanh \beta x\).
 
-    The factor 2, which no activation sees, makes it the log partition function of spins.
+    The factor 2 does not change the activation; it makes L the log partition function of spins.
     """
 
     inverse_temperature: Scalar = 1.0
@@ -267,9 +271,13 @@ class LayerNorm(Lagrangian):
 
     .. math:: f = \gamma \frac{x - \bar x}{\sqrt{{\rm var}(x) + \epsilon}} + \delta
 
-    Hoover et al. (2023), arXiv:2302.07253, Eqs. 1 and 2 (Energy Transformer). The gain gamma is one number, the shift
-    delta has shape (N,) or is one number; eps > 0 keeps constant layers differentiable. The Hessian has the constant
-    vector in its null space.
+    Hoover et al. (2023), arXiv:2302.07253, Eqs. 1 and 2 (Energy Transformer). The Hessian has the constant vector in
+    its null space.
+
+    Args:
+        gain: gamma, one number above 0.
+        shift: delta, one number or one for each unit.
+        eps: above 0; keeps L differentiable at constant layers.
     """
 
     gain: Scalar = 1.0

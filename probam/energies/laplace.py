@@ -2,14 +2,12 @@ r"""Laplace wells: the log-sum-exp energy of absolute distances along the coordi
 
 .. math:: E(v) = -\log \sum_k w_k \exp\Bigl(-\sum_d \beta_{kd} |v_d - \mu_{kd}|\Bigr)
 
-The similarity is minus the Manhattan distance where all beta are equal. The update is not a mean but a weighted median
-of the memories along each coordinate: recall from any query ends after finitely many steps on a point each of whose
-coordinates is some memory's.
+Where all beta are equal, the similarity is minus the Manhattan distance. The update is a weighted median of the
+memories along each coordinate, not a mean. Recall from any query ends after finitely many steps, at a point each of
+whose coordinates is that of a memory.
 
-Queries have shape (..., D), memories (K, D); beta is one number for all, one a memory (K,), or one a memory and
-coordinate (K, D). The energy is in nats. A weight of zero marks an absent memory. The energy has kinks where a
-coordinate of the query equals one of a memory's; there its derivative is taken to be the mean of the two sides. Bad
-shapes, beta <= 0 and weights below zero raise :class:`probam.errors.InputError`.
+Queries have shape (..., D), memories (K, D). The energy is in nats. It has a kink where a coordinate of the query
+equals that of a memory; its derivative there is the mean of both sides.
 """
 
 import jax
@@ -31,7 +29,17 @@ def energy(
     beta: Float[ArrayLike, "..."],
     weights: Weights | None = None,
 ) -> Float[Array, "*batch"]:
-    r"""Energy of each query, in nats: \(-\log \sum_k w_k \exp(-\sum_d \beta_{kd} |v_d - \mu_{kd}|)\)."""
+    r"""Energy of each query, in nats: \(-\log \sum_k w_k \exp(-\sum_d \beta_{kd} |v_d - \mu_{kd}|)\).
+
+    Args:
+        query: points of R^D.
+        memories: one memory in each row.
+        beta: rates above 0: one for all, one for each memory (K,), or one for each memory and coordinate (K, D).
+        weights: one for each memory, at least 0, not necessarily normalised. None gives every memory the weight 1.
+
+    Raises:
+        InputError: for shapes that do not fit, beta <= 0, and weights that are negative or all 0.
+    """
     return -logsumexp(_terms(query, memories, beta, weights), axis=-1)
 
 
@@ -41,7 +49,10 @@ def responsibilities(
     beta: Float[ArrayLike, "..."],
     weights: Weights | None = None,
 ) -> Float[Array, "*batch K"]:
-    r"""Share of each memory: \(r_k(v) \propto w_k \exp(-\sum_d \beta_{kd} |v_d - \mu_{kd}|)\)."""
+    r"""Share of each memory: \(r_k(v) \propto w_k \exp(-\sum_d \beta_{kd} |v_d - \mu_{kd}|)\).
+
+    Arguments and errors are those of :func:`energy`.
+    """
     return shares(_terms(query, memories, beta, weights))
 
 
@@ -51,11 +62,11 @@ def update(
     beta: Float[ArrayLike, "..."],
     weights: Weights | None = None,
 ) -> Float[Array, "*batch D"]:
-    r"""Weighted median of the memories along each coordinate, with weights \(r_k(v) \beta_{kd}\) (the least one).
+    r"""Weighted median of the memories along each coordinate (the smallest one), with weights \(r_k(v) \beta_{kd}\).
 
     It minimises \(F(v') = \sum_k r_k(v) \sum_d \beta_{kd} |v'_d - \mu_{kd}|\), which by Jensen's inequality lies above
     the energy up to a constant and touches it at v. F is convex, so \(v + a (m(v) - v)\) does not raise the energy for
-    a in (0, 1]; longer steps may.
+    a in (0, 1]; longer steps may. Arguments and errors are those of :func:`energy`.
     """
     query, memories = points(query, memories)
     rate = rates("beta", beta, memories)
@@ -67,7 +78,7 @@ def update(
         below = jnp.cumsum((share * rate)[..., order], axis=-1)
         return values[order][jnp.argmax(below >= 0.5 * below[..., -1:], axis=-1)]
 
-    return jnp.moveaxis(jax.lax.map(median, (memories.T, rate.T)), 0, -1)  # one coordinate at a time: (..., K) in hand
+    return jnp.moveaxis(jax.lax.map(median, (memories.T, rate.T)), 0, -1)  # one coordinate at a time: arrays (..., K)
 
 
 def _terms(

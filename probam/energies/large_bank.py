@@ -1,12 +1,12 @@
 r"""One CLAM step and the energy for many queries and memories, without a (Q, K) array.
 
-The softmax over a large bank is taken in blocks of memories, as flash attention does (Milakov & Gimelshein 2018,
-arXiv:1805.02867; Dao et al. 2022, arXiv:2205.14135): for each query the largest logit so far, the sum of exponentials
-relative to it and the weighted sum of memories are carried along, and rescaled when a larger logit turns up. Memory is
-(block, block) numbers whatever Q and K are. Where JAX has several devices (also virtual ones of a CPU) the queries are
-spread over them.
+The softmax over a large bank is computed in blocks of memories, as in flash attention (Milakov & Gimelshein 2018,
+arXiv:1805.02867; Dao et al. 2022, arXiv:2205.14135). For each query the loop carries the largest logit so far, the sum
+of exponentials relative to it and the weighted sum of memories, and rescales both sums when a larger logit appears. It
+needs (block, block) numbers of memory whatever Q and K are. Where JAX has several devices (also virtual ones of a CPU)
+the queries are divided among them.
 
-The values are those of :func:`probam.energies.clam.energy` and :func:`probam.energies.clam.update`, to rounding.
+The results are those of :func:`probam.energies.clam.energy` and :func:`probam.energies.clam.update`, to rounding.
 """
 
 from functools import partial
@@ -24,11 +24,11 @@ from probam.energies.wells import dot, mean_of
 __all__ = ["Step", "step"]
 
 _BLOCK = 1000
-"""Queries and memories taken at a time: a (1000, 1000) block of logits stays in the second-level cache."""
+"""Queries and memories in a block: (1000, 1000) logits fit into the second-level cache."""
 
 
 class Step(NamedTuple):
-    """Where the unit step leads and the energy where it starts."""
+    """Result of a unit step, and the energy at its start."""
 
     update: Float[Array, "Q D"]
     energy: Float[Array, " Q"]
@@ -42,10 +42,16 @@ def step(
     *,
     block_size: int = _BLOCK,
 ) -> Step:
-    r"""Unit Euler step \(m(v)\) of every query, and the energy \(E(v)\) that it starts from.
+    r"""Unit Euler step \(m(v)\) of every query, and the energy \(E(v)\) at its start.
 
-    Schaeffer et al. (2023), Eqs. 1 and 2. Raises :class:`probam.errors.InputError` as
-    :mod:`probam.energies.clam` does.
+    Schaeffer et al. (2023), Eqs. 1 and 2.
+
+    Args:
+        queries, memories, beta, weights: as for :func:`probam.energies.clam.energy`, with one axis of queries.
+        block_size: number of queries and of memories in a block.
+
+    Raises:
+        InputError: as :func:`probam.energies.clam.energy`.
     """
     queries, memories = points(queries, memories)
     beta = positive("beta", beta, queries.dtype)
@@ -58,7 +64,7 @@ def step(
 def _spread(
     queries: jax.Array, memories: jax.Array, beta: jax.Array, log_w: jax.Array, *, block_size: int, num_devices: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Blocks of memories are made once; blocks of queries are spread over the devices."""
+    """Update and energy of all queries; blocks of queries are divided among the devices."""
     num_queries, num_features = queries.shape
     origin = mean_of(memories)
     centred = memories - origin
@@ -92,7 +98,7 @@ def _spread(
 def _online(
     block: Float[Array, "q D"], rows: Float[Array, "B k D"], heights: Float[Array, "B k"], beta: Float[Array, ""]
 ) -> tuple[Float[Array, "q D"], Float[Array, " q"]]:
-    """Weighted mean of all memories and log of the sum of weights, one block of memories after the other."""
+    """Weighted mean of all memories and log of the sum of weights, block by block."""
     scaled = 2 * beta * block
 
     def add(
@@ -102,7 +108,7 @@ def _online(
         memories, height = part
         logits = dot(scaled, memories.T) + height
         higher = jnp.maximum(top, jnp.max(logits, axis=-1))
-        base = jnp.where(jnp.isfinite(higher), higher, 0)  # a block of absent memories alone
+        base = jnp.where(jnp.isfinite(higher), higher, 0)  # a block of absent memories only
         shrink = jnp.exp(top - base)
         terms = jnp.exp(logits - base[:, None])
         total = total * shrink + jnp.sum(terms, axis=-1)

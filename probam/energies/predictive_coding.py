@@ -1,21 +1,22 @@
-r"""Predictive-coding memories: one-shot writes into a linear layer, and recall of a latent state behind a decoder.
+r"""Predictive-coding memories: one-shot writes into a linear layer, and recall of a latent state through a decoder.
 
-**Writing** (BayesPCN; Yoo and Wood 2022). A layer predicts \(x = W \varphi + \text{noise}\), its weights are uncertain,
-and every write of a pair \((\varphi, x)\) is one rank-one update of the recursive least squares:
+**Writing** (BayesPCN; Yoo and Wood 2022). A layer predicts \(x = W \varphi + \text{noise}\) with uncertain weights.
+Writing a pair \((\varphi, x)\) is a rank-one update of recursive least squares:
 
 .. math::
     g = \frac{\Sigma \varphi}{\sigma^2 + \varphi^\top \Sigma \varphi}, \qquad
     M \leftarrow M + (x - M \varphi)\, g^\top, \qquad \Sigma \leftarrow \Sigma - g\, (\Sigma \varphi)^\top
 
-Rows of W share the covariance \(\Sigma\). Forgetting draws the weights back to what they were before anything was
-written.
+The rows of W share the covariance \(\Sigma\). Forgetting moves the weights back to their prior.
 
 **Recall** (Annabi et al. 2022, *On the relationship between variational inference and auto-associative memory*). A
-latent z is pulled towards memories \(\mu_k\) and must explain the observation through a decoder g:
+latent state z is attracted by memories \(\mu_k\) and explains the observation through a decoder g:
 
 .. math:: F(z) = \frac{|x - g(z)|^2}{2 \sigma^2} + \beta E_{\rm CLAM}(z), \qquad \beta = \frac{1}{2 t^2}
 
-where t is the width of a memory. For a linear decoder :func:`recall_update` descends F without a step size.
+where t is the width of a memory. For a linear decoder :func:`recall_update` minimises F without a step size.
+
+Standard deviations that are not above 0 and bad shapes raise :class:`probam.errors.InputError`.
 """
 
 from collections.abc import Callable
@@ -34,7 +35,7 @@ __all__ = ["Layer", "forget", "free_energy", "read", "recall_update", "surprise"
 
 
 class Layer(NamedTuple):
-    """Uncertain weights of a linear layer: mean (D, F), and covariance (F, F) of each of its D rows."""
+    """Uncertain weights of a linear layer: mean (D, F), and covariance (F, F) of each of the D rows."""
 
     mean: Float[Array, "D F"]
     covariance: Float[Array, "F F"]
@@ -47,7 +48,13 @@ def read(layer: Layer, activity: Float[ArrayLike, "*batch F"]) -> Float[Array, "
 
 
 def write(layer: Layer, activity: Float[ArrayLike, " F"], target: Float[ArrayLike, " D"], noise: Scalar) -> Layer:
-    """The layer after one pair; ``noise`` is the standard deviation of the target around the prediction."""
+    """The layer after one pair is written.
+
+    Args:
+        layer: the layer before.
+        activity, target: the pair.
+        noise: standard deviation of the target around the prediction, above 0.
+    """
     activity, target = _activity(layer, activity), _target(layer, target)
     spread = dot(layer.covariance, activity[:, None])[:, 0]
     gain = spread / (_variance("noise", noise, layer) + jnp.sum(activity * spread))
@@ -58,7 +65,7 @@ def write(layer: Layer, activity: Float[ArrayLike, " F"], target: Float[ArrayLik
 def surprise(
     layer: Layer, activity: Float[ArrayLike, " F"], target: Float[ArrayLike, " D"], noise: Scalar
 ) -> Float[Array, ""]:
-    r"""Negative log of the predictive density of a pair before it is written, in nats.
+    r"""Negative log predictive density of a pair before it is written, in nats; arguments are those of :func:`write`.
 
     .. math:: \frac{|x - M\varphi|^2}{2 v} + \frac D2 \log(2 \pi v), \qquad v = \sigma^2 + \varphi^\top \Sigma \varphi
     """
@@ -71,7 +78,10 @@ def surprise(
 def forget(layer: Layer, prior: Layer, rate: Scalar) -> Layer:
     r"""The layer after \(W \leftarrow M_0 + \sqrt{1-b}\,(W - M_0) + \sqrt{b}\, N(0, \Sigma_0)\), b in [0, 1].
 
-    A layer that holds nothing (the prior) stays as it is; b = 1 erases everything.
+    Args:
+        layer: the layer before.
+        prior: the layer before anything was written.
+        rate: b in [0, 1]; 0 changes nothing, 1 returns the prior.
     """
     b = positive("rate", rate, layer.mean.dtype, zero=True)
     mean = prior.mean + jnp.sqrt(1 - b) * (layer.mean - prior.mean)
@@ -87,7 +97,17 @@ def free_energy(
     width: Scalar,
     weights: Weights | None = None,
 ) -> Float[Array, "*batch"]:
-    """Energy F of a latent state, in nats: squared prediction error over twice the noise, plus the memories' pull."""
+    """Energy F of a latent state, in nats: squared prediction error over twice the variance, plus the memories' energy.
+
+    Args:
+        latent: latent states z.
+        observation: the observations x.
+        decoder: g, from latent states to observations.
+        noise: standard deviation of an observation around the decoded state, above 0.
+        memories: one memory in each row, in the latent space.
+        width: t, the standard deviation of a memory, above 0.
+        weights: as for :func:`probam.energies.clam.energy`.
+    """
     latent, memories = points(latent, memories)
     error = jnp.asarray(observation, latent.dtype) - decoder(latent)
     variance = positive("noise", noise, latent.dtype) ** 2
@@ -105,12 +125,13 @@ def recall_update(
     width: Scalar,
     weights: Weights | None = None,
 ) -> Float[Array, "*batch Z"]:
-    r"""Next latent for the decoder \(g(z) = A z + b\): least squares between the observation and the recalled mean.
+    r"""Next latent state for the decoder \(g(z) = A z + b\): a compromise between observation and recalled mean.
 
     .. math:: z' = \Bigl(\frac{A^\top A}{\sigma^2} + \frac{I}{t^2}\Bigr)^{-1}
         \Bigl(\frac{A^\top (x - b)}{\sigma^2} + \frac{m(z)}{t^2}\Bigr)
 
-    The minimiser of a quadratic that touches F at z and lies above it elsewhere: F never rises.
+    It minimises a quadratic function that touches F at z and lies above it elsewhere, so F never rises. ``matrix`` is A
+    and ``bias`` is b; other arguments are those of :func:`free_energy`.
     """
     latent, memories = points(latent, memories)
     matrix = jnp.asarray(matrix, latent.dtype)

@@ -1,16 +1,12 @@
-r"""Wells with their own stiffness: the log-sum-exp energy of quadratic forms.
+r"""Wells with individual stiffness: the log-sum-exp energy of quadratic forms.
 
 .. math:: E(v) = -\log \sum_k w_k \exp\bigl(-(v - \mu_k)^\top A_k (v - \mu_k)\bigr)
 
-The stiffness says how steeply each memory's well rises: one number for all, shape (); one a memory, (K,); one a
-memory and coordinate, (K, D); or a positive definite matrix a memory, (K, D, D), of which the symmetric part counts.
+Convention (``clam`` of :mod:`probam.energies.conventions`, with the energy in nats): the stiffness includes the inverse
+temperature. \(A_k = \beta I\) gives beta times the energy of :mod:`probam.energies.clam`. As a Gaussian, a well has
+the precision \(2 A_k\) and the covariance \((2 A_k)^{-1}\).
 
-Convention (``clam`` of :mod:`probam.energies.conventions`, with the energy in nats): the stiffness carries the
-inverse temperature: \(A_k = \beta I\) gives beta times the energy of :mod:`probam.energies.clam`. As a Gaussian, a
-well has precision \(2 A_k\), covariance \((2 A_k)^{-1}\).
-
-Queries have shape (..., D), memories (K, D). A weight of zero marks an absent memory. Bad shapes, a stiffness that is
-not positive (definite) and weights below zero raise :class:`probam.errors.InputError`.
+Queries have shape (..., D), memories (K, D).
 """
 
 import jax
@@ -44,6 +40,18 @@ def energy(
     r"""Energy of each query, in nats.
 
     .. math:: E(v) = -\log \sum_k w_k \exp\bigl(-(v - \mu_k)^\top A_k (v - \mu_k)\bigr)
+
+    Args:
+        query: points of R^D.
+        memories: one memory in each row.
+        stiffness: how steeply a well rises, above 0: one number for all, (); one for each memory, (K,); one for each
+            memory and coordinate, (K, D); or a positive definite matrix for each memory, (K, D, D), whose symmetric
+            part is used.
+        weights: one for each memory, at least 0, not necessarily normalised. None gives every memory the weight 1.
+
+    Raises:
+        InputError: for shapes that do not fit, a stiffness that is not positive (definite), and weights that are
+            negative or all 0.
     """
     query, memories = points(query, memories)
     stiffness = stiffness_of(stiffness, memories)
@@ -68,7 +76,10 @@ def responsibilities(
     stiffness: Float[ArrayLike, "..."],
     weights: Weights | None = None,
 ) -> Float[Array, "*batch K"]:
-    r"""Share of each well: \(r_k(v) \propto w_k \exp(-(v - \mu_k)^\top A_k (v - \mu_k))\)."""
+    r"""Share of each well: \(r_k(v) \propto w_k \exp(-(v - \mu_k)^\top A_k (v - \mu_k))\).
+
+    Arguments and errors are those of :func:`energy`.
+    """
     query, memories = points(query, memories)
     log_w = log_weights(weights, len(memories), query.dtype)
     return shares(_logits(query, memories, stiffness_of(stiffness, memories), log_w))
@@ -80,14 +91,14 @@ def update(
     stiffness: Float[ArrayLike, "..."],
     weights: Weights | None = None,
 ) -> Float[Array, "*batch D"]:
-    r"""Minimum of the quadratic form that lies above the energy and touches it at the query.
+    r"""Minimum of the quadratic bound that lies above the energy and touches it at the query.
 
     .. math:: m(v) = \bar A^{-1} \sum_k r_k(v) A_k \mu_k, \qquad \bar A = \sum_k r_k(v) A_k
 
-    The log of a sum is bounded by Jensen's inequality at the responsibilities of v, which makes
-    \(v + a (m(v) - v)\) monotone for a in (0, 2):
-    \(\Delta E \le -a (2 - a) (m - v)^\top \bar A (m - v)\). It is EM for the location of one point, and Gaussian mean
-    shift where the wells are equally stiff.
+    Jensen's inequality at the responsibilities of v bounds the log of the sum, so no step \(v + a (m(v) - v)\) with a
+    in (0, 2) raises the energy: \(\Delta E \le -a (2 - a) (m - v)^\top \bar A (m - v)\). The update is EM for the
+    location of one point, and Gaussian mean shift where all wells are equally stiff. Arguments and errors are those of
+    :func:`energy`.
     """
     query, memories = points(query, memories)
     stiffness = stiffness_of(stiffness, memories)
@@ -117,7 +128,7 @@ def _logits(
     stiffness: Float[Array, "..."],
     log_w: Float[Array, " K"],
 ) -> Float[Array, "*batch K"]:
-    """Log terms of the sum without the quadratic form of the softest well."""
+    """Log terms of the sum, without the quadratic form of the least stiff well."""
     origin = mean_of(memories)
     query, memories = query - origin, memories - origin
     if stiffness.ndim == 3:
@@ -129,7 +140,15 @@ def _logits(
 
 
 def stiffness_of(stiffness: Float[ArrayLike, "..."], memories: Float[Array, "K D"]) -> Float[Array, "..."]:
-    """The stiffness in one of the shapes (K,), (K, D) and (K, D, D), the last made symmetric."""
+    """The stiffness as an array of shape (K,), (K, D) or (K, D, D), the last made symmetric.
+
+    Args:
+        stiffness: as for :func:`energy`.
+        memories: the memories, which set K, D and the dtype.
+
+    Raises:
+        InputError: for another shape, and known values that are not positive (definite).
+    """
     stiffness = jnp.asarray(stiffness, memories.dtype)
     num_memories, dim = memories.shape
     shape = stiffness.shape

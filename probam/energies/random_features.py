@@ -1,4 +1,4 @@
-r"""Dense associative memory in random features (DrDAM): any number of memories in one vector of fixed length.
+r"""Dense associative memory in random features (DrDAM): any number of memories in a vector of fixed length.
 
 .. math::
     \varphi(x) = \tfrac{1}{\sqrt Y} (\cos \Omega x, \sin \Omega x), \quad \Omega_{yd} \sim N(0, \gamma), \qquad
@@ -9,12 +9,12 @@ frequencies is the kernel sum \(\sum_\mu w_\mu e^{-\gamma |x - \xi_\mu|^2 / 2}\)
 
 .. math:: \hat E(x) = -\tfrac{2}{\gamma} \log \hat S(x)
 
-estimates the energy of :mod:`probam.energies.clam` at \(\beta = \gamma / 2\). The sum is unbiased, its log is not
-(Jensen), and where few features see the query \(\hat S\) can be zero or negative: there the energy is +inf, and
-:func:`update` leaves the query where it is.
+estimates the energy of :mod:`probam.energies.clam` at \(\beta = \gamma / 2\). The estimate of the sum is unbiased; by
+Jensen's inequality its log is not. With few features \(\hat S\) can be zero or negative far from all memories: there
+the energy is +inf, and :func:`update` does not move the query.
 
 Queries have shape (..., D), frequencies (Y, D), the stored vector (2Y,). A memory is written by adding its features
-and erased by subtracting them.
+and erased by subtracting them. Bad shapes and gamma <= 0 raise :class:`probam.errors.InputError`.
 """
 
 import jax
@@ -30,7 +30,14 @@ __all__ = ["draw_frequencies", "energy", "features", "kernel_sum", "store", "upd
 
 
 def draw_frequencies(key: jax.Array, num_features: int, dim: int, gamma: Scalar) -> Float[Array, "Y D"]:
-    r"""Y independent frequencies \(\omega \sim N(0, \gamma I)\); larger gamma makes narrower memories."""
+    r"""Y independent frequencies \(\omega \sim N(0, \gamma I)\).
+
+    Args:
+        key: PRNG key.
+        num_features: Y; the error of the kernel sum falls as its inverse square root.
+        dim: D.
+        gamma: above 0, in inverse squared units of the data; larger values make narrower memories.
+    """
     if num_features < 1 or dim < 1:
         raise InputError(f"num_features, dim: expected whole numbers from 1 up; got {num_features} and {dim}")
     gamma = positive("gamma", gamma, jnp.result_type(gamma, float))
@@ -46,7 +53,13 @@ def features(frequencies: Float[ArrayLike, "Y D"], x: Float[ArrayLike, "*batch D
 def store(
     frequencies: Float[ArrayLike, "Y D"], memories: Float[ArrayLike, "K D"], weights: Weights | None = None
 ) -> Float[Array, " 2Y"]:
-    r"""All memories in one vector: \(T = \sum_\mu w_\mu \varphi(\xi_\mu)\)."""
+    r"""All memories in one vector: \(T = \sum_\mu w_\mu \varphi(\xi_\mu)\).
+
+    Args:
+        frequencies: from :func:`draw_frequencies`.
+        memories: one memory in each row.
+        weights: one for each memory, at least 0, not necessarily normalised. None gives every memory the weight 1.
+    """
     memories, frequencies = points(memories, frequencies, "frequencies")
     w = jnp.exp(log_weights(weights, memories.shape[0], memories.dtype))
     return dot(w, _features(frequencies, memories))
@@ -66,7 +79,14 @@ def energy(
     query: Float[ArrayLike, "*batch D"],
     gamma: Scalar,
 ) -> Float[Array, "*batch"]:
-    r"""Estimated energy \(-\tfrac2\gamma \log \hat S\), in squared units of the data; +inf where the sum is not > 0."""
+    r"""Estimated energy \(-\tfrac2\gamma \log \hat S\), in squared units of the data; +inf where \(\hat S \le 0\).
+
+    Args:
+        stored: the memories, from :func:`store`.
+        frequencies: those that ``stored`` was made with.
+        query: points of R^D.
+        gamma: the value that the frequencies were drawn with.
+    """
     total = kernel_sum(stored, frequencies, query)
     gamma = positive("gamma", gamma, total.dtype)
     seen = total > 0
@@ -81,8 +101,8 @@ def update(
 ) -> Float[Array, "*batch D"]:
     r"""Unit step of the estimated flow: \(x - \tfrac12\nabla\hat E\), or \(x + \nabla\hat S/(\gamma\hat S)\).
 
-    The mean of the memories under their responsibilities, as far as the features tell. Where \(\hat S \le 0\) there
-    is no energy to descend and the query stays.
+    It estimates the mean of the memories under their responsibilities. Where \(\hat S \le 0\) the energy is not defined
+    and the query does not move. Arguments are those of :func:`energy`.
     """
     query, frequencies, stored = _checked(stored, frequencies, query)
     gamma = positive("gamma", gamma, query.dtype)

@@ -1,4 +1,4 @@
-"""Positive parameters of memories, given once for all, once a memory, or once a memory and coordinate."""
+"""Positive parameters of memories: one for all, one for each memory, or one for each memory and coordinate."""
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -13,7 +13,13 @@ __all__ = ["rate_of_each", "rates"]
 def rates(name: str, value: Float[ArrayLike, "..."], memories: Float[Array, "K D"]) -> Float[Array, "K D"]:
     """``value`` of shape (), (K,) or (K, D) as one number for each memory and coordinate.
 
-    Raises :class:`probam.errors.InputError` for other shapes and for values that are not finite and above zero.
+    Args:
+        name: the argument's name in error messages.
+        value: numbers above 0.
+        memories: the memories, which set K, D and the dtype.
+
+    Raises:
+        InputError: for other shapes, and for values that are not finite and above 0.
     """
     num_memories, dim = memories.shape
     array = _of_shape(name, value, memories, ((), (num_memories,), (num_memories, dim)))
@@ -21,7 +27,7 @@ def rates(name: str, value: Float[ArrayLike, "..."], memories: Float[Array, "K D
 
 
 def rate_of_each(name: str, value: Float[ArrayLike, "..."], memories: Float[Array, "K D"]) -> Float[Array, " K"]:
-    """``value`` of shape () or (K,) as one number for each memory; errors as :func:`rates`."""
+    """``value`` of shape () or (K,) as one number for each memory; arguments and errors are those of :func:`rates`."""
     array = _of_shape(name, value, memories, ((), (len(memories),)))
     return jnp.broadcast_to(array, len(memories))
 

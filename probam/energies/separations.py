@@ -1,14 +1,14 @@
-r"""Separations: how a universal Hopfield network drives its scores apart before it reads out.
+r"""Separations: functions that increase the differences between the scores of a universal Hopfield network.
 
-Each is a small object with two functions of the scores s, shape (..., K), larger meaning more alike:
+Each is a small object with two functions of the scores s, shape (..., K), where larger means more similar:
 
-* calling it gives sep(s) itself (Table 3 of Millidge et al. 2022, arXiv:2202.04557);
-* :meth:`shares` gives sep(s) / sum sep(s), as the paper's Appendix E asks for, with its limits: infinite values share
-  the whole equally, and so do scores that are all zero.
+* calling it returns sep(s) itself (Table 3 of Millidge et al. 2022, arXiv:2202.04557);
+* ``shares`` returns sep(s) / sum sep(s), as in the paper's Appendix E, including the limits: infinite values share the
+  whole equally, and so do scores that are all zero.
 
-Softmax takes \(e^{+\beta s}\), since scores grow with likeness (Table 3 prints \(e^{-\beta x}\), for raw distances),
-and max is one-hot, divided between exact ties (Table 3 prints the largest score itself). :data:`PRINTED` has the
-printed forms. Softmax, max and top-k are shares already: their two functions are one.
+Softmax uses \(e^{+\beta s}\), since scores grow with similarity (Table 3 prints \(e^{-\beta x}\), for raw distances).
+Max is one-hot, and exact ties share (Table 3 prints the largest score itself). :data:`PRINTED` has the printed forms.
+For softmax, max and top-k both functions are the same.
 """
 
 from collections.abc import Callable, Mapping
@@ -44,19 +44,19 @@ Scores = Float[Array, "*batch K"]
 
 
 class Separation(Protocol):
-    """A function of scores, and its shares."""
+    """A function of scores, and its normalised form."""
 
     def __call__(self, scores: Scores) -> Scores:
-        """The function as it stands, sep(s)."""
+        """The function itself, sep(s)."""
 
     def shares(self, scores: Scores) -> Scores:
-        """The function over its sum, sep(s) / sum sep(s), by its limits."""
+        """The function divided by its sum, sep(s) / sum sep(s), including the limits."""
 
 
 def sum_to_one(values: Scores) -> Scores:
-    """Values over their sum; infinite ones share equally, and so do values that are all zero.
+    """Values divided by their sum; infinite values share equally, and so do values that are all zero.
 
-    Values that cancel to a sum of zero have no limit: the result is then not finite.
+    For other values with a sum of zero there is no limit, and the result is not finite.
     """
     infinite = jnp.isinf(values)
     values = jnp.where(jnp.any(infinite, axis=-1, keepdims=True), infinite, values)
@@ -74,7 +74,7 @@ def _gap(scores: Scores) -> Scores:
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class Polynomial:
-    r"""\(s^n\), n >= 1; even powers lose the sign of a score."""
+    r"""\(s^n\) with a whole number n >= 1 (else :class:`probam.errors.InputError`); even powers lose the sign."""
 
     n: int
 
@@ -87,7 +87,7 @@ class Polynomial:
         return scores**self.n
 
     def shares(self, scores: Scores) -> Scores:
-        """Powers over their sum, of scores scaled to a largest of one: they neither overflow nor all vanish."""
+        """Powers divided by their sum; scores are first scaled to a largest of one, so that nothing overflows."""
         infinite = jnp.isinf(scores)
         scores = jnp.where(jnp.any(infinite, axis=-1, keepdims=True), jnp.where(infinite, jnp.sign(scores), 0), scores)
         largest = jax.lax.stop_gradient(jnp.max(jnp.abs(scores), axis=-1, keepdims=True))
@@ -113,10 +113,10 @@ class Square(Polynomial):
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class Log:
-    """The log of the scores, which must not be negative.
+    """The log of the scores, which must not be negative (else :class:`probam.errors.InputError`).
 
-    Of scores below one (Appendix E) the logs are negative, and dividing by their sum turns the ranking round: the
-    least alike memory gets the largest share, an exact match none at all.
+    The logs of scores below one (Appendix E) are negative, and dividing by their sum reverses the ranking: the least
+    similar memory gets the largest share, an exact match none.
     """
 
     def __call__(self, scores: Scores) -> Scores:
@@ -138,7 +138,7 @@ class Log:
 @pytree
 @dataclass(frozen=True)
 class Softmax:
-    r"""\(e^{\beta s_k} / \sum_j e^{\beta s_j}\): larger beta comes closer to max."""
+    r"""\(e^{\beta s_k} / \sum_j e^{\beta s_j}\) with beta > 0; it tends to max as beta grows."""
 
     beta: Scalar
 
@@ -175,8 +175,8 @@ class Max:
 class Threshold:
     """One for scores of at least ``least``, zero elsewhere.
 
-    With minus the Hamming distance and least = -r this is the read of a sparse distributed memory: active are the
-    addresses *within* radius r. The shares are all zero where nothing is active.
+    With minus the Hamming distance and least = -r this reads a sparse distributed memory, where the addresses *within*
+    radius r are active. The shares are all zero where none is.
     """
 
     least: Scalar
@@ -186,7 +186,7 @@ class Threshold:
         return (scores >= self.least).astype(scores.dtype)
 
     def shares(self, scores: Scores) -> Scores:
-        """Equal parts for the active ones."""
+        """Equal shares for scores of at least ``least``."""
         active = self(scores)
         return active / jnp.maximum(jnp.sum(active, axis=-1, keepdims=True), 1)
 
@@ -194,7 +194,7 @@ class Threshold:
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class TopK:
-    """1/k for the k largest scores; those that tie for the last places divide them. k = 1 is :class:`Max`."""
+    """1/k for the k largest scores; scores that tie for the last places share them. k = 1 is :class:`Max`."""
 
     k: int
 
@@ -207,7 +207,7 @@ class TopK:
         return self.shares(scores)
 
     def shares(self, scores: Scores) -> Scores:
-        """Equal parts for the k best (for all, where there are fewer than k)."""
+        """Equal shares for the k largest scores (for all, where there are fewer than k)."""
         k = min(self.k, scores.shape[-1])
         last = jax.lax.top_k(scores, k)[0][..., -1:]
         above = (scores > last).astype(scores.dtype)
@@ -235,4 +235,4 @@ PRINTED: Mapping[str, Callable[[ArrayLike, float], Array]] = MappingProxyType(
         "max": _printed_max,
     }
 )
-"""Table 3 of Millidge et al. (2022) to the letter, for comparison; functions of the scores and a parameter."""
+"""Table 3 of Millidge et al. (2022) exactly as printed, for comparison; functions of the scores and a parameter."""

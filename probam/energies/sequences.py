@@ -1,15 +1,15 @@
-r"""Sequence memory: each pattern calls up its successor, with a separation function that keeps patterns apart.
+r"""Sequence memory: each pattern recalls its successor, with a separation function that reduces crosstalk.
 
 .. math:: s_i \leftarrow \operatorname{sign} \sum_\mu \xi_i^{\mu+1} f(m_i^\mu), \qquad
     m_i^\mu = \frac{1}{N-1} \sum_{j \neq i} \xi_j^\mu s_j
 
 Chaudhry et al. (2023), *Long sequence Hopfield memory*, arXiv:2306.04532. With f the identity it is the asymmetric
 Hopfield network; powers are
-:class:`probam.energies.separations.Polynomial`. The weights are not symmetric, so no energy is descended: recall of a
-closed sequence goes round.
+:class:`probam.energies.separations.Polynomial`. The weights are not symmetric, so there is no energy: recall of a
+closed sequence is periodic.
 
-States have shape (..., N) with entries -1 and 1, patterns (K, N); ``cyclic`` says whether the last pattern calls up the
-first, or nothing. Bad shapes raise :class:`probam.errors.InputError`.
+States have shape (..., N) with entries -1 and 1, patterns (K, N). ``cyclic`` says whether the last pattern recalls the
+first; an open sequence needs at least two patterns. Bad shapes raise :class:`probam.errors.InputError`.
 """
 
 from collections.abc import Callable
@@ -29,18 +29,18 @@ Separation = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
 
 def exponential(num_neurons: int) -> Separation:
-    r"""Separation \(f(m) = e^{(N-1)(m-1)}\) of N neurons, at most 1."""
+    r"""The separation \(f(m) = e^{(N-1)(m-1)}\) for N neurons; its largest value is 1."""
     return lambda overlap: jnp.exp((num_neurons - 1) * (overlap - 1))
 
 
 def overlaps(state: Float[ArrayLike, "*batch N"], patterns: Float[ArrayLike, "K N"]) -> Float[Array, "*batch K N"]:
-    r"""Mean agreement of the state with each pattern, the neuron itself left out: \(m_i^\mu\), in [-1, 1].
+    r"""Mean agreement of the state with each pattern, without neuron i itself: \(m_i^\mu\), in [-1, 1].
 
     .. math:: m_i^\mu = \frac{\langle \xi^\mu, s \rangle - \xi_i^\mu s_i}{N - 1}
     """
     state, patterns = points(state, patterns, "patterns")
     if patterns.shape[1] < 2:
-        raise InputError("patterns: expected at least 2 neurons, one is left out of each overlap; got 1")
+        raise InputError("patterns: expected at least 2 neurons, since each overlap leaves one out; got 1")
     total = dot(state, patterns.T)[..., None]
     return (total - patterns * state[..., None, :]) / (patterns.shape[1] - 1)
 
@@ -52,7 +52,7 @@ def field(
     *,
     cyclic: bool = True,
 ) -> Float[Array, "*batch N"]:
-    r"""Local field \(\sum_\mu \xi_i^{\mu+1} f(m_i^\mu)\) of each neuron."""
+    r"""Local field \(\sum_\mu \xi_i^{\mu+1} f(m_i^\mu)\) of each neuron; ``separation`` is f, elementwise."""
     _, patterns = points(state, patterns, "patterns")
     callers, called = _successors(patterns, cyclic)
     return jnp.sum(called * separation(overlaps(state, callers)), axis=-2)
@@ -73,7 +73,7 @@ def step(
 def read_out(
     state: Float[ArrayLike, "*batch N"], patterns: Float[ArrayLike, "K N"], beta: Scalar, *, cyclic: bool = True
 ) -> Float[Array, "*batch N"]:
-    r"""Mean of the successors under the softmax of the overlaps, all neurons counted.
+    r"""Mean of the successors under the softmax of the overlaps of all neurons, for beta > 0.
 
     .. math:: \sum_\mu r_\mu\, \xi^{\mu+1}, \qquad r = \operatorname{softmax}(\beta\, \Xi s)
     """
@@ -83,7 +83,7 @@ def read_out(
 
 
 def _successors(patterns: Float[Array, "K N"], cyclic: bool) -> tuple[Float[Array, "L N"], Float[Array, "L N"]]:
-    """Patterns that call, and the patterns that they call up."""
+    """Patterns, and the successors that they recall."""
     if cyclic:
         return patterns, jnp.roll(patterns, -1, axis=0)
     if len(patterns) < 2:

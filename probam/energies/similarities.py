@@ -1,26 +1,26 @@
 r"""Similarities and distances between a query and the memories: the first stage of a universal Hopfield network.
 
-Each is an object that knows its name, whether small values mean alike (:attr:`Similarity.is_distance`), the vectors
-that it is defined on and how to compute all pairs without an array of shape (Q, K, D): by matrix products where they
-exist, else memory block by memory block. Table 2 of Millidge et al. (2022), arXiv:2202.04557, with its signs and
-names put right (:data:`PRINTED` has the printed forms):
+Each similarity is an object with a name, the domain of its vectors, a flag for distances
+(:attr:`Similarity.is_distance`), and a method to compute all pairs without an array of shape (Q, K, D): by matrix
+products where they exist, otherwise by blocks of memories. These are the functions in Table 2 of Millidge et al.
+(2022), arXiv:2202.04557, with corrected signs and names (:data:`PRINTED` has the printed forms):
 
-* the printed Euclidean distance is squared; both are here;
+* the printed Euclidean distance is squared; both forms are here;
 * the printed KL is minus the divergence, its reverse is plus the divergence; here both are divergences;
-* the printed Jensen-Shannon is half of Jeffreys' divergence; here are both Jeffreys and the Jensen-Shannon divergence
-  (to the midpoint, at most log 2).
+* the printed Jensen-Shannon divergence is half of Jeffreys' divergence; here are both Jeffreys' divergence and the
+  Jensen-Shannon divergence (to the midpoint, at most log 2).
 
 Squared distances and divergences expand into matrix products that cancel where a query is close to a memory. Pairs
-that lie closer than 1/64 of the terms are therefore evaluated again from their differences, so that a stored vector
-is at distance exactly zero from itself and small distances keep their digits.
+whose value is below 1/64 of the terms are therefore computed again from their differences: the distance of a stored
+vector from itself is exactly zero, and small distances keep their digits.
 
-The normalised dot product and the divergences divide vectors by their sums first. A vector of zeros becomes the
-uniform one, its limit. The KL divergences are infinite where the second vector has a zero that the first has not;
-``pseudocount`` (see :func:`smoothed`) adds a constant to the normalised entries, and normalises again.
+The normalised dot product and the divergences first divide vectors by their sums. A vector of zeros becomes the
+uniform one, its limit. A KL divergence is infinite where the second vector has a zero that the first does not have;
+``pseudocount`` (see :func:`smoothed`) adds a constant to the normalised entries and normalises again.
 
 Queries have shape (..., D), memories (K, D), values (..., K). Vectors outside the domain raise
-:class:`probam.errors.InputError` where values are known (outside ``jit``); inside, a sum of zero over entries that
-are not all zero gives values that are not finite.
+:class:`probam.errors.InputError` where values are known (outside ``jit``). Inside ``jit``, entries that are not all
+zero but sum to zero give values that are not finite.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,13 +45,13 @@ Domain = Literal["real", "nonzero sum", "nonnegative", "binary"]
 """All of R^D; entries that do not sum to zero; entries of at least zero; entries in {0, 1} or in {-1, 1}."""
 
 _CLOSE = 1 / 64
-"""Part of the expanded terms below which a pair is evaluated again from its differences."""
+"""Fraction of the expanded terms below which a pair is computed again from its differences."""
 
 _NEIGHBOURS = 4
-"""Close memories a query that are looked up one by one; with more of them, all pairs are evaluated anew."""
+"""Number of close memories per query up to which only these are computed again; with more, all pairs are."""
 
 _NUMBERS_AT_ONCE = 2**18
-"""Numbers that a block of memories and all queries may hold (queries x block x D)."""
+"""Largest number of entries in a block of memories with all queries (queries x block x D)."""
 
 
 class _Expanded(NamedTuple):
@@ -64,27 +64,27 @@ class _Expanded(NamedTuple):
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class Similarity:
-    """How alike a query and a memory are; call it for the values of all pairs."""
+    """How similar a query and a memory are; calling it returns the values of all pairs."""
 
     name: str
     is_distance: bool
-    """Small values mean alike, and the value is zero for equal vectors."""
+    """Whether small values mean similar; the value is then zero for equal vectors."""
     domain: Domain
     pairs: Callable[[Float[Array, "*batch D"], Float[Array, "*batch D"]], Float[Array, "*batch"]]
-    """The definition, for a query and a memory (any axes before the last)."""
+    """The definition for a query and a memory, with any axes before the last."""
     products: Callable[[Float[Array, "Q D"], Float[Array, "K D"]], _Expanded] | None = None
-    """All pairs by matrix products, where that is possible."""
+    """All pairs by matrix products; None where there is no such form."""
     finish: Callable[[Float[Array, "Q K"]], Float[Array, "Q K"]] | None = None
-    """Applied to all values at the end."""
+    """Function applied to all values at the end; None for no function."""
     sums_to_one: bool = False
-    """Vectors are divided by their sums first."""
+    """Whether vectors are first divided by their sums."""
     pseudocount: float = 0.0
     """Added to every entry of a vector that sums to one."""
 
     def __call__(
         self, query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"]
     ) -> Float[Array, "*batch K"]:
-        """Value for each query and memory, under the sign that its name says."""
+        """Value for each query and memory, with the sign that the name implies."""
         query, memories = self._prepared(query, memories)
         rows = query.reshape(-1, query.shape[-1])
         if self.products is None:
@@ -99,7 +99,7 @@ class Similarity:
     def scores(
         self, query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"]
     ) -> Float[Array, "*batch K"]:
-        """The value, or minus the distance: larger means more alike."""
+        """The value, or minus the distance: larger means more similar."""
         values = self(query, memories)
         return -values if self.is_distance else values
 
@@ -114,23 +114,33 @@ class Similarity:
 
 
 def smoothed(kind: Similarity, pseudocount: float) -> Similarity:
-    """The same on vectors (x + c) / sum(x + c), where x sums to one and c is the pseudocount.
+    """The similarity of the smoothed vectors (x + c) / sum(x + c), where x sums to one and c is the pseudocount.
 
-    Keeps a divergence finite where one vector has zeros; larger pseudocounts make small entries matter less.
-    Raises :class:`probam.errors.InputError` for one below zero, or where vectors are not divided by their sums.
+    Args:
+        kind: a similarity of vectors that are divided by their sums.
+        pseudocount: c, at least 0. It keeps a divergence finite where a vector has zeros; a larger one reduces the
+            influence of small entries.
+
+    Raises:
+        InputError: for a negative pseudocount, and a similarity that does not divide vectors by their sums.
     """
     if not kind.sums_to_one:
-        raise InputError(f"similarity: {kind.name} takes vectors as they are; smoothing is for those that sum to one")
+        raise InputError(
+            f"similarity: expected one that divides vectors by their sums, which smoothing needs; got {kind.name!r}"
+        )
     if not 0 <= pseudocount < np.inf:
         raise InputError(f"pseudocount: expected a finite number of at least 0; got {pseudocount}")
     return replace(kind, pseudocount=float(pseudocount))
 
 
 def similarity(name: str) -> Similarity:
-    """The similarity of that name; raises :class:`probam.errors.InputError` for an unknown one.
+    """The similarity with this name.
 
-    >>> similarity("manhattan").is_distance
-    True
+    >>> similarity("manhattan")([0.0, 1.0], [[1.0, 1.0], [3.0, -1.0]]).tolist()
+    [1.0, 5.0]
+
+    Raises:
+        InputError: for a name that is not in :data:`SIMILARITIES`.
     """
     if name not in SIMILARITIES:
         raise InputError(f"similarity: expected one of {', '.join(SIMILARITIES)}; got {name!r}")
@@ -149,14 +159,14 @@ def _check_domain(kind: Similarity, query: Float[Array, "*batch D"], memories: F
             if undefined.any():
                 raise InputError(
                     f"{name}: {kind.name} divides by the sum of the entries, which is 0 for {undefined.sum()} of "
-                    f"{undefined.size} vectors; use cosine, which divides by the length"
+                    f"{undefined.size} vectors; use 'cosine', which divides by the length"
                 )
         if kind.domain == "binary" and not (np.isin(known, (0, 1)).all() or np.isin(known, (-1, 1)).all()):
             raise InputError(f"{name}: {kind.name} expects entries in {{0, 1}} or in {{-1, 1}}")
     if kind.domain == "binary" and not (is_traced(query) or is_traced(memories)):
         vectors = (np.asarray(query), np.asarray(memories))
         if any((part < 0).any() for part in vectors) and any((part == 0).any() for part in vectors):
-            raise InputError(f"query: {kind.name} expects the coding of the memories; one has -1 for 0")
+            raise InputError(f"query: {kind.name} expects the same coding for queries and memories; got 0, 1 and -1, 1")
 
 
 def _normalised(x: Float[Array, "*batch D"], pseudocount: float) -> Float[Array, "*batch D"]:
@@ -173,7 +183,7 @@ def _normalised(x: Float[Array, "*batch D"], pseudocount: float) -> Float[Array,
 def _by_blocks(
     pairs: Callable[..., Float[Array, "..."]], rows: Float[Array, "Q D"], memories: Float[Array, "K D"]
 ) -> Float[Array, "Q K"]:
-    """All pairs from their differences, a block of memories at a time."""
+    """All pairs from their differences, by blocks of memories."""
     block = max(1, min(len(memories), _NUMBERS_AT_ONCE // max(1, rows.size)))
     against = jax.checkpoint(lambda memory: pairs(rows, memory))  # derivatives recompute the differences
     columns: Array = jax.lax.map(against, memories, batch_size=block)
@@ -218,7 +228,7 @@ def _dot_products(q: Float[Array, "Q D"], m: Float[Array, "K D"]) -> _Expanded:
 
 
 def _unit(x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
-    """Rows of length one; a row of zeros stays, and is alike to nothing."""
+    """Rows of length one; a row of zeros does not change, and has similarity 0 to all rows."""
     largest = jnp.max(jnp.abs(x), axis=-1, keepdims=True)
     x = x / jnp.where(largest > 0, largest, 1)
     square = jnp.sum(x**2, axis=-1, keepdims=True)
@@ -334,7 +344,7 @@ SIMILARITIES: Mapping[str, Similarity] = MappingProxyType(
         )
     }
 )
-"""By name. ``kl`` is KL(query || memory), ``reverse kl`` is KL(memory || query), ``jeffreys`` is their sum."""
+"""By name: ``kl`` is KL(query || memory), ``reverse kl`` is KL(memory || query), ``jeffreys`` is their sum."""
 
 
 # Table 2 as printed -------------------------------------------------------------------------------------------------
@@ -360,4 +370,4 @@ PRINTED: Mapping[str, Callable[[ArrayLike, ArrayLike], Array]] = MappingProxyTyp
         ),
     }
 )
-"""Table 2 of Millidge et al. (2022) to the letter, for comparison: a (..., K, D) broadcast, nothing mended."""
+"""Table 2 of Millidge et al. (2022) exactly as printed, for comparison, by a (..., K, D) broadcast."""

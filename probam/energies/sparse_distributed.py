@@ -1,7 +1,7 @@
-r"""Sparse distributed memory (SDM): hard locations that answer when a query is near, and its continuous form.
+r"""Sparse distributed memory (SDM): hard locations that are active near a query, and its continuous form.
 
-K addresses are binary, counters at them hold what was written. A query reaches the locations within Hamming
-distance r, and reads the sum of their counters:
+There are K binary addresses with counters, which store what was written. A query activates the locations within
+Hamming distance r and reads the sum of their counters:
 
 .. math:: z(q) = \sum_k p_k\, 1[d_H(a_k, q) \le r]
 
@@ -39,19 +39,26 @@ __all__ = [
 
 
 class Reading(NamedTuple):
-    """What the active locations hold: the sum of their counters, and how many they are."""
+    """Sum of the counters of the active locations, and the number of these locations."""
 
     total: Float[Array, "*batch O"]
     num_active: Int[Array, "*batch"]
 
     @property
     def mean(self) -> Float[Array, "*batch O"]:
-        """Total per active location; zero where none is active (``num_active`` says so)."""
+        """Total per active location; zero where none is active."""
         return self.total / jnp.maximum(self.num_active, 1)[..., None].astype(self.total.dtype)
 
 
 def hamming(query: Float[ArrayLike, "*batch D"], addresses: Float[ArrayLike, "K D"]) -> Float[Array, "*batch K"]:
-    r"""Number of bits in which each query differs from each address: \(d_H = |a| + |q| - 2\, a \cdot q\)."""
+    r"""Number of bits in which each query differs from each address: \(d_H = |a| + |q| - 2\, a \cdot q\).
+
+    >>> hamming([1, 0, 1], [[1, 1, 1], [0, 1, 0]]).tolist()
+    [1.0, 3.0]
+
+    Raises:
+        InputError: for shapes that do not fit, and values other than 0 and 1.
+    """
     query, addresses = _bits(query, addresses)
     lengths = jnp.sum(query, axis=-1, keepdims=True) + jnp.sum(addresses, axis=-1)
     return lengths - 2 * dot(query, addresses.T)
@@ -60,7 +67,7 @@ def hamming(query: Float[ArrayLike, "*batch D"], addresses: Float[ArrayLike, "K 
 def active(
     query: Float[ArrayLike, "*batch D"], addresses: Float[ArrayLike, "K D"], radius: Scalar
 ) -> Bool[Array, "*batch K"]:
-    r"""Which locations answer: \(d_H(a_k, q) \le r\)."""
+    r"""Whether each location is active: \(d_H(a_k, q) \le r\), with a radius r of at least 0."""
     distances = hamming(query, addresses)
     return distances <= positive("radius", radius, distances.dtype, zero=True)
 
@@ -72,11 +79,21 @@ def write(
     addresses: Float[ArrayLike, "K D"],
     radius: Scalar,
 ) -> Float[Array, "K O"]:
-    r"""Counters after B patterns were written: each is added at all locations active for its query.
+    r"""Counters after B patterns are written: each is added at all locations that are active for its query.
 
     .. math:: p_k \leftarrow p_k + \sum_b 1[d_H(a_k, q_b) \le r]\, x_b
 
     Patterns of signs make :func:`update` a majority vote.
+
+    Args:
+        counters: the counters before, one row for each address.
+        query: the address at which each pattern is written, in bits.
+        patterns: one row for each query.
+        addresses: the addresses of the locations, in bits.
+        radius: largest Hamming distance of an active location.
+
+    Raises:
+        InputError: for shapes and values that do not fit.
     """
     answers = active(query, addresses, radius)
     counters, patterns = jnp.asarray(counters), jnp.asarray(patterns)
@@ -99,7 +116,8 @@ def read(
 ) -> Reading:
     r"""Sum of the counters of the active locations, \(\sum_k p_k\, 1[d_H(a_k, q) \le r]\), and their number.
 
-    The mean is the posterior mean of a counter when each location explains queries uniformly on its ball.
+    The mean is the posterior mean of a counter if each location has a uniform likelihood on its ball. Arguments and
+    errors are those of :func:`write`.
     """
     answers = active(query, addresses, radius)
     counters = jnp.asarray(counters)
@@ -116,7 +134,7 @@ def update(
 ) -> Float[Array, "*batch D"]:
     """Bits that an autoassociative memory reads: 1 where the sum of the counters is above zero.
 
-    A bit whose sum is zero (a tie, or no active location) stays as the query has it.
+    A bit whose sum is zero (a tie, or no active location) keeps the value of the query.
     """
     total = read(query, addresses, counters, radius).total
     bits = jnp.asarray(query, total.dtype)
@@ -133,9 +151,15 @@ def attention_read(
 ) -> Float[Array, "*batch O"]:
     r"""The continuous SDM: \(z(q) = P^\top {\rm softmax}(\beta A q)\), for real queries and addresses.
 
-    Millidge et al. (2022), Sec. 3.4. It is the SDM with \(\exp(-c\, d_H)\) for the threshold, read per active
-    location; exactly, with c = 2 beta, on signs, where \(d_H = (D - a \cdot q) / 2\), and with c = beta / 2 on bits if
-    all addresses have as many ones, since \(d_H = |a| + |q| - 2\, a \cdot q\).
+    Millidge et al. (2022), Sec. 3.4. It is the SDM with \(\exp(-c\, d_H)\) in place of the threshold, normalised by the
+    total activation. This is exact on signs with c = 2 beta, where \(d_H = (D - a \cdot q) / 2\), and on bits with
+    c = beta / 2 if all addresses have the same number of ones, since \(d_H = |a| + |q| - 2\, a \cdot q\).
+
+    Args:
+        query: real vectors.
+        addresses: real vectors, one for each location.
+        counters: one row for each address.
+        beta: inverse temperature, above 0.
     """
     query, addresses = points(query, addresses, "addresses")
     counters = jnp.asarray(counters, query.dtype)
@@ -144,17 +168,22 @@ def attention_read(
 
 
 def ball_volume(dim: int, radius: int) -> int:
-    r"""Number of binary vectors within distance r of one: \(V = \sum_{j \le r} \binom{D}{j}\). A whole number."""
+    r"""Number of binary vectors within distance r of a given one: \(V = \sum_{j \le r} \binom{D}{j}\).
+
+    >>> ball_volume(4, 1)
+    5
+    """
     _check_ball(dim, radius, 0)
     return sum(comb(dim, j) for j in range(min(radius, dim) + 1))
 
 
 def ball_overlap(dim: int, radius: int, distance: int) -> int:
-    r"""Number of binary vectors within r of both of two vectors that differ in d bits. A whole number.
+    r"""Number of binary vectors within distance r of both of two vectors that differ in d bits.
 
     .. math:: \sum_{i=0}^{d} \binom{d}{i} \sum_{j=0}^{D-d} \binom{D-d}{j}\; 1[i + j \le r]\; 1[d - i + j \le r]
 
-    How much of a pattern written at one of them is read at the other, when addresses are spread evenly.
+    For evenly spread addresses it is proportional to the part of a pattern written at one of them that is read at the
+    other.
     """
     _check_ball(dim, radius, distance)
     return sum(

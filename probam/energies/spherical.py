@@ -9,9 +9,8 @@ Convention (``concentration`` of :mod:`probam.energies.conventions`): the energy
 = 2 - 2 m \cdot v\), so equal concentrations \(\kappa = 2\beta_{\rm CLAM}\) give \(\beta E_{\rm CLAM} = E + 2\beta\):
 \(\kappa = \beta_{\rm MCHN}\).
 
-Queries have shape (..., D) and are taken to be of unit length (off the sphere the formula is simply continued, which
-is what derivatives in the ambient space need). Bad shapes, directions off the sphere and negative concentrations or
-weights raise :class:`probam.errors.InputError`; a weight of zero marks an absent memory.
+Queries have shape (..., D) and unit length. The same formula is used off the sphere, as derivatives in the ambient
+space require.
 """
 
 import jax.numpy as jnp
@@ -32,7 +31,18 @@ def energy(
     concentrations: Float[ArrayLike, " K"],
     weights: Weights | None = None,
 ) -> Float[Array, "*batch"]:
-    r"""Energy of each query, in nats: \(E(v) = -\log \sum_k w_k \exp(\kappa_k m_k \cdot v)\)."""
+    r"""Energy of each query, in nats: \(E(v) = -\log \sum_k w_k \exp(\kappa_k m_k \cdot v)\).
+
+    Args:
+        query: unit vectors.
+        directions: the memories m, unit vectors, one in each row.
+        concentrations: kappa, one for each memory, at least 0; larger values make a memory sharper.
+        weights: one for each memory, at least 0, not necessarily normalised. None gives every memory the weight 1.
+
+    Raises:
+        InputError: for shapes that do not fit, directions that are not of length 1, negative concentrations, and
+            weights that are negative or all 0.
+    """
     query, directions, kappa, log_w = _checked(query, directions, concentrations, weights)
     logits = _logits(query, directions, kappa, log_w)
 
@@ -48,7 +58,10 @@ def responsibilities(
     concentrations: Float[ArrayLike, " K"],
     weights: Weights | None = None,
 ) -> Float[Array, "*batch K"]:
-    r"""Share of each memory in the sum: \(r_k(v) \propto w_k \exp(\kappa_k m_k \cdot v)\)."""
+    r"""Share of each memory in the sum: \(r_k(v) \propto w_k \exp(\kappa_k m_k \cdot v)\).
+
+    Arguments and errors are those of :func:`energy`.
+    """
     return shares(_logits(*_checked(query, directions, concentrations, weights)))
 
 
@@ -60,9 +73,12 @@ def update(
 ) -> Float[Array, "*batch D"]:
     r"""Direction of the downhill force: \(m(v) = g / |g|\) with \(g = \sum_k r_k(v) \kappa_k m_k = -\nabla E(v)\).
 
-    The energy is concave in the ambient space, so the step to m(v) cannot raise it, nor can
-    ``retract(v + a (m(v) - v))`` for any a in (0, 2). Where the pulls cancel (|g| within rounding of zero) every
-    direction is as good as any other, and the query stays where it is.
+    The energy is concave in the ambient space, so neither the step to m(v) nor ``retract(v + a (m(v) - v))`` with a in
+    (0, 2) raises it. Where the forces cancel (|g| within rounding of zero) no direction is preferred, and the query
+    does not move. Arguments and errors are those of :func:`energy`.
+
+    >>> [round(x, 2) for x in update([0.8, 0.6], [[1.0, 0.0], [0.0, 1.0]], [9.0, 9.0]).tolist()]
+    [0.99, 0.16]
     """
     query, directions, kappa, log_w = _checked(query, directions, concentrations, weights)
     # pulls relative to the strongest one: only their direction counts, and r_k kappa_k may underflow
@@ -77,7 +93,7 @@ def update(
 
 
 def retract(states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
-    """States brought back to the unit sphere along their own rays; zero, which has no direction, stays zero."""
+    """States divided by their lengths. Zero has no direction and stays zero."""
     states = jnp.asarray(states)
     states = states.astype(jnp.result_type(states, float))
     square = jnp.sum(states**2, axis=-1, keepdims=True)

@@ -3,15 +3,12 @@ r"""Student-t wells: the log-sum energy of memories with heavy tails.
 .. math:: E(v) = -\log \sum_k w_k \bigl(1 + q_k(v) / \nu_k\bigr)^{-(\nu_k + D)/2}, \qquad
     q_k(v) = (v - \mu_k)^\top A_k (v - \mu_k)
 
-The well of one memory grows like the log of the distance: far away the pull fades as one over the distance, so a
-query between two memories may fall to either, and an outlier hardly moves the rest. It is the regular cousin of the
-reciprocal-distance similarities, which have no twin in any dimension (CLAIMS C14). For large nu the quadratic wells of
-stiffness A / 2 come back.
+The well of a memory grows like the log of the distance. Its force falls as one over the distance, so that an outlier
+has little influence on the other memories. The energy is a regularised form of the reciprocal-distance similarities,
+which correspond to no density in any dimension (CLAIMS C14). As nu grows it tends to the quadratic wells of stiffness
+A / 2.
 
-The stiffness A is one number for all, shape (); one a memory, (K,); one a memory and coordinate, (K, D); or a positive
-definite matrix a memory, (K, D, D). ``df`` (nu) is one number or one a memory. Queries have shape (..., D), memories
-(K, D); the energy is in nats. Bad shapes and values that are not positive (definite) raise
-:class:`probam.errors.InputError`.
+Queries have shape (..., D), memories (K, D); the energy is in nats.
 """
 
 import jax.numpy as jnp
@@ -34,7 +31,19 @@ def energy(
     df: Float[ArrayLike, "..."],
     weights: Weights | None = None,
 ) -> Float[Array, "*batch"]:
-    r"""Energy of each query, in nats: \(-\log \sum_k w_k (1 + q_k(v) / \nu_k)^{-(\nu_k + D)/2}\)."""
+    r"""Energy of each query, in nats: \(-\log \sum_k w_k (1 + q_k(v) / \nu_k)^{-(\nu_k + D)/2}\).
+
+    Args:
+        query: points of R^D.
+        memories: one memory in each row.
+        stiffness: A, in one of the shapes of :func:`probam.energies.quadratic.energy`.
+        df: nu above 0, one for all memories or one for each; smaller values make heavier tails.
+        weights: one for each memory, at least 0, not necessarily normalised. None gives every memory the weight 1.
+
+    Raises:
+        InputError: for shapes that do not fit, values that are not positive (definite), and weights that are negative
+            or all 0.
+    """
     terms, _ = _terms(query, memories, stiffness, df, weights)
     return -logsumexp(terms, axis=-1)
 
@@ -46,7 +55,10 @@ def responsibilities(
     df: Float[ArrayLike, "..."],
     weights: Weights | None = None,
 ) -> Float[Array, "*batch K"]:
-    r"""Share of each memory: \(r_k(v) \propto w_k (1 + q_k(v) / \nu_k)^{-(\nu_k + D)/2}\)."""
+    r"""Share of each memory: \(r_k(v) \propto w_k (1 + q_k(v) / \nu_k)^{-(\nu_k + D)/2}\).
+
+    Arguments and errors are those of :func:`energy`.
+    """
     return shares(_terms(query, memories, stiffness, df, weights)[0])
 
 
@@ -59,10 +71,10 @@ def update(
 ) -> Float[Array, "*batch D"]:
     r"""Mean of the memories with weights \(r_k(v) u_k(v) A_k\), where \(u_k = (\nu_k + D) / (\nu_k + q_k)\).
 
-    Two bounds give a quadratic form above the energy that touches it at v: Jensen's for the sum, and the tangent of
+    Two bounds give a quadratic function above the energy that touches it at v: Jensen's for the sum, and the tangent of
     the log for each memory, \(\tfrac{\nu + D}{2} \log(1 + q / \nu) \le \tfrac12 u\, q + \text{const}\). The update is
     its minimum; with \(B = \sum_k r_k u_k A_k\), a step \(v + a (m(v) - v)\) changes the energy by at most
-    \(-\tfrac{a (2 - a)}{2} (m - v)^\top B (m - v)\), for a in (0, 2).
+    \(-\tfrac{a (2 - a)}{2} (m - v)^\top B (m - v)\), for a in (0, 2). Arguments and errors are those of :func:`energy`.
     """
     query, memories = points(query, memories)
     terms, pull = _terms(query, memories, stiffness, df, weights)

@@ -1,11 +1,10 @@
-r"""Wells with edges: memories whose term is zero beyond a support, and what becomes of recall there.
+r"""Wells with bounded support: memories whose term is zero outside a box, a ball or a half-space.
 
 .. math::
     E(v) = -\log \sum_k w_k [\,|v_d - \mu_{kd}| \le h_{kd} \text{ for all } d\,], \qquad
     E(v) = -\log \sum_k w_k [\,\lVert v - \mu_k \rVert \le R_k\,]
 
-(:func:`box_energy`, :func:`ball_energy`; the second with Hamming distances is the read of a sparse distributed memory)
-and
+(:func:`box_energy`, :func:`ball_energy`; with Hamming distances the second reads a sparse distributed memory) and
 
 .. math::
     E(v) = -\log \sum_k w_k \prod_d (v_d - \mu_{kd})^{-3/2} e^{-c_{kd} / (2 (v_d - \mu_{kd}))},
@@ -13,12 +12,14 @@ and
 
 (:func:`levy_energy`). Outside all supports an energy is infinite, with derivative zero.
 
-A flat well has no retrieval dynamics: inside its gradient is zero, outside all of them there is nothing to follow and
-the shares are 0 / 0 (CLAIMS A15). A Lévy well has: its bottom is not at mu, where the energy is infinite, but at
-\(\mu + c / 3\); recall descends by gradients (:func:`probam.dynamics.recall.descend`) from a query inside some support.
+Flat wells have no retrieval dynamics: the gradient is zero inside, and outside all wells the shares are 0 / 0 (CLAIMS
+A15). Lévy wells do. The minimum of such a well is at \(\mu + c / 3\); at mu itself the energy is infinite. Recall uses
+gradient descent (:func:`probam.dynamics.recall.descend`) from a query inside a support.
 
-Queries have shape (..., D), memories (K, D), in nats; weights include what a density would put in front. Bad shapes and
-values that are not above zero raise :class:`probam.errors.InputError`.
+All three functions return nats and share these arguments: ``query``, points of shape (..., D); ``memories``, one in
+each row, shape (K, D); ``weights``, one for each memory, at least 0, which include the normalising constant of a
+density (None gives every memory the weight 1). Bad shapes and values that are not above zero raise
+:class:`probam.errors.InputError`.
 """
 
 import jax.numpy as jnp
@@ -38,7 +39,10 @@ def box_energy(
     half_widths: Float[ArrayLike, "..."],
     weights: Weights | None = None,
 ) -> Float[Array, "*batch"]:
-    """Energy of flat boxes: minus the log of the weights of those that hold the query; half-widths (), (K,), (K, D)."""
+    """Energy of flat boxes: minus the log of the total weight of the boxes that contain the query.
+
+    ``half_widths`` are above 0: one for all, one for each memory (K,), or one for each memory and coordinate (K, D).
+    """
     query, memories = points(query, memories)
     inside = jnp.all(jnp.abs(query[..., None, :] - memories) <= rates("half_widths", half_widths, memories), axis=-1)
     return _minus_log_sum(jnp.where(inside, log_weights(weights, len(memories), query.dtype), -jnp.inf))
@@ -50,7 +54,10 @@ def ball_energy(
     radii: Float[ArrayLike, "..."],
     weights: Weights | None = None,
 ) -> Float[Array, "*batch"]:
-    """Energy of flat balls: minus the log of the weights of those that hold the query; radii () or (K,)."""
+    """Energy of flat balls: minus the log of the total weight of the balls that contain the query.
+
+    ``radii`` are above 0: one for all memories or one for each, (K,).
+    """
     query, memories = points(query, memories)
     square = jnp.sum((query[..., None, :] - memories) ** 2, axis=-1)
     inside = square <= rate_of_each("radii", radii, memories) ** 2
@@ -63,7 +70,10 @@ def levy_energy(
     scales: Float[ArrayLike, "..."],
     weights: Weights | None = None,
 ) -> Float[Array, "*batch"]:
-    """Energy of one-sided wells with edges at the memories; scales c of shape (), (K,) or (K, D)."""
+    """Energy of one-sided wells with edges at the memories.
+
+    ``scales`` c are above 0: one for all, one for each memory (K,), or one for each memory and coordinate (K, D).
+    """
     query, memories = points(query, memories)
     gap = query[..., None, :] - memories
     above = gap > 0
@@ -74,6 +84,6 @@ def levy_energy(
 
 
 def _minus_log_sum(terms: Float[Array, "*batch K"]) -> Float[Array, "*batch"]:
-    """Infinite, with derivative zero, where no term is left."""
+    """Minus the log of the sum; infinite, with derivative zero, where all terms are zero."""
     any_term = jnp.any(terms > -jnp.inf, axis=-1)
     return jnp.where(any_term, -logsumexp(jnp.where(any_term[..., None], terms, 0), axis=-1), jnp.inf)

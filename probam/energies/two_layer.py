@@ -12,10 +12,10 @@ Along the dynamics, for any time constants,
 
 .. math:: \dot E = -\tau_v\, \dot v^\top \nabla^2 L_v\, \dot v - \tau_h\, \dot h^\top \nabla^2 L_h\, \dot h,
 
-so the energy falls where both Lagrangians are convex. It need not be bounded below: with linear units on both layers
-and a singular value of \(\Xi\) above 1 it is not, and the dynamics diverge.
+so the energy never rises where both Lagrangians are convex. It can be unbounded below: with linear units on both layers
+and a singular value of \(\Xi\) above 1 the dynamics diverge.
 
-Visible states have shape (..., D), hidden ones (..., K). Bad shapes and time constants that are not above zero raise
+Visible states have shape (..., D), hidden states (..., K). Bad shapes and time constants that are not above zero raise
 :class:`probam.errors.InputError`.
 """
 
@@ -52,8 +52,14 @@ __all__ = [
 class Network:
     """K memories in D dimensions, the Lagrangians of the two layers, an external current and two time constants.
 
-    A JAX pytree: it may be an argument of a compiled function, and be differentiated. A smaller ``tau_h`` makes the
-    hidden layer answer faster; its limit 0 is served by :func:`effective_energy` and :func:`effective_velocity`.
+    The network is a JAX pytree: it can be an argument of a compiled function and be differentiated.
+
+    Args:
+        memories: one memory in each row.
+        visible, hidden: the Lagrangians of the feature neurons and of the memory neurons.
+        current: I, one number or one for each feature neuron.
+        tau_v, tau_h: time constants above 0. For the limit of a fast hidden layer, tau_h -> 0, use
+            :func:`effective_energy` and :func:`effective_velocity`.
     """
 
     memories: Float[ArrayLike, "K D"]
@@ -105,7 +111,7 @@ def dissipation(
 
 
 def answer(visible: Float[ArrayLike, "*batch D"], network: Network) -> Float[Array, "*batch K"]:
-    r"""Hidden currents at rest under a held visible layer, \(h = \Xi g(v)\): the limit \(\tau_h \to 0\)."""
+    r"""Hidden currents at rest for a fixed visible layer, \(h = \Xi g(v)\): the limit \(\tau_h \to 0\)."""
     v, memories = points(visible, network.memories)
     return dot(network.visible.activation(v), memories.T)
 
@@ -113,9 +119,9 @@ def answer(visible: Float[ArrayLike, "*batch D"], network: Network) -> Float[Arr
 def effective_energy(visible: Float[ArrayLike, "*batch D"], network: Network) -> Float[Array, "*batch"]:
     r"""Energy with the hidden layer at rest, \((v - I) \cdot g - L_v(v) - L_h(\Xi g)\).
 
-    The least energy over h where \(L_h\) is convex. With signs as visible units and no current it is
-    \(-\sum_\mu F(\xi^\mu \cdot \sigma)\), dense associative memory; with linear ones and a softmax it is the energy of
-    :mod:`probam.energies.continuous_hopfield`.
+    It is the minimum of the energy over h where \(L_h\) is convex. With signs as visible units and no current it is
+    \(-\sum_\mu F(\xi^\mu \cdot \sigma)\), a dense associative memory; with linear units and a softmax it is the energy
+    of :mod:`probam.energies.continuous_hopfield`.
     """
     v, memories = points(visible, network.memories)
     g = network.visible.activation(v)
@@ -130,9 +136,9 @@ def effective_velocity(visible: Float[ArrayLike, "*batch D"], network: Network) 
 
 
 def update(visible: Float[ArrayLike, "*batch D"], network: Network) -> Float[Array, "*batch D"]:
-    r"""Where the Euler step dt = tau_v leads with the hidden layer at rest: \(\Xi^\top f(\Xi g(v)) + I\).
+    r"""Result of an Euler step dt = tau_v with the hidden layer at rest: \(\Xi^\top f(\Xi g(v)) + I\).
 
-    The concave-convex procedure on :func:`effective_energy`: with convex Lagrangians it does not go uphill.
+    This is the concave-convex procedure for :func:`effective_energy`: with convex Lagrangians it never raises it.
     """
     v, memories = points(visible, network.memories)
     return dot(network.hidden.activation(answer(v, network)), memories) + _current(network, memories)
@@ -141,11 +147,11 @@ def update(visible: Float[ArrayLike, "*batch D"], network: Network) -> Float[Arr
 def dense_associative_memory(
     memories: Float[ArrayLike, "K D"], n: int, *, rectified: bool = True, tau_v: Scalar = 1.0, tau_h: Scalar = 1.0
 ) -> Network:
-    r"""The network whose limit \(\tau_h \to 0\) is dense associative memory of order n: signs, and powers \(F_n\).
+    r"""The network whose limit \(\tau_h \to 0\) is a dense associative memory of order n: signs, and powers \(F_n\).
 
     Its :func:`effective_energy` is \(-\sum_\mu F_n(\xi^\mu \cdot {\rm sign}\, v)\); Krotov and Hopfield (2016),
-    arXiv:1606.01164. Its rule \({\rm sign} \sum_\mu \xi^\mu F_n'(\xi^\mu \cdot \sigma)\) is the derivative of the 2016
-    rule, not the rule itself. Plain powers of odd n above 1 are not convex and may go uphill.
+    arXiv:1606.01164. Its update \({\rm sign} \sum_\mu \xi^\mu F_n'(\xi^\mu \cdot \sigma)\) uses the derivative of
+    \(F_n\), not the difference of the 2016 rule. Plain powers of odd n above 1 are not convex and may raise the energy.
     """
     return Network(memories, AbsoluteValue(), RectifiedPower(n) if rectified else Power(n), tau_v=tau_v, tau_h=tau_h)
 
@@ -155,7 +161,7 @@ def modern_hopfield(
 ) -> Network:
     r"""The network whose limit \(\tau_h \to 0\) is the modern Hopfield network: linear units and a softmax.
 
-    At finite \(\tau_h\) its energy exceeds that of :mod:`probam.energies.continuous_hopfield` by
+    For finite \(\tau_h\) its energy exceeds that of :mod:`probam.energies.continuous_hopfield` by
     \(\beta^{-1}\, {\rm KL}({\rm softmax}(\beta h) \,\|\, {\rm softmax}(\beta \Xi v))\).
     """
     return Network(memories, Quadratic(), LogSumExp(beta), tau_v=tau_v, tau_h=tau_h)
@@ -167,13 +173,21 @@ def similarity_energy(
     similarity: Callable[[Float[Array, "*batch D"]], Float[Array, "*batch K"]],
     network: Network,
 ) -> Float[Array, "*batch"]:
-    r"""Energy with the layers coupled by a similarity of the memories to v itself, not to g.
+    r"""Energy with the layers coupled by a similarity of the memories to v itself, not to g(v).
 
     .. math:: E = [(v - I) \cdot g - L_v] + [h \cdot f - L_h] - \sum_\mu f_\mu S_\mu(v)
 
-    Millidge et al. (2022), Eq. 3, with the indices of the memories put right. Equal to :func:`energy` for the dot
+    Millidge et al. (2022), Eq. 3, with the indices of the memories corrected. It equals :func:`energy` for the dot
     product S = Xi v if g is the identity. Its gradient flow \(\tau \dot x = -\nabla E\) is *not* the dynamics of
-    :func:`velocity`: it multiplies the bracketed rates by the Hessians of the Lagrangians.
+    :func:`velocity`: it multiplies the rates in brackets by the Hessians of the Lagrangians.
+
+    Args:
+        visible, hidden: currents of the two layers.
+        similarity: S, from v to one score for each memory.
+        network: memories, Lagrangians and current.
+
+    Raises:
+        InputError: for shapes that do not fit, those of the scores included.
     """
     v, h, memories = _layers(visible, hidden, network)
     scores = similarity(v)

@@ -2,25 +2,26 @@ r"""Universal Hopfield networks: similarity, separation, projection.
 
 .. math:: z = P^\top \operatorname{sep}(\operatorname{sim}(M, q))
 
-Millidge et al. (2022), arXiv:2202.04557, with memories as the rows of M, (K, D), and of P, (K, O): row k of P is what
-memory k stands for. P = M (the default) is autoassociation, any other P heteroassociation; the weights are the same,
-so the capacity is too where they are nearly one-hot. Any :class:`probam.energies.similarities.Similarity` goes with
-any separation of :mod:`probam.energies.separations`, in two ways:
+Millidge et al. (2022), arXiv:2202.04557, with memories as the rows of M, (K, D), and of P, (K, O): row k of P is the
+output of memory k. P = M (the default) is autoassociation, any other P heteroassociation. The weights do not depend on
+P, so the capacity does not either where they are nearly one-hot. Any :class:`probam.energies.similarities.Similarity`
+can be combined with any separation of :mod:`probam.energies.separations`, in two ways:
 
 natural
-    the scores are the similarity, or minus the distance, and the separation is applied as it stands;
+    the scores are the similarity, or minus the distance, and the separation is applied without normalisation;
 normalised (``normalised=True``, Appendix E)
-    similarities are divided by their sum, distances are replaced by their reciprocals over the sum of those, and the
-    separated scores are divided by their sum once more.
+    similarities are divided by their sum, distances are replaced by their reciprocals divided by the sum of these, and
+    the separated scores are divided by their sum again.
 
-Limits of the second: at distance zero a memory takes the whole, and equal ones share it; distances that are all
-infinite, and similarities that are all zero, share equally. Similarities that cancel to a sum of zero have no limit
+Limits of the normalised form: a memory at distance zero has the whole weight, and several share it equally; so do all
+memories where all distances are infinite or all similarities zero. Other similarities with a sum of zero have no limit
 and raise :class:`probam.errors.InputError` (inside ``jit`` the result is not finite).
 
-Under the second, softmax is not a posterior of any mixture (the odds of two memories depend on the others), and its
-largest weight is at most e^beta / (e^beta + K - 1); log separation turns the ranking round.
+In the normalised form softmax is not the posterior of any mixture (the odds of two memories depend on the others), its
+largest weight is at most e^beta / (e^beta + K - 1), and log separation reverses the ranking.
 
-:func:`energy` belongs to the natural softmax of a similarity. Queries have shape (..., D).
+:func:`energy` belongs to the natural softmax of a similarity. All functions take queries of shape (..., D). ``kind`` is
+a similarity or the name of one (see :data:`probam.energies.similarities.SIMILARITIES`).
 """
 
 import jax
@@ -57,10 +58,12 @@ def scores(
 
 
 def reciprocal_shares(distances: Float[Array, "*batch K"]) -> Float[Array, "*batch K"]:
-    r"""Reciprocal distances over their sum, \(d_k^{-1} / \sum_j d_j^{-1}\), by their limits.
+    r"""Reciprocal distances divided by their sum, \(d_k^{-1} / \sum_j d_j^{-1}\), including the limits.
 
-    At distance zero a memory takes the whole, and equal ones share it; infinite distances take nothing, unless all
-    are.
+    Memories at distance zero share the whole equally. Memories at an infinite distance get nothing, unless all are.
+
+    >>> reciprocal_shares(jnp.array([1.0, 3.0, jnp.inf])).tolist()
+    [0.75, 0.25, 0.0]
     """
     least = jax.lax.stop_gradient(jnp.min(distances, axis=-1, keepdims=True))
     zero = distances == 0
@@ -73,9 +76,10 @@ def reciprocal_shares(distances: Float[Array, "*batch K"]) -> Float[Array, "*bat
 def normalised_scores(
     query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], kind: Similarity | str
 ) -> Float[Array, "*batch K"]:
-    """Scores of Appendix E: similarities, or reciprocal distances, over their sum.
+    """Scores of Appendix E: similarities or reciprocal distances, divided by their sum.
 
-    Raises :class:`probam.errors.InputError` where similarities cancel to a sum of zero.
+    Raises:
+        InputError: where similarities that are not all zero sum to zero.
     """
     kind = _named(kind)
     return _appendix_e(kind(query, memories), kind.is_distance)
@@ -89,7 +93,7 @@ def weights(
     *,
     normalised: bool = False,
 ) -> Float[Array, "*batch K"]:
-    """What each memory contributes: sep(sim(M, q)), with Appendix E's two normalisations if ``normalised``."""
+    """Weight of each memory: sep(sim(M, q)), with the two normalisations of Appendix E if ``normalised``."""
     kind = _named(kind)
     return separated(kind(query, memories), separation, is_distance=kind.is_distance, normalised=normalised)
 
@@ -97,7 +101,14 @@ def weights(
 def separated(
     values: Float[Array, "*batch K"], separation: Separation, *, is_distance: bool, normalised: bool = False
 ) -> Float[Array, "*batch K"]:
-    """The weights that belong to similarities or distances which are known already."""
+    """Weights from similarities or distances that are already computed.
+
+    Args:
+        values: similarities or distances.
+        separation: the separation.
+        is_distance: whether ``values`` are distances.
+        normalised: whether to apply the two normalisations of Appendix E.
+    """
     if normalised:
         return _defined(separation.shares(_appendix_e(values, is_distance)), "separated scores")
     return separation(-values if is_distance else values)
@@ -112,17 +123,26 @@ def retrieve(
     projection: Float[ArrayLike, "K O"] | None = None,
     normalised: bool = False,
 ) -> Float[Array, "*batch O"]:
-    r"""What the network reads out, \(z = P^\top \operatorname{sep}(\operatorname{sim}(M, q))\), in one step.
+    r"""Output of the network after one step, \(z = P^\top \operatorname{sep}(\operatorname{sim}(M, q))\).
 
-    ``projection`` has one row a memory; by default it is the memories themselves. The classical network is
-    ``sign(retrieve(q, M, "dot", Identity()))``.
-
-    Raises :class:`probam.errors.InputError` for a projection with other rows than the memories.
+    The classical network is ``sign(retrieve(q, M, "dot", Identity()))``.
 
     >>> from probam.energies.separations import Softmax
     >>> memories = jnp.array([[0.0, 1.0], [4.0, 0.0]])
     >>> retrieve(jnp.array([3.0, 1.0]), memories, "manhattan", Softmax(20.0)).round(3).tolist()
     [4.0, 0.0]
+
+    Args:
+        query: points of R^D.
+        memories: one memory in each row.
+        kind: a similarity, or its name.
+        separation: the separation.
+        projection: P, one row for each memory; None means the memories themselves.
+        normalised: whether to apply the two normalisations of Appendix E.
+
+    Raises:
+        InputError: for an unknown name, vectors outside the similarity's domain, and a projection with another number
+            of rows than memories.
     """
     share = weights(query, memories, kind, separation, normalised=normalised)
     return dot(share, _rows(memories if projection is None else projection, share))
@@ -135,9 +155,13 @@ def energy(
 
     .. math:: E(q) = -\frac{1}{\beta} \log \sum_k \exp(\beta s_k(q))
 
-    The term |q|^2 / 2 of the paper's energy is left out: it belongs to the dot product alone
-    (:mod:`probam.energies.continuous_hopfield`); with it, minima of a distance lie half-way to the memories. The
+    The term |q|^2 / 2 of the paper's energy is left out. It belongs to the dot product alone
+    (:mod:`probam.energies.continuous_hopfield`); with a distance it would move the minima half-way to the origin. The
     squared Euclidean distance gives :mod:`probam.energies.clam`.
+
+    Args:
+        query, memories, kind: as for :func:`retrieve`.
+        beta: inverse temperature, above 0.
     """
     natural_scores = scores(query, memories, kind)
     beta = positive("beta", beta, natural_scores.dtype)
@@ -153,11 +177,19 @@ def retrieve_as_printed(
     *,
     projection: Float[ArrayLike, "K O"] | None = None,
 ) -> Float[Array, "*batch O"]:
-    """Tables 2 and 3 to the letter, z = P^T sep(sim(M, q)): for comparison only.
+    """Tables 2 and 3 exactly as printed, z = P^T sep(sim(M, q)): for comparison only.
 
-    Squared distances for similarities, divergences of both signs, max(x) for one-hot, logs of zero: what comes out
-    may be infinite or NaN. ``parameter`` is n or beta. Raises :class:`probam.errors.InputError` for names that the
-    tables do not have.
+    The tables print squared distances as similarities, divergences of both signs, max(x) for one-hot and logs of zero,
+    so the result may be infinite or NaN.
+
+    Args:
+        query, memories, projection: as for :func:`retrieve`.
+        kind: a name of Table 2.
+        separation: a name of Table 3.
+        parameter: n or beta of the separation.
+
+    Raises:
+        InputError: for names that are not in the tables.
     """
     for argument, name, known in (
         ("kind", kind, similarities.PRINTED),
@@ -185,12 +217,12 @@ def _rows(projection: Float[ArrayLike, "K O"], share: Float[Array, "*batch K"]) 
 
 
 def _defined(share: Float[Array, "*batch K"], what: str) -> Float[Array, "*batch K"]:
-    """The shares, if every sum was other than zero."""
+    """The shares; an error where a sum was zero."""
     if not is_traced(share):
         lost = ~np.isfinite(np.asarray(share)).all(axis=-1)
         if lost.any():
             raise InputError(
                 f"query: {what} sum to 0 for {lost.sum()} of {lost.size} queries, and Appendix E divides by that sum; "
-                "take natural scores, a distance, or data of one sign"
+                "use natural scores, a distance, or data of one sign"
             )
     return share

@@ -1,7 +1,7 @@
-"""Water filling: shares in proportion to given pulls, none below a floor.
+"""Water filling: amounts proportional to given pulls, none below a floor.
 
-Where the pieces of a convex energy are ``-g_i log c_i``, its minimum over ``c_i >= floor`` with a given sum has this
-form; the updates of :mod:`probam.energies.composition` and :mod:`probam.energies.counts` are such minima.
+The minimum of a convex energy with terms ``-g_i log c_i`` over ``c_i >= floor`` with a given sum has this form. The
+updates of :mod:`probam.energies.composition` and :mod:`probam.energies.counts` are such minima.
 """
 
 import jax.numpy as jnp
@@ -15,9 +15,17 @@ def fill(
 ) -> Float[Array, "*batch D"]:
     r"""The \(c_i = \max(\text{floor}, a\, g_i)\) whose sum is ``total``, for pulls g of at least 0.
 
-    The m strongest pulls stand above the floor for the largest m at which the weakest of them does, as in the
-    projection on a simplex: one sort, no iteration. ``total`` is at least D floors. Where no pull is above 0, the
-    first coordinate takes what the floors leave.
+    As in the projection onto a simplex, the m largest pulls are above the floor, for the largest m at which the
+    smallest of them is: this needs one sort and no iteration. Where no pull is above 0, the first coordinate gets what
+    the floors leave.
+
+    >>> fill(jnp.array([1.0, 3.0]), jnp.asarray(1.0), jnp.asarray(0.375)).tolist()
+    [0.375, 0.625]
+
+    Args:
+        pull: g, at least 0.
+        total: the sum of the result, at least D times the floor.
+        floor: the smallest amount.
     """
     dim = pull.shape[-1]
     floor, total = floor[..., None], total[..., None]

@@ -1,15 +1,14 @@
 r"""Sums of wells, \(\sum_k w_k \exp(-(v-\mu_k)^\top A_k (v-\mu_k))\), as matrix products.
 
-Every energy of a distance is minus the log of such a sum. Two roundings threaten it:
+Every energy of a distance is minus the log of such a sum. Two kinds of rounding error have to be avoided:
 
 * with a common offset (memories at 1e6, say) the expanded square cancels, so queries and memories are first
   taken relative to the memories' mean;
-* far away (a query at 1e8) all squared distances agree in every digit that a float holds, so the part that is
-  common to all wells, the quadratic form of the softest one, is left out of the *logits*: a softmax does not
-  see it.
+* far away (a query at 1e8) all squared distances agree in every digit of a float, so the part that is common to all
+  wells, the quadratic form of the least stiff one, is left out of the *logits*: it does not change a softmax.
 
-What the logits lack comes back in :func:`log_sum` from one well per query, the leading one, whose term is
-evaluated directly from ``v - mu_k``. No array of shape (Q, K, D) is made.
+:func:`log_sum` adds the missing part back. It computes the term of one well per query, the leading one, directly from
+``v - mu_k``. No array of shape (Q, K, D) is made.
 """
 
 from collections.abc import Callable
@@ -37,7 +36,7 @@ def dot(left: Float[Array, "... I"], right: Float[Array, "I J"]) -> Float[Array,
 
 
 def mean_of(memories: Float[Array, "K D"]) -> Float[Array, " D"]:
-    """The memories' mean as an origin: a constant to derivatives, since no result depends on it."""
+    """The memories' mean, used as an origin: constant for derivatives, since no result depends on it."""
     return jax.lax.stop_gradient(jnp.mean(memories, axis=0))
 
 
@@ -52,8 +51,11 @@ def isotropic_logits(
 
     .. math:: \log w_k - a_k |\mu_k|^2 + 2 a_k \mu_k \cdot v - (a_k - a_{\min}) |v|^2
 
-    Query and memories are given relative to a common origin. ``excess`` is \(a_k - a_{\min}\), as exact as the
-    caller has it; ``None`` means that all are equally stiff.
+    Args:
+        query, memories: coordinates relative to a common origin.
+        stiffness: a.
+        log_weights: log w.
+        excess: \(a_k - a_{\min}\), to the accuracy that the caller can provide; None if all wells are equally stiff.
     """
     logits = dot(query, (2 * stiffness[:, None] * memories).T)
     logits += log_weights - stiffness * jnp.sum(memories**2, axis=-1)
@@ -68,7 +70,10 @@ def diagonal_logits(
     stiffness: Float[Array, "K D"],
     log_weights: Float[Array, " K"],
 ) -> Float[Array, "*batch K"]:
-    """Log terms of wells with a diagonal stiffness, up to a function of the query alone."""
+    """Log terms of wells with a diagonal stiffness, up to a function of the query alone.
+
+    Query and memories are relative to a common origin.
+    """
     softest = jnp.argmin(jnp.sum(stiffness, axis=-1))
     excess = stiffness - jax.lax.stop_gradient(stiffness[softest])
     features = jnp.concatenate([query, query**2], axis=-1)
@@ -84,7 +89,8 @@ def full_logits(
 ) -> Float[Array, "*batch K"]:
     """Log terms of wells with a symmetric stiffness matrix each, up to a function of the query alone.
 
-    The quadratic form is linear in the D (D + 1) / 2 products of two coordinates: one matrix product more.
+    The quadratic form is linear in the D (D + 1) / 2 products of two coordinates, so it is one more matrix product.
+    Query and memories are relative to a common origin.
     """
     softest = jnp.argmin(jnp.trace(stiffness, axis1=-2, axis2=-1))
     excess = stiffness - jax.lax.stop_gradient(stiffness[softest])
@@ -99,19 +105,19 @@ def full_logits(
 def heights(logits: Float[Array, "*batch K"]) -> Float[Array, "*batch K"]:
     """The wells' terms relative to the largest one: between 0 and 1, not normalised.
 
-    All results are made from this one array, so that a program that asks for several computes it once.
+    All other results are computed from this array, so that a program with several of them computes it once.
     """
     return jnp.exp(logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True)))
 
 
 def shares(logits: Float[Array, "*batch K"]) -> Float[Array, "*batch K"]:
-    """The softmax of the logits: what part of the sum each well holds."""
+    """The softmax of the logits: the part of the sum that each well contributes."""
     height = heights(logits)
     return height / jnp.sum(height, axis=-1, keepdims=True)
 
 
 def weighted_mean(logits: Float[Array, "*batch K"], values: Float[Array, "K D"]) -> Float[Array, "*batch D"]:
-    """Mean of the values under the shares."""
+    """Mean of the values, weighted by the shares."""
     height = heights(logits)
     return dot(height, values) / jnp.sum(height, axis=-1, keepdims=True)
 
@@ -122,8 +128,10 @@ def log_sum(
 ) -> Float[Array, "*batch"]:
     """Log of the sum of the wells' terms, in nats.
 
-    ``logits`` may lack a function of the query that is common to all wells; ``log_term(index)`` is the full log
-    term of one well for each query, and is asked for the leading one only.
+    Args:
+        logits: log terms, up to a function of the query that is common to all wells.
+        log_term: returns the full log term of one well for each query, given the indices of the wells; it is called
+            for the leading well only.
     """
     leading = jnp.argmax(logits, axis=-1)
     top = jnp.take_along_axis(logits, leading[..., None], axis=-1)[..., 0]

@@ -233,7 +233,7 @@ def test_printed_forms_have_the_signs_of_table_2() -> None:
             "query: normalised dot divides by the sum of the entries, which is 0 for 1 of 1",
         ),
         ("hamming", [0.5, 1.0], "query: hamming expects entries in {0, 1} or in {-1, 1}"),
-        ("hamming", [-1.0, 1.0], "query: hamming expects the coding of the memories; one has -1 for 0"),
+        ("hamming", [-1.0, 1.0], "query: hamming expects the same coding for queries and memories; got 0, 1 and -1, 1"),
         ("manhattan", [1.0, 2.0, 3.0], r"query: expected shape (..., 2)"),
     ],
 )
@@ -246,7 +246,7 @@ def test_vectors_outside_the_domain_are_named(name: str, query: list[float], mes
 def test_unknown_names_and_meaningless_pseudocounts_are_refused() -> None:
     with pytest.raises(InputError, match="expected one of dot, normalised dot"):
         similarity("L2")
-    with pytest.raises(InputError, match="manhattan takes vectors as they are"):
+    with pytest.raises(InputError, match="which smoothing needs; got 'manhattan'"):
         smoothed(SIMILARITIES["manhattan"], 0.1)
     with pytest.raises(InputError, match="pseudocount: expected a finite number of at least 0; got -1"):
         smoothed(SIMILARITIES["kl"], -1)
