@@ -1,8 +1,8 @@
-"""Compiled programs kept on disk, so that a second process need not compile what the first one did.
+"""A cache of compiled programs on disk, so that a second process does not compile the same programs again.
 
-The first fit of a kind spends most of its seconds in XLA. :func:`keep_compiled` tells JAX to keep what it compiles in
-a folder of the user's cache; the command line calls it, a library user may. A folder holds the programs of one
-version of JAX on one kind of processor, because machine code of another may not run.
+The first fit of a kind spends most of its time in XLA. :func:`keep_compiled` makes JAX store compiled programs in a
+folder of the user's cache. The command line calls it; users of the library may. There is one folder for each version
+of JAX and type of processor, because machine code for another processor may not run.
 """
 
 import hashlib
@@ -19,20 +19,25 @@ from probam.errors import InputError
 __all__ = ["SWITCH", "compiler_options", "keep_compiled"]
 
 SWITCH = "PROBAM_COMPILED"
-"""Environment variable: ``off`` keeps nothing, any other value is the folder to keep compiled programs in."""
+"""Environment variable: ``off`` disables the cache, any other value is its folder."""
 
 _LARGEST = 1 << 30
-"""Bytes above which the programs that were used longest ago are dropped."""
+"""Size of the cache in bytes above which the least recently used programs are deleted."""
 
 
 def keep_compiled(folder: str | os.PathLike[str] | None = None) -> Path | None:
-    """Keep compiled programs in ``folder`` from now on, and use those that are there; returns where.
+    """Store compiled programs on disk and use those already there. Call it before the first computation.
 
-    Without a folder the environment variable ``PROBAM_COMPILED`` decides, and without that the user's cache folder.
-    Settings of JAX's own (``JAX_COMPILATION_CACHE_DIR``) are left alone; ``None`` is returned where nothing is kept.
-    Call it before the first computation.
+    Args:
+        folder: where to store them. None means the folder in the environment variable ``PROBAM_COMPILED`` or, if that
+            is not set, the user's cache folder; JAX's own setting (``JAX_COMPILATION_CACHE_DIR``) then has priority
+            over the latter.
 
-    Raises :class:`probam.errors.InputError` where a folder that was asked for cannot be made.
+    Returns:
+        The folder used, or None where the cache is off, is set by JAX, or cannot be written to.
+
+    Raises:
+        InputError: when an explicitly requested folder cannot be created.
     """
     import jax
 
@@ -46,20 +51,20 @@ def keep_compiled(folder: str | os.PathLike[str] | None = None) -> Path | None:
         _drop_oldest(place)
     except OSError as error:
         if asked is None:
-            return None  # a home that cannot be written to is no reason to stop
+            return None  # work without a cache where the home folder cannot be written to
         raise InputError(
             f"{SWITCH}: expected a folder that can be written to, or 'off'; got {os.fspath(asked)!r} ({error.strerror})"
         ) from error
     jax.config.update("jax_compilation_cache_dir", str(place))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    # JAX compiles anew where an entry cannot be read (another process is just writing it, say), and warns
+    # JAX compiles again where an entry cannot be read (while another process writes it, for example), and warns
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
     return place
 
 
 def _processor() -> str:
-    """Short name for what machine code runs here: architecture and, where the system tells, the instruction sets."""
+    """Short hash of what machine code depends on: the architecture and, where known, the instruction sets."""
     description = [platform.system(), platform.machine(), platform.processor()]
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -69,7 +74,7 @@ def _processor() -> str:
 
 
 def _drop_oldest(place: Path) -> None:
-    """Make room: delete entries, last used longest ago first, until the folder holds at most half of its limit."""
+    """If the folder exceeds its limit, delete the least recently used entries until it holds at most half of it."""
     entries = [(path, path.stat()) for path in place.iterdir() if path.is_file()]
     size = sum(status.st_size for _, status in entries)
     if size <= _LARGEST:
@@ -83,9 +88,10 @@ def _drop_oldest(place: Path) -> None:
 
 @cache
 def compiler_options() -> dict[str, bool | int] | None:
-    """Options that compile three times faster, where this version of XLA knows them.
+    """Compiler options for programs that run only a few times on small arrays; None if this XLA does not have them.
 
-    Each program runs a dozen times on small arrays: optimising its machine code costs more than it saves.
+    They make compilation about three times faster. Optimising the machine code of such programs costs more than it
+    saves.
     """
     import jax
 

@@ -1,19 +1,19 @@
-"""Errors that speak to people.
+"""Errors with messages for users.
 
-A message names the argument, what was expected, what came and what to do. The command line
-prints it as one line and exits with 2; any other exception is a defect of ours.
+A message names the argument, what was expected, what was given and what to do. The command line prints it as one line
+and exits with code 2. Any other exception is a bug in probam.
 """
 
 __all__ = ["InputError", "NumericalError", "ProbamError"]
 
 
 class ProbamError(Exception):
-    """Anything that probam says to its user instead of a traceback."""
+    """Base of all errors whose message is meant for the user."""
 
 
 class InputError(ProbamError, ValueError):
-    """Something the user gave cannot be used as it is."""
+    """An argument or a file cannot be used as it is."""
 
 
 class NumericalError(ProbamError, ArithmeticError):
-    """A computation left the finite numbers; the message says where and what helps."""
+    """A computation produced a number that is not finite; the message says where, and what to do."""

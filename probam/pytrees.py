@@ -1,9 +1,9 @@
-"""Frozen dataclasses as JAX pytrees whose structures tell their types apart.
+"""Frozen dataclasses as JAX pytrees whose structures distinguish their types.
 
-``jax.tree_util.register_dataclass`` does not: in jaxlib 0.10.2 the structures of two dataclasses of different types
-compare equal where they have as many array fields and equal static ones (``jax.tree.structure(A()) ==
-jax.tree.structure(B())``). Only their hashes differ, so that now and then a compiled program of the one serves the
-other, in one process of thirty or so. Hence this decorator, which is used in the same way.
+With ``jax.tree_util.register_dataclass`` they do not: in jaxlib 0.10.2 the structures of two dataclasses of different
+types compare equal if they have the same number of array fields and equal static fields (``jax.tree.structure(A()) ==
+jax.tree.structure(B())``). Only their hashes differ, so that in about one process of thirty a program compiled for one
+type was used for the other. This decorator is used in the same way and avoids that.
 """
 
 from collections.abc import Iterable
@@ -18,10 +18,20 @@ _T = TypeVar("_T")
 
 
 def pytree(cls: type[_T]) -> type[_T]:
-    """Decorator: register a dataclass, whose fields are leaves unless their ``metadata`` is ``{"static": True}``.
+    """Decorator that registers a dataclass; its fields are leaves unless their ``metadata`` is ``{"static": True}``.
 
-    Rebuilding (in transformations, and for gradients, whose "values" need not obey the class's conditions) goes past
-    ``__init__`` and ``__post_init__``.
+    JAX rebuilds objects without ``__init__`` and ``__post_init__``, since in transformations and gradients the fields
+    need not satisfy the conditions of the class.
+
+    >>> from dataclasses import dataclass, field
+    >>> import jax
+    >>> @pytree
+    ... @dataclass(frozen=True)
+    ... class Well:
+    ...     depth: float
+    ...     power: int = field(metadata={"static": True})
+    >>> jax.tree.map(lambda leaf: 2 * leaf, Well(1.5, 2))
+    Well(depth=3.0, power=2)
     """
     known = fields(cls)  # type: ignore[arg-type]
     leaves = tuple(field.name for field in known if not field.metadata.get("static", False))

@@ -2,7 +2,7 @@ r"""Spins: features that are -1 or +1.
 
 .. math:: P(s = +1) = p, \qquad P(s = -1) = 1 - p
 
-NumPyro has the same law on {0, 1} (``Bernoulli``); this is the one on {-1, +1}, of mean 2 p - 1.
+NumPyro's ``Bernoulli`` is the same distribution on {0, 1}; this one is on {-1, +1} and has the mean 2 p - 1.
 """
 
 from typing import Any
@@ -40,8 +40,11 @@ class SpinBernoulli(Distribution):
 
     .. math:: \log P(s) = \tfrac12 s \ell - \log 2\cosh(\tfrac12 \ell), \qquad \ell = \log \frac{p}{1 - p}
 
+    >>> float(SpinBernoulli(0.0).log_prob(-1.0)) == -float(jnp.log(2.0))
+    True
+
     Args:
-        logits: log odds of +1; twice the field that acts on the spin.
+        logits: log odds of +1, twice the field that acts on the spin; any shape, which is the batch shape.
     """
 
     arg_constraints = {"logits": constraints.real}  # noqa: RUF012
@@ -65,7 +68,7 @@ class SpinBernoulli(Distribution):
 
     @validate_sample  # type: ignore[untyped-decorator]
     def log_prob(self, value: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
-        """Log probability in nats; between -1 and +1 the straight line through both."""
+        """Log probability in nats; linear between its values at -1 and +1."""
         return jnp.asarray(value) * self.fields - jnp.logaddexp(self.fields, -self.fields)
 
     @property

@@ -1,12 +1,14 @@
-r"""What a mixture says of the missing entries of a datum, given the observed ones.
+r"""The distribution of the missing entries of a datum, given the observed ones, under a mixture.
 
 .. math::
     E[x_m \mid x_o] = \sum_k r_k(x_o) \, E_k[x_m \mid x_o], \qquad r_k(x_o) \propto w_k \, p_k(x_o)
 
-with the observed entries' own marginal densities: exact, no imputation. Of all functions of x_o it has the least
-expected squared error, so every other completion is judged by it. :func:`memory_conditional` is the door for a family:
-it gives the conditional of one memory and the marginal of the observed entries. Features that are independent within a
-memory need nothing of their own; multivariate normals and Student-t distributions have their regression.
+with the marginal densities of the observed entries: the result is exact, without imputation. This mean has the least
+expected squared error of all functions of x_o, so other completions are compared with it.
+
+A family provides :func:`memory_conditional`, the conditional distribution of one memory and the marginal density of the
+observed entries. Features that are independent within a memory need no function of their own; multivariate normal and
+Student-t distributions use regression.
 """
 
 from functools import singledispatch
@@ -27,13 +29,13 @@ from probam.errors import InputError
 __all__ = ["Conditional", "MemoryConditional", "conditional", "memory_conditional"]
 
 _AT_ONCE = 2**22
-"""Most numbers that a block of rows holds (rows x K x D, for matrices x D again)."""
+"""Largest number of entries in a block of rows (rows x K x D; with matrices, rows x K x D x D)."""
 
 
 class MemoryConditional(NamedTuple):
     """Each memory's log density of the observed entries (nats), and mean and variance of all entries given those.
 
-    Observed entries have themselves as mean, and no variance.
+    An observed entry is its own mean and has variance 0.
     """
 
     log_marginal: Float[Array, " K"]
@@ -42,9 +44,9 @@ class MemoryConditional(NamedTuple):
 
 
 class Conditional(NamedTuple):
-    """The mixture's log density of the observed entries (nats), who made the datum, and the entries given those.
+    """A mixture's log density of the observed entries (nats), responsibilities, and mean and variance of all entries.
 
-    Observed entries have themselves as mean, and no variance.
+    All are given the observed entries. An observed entry is its own mean and has variance 0.
     """
 
     log_marginal: Float[Array, " N"]
@@ -59,8 +61,14 @@ def conditional(mixture: MemoryMixture, x: Float[Array, "N D"]) -> Conditional:
     .. math::
         \operatorname{Var}[x_m \mid x_o] = \sum_k r_k \bigl( V_k + (E_k - E)^2 \bigr)
 
-    A row without any observed entry has the mixture's own mean and variance. Raises
-    :class:`probam.errors.InputError` for families without an exact conditional.
+    A row without any observed entry has the mean and variance of the mixture.
+
+    Args:
+        mixture: the mixture.
+        x: data, NaN where an entry is missing.
+
+    Raises:
+        InputError: for families without an exact conditional.
     """
 
     def one(row: Float[Array, " D"]) -> Conditional:
@@ -83,14 +91,23 @@ def conditional(mixture: MemoryMixture, x: Float[Array, "N D"]) -> Conditional:
 
 @singledispatch
 def memory_conditional(bank: Distribution, row: Float[Array, " D"], missing: Bool[Array, " D"]) -> MemoryConditional:
-    """The conditional of each memory of a bank at one row, whose missing entries hold any finite number."""
+    """The conditional distribution of each memory of a bank for one row; a family registers its own.
+
+    Args:
+        bank: the memories, with batch shape (K,) and event shape (D,).
+        row: one datum, with any finite number in place of a missing entry.
+        missing: True where an entry is missing.
+
+    Raises:
+        InputError: for families without an exact conditional.
+    """
     if isinstance(bank, dist.Independent):
         base = bank.base_dist
         if base.event_shape or bank.reinterpreted_batch_ndims != 1:
             return memory_conditional(base, row, missing)
         return _independent(jnp.broadcast_to(base.log_prob(row), bank.shape()), bank, row, missing)
     raise InputError(
-        f"complete: no exact conditional of missing entries is written for {type(bank).__name__}; families with one: "
+        f"complete: {type(bank).__name__} has no exact conditional distribution of missing entries; families with one: "
         "those with independent features (gaussian isotropic or diagonal, laplace, bernoulli, ...), gaussian full and "
         "tied, student_t, multinomial"
     )
@@ -113,7 +130,7 @@ def _(bank: dist.MultivariateNormal, row: jax.Array, missing: jax.Array) -> Memo
 
 @memory_conditional.register
 def _(bank: EllipticalStudentT, row: jax.Array, missing: jax.Array) -> MemoryConditional:
-    r"""Student-t with \(\nu + D_o\) degrees of freedom, its scale widened by the distance of what is observed."""
+    r"""Student-t with \(\nu + D_o\) degrees of freedom and a scale that grows with the observed part's distance."""
     eye = jnp.eye(row.size, dtype=row.dtype)
     if bank.is_full:
         root = jax.lax.linalg.triangular_solve(
@@ -136,7 +153,7 @@ def _(bank: EllipticalStudentT, row: jax.Array, missing: jax.Array) -> MemoryCon
 def _independent(
     log_prob: Float[Array, "K D"], bank: Distribution, row: Float[Array, " D"], missing: Bool[Array, " D"]
 ) -> MemoryConditional:
-    """Missing features are as likely as ever."""
+    """For independent features the missing ones keep their own mean and variance."""
     mean = jnp.where(missing, jnp.broadcast_to(bank.mean, bank.shape()), row)
     variance = jnp.where(missing, jnp.broadcast_to(bank.variance, bank.shape()), 0)
     return MemoryConditional(jnp.sum(jnp.where(missing, 0, log_prob), axis=-1), mean, variance)
@@ -147,9 +164,9 @@ def _regression(
 ) -> tuple[Float[Array, " K"], Float[Array, " K"], Float[Array, "K D"], Float[Array, "K D"], Float[Array, ""]]:
     r"""Regression on the observed entries: \(q = g^\top \Sigma_{oo}^{-1} g\) with \(g = x_o - \mu_o\),
     \(\log|\Sigma_{oo}|\), \(\mu_m + \Sigma_{mo} \Sigma_{oo}^{-1} g\), the diagonal of
-    \(\Sigma_{mm} - \Sigma_{mo} \Sigma_{oo}^{-1} \Sigma_{om}\), and how many entries are observed.
+    \(\Sigma_{mm} - \Sigma_{mo} \Sigma_{oo}^{-1} \Sigma_{om}\), and the number of observed entries.
 
-    Missing entries keep their place in the matrices, as an identity that is alone.
+    Missing entries keep their place in the matrices, as an identity block.
     """
     seen = ~missing
     scatter = jnp.broadcast_to(scatter, (*loc.shape, loc.shape[-1])).astype(row.dtype)

@@ -4,10 +4,9 @@ r"""Count vectors: a multinomial whose total is Poisson.
     n \sim \mathrm{Poisson}(\lambda), \quad c \mid n \sim \mathrm{Multinomial}(n, m)
     \iff c_i \sim \mathrm{Poisson}(\lambda m_i) \text{ independently}
 
-NumPyro's ``Multinomial`` needs the total to be known; rows of a table have totals of their own. With a law for the
-total the density is one over all count vectors, and new rows can be drawn. Where several of these share their
-:math:`\lambda`, the total says nothing about which of them a row came from: responsibilities are those of the
-multinomials.
+NumPyro's ``Multinomial`` needs a known total, but each row of a table has its own. With a distribution for the total
+the density is defined on all count vectors, and new rows can be drawn. If all memories share :math:`\lambda`, the total
+carries no information about the memory of a row: responsibilities are those of the multinomials.
 """
 
 import jax
@@ -23,7 +22,7 @@ __all__ = ["MultinomialCounts"]
 
 
 class MultinomialCounts(Distribution):
-    """Counts in D categories: shares ``probs``, expected total ``total``.
+    """Counts in D categories with a Poisson total.
 
     Args:
         probs: (..., D) probabilities of the categories, which sum to one.
@@ -47,7 +46,7 @@ class MultinomialCounts(Distribution):
 
     @property
     def log_rates(self) -> Float[Array, "*batch D"]:
-        """Logs of the expected counts (of a probability of 0: of the smallest number)."""
+        """Logs of the expected counts; a probability of 0 is replaced by the smallest positive number."""
         probs = jnp.asarray(self.probs)
         return jnp.log(jnp.maximum(probs, np.finfo(probs.dtype).tiny)) + jnp.log(self.total)[..., None]
 

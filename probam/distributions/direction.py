@@ -1,7 +1,7 @@
-r"""A free vector that stands for a direction, so that samplers in R^D can walk on the sphere.
+r"""A vector in R^D that represents a direction, for samplers that need unconstrained coordinates.
 
-The unit vector z / \|z\| of a draw is uniform on the sphere, and the length of z, which means nothing,
-is kept near one, away from the origin where the direction is undefined.
+The unit vector z / \|z\| of a draw is uniform on the sphere. The length of z has no meaning; its distribution keeps
+it near one, away from the origin, where the direction is undefined.
 """
 
 import math
@@ -26,11 +26,17 @@ class FreeDirection(Distribution):
         e^{-a \lVert z \rVert^2}, \qquad a = \max(1, D / 2)
 
     The direction is uniform and independent of the length, for which
-    :math:`\lVert z \rVert^2 \sim \mathrm{Gamma}(a + D/2, \text{rate } a)`. A normal vector would do the same
-    for the direction, but its density is largest at the origin, where the direction turns without bound; here
-    the length keeps to one, with a spread of about :math:`(4a)^{-1/2}`, and the origin is never near.
+    :math:`\lVert z \rVert^2 \sim \mathrm{Gamma}(a + D/2, \text{rate } a)`. The direction of a normal vector is
+    uniform too, but its density is largest at the origin, where a small step can change the direction completely.
+    Here the length is near one, with a standard deviation of about :math:`(4a)^{-1/2}`.
 
-    At the origin the log density is -inf with zero gradient. Raises :class:`InputError` for ``dim`` below 1.
+    At the origin the log density is -inf with zero gradient.
+
+    Args:
+        dim: D, at least 1.
+
+    Raises:
+        InputError: for ``dim`` below 1.
     """
 
     arg_constraints = {}  # noqa: RUF012
@@ -41,7 +47,7 @@ class FreeDirection(Distribution):
 
     def __init__(self, dim: int, *, validate_args: bool | None = None) -> None:
         if dim < 1:
-            raise InputError(f"dim: expected a whole number from 1 up; got {dim}")
+            raise InputError(f"dim: expected a whole number of at least 1; got {dim}")
         self.dim = dim
         super().__init__((), (dim,), validate_args=validate_args)
 

@@ -1,4 +1,4 @@
-r"""Generalised normal (exponential power) distribution on the line, and its radial Laplace cousin in D dimensions."""
+r"""Generalised normal (exponential power) distribution on the line, and a radial Laplace distribution in R^D."""
 
 import math
 
@@ -18,8 +18,15 @@ class GeneralizedNormal(Distribution):
 
     .. math:: p(x) = \frac{\beta^{1/p}}{2\,\Gamma(1 + 1/p)} e^{-\beta |x - \mu|^p}
 
-    ``power`` is a number of at least 1 (:class:`probam.errors.InputError` otherwise). Nadarajah (2005),
-    doi:10.1080/02664760500079464, with beta in place of scale^-p.
+    Nadarajah (2005), doi:10.1080/02664760500079464, with beta in place of scale^-p.
+
+    Args:
+        loc: the centre.
+        beta: rate, above 0; broadcasts with ``loc``.
+        power: p, a number of at least 1.
+
+    Raises:
+        InputError: for a power below 1.
     """
 
     arg_constraints = {"loc": constraints.real, "beta": constraints.positive}  # noqa: RUF012
@@ -78,7 +85,11 @@ class RadialLaplace(Distribution):
 
     .. math:: p(x) = \frac{\Gamma(D/2)\, \beta^D}{2 \pi^{D/2}\, \Gamma(D)} e^{-\beta \lVert x - \mu \rVert}
 
-    The twin of the similarity -Euclidean distance (unsquared). Its distance from the centre is Gamma(D, beta).
+    It corresponds to the similarity -Euclidean distance (unsquared). The distance from the centre is Gamma(D, beta).
+
+    Args:
+        loc: the centre, batch shape and D.
+        beta: rate, above 0, batch shape.
     """
 
     arg_constraints = {"loc": constraints.real_vector, "beta": constraints.positive}  # noqa: RUF012

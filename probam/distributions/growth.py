@@ -1,10 +1,11 @@
-r"""How many memories n data occupy under the two-parameter Chinese restaurant process, and which (alpha, d) to choose.
+r"""The number K_n of memories that n data occupy under the two-parameter Chinese restaurant process.
 
-Forwards: the mean and the variance of K_n (CLAIMS A18, A19). Backwards: the alpha, the (alpha, d) or the prior on alpha
-under which K_n is what a user expects of it (elicitation), and the (alpha, d) under which given sizes of memories are
-most probable, with a test of d = 0: sizes with a power-law tail contradict a Dirichlet process.
+This module has the variance of K_n (CLAIMS A18, A19); the alpha, the (alpha, d) or the prior on alpha that gives K_n an
+expected value (elicitation); and the maximum-likelihood (alpha, d) for sizes of memories, with a test of d = 0. Sizes
+with a power-law tail contradict a Dirichlet process.
 
-All on the host, in double precision.
+All functions run on the host, in double precision. Throughout, ``alpha`` is above ``-discount``, ``discount`` (d) lies
+in [0, 1), and ``num_data`` is n >= 1.
 """
 
 from typing import NamedTuple
@@ -29,25 +30,27 @@ __all__ = [
     "variance_num_components",
 ]
 
-_LEAST, _MOST = 1e-9, 1e9  # alphas that are looked at
+_LEAST, _MOST = 1e-9, 1e9  # range of alpha
 _LARGEST_DISCOUNT = 0.995
 _NODES = 96  # quadrature nodes over the quantiles of a prior on alpha
 
 
 def variance_num_components(alpha: float, discount: float, num_data: int) -> float:
-    r"""Var K_n, untruncated.
+    r"""Var K_n, for the process without truncation.
 
-    With p_n the probability that datum n + 1 founds a memory, given K_n,
+    With p_n the probability, given K_n, that datum n + 1 creates a memory,
 
     .. math:: \operatorname{Var} K_{n+1} = \Big(1 + \frac{2 d}{n + \alpha}\Big) \operatorname{Var} K_n
         + E p_n (1 - E p_n), \qquad E p_n = \frac{\alpha + d \, E K_n}{n + \alpha},
 
-    where every term is positive; without discount it is the sum of A18. Raises :class:`InputError` as
-    :func:`probam.distributions.stick_breaking.expected_num_components`.
+    where every term is positive. Without a discount it is the sum of A18.
+
+    Raises:
+        InputError: for parameters outside their range.
     """
     check_parameters(alpha, discount)
     if num_data < 1:
-        raise InputError(f"num_data: expected a whole number from 1 up; got {num_data}")
+        raise InputError(f"num_data: expected a whole number of at least 1; got {num_data}")
     if discount == 0:
         return float(_dirichlet_variance(np.asarray(alpha), num_data)) if alpha > 0 else 0.0
     n = np.arange(1, num_data)
@@ -55,7 +58,7 @@ def variance_num_components(alpha: float, discount: float, num_data: int) -> flo
     mean = np.exp(np.concatenate([[0.0], np.cumsum(growth)[:-1]])) * (1 + alpha / discount) - alpha / discount
     founds = (alpha + discount * mean) / (n + alpha)
     log_factor = np.log1p(2 * discount / (n + alpha))
-    after = np.cumsum(log_factor[::-1])[::-1] - log_factor  # what later data multiply a term by
+    after = np.cumsum(log_factor[::-1])[::-1] - log_factor  # factor of a term from later data
     return float(np.sum(founds * (1 - founds) * np.exp(after)))
 
 
@@ -70,10 +73,19 @@ def _dirichlet_variance(alpha: Float[np.ndarray, " *A"], num_data: int) -> Float
 def alpha_for(memories: float, num_data: int, discount: float = 0.0) -> float:
     """The alpha > 0 under which ``num_data`` data occupy ``memories`` memories on average.
 
-    Raises :class:`InputError` where no alpha > 0 does: fewer than two data, or a number that the discount rules out.
+    >>> round(alpha_for(10.0, 1000), 3)
+    1.444
+
+    Args:
+        memories: the expected number of memories, not necessarily whole.
+        num_data: number of data, at least 2.
+        discount: d in [0, 1); 0 is the Dirichlet process.
+
+    Raises:
+        InputError: when no alpha > 0 gives this number.
     """
     if num_data < 2:
-        raise InputError(f"num_data: expected at least 2 data, one alone is always one memory; got {num_data}")
+        raise InputError(f"num_data: expected at least 2, since one datum always occupies one memory; got {num_data}")
     if not 0 <= discount < 1:
         raise InputError(f"discount: expected a number in [0, 1); got {discount}")
     least, most = (expected_num_components(alpha, discount, num_data) for alpha in (_LEAST, _MOST))
@@ -92,8 +104,15 @@ def alpha_for(memories: float, num_data: int, discount: float = 0.0) -> float:
 def parameters_for(memories: float, num_data: int, later_memories: float, later_num_data: int) -> tuple[float, float]:
     """The (alpha, d) under which E K_n is ``memories`` at ``num_data`` and ``later_memories`` at ``later_num_data``.
 
-    The second wish says how heavy the tail is: a Dirichlet process (d = 0) adds memories with the logarithm of n, a
-    Pitman-Yor process with n^d. Raises :class:`InputError` where no pair with alpha > 0 has both, saying what can be.
+    The second expectation determines how heavy the tail is: in a Dirichlet process (d = 0) the number of memories grows
+    like log n, in a Pitman-Yor process like n^d.
+
+    Args:
+        memories, num_data: the first expectation, as for :func:`alpha_for`.
+        later_memories, later_num_data: the second, at a larger number of data.
+
+    Raises:
+        InputError: when no pair with alpha > 0 satisfies both; the message says what is possible.
     """
     if later_num_data <= num_data:
         raise InputError(f"later_num_data: expected more than num_data = {num_data}; got {later_num_data}")
@@ -110,7 +129,7 @@ def parameters_for(memories: float, num_data: int, later_memories: float, later_
     low, high = later(0.0), later(widest)
     if not low <= later_memories <= high:
         raise InputError(
-            f"later_memories: {memories:g} memories at {num_data} data leave room for {low:.4g} to {high:.4g} at "
+            f"later_memories: {memories:g} memories at {num_data} data allow between {low:.4g} and {high:.4g} at "
             f"{later_num_data}; got {later_memories:g}"
         )
     discount = 0.0 if later_memories == low else float(brentq(lambda d: later(d) - later_memories, 0, widest))
@@ -120,8 +139,13 @@ def parameters_for(memories: float, num_data: int, later_memories: float, later_
 def alpha_prior_for(memories: float, sd: float, num_data: int) -> tuple[float, float]:
     """Concentration and rate of the Gamma prior on alpha under which K_n has this mean and standard deviation.
 
-    For a Dirichlet process; K_n varies even when alpha is known, so ``sd`` has a floor. Raises :class:`InputError`
-    below that floor (with it), and where no Gamma prior reaches so large a spread.
+    Args:
+        memories: the mean of K_n in a Dirichlet process.
+        sd: its standard deviation. It has a lower bound, since K_n varies even if alpha is known.
+        num_data: number of data, at least 2.
+
+    Raises:
+        InputError: for an ``sd`` below that bound, and one that is too large for any Gamma prior.
     """
     centre = alpha_for(memories, num_data)
     floor = variance_num_components(centre, 0.0, num_data) ** 0.5
@@ -150,16 +174,21 @@ def alpha_prior_for(memories: float, sd: float, num_data: int) -> tuple[float, f
     if not solution.success or np.abs(solution.fun).max() > 1e-6:
         raise InputError(
             f"sd: no Gamma prior on alpha gives {memories:g} memories with a standard deviation of {sd:g} at "
-            f"{num_data} data; ask for a smaller one"
+            f"{num_data} data; use a smaller one"
         )
     log_mean, log_concentration = solution.x
     return float(np.exp(log_concentration)), float(np.exp(log_concentration - log_mean))
 
 
 def log_partition_probability(alpha: float, discount: float, sizes: ArrayLike) -> float:
-    r"""Log probability of a partition with these block sizes (A19), alpha > -d.
+    r"""Log probability of a partition with these block sizes (A19).
 
     .. math:: \frac{\prod_{i=1}^{K-1} (\alpha + i d)}{(\alpha + 1)_{n-1}} \prod_k (1 - d)_{n_k - 1}
+
+    ``sizes`` are whole numbers in any order; zeros are ignored.
+
+    Raises:
+        InputError: for parameters outside their range, and sizes that are not whole numbers.
     """
     counts = _sizes(sizes)
     check_parameters(alpha, discount)
@@ -173,27 +202,31 @@ def _log_probability(alpha: float, discount: float, counts: Float[np.ndarray, " 
 
 
 class Tail(NamedTuple):
-    """The (alpha, d) under which sizes of memories are most probable, and whether d = 0 would do as well."""
+    """Maximum-likelihood (alpha, d) for the sizes of memories, and a comparison with d = 0."""
 
     alpha: float
     discount: float
     discount_se: float
-    """Standard error from the curvature; infinite at the edge d = 0 or where the sizes do not tell."""
+    """Standard error from the curvature; infinite at d = 0 or where the sizes do not determine the discount."""
     log_probability: float
     log_probability_dirichlet: float
-    """The same under the best Dirichlet process, d = 0."""
+    """The same under the maximum-likelihood Dirichlet process, d = 0."""
 
     @property
     def p_value(self) -> float:
-        """Of the likelihood ratio against d = 0, which lies on the edge: half of a chi-square of one degree."""
+        """P-value of the likelihood ratio against d = 0, a boundary point: half of a chi-square with one degree."""
         return float(0.5 * chi2.sf(2 * max(self.log_probability - self.log_probability_dirichlet, 0), 1))
 
 
 def tail_of(sizes: ArrayLike) -> Tail:
-    """Maximum likelihood of (alpha, d) from the sizes of the memories, any order, zeros left out.
+    """Maximum-likelihood (alpha, d) from the sizes of the memories.
 
-    Raises :class:`InputError` where fewer than two memories hold data, or every memory holds one datum: then nothing
-    can be said.
+    Args:
+        sizes: number of data of each memory, in any order; zeros are ignored.
+
+    Raises:
+        InputError: for sizes that are not whole numbers, fewer than two memories with data, and memories with one
+            datum each, from which nothing can be estimated.
     """
     counts = _sizes(sizes)
     if len(counts) < 2 or counts.max() < 2:

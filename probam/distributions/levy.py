@@ -10,11 +10,11 @@ __all__ = ["Levy"]
 
 
 class Levy(dist.Levy):
-    r"""NumPyro's Lévy as a density on the whole line, as a mixture of several locations needs it.
+    r"""NumPyro's Lévy distribution as a density on the whole line, for mixtures with several locations.
 
     .. math:: p(x) = \sqrt{\frac{c}{2\pi}} \frac{e^{-c / (2 (x - \mu))}}{(x - \mu)^{3/2}}, \qquad x > \mu
 
-    The support is said to be the line; the log density is -inf for x <= mu, with zero derivative. Mode: mu + c / 3.
+    ``support`` is the whole line; for x <= mu the log density is -inf, with zero derivative. The mode is mu + c / 3.
     """
 
     support = constraints.real

@@ -1,16 +1,16 @@
-r"""The log likelihood of a mixture as one number, and its gradient, at the cost of two matrix products.
+r"""The log likelihood of a mixture and its gradient, at the cost of two matrix products.
 
-Where the log density of a memory is linear in statistics of the datum, :math:`\log w_k p(x_n \mid \theta_k) = a_k \cdot
-\phi_n` with a constant 1 among the features, and
+If the log density of a memory is linear in statistics of the datum, :math:`\log w_k p(x_n \mid \theta_k) = a_k \cdot
+\phi_n`, with a constant 1 among the features, then
 
 .. math::
     \log p(x) = \sum_n \log \sum_k e^{a_k \cdot \phi_n}, \qquad
     \frac{\partial}{\partial a_k} \log p(x) = \sum_n r_{nk} \phi_n.
 
-Features are laid out (F, N) and made once for given data; a sampler's steps see only the (K, F) coefficients. One
-exponential for each datum and memory (one a datum for two memories) serves value and gradient, and logarithms are taken
-of products of several sums, which lie between 1 and K. Other families, and data with missing entries, give their (N, K)
-log densities and share the sums.
+The features have shape (F, N) and are computed once for given data; the steps of a sampler need only the (K, F)
+coefficients. Value and gradient share one exponential for each datum and memory (one for each datum if K = 2), and
+logarithms are taken of products of several sums, each between 1 and K. Other families, and data with missing entries,
+provide (N, K) log densities and use the same sums.
 """
 
 import math
@@ -28,14 +28,14 @@ from probam.distributions.pairwise import LinearForm, linear_form
 __all__ = ["linear_log_likelihood", "log_likelihood_of", "total_log_sum_exp"]
 
 _BLOCK = 2**16
-"""Numbers of a (K, rows) block: it stays in cache while exponentials and sums pass over it."""
+"""Entries of a (K, rows) block, which stays in the cache during exponentials and sums."""
 
 _FACTORS = 16
-"""Most numbers whose product is taken before its logarithm."""
+"""Largest number of factors of a product before its logarithm is taken."""
 
 
 def _sum_of_logs(sums: Float[Array, " N"], most: int) -> Float[Array, ""]:
-    """Sum of the logs of numbers in [1, ``most``], with one logarithm for several of them."""
+    """Sum of the logs of numbers in [1, ``most``], with one logarithm for several numbers."""
     room = float(np.log(np.finfo(sums.dtype).max))
     factors = max(1, min(_FACTORS, len(sums), int(room / math.log(most + 1))))
     whole = len(sums) // factors * factors
@@ -50,7 +50,7 @@ def _value_and_responsibilities(logits: Float[Array, "K N"]) -> tuple[Float[Arra
     possible = top != -jnp.inf
     if num_memories == 2:
         gap = jnp.where(possible, logits[1] - logits[0], 0)
-        other = jnp.exp(jnp.where(gap > 0, -gap, gap))  # not abs, which has no slope where memories are alike
+        other = jnp.exp(jnp.where(gap > 0, -gap, gap))  # not abs, which has no slope where memories are equal
         total = 1 + other
         first = jnp.where(gap > 0, other, 1) / total
         responsibilities = jnp.stack([first, jnp.where(gap > 0, 1, other) / total])
@@ -63,7 +63,11 @@ def _value_and_responsibilities(logits: Float[Array, "K N"]) -> tuple[Float[Arra
 
 @jax.custom_jvp
 def total_log_sum_exp(logits: Float[Array, "K N"]) -> Float[Array, ""]:
-    """Sum over n of the log of the sum over k of exponentials."""
+    """Sum over n of the log of the sum over k of exponentials, with a derivative that reuses the exponentials.
+
+    >>> round(float(total_log_sum_exp(jnp.zeros((3, 2)))), 4)  # 2 log 3
+    2.1972
+    """
     return _value_and_responsibilities(logits)[0]
 
 
@@ -80,7 +84,7 @@ def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
 def _value_and_moments(
     coefficients: Float[Array, "K F"], features: Float[Array, "F N"]
 ) -> tuple[Float[Array, ""], Float[Array, "K F"]]:
-    """The log likelihood and its gradient in the coefficients: sums of the features by responsibility."""
+    """The log likelihood and its gradient in the coefficients: sums of the features, weighted by responsibilities."""
 
     def block(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
         value, responsibilities = _value_and_responsibilities(_dot(coefficients, rows))
@@ -102,7 +106,7 @@ def _value_and_moments(
 
 @jax.custom_jvp
 def linear_log_likelihood(coefficients: Float[Array, "K F"], features: Float[Array, "F N"]) -> Float[Array, ""]:
-    """Log likelihood of N data whose log densities, weights included, are ``coefficients @ features`` (nats)."""
+    """Log likelihood (nats) of N data whose log densities, with log weights, are ``coefficients @ features``."""
     return _value_and_moments(coefficients, features)[0]
 
 
@@ -126,8 +130,12 @@ def _coefficients(form: LinearForm, log_weights: Float[Array, " K"]) -> Float[Ar
 def log_likelihood_of(example: MemoryMixture, x: Float[Array, "N D"]) -> Callable[[MemoryMixture], Float[Array, ""]]:
     """The log likelihood of ``x`` (nats) as a function of a mixture of the same kind as ``example``.
 
-    What depends on the data alone is computed here: call this outside a loop and the result inside. Only the kind of
-    ``example`` matters (its bank's type, K and D), not its numbers.
+    Everything that depends only on the data is computed here, so call this function outside a loop and its result
+    inside.
+
+    Args:
+        example: a mixture with the same type of bank, K and D as those to come; its parameters do not matter.
+        x: the data, NaN where an entry is missing if ``example.missing``.
     """
     centre = jnp.mean(x, axis=0)
     form = None if example.missing else linear_form(example.bank, x, centre)

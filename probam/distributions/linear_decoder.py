@@ -1,10 +1,10 @@
-r"""A mixture of memories seen through a noisy linear decoder: marginal, joint and posterior in closed form.
+r"""A mixture of memories observed through a noisy linear decoder: prior, likelihood, marginal and posterior.
 
 .. math::
     z \sim \sum_k \pi_k N(\mu_k, t^2 I), \qquad x \mid z \sim N(A z + b, s^2 I) \;\Rightarrow\;
     x \sim \sum_k \pi_k N(A \mu_k + b,\; s^2 I + t^2 A A^\top)
 
-and z given x is a mixture of K Gaussians with the responsibilities of that marginal as weights, one covariance
+Given x, z is a mixture of K Gaussians with the responsibilities of that marginal as weights, a common covariance
 \((A^\top A / s^2 + I / t^2)^{-1}\) and the means \(\mu_k + t^2 A^\top (s^2 I + t^2 A A^\top)^{-1} (x - A \mu_k - b)\).
 """
 
@@ -21,7 +21,7 @@ __all__ = ["LinearDecoder", "latent_posterior", "latent_prior", "likelihood", "o
 
 
 class LinearDecoder(NamedTuple):
-    """Memories in the latent space, and the decoder that shows them."""
+    """Memories in the latent space, and a linear decoder with Gaussian noise."""
 
     log_weights: Float[Array, " K"]  # normalised
     memories: Float[Array, "K Z"]
@@ -32,23 +32,23 @@ class LinearDecoder(NamedTuple):
 
 
 def latent_prior(model: LinearDecoder) -> MemoryMixture:
-    """Law of the latent state."""
+    """Distribution of the latent state."""
     return MemoryMixture(model.log_weights, dist.Normal(model.memories, model.width).to_event(1))
 
 
 def likelihood(model: LinearDecoder, latent: Float[Array, "*batch Z"]) -> dist.Distribution:
-    """Law of the observation given the latent state."""
+    """Distribution of the observation given the latent state."""
     return dist.Normal(latent @ model.matrix.T + model.bias, model.noise).to_event(1)
 
 
 def observed(model: LinearDecoder) -> MemoryMixture:
-    """Law of the observation, the latent state integrated out: K Gaussians around the decoded memories."""
+    """Distribution of the observation, without the latent state: K Gaussians around the decoded memories."""
     centres = model.memories @ model.matrix.T + model.bias
     return MemoryMixture(model.log_weights, dist.MultivariateNormal(centres, covariance_matrix=_spread(model)))
 
 
 def latent_posterior(model: LinearDecoder, observation: Float[Array, " D"]) -> MemoryMixture:
-    """Law of the latent state given one observation: K Gaussians."""
+    """Distribution of the latent state given one observation: a mixture of K Gaussians."""
     shares = observed(model).log_joint(observation)
     residual = observation - model.memories @ model.matrix.T - model.bias
     gain = jnp.linalg.solve(_spread(model), model.matrix).T  # (Z, D)

@@ -5,8 +5,8 @@ r"""Bayesian linear regression with several outputs: the matrix normal posterior
     W \mid X \sim MN(M, I_D, \Sigma), \quad \Sigma^{-1} = \Sigma_0^{-1} + \Phi^\top \Phi / \sigma^2, \quad
     M = (M_0 \Sigma_0^{-1} + X^\top \Phi / \sigma^2)\, \Sigma
 
-The D rows of W are independent and share the covariance \(\Sigma\) (F, F). Activities are rows of \(\Phi\) (N, F),
-targets rows of X (N, D). Solved by Cholesky factors.
+The D rows of W are independent and share the covariance \(\Sigma\) (F, F). Activities are the rows of \(\Phi\) (N, F),
+targets the rows of X (N, D). The equations are solved by Cholesky factors.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ __all__ = ["MatrixNormal", "log_evidence", "posterior", "predictive"]
 
 
 class MatrixNormal(NamedTuple):
-    """Law of the weights: mean (D, F), covariance (F, F) of each of the D independent rows."""
+    """Distribution of the weights: mean (D, F), and covariance (F, F) of each of the D independent rows."""
 
     mean: Float[Array, "D F"]
     covariance: Float[Array, "F F"]
@@ -30,7 +30,7 @@ class MatrixNormal(NamedTuple):
 def posterior(
     prior: MatrixNormal, activities: Float[Array, "N F"], targets: Float[Array, "N D"], noise: Float[Array, ""]
 ) -> MatrixNormal:
-    """Law of the weights given all pairs at once; ``noise`` is the standard deviation of a target."""
+    """Distribution of the weights given all pairs; ``noise`` is the standard deviation of a target, above 0."""
     eye = jnp.eye(prior.covariance.shape[0], dtype=prior.mean.dtype)
     precision_prior = cho_solve(cho_factor(prior.covariance), eye)
     factor = cho_factor(precision_prior + activities.T @ activities / noise**2)

@@ -2,8 +2,8 @@ r"""A mixture whose components are stored memories.
 
 .. math:: \log p(x) = \log \sum_k w_k \, p(x \mid \theta_k)
 
-``MemoryMixture`` differs from NumPyro's ``MixtureSameFamily`` in cost, not in law: the (N, K) log densities come
-from :func:`probam.distributions.pairwise.pairwise_log_prob`, matrix products where the family has them.
+``MemoryMixture`` has the same distribution as NumPyro's ``MixtureSameFamily`` and costs less: it computes the (N, K)
+log densities by :func:`probam.distributions.pairwise.pairwise_log_prob`, as matrix products where the family has them.
 """
 
 from typing import Any
@@ -22,20 +22,27 @@ from probam.distributions.pairwise import pairwise_log_prob
 __all__ = ["MemoryMixture"]
 
 _ROWS_AT_ONCE = 2**22
-"""Most numbers that sampling holds at a time (rows x K x D)."""
+"""Largest number of entries in a block of draws (rows x K x D)."""
 
 
 class MemoryMixture(Distribution):
     """Mixture of the K memories of a bank.
 
+    >>> bank = dist.Normal(jnp.array([[0.0], [4.0]]), 1.0).to_event(1)
+    >>> mixture = MemoryMixture(jnp.log(jnp.array([0.25, 0.75])), bank)
+    >>> float(mixture.mean[0])
+    3.0
+    >>> [round(r, 3) for r in mixture.responsibilities(jnp.array([2.0])).tolist()]  # half-way: the weights
+    [0.25, 0.75]
+
     Args:
         log_weights: (K,) log mixing weights; their exponentials sum to one (-inf switches a memory off).
         bank: any NumPyro distribution with batch shape (K,) and event shape (D,).
-        missing: whether entries of the data may be missing (NaN); a row then counts with the density of its observed
+        missing: whether entries of the data may be missing (NaN); the density of a row is then that of its observed
             entries (:mod:`probam.distributions.observed`).
 
     Raises:
-        ValueError: when the shapes do not fit each other.
+        ValueError: when the shapes do not fit.
     """
 
     arg_constraints = {"log_weights": constraints.independent(constraints.less_than_eq(1e-3), 1)}  # noqa: RUF012
@@ -67,7 +74,7 @@ class MemoryMixture(Distribution):
 
     @property
     def support(self) -> constraints.Constraint[Any] | None:
-        """Where a memory can put mass."""
+        """The support of the memories."""
         return self.bank.support
 
     @property
@@ -76,13 +83,13 @@ class MemoryMixture(Distribution):
         return int(self.bank.batch_shape[0])
 
     def log_joint(self, x: Float[Array, "... D"]) -> Float[Array, "... K"]:
-        """Log of weight times density, for each datum and memory (nats)."""
+        """Log of weight times density for each datum and memory, in nats."""
         rows = jnp.reshape(x, (-1, self.event_shape[0]))
         of_rows = observed_log_prob if self.missing else pairwise_log_prob
         return jnp.reshape(self.log_weights + of_rows(self.bank, rows), (*jnp.shape(x)[:-1], self.num_components))
 
     def log_joint_of_pattern(self, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
-        """As ``log_joint`` for rows that all lack the same features: the matrices are inverted once for all of them."""
+        """``log_joint`` of rows that all lack the same features, with one matrix inversion for all rows."""
         return self.log_weights + pattern_log_prob(self.bank, x)
 
     @validate_sample  # type: ignore[untyped-decorator]
@@ -97,7 +104,7 @@ class MemoryMixture(Distribution):
     def sample_with_memory(
         self, key: jax.Array, sample_shape: tuple[int, ...] = ()
     ) -> tuple[Float[Array, "... D"], Int[Array, "..."]]:
-        """Draws and the number of the memory that each came from."""
+        """Draws, and the index of the memory that each was drawn from."""
         key_memory, key_data = jax.random.split(key)
         memory = dist.Categorical(logits=self.log_weights).sample(key_memory, sample_shape)
         size = max(1, memory.size)
@@ -118,7 +125,7 @@ class MemoryMixture(Distribution):
 
     @property
     def mean(self) -> Float[Array, " D"]:
-        """Sum of the memories' means by weight."""
+        """Weighted mean of the memories' means."""
         return jnp.exp(self.log_weights) @ self.bank.mean
 
     @property

@@ -1,14 +1,13 @@
-r"""Densities of data with missing entries: each row counts with what was observed of it.
+r"""Densities of data with missing entries: the density of a row is that of its observed entries.
 
 A missing entry is NaN. The density of the observed entries o of a row under a memory is the memory's marginal density:
 a product over the observed features where features are independent within a memory, and
 :math:`\mathcal N(x_o \mid \mu_o, \Sigma_{oo})` for a Gaussian with full covariance. That is the likelihood of the
-observed data where entries are missing at random (Rubin, 1976).
+observed data if entries are missing at random (Rubin, 1976). The distribution of the missing entries given the observed
+ones is in :mod:`probam.distributions.conditional`.
 
-What is expected of the missing entries given the observed ones: :mod:`probam.distributions.conditional`.
-
-A matrix of the observed features is kept at its place in D x D, zero or identity elsewhere, so that all patterns of
-missing features have one shape.
+A matrix of the observed features is stored as a D x D matrix that is zero or identity elsewhere, so that all patterns
+of missing features have the same shape.
 """
 
 from functools import singledispatch
@@ -33,18 +32,23 @@ __all__ = [
 ]
 
 _NUMBERS_AT_ONCE = 2**20
-"""Most numbers in the matrices of the rows that are taken together (rows x K x D x D)."""
+"""Largest number of entries in the matrices of a block of rows (rows x K x D x D)."""
 
 
 class Marginal(NamedTuple):
-    """What the density of the observed features needs of each memory's covariance."""
+    """Precision and log determinant of the observed features, for each memory."""
 
     precision: Float[Array, "K D D"]  # inverse of the covariance of the observed features, zero elsewhere
     half_log_det: Float[Array, " K"]  # of that covariance
 
 
 def marginal(covariance: Float[Array, "K D D"], known: Bool[Array, " D"]) -> Marginal:
-    """The covariances of the observed features, inverted in place."""
+    """Inverse covariance of the observed features.
+
+    Args:
+        covariance: one matrix for each memory.
+        known: True where a feature is observed.
+    """
     both = known[:, None] & known[None, :]
     identity = jnp.eye(known.shape[0], dtype=covariance.dtype)
     factor = jnp.linalg.cholesky(jnp.where(both, covariance, identity))
@@ -55,15 +59,15 @@ def marginal(covariance: Float[Array, "K D D"], known: Bool[Array, " D"]) -> Mar
 
 
 def memory_covariances(bank: dist.MultivariateNormal) -> Float[Array, "K D D"]:
-    """Each memory's covariance, in the precision of the memories."""
+    """Each memory's covariance, in the dtype of the locations."""
     num_features = bank.event_shape[0]
     matrix = jnp.matmul(bank.scale_tril, jnp.swapaxes(bank.scale_tril, -1, -2), precision="highest")
     return jnp.broadcast_to(matrix.astype(bank.loc.dtype), (*bank.batch_shape, num_features, num_features))
 
 
 def pattern_log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
-    """Log density (nats) of the observed entries of rows that all lack the same features."""
-    assert isinstance(bank, dist.MultivariateNormal), "other banks take their rows as they come"
+    """Log density (nats) of the observed entries of rows that all lack the same features (NaN)."""
+    assert isinstance(bank, dist.MultivariateNormal), "other banks have no matrix to invert"
     known = ~jnp.isnan(x[0])
     loc = jnp.broadcast_to(bank.loc, bank.shape())
     zero = origin(loc)
@@ -82,10 +86,14 @@ def pattern_log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array,
 
 @singledispatch
 def observed_log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
-    """Log density (nats) of the observed entries of each row under each memory; NaN marks a missing entry.
+    """Log density (nats) of the observed entries of each row under each memory; a family registers its own.
 
-    A row with nothing observed has log density 0. Raises :class:`probam.errors.InputError` for a family whose
-    marginal densities are not known.
+    Args:
+        bank: the memories, with batch shape (K,) and event shape (D,).
+        x: data, NaN where an entry is missing. A row without observed entries has log density 0.
+
+    Raises:
+        InputError: for a family without marginal densities.
     """
     if isinstance(bank, dist.Independent):
         return _independent_log_prob(bank.base_dist, bank, x)
@@ -99,7 +107,7 @@ def _independent_log_prob(base: Distribution, _bank: Distribution, _x: jax.Array
 
 def _unknown(bank: Distribution) -> InputError:
     return InputError(
-        f"data: entries are missing, and the density of some features of a {type(bank).__name__} is not known; "
+        f"data: entries are missing, and the marginal density of a {type(bank).__name__} is not known; "
         "leave those rows out or impute the values first"
     )
 

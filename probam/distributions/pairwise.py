@@ -2,13 +2,12 @@ r"""Log densities of N data under each of K memories, as matrix products.
 
 For an exponential family :math:`\log p(x \mid \theta_k) = T(x) \cdot \eta_k + c_k`, so the (N, K) matrix of log
 densities is one product of the (N, F) statistics with the (F, K) natural parameters: no (N, K, D) array is made.
-Gaussian statistics are taken relative to the mean of the memories, since the expanded square
+Gaussian statistics are computed relative to the mean of the memories, since the expanded square
 :math:`|x|^2 - 2 x \cdot \mu + |\mu|^2` loses all digits far from the origin.
 
-``linear_form`` is the door for such a family: it dispatches on the type of the bank (for ``Independent``
-distributions: ``independent_form`` on the type of what is inside). ``pairwise_log_prob`` is the door for a family that
-has something better than broadcasting but no such form; without either, NumPyro's ``log_prob`` is broadcast, so any
-distribution works.
+Such a family registers ``linear_form`` for the type of its bank (for ``Independent`` distributions:
+``independent_form`` for the type of the base distribution). A family without such a form that can do better than
+broadcasting registers ``pairwise_log_prob``. For all other distributions NumPyro's ``log_prob`` is broadcast.
 """
 
 from functools import singledispatch
@@ -39,7 +38,7 @@ class LinearForm(NamedTuple):
 
     @property
     def matrix(self) -> Float[Array, "K F"]:
-        """All coefficients, for statistics that stand side by side."""
+        """All coefficients side by side."""
         return jnp.concatenate(self.coefficients, axis=-1)
 
 
@@ -47,10 +46,14 @@ class LinearForm(NamedTuple):
 def linear_form(
     bank: Distribution, x: Float[Array, "N D"], zero: Float[Array, " D"] | None = None
 ) -> LinearForm | None:
-    """The log densities of ``x`` under the memories of ``bank`` as products; None for a bank that has no such form.
+    """The log densities of ``x`` under the memories of ``bank`` as products; None for a bank without such a form.
 
-    ``zero`` is where squares are expanded (:func:`origin` of the memories if None). Statistics depend on x and
-    ``zero`` alone, coefficients and constant on the bank and ``zero``.
+    Statistics depend only on ``x`` and ``zero``, coefficients and constant only on ``bank`` and ``zero``.
+
+    Args:
+        bank: the memories, with batch shape (K,) and event shape (D,).
+        x: the data.
+        zero: the point around which squares are expanded; None means :func:`origin` of the memories.
     """
     if isinstance(bank, dist.Independent):
         return independent_form(bank.base_dist, bank, x, zero)
@@ -61,13 +64,19 @@ def linear_form(
 def independent_form(
     _base: Distribution, _bank: Distribution, _x: Float[Array, "N D"], _zero: Float[Array, " D"] | None
 ) -> LinearForm | None:
-    """``linear_form`` of an ``Independent`` bank, dispatched on its base distribution."""
+    """:func:`linear_form` of an ``Independent`` bank, dispatched on the type of its base distribution."""
     return None
 
 
 @singledispatch
 def pairwise_log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
-    """Log density (nats) of each row of ``x`` under each memory of ``bank`` (batch (K,), event (D,))."""
+    """Log density (nats) of each row of ``x`` under each memory of ``bank``, with batch (K,) and event shape (D,).
+
+    >>> bank = dist.Normal(jnp.array([[0.0, 0.0], [1.0, 1.0]]), 1.0).to_event(1)
+    >>> density = pairwise_log_prob(bank, jnp.array([[0.0, 0.0], [3.0, 4.0]]))
+    >>> [round(value, 3) for value in (density[:, 0] - density[:, 1]).tolist()]  # half the difference of squares
+    [1.0, -6.0]
+    """
     form = linear_form(bank, x)
     if form is None:
         return jnp.asarray(bank.log_prob(x[:, None, :]))
@@ -78,7 +87,7 @@ def pairwise_log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array
 
 
 def origin(locations: Float[Array, "K D"]) -> Float[Array, " D"]:
-    """Where to put zero before squares are expanded; the value of the density does not depend on it."""
+    """The point around which squares are expanded; the density does not depend on it."""
     return jax.lax.stop_gradient(jnp.mean(locations, axis=0))
 
 

@@ -1,4 +1,4 @@
-r"""Exchangeable laws of partitions of Gibbs type, as laws of labels in K slots.
+r"""Exchangeable partition distributions of Gibbs type, as distributions of labels in K slots.
 
 .. math:: P(\text{partition into blocks of sizes } n_1, \dots, n_t) = V_n(t) \prod_j (1 - \sigma)_{n_j - 1}
 
@@ -6,9 +6,9 @@ r"""Exchangeable laws of partitions of Gibbs type, as laws of labels in K slots.
 :math:`V_n(t) = \prod_{i<t} (\alpha + i d) / (\alpha + 1)_{n-1}` (CLAIMS A19); a mixture of finite mixtures with
 symmetric Dirichlet weights of concentration gamma has sigma = -gamma (Miller and Harrison 2018).
 
-Samplers keep blocks in K slots. A new block takes any empty slot, each with the same probability, so the law of the
-labels is that of the partition divided by the K! / (K - t)! ways to place its blocks. Partitions into more than K
-blocks cannot be held: the law is conditioned on t <= K.
+Samplers store blocks in K slots. A new block takes any empty slot with equal probability, so the probability of the
+labels is that of the partition divided by the K! / (K - t)! ways to place its blocks. The number of blocks is
+conditioned on t <= K.
 """
 
 from typing import NamedTuple
@@ -22,7 +22,7 @@ __all__ = ["GibbsTypePartition", "chinese_restaurant", "finite_mixtures", "log_f
 
 
 class GibbsTypePartition(NamedTuple):
-    """Law of the labels of n data in K slots."""
+    """Distribution of the labels of n data in K slots."""
 
     log_v: Float[Array, " K+2"]  # log V_n(t) for t = 0, ..., K + 1 (0 and K + 1 are never used)
     sigma: Float[Array, ""]
@@ -46,7 +46,14 @@ class GibbsTypePartition(NamedTuple):
 
 
 def chinese_restaurant(alpha: jax.Array, discount: jax.Array, num_slots: int, num_data: int) -> GibbsTypePartition:
-    """The Chinese restaurant process (discount 0) and its two-parameter extension; alpha > 0."""
+    """The Chinese restaurant process and its two-parameter extension.
+
+    Args:
+        alpha: strength, above 0.
+        discount: d in [0, 1); 0 is the Dirichlet process.
+        num_slots: K.
+        num_data: n.
+    """
     steps = jnp.log(alpha + discount * jnp.arange(1, num_slots + 1))
     tail = gammaln(alpha + num_data) - gammaln(alpha + 1)
     log_v = jnp.concatenate([jnp.zeros(2, steps.dtype), jnp.cumsum(steps)]) - tail
@@ -66,7 +73,13 @@ def log_finite_terms(
 
 
 def finite_mixtures(concentration: float, num_slots: int, num_data: int) -> GibbsTypePartition:
-    """A mixture of finite mixtures: the number of memories uniform on 1, ..., K, symmetric Dirichlet weights."""
+    """A mixture of finite mixtures, with the number of memories uniform on 1, ..., K and symmetric Dirichlet weights.
+
+    Args:
+        concentration: gamma > 0, of each weight.
+        num_slots: K.
+        num_data: n.
+    """
     blocks = jnp.arange(num_slots + 1)
     terms = jax.vmap(lambda t: log_finite_terms(concentration, t, num_slots, num_data))(blocks)
     log_v = jnp.append(logsumexp(terms, axis=-1), -jnp.inf)

@@ -1,15 +1,18 @@
-r"""Truncated stick-breaking weights of Dirichlet (d = 0) and Pitman-Yor processes, and what truncation costs.
+r"""Truncated stick-breaking weights of Dirichlet (d = 0) and Pitman-Yor processes, and the error of truncation.
 
 .. math::
 
     V_k \sim \mathrm{Beta}(1 - d, \alpha + k d), \qquad w_k = V_k R_{k-1}, \qquad R_k = \prod_{j \le k} (1 - V_j)
 
 for k = 1, 2, ..., with alpha > -d and 0 <= d < 1. Truncation at T components breaks T - 1 sticks and gives the last
-component all that is left, :math:`w_T = R_{T-1}` (V_T = 1). Components come in size-biased order: labels are not
-exchangeable, only partitions compare with a Chinese restaurant.
+component the rest, :math:`w_T = R_{T-1}` (V_T = 1). Components are in size-biased order: labels are not exchangeable,
+and only partitions can be compared with a Chinese restaurant process.
 
 Source: Ishwaran and James (2001, JASA 96, 161); Pitman (2006, Combinatorial Stochastic Processes, ch. 3). The
-distributions are JAX and NumPyro; the accounts of truncation and of the number of components are NumPy in float64.
+distributions use JAX and NumPyro; truncation errors and numbers of components are computed by NumPy in float64.
+
+In all functions ``alpha`` is above ``-discount`` and ``discount`` (d) lies in [0, 1); other known values raise
+:class:`probam.errors.InputError`, as counts below 1 do.
 """
 
 import math
@@ -45,7 +48,10 @@ __all__ = [
 def sticks_to_log_weights(sticks: Float[Array, "... T-1"]) -> Float[Array, "... T"]:
     r"""Log weights :math:`\log V_k + \sum_{j<k} \log(1 - V_j)`, the last with V_T = 1.
 
-    Sticks of exactly 0 or 1 give weights with log -inf, and gradient zero instead of NaN.
+    Sticks of exactly 0 or 1 give log weights of -inf with a gradient of zero, not NaN.
+
+    >>> jnp.exp(sticks_to_log_weights(jnp.array([0.5, 0.5]))).tolist()
+    [0.5, 0.25, 0.25]
     """
     positive, not_all = sticks > 0, sticks < 1
     log_taken = jnp.where(positive, jnp.log(jnp.where(positive, sticks, 1.0)), -jnp.inf)
@@ -60,9 +66,12 @@ def _log_weights(log_taken: Float[Array, "... T-1"], log_left: Float[Array, "...
 
 
 def log_weights_to_sticks(log_weights: Float[Array, "... T"]) -> Float[Array, "... T-1"]:
-    r"""The sticks :math:`V_k = w_k / \sum_{j \ge k} w_j` of weights that need not be normalised.
+    r"""The sticks :math:`V_k = w_k / \sum_{j \ge k} w_j` of weights, which need not be normalised.
 
-    Where nothing is left to break (w_j = 0 for all j >= k) any stick would do; it is put at 1/2.
+    Where nothing is left to break (w_j = 0 for all j >= k) a stick is not determined and set to 1/2.
+
+    >>> [round(stick, 3) for stick in log_weights_to_sticks(jnp.log(jnp.array([2.0, 1.0, 1.0]))).tolist()]
+    [0.5, 0.5]
     """
     floor = np.finfo(log_weights.dtype).min / 4  # below every log of a positive number, and safe to subtract
     safe = jnp.where(log_weights > floor, log_weights, floor)
@@ -71,7 +80,11 @@ def log_weights_to_sticks(log_weights: Float[Array, "... T"]) -> Float[Array, ".
 
 
 def check_parameters(alpha: ArrayLike, discount: ArrayLike) -> None:
-    """Raise :class:`InputError` unless alpha > -discount and 0 <= discount < 1; traced values pass unseen."""
+    """Check that alpha > -discount and 0 <= discount < 1, unless they are traced.
+
+    Raises:
+        InputError: for other values.
+    """
     if isinstance(alpha, jax.core.Tracer) or isinstance(discount, jax.core.Tracer):
         return
     strength, d = np.broadcast_arrays(np.asarray(alpha, float), np.asarray(discount, float))
@@ -86,7 +99,7 @@ def check_parameters(alpha: ArrayLike, discount: ArrayLike) -> None:
 
 
 class _StickBreaking(Distribution):
-    """What the two laws share: parameters, checks, and the law of the sticks in logs."""
+    """Base of both distributions: parameters, checks, and draws of the sticks in logs."""
 
     arg_constraints = {"alpha": constraints.real, "discount": constraints.unit_interval}  # noqa: RUF012
     reparametrized_params = ["alpha", "discount"]  # noqa: RUF012
@@ -96,7 +109,7 @@ class _StickBreaking(Distribution):
     alpha: Float[Array, "*batch"]
     discount: Float[Array, "*batch"]
     num_components: int
-    _implied = 0  # entries of the event that follow from the others and are left out
+    _implied = 0  # number of entries of the event that are omitted because they follow from the others
 
     def __init__(
         self,
@@ -128,13 +141,13 @@ class _StickBreaking(Distribution):
 
     @property
     def _log_normalizer(self) -> Float[Array, "*batch"]:
-        """Sum of log B(1 - d, alpha + k d): the Gamma functions of neighbouring sticks cancel but for the ends."""
+        """Sum of log B(1 - d, alpha + k d); the Gamma functions of neighbouring sticks cancel except at the ends."""
         alpha, d, num_sticks = self.alpha, self.discount, self.num_sticks
         ends = gammaln(alpha + 1 + num_sticks * d) - gammaln(alpha + 1)
         return num_sticks * gammaln(1 - d) + ends - jnp.sum(jnp.log(self.strengths), axis=-1)
 
     def _sample_logs(self, key: Array | None, sample_shape: tuple[int, ...]) -> tuple[Array, Array]:
-        """Draws of (log V, log(1 - V)), both to full accuracy however close V is to 0 or 1."""
+        """Draws of (log V, log(1 - V)), both to full accuracy even if V is close to 0 or 1."""
         assert key is not None
         shape = (*sample_shape, *self.strengths.shape)
         first, second = jnp.broadcast_to(1 - self.discount[..., None], shape), jnp.broadcast_to(self.strengths, shape)
@@ -151,10 +164,16 @@ class _StickBreaking(Distribution):
 class StickBreakingSticks(_StickBreaking):
     r"""The T - 1 independent sticks V_k ~ Beta(1 - d, alpha + k d) of a truncated DP (d = 0) or Pitman-Yor process.
 
-    Event shape (T-1,), support the unit cube; ``alpha`` and ``discount`` broadcast to the batch shape and may be
-    traced. :func:`sticks_to_log_weights` gives the weights. Draws are kept off 0 and 1 by one rounding.
+    The event shape is (T-1,) and the support the unit cube. :func:`sticks_to_log_weights` returns the weights. Draws
+    are at least one rounding away from 0 and 1.
 
-    Raises :class:`InputError` unless alpha > -discount and 0 <= discount < 1, where their values are known.
+    Args:
+        alpha: strength, above ``-discount``; may be traced.
+        discount: d in [0, 1); may be traced. Both broadcast to the batch shape.
+        num_components: T, at least 1.
+
+    Raises:
+        InputError: for known parameters outside their range.
     """
 
     support = constraints.independent(constraints.unit_interval, 1)
@@ -180,7 +199,7 @@ class StickBreakingSticks(_StickBreaking):
 
 
 class StickBreakingWeights(_StickBreaking):
-    r"""The weights of a truncated DP (d = 0) or Pitman-Yor process, in size-biased order, as a law on the simplex.
+    r"""The weights of a truncated DP (d = 0) or Pitman-Yor process, in size-biased order, on the simplex.
 
     With :math:`R_k = \sum_{j > k} w_j`, and with respect to Lebesgue measure in the first T - 1 weights,
 
@@ -189,9 +208,16 @@ class StickBreakingWeights(_StickBreaking):
         \log p(w) = -d \sum_{k<T} \log w_k - \sum_{k=1}^{T-2} \log R_k + (\alpha + (T-1) d - 1) \log w_T
         - \sum_{k<T} \log B(1 - d, \alpha + k d),
 
-    the density of the sticks divided by the Jacobian :math:`\prod_{k<T} R_{k-1}`. Event shape (T,).
+    the density of the sticks divided by the Jacobian :math:`\prod_{k<T} R_{k-1}`. The event shape is (T,).
 
-    Raises :class:`InputError` unless alpha > -discount and 0 <= discount < 1, where their values are known.
+    >>> StickBreakingWeights(alpha=1.0, discount=0.0, num_components=3).mean.tolist()
+    [0.5, 0.25, 0.25]
+
+    Args:
+        alpha, discount, num_components: as for :class:`StickBreakingSticks`.
+
+    Raises:
+        InputError: for known parameters outside their range.
     """
 
     support = constraints.simplex
@@ -208,12 +234,12 @@ class StickBreakingWeights(_StickBreaking):
         return last - by_size - jnp.sum(jnp.log(remaining), axis=-1) - self._log_normalizer
 
     def sample(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape T"]:
-        """Independent draws; small weights keep their relative accuracy."""
+        """Independent draws, with full relative accuracy of small weights."""
         return jax.nn.softmax(_log_weights(*self._sample_logs(key, tuple(sample_shape))), axis=-1)
 
     @property
     def mean(self) -> Float[Array, "*batch T"]:
-        """E w_k, which falls with k."""
+        """E w_k, which decreases with k."""
         remaining = jnp.cumprod(self._mean_left, axis=-1)
         whole = jnp.ones((*self.batch_shape, 1), remaining.dtype)
         before = jnp.concatenate([whole, remaining], axis=-1)
@@ -222,29 +248,36 @@ class StickBreakingWeights(_StickBreaking):
 
 
 class Truncation(NamedTuple):
-    """What a truncation at T components costs n data, before any are seen."""
+    """The prior error of a truncation at T components for n data."""
 
     expected_remaining: float
-    """E R_T: the mean weight that the untruncated process gives to all but its first T components."""
+    """E R_T: the mean total weight of all but the first T components of the process without truncation."""
 
     tv_bound: float
-    """P(two or more of the n data in the tail, weight R_{T-1}): bounds the total variation between data laws."""
+    """P(two or more of the n data in the tail of weight R_{T-1}), a bound on the total variation between the data."""
 
     tv_bound_common: float
-    """P(one or more of the n data in the tail): the bound in common use, weaker."""
+    """P(one or more of the n data in the tail): the usual bound, which is weaker."""
 
 
 def truncation_error(alpha: float, discount: float, num_components: int, num_data: int) -> Truncation:
-    r"""Bounds on the total variation between the laws of n data under T and under infinitely many components.
+    r"""Bounds on the total variation between n data under T and under infinitely many components.
 
-    With R = R_{T-1}, the weight that a truncation gives to its last component and the process shares among all the
-    others, the two laws differ only where the process would part two data of that tail:
+    Let R = R_{T-1} be the weight that the truncation gives to its last component and the full process divides among
+    infinitely many. The two distributions differ only if the full process separates two data of that tail:
 
     .. math:: \mathrm{TV} \le 1 - E(1-R)^n - n E[R (1-R)^{n-1}] \le 1 - E(1-R)^n.
 
-    The textbook's 4 n exp(-(T-1)/alpha) is no bound. Relative accuracy about 1e-12 at every size of the answer.
+    The textbook formula 4 n exp(-(T-1)/alpha) is not a bound. The relative accuracy is about 1e-12 for results of any
+    size.
 
-    Raises :class:`InputError` for parameters outside alpha > -discount, 0 <= discount < 1, or counts below 1.
+    Args:
+        alpha, discount: parameters of the process.
+        num_components: T, at least 1.
+        num_data: n, at least 1.
+
+    Raises:
+        InputError: for parameters outside their range.
     """
     check_parameters(alpha, discount)
     _check_count("num_components", num_components)
@@ -255,16 +288,17 @@ def truncation_error(alpha: float, discount: float, num_components: int, num_dat
 
 
 def expected_remaining(alpha: float, discount: float, num_sticks: int) -> float:
-    r"""E R_m, the mean length left of the stick: :math:`\prod_{k \le m} (\alpha + kd) / (1 + \alpha + (k-1) d)`."""
+    r"""E R_m, the mean weight left after m sticks: :math:`\prod_{k \le m} (\alpha + kd) / (1 + \alpha + (k-1) d)`."""
     return float(remaining_moments(alpha, discount, num_sticks, 1.0))
 
 
 def remaining_moments(alpha: float, discount: float, num_sticks: int, orders: ArrayLike) -> np.ndarray:
-    r"""E R_m^s, the moments of what m sticks leave, for real orders s >= 0.
+    r"""E R_m^s, the moments of the weight left after m sticks, for real orders s >= 0.
 
     .. math:: E R_m^s = \prod_{k \le m} \frac{(b_k)_s}{(1 - d + b_k)_s}, \qquad b_k = \alpha + k d
 
-    Raises :class:`InputError` for parameters outside alpha > -discount, 0 <= discount < 1.
+    Raises:
+        InputError: for parameters outside their range.
     """
     check_parameters(alpha, discount)
     moments: np.ndarray = np.exp(
@@ -274,7 +308,7 @@ def remaining_moments(alpha: float, discount: float, num_sticks: int, orders: Ar
 
 
 def _log_moment(alpha: float, discount: float, num_sticks: int, s: np.ndarray) -> np.ndarray:
-    """Log of E R_m^s for complex s; 1 - d + b_k = b_{k-1} + 1, so all but two Gamma functions become factors."""
+    """Log of E R_m^s for complex s; 1 - d + b_k = b_{k-1} + 1, so only two Gamma functions remain."""
     if num_sticks == 0:
         return np.zeros_like(s)
     inner = alpha + discount * np.arange(1, num_sticks)
@@ -289,7 +323,7 @@ _STIRLING = tuple(c / (2 * j * (2 * j - 1)) for j, c in enumerate((1 / 6, -1 / 3
 def _log_rising(a: float, s: np.ndarray) -> np.ndarray:
     """log Gamma(a + s) - log Gamma(a) for a > 0 and complex s, Re(a + s) > 0, to full relative accuracy.
 
-    Up to a > 25 by the recurrence of Gamma, from there by Stirling's series, both written as differences.
+    The recurrence of Gamma raises a above 25; Stirling's series does the rest. Both are written as differences.
     """
     steps = np.arange(max(0, math.ceil(25 - a)))
     w = a + steps.size
@@ -300,13 +334,13 @@ def _log_rising(a: float, s: np.ndarray) -> np.ndarray:
     return value
 
 
-_FEW = 5  # data up to which probabilities are finite sums of moments
+_FEW = 5  # number of data below which probabilities are finite sums of moments
 _SPACING = 1 / 64  # of the quadrature nodes; halving it changes nothing
 _FAR = 1e5  # where the integrand is below rounding, |Im z|
 
 
 def _probability_in_tail(alpha: float, discount: float, num_sticks: int, num_data: int, least: int) -> float:
-    r"""P(at least ``least`` (1 or 2) of n data in the tail of weight R), R what ``num_sticks`` leave.
+    r"""P(at least ``least`` (1 or 2) of n data in the tail of weight R), where R is left after ``num_sticks`` sticks.
 
     The probability given R is g(R) = P(Binomial(n, R) >= q). Its expectation is, by Mellin's inversion,
 
@@ -315,9 +349,9 @@ def _probability_in_tail(alpha: float, discount: float, num_sticks: int, num_dat
         E\,g(R) = \frac1{2\pi i} \int_{c - i\infty}^{c + i\infty} \frac{\Gamma(q - z)}{\Gamma(q) z}
         \frac{\Gamma(n+1)}{\Gamma(n + 1 - z)} \, E R^z \, \mathrm dz, \qquad 0 < c < q,
 
-    where the binomial sum would cancel every digit. On the real axis the integrand is positive and log-convex; the
-    line is laid through its minimum (saddle point), so nothing cancels, and the trapezoidal rule in u, where
-    z = c + i sigma sinh u and sigma is the saddle's width, converges exponentially.
+    where the binomial sum would lose all digits. On the real axis the integrand is positive and log-convex. The line
+    goes through its minimum (saddle point), so nothing cancels. With z = c + i sigma sinh u, where sigma is the width
+    of the saddle, the trapezoidal rule in u converges exponentially.
     """
     n, q = num_data, least
     if n < q:
@@ -348,12 +382,16 @@ def _probability_in_tail(alpha: float, discount: float, num_sticks: int, num_dat
 
 
 def expected_num_components(alpha: float, discount: float, num_data: int) -> float:
-    r"""E K_n, the mean number of components that n data occupy, untruncated.
+    r"""E K_n, the mean number of components that n data occupy, without truncation.
 
     .. math:: E K_n = \frac{\alpha}{d} \left[ \frac{(\alpha + d)_n}{(\alpha)_n} - 1 \right]
         \;\xrightarrow{d \to 0}\; \alpha [\psi(\alpha + n) - \psi(\alpha)]
 
-    Raises :class:`InputError` for parameters outside alpha > -discount, 0 <= discount < 1, or ``num_data`` below 1.
+    >>> round(expected_num_components(1.0, 0.0, 4), 6)  # 1 + 1/2 + 1/3 + 1/4
+    2.083333
+
+    Raises:
+        InputError: for parameters outside their range.
     """
     check_parameters(alpha, discount)
     _check_count("num_data", num_data)
@@ -365,11 +403,17 @@ def expected_num_components(alpha: float, discount: float, num_data: int) -> flo
 
 
 def num_components_law(alpha: float, discount: float, num_data: int) -> np.ndarray:
-    r"""P(K_n = k) for k = 0, ..., n: the law of the number of components that n data occupy, untruncated.
+    r"""P(K_n = k) for k = 0, ..., n: distribution of the number of components that n data occupy, without truncation.
 
     .. math:: P_{n+1}(k) = \frac{n - k d}{n + \alpha} P_n(k) + \frac{\alpha + (k-1) d}{n + \alpha} P_n(k-1)
 
-    All terms are positive; the cost is n^2. Raises :class:`InputError` as :func:`expected_num_components`.
+    All terms are positive. The cost is proportional to n^2.
+
+    >>> num_components_law(1.0, 0.0, 3).round(4).tolist()  # 2/6, 3/6, 1/6
+    [0.0, 0.3333, 0.5, 0.1667]
+
+    Raises:
+        InputError: for parameters outside their range.
     """
     check_parameters(alpha, discount)
     _check_count("num_data", num_data)
@@ -385,4 +429,4 @@ def num_components_law(alpha: float, discount: float, num_data: int) -> np.ndarr
 
 def _check_count(name: str, count: int) -> None:
     if count < 1:
-        raise InputError(f"{name}: expected a whole number from 1 up; got {count}")
+        raise InputError(f"{name}: expected a whole number of at least 1; got {count}")

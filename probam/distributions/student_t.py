@@ -1,7 +1,7 @@
-r"""Elliptical Student-t distributions given by their precision.
+r"""Elliptical Student-t distributions parametrised by their precision.
 
-NumPyro's ``MultivariateStudentT`` is given by the Cholesky factor of the scale matrix; a mixture of memories has
-the precision at hand (diagonal, or by its own factor) and wants no triangular solves.
+NumPyro's ``MultivariateStudentT`` has the Cholesky factor of the scale matrix as its parameter. A mixture of memories
+knows the precision (diagonal, or by its factor), which needs no triangular solves.
 """
 
 import jax
@@ -48,7 +48,7 @@ class EllipticalStudentT(Distribution):
 
     @property
     def is_full(self) -> bool:
-        """Whether the precision is a matrix, given by its factor."""
+        """Whether the precision is a matrix (by its factor) and not a diagonal."""
         return self.precision.ndim > self.loc.ndim
 
     def quadratic_form(self, value: Float[Array, "*shape D"]) -> Float[Array, "*shape"]:
@@ -71,7 +71,7 @@ class EllipticalStudentT(Distribution):
         return constant - half * jnp.log1p(self.quadratic_form(value) / df)
 
     def sample(self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape D"]:
-        """Independent draws: a normal over the root of a Gamma."""
+        """Independent draws: a normal vector divided by the square root of a Gamma variable."""
         assert key is not None
         key_normal, key_gamma = jax.random.split(key)
         shape = (*sample_shape, *self.batch_shape)
@@ -88,7 +88,7 @@ class EllipticalStudentT(Distribution):
 
     @property
     def mean(self) -> Float[Array, "*batch D"]:
-        """The centre; infinite for df <= 1, as NumPyro has it."""
+        """The centre; infinite for df <= 1, as in NumPyro."""
         return jnp.where((self.df > 1)[..., None], self.loc, jnp.inf)
 
     @property

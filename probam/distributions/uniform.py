@@ -1,6 +1,7 @@
-r"""Uniform distributions in a box and in a ball, given by their centre: log densities are -inf outside, never NaN.
+r"""Uniform distributions in a box and in a ball around a centre: log densities are -inf outside, never NaN.
 
-NumPyro's ``Uniform`` is given by its edges; a centre and a half-width keep a datum that defines the edge inside it.
+NumPyro's ``Uniform`` has the edges as parameters. With a centre and a half-width a datum that defines an edge counts as
+inside.
 """
 
 import math
@@ -15,7 +16,7 @@ __all__ = ["UniformBall", "UniformBox"]
 
 
 class _Flat(Distribution):
-    """A centre ``loc`` and a reach around it, within which the density is constant."""
+    """A centre ``loc`` and a distance ``reach`` from it, within which the density is constant."""
 
     arg_constraints = {  # noqa: RUF012
         "loc": constraints.real_vector,
@@ -37,7 +38,11 @@ class _Flat(Distribution):
 class UniformBox(_Flat):
     r"""Uniform where :math:`|x_d - \mu_d| \le h_d` for all d; the density is :math:`\prod_d (2 h_d)^{-1}`.
 
-    ``loc`` and ``reach`` (the half-widths h) end in D. The support is said to be R^D: the log density is -inf outside.
+    ``support`` is R^D; outside the box the log density is -inf.
+
+    Args:
+        loc: the centre, batch shape and D.
+        reach: the half-widths h, above 0, batch shape and D.
     """
 
     @validate_sample  # type: ignore[untyped-decorator]
@@ -54,15 +59,18 @@ class UniformBox(_Flat):
 
     @property
     def variance(self) -> Float[Array, "*batch D"]:
-        """A third of the squared half-widths."""
+        """One third of the squared half-widths."""
         return self.reach**2 / 3
 
 
 class UniformBall(_Flat):
     r"""Uniform where :math:`\lVert x - \mu \rVert \le R`; the density is :math:`\Gamma(D/2 + 1) / (\pi^{D/2} R^D)`.
 
-    ``loc`` ends in D, ``reach`` (the radius R) has the batch shape. The support is said to be R^D: the log density is
-    -inf outside.
+    ``support`` is R^D; outside the ball the log density is -inf.
+
+    Args:
+        loc: the centre, batch shape and D.
+        reach: the radius R, above 0, batch shape.
     """
 
     @validate_sample  # type: ignore[untyped-decorator]

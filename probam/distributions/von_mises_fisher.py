@@ -2,8 +2,8 @@ r"""The von Mises-Fisher distribution: directions around a mean direction.
 
 .. math:: p(x \mid m, \kappa) = C_D(\kappa) \, e^{\kappa \langle m, x \rangle}, \qquad x \in S^{D-1}
 
-with respect to surface measure. In words of memories: ``mean_direction`` is the memory, ``concentration``
-its sharpness, and a memory bank is a distribution of batch shape (K,) and event shape (D,).
+with respect to surface measure. For a bank of memories, ``mean_direction`` is the memory and ``concentration`` its
+sharpness; the batch shape is (K,) and the event shape (D,).
 """
 
 import jax
@@ -28,16 +28,22 @@ __all__ = ["VonMisesFisher"]
 class VonMisesFisher(Distribution):
     r"""Von Mises-Fisher distribution on the unit sphere of R^D, D >= 2, concentration >= 0.
 
-    Density with respect to surface measure; concentration 0 is the uniform distribution. Parameters
-    broadcast: ``mean_direction`` (..., D) of unit length, ``concentration`` (...). Both keep the full
-    batch shape as attributes.
+    The density is with respect to surface measure. ``log_prob`` is computed as
+    :math:`\log C_D(\kappa) + \kappa - \tfrac12 \kappa \lVert x - m \rVert^2`, which is the same number on the sphere
+    and keeps its digits in float32 at large concentrations. The sampler is exact and not reparametrised.
 
-    ``log_prob`` is written :math:`\log C_D(\kappa) + \kappa - \tfrac12 \kappa \lVert x - m \rVert^2`, the same
-    number on the sphere, which keeps float32 digits at concentrations where :math:`\kappa \langle m, x \rangle`
-    has lost them. The sampler is exact and is not reparametrised.
+    >>> memory = VonMisesFisher(jnp.array([0.0, 0.0, 1.0]), 0.0)
+    >>> round(float(memory.log_prob(jnp.array([1.0, 0.0, 0.0]))), 4)  # uniform: minus log(4 pi)
+    -2.531
 
-    Raises :class:`InputError` for shapes that do not fit and, with ``validate_args=True``, for values off the
-    sphere or negative concentrations.
+    Args:
+        mean_direction: unit vectors, (..., D).
+        concentration: kappa, at least 0, (...); 0 is the uniform distribution. Both parameters broadcast to the batch
+            shape, and the attributes have the full batch shape.
+
+    Raises:
+        InputError: for shapes that do not fit and, with ``validate_args=True``, for vectors not of length 1 and
+            negative concentrations.
     """
 
     arg_constraints = {"mean_direction": constraints.sphere, "concentration": constraints.nonnegative}  # noqa: RUF012
@@ -56,7 +62,7 @@ class VonMisesFisher(Distribution):
     ) -> None:
         if jnp.ndim(mean_direction) < 1 or jnp.shape(mean_direction)[-1] < 2:
             raise InputError(
-                "mean_direction: expected unit vectors in the last axis, of length 2 or more; "
+                "mean_direction: expected unit vectors along the last axis, with at least 2 coordinates; "
                 f"got shape {jnp.shape(mean_direction)}"
             )
         dim = jnp.shape(mean_direction)[-1]
@@ -64,7 +70,7 @@ class VonMisesFisher(Distribution):
             batch_shape = jnp.broadcast_shapes(jnp.shape(mean_direction)[:-1], jnp.shape(concentration))
         except ValueError:
             raise InputError(
-                "concentration: expected a shape that broadcasts with mean_direction's without its last axis, "
+                "concentration: expected a shape that broadcasts with that of mean_direction without its last axis, "
                 f"{jnp.shape(mean_direction)[:-1]}; got {jnp.shape(concentration)}"
             ) from None
         dtype = jnp.result_type(mean_direction, concentration, float)
@@ -73,7 +79,11 @@ class VonMisesFisher(Distribution):
         super().__init__(batch_shape, (dim,), validate_args=validate_args)
 
     def validate_args(self, strict: bool = True) -> None:
-        """Raise :class:`InputError` where known parameter values are outside their domain."""
+        """Check the values of the parameters where they are known.
+
+        Raises:
+            InputError: for values outside their domain.
+        """
         direction, concentration = self.mean_direction, self.concentration
         if isinstance(direction, jax.core.Tracer) or isinstance(concentration, jax.core.Tracer):
             return super().validate_args(strict)
@@ -86,7 +96,7 @@ class VonMisesFisher(Distribution):
         values = np.asarray(concentration)
         bad = ~((values >= 0) & np.isfinite(values))
         if bad.any():
-            raise InputError(f"concentration: expected finite numbers from 0 up; got {values[bad].flat[0]:.6g}")
+            raise InputError(f"concentration: expected finite numbers of at least 0; got {values[bad].flat[0]:.6g}")
         return None
 
     @property
@@ -104,7 +114,7 @@ class VonMisesFisher(Distribution):
         r"""Independent draws: the cosine by rejection, then a uniform direction around the mean.
 
         Ulrich (1984, Appl. Statist. 33, 158) in the form of Wood (1994, Commun. Statist. Simul. Comput. 23, 157);
-        the tangent is turned into place by a Householder reflection.
+        a Householder reflection turns the tangent into place.
         """
         assert key is not None
         shape = tuple(sample_shape) + self.batch_shape
@@ -114,12 +124,12 @@ class VonMisesFisher(Distribution):
 
     @property
     def mean(self) -> Float[Array, "*batch D"]:
-        r"""The mean vector :math:`A_D(\kappa) m`, inside the ball."""
+        r"""The mean vector :math:`A_D(\kappa) m`, inside the unit ball."""
         return mean_resultant_length(self.dim, self.concentration)[..., None] * self.mean_direction
 
     @property
     def mode(self) -> Float[Array, "*batch D"]:
-        """The mean direction, where the density is largest."""
+        """The mean direction, at which the density is largest."""
         return self.mean_direction
 
     @property
@@ -160,11 +170,11 @@ def _versine(key: Array, dim: int, kappa: Float[Array, "*shape"]) -> Float[Array
     r"""Draws of 1 - cos, whose density in x = cos is proportional to exp(kappa x) (1 - x^2)^{(D-3)/2}.
 
     Ulrich's proposal moves y = r cos(theta), a coordinate of a uniform direction (r^2 = 1 - U^{2/(D-2)}), towards the
-    mean: 1 - x = 2 b (1 - y) / (1 + y + b (1 - y)). Because b solves (D-1)(1 - b^2) = 4 kappa b, his test becomes
+    mean: 1 - x = 2 b (1 - y) / (1 + y + b (1 - y)). Since b solves (D-1)(1 - b^2) = 4 kappa b, the acceptance test is
 
     .. math:: \log u \le (D-1) (e + \log(1 - e)), \qquad e = \frac{(1-b) \, y}{1 + y + b (1 - y)},
 
-    where nothing cancels. At kappa = 0 every proposal is accepted, elsewhere at least 65 in 100.
+    in which nothing cancels. At kappa = 0 every proposal is accepted, otherwise at least 65 in 100.
     """
     b = (dim - 1) / (2 * kappa + jnp.hypot(2 * kappa, jnp.asarray(dim - 1.0, kappa.dtype)))
 

@@ -39,7 +39,7 @@ def draw_frequencies(key: jax.Array, num_features: int, dim: int, gamma: Scalar)
         gamma: above 0, in inverse squared units of the data; larger values make narrower memories.
     """
     if num_features < 1 or dim < 1:
-        raise InputError(f"num_features, dim: expected whole numbers from 1 up; got {num_features} and {dim}")
+        raise InputError(f"num_features, dim: expected whole numbers of at least 1; got {num_features} and {dim}")
     gamma = positive("gamma", gamma, jnp.result_type(gamma, float))
     return jnp.sqrt(gamma) * jax.random.normal(key, (num_features, dim), gamma.dtype)
 

@@ -1,4 +1,4 @@
-r"""The von Mises-Fisher normaliser and what follows from it, for every dimension and concentration.
+r"""The von Mises-Fisher normaliser and mean resultant length, for every dimension and concentration.
 
 .. math::
 
@@ -7,11 +7,11 @@ r"""The von Mises-Fisher normaliser and what follows from it, for every dimensio
 with respect to surface measure on the unit sphere of :math:`\mathbb R^D`, and its derivative
 :math:`-A_D(\kappa)`, :math:`A_D = I_{\nu+1} / I_\nu`, the mean resultant length.
 
-Method. Debye's expansion, uniform in :math:`\kappa` (DLMF 10.41.3), is evaluated not at the order
-:math:`\nu` but at :math:`\mu = \nu + 20`, where twelve terms reach rounding error, and is brought
-down by the backward recurrence of :math:`I` (DLMF 10.29.1), in which errors do not grow. Below,
-:math:`R_o = I_{o+1}/I_o` at order :math:`o`, and everything is written in quantities that neither
-cancel nor overflow at either end:
+Method. Debye's expansion, uniform in :math:`\kappa` (DLMF 10.41.3), is evaluated at the order
+:math:`\mu = \nu + 20`, where twelve terms reach rounding error. The backward recurrence of :math:`I`
+(DLMF 10.29.1), in which errors do not grow, leads from there to the order :math:`\nu`. Below,
+:math:`R_o = I_{o+1}/I_o` at order :math:`o`. All formulas use quantities that neither cancel nor overflow
+for small or large :math:`\kappa`:
 
 - :math:`s = R / \kappa`, finite at :math:`\kappa = 0`;
 - :math:`t = 1 - R`, which keeps its digits as :math:`\kappa \to \infty`;
@@ -64,7 +64,7 @@ _Q = [[float(c) for c in row] for row in _debye_polynomials(_TERMS)]
 
 
 class _Orders(NamedTuple):
-    """What the recurrence leaves at the order nu; arrays of the concentration's shape."""
+    """Results of the recurrence at the order nu; arrays of the concentration's shape."""
 
     s: Array  # A / kappa
     t: Array  # 1 - A
@@ -74,11 +74,11 @@ class _Orders(NamedTuple):
 
 
 def _debye(order: float, r: Array) -> tuple[Array, Array, Array]:
-    r"""Debye sums at :math:`r = \sqrt{\mu^2 + \kappa^2}`: S, Y and r-homogeneous derivative of Y.
+    r"""Debye sums at :math:`r = \sqrt{\mu^2 + \kappa^2}`: S, Y and :math:`-r \, \mathrm dY / \mathrm dr`.
 
     :math:`S = \sum_k U_k(p) \mu^{-k}`, p = mu / r, and
     :math:`Y = S^{-1} \sum_k (\tfrac12 U_k + p U_k') \, r^{-1} \mu^{-k}`, which carries the
-    difference between Debye's two series (DLMF 10.41.9 for V_k); the third is -r dY/dr.
+    difference between Debye's two series (DLMF 10.41.9 for V_k).
     """
     rho = 1 / r
     q = (order * rho) ** 2
@@ -137,7 +137,7 @@ def _floating(x: ArrayLike) -> Array:
 
 def _check_dim(dim: int) -> None:
     if dim < 2:
-        raise InputError(f"dim: expected a whole number from 2 up, directions need a plane; got {dim}")
+        raise InputError(f"dim: expected a whole number of at least 2; got {dim}")
 
 
 def log_normalizer(dim: int, concentration: ArrayLike) -> Float[Array, "..."]:
@@ -146,9 +146,18 @@ def log_normalizer(dim: int, concentration: ArrayLike) -> Float[Array, "..."]:
     .. math:: \log C_D(\kappa) = \nu \log\kappa - \tfrac D2 \log 2\pi - \log I_\nu(\kappa)
 
     The error is a few roundings of max(1, kappa, |log C_D(0)|): at most 1e-12 max(1, \|log C_D\|) in
-    float64 and 1e-5 max(1, \|log C_D\|) in float32, save where log C_D passes through zero between two
-    large terms (one kappa for each D > 18; there they hold for the absolute error
-    over max(kappa, |log C_D(0)|)). Raises :class:`InputError` for ``dim`` below 2.
+    float64 and 1e-5 max(1, \|log C_D\|) in float32. The exception is the one kappa, for each D > 18, at which log C_D
+    is zero as the difference of two large terms; there these bounds hold relative to max(kappa, |log C_D(0)|).
+
+    >>> round(float(log_normalizer(3, 0.0)), 4)  # minus the log of the sphere's area 4 pi
+    -2.531
+
+    Args:
+        dim: D, the dimension of the space around the sphere, at least 2.
+        concentration: kappa, at least 0.
+
+    Raises:
+        InputError: for ``dim`` below 2.
     """
     _check_dim(dim)
     value: Array = _log_normalizer(dim, _floating(concentration))
@@ -156,10 +165,10 @@ def log_normalizer(dim: int, concentration: ArrayLike) -> Float[Array, "..."]:
 
 
 def log_normalizer_scaled(dim: int, concentration: ArrayLike) -> Float[Array, "..."]:
-    r"""Log of C_D(kappa) e^kappa, the density at the mean direction: it grows like (D-1)/2 log kappa only.
+    r"""Log of C_D(kappa) e^kappa, the density at the mean direction; it grows only like (D-1)/2 log kappa.
 
-    Write log densities as this minus kappa (1 - cos), and a sharp memory keeps its digits in float32.
-    Raises :class:`InputError` for ``dim`` below 2.
+    A log density written as this number minus kappa (1 - cos) keeps its digits in float32 for large kappa. Arguments
+    and errors are those of :func:`log_normalizer`.
     """
     _check_dim(dim)
     value: Array = _log_normalizer_scaled(dim, _floating(concentration))
@@ -169,7 +178,7 @@ def log_normalizer_scaled(dim: int, concentration: ArrayLike) -> Float[Array, ".
 def mean_resultant_length(dim: int, concentration: ArrayLike) -> Float[Array, "..."]:
     r"""A_D(kappa) = I_{D/2}(kappa) / I_{D/2-1}(kappa), the length of the mean of the directions, in [0, 1].
 
-    Raises :class:`InputError` for ``dim`` below 2.
+    Arguments and errors are those of :func:`log_normalizer`.
     """
     _check_dim(dim)
     value: Array = _mean_resultant_length(dim, _floating(concentration))
@@ -179,7 +188,7 @@ def mean_resultant_length(dim: int, concentration: ArrayLike) -> Float[Array, ".
 def mean_resultant_gap(dim: int, concentration: ArrayLike) -> Float[Array, "..."]:
     r"""1 - A_D(kappa), the mean of 1 - cos, to full relative accuracy where A is close to one.
 
-    Raises :class:`InputError` for ``dim`` below 2.
+    Arguments and errors are those of :func:`log_normalizer`.
     """
     _check_dim(dim)
     value: Array = _gap(dim, _floating(concentration))
@@ -187,9 +196,9 @@ def mean_resultant_gap(dim: int, concentration: ArrayLike) -> Float[Array, "..."
 
 
 def mean_resultant_ratio(dim: int, concentration: ArrayLike) -> Float[Array, "..."]:
-    """A_D(kappa) / kappa, the variance of a coordinate across the mean direction; 1/D at kappa = 0.
+    """A_D(kappa) / kappa, the variance of a coordinate orthogonal to the mean direction; 1/D at kappa = 0.
 
-    Raises :class:`InputError` for ``dim`` below 2.
+    Arguments and errors are those of :func:`log_normalizer`.
     """
     _check_dim(dim)
     value: Array = _ratio(dim, _floating(concentration))
@@ -199,8 +208,8 @@ def mean_resultant_ratio(dim: int, concentration: ArrayLike) -> Float[Array, "..
 def mean_resultant_length_slope(dim: int, concentration: ArrayLike) -> Float[Array, "..."]:
     r"""dA_D/dkappa = 1 - A^2 - (D-1) A / kappa, the variance of the cosine to the mean direction.
 
-    It runs from 1/D at kappa = 0 to (D-1) / (2 kappa^2), with full relative accuracy at both ends.
-    Raises :class:`InputError` for ``dim`` below 2.
+    It falls from 1/D at kappa = 0 to (D-1) / (2 kappa^2) for large kappa, with full relative accuracy at both ends.
+    Arguments and errors are those of :func:`log_normalizer`.
     """
     _check_dim(dim)
     value: Array = _slope(dim, _floating(concentration))
@@ -264,13 +273,16 @@ def _ratio(dim: int, kappa: Array) -> Array:
 def inverse_mean_resultant_length(dim: int, length: ArrayLike) -> Float[Array, "..."]:
     r"""The concentration kappa at which A_D(kappa) = ``length``, for lengths in [0, 1).
 
-    Newton's method for logit A_D as a function of log kappa, two coordinates in which the curve is
-    all but a straight line of slope one, from the start r (D - r^2) / (1 - r^2) of Banerjee et al.
-    (2005, JMLR 6, Eq. 4.4). Length 1 (all directions equal) gives infinity. Differentiable, with the
+    Newton's method for logit A_D as a function of log kappa, in which the curve is nearly a straight line of slope one,
+    started at r (D - r^2) / (1 - r^2) (Banerjee et al. 2005, JMLR 6, Eq. 4.4). It is differentiable, with the
     derivative 1 / A'(kappa).
 
-    Raises :class:`InputError` for ``dim`` below 2 and, where the values are known, for lengths
-    outside [0, 1].
+    Args:
+        dim: D, the dimension of the space around the sphere, at least 2.
+        length: mean resultant lengths; 1 (all directions equal) gives infinity.
+
+    Raises:
+        InputError: for ``dim`` below 2, and for known lengths outside [0, 1].
     """
     _check_dim(dim)
     length = _floating(length)

@@ -1,4 +1,4 @@
-"""The place where a slope changes sign: the maximum of a density of one variable, found without its curvature."""
+"""Bisection for the point where a slope changes sign, such as the mode of a density of one variable."""
 
 from collections.abc import Callable
 
@@ -15,13 +15,17 @@ def turning_point(
     low: Float[Array, "*batch"],
     high: Float[Array, "*batch"],
 ) -> Float[Array, "*batch"]:
-    """Where ``is_rising`` turns from true to false between ``low`` and ``high``, elementwise, by bisection.
+    """The point between ``low`` and ``high`` where ``is_rising`` changes from true to false, elementwise.
 
-    Halves the bracket once for every bit of the dtype and a few more. Where there are several such places it finds
-    one of them; where there is none it ends at the side that the answers point to.
+    The number of bisections is that of the bits of the dtype plus four. If there are several such points, the result
+    is one of them; if there is none, it is ``high`` (always rising) or ``low`` (never rising).
 
     >>> round(float(turning_point(lambda x: x**2 < 2, jnp.asarray(0.0), jnp.asarray(2.0))), 5)
     1.41421
+
+    Args:
+        is_rising: elementwise function of the points.
+        low, high: the bracket, of one shape and dtype.
     """
 
     def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

@@ -1,8 +1,8 @@
 r"""Slice sampling of many independent one-dimensional densities at once.
 
-Neal (2003, Annals of Statistics 31, 705): a height under the density at the present point, an interval found by
-stepping out with a limit shared at random between both sides (his Figure 3), then shrinkage towards the present point
-(Figure 5). Each update leaves its density invariant whatever the width; the width is a matter of cost alone.
+Neal (2003, Annals of Statistics 31, 705): draw a height below the density at the present point, step out to an interval
+with a limit that is divided at random between both sides (his Figure 3), then shrink it towards the present point
+(Figure 5). Each update leaves its density invariant for any width; the width affects only the cost.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from jaxtyping import Array, Float
 __all__ = ["slice_update"]
 
 _EXPANSIONS = 40
-"""Most widths that an interval may grow to."""
+"""Largest length of an interval, in widths."""
 
 _SHRINKS = 100
-"""Most proposals; after so many halvings (on average) the interval is one point, and the point stays."""
+"""Largest number of proposals; after so many reductions the interval is one point, and the point does not move."""
 
 
 def slice_update(
@@ -30,10 +30,11 @@ def slice_update(
     """One slice update of each element of ``position``.
 
     Args:
-        log_density: log density (nats, up to a constant) of each element at the given positions; elements do not
-            influence each other. Values that are NaN count as zero density.
-        position: present points, where the density must be positive.
-        width: first guess of the size of the slice.
+        key: PRNG key.
+        log_density: log density (nats, up to a constant) of each element at its position; elements are independent.
+            NaN counts as zero density.
+        position: present points, where the density is positive.
+        width: initial estimate of the size of the slice, above 0.
     """
     key_height, key_left, key_share, key_shrink = jax.random.split(key, 4)
     shape, dtype = position.shape, position.dtype
@@ -49,7 +50,7 @@ def slice_update(
     steps = jnp.stack([-width, width])
     most = jnp.stack([to_left, _EXPANSIONS - 1 - to_left])
 
-    # one loop for both ends: each call of log_density is a copy of its program
+    # one loop for both ends, since each call of log_density adds a copy of its program
     def grow(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         ends, most, going = state
         going = going & (most > 0) & jax.vmap(inside)(ends)

@@ -1,8 +1,8 @@
-"""Distributions as arguments of compiled programs that every process flattens in the same order.
+"""Distributions as arguments of compiled programs, flattened in the same order in every process.
 
-NumPyro lists the numbers of a distribution in the order of a set of names, which is another in every process
-(``PYTHONHASHSEED``). A program that takes a distribution would then be another program in every process, and nothing
-that was compiled before could be used again. :func:`steady` wraps what is handed over, :func:`restored` takes it out.
+NumPyro lists the parameters of a distribution in the order of a set of names, which differs between processes
+(``PYTHONHASHSEED``). A program with a distribution among its arguments would therefore differ between processes, and a
+cached compilation could not be used again. :func:`steady` wraps the arguments, :func:`restored` unwraps them.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ __all__ = ["restored", "steady"]
 
 @register_pytree_node_class
 class _Steady:
-    """A distribution whose numbers are flattened by name, those of distributions within it too."""
+    """A distribution whose parameters are flattened by name, including those of distributions within it."""
 
     def __init__(self, law: Distribution) -> None:
         self.law = law
@@ -47,7 +47,7 @@ def steady(tree: Any) -> Any:
 
 
 def restored(tree: Any) -> Any:
-    """The pytree that :func:`steady` was given."""
+    """The pytree that was wrapped by :func:`steady`."""
     return jax.tree.map(
         lambda leaf: leaf.law if isinstance(leaf, _Steady) else leaf,
         tree,

@@ -159,5 +159,5 @@ def test_a_row_without_observed_entries_has_the_moments_of_the_mixture() -> None
 
 def test_a_family_without_an_exact_conditional_says_which_have_one() -> None:
     bank = VonMisesFisher(jnp.eye(3), jnp.ones(3))
-    with pytest.raises(InputError, match="no exact conditional of missing entries is written for VonMisesFisher"):
+    with pytest.raises(InputError, match="VonMisesFisher has no exact conditional distribution of missing entries"):
         conditional(mixture(bank), jnp.array([[jnp.nan, 0.6, 0.8]]))

@@ -87,5 +87,5 @@ def test_direction_is_a_numpyro_site_expanded_to_a_bank() -> None:
 
 
 def test_dimension_below_one_is_refused() -> None:
-    with pytest.raises(InputError, match="dim: expected a whole number from 1 up; got 0"):
+    with pytest.raises(InputError, match="dim: expected a whole number of at least 1; got 0"):
         FreeDirection(0)

@@ -419,8 +419,8 @@ def test_bad_arguments_are_named() -> None:
         check_parameters(np.array([1.0, -0.5]), 0.5)
     with pytest.raises(InputError, match=r"alpha: .* got nan"):
         StickBreakingWeights(math.nan, 0.0, 4)
-    with pytest.raises(InputError, match="num_components: expected a whole number from 1 up; got 0"):
+    with pytest.raises(InputError, match="num_components: expected a whole number of at least 1; got 0"):
         StickBreakingWeights(1.0, 0.0, 0)
-    with pytest.raises(InputError, match="num_data: expected a whole number from 1 up; got 0"):
+    with pytest.raises(InputError, match="num_data: expected a whole number of at least 1; got 0"):
         expected_num_components(1.0, 0.0, 0)
     check_parameters(-0.3, 0.5)

@@ -121,7 +121,7 @@ def test_misfits_are_named() -> None:
         diffusion.inverse_temperature(0.0)
     with pytest.raises(InputError, match="stored: expected two numbers for each of 3 frequencies"):
         random_features.kernel_sum(np.zeros(3), np.ones((3, 2)), np.ones(2))
-    with pytest.raises(InputError, match="num_features, dim: expected whole numbers from 1 up"):
+    with pytest.raises(InputError, match="num_features, dim: expected whole numbers of at least 1"):
         random_features.draw_frequencies(jax.random.key(0), 0, 2, 1.0)
     with pytest.raises(InputError, match="patterns: expected at least 2 neurons"):
         sequences.overlaps(np.ones(1), np.ones((2, 1)))
