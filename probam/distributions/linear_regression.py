@@ -30,7 +30,13 @@ class MatrixNormal(NamedTuple):
 def posterior(
     prior: MatrixNormal, activities: Float[Array, "N F"], targets: Float[Array, "N D"], noise: Float[Array, ""]
 ) -> MatrixNormal:
-    """Distribution of the weights given all pairs; ``noise`` is the standard deviation of a target, above 0."""
+    """Distribution of the weights given all pairs.
+
+    Args:
+        prior: distribution of the weights before.
+        activities, targets: the pairs, one in each row.
+        noise: standard deviation of a target around the prediction, above 0.
+    """
     eye = jnp.eye(prior.covariance.shape[0], dtype=prior.mean.dtype)
     precision_prior = cho_solve(cho_factor(prior.covariance), eye)
     factor = cho_factor(precision_prior + activities.T @ activities / noise**2)
@@ -43,7 +49,8 @@ def log_evidence(
 ) -> Float[Array, ""]:
     r"""Log density of all targets with the weights integrated out, in nats.
 
-    Each output is one draw of \(N(\Phi M_{0,d}, \sigma^2 I + \Phi \Sigma_0 \Phi^\top)\) over the N data.
+    Each output is one draw of \(N(\Phi M_{0,d}, \sigma^2 I + \Phi \Sigma_0 \Phi^\top)\) over the N data. Arguments are
+    those of :func:`posterior`.
     """
     covariance = noise**2 * jnp.eye(len(activities), dtype=targets.dtype)
     covariance = covariance + activities @ prior.covariance @ activities.T

@@ -63,7 +63,14 @@ def chinese_restaurant(alpha: jax.Array, discount: jax.Array, num_slots: int, nu
 def log_finite_terms(
     concentration: float, num_blocks: jax.Array, num_slots: int, num_data: int | jax.Array
 ) -> Float[Array, " K"]:
-    r"""Log of :math:`k! / (k - t)! \; \gamma^t / (\gamma k)^{(n)} / K` for k = 1, ..., K memories; -inf for k < t."""
+    r"""Log of :math:`k! / (k - t)! \; \gamma^t / (\gamma k)^{(n)} / K` for k = 1, ..., K memories; -inf for k < t.
+
+    Args:
+        concentration: gamma > 0.
+        num_blocks: t.
+        num_slots: K.
+        num_data: n.
+    """
     sizes = jnp.arange(1.0, num_slots + 1)
     enough = sizes >= num_blocks
     choices = gammaln(sizes + 1) - gammaln(jnp.where(enough, sizes - num_blocks, 0) + 1)

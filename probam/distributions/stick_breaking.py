@@ -297,6 +297,11 @@ def remaining_moments(alpha: float, discount: float, num_sticks: int, orders: Ar
 
     .. math:: E R_m^s = \prod_{k \le m} \frac{(b_k)_s}{(1 - d + b_k)_s}, \qquad b_k = \alpha + k d
 
+    Args:
+        alpha, discount: parameters of the process.
+        num_sticks: m, at least 0.
+        orders: s, any shape, which is the shape of the result.
+
     Raises:
         InputError: for parameters outside their range.
     """

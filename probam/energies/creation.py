@@ -66,7 +66,10 @@ def printed(
     alpha: Scalar,
     discount: Scalar,
 ) -> Float[Array, "*batch"]:
-    r"""Energy of Eq. 12 as printed (c = 1), with counts for \(\pi_k\). It lacks the normaliser of the new memory."""
+    r"""Energy of Eq. 12 as printed (c = 1), with counts for \(\pi_k\). It lacks the normaliser of the new memory.
+
+    The arguments are listed at the top of this module.
+    """
     wells = _known(query, memories, counts, beta, rho, alpha, discount, normalised=False)
     return _energy(wells)
 
@@ -80,7 +83,10 @@ def printed_probabilities(
     alpha: Scalar,
     discount: Scalar,
 ) -> Float[Array, "*batch K+1"]:
-    """Relative weights of the K memories and, last, of a new one, in Eq. 12 as printed."""
+    """Relative weights of the K memories and, last, of a new one, in Eq. 12 as printed.
+
+    The arguments are listed at the top of this module.
+    """
     return shares(_known(query, memories, counts, beta, rho, alpha, discount, normalised=False).logits)
 
 
@@ -115,6 +121,8 @@ def exact_probabilities(
 ) -> Float[Array, "*batch K+1"]:
     """Posterior probabilities that the state belongs to each of the K memories and, last, to a new one.
 
+    The arguments are listed at the top of this module.
+
     >>> memories, counts = [[0.0, 0.0], [4.0, 0.0]], [5.0, 3.0]
     >>> result = exact_probabilities([0.2, 0.1], memories, counts, beta=1.0, rho=0.1, alpha=1.0, discount=0.0)
     >>> [round(probability, 3) for probability in result.tolist()]  # the new memory weighs alpha rho / (beta + rho)
@@ -134,8 +142,8 @@ def collapsed(
 ) -> Float[Array, "*batch"]:
     r"""Energy of the predictive density of the state, with the memories integrated out.
 
-    A memory is known through the number n_k of data that used it and their sum S_k (``sums``, one row for each memory).
-    A new memory is the case n = 0, S = 0:
+    A memory is known through the number n_k of data that used it and their sum S_k (``sums``, one row for each memory;
+    the other arguments are listed at the top of this module). A new memory is the case n = 0, S = 0:
 
     .. math:: E(v) = -\frac{1}{\beta} \log \sum_{k=0}^{K} g_k \bigl(\tfrac{\lambda_k}{\pi}\bigr)^{D/2}
               e^{-\lambda_k |v - m_k|^2}, \quad m_k = \frac{\beta S_k}{\beta n_k + \rho}, \quad
@@ -159,7 +167,7 @@ def collapsed_probabilities(
 ) -> Float[Array, "*batch K+1"]:
     """Posterior probabilities of the K memories and, last, of a new one, all places integrated out.
 
-    These are the probabilities of one step of collapsed Gibbs sampling. ``sums`` is as for :func:`collapsed`.
+    These are the probabilities of one step of collapsed Gibbs sampling. Arguments are those of :func:`collapsed`.
     """
     return shares(_integrated(query, sums, counts, beta, rho, alpha, discount).logits)
 
@@ -197,6 +205,8 @@ def force(
     r"""Downhill force of the exact energy: memories attract, and a new memory attracts to the base measure's mean.
 
     .. math:: -\tfrac12 \nabla E(v) = \sum_k p_k (\mu_k - v) - p_{\rm new} \frac{\rho}{\beta + \rho} v
+
+    The arguments are listed at the top of this module.
     """
     wells = _known(query, memories, counts, beta, rho, alpha, discount, normalised=True)
     share = shares(wells.logits)
@@ -220,7 +230,8 @@ def update(
 
     .. math:: m(v) = \frac{\sum_k p_k \mu_k}{\sum_k p_k + p_{\rm new}\, \rho / (\beta + \rho)}
 
-    It never raises the energy, and its fixed points are the zeros of :func:`force`.
+    It never raises the energy, and its fixed points are the zeros of :func:`force`. The arguments are listed at the top
+    of this module.
     """
     wells = _known(query, memories, counts, beta, rho, alpha, discount, normalised=True)
     share = shares(wells.logits)

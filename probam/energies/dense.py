@@ -185,7 +185,10 @@ def log_depth(
 def gradient(
     state: Float[ArrayLike, "*batch N"], memories: Float[ArrayLike, "K N"], separation: Separation
 ) -> Float[Array, "*batch N"]:
-    r"""Gradient over real states: \(\nabla E(s) = -\sum_\mu F'(\langle \xi^\mu, s \rangle)\, \xi^\mu\)."""
+    r"""Gradient over real states: \(\nabla E(s) = -\sum_\mu F'(\langle \xi^\mu, s \rangle)\, \xi^\mu\).
+
+    Arguments and errors are those of :func:`energy`.
+    """
     state, memories = points(state, memories)
     return -dot(separation.derivative(dot(state, memories.T)), memories)
 
@@ -196,7 +199,8 @@ def derivative_field(
     r"""Field of the derivative rule, \(\sum_\mu \xi_i^\mu F'(\langle \xi^\mu, s \rangle)\), up to a positive factor.
 
     It is minus :func:`gradient`, divided by a positive number common to all neurons of a state to prevent overflow.
-    Krotov and Hopfield (2020), arXiv:2008.06996, limit of fast hidden neurons.
+    Krotov and Hopfield (2020), arXiv:2008.06996, limit of fast hidden neurons. Arguments and errors are those of
+    :func:`energy`.
     """
     state, memories = points(state, memories)
     return dot(separation.scaled_derivative(dot(state, memories.T), -1), memories)

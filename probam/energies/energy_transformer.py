@@ -95,7 +95,7 @@ def _logits(
     for name, weights in (("key_weights", keys), ("query_weights", queries)):
         if weights.ndim != 3 or weights.shape[-1] != g.shape[-1] or weights.shape != keys.shape:
             raise InputError(
-                f"{name}: expected shape (H, Y, {g.shape[-1]}), alike for keys and queries; got {weights.shape}"
+                f"{name}: expected shape (H, Y, {g.shape[-1]}), the same for keys and queries; got {weights.shape}"
             )
     g, keys, queries = g.astype(dtype), keys.astype(dtype), queries.astype(dtype)
     beta = positive("beta", beta, dtype)

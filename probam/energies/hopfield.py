@@ -120,7 +120,7 @@ def slide_energy(state: Float[ArrayLike, "*batch N"], couplings: Float[ArrayLike
     r"""Energy without the 1/2: \(E(s) = -\sum_{ij} s_i T_{ij} s_j\), twice :func:`energy`.
 
     Yang (2020), "Lyapunov (Energy) function". Of Hebb's couplings it is \(-\sum_\mu \langle \xi^\mu, s \rangle^2\)
-    with the diagonal, and KN more without.
+    with the diagonal, and KN more without. Arguments and errors are those of :func:`energy`.
     """
     return 2 * energy(state, couplings)
 
@@ -130,7 +130,7 @@ def gradient(
     couplings: Float[ArrayLike, "N N"],
     bias: Float[ArrayLike, " N"] | None = None,
 ) -> Float[Array, "*batch N"]:
-    r"""Gradient of :func:`energy` over real states: \(-T s - b\)."""
+    r"""Gradient of :func:`energy` over real states: \(-T s - b\); arguments and errors are those of :func:`energy`."""
     return -field(state, couplings, bias)
 
 

@@ -114,6 +114,6 @@ def _online(
         total = total * shrink + jnp.sum(terms, axis=-1)
         return (higher, total, mean * shrink[:, None] + dot(terms, memories)), None
 
-    nothing = (jnp.full(len(block), -jnp.inf, block.dtype), jnp.zeros(len(block), block.dtype), jnp.zeros_like(block))
-    (top, total, mean), _ = jax.lax.scan(add, nothing, (rows, heights))
+    start = (jnp.full(len(block), -jnp.inf, block.dtype), jnp.zeros(len(block), block.dtype), jnp.zeros_like(block))
+    (top, total, mean), _ = jax.lax.scan(add, start, (rows, heights))
     return mean / total[:, None], top + jnp.log(total)

@@ -109,7 +109,13 @@ def update(
 def lowest(
     share: Float[Array, "*batch K"], memories: Float[Array, "K D"], stiffness: Float[Array, "..."]
 ) -> Float[Array, "*batch D"]:
-    r"""Minimum over v of \(\sum_k s_k (v - \mu_k)^\top A_k (v - \mu_k)\), for shares that need not sum to one."""
+    r"""Minimum over v of \(\sum_k s_k (v - \mu_k)^\top A_k (v - \mu_k)\).
+
+    Args:
+        share: s, at least 0, not necessarily with a sum of one.
+        memories: one memory in each row.
+        stiffness: A, from :func:`stiffness_of`.
+    """
     origin = mean_of(memories)
     relative = memories - origin
     if stiffness.ndim == 3:

@@ -65,7 +65,12 @@ def step(
     *,
     cyclic: bool = True,
 ) -> Float[Array, "*batch N"]:
-    """All neurons set to the sign of their field; a neuron whose field is exactly zero keeps its state."""
+    """All neurons set to the sign of their field; a neuron whose field is exactly zero keeps its state.
+
+    >>> cycle = jnp.array([[1.0, 1.0, 1.0], [1.0, -1.0, -1.0]])
+    >>> step(cycle[0], cycle, exponential(3)).tolist()  # the next pattern
+    [1.0, -1.0, -1.0]
+    """
     force = field(state, patterns, separation, cyclic=cyclic)
     return jnp.where(force == 0, jnp.asarray(state, force.dtype), jnp.sign(force))
 

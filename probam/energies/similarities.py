@@ -202,7 +202,7 @@ def _refined(
     value = jnp.where(close, 0, value)
     many = jnp.max(jnp.sum(close, axis=-1)) > min(_NEIGHBOURS, len(memories))
 
-    def anew() -> Float[Array, "Q K"]:
+    def all_pairs() -> Float[Array, "Q K"]:
         return jnp.where(close, _by_blocks(pairs, rows, memories), value)
 
     def neighbours() -> Float[Array, "Q K"]:
@@ -212,7 +212,7 @@ def _refined(
         row = jnp.arange(len(rows))[:, None]
         return value.at[row, index].add(jnp.where(chosen, direct, 0))
 
-    refined: Array = jax.lax.cond(many, anew, neighbours)
+    refined: Array = jax.lax.cond(many, all_pairs, neighbours)
     return refined
 
 

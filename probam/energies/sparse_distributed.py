@@ -134,7 +134,8 @@ def update(
 ) -> Float[Array, "*batch D"]:
     """Bits that an autoassociative memory reads: 1 where the sum of the counters is above zero.
 
-    A bit whose sum is zero (a tie, or no active location) keeps the value of the query.
+    A bit whose sum is zero (a tie, or no active location) keeps the value of the query. Arguments and errors are those
+    of :func:`write`.
     """
     total = read(query, addresses, counters, radius).total
     bits = jnp.asarray(query, total.dtype)

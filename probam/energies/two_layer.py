@@ -78,7 +78,15 @@ class Network:
 def energy(
     visible: Float[ArrayLike, "*batch D"], hidden: Float[ArrayLike, "*batch K"], network: Network
 ) -> Float[Array, "*batch"]:
-    r"""Energy of the two layers, \([(v - I) \cdot g - L_v] + [h \cdot f - L_h] - f \cdot \Xi g\)."""
+    r"""Energy of the two layers, \([(v - I) \cdot g - L_v] + [h \cdot f - L_h] - f \cdot \Xi g\).
+
+    Args:
+        visible, hidden: currents v and h of the two layers.
+        network: memories, Lagrangians and current.
+
+    Raises:
+        InputError: for shapes that do not fit.
+    """
     v, h, memories = _layers(visible, hidden, network)
     g, f = network.visible.activation(v), network.hidden.activation(h)
     own = network.visible.legendre(v) - jnp.sum(_current(network, memories) * g, axis=-1)

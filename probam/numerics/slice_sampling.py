@@ -48,15 +48,15 @@ def slice_update(
     ends = jnp.stack([left, left + width])
     width = jnp.broadcast_to(width, shape)
     steps = jnp.stack([-width, width])
-    most = jnp.stack([to_left, _EXPANSIONS - 1 - to_left])
+    remaining = jnp.stack([to_left, _EXPANSIONS - 1 - to_left])
 
     # one loop for both ends, since each call of log_density adds a copy of its program
     def grow(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        ends, most, going = state
-        going = going & (most > 0) & jax.vmap(inside)(ends)
-        return jnp.where(going, ends + steps, ends), most - going, going
+        ends, remaining, growing = state
+        growing = growing & (remaining > 0) & jax.vmap(inside)(ends)
+        return jnp.where(growing, ends + steps, ends), remaining - growing, growing
 
-    start = (ends, most, jnp.ones(ends.shape, bool))
+    start = (ends, remaining, jnp.ones(ends.shape, bool))
     left, right = jax.lax.while_loop(lambda state: jnp.any(state[2]), grow, start)[0]
 
     def pending(state: Any) -> jax.Array:
@@ -72,5 +72,5 @@ def slice_update(
         right = jnp.where(~hit & (point >= position), point, right)
         return left, right, accepted, done | hit, attempt + 1
 
-    begun = (left, right, position, jnp.zeros(shape, bool), jnp.zeros((), jnp.uint32))
-    return jnp.asarray(jax.lax.while_loop(pending, propose, begun)[2])
+    initial = (left, right, position, jnp.zeros(shape, bool), jnp.zeros((), jnp.uint32))
+    return jnp.asarray(jax.lax.while_loop(pending, propose, initial)[2])
