@@ -254,7 +254,7 @@ class Truncation(NamedTuple):
     """E R_T: the mean total weight of all but the first T components of the process without truncation."""
 
     tv_bound: float
-    """P(two or more of the n data in the tail of weight R_{T-1}), a bound on the total variation between the data."""
+    """P(two or more of the n data in the tail of weight R_{T-1}), which bounds the total variation of the data."""
 
     tv_bound_common: float
     """P(one or more of the n data in the tail): the usual bound, which is weaker."""

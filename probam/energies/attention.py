@@ -119,7 +119,7 @@ def normalize(norm: LayerNorm | RMSNorm, x: Float[ArrayLike, "*batch D"]) -> Flo
     variance (for RMSNorm, the mean square). An input with v = 0 has no direction and gives \(\delta\), even for
     \(\epsilon = 0\).
 
-    >>> [round(x, 3) for x in normalize(LayerNorm(epsilon=0.0), [1.0, 2.0, 3.0]).tolist()]
+    >>> [round(x, 3) for x in normalize(LayerNorm(epsilon=0.0), jnp.array([1.0, 2.0, 3.0])).tolist()]
     [-1.225, 0.0, 1.225]
 
     Raises:
@@ -191,8 +191,8 @@ def attend(
     """Mean of the values under the attention weights: the mean of the value given the query.
 
     >>> head = Head(LayerNorm(), scale=4.0)
-    >>> keys, values = [[1.0, -1.0], [-1.0, 1.0]], [[10.0], [20.0]]
-    >>> attend(head, [[3.0, 1.0]], keys, values).round(2).tolist()  # the query is along the first key
+    >>> keys, values = jnp.array([[1.0, -1.0], [-1.0, 1.0]]), jnp.array([[10.0], [20.0]])
+    >>> attend(head, jnp.array([[3.0, 1.0]]), keys, values).round(2).tolist()  # the query is along the first key
     [[10.0]]
 
     Args:

@@ -42,7 +42,8 @@ def energy(
     Schaeffer et al. (2023), Eq. 1. With unit weights it lies between \(\min_k |\mu_k - v|^2 - \log(K) / \beta\) and
     \(\min_k |\mu_k - v|^2\): larger beta brings it closer to the k-means distance.
 
-    >>> round(energy([1.0, 0.0], [[0.0, 0.0], [2.0, 0.0]], beta=1.0).item(), 3)  # half-way: 1 - log(2)
+    >>> memories = jnp.array([[0.0, 0.0], [2.0, 0.0]])
+    >>> round(energy(jnp.array([1.0, 0.0]), memories, beta=1.0).item(), 3)  # half-way: 1 - log(2)
     0.307
 
     Args:
@@ -92,7 +93,7 @@ def update(
     of the energy, and \(v + a (m(v) - v)\) does not raise it for any a in (0, 2):
     \(\Delta E \le -a (2 - a) |m(v) - v|^2\). Arguments and errors are those of :func:`energy`.
 
-    >>> update([1.8, 0.1], [[0.0, 0.0], [2.0, 0.0]], beta=2.0).round(2).tolist()
+    >>> update(jnp.array([1.8, 0.1]), jnp.array([[0.0, 0.0], [2.0, 0.0]]), beta=2.0).round(2).tolist()
     [2.0, 0.0]
     """
     query, memories = points(query, memories)
@@ -110,7 +111,7 @@ def nearest(query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D
 
 
 def convexity_threshold(memories: Float[ArrayLike, "K D"]) -> Float[Array, ""]:
-    r"""The largest beta at which the energy is convex for any weights: \(2 / {\rm diam}(\mu)^2\).
+    r"""The beta up to which the energy is convex for all weights: \(2 / {\rm diam}(\mu)^2\).
 
     Up to this beta there is one attractor. The bound follows from the Hessian \(2I - 4\beta\,{\rm Cov}_r(\mu)\), since
     a variance is at most \(\tfrac14 {\rm diam}^2\). It is sharp for two memories of equal weight: their midpoint

@@ -77,7 +77,7 @@ def update(
     (K = 1, or one-hot); otherwise its error falls exponentially in beta times the separation of the memories.
     Arguments and errors are those of :func:`energy`.
 
-    >>> update([0.9, 0.2], [[1.0, 0.0], [0.0, 1.0]], beta=8.0).round(2).tolist()
+    >>> update(jnp.array([0.9, 0.2]), jnp.eye(2), beta=8.0).round(2).tolist()
     [1.0, 0.0]
     """
     query, memories = points(query, memories)

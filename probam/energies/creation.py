@@ -123,8 +123,8 @@ def exact_probabilities(
 
     The arguments are listed at the top of this module.
 
-    >>> memories, counts = [[0.0, 0.0], [4.0, 0.0]], [5.0, 3.0]
-    >>> result = exact_probabilities([0.2, 0.1], memories, counts, beta=1.0, rho=0.1, alpha=1.0, discount=0.0)
+    >>> query, memories, counts = jnp.array([0.2, 0.1]), jnp.array([[0.0, 0.0], [4.0, 0.0]]), jnp.array([5.0, 3.0])
+    >>> result = exact_probabilities(query, memories, counts, beta=1.0, rho=0.1, alpha=1.0, discount=0.0)
     >>> [round(probability, 3) for probability in result.tolist()]  # the new memory weighs alpha rho / (beta + rho)
     [0.981, 0.0, 0.019]
     """

@@ -148,7 +148,8 @@ def energy(
 ) -> Float[Array, "*batch"]:
     r"""Energy of each state: \(E(s) = -\sum_\mu F(\langle \xi^\mu, s \rangle)\).
 
-    >>> energy([1.0, 1.0, -1.0], [[1.0, 1.0, -1.0], [1.0, -1.0, 1.0]], Polynomial(3)).item()  # overlaps 3 and -1
+    >>> memories = jnp.array([[1.0, 1.0, -1.0], [1.0, -1.0, 1.0]])
+    >>> energy(memories[0], memories, Polynomial(3)).item()  # overlaps 3 and -1
     -27.0
 
     Args:

@@ -46,7 +46,7 @@ def couplings(memories: Float[ArrayLike, "K N"], *, diagonal: bool = False) -> F
     The sum is not divided by N. For memories of signs the diagonal is K. With it T is positive semidefinite, so that
     synchronous updates never raise the energy, and every neuron has an additional field of K in favour of its state.
 
-    >>> couplings([[1.0, -1.0, 1.0]]).tolist()
+    >>> couplings(jnp.array([[1.0, -1.0, 1.0]])).tolist()
     [[0.0, -1.0, 1.0], [-1.0, 0.0, -1.0], [1.0, -1.0, 0.0]]
 
     Raises:
@@ -101,7 +101,8 @@ def energy(
 ) -> Float[Array, "*batch"]:
     r"""Energy of each state: \(E(s) = -\tfrac12 s^\top T s - b \cdot s\).
 
-    >>> energy([1.0, -1.0, 1.0], couplings([[1.0, -1.0, 1.0]])).item()  # - (N^2 - N) / 2
+    >>> memory = jnp.array([1.0, -1.0, 1.0])
+    >>> energy(memory, couplings(memory[None, :])).item()  # -(N^2 - N) / 2
     -3.0
 
     Args:

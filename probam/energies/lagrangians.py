@@ -10,7 +10,7 @@ mapped and differentiated; a power is static. Numbers out of range raise :class:
 are used. All functions act on the last axis of x, shape (..., N), and return the dtype of x. The activation is the
 gradient by automatic differentiation.
 
->>> [round(f, 3) for f in LogSumExp(2.0).activation([0.0, 1.0]).tolist()]  # softmax units
+>>> [round(f, 3) for f in LogSumExp(2.0).activation(jnp.array([0.0, 1.0])).tolist()]  # softmax units
 [0.119, 0.881]
 """
 

@@ -136,7 +136,7 @@ def smoothed(kind: Similarity, pseudocount: float) -> Similarity:
 def similarity(name: str) -> Similarity:
     """The similarity with this name.
 
-    >>> similarity("manhattan")([0.0, 1.0], [[1.0, 1.0], [3.0, -1.0]]).tolist()
+    >>> similarity("manhattan")(jnp.array([0.0, 1.0]), jnp.array([[1.0, 1.0], [3.0, -1.0]])).tolist()
     [1.0, 5.0]
 
     Raises:

@@ -53,7 +53,7 @@ class Reading(NamedTuple):
 def hamming(query: Float[ArrayLike, "*batch D"], addresses: Float[ArrayLike, "K D"]) -> Float[Array, "*batch K"]:
     r"""Number of bits in which each query differs from each address: \(d_H = |a| + |q| - 2\, a \cdot q\).
 
-    >>> hamming([1, 0, 1], [[1, 1, 1], [0, 1, 0]]).tolist()
+    >>> hamming(jnp.array([1.0, 0.0, 1.0]), jnp.array([[1.0, 1.0, 1.0], [0.0, 1.0, 0.0]])).tolist()
     [1.0, 3.0]
 
     Raises:

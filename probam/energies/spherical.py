@@ -77,7 +77,7 @@ def update(
     (0, 2) raises it. Where the forces cancel (|g| within rounding of zero) no direction is preferred, and the query
     does not move. Arguments and errors are those of :func:`energy`.
 
-    >>> [round(x, 2) for x in update([0.8, 0.6], [[1.0, 0.0], [0.0, 1.0]], [9.0, 9.0]).tolist()]
+    >>> [round(x, 2) for x in update(jnp.array([0.8, 0.6]), jnp.eye(2), jnp.array([9.0, 9.0])).tolist()]
     [0.99, 0.16]
     """
     query, directions, kappa, log_w = _checked(query, directions, concentrations, weights)

@@ -1,4 +1,4 @@
-r"""Wells with bounded support: memories whose term is zero outside a box, a ball or a half-space.
+r"""Wells with bounded support: memories whose term is zero outside a box, a ball or an orthant.
 
 .. math::
     E(v) = -\log \sum_k w_k [\,|v_d - \mu_{kd}| \le h_{kd} \text{ for all } d\,], \qquad

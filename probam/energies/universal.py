@@ -156,8 +156,8 @@ def energy(
     .. math:: E(q) = -\frac{1}{\beta} \log \sum_k \exp(\beta s_k(q))
 
     The term |q|^2 / 2 of the paper's energy is left out. It belongs to the dot product alone
-    (:mod:`probam.energies.continuous_hopfield`); with a distance it would move the minima half-way to the origin. The
-    squared Euclidean distance gives :mod:`probam.energies.clam`.
+    (:mod:`probam.energies.continuous_hopfield`); with a distance it would shift the minima from the memories towards
+    the origin. The squared Euclidean distance gives :mod:`probam.energies.clam`.
 
     Args:
         query, memories, kind: as for :func:`retrieve`.
