@@ -48,11 +48,11 @@ def test_two_wishes_determine_strength_and_discount() -> None:
 
 
 def test_a_growth_that_no_process_has_is_refused_with_what_is_possible() -> None:
-    with pytest.raises(InputError, match=r"later_memories: 10 memories at 100 data allow between 2\d\.\d+ to "):
+    with pytest.raises(InputError, match=r"later_memories: 10 memories at 100 data allow between 2\d\.\d+ and "):
         parameters_for(10, 100, 11, 10_000)
     with pytest.raises(InputError, match="lower the discount"):
         alpha_for(2, 1000, 0.9)
-    with pytest.raises(InputError, match="one alone"):
+    with pytest.raises(InputError, match="one datum always occupies one memory"):
         alpha_for(1, 1)
 
 
