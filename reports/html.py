@@ -1,7 +1,6 @@
 """The report: one HTML file that a person can read, and that needs nothing else.
 
-It reads a fit's tree and nothing more. Sections whose group the fit lacks are left out; where a reader would miss one,
-a sentence says why.
+It reads a fit's tree and nothing more. Sections whose group the fit lacks are left out.
 """
 
 import os

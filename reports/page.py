@@ -1,7 +1,7 @@
-"""The bare page: numbers as people write them, tables, figures, and the HTML around them.
+"""The bare page: formatted numbers, tables, figures, and the HTML around them.
 
 Everything a user may have written (column names, file names) passes through :func:`escape`; a page refers to
-nothing outside itself and says so to the browser (content security policy).
+nothing outside itself, and its content security policy forbids the browser to load anything.
 """
 
 import html
@@ -101,9 +101,14 @@ def table(
     marks: Sequence[str] = (),
     words: Sequence[int] = (),
 ) -> str:
-    """A table; cells are HTML already, the caption too. The first column names its row.
+    """A table; the first column is the header of its row.
 
-    ``marks`` are classes of the rows; the columns ``words`` hold text that may wrap.
+    Args:
+        header: HTML of the cells of the first row.
+        rows: HTML of the cells.
+        caption: HTML, without the full stop.
+        marks: CSS classes of the rows; rows beyond its length have none.
+        words: positions of the columns whose text may wrap.
     """
     kinds = [' class="text"' if position in words else "" for position in range(len(header))]
     head = "".join(f'<th scope="col"{kind}>{cell}</th>' for cell, kind in zip(header, kinds, strict=True))
@@ -119,7 +124,7 @@ def table(
 
 
 def figure(svg: str, caption: str) -> str:
-    """A figure with its caption in plain words (HTML already)."""
+    """A figure with its caption, both HTML."""
     return f'<figure><div class="plot" tabindex="0">{svg}</div><figcaption>{caption}</figcaption></figure>'
 
 
@@ -132,7 +137,15 @@ class Section(NamedTuple):
 
 
 def page(title: str, *, lead: str, verdict: str, sections: Sequence[Section], kicker: str = "probam report") -> str:
-    """The whole document. ``lead`` and ``verdict`` are HTML; ``kicker`` is the small line above the title."""
+    """The whole document.
+
+    Args:
+        title: plain text.
+        lead: HTML below the title.
+        verdict: HTML of the box below the lead.
+        sections: in their order; a list of contents links to them.
+        kicker: plain text of the small line above the title.
+    """
     lead, verdict, *bodies = (_TO_PERCENT.sub("\u202f%", text) for text in (lead, verdict, *(s.body for s in sections)))
     contents = "".join(f'<li><a href="#{section.name}">{escape(section.title)}</a></li>' for section in sections)
     body = "".join(

@@ -26,14 +26,20 @@ _DELIMITED = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 def row_blocks(
     source: Any, *, rows: int = 50_000, columns: Sequence[str] | None = None
 ) -> tuple[Iterator[Table], int | None]:
-    """Tables of at most ``rows`` rows, and how many rows there are in all (None where that is not known yet).
+    """Tables that together hold all rows, and the number of rows (None where it is not known yet).
 
-    ``source`` is a path, ``"-"`` for CSV on standard input, or anything that :func:`probam.data.table.as_table` takes.
-    CSV, TSV, Parquet and NPY files are never held whole; others are. Raises :class:`probam.errors.InputError` for what
-    cannot be read, at the block where it stands.
+    CSV, TSV, Parquet and NPY files are read in blocks, all other files at once.
+
+    Args:
+        source: a path, ``"-"`` for CSV on standard input, or anything that :func:`probam.data.table.as_table` takes.
+        rows: most rows of a table.
+        columns: names of the columns to keep, in this order; None keeps all.
+
+    Raises:
+        InputError: for what cannot be read; for a fault inside a file, when its block is reached.
     """
     if rows < 1:
-        raise InputError(f"rows: expected a number of rows of at least 1; got {rows}")
+        raise InputError(f"rows: expected a whole number of at least 1; got {rows}")
     if not isinstance(source, str | os.PathLike):
         return _sliced(as_table(source, columns=columns), rows)
     name = os.fspath(source)
@@ -41,7 +47,7 @@ def row_blocks(
     if name == "-":
         return _tables(_delimited(sys.stdin, "standard input", rows, None), "standard input", columns), None
     if not Path(name).is_file():
-        return _sliced(as_table(read(name), columns=columns, name=name), rows)  # says what is wrong, or a shipped key
+        return _sliced(as_table(read(name), columns=columns, name=name), rows)  # path.npz:KEY, or read raises
     if lower.endswith(_DELIMITED):
         delimiter = "\t" if lower.removesuffix(".gz").endswith(".tsv") else None
         return _tables(_opened(name, rows, delimiter), name, columns), None
@@ -49,7 +55,7 @@ def row_blocks(
         try:
             file: Any = parquet.ParquetFile(name)  # type: ignore[no-untyped-call]
         except (ArrowException, OSError) as error:
-            raise InputError(f"{name}: it cannot be read as Parquet ({cause(error)}); is it whole?") from error
+            raise InputError(f"{name}: it cannot be read as Parquet ({cause(error)}); it may be truncated") from error
         frames = (batch.to_pandas() for batch in file.iter_batches(batch_size=rows))
         return _tables(frames, name, columns), int(file.metadata.num_rows)
     if lower.endswith(".npy"):
@@ -69,13 +75,13 @@ def _sliced(table: Table, rows: int) -> tuple[Iterator[Table], int]:
 
 
 def _tables(pieces: Iterator[Any], name: str, columns: Sequence[str] | None) -> Iterator[Table]:
-    """Checked tables; messages count rows from the first of their block."""
+    """Checked tables; messages count rows from the first row of the block."""
     first, known = 0, None
     for piece in pieces:
-        label = name if first == 0 else f"{name}, counted from row {first} on"
+        label = name if first == 0 else f"{name} (rows are counted from row {first} on)"
         table = as_table(piece, columns=columns, name=label)
         if known is not None and table.columns != known:
-            raise InputError(f"{label}: the columns are {table.columns}; the rows before had {known}")
+            raise InputError(f"{label}: expected the columns of the first rows, {known}; got {table.columns}")
         known = table.columns
         first += table.num_data
         yield Table(table.values, table.columns, name)
@@ -92,14 +98,16 @@ def _delimited(lines: TextIO, name: str, rows: int, delimiter: str | None) -> It
     try:
         first = next((line for line in lines if line.strip()), None)
         if first is None:
-            raise InputError(f"{name}: it holds only blank lines; expected one row per datum")
+            raise InputError(f"{name}: it has only blank lines; expected one row per datum")
         delimiter = delimiter or max(",;\t", key=first.count)
         fields = next(csv.reader([first], delimiter=delimiter, skipinitialspace=True))
         headed = not all(_is_number(field) for field in fields)
         header = [field.strip() for field in fields] if headed else [f"x{i}" for i in range(len(fields))]
         twice = [field for i, field in enumerate(header) if field in header[:i]]
         if twice:
-            raise InputError(f"{name}: the column name {twice[0]!r} stands there more than once")
+            raise InputError(
+                f"{name}: the column name {twice[0]!r} appears more than once; give each column its own name"
+            )
         rest = lines if headed else itertools.chain([first], lines)
         read_rows = 0
         while block := list(itertools.islice(rest, rows)):
@@ -123,7 +131,7 @@ def _delimited(lines: TextIO, name: str, rows: int, delimiter: str | None) -> It
 
 
 def _frame(records: list[list[str]], header: list[str]) -> pd.DataFrame:
-    """Numbers where every field of a column is one, text elsewhere (as_table says where that is wrong)."""
+    """Columns of numbers where every field is one, else of text, which as_table refuses."""
     columns: dict[str, Any] = {}
     for i, title in enumerate(header):
         texts = [row[i] for row in records]

@@ -1,6 +1,6 @@
 """Files of numbers: CSV and TSV, Parquet, NPY, NPZ, NetCDF.
 
-:func:`read` gives what the file holds as an array, a frame or an xarray object, still unconverted;
+:func:`read` gives the contents as an array, a frame or an xarray object, not yet converted;
 :func:`probam.data.table.as_table` makes a checked table of it. Nothing here unpickles.
 """
 
@@ -38,26 +38,31 @@ _BROKEN = (
     *(OSError, ValueError, EOFError, KeyError, RuntimeError, SyntaxError),
     *(TokenError, zipfile.BadZipFile, zlib.error, ArrowException),
 )
-"""What the libraries raise over a damaged file."""
+"""What libraries raise for a damaged file."""
 
 
 def read(
     path: str | os.PathLike[str], *, variable: str | None = None
 ) -> NDArray[Any] | pd.DataFrame | xr.DataArray | xr.Dataset:
-    """What the file at ``path`` holds.
+    """The contents of a file, not yet converted to a table.
 
     CSV and TSV (plain or .gz): the delimiter is a tab, or whichever of comma, semicolon and tab the first
     line has most of; the first line is a header unless all its fields are numbers; a first column without a
-    name that only counts the rows is left out; the frame's index holds line numbers. NPZ: ``variable`` or
-    ``path.npz:KEY`` chooses the array, else ``X``, else the only 2-D one; an array ``features`` or
-    ``columns`` of D names names the columns. NetCDF: ``variable`` chooses, else the whole root group.
+    name that only counts the rows is left out; the frame's index holds line numbers. NPZ: an array ``features`` or
+    ``columns`` of D names gives the names of the columns.
 
-    Raises :class:`probam.errors.InputError` for a file that is missing, a folder, empty, of another kind,
-    truncated, ragged, or not what its suffix says.
+    Args:
+        path: the file; its suffix decides how it is read. ``path.npz:KEY`` chooses an array, as ``variable`` does.
+        variable: name of an array of an NPZ file (None: ``X``, else the only 2-D array) or of a variable of a NetCDF
+            file (None: the whole root group).
+
+    Raises:
+        InputError: for a file that is missing, a folder, empty, of another kind, truncated, ragged, or not what its
+            suffix says.
     """
     path, key = _split_key(os.fspath(path))
     if key is not None and variable is not None and key != variable:
-        raise InputError(f"variable: {path} is asked for {key!r} in the path and {variable!r} beside it; give one")
+        raise InputError(f"variable: the path of {path} names {key!r} and the argument {variable!r}; give only one")
     variable = key if key is not None else variable
     kind = _kind(path)
     if variable is not None and kind not in (".npz", ".nc"):
@@ -72,7 +77,7 @@ def read(
 
 
 def _split_key(path: str) -> tuple[str, str | None]:
-    """``file.npz:KEY`` as file and key, unless a file of that whole name is there."""
+    """``file.npz:KEY`` as file and key, unless a file has that whole name."""
     head, colon, key = path.rpartition(":")
     if colon and key and head.lower().endswith(".npz") and not Path(path).exists():
         return head, key
@@ -80,7 +85,7 @@ def _split_key(path: str) -> tuple[str, str | None]:
 
 
 def _kind(path: str) -> str:
-    """The suffix that says how to read the file, .gz taken off; the file is there and not empty."""
+    """The suffix that decides how the file is read, without .gz; raises where the file is missing or empty."""
     name = path.lower()
     known = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
     file = Path(path)
@@ -113,7 +118,7 @@ def _read_delimited(path: str, delimiter: str | None) -> pd.DataFrame:
         with _text(path) as lines:
             first = next((line for line in lines if line.strip()), None)
         if first is None:
-            raise InputError(f"{path}: the file holds only blank lines; expected one row per datum")
+            raise InputError(f"{path}: it has only blank lines; expected one row per datum")
         if delimiter is None:
             delimiter = max(",;\t", key=first.count)
         header, at = _scan(path, delimiter)
@@ -144,7 +149,7 @@ def _read_delimited(path: str, delimiter: str | None) -> pd.DataFrame:
 
 
 def _scan(path: str, delimiter: str) -> tuple[list[str] | None, list[int]]:
-    """Column names (None without a header) and the line on which each row ends; every row has the same length."""
+    """Column names (None without a header) and the line on which each row ends; raises for rows of other lengths."""
     header: list[str] | None = None
     width = 0
     at: list[int] = []
@@ -170,7 +175,7 @@ def _scan(path: str, delimiter: str) -> tuple[list[str] | None, list[int]]:
         twice = [name for i, name in enumerate(header) if name in header[:i]]
         if twice:
             raise InputError(
-                f"{path}: the column name {twice[0]!r} stands there more than once; give each its own name"
+                f"{path}: the column name {twice[0]!r} appears more than once; give each column its own name"
             )
     if not at:
         raise InputError(f"{path}: it has a header and no rows; expected one row per datum below the header")
@@ -206,7 +211,7 @@ def _read_parquet(path: str) -> pd.DataFrame:
     try:
         return pd.read_parquet(path, engine="pyarrow").reset_index(drop=True)
     except _BROKEN as error:
-        raise InputError(f"{path}: it cannot be read as Parquet ({cause(error)}); is it whole?") from error
+        raise InputError(f"{path}: it cannot be read as Parquet ({cause(error)}); it may be truncated") from error
 
 
 def _read_npy(path: str) -> NDArray[Any]:
@@ -221,7 +226,7 @@ def _read_npz(path: str, variable: str | None) -> NDArray[Any] | xr.DataArray:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{path}: it is a single array, not an NPZ archive; name it .npy")
+                raise InputError(f"{path}: it is a single array, not an NPZ archive; rename it to .npy")
             keys = archive.files
             name = variable if variable is not None else "X" if "X" in keys else _only_matrix(path, archive)
             if name not in keys:
@@ -249,9 +254,11 @@ def _only_matrix(path: str, archive: "np.lib.npyio.NpzFile") -> str:
     matrices = [name for name, shape in shapes.items() if shape is not None and len(shape) == 2]
     if len(matrices) == 1:
         return matrices[0]
-    held = ", ".join(f"{name} {shape or 'objects'}" for name, shape in shapes.items()) or "no arrays"
-    how = "no" if not matrices else "more than one"
-    raise InputError(f"{path}: it has {how} 2-D array and none called X; it holds {held}; choose with {path}:KEY")
+    arrays = ", ".join(f"{name} {shape or 'objects'}" for name, shape in shapes.items()) or "no arrays"
+    several = "no" if not matrices else "more than one"
+    raise InputError(
+        f"{path}: it has {several} 2-D array and none called X; it has {arrays}; choose one with {path}:KEY"
+    )
 
 
 def _read_netcdf(path: str, variable: str | None) -> xr.DataArray | xr.Dataset:
@@ -260,11 +267,11 @@ def _read_netcdf(path: str, variable: str | None) -> xr.DataArray | xr.Dataset:
             data = file.load()
         groups = [] if data.data_vars or variable is not None else _groups(path)
     except _BROKEN as error:
-        raise InputError(f"{path}: it cannot be read as NetCDF ({cause(error)}); is it whole?") from error
+        raise InputError(f"{path}: it cannot be read as NetCDF ({cause(error)}); it may be truncated") from error
     if variable is None:
         if not data.data_vars and groups:
-            saved = "; this is a saved fit: give it to `probam report`, or load it" if "posterior" in groups else ""
-            raise InputError(f"{path}: its root group is empty, and it has the groups {', '.join(groups)}{saved}")
+            saved = "; this is a saved fit: use `probam report` or probam.load" if "posterior" in groups else ""
+            raise InputError(f"{path}: its root group is empty; it has the groups {', '.join(groups)}{saved}")
         return data
     if variable not in data.data_vars:
         has = ", ".join(f"{name} {tuple(v.shape)}" for name, v in data.data_vars.items()) or "none"
@@ -281,11 +288,11 @@ def _groups(path: str) -> list[str]:
 def _numpy_words(error: Exception) -> str:
     text = cause(error)
     if "pickle" in text or "Object arrays" in text:
-        return "it holds Python objects, which are never unpickled; save numbers (np.save of a float array)"
-    return f"it cannot be read as a NumPy file ({text}); is it whole?"
+        return "it has Python objects, which are never unpickled; save numbers (np.save of a float array)"
+    return f"it cannot be read as a NumPy file ({text}); it may be truncated"
 
 
 def cause(error: Exception) -> str:
-    """What an exception says, on one line."""
+    """The message of an exception, on one line."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join((text or type(error).__name__).split())[:160]

@@ -36,22 +36,27 @@ class Standardiser(NamedTuple):
         return -float(np.sum(np.log(self.scale.astype(np.float64))))
 
     def log_jacobians(self, x: NDArray[Any]) -> NDArray[np.float64]:
-        """The same for each row of ``x`` (N, D), where a missing entry (NaN) has no density to change."""
+        """:meth:`log_jacobian` of each row of ``x`` (N, D), in which missing entries (NaN) do not count."""
         observed = (~np.isnan(x)).astype(np.float64)
-        found: NDArray[np.float64] = -observed @ np.log(self.scale.astype(np.float64))
-        return found
+        log_jacobians: NDArray[np.float64] = -observed @ np.log(self.scale.astype(np.float64))
+        return log_jacobians
 
 
 def identity(num_features: int, dtype: str | np.dtype[Any] | type[np.floating[Any]] = np.float64) -> Standardiser:
-    """The map that changes nothing."""
+    """The map that leaves the data in their own units.
+
+    Args:
+        num_features: D.
+        dtype: of its center and scale.
+    """
     return Standardiser(np.zeros(num_features, dtype), np.ones(num_features, dtype))
 
 
 def standardiser(table: Table) -> Standardiser:
     """The map that gives every column mean zero and standard deviation one (divisor N).
 
-    Moments are taken in double precision over what is not missing, and rounded to the table's. Raises
-    :class:`probam.errors.InputError` for a constant column.
+    Moments are computed in double precision from the entries that are not missing, and rounded to the table's
+    precision. Raises :class:`probam.errors.InputError` for a constant column.
     """
     check_varies(table)
     x = table.values.astype(np.float64)

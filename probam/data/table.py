@@ -1,7 +1,7 @@
 """A table of numbers: N data with D named features, checked once where data enters.
 
-Everything a user may hold (a path, an array, a data frame, an xarray object) becomes a
-:class:`Table` through :func:`as_table`; behind it the rest of the house trusts the numbers.
+Whatever a user gives (a path, an array, a data frame, an xarray object) becomes a :class:`Table` through
+:func:`as_table`; all other code trusts the numbers of a table.
 """
 
 import os
@@ -23,10 +23,10 @@ __all__ = ["Table", "as_table", "check_rows", "check_varies"]
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """N data with D features: finite floats, unique column names, where they came from.
+    """N data with D features: finite floats, unique column names, and their source.
 
     ``values`` (N, D) is float32 or float64 and read-only; with ``missing`` entries may be NaN, but not all of a row or
-    of a column. Raises :class:`probam.errors.InputError` where one of these does not hold.
+    of a column. Raises :class:`probam.errors.InputError` where one of these conditions fails.
     """
 
     values: NDArray[Any]  # (N, D)
@@ -64,7 +64,7 @@ class Table:
         return Table(self.values[:, at], tuple(self.columns[i] for i in at), self.source, self.missing)
 
     def astype(self, dtype: str | np.dtype[Any] | type[np.floating[Any]]) -> "Table":
-        """The same data in another precision; a value that overflows there is refused."""
+        """The same data in another precision; raises for a value that overflows in it."""
         with np.errstate(over="ignore"):
             return Table(self.values.astype(dtype), self.columns, self.source, self.missing)
 
@@ -82,19 +82,23 @@ def as_table(
     name: str = "data",
     missing: bool = False,
 ) -> Table:
-    """A :class:`Table` from whatever holds numbers.
+    """A :class:`Table` from a file or from any object of numbers.
 
-    ``data`` is a path (CSV, TSV, Parquet, NPY, NPZ, NetCDF: see :func:`probam.data.reading.read`), a NumPy
-    or JAX array (N, D), nested lists, a pandas frame, a 2-D xarray ``DataArray`` (the coordinate of its
-    feature axis gives the column names), a ``Dataset`` whose variables share one dimension, or a ``Table``.
-    ``columns`` keeps only those columns, in that order; columns left out may hold anything. ``prefer`` does the
-    same where all its names are there, and nothing where one is missing. ``variable`` chooses one array of an
-    NPZ or NetCDF file or of a ``Dataset``. ``name`` is what an error calls the data. ``missing`` keeps missing entries
-    as NaN, where a row and a column have at least one that is not.
+    float32 stays float32; every other kind of number, booleans included, becomes float64.
 
-    float32 stays float32; every other kind of number, booleans included, becomes float64. Raises
-    :class:`probam.errors.InputError` for text, dates, complex numbers, missing or infinite values, empty
-    data and wrong shapes.
+    Args:
+        data: a path (CSV, TSV, Parquet, NPY, NPZ, NetCDF: see :func:`probam.data.reading.read`), a NumPy or JAX array
+            (N, D), nested lists, a pandas frame, a 2-D xarray ``DataArray`` (the coordinate of its feature axis gives
+            the column names), a ``Dataset`` whose variables share one dimension, or a ``Table``.
+        columns: names of the columns to keep, in this order; the others may hold anything. None keeps all.
+        prefer: as ``columns`` if all these names exist, ignored otherwise.
+        variable: name of one array of an NPZ or NetCDF file or of a ``Dataset``.
+        name: what errors call the data; a file is called by its path.
+        missing: keep missing entries as NaN; every row and column needs an entry that is not missing. Otherwise they
+            are refused.
+
+    Raises:
+        InputError: for text, dates, complex numbers, missing or infinite values, empty data and wrong shapes.
 
     >>> as_table([[1, 2], [3, 4], [5, 6]], columns=["x1"]).values.ravel()
     array([2., 4., 6.])
@@ -113,7 +117,7 @@ def as_table(
 
 
 def check_rows(table: Table, *, minimum: int = 2) -> None:
-    """Raise :class:`probam.errors.InputError` where ``table`` has fewer than ``minimum`` rows."""
+    """Raise :class:`probam.errors.InputError` for a table with fewer than ``minimum`` rows."""
     if table.num_data < minimum:
         rows = "one row" if table.num_data == 1 else f"{table.num_data} rows"
         raise InputError(f"{table.source}: a fit needs at least {minimum} data; got {rows}")
@@ -178,7 +182,7 @@ def _convert(
 def _from_frame(
     frame: pd.DataFrame, names: tuple[str, ...], columns: Sequence[str] | None, source: str, missing: bool
 ) -> Table:
-    """A Table from a frame whose columns may be of different kinds; its named index tells where a row stands."""
+    """A Table from a frame whose columns may be of different types; an index named ``line`` has line numbers."""
     if not names:
         raise InputError(f"{source}: it has no columns; expected at least one column of numbers")
     _check_unique(names, source)
@@ -217,8 +221,8 @@ def _numbers(
         return column.to_numpy(dtype=dtype, na_value=np.nan)
     if pd.api.types.is_datetime64_any_dtype(column.dtype) or pd.api.types.is_timedelta64_dtype(column.dtype):
         raise InputError(
-            f"{source}: column {name!r} holds dates or times ({column.dtype}); turn them into a number (days since the"
-            " first, say) or leave the column out"
+            f"{source}: column {name!r} holds dates or times ({column.dtype}); convert them to numbers, such as days "
+            "since the first, or leave the column out"
         )
     objects = column.astype(object)
     present = objects.notna().to_numpy()
@@ -315,7 +319,7 @@ def _as_float(values: NDArray[Any], source: str, missing: bool) -> NDArray[Any]:
     if values.dtype.kind == "c":
         raise InputError(f"{source}: it holds complex numbers; give real and imaginary parts as two columns")
     if values.dtype.kind in "Mm":
-        raise InputError(f"{source}: it holds dates or times ({values.dtype}); turn them into numbers")
+        raise InputError(f"{source}: it holds dates or times ({values.dtype}); convert them to numbers")
     names = tuple(f"x{i}" for i in range(values.shape[1]))
     return _from_frame(pd.DataFrame(values, columns=list(names), dtype=object), names, None, source, missing).values
 
@@ -328,10 +332,10 @@ def _check_finite(
     if finite.all():
         if gone.all(axis=0).any():
             name = columns[int(np.flatnonzero(gone.all(axis=0))[0])]
-            raise InputError(f"{source}: column {name!r} has no value at all; leave it out")
+            raise InputError(f"{source}: column {name!r} has no values; leave it out")
         if gone.all(axis=1).any():
             row = int(np.flatnonzero(gone.all(axis=1))[0])
-            raise InputError(f"{source}: {row_words(row)} has no value at all; leave it out")
+            raise InputError(f"{source}: {row_words(row)} has no values; leave it out")
         return
     rows, cols = np.nonzero(~finite)
     value = values[rows[0], cols[0]]
@@ -350,13 +354,11 @@ def _check_finite(
 def _check_unique(names: Sequence[str], source: str) -> None:
     if len(set(names)) < len(names):
         twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise InputError(
-            f"{source}: the column name {twice!r} stands there more than once; give each column its own name"
-        )
+        raise InputError(f"{source}: the column name {twice!r} appears more than once; give each column its own name")
 
 
 def _positions(wanted: Sequence[str], names: Sequence[str], source: str) -> list[int]:
-    """Where the wanted columns stand."""
+    """Positions of the wanted columns."""
     wanted = [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
     if not wanted:
         raise InputError(f"columns: expected at least one column name of {source}: {_listed(names)}; got none")
@@ -368,7 +370,7 @@ def _positions(wanted: Sequence[str], names: Sequence[str], source: str) -> list
 
 
 def _listed(names: Any, near: str | None = None, *, most: int = 12) -> str:
-    """Names in words, at most so many, with the nearest to ``near`` at the end."""
+    """At most ``most`` of the names, quoted, with the one closest to ``near`` at the end."""
     names = [str(name) for name in names]
     text = ", ".join(repr(name) for name in names[:most]) or "none"
     if len(names) > most:

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are written completely or not at all."""
 
 import errno
 import os
@@ -25,40 +25,45 @@ TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".npz", ".nc
 
 
 def check_writable(path: str | os.PathLike[str], *, suffixes: tuple[str, ...] = ()) -> Path:
-    """The path to write to, links followed; asked before any long work.
+    """The path to write to, links followed; call this before any long computation.
 
-    Raises :class:`probam.errors.InputError` where the folder is missing or takes no new file, where a folder,
-    a device or a read-only file has that name, or where the name ends in none of ``suffixes``.
+    Args:
+        path: where a file will be written.
+        suffixes: endings of which the name must have one; empty: any name.
+
+    Raises:
+        InputError: where the folder does not exist or is not writable, where the path is a folder, a device or a
+            read-only file, or where the name has another ending.
     """
-    given = os.fspath(path)
-    if suffixes and not given.lower().endswith(suffixes):
-        raise InputError(f"{given}: unknown kind of output; expected a name that ends in {', '.join(suffixes)}")
+    name = os.fspath(path)
+    if suffixes and not name.lower().endswith(suffixes):
+        raise InputError(f"{name}: unknown kind of output; expected a name that ends in {', '.join(suffixes)}")
     try:
-        target = Path(given).resolve()
-        if target.is_dir() or given.endswith(os.sep):
-            raise InputError(f"{given}: it is a folder; give the name of a file in it")
+        target = Path(name).resolve()
+        if target.is_dir() or name.endswith(os.sep):
+            raise InputError(f"{name}: it is a folder; give the name of a file in it")
         if not target.parent.is_dir():
-            raise InputError(f"{given}: the folder {Path(given).parent} does not exist; make it first")
+            raise InputError(f"{name}: the folder {Path(name).parent} does not exist; create it first")
         if target.exists():
             if not stat.S_ISREG(target.stat().st_mode):
-                raise InputError(f"{given}: it is not an ordinary file; give the name of a file to write")
+                raise InputError(f"{name}: it is not a regular file; give the name of a file to write")
             if not os.access(target, os.W_OK):
-                raise InputError(f"{given}: the file is there and read-only; choose another name")
+                raise InputError(f"{name}: the file is read-only; choose another name")
         _create(_beside(target)).unlink()
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{given}: it cannot be written ({cause(error)}); choose another place") from error
+        raise InputError(f"{name}: it cannot be written ({cause(error)}); choose another place") from error
     return target
 
 
 @contextmanager
 def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A new empty file in the folder of ``path`` to write into; it takes the name ``path`` at the end.
+    """A temporary file beside ``path`` to write into; on success it is renamed to ``path``.
 
-    The temporary name ends as ``path`` does, so that writers which look at suffixes behave. On any exception,
-    Ctrl-C included, the temporary file is removed and what stood at ``path`` before stays. Raises
-    :class:`probam.errors.InputError` as :func:`check_writable` does, and where the disk refuses.
+    The temporary name has the suffix of ``path``, because some writers depend on it. On any exception, Ctrl-C included,
+    the temporary file is removed and an older file at ``path`` is left as it was. Raises
+    :class:`probam.errors.InputError` as :func:`check_writable` does, and where writing fails.
     """
     target = check_writable(path)
     temporary = _beside(target)
@@ -77,9 +82,12 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_table(table: Table, path: str | os.PathLike[str], *, labels: NDArray[Any] | None = None) -> None:
-    """Write a table as CSV, TSV, Parquet, NPZ or NetCDF, by the suffix of ``path``; it reads back the same.
+    """Write a table as CSV, TSV, Parquet, NPZ or NetCDF; reading it gives the same table.
 
-    ``labels`` (N,), where given, become a last column ``label`` (an array ``y`` in NPZ).
+    Args:
+        table: the data.
+        path: the file; its suffix decides the format.
+        labels: (N,), written as a last column ``label`` (an array ``y`` in NPZ); None: no such column.
     """
     target = check_writable(path, suffixes=TABLE_SUFFIXES)
     name = target.name.lower()
@@ -99,10 +107,13 @@ def write_table(table: Table, path: str | os.PathLike[str], *, labels: NDArray[A
 
 
 def write_dataset(data: xr.Dataset, path: str | os.PathLike[str], *, plain: str | None = None) -> None:
-    """Write results by row as CSV, TSV, Parquet, NPZ or NetCDF, by the suffix of ``path``.
+    """Write a dataset whose variables share their first dimension as CSV, TSV, Parquet, NPZ or NetCDF.
 
-    In the flat kinds a 2-D variable becomes one column for each label of its second axis, called
-    ``variable_label``, or just ``label`` for the variable named in ``plain``.
+    Args:
+        data: one-dimensional and two-dimensional variables. In CSV, TSV and Parquet a two-dimensional variable becomes
+            one column for each label of its second dimension, called ``variable_label``.
+        path: the file; its suffix decides the format.
+        plain: name of the variable whose columns are called ``label`` only.
     """
     target = check_writable(path, suffixes=TABLE_SUFFIXES)
     name = target.name.lower()
@@ -154,7 +165,7 @@ def _write(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Non
 
 
 def _beside(target: Path) -> Path:
-    """A name that nobody has, in the same folder, with the same end."""
+    """An unused name in the same folder with the same suffix."""
     end = "".join(target.suffixes[-2:])[-20:]
     return target.with_name(f".probam-{secrets.token_hex(8)}{end}")
 
@@ -165,7 +176,7 @@ def _create(path: Path) -> Path:
 
 
 def _sync(path: Path) -> None:
-    """Let the bytes reach the disk, as far as the file system can."""
+    """Flush the file to disk, where the file system can."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

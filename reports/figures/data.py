@@ -1,4 +1,4 @@
-"""Figures of the data under the posterior: which belong together, and whether the model reproduces them."""
+"""Figures of the data under the posterior: which data share a memory, and whether the model reproduces them."""
 
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ _LINE = "#22272e"
 
 
 class Grouping(NamedTuple):
-    """The order in which matrices over the data are drawn, and where it passes from one group to the next."""
+    """The order of the data in matrices, and the positions at which a new group begins."""
 
     order: Int[np.ndarray, " R"]
     cuts: Int[np.ndarray, " G"]

@@ -1,4 +1,4 @@
-"""Figures of the energy landscape: wells, memories, recall, and where basins and assignments part (CLAIMS A6).
+"""Figures of the energy landscape: wells, memories, recall, and where basins and assignments differ (CLAIMS A6).
 
 The landscape of a fit lies on a plane in model units, x_model = origin + u axis_1 + v axis_2: the data's own axes in
 one and two dimensions (then drawn in data units), the two widest directions otherwise, and for unit vectors the
@@ -35,7 +35,7 @@ _WELLS = LinearSegmentedColormap.from_list("wells", ["#ffffff", "#eef2f5", "#d3d
 
 
 class View(NamedTuple):
-    """How data units are seen on the plane of the landscape."""
+    """The map from data units to the plane of the landscape."""
 
     center: Float[np.ndarray, " D"]
     scale: Float[np.ndarray, " D"]
@@ -113,11 +113,13 @@ def _grid(tree: xr.DataTree, seen: View) -> tuple[Float[np.ndarray, " X"], Float
     return across, up
 
 
-def _image(axes: Axes, values: Any, across: Float[np.ndarray, " X"], up: Float[np.ndarray, " Y"], **how: Any) -> None:
-    """An image whose pixels sit on the points of the grid; it keeps the axes' own aspect and their rim."""
+def _image(
+    axes: Axes, values: Any, across: Float[np.ndarray, " X"], up: Float[np.ndarray, " Y"], **options: Any
+) -> None:
+    """An image with its pixels centred on the points of the grid; the aspect and the rim of the axes are kept."""
     half_x, half_y = (across[1] - across[0]) / 2, (up[1] - up[0]) / 2
     extent = (across[0] - half_x, across[-1] + half_x, up[0] - half_y, up[-1] + half_y)
-    image = axes.imshow(values, extent=extent, origin="lower", aspect=axes.get_aspect(), zorder=0.5, **how)
+    image = axes.imshow(values, extent=extent, origin="lower", aspect=axes.get_aspect(), zorder=0.5, **options)
     for rim in axes.patches:
         image.set_clip_path(rim)
 

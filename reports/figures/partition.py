@@ -23,33 +23,33 @@ _ROWS = {
 
 
 def has_ball(tree: xr.DataTree) -> bool:
-    """Whether the fit knows a credible ball."""
+    """Whether the fit has a credible ball."""
     return all(has(tree, "partition", name) for name in _ROWS)
 
 
 def ball_partitions(tree: xr.DataTree) -> dict[str, Int[np.ndarray, " R"]]:
-    """The point partition and the bounds of its ball by name, clusters that share most data numbered alike.
+    """The point partition and the bounds of its ball by name; clusters that share most data have the same number.
 
     Numbers follow the point partition; clusters of a bound that match none of its clusters come after them.
     """
-    found = {name: variable(tree, "partition", name).values for name in _ROWS}
-    point = found["point"]
-    for name, labels in found.items():
+    partitions = {name: variable(tree, "partition", name).values for name in _ROWS}
+    point = partitions["point"]
+    for name, labels in partitions.items():
         size = max(int(point.max()), int(labels.max())) + 1
         shared = np.zeros((size, size))
         np.add.at(shared, (labels, point), 1)
-        found[name] = linear_sum_assignment(shared, maximize=True)[1][labels]
-    return found
+        partitions[name] = linear_sum_assignment(shared, maximize=True)[1][labels]
+    return partitions
 
 
 @styled
 def ball_figure(tree: xr.DataTree) -> Figure:
-    """One bar a partition, one colour a group; data in the same order in all bars, that of the point partition."""
-    found = ball_partitions(tree)
-    order = np.lexsort(tuple(found[name] for name in reversed(_ROWS)))
+    """One bar per partition, one colour per group; all bars have the data in the order of the point partition."""
+    partitions = ball_partitions(tree)
+    order = np.lexsort(tuple(partitions[name] for name in reversed(_ROWS)))
     figure = new_figure(6.4, 1.7)
     axes = figure.add_subplot()
-    for row, labels in enumerate(found.values()):
+    for row, labels in enumerate(partitions.values()):
         own = labels[order]
         edges = np.concatenate([[0], np.flatnonzero(np.diff(own)) + 1, [len(own)]])
         for first, last in itertools.pairwise(edges.tolist()):

@@ -24,15 +24,19 @@ _ORDER = ("lp", "log_lik", "num_occupied", "weight_entropy", "largest_weight", "
 def traces_figure(diagnosis: Diagnosis, *, most: int = 6) -> Figure:
     """Traces and rank plots of label-invariant quantities, one row each, one colour a chain.
 
-    Right: the share of a chain's draws below each rank minus the share expected if all chains were one. The
-    band is the Dvoretzky-Kiefer-Wolfowitz bound at a chain's own effective number of draws: a chain of a
-    well-mixed run stays inside with probability at least 95 %.
+    Right: the share of a chain's draws below each rank minus the share among all draws. The band is the
+    Dvoretzky-Kiefer-Wolfowitz bound at a chain's own effective number of draws: a chain of a well-mixed run stays
+    inside with probability at least 95 %.
+
+    Args:
+        diagnosis: of a fit with Markov chains.
+        most: most quantities.
     """
     if diagnosis.kind != "chains":
-        raise InputError("tree: traces need Markov chains; this fit has none")
+        raise InputError("diagnosis: traces need Markov chains; this fit has none")
     names = _traced(diagnosis.summary, most)
     if not names:
-        raise InputError("tree: every label-invariant quantity is constant; there is nothing to trace")
+        raise InputError("diagnosis: every label-invariant quantity is constant; there is nothing to trace")
     figure = new_figure(8.4, 1.35 * len(names) + 0.3)
     grid = figure.subplots(len(names), 2, squeeze=False, width_ratios=[2.1, 1.0])
     for row, name in enumerate(names):
@@ -93,7 +97,14 @@ def occupied_figure(counts: Int[np.ndarray, " S"]) -> Figure:
 
 
 def draw_counts(axes: Axes, counts: Int[np.ndarray, " S"], name: str, *, least: int = 1) -> None:
-    """Posterior probability of each value of a count, as bars from one below the lowest to one above the highest."""
+    """Posterior probability of each value of a count, as bars.
+
+    Args:
+        axes: where to draw.
+        counts: one for each draw.
+        name: of the count.
+        least: the smallest possible value.
+    """
     low, high = max(least, counts.min() - 1), counts.max() + 1
     at = np.arange(low, high + 1)
     share = np.array([np.mean(counts == k) for k in at])

@@ -1,4 +1,4 @@
-"""What of a fit is shown: which memories and features get room on a page, and what things are called there."""
+"""Which memories and features of a fit are shown, and the names that they have on the page."""
 
 import numpy as np
 import xarray as xr
@@ -34,7 +34,7 @@ def memory_name(tree: xr.DataTree, position: int) -> str:
 
 
 def shown_memories(tree: xr.DataTree) -> Int[np.ndarray, " M"]:
-    """Positions of the memories worth showing: occupied in at least one draw in twenty, at most 24, heaviest first."""
+    """Positions of the memories to show: occupied in at least one draw in twenty, at most 24, the heaviest first."""
     group = tree["memory"].to_dataset()
     weight = group["weight"].values
     occupied = group["occupied"].values if "occupied" in group else weight
@@ -80,7 +80,7 @@ def row_partition(tree: xr.DataTree) -> Int[np.ndarray, " M"]:
 
 
 def bin_edges(values: Float[np.ndarray, " N"]) -> Float[np.ndarray, " B1"]:
-    """Bins of the data's range and one more at each end; whole numbers of a short range get a bin each."""
+    """Edges of bins over the data's range and one more at each end; short ranges of integers get a bin each."""
     low, high = float(values.min()), float(values.max())
     if high == low:
         return np.array([low - 0.5, low + 0.5])
@@ -92,7 +92,14 @@ def bin_edges(values: Float[np.ndarray, " N"]) -> Float[np.ndarray, " B1"]:
 
 
 def panels(count: int, *, width: float, height: float, columns: int) -> tuple[Figure, list[Axes]]:
-    """A figure with that many axes in rows of ``columns``; ``height`` is that of a row, in inches."""
+    """A figure with several axes, and these axes.
+
+    Args:
+        count: number of axes.
+        width: of the figure, in inches.
+        height: of a row, in inches.
+        columns: most axes in a row.
+    """
     columns = min(columns, count)
     rows = -(-count // columns)
     figure = new_figure(width, height * rows)

@@ -1,7 +1,7 @@
-"""How the figures look, and their way into a page: one style, one palette, inline SVG that follows the page's colours.
+"""The style of the figures and their conversion to inline SVG, which follows the colours of the page.
 
 Colours are those of Okabe and Ito (2008), which people with any of the common colour-vision deficiencies can tell
-apart; memories also carry their number. Ink, rules and paper are stand-ins that :func:`inline_svg` turns into the
+apart; memories also carry their number. Ink, rules and paper are placeholders that :func:`inline_svg` turns into the
 page's CSS variables, so that one file serves light, dark and print.
 """
 
@@ -98,12 +98,12 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def memory_colour(position: int) -> str:
-    """Colour of the memory at this place in the ``memory`` group; colours repeat after the eighth."""
+    """Colour of the memory at this position of the ``memory`` group; colours repeat after the eighth."""
     return MEMORY_COLOURS[position % len(MEMORY_COLOURS)]
 
 
 def quiet(axes: Axes, *, grid: str | None = None) -> None:
-    """Light grid lines along one axis, no tick marks there."""
+    """Light grid lines along ``grid``, "x" or "y", without tick marks."""
     if grid is not None:
         axes.grid(visible=True, axis="x" if grid == "x" else "y")
         axes.tick_params(axis="x" if grid == "x" else "y", length=0)
@@ -112,8 +112,12 @@ def quiet(axes: Axes, *, grid: str | None = None) -> None:
 def inline_svg(figure: Figure, name: str, alt: str) -> str:
     """The figure as an ``<svg>`` element for an HTML page.
 
-    ``name`` makes its ids unique on the page, ``alt`` is what a screen reader says. Text stays text; nothing in it
-    refers to the network, not even a namespace.
+    Text stays text; nothing in it refers to the network, not even a namespace.
+
+    Args:
+        figure: drawn in the style of the report (:func:`styled`).
+        name: prefix of its ids, unique on the page.
+        alt: description for screen readers.
     """
     buffer = io.BytesIO()
     with mpl.rc_context(_STYLE):
@@ -132,8 +136,8 @@ def inline_svg(figure: Figure, name: str, alt: str) -> str:
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, variable)
     width = figure.get_figwidth()
-    described = f'<svg role="img" aria-label="{html.escape(alt, quote=True)}" style="--inches:{width:g}"'
-    return re.sub(r'<svg(\s+width="[^"]*")?(\s+height="[^"]*")?', described, text, count=1)
+    opening = f'<svg role="img" aria-label="{html.escape(alt, quote=True)}" style="--inches:{width:g}"'
+    return re.sub(r'<svg(\s+width="[^"]*")?(\s+height="[^"]*")?', opening, text, count=1)
 
 
 def _two_decimals(number: re.Match[str]) -> str:

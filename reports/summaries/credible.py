@@ -1,7 +1,7 @@
-"""How sure a partition is: the credible ball around it and the partitions at its edge (Wade and Ghahramani 2018).
+"""Uncertainty of a partition: the credible ball around it and its bounds (Wade and Ghahramani 2018).
 
-The ball is the smallest that holds, say, 95 % of the posterior. What lies at its edge says in which ways the partition
-could be otherwise: with fewer clusters (upper bound in the lattice of partitions), with more (lower), or just elsewhere
+The ball is the smallest one with 95 % of the posterior. The partitions at its edge show how the partition could
+differ: with fewer clusters (upper bound in the lattice of partitions), with more (lower), or as far as possible
 (horizontal).
 """
 
@@ -44,26 +44,32 @@ def credible_ball(
     probability: float = _PROBABILITY,
     loss: Loss = "vi",
 ) -> CredibleBall:
-    """The smallest ball around ``centre`` that holds ``probability`` of the sampled partitions, and its bounds.
+    """The smallest ball around a partition with a given share of the sampled partitions, and its bounds.
 
-    Bounds are sampled partitions. Where several qualify, the first in the lexicographic order of labels counted by
+    Bounds are sampled partitions. Where several qualify, the first in the lexicographic order of labels numbered by
     first appearance is taken, so that neither the order of the draws nor their numbering matters.
 
-    Raises :class:`probam.errors.InputError` for labels that do not fit, a probability outside (0, 1] and an unknown
-    loss.
+    Args:
+        labels: sampled partitions.
+        centre: the partition in the middle of the ball.
+        probability: the share, in (0, 1].
+        loss: the distance between partitions.
+
+    Raises:
+        InputError: for labels that do not match, a probability outside (0, 1] and an unknown loss.
     """
-    z = np.unique(canonical(labels), axis=0, return_counts=True)
-    partitions, times = z
+    partitions, times = np.unique(canonical(labels), axis=0, return_counts=True)
     own = check_labels(centre)
     if own.shape != partitions.shape[1:]:
-        raise InputError(f"centre: expected {partitions.shape[1]} labels, one a datum; got {own.shape}")
+        raise InputError(f"centre: expected {partitions.shape[1]} labels, one per datum; got {own.shape}")
     if not 0 < probability <= 1:
         raise InputError(f"probability: expected a number in (0, 1]; got {probability}")
     away = distances(own, partitions, loss=loss)
     away = away.round(12)  # distances that are equal on paper are equal here
     order = np.argsort(away, kind="stable")
-    held = np.cumsum(times[order])
-    radius = float(away[order][np.searchsorted(held, probability * held[-1] * (1 - 1e-12))])
+    num_within = np.cumsum(times[order])  # sampled partitions within each distance
+    wanted = probability * num_within[-1] * (1 - 1e-12)
+    radius = float(away[order][np.searchsorted(num_within, wanted)])
     inside = away <= radius
     clusters = number_occupied(partitions)
 
@@ -81,8 +87,8 @@ def credible_ball(
 def partition_group(labels: Int[np.ndarray, "S R"]) -> tuple[Variables, dict[str, Any]]:
     """Variables and attributes of the group ``partition`` that follow from sampled labels of R data.
 
-    ``coclustering`` (row, row_bis), ``point`` and ``point_binder`` (row), ``ball_upper``, ``ball_lower`` and
-    ``ball_horizontal`` (row) of the ball around ``point``; attributes ``credible_radius`` and ``expected_loss`` (nats)
+    Variables: ``coclustering`` (row, row_bis), ``point`` and ``point_binder`` (row), ``ball_upper``, ``ball_lower`` and
+    ``ball_horizontal`` (row) of the ball around ``point``. Attributes: ``credible_radius`` and ``expected_loss`` (nats)
     and the same with ``_binder`` (shares of the pairs of data), ``credible_probability``. One draw has no ball.
     """
     known = partition_draws(canonical(labels))

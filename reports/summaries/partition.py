@@ -1,8 +1,8 @@
 """Posterior draws of a partition: co-clustering, and the losses by which partitions are compared.
 
-The posterior of a mixture does not change when its memories are renumbered, so the number of a memory means
-nothing across draws. What means something is whether two data share a memory (:func:`coclustering`) and how
-far two partitions are from each other (:func:`distances`).
+The posterior of a mixture does not change when its memories are renumbered, so the number of a memory has no meaning
+across draws. What has a meaning is whether two data share a memory (:func:`coclustering`), and how far two partitions
+are from each other (:func:`distances`).
 
 Notation: S draws, N data, K memories, C candidate partitions. Labels are integers from 0 whose values carry
 no meaning beyond equality.
@@ -117,9 +117,11 @@ def expected_loss(
 ) -> Float[np.ndarray, " C"]:
     r"""Posterior expected loss of each candidate partition.
 
-    ``posterior`` is either sampled labels (S, N), integers, or a co-clustering matrix (N, N), floating, or both.
-    ``"binder"`` needs only the matrix and is exact in both cases. ``"vi"`` is the Monte Carlo average over the
-    draws, in nats. From a matrix alone it is :func:`vi_criterion`, which ranks candidates; it is no distance.
+    Args:
+        candidates: labels of each candidate.
+        posterior: sampled labels (S, N), integers, or a co-clustering matrix (N, N), floating, or both.
+        loss: ``"binder"`` needs only the matrix and is exact. ``"vi"`` is the Monte Carlo average over the draws, in
+            nats; from a matrix alone it is :func:`vi_criterion`, which ranks candidates but is not a distance.
     """
     check_loss(loss)
     z = check_labels(candidates)
@@ -132,7 +134,7 @@ def expected_loss(
 
 
 def vi_criterion(candidates: Int[np.ndarray, "C N"], similarity: Float[np.ndarray, "N N"]) -> Float[np.ndarray, " C"]:
-    r"""What a co-clustering matrix alone says of the expected variation of information, nats.
+    r"""A criterion for the expected variation of information that needs only a co-clustering matrix, nats.
 
     .. math::
         \frac1N \sum_n \Bigl( \log \sum_i 1[c_i = c_n] - 2 \log \sum_i p_{in} 1[c_i = c_n] + \log \sum_i p_{in} \Bigr)
@@ -158,9 +160,14 @@ class PartitionDraws(NamedTuple):
 
 
 def partition_draws(posterior: ArrayLike | PartitionDraws, num_data: int | None = None) -> PartitionDraws:
-    """Sampled labels and a co-clustering matrix, told apart by their type.
+    """Sampled labels, recognised by their integer type, or a co-clustering matrix, as :class:`PartitionDraws`.
 
-    Raises :class:`probam.errors.InputError` for what is neither, and for another number of data than ``num_data``.
+    Args:
+        posterior: labels (S, N), integers, or a matrix (N, N), floating.
+        num_data: the N that is expected; None: any.
+
+    Raises:
+        InputError: for anything else, and for another number of data.
     """
     p = posterior.similarity if isinstance(posterior, PartitionDraws) else np.asarray(posterior)
     if p.ndim != 2 or (num_data is not None and p.shape[1] != num_data):
@@ -179,15 +186,15 @@ def partition_draws(posterior: ArrayLike | PartitionDraws, num_data: int | None 
 
 
 def check_labels(labels: ArrayLike) -> Int[np.ndarray, "..."]:
-    """The labels as an array; :class:`probam.errors.InputError` where they are no integers or there are none."""
+    """The labels as an array; :class:`probam.errors.InputError` where they are not integers or there are none."""
     z = np.asarray(labels)
     if not np.issubdtype(z.dtype, np.integer) or z.size == 0:
-        raise InputError(f"labels: expected integers, one a datum; got {z.dtype} of shape {z.shape}")
+        raise InputError(f"labels: expected integers, one per datum; got {z.dtype} of shape {z.shape}")
     return z
 
 
 def check_loss(loss: str) -> None:
-    """Raise :class:`probam.errors.InputError` for a loss that is not known."""
+    """Raise :class:`probam.errors.InputError` for an unknown loss."""
     if loss not in ("vi", "binder"):
         raise InputError(f"loss: expected 'vi' or 'binder'; got {loss!r}")
 
@@ -196,20 +203,20 @@ def canonical(labels: ArrayLike) -> Int[np.ndarray, "S N"]:
     """Labels (S, N) in order of first appearance, so that equal partitions have equal rows."""
     z = check_labels(labels)
     if z.ndim != 2:
-        raise InputError(f"labels: expected shape (S, N), one row a partition; got {z.shape}")
+        raise InputError(f"labels: expected shape (S, N), one row per partition; got {z.shape}")
     lowest, highest = int(z.min()), int(z.max())
-    if highest - lowest > z.shape[1]:  # names far apart: number them
+    if highest - lowest > z.shape[1]:  # names are far from each other: number them
         names, z = np.unique(z, return_inverse=True)
         z, lowest, highest = z.reshape(-1, np.shape(labels)[1]), 0, len(names) - 1
     z = z - lowest
     every = np.arange(len(z))
     rank = np.full((len(z), highest - lowest + 1), -1)  # the new name of each old one, -1 until it appears
-    found = np.zeros(len(z), dtype=np.int64)
+    num_seen = np.zeros(len(z), dtype=np.int64)
     out = np.empty(z.shape, dtype=np.int64)
     for datum, own in enumerate(z.T):
         fresh = rank[every, own] < 0
-        rank[every[fresh], own[fresh]] = found[fresh]
-        found += fresh
+        rank[every[fresh], own[fresh]] = num_seen[fresh]
+        num_seen += fresh
         out[:, datum] = rank[every, own]
     return out
 
@@ -218,7 +225,7 @@ def _distances(c: Int[np.ndarray, " N"], draws: Int[np.ndarray, "S N"], loss: Lo
     """:func:`distances` of canonical labels."""
     num_draws, num_data = draws.shape
     rows, columns = int(c.max()) + 1, int(draws.max()) + 1
-    found = np.empty(num_draws)
+    distance = np.empty(num_draws)
     for block in _blocks(num_draws, max(num_data, rows * columns)):
         z = draws[block]
         cell = (np.arange(len(z))[:, None] * rows + c) * columns + z
@@ -226,11 +233,11 @@ def _distances(c: Int[np.ndarray, " N"], draws: Int[np.ndarray, "S N"], loss: Lo
         by_row, by_column = joint.sum(axis=2), joint.sum(axis=1)
         if loss == "vi":
             alone = xlogy(by_row, by_row).sum(axis=1) + xlogy(by_column, by_column).sum(axis=1)
-            found[block] = np.maximum(alone - 2 * xlogy(joint, joint).sum(axis=(1, 2)), 0.0) / num_data
+            distance[block] = np.maximum(alone - 2 * xlogy(joint, joint).sum(axis=(1, 2)), 0.0) / num_data
         else:
-            apart = (by_row**2).sum(axis=1) + (by_column**2).sum(axis=1) - 2 * (joint**2).sum(axis=(1, 2))
-            found[block] = apart / max(num_data * (num_data - 1), 1)
-    return found
+            disagreements = (by_row**2).sum(axis=1) + (by_column**2).sum(axis=1) - 2 * (joint**2).sum(axis=(1, 2))
+            distance[block] = disagreements / max(num_data * (num_data - 1), 1)
+    return distance
 
 
 def _expected_binder(

@@ -1,9 +1,9 @@
-"""One partition that sums up a posterior: the least expected loss that candidates and a local search find.
+"""One partition that summarises a posterior: the least expected loss that candidates and a local search find.
 
 Candidates are sampled partitions and cuts of the average-linkage tree of ``1 - co-clustering``. From the best of
-them a greedy search sets out: each datum in turn is moved to the cluster, or to a new one, where the expected loss
-is least, until no move helps (the sweeps of SALSO: Dahl, Johnson and Mueller 2022, arXiv:2105.04451). It ends where no
-move of one datum lowers the expected loss; only an exhaustive search, feasible for a dozen data, could promise more.
+them a greedy search starts: each datum in turn is moved to the cluster, or to a new one, where the expected loss is
+least, until no move helps (the sweeps of SALSO: Dahl, Johnson and Mueller 2022, arXiv:2105.04451). The result is a
+local optimum; only an exhaustive search, feasible for a dozen data, could guarantee more.
 """
 
 from abc import ABC, abstractmethod
@@ -46,12 +46,14 @@ _MAX_SWEEPS = 30
 
 
 def point_partition(posterior: ArrayLike | PartitionDraws, *, loss: Loss = "vi") -> Int[np.ndarray, " N"]:
-    """The partition of least posterior expected loss found, labels 0, 1, ... from the largest cluster to the smallest.
+    """The partition of least posterior expected loss, labels 0, 1, ... from the largest cluster to the smallest.
 
-    ``posterior`` is sampled labels (S, N), integers, or a co-clustering matrix (N, N), floating, or both. Which loss is
-    minimised is that of :func:`probam.reports.summaries.partition.expected_loss`.
+    Args:
+        posterior: sampled labels (S, N), integers, or a co-clustering matrix (N, N), floating, or both.
+        loss: as in :func:`probam.reports.summaries.partition.expected_loss`.
 
-    Raises :class:`probam.errors.InputError` for what is neither, and for an unknown loss.
+    Raises:
+        InputError: for another kind of posterior, and for an unknown loss.
     """
     check_loss(loss)
     known = partition_draws(posterior)
@@ -94,7 +96,7 @@ class _Table(ABC):
         self.sizes = np.bincount(start, minlength=min(len(start), max(most, int(start.max()) + 1)))
 
     def open(self) -> int:
-        """Slots that are worth a look: those in use and one that is free."""
+        """Number of slots to consider: those in use and one free slot."""
         return min(len(self.sizes), int(np.flatnonzero(self.sizes)[-1]) + 2) if self.sizes.any() else 1
 
     def move(self, datum: int, slot: int, by: int) -> None:
@@ -108,7 +110,7 @@ class _Table(ABC):
 
     @abstractmethod
     def costs(self, datum: int) -> Float[np.ndarray, " K"]:
-        """What N times the expected loss gains if the datum, now out, goes to each open slot; free slots alike."""
+        """Increase of N times the expected loss if the datum, now taken out, goes to each open slot."""
 
 
 class _ViTable(_Table):

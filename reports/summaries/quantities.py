@@ -1,4 +1,4 @@
-"""What a fit's tree says in numbers: kind of engine, options, label-invariant quantities and their names in words."""
+"""Facts read from a fit's tree: kind of engine, options, label-invariant quantities and their names in words."""
 
 import itertools
 import json
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 EngineKind = Literal["point", "approximation", "chains"]
-"""What the draws of a fit are: one best setting, draws from a fitted approximation, or Markov chains."""
+"""What the draws of a fit are: a point estimate, draws from a fitted approximation, or Markov chains."""
 
 InvariantDraws = Mapping[str, Float[np.ndarray, "C S"]]
 """Label-invariant quantities by name, each (chain, draw)."""
@@ -43,7 +43,7 @@ _WORDS = {
 
 
 def options(tree: xr.DataTree, name: str) -> dict[str, Any]:
-    """A root attribute that holds a JSON object; empty where it is absent or something else."""
+    """A root attribute that is a JSON object; empty where it is absent or something else."""
     try:
         value = json.loads(str(tree.attrs.get(name, "") or "{}"))
     except json.JSONDecodeError:
@@ -57,7 +57,7 @@ def truncation(tree: xr.DataTree) -> dict[str, float]:
 
 
 def engine_kind(tree: xr.DataTree) -> EngineKind:
-    """What the draws are: one best setting, draws from a fitted approximation, or Markov chains."""
+    """What the draws are: a point estimate, draws from a fitted approximation, or Markov chains."""
     sizes = tree["posterior"].sizes
     if sizes.get("chain", 1) * sizes.get("draw", 1) == 1:
         return "point"
@@ -70,16 +70,16 @@ def invariant_draws(tree: xr.DataTree) -> InvariantDraws:
     They are ``lp``, the group ``invariant`` with an index for each probe and pair, and the sites of the posterior
     that belong to no memory (``alpha``, ``discount``, a shared ``beta``).
     """
-    found: dict[str, Float[np.ndarray, "C S"]] = {}
+    draws: dict[str, Float[np.ndarray, "C S"]] = {}
     if has(tree, "sample_stats", "lp"):
-        found |= _scalars("lp", variable(tree, "sample_stats", "lp"))
+        draws |= _scalars("lp", variable(tree, "sample_stats", "lp"))
     if has(tree, "invariant"):
         for name, values in tree["invariant"].to_dataset().data_vars.items():
-            found |= _scalars(str(name), values)
+            draws |= _scalars(str(name), values)
     for name, values in tree["posterior"].to_dataset().data_vars.items():
         if set(values.dims) == {"chain", "draw"}:
-            found |= _scalars(str(name), values)
-    return found
+            draws |= _scalars(str(name), values)
+    return draws
 
 
 def invariant_group(
@@ -93,9 +93,13 @@ def invariant_group(
 ) -> Variables:
     """Variables of the group ``invariant``: what does not change when the memories of a draw are renumbered.
 
-    The S = C x T draws (``shape``) lead. ``log_lik`` is the log density of each datum, ``together`` the probability
-    that the two data of a probe pair share a memory, ``probe_energy`` the energy at fixed points, say the negative log
-    density there, nats.
+    Args:
+        log_lik: log density of each datum, nats.
+        labels: sampled memory of each datum.
+        weights: mixing weights.
+        together: probability that the two data of each probe pair share a memory.
+        probe_energy: energy at fixed points, such as the negative log density there, nats.
+        shape: numbers of chains and of draws per chain, whose product is S.
     """
     entropy = -np.sum(weights * np.log(np.where(weights > 0, weights, 1)), axis=1)
     each: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {
@@ -130,7 +134,7 @@ def _scalars(name: str, variable: xr.DataArray) -> Iterator[tuple[str, Float[np.
 
 
 def last_values(objective: Float[np.ndarray, "R T"]) -> Float[np.ndarray, " R"]:
-    """The last entry of each restart that is not NaN (NaN where a restart has none)."""
+    """The last entry of each restart that is not NaN; NaN where a restart has none."""
     steps = objective.shape[1]
     valid = ~np.isnan(objective)
     last = steps - 1 - np.argmax(valid[:, ::-1], axis=1)

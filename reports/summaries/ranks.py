@@ -1,8 +1,8 @@
-r"""Ranks of true values among posterior draws, and whether they are uniform: what calibration is judged by.
+r"""Simulation-based calibration: ranks of true values among posterior draws, and tests that they are uniform.
 
 Where parameters are drawn from the prior, data from the parameters, and draws from the exact posterior, the rank of any
 function of parameters and data at the truth among its values at L draws is uniform on 0, ..., L (Talts et al. 2018,
-arXiv:1804.06788). Functions of parameters *and data*, the log likelihood above all, see errors that parameters alone
+arXiv:1804.06788). Functions of parameters *and data*, the log likelihood above all, reveal errors that parameters alone
 do not (Modrak et al. 2023, arXiv:2211.02383).
 
 Notation: M simulations, L draws, Q quantities.
@@ -31,19 +31,19 @@ _NULL = 4000
 
 _LEVEL = 0.95
 
-_LOOKED_AT = 25
+_WATCHED = 25
 """Simulations whose effective draws are counted."""
 
 
 def ranks_among(
     truth: Float[np.ndarray, " M"], draws: Float[np.ndarray, "M L"], rng: np.random.Generator
 ) -> Int[np.ndarray, " M"]:
-    """How many of the draws lie below the truth; a tie counts by a rank drawn evenly from those it spans.
+    """How many of the draws lie below the truth; ties are broken at random.
 
     Raises :class:`probam.errors.InputError` for values that are not finite.
     """
     if not (np.isfinite(truth).all() and np.isfinite(draws).all()):
-        raise InputError("truth, draws: some values are not finite; they have no rank")
+        raise InputError("truth, draws: expected finite values; some are not finite and have no rank")
     below = np.sum(draws < truth[:, None], axis=1)
     ties = np.sum(draws == truth[:, None], axis=1)
     return np.asarray(below + rng.integers(0, ties + 1))
@@ -57,15 +57,15 @@ def chi_square(ranks: Int[np.ndarray, " M"], num_draws: int) -> float:
     bins = [b for b in range(2, _MAX_BINS + 1) if (num_draws + 1) % b == 0 and len(ranks) >= _PER_BIN * b]
     if not bins:
         raise InputError(
-            f"ranks: {len(ranks)} ranks on 0..{num_draws} are too few, or L + 1 = {num_draws + 1} has no divisor up to "
-            f"{_MAX_BINS}, for a chi-square test; use more simulations, and 99 draws, say"
+            f"ranks: {len(ranks)} ranks on 0..{num_draws} are too few for a chi-square test, or L + 1 = "
+            f"{num_draws + 1} has no divisor up to {_MAX_BINS}; use more simulations, and 99 draws for example"
         )
     counts = np.bincount(ranks * max(bins) // (num_draws + 1), minlength=max(bins))
     return float(chisquare(counts).pvalue)
 
 
 class Envelope(NamedTuple):
-    """Smallest and largest numbers of ranks below 1, ..., L that a simultaneous band holds."""
+    """Smallest and largest numbers of ranks below 1, ..., L that lie in a simultaneous band."""
 
     lower: Int[np.ndarray, " L"]
     upper: Int[np.ndarray, " L"]
@@ -109,13 +109,18 @@ class Uniformity(NamedTuple):
     """Whether ranks are uniform."""
 
     p_chi_square: float
-    p_ecdf: float  # share of sets of uniform ranks whose ECDF strays as far somewhere
+    p_ecdf: float  # share of sets of uniform ranks whose ECDF leaves the diagonal as far somewhere
     distance: float  # of the ECDF from the diagonal, where the first count outside the 95 % band is 1: below is inside
     mean: float  # of ranks / L: above a half, draws are too low
 
 
 def uniformity(ranks: Int[np.ndarray, " M"], num_draws: int) -> Uniformity:
-    """Both tests, and how far the ECDF strays."""
+    """Both tests of uniform ranks, and the distance of their ECDF from the diagonal.
+
+    Args:
+        ranks: of M simulations.
+        num_draws: L; ranks lie on 0, ..., L.
+    """
     tail, tails = _null(len(ranks), num_draws)
     strays = np.searchsorted(tails, _smallest(ranks, tail) * (1 + 1e-9), side="right")
     band = ecdf_envelope(len(ranks), num_draws)
@@ -138,9 +143,16 @@ def rank_dataset(
 ) -> xr.Dataset:
     """Ranks and their uniformity from the values of each quantity at the truth and at the draws of each simulation.
 
-    Variables ``truth`` and ``rank`` (simulation, quantity), ``p_chi_square``, ``p_ecdf``, ``distance``, ``mean_rank``
-    and ``ess`` (quantity): the median, over some simulations, of the effective number of the L draws, which ranks
-    take for independent. Attribute ``num_draws``. Quantities that never vary are left out.
+    Args:
+        truths: the quantities at the truth, by name, one mapping for each simulation.
+        draws: the same at the L draws.
+        seed: of the order of ties.
+
+    Returns:
+        Variables ``truth`` and ``rank`` (simulation, quantity); ``p_chi_square``, ``p_ecdf``, ``distance``,
+        ``mean_rank`` and ``ess`` (quantity). ``ess`` is the effective number of the L draws, which ranks treat as
+        independent: the median over some of the simulations. Attribute ``num_draws``. Quantities that never vary are
+        left out.
     """
     names = [
         name
@@ -153,8 +165,8 @@ def rank_dataset(
     num_draws = values.shape[2]
     ranks = np.stack([ranks_among(truth[:, q], values[:, q], rng) for q in range(len(names))], axis=1)
     tests = [uniformity(ranks[:, q], num_draws) for q in range(len(names))]
-    some = values[:: -(-len(values) // _LOOKED_AT)]
-    effective = [np.median([effective_draws(one[None]) for one in some[:, q]]) for q in range(len(names))]
+    watched = values[:: -(-len(values) // _WATCHED)]
+    effective = [np.median([effective_draws(one[None]) for one in watched[:, q]]) for q in range(len(names))]
     columns = dict(zip(Uniformity._fields, np.array(tests).T, strict=True))
     return xr.Dataset(
         {

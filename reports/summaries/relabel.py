@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 
 from probam.errors import InputError
@@ -47,7 +47,7 @@ Method = Literal["stephens", "ecr", "pivotal"]
 
 
 class LabelledDraws(NamedTuple):
-    """What relabelling asks of S draws.
+    """What relabelling needs of S draws.
 
     ``overlap(q)`` is, for a table q (N, K), the sums :math:`\\sum_n q_{nj} r_{snk}` (S, K, K), rows the reference's
     memories and columns the draw's. ``mean(permutations)`` is the mean (N, K) of the renumbered responsibilities.
@@ -72,9 +72,15 @@ class Relabelling(NamedTuple):
 def from_responsibilities(
     responsibilities: Float[np.ndarray, "S N K"], memories: Float[np.ndarray, "S K P"], reference: int = 0
 ) -> LabelledDraws:
-    """Draws held as arrays; for allocations give their one-hot tables as responsibilities.
+    """:class:`LabelledDraws` from arrays.
 
-    Raises :class:`probam.errors.InputError` for shapes that do not fit and for values that are not finite.
+    Args:
+        responsibilities: of every draw; one-hot tables for allocations.
+        memories: parameters of the memories of every draw.
+        reference: the draw that all rules begin at.
+
+    Raises:
+        InputError: for shapes that do not match and for values that are not finite.
     """
     r, theta = np.asarray(responsibilities), np.asarray(memories)
     if r.ndim != 3:
@@ -82,9 +88,11 @@ def from_responsibilities(
     if theta.ndim != 3 or theta.shape[:2] != (r.shape[0], r.shape[2]):
         raise InputError(f"memories: expected shape ({r.shape[0]}, {r.shape[2]}, P); got {theta.shape}")
     if not (np.isfinite(r).all() and np.isfinite(theta).all()):
-        raise InputError("responsibilities, memories: some are not finite; such draws cannot be relabelled")
+        raise InputError(
+            "responsibilities, memories: expected finite values; some are not finite, so the draws cannot be relabelled"
+        )
     if not 0 <= reference < len(r):
-        raise InputError(f"reference: expected a draw, 0 to {len(r) - 1}; got {reference}")
+        raise InputError(f"reference: expected the number of a draw, 0 to {len(r) - 1}; got {reference}")
 
     def mean(permutations: Int[np.ndarray, "S K"]) -> Float[np.ndarray, "N K"]:
         return np.asarray(np.take_along_axis(r, permutations[:, None, :], axis=2).mean(axis=0))
@@ -101,15 +109,19 @@ def relabel(
 ) -> Relabelling:
     """Permutations by one of the three rules (see the module).
 
-    ``pivot`` are the allocations of ``"ecr"``, labels 0..K-1, say a point partition (default: each datum's most
-    responsible memory at the reference draw). Memories to which the pivot gives no datum are filled from the largest
-    to the smallest of those left over. ``max_rounds`` bounds the rounds of ``"stephens"``, which begins at the
-    reference draw and ends at a local minimum.
+    Renumbering the memories of any draw does not change the relabelled draws, except for ties; renumbering those of
+    the reference draw changes the common numbering only.
 
-    Renumbering the memories of any draws changes nothing in the relabelled draws, ties apart; nor, but for the
-    common numbering, does renumbering those of the reference draw.
+    Args:
+        draws: from :func:`from_responsibilities`, or computed on a device.
+        method: the rule.
+        pivot: allocations for ``"ecr"``, labels 0 to K - 1, such as a point partition; None: each datum's most
+            responsible memory at the reference draw. Memories without data in the pivot get the memories left over,
+            the largest first.
+        max_rounds: most rounds of ``"stephens"``, which begins at the reference draw and ends at a local minimum.
 
-    Raises :class:`probam.errors.InputError` for an unknown method, and labels of a pivot that do not fit.
+    Raises:
+        InputError: for an unknown method, and for labels of a pivot that do not match.
     """
     if method not in get_args(Method):
         raise InputError(f"method: expected one of {', '.join(get_args(Method))}; got {method!r}")
@@ -126,20 +138,26 @@ def relabel(
 def relabel_all(
     draws: LabelledDraws, *, methods: Sequence[Method] = get_args(Method), sizes: Float[np.ndarray, "S K"] | None = None
 ) -> tuple[Relabelling, dict[str, float]]:
-    """The relabelling by the first of several rules, and the :func:`agreement` of each pair of them by name.
+    """The relabelling by the first of several rules, and the :func:`agreement` of each pair of rules.
 
-    ``sizes`` are handed to :func:`agreement`. Names read ``"stephens, ecr"``.
+    Args:
+        draws: as in :func:`relabel`.
+        methods: the rules.
+        sizes: as in :func:`agreement`.
+
+    Returns:
+        The relabelling, and agreements by names such as ``"stephens, ecr"``.
     """
-    found = {method: relabel(draws, method=method) for method in methods}
+    relabellings = {method: relabel(draws, method=method) for method in methods}
     shares = {
-        f"{a}, {b}": agreement(found[a].permutations, found[b].permutations, sizes)
+        f"{a}, {b}": agreement(relabellings[a].permutations, relabellings[b].permutations, sizes)
         for a, b in itertools.combinations(methods, 2)
     }
-    return found[methods[0]], shares
+    return relabellings[methods[0]], shares
 
 
 def assignments(gain: Float[np.ndarray, "S K K"]) -> Int[np.ndarray, "S K"]:
-    """The permutations of largest total gain; ``gain[s, j, k]`` is what memory k of draw s is worth in place j.
+    """The permutations of largest total gain; ``gain[s, j, k]`` is the gain of memory k of draw s in place j.
 
     Raises :class:`probam.errors.InputError` for another shape and for values that are not finite.
     """
@@ -147,7 +165,7 @@ def assignments(gain: Float[np.ndarray, "S K K"]) -> Int[np.ndarray, "S K"]:
     if g.ndim != 3 or g.shape[1] != g.shape[2]:
         raise InputError(f"gain: expected shape (S, K, K); got {g.shape}")
     if not np.isfinite(g).all():
-        raise InputError("gain: some values are not finite; the draws they come from cannot be relabelled")
+        raise InputError("gain: expected finite values; some are not finite, so the draws cannot be relabelled")
     return np.array([linear_sum_assignment(each, maximize=True)[1] for each in g]).reshape(g.shape[:2])
 
 
@@ -156,8 +174,11 @@ def agreement(
 ) -> float:
     """Share of the draws that two relabellings number alike, up to one renumbering common to all draws.
 
-    With ``sizes`` (how many data each memory of a draw holds, in the draw's own numbering) only memories that hold
-    data count: where the others go is chance.
+    Args:
+        a: permutations of one relabelling.
+        b: permutations of the other.
+        sizes: number of data that each memory of a draw holds, in the draw's own numbering; with it only memories that
+            hold data count, because the place of the others is arbitrary.
     """
     if a.shape != b.shape or a.ndim != 2:
         raise InputError(f"a, b: expected permutations (S, K) of the same draws; got {a.shape} and {b.shape}")
@@ -183,16 +204,16 @@ def _pivot_table(draws: LabelledDraws, pivot: Int[np.ndarray, " N"] | None) -> F
     num_data, num_components = draws.start.shape
     z = draws.start.argmax(axis=1) if pivot is None else np.asarray(pivot)
     if z.shape != (num_data,) or not np.issubdtype(z.dtype, np.integer):
-        raise InputError(f"pivot: expected {num_data} integer labels, one a datum; got {z.dtype} of shape {z.shape}")
+        raise InputError(f"pivot: expected {num_data} integer labels, one per datum; got {z.dtype} of shape {z.shape}")
     if z.min() < 0 or z.max() >= num_components:
         raise InputError(f"pivot: labels must lie in 0..{num_components - 1}; got {z.min()}..{z.max()}")
     return np.asarray(np.eye(num_components, dtype=draws.start.dtype)[z])
 
 
-def _ecr(gain: Float[np.ndarray, "S K K"], held: np.ndarray) -> Int[np.ndarray, "S K"]:
-    """Assignments in which places without data (not ``held``) take what is left, the largest memories first."""
+def _ecr(gain: Float[np.ndarray, "S K K"], holds_data: Bool[np.ndarray, " K"]) -> Int[np.ndarray, "S K"]:
+    """Assignments in which places without data get the memories that are left, the largest first."""
     permutations = assignments(gain)
-    empty = np.flatnonzero(~held)
+    empty = np.flatnonzero(~holds_data)
     size = gain.sum(axis=1)  # rows of the pivot's table sum to one: the data that each memory of the draw explains
     for permutation, own in zip(permutations, size, strict=True):
         left = permutation[empty]

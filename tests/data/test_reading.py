@@ -109,7 +109,7 @@ def test_compressed_text_and_tabs_are_understood_by_suffix() -> None:
         ("a;b\n1;2,5\n", "decimal commas"),
         ("a,b\n1,2\n\n3,NA\n5,\n", r"'b' has a missing value \(nan\) in row 2 \(line 4\); 2 such values in 2 of 3"),
         ("a,b\n1,inf\n", r"column 'b' has an infinite value \(inf\) in row 1 \(line 2\)"),
-        ("a,a\n1,2\n", "name 'a' stands there more than once"),
+        ("a,a\n1,2\n", "name 'a' appears more than once"),
         ('a,b\n"1,2\n3,4\n', "cannot be read as delimited text|has 1 field|holds text"),
         (b"a,b\n\xff\xfe,2\n", "not UTF-8"),
         (b"\x00\x01\x02\x03\n", "t.csv"),
@@ -149,7 +149,7 @@ def test_an_archive_gives_its_matrix_by_name_or_by_being_the_only_one() -> None:
     for path, words in [
         (
             "two.npz",
-            r"more than one 2-D array and none called X; it holds p \(7, 3\), q \(3, 3\); choose with two.npz:KEY",
+            r"more than one 2-D array and none called X; it has p \(7, 3\), q \(3, 3\); choose one with two.npz:KEY",
         ),
         ("none.npz", r"no 2-D array .* cube \(2, 2, 2\)"),
         ("two.npz:r", "has no array 'r'; it has p, q"),

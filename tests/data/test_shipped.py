@@ -30,7 +30,7 @@ def test_a_set_is_what_its_record_says(record: Shipped) -> None:
         assert labels.shape == record.shape[:1]
         assert len(np.unique(labels)) == record.classes
     else:
-        with pytest.raises(InputError, match="no labels; sets with labels are iris"):
+        with pytest.raises(InputError, match="no labels; data sets with labels are iris"):
             load_labels(record.name)
 
 
@@ -116,7 +116,7 @@ def test_iris_has_the_means_fisher_printed() -> None:
 
 
 def test_an_unknown_name_is_told_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"'faithfull' is no shipped set; .* \(did you mean 'faithful'\?\)"):
+    with pytest.raises(InputError, match=r"unknown data set 'faithfull'; .* \(did you mean 'faithful'\?\)"):
         load_shipped("faithfull")
 
 

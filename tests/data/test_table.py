@@ -145,7 +145,7 @@ REFUSED: list[tuple[object, dict[str, Any], str]] = [
     (pd.DataFrame({"a": [[1], [2]]}), {}, r"column 'a' holds list in row 0"),
     (pd.DataFrame(), {}, "data: it has no columns"),
     (pd.DataFrame({"a": []}), {}, "no rows"),
-    (pd.DataFrame([[1, 2]], columns=["a", "a"]), {}, "name 'a' stands there more than once"),
+    (pd.DataFrame([[1, 2]], columns=["a", "a"]), {}, "name 'a' appears more than once"),
     (pd.DataFrame({"a": [1.0, None, 3.0]}), {}, r"column 'a' has a missing value \(nan\) in row 1 .* only one"),
     (pd.DataFrame({"a": pd.array([1, None], dtype="Int64")}), {}, "missing value"),
     (pd.DataFrame({"b": ["x", None]}), {}, "holds text"),

@@ -72,9 +72,9 @@ def test_places_that_cannot_be_written_are_refused_beforehand(tmp_path: Path) ->
     refused: list[tuple[str | Path, str]] = [
         (tmp_path / "folder", "it is a folder"),
         (f"{tmp_path}/new/", "it is a folder"),
-        (tmp_path / "gone" / "x.nc", "the folder .*gone does not exist; make it first"),
+        (tmp_path / "gone" / "x.nc", "the folder .*gone does not exist; create it first"),
         (tmp_path / "file" / "x.nc", "does not exist|cannot be written"),
-        ("/dev/null", "not an ordinary file"),
+        ("/dev/null", "not a regular file"),
         ("/proc/x.nc", "cannot be written"),
         (tmp_path / ("x" * 5000), "cannot be written"),
         ("a\0b", "cannot be written"),

@@ -33,6 +33,6 @@ def test_the_page_shows_each_claim_tried_and_what_failed(tmp_path: Path) -> None
 
 def test_a_page_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     told = as_json(verify(["A20.pair"]))
-    with pytest.raises(InputError, match=r"court.html: the folder .*absent does not exist; make it first"):
+    with pytest.raises(InputError, match=r"court.html: the folder .*absent does not exist; create it first"):
         write_court(told, tmp_path / "absent" / "court.html")
     assert list(tmp_path.iterdir()) == []

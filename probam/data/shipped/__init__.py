@@ -1,4 +1,4 @@
-"""Small real data sets that travel with the package, each with its provenance beside it."""
+"""Small real data sets that are shipped with the package, each with its provenance."""
 
 import gzip
 import hashlib
@@ -35,7 +35,7 @@ def _unit(x: NDArray[Any]) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class Shipped:
-    """What is known of a shipped set without opening it."""
+    """The record of a shipped data set."""
 
     name: str
     shape: tuple[int, int]
@@ -44,14 +44,14 @@ class Shipped:
     summary: str
     source: str
     file: str
-    """The archive beside this module; two sets may share one. ``file`` with the suffix .md tells its provenance."""
+    """The archive beside this module; two sets may share one. Its provenance is in the file with the suffix .md."""
     sha256: str = field(repr=False)
     classes: int = 0
-    """How many known classes there are; 0 where the set has no labels."""
+    """Number of known classes; 0 where the set has no labels."""
     values: Callable[[_Arrays], NDArray[Any]] = field(default=_X, repr=False)
     labels: Callable[[_Arrays], NDArray[Any]] = field(default=_classes, repr=False)
     texts: str = field(default="", repr=False)
-    """The file with the text that each row stands for; empty where rows stand for none."""
+    """The file with the text of each row; empty where rows have no texts."""
     texts_sha256: str = field(default="", repr=False)
 
 
@@ -179,12 +179,12 @@ _SETS = {
 
 
 def shipped() -> list[Shipped]:
-    """The sets that travel with the package."""
+    """The records of all shipped data sets."""
     return list(_SETS.values())
 
 
 def load_shipped(name: str) -> Table:
-    """The set called ``name`` as a table.
+    """A shipped data set as a table.
 
     Raises :class:`probam.errors.InputError` for an unknown name and for an archive that is damaged.
 
@@ -196,26 +196,26 @@ def load_shipped(name: str) -> Table:
 
 
 def load_labels(name: str) -> NDArray[np.str_]:
-    """The known class of each row (N,), by its name.
+    """The name of the known class of each row (N,).
 
     Raises :class:`probam.errors.InputError` for an unknown name and for a set without classes.
     """
     record = _record(name)
     if not record.classes:
         known = ", ".join(other.name for other in shipped() if other.classes)
-        raise InputError(f"{name}: it has no labels; sets with labels are {known}")
+        raise InputError(f"{name}: it has no labels; data sets with labels are {known}")
     return record.labels(_arrays(record))
 
 
 def load_texts(name: str) -> list[str]:
-    """The text that each row of an embedded set stands for.
+    """The texts whose embeddings are the rows of a data set.
 
     Raises :class:`probam.errors.InputError` for an unknown name, a set without texts and a damaged file.
     """
     record = _record(name)
     if not record.texts:
         known = ", ".join(other.name for other in shipped() if other.texts)
-        raise InputError(f"{name}: its rows stand for no texts; sets with texts are {known}")
+        raise InputError(f"{name}: it has no texts; data sets with texts are {known}")
     content = (files(__name__) / record.texts).read_bytes()
     if hashlib.sha256(content).hexdigest() != record.texts_sha256:
         raise InputError(f"{name}: {record.texts} is damaged; install the package again")
@@ -223,7 +223,7 @@ def load_texts(name: str) -> list[str]:
 
 
 def provenance(name: str) -> str:
-    """Where the set comes from and on what terms, as Markdown."""
+    """Source and licence of a shipped data set, as Markdown."""
     return (files(__name__) / _record(name).file.replace(".npz", ".md")).read_text(encoding="utf-8")
 
 
@@ -231,14 +231,14 @@ def _record(name: str) -> Shipped:
     if name not in _SETS:
         close = get_close_matches(name, _SETS, n=1)
         mean = f" (did you mean {close[0]!r}?)" if close else ""
-        raise InputError(f"{name!r} is no shipped set; these are {', '.join(_SETS)}{mean}")
+        raise InputError(f"unknown data set {name!r}; the shipped data sets are {', '.join(_SETS)}{mean}")
     return _SETS[name]
 
 
 def _arrays(record: Shipped) -> _Arrays:
-    """The archive's arrays, after its checksum was compared."""
+    """The arrays of the archive; raises where its checksum is wrong."""
     raw = (files(__name__) / record.file).read_bytes()
     if hashlib.sha256(raw).hexdigest() != record.sha256:
-        raise InputError(f"{record.name}: the file {record.file} inside the package is damaged; install probam anew")
+        raise InputError(f"{record.name}: the file {record.file} inside the package is damaged; install probam again")
     with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
         return {key: archive[key] for key in archive.files}
