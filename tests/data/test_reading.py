@@ -157,7 +157,7 @@ def test_an_archive_gives_its_matrix_by_name_or_by_being_the_only_one() -> None:
     ]:
         with pytest.raises(InputError, match=words):
             as_table(path)
-    with pytest.raises(InputError, match="give one"):
+    with pytest.raises(InputError, match="give only one"):
         as_table("two.npz:p", variable="q")
     with pytest.raises(InputError, match=r"only NPZ and NetCDF files hold named arrays; t.csv is CSV"):
         as_table(_text("a\n1\n"), variable="q")
