@@ -1,1 +1,1 @@
-"""NumPyro distributions that the field lacks."""
+"""NumPyro distributions of memories, their mixtures and their weights."""

@@ -1,1 +1,1 @@
-"""Numerics of the statistics: Bessel functions, bisection, slice sampling, steady pytrees."""
+"""Numerics of the statistics: Bessel and Gamma functions, bisection, slice sampling, pytrees of distributions."""
