@@ -12,7 +12,7 @@ from probam.conjugacy.pairs import ConjugatePair
 from probam.errors import InputError
 from probam.family import Family, Params
 
-__all__ = ["StreamPair", "fixed_sites", "integrates_all", "stream_pair"]
+__all__ = ["StreamPair", "fixed_sites", "integrates_all", "known_arrays", "stream_pair"]
 
 _SITES = ("loc", "direction", "prob")
 """Sites that a pair integrates out; every other site of a family can be given as known."""
@@ -23,6 +23,11 @@ class StreamPair(NamedTuple):
 
     pair: ConjugatePair
     is_approximate: bool
+
+
+def known_arrays(known: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
+    """Values of sites that are not learned, in double precision."""
+    return {site: np.asarray(value, np.float64) for site, value in (known or {}).items()}
 
 
 def integrates_all(family: Family, prior: Mapping[str, Distribution], known: Mapping[str, np.ndarray]) -> bool:

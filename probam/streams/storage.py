@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from probam.fits.choices import double_precision
 from probam.inference.stream.particles import Particles
 from probam.inference.stream.state import StreamState
 from probam.reports.tree import read_tree, write_tree
+from probam.streams.schema import Schema
 
 __all__ = ["Learned", "Saved", "learned_arrays", "read_stream", "refill", "stream_group", "write_stream"]
 
@@ -25,11 +26,14 @@ _LAYOUT = 2
 """Which numbers are kept of each memory; a file of another layout is refused."""
 
 
-class Learned(NamedTuple):
+_Particles = TypeVar("_Particles", Particles, None)
+
+
+class Learned(NamedTuple, Generic[_Particles]):
     """What changes along a stream, and the pair that it was begun with."""
 
     state: StreamState
-    particles: Particles | None
+    particles: _Particles  # None of a stream that is one partition
     pair: ConjugatePair
 
 
@@ -37,14 +41,13 @@ class Saved(NamedTuple):
     """What a file holds."""
 
     options: dict[str, Any]
-    columns: tuple[str, ...]
-    dtype: np.dtype[Any] | None
+    schema: Schema | None  # None before the first data
     seconds: float
     known: dict[str, np.ndarray]
     arrays: dict[str, np.ndarray]
 
 
-def learned_arrays(learned: Learned) -> dict[str, np.ndarray]:
+def learned_arrays(learned: Learned[Any]) -> dict[str, np.ndarray]:
     """The leaves of everything learned, numbered in their order; keys as their data."""
     trees = _plain(learned, jax.random.key_data)._asdict()
     return {
@@ -52,21 +55,21 @@ def learned_arrays(learned: Learned) -> dict[str, np.ndarray]:
     }
 
 
-def refill(learned: Learned, arrays: Mapping[str, np.ndarray], path: str) -> Learned:
-    """The same with the very numbers that were saved.
+def refill(learned: Learned[_Particles], arrays: Mapping[str, np.ndarray], path: str) -> Learned[_Particles]:
+    """The same with the numbers that were saved, bit for bit.
 
     Raises :class:`probam.errors.InputError` where some are missing.
     """
     trees = _plain(learned, jax.random.key_data)._asdict()
     try:
-        filled = Learned(**{name: _refilled(tree, arrays, name) for name, tree in trees.items()})
+        filled: Learned[_Particles] = Learned(**{name: _refilled(tree, arrays, name) for name, tree in trees.items()})
     except KeyError as error:
         raise _other_version(path, f"lacks {error}") from error
     return _plain(filled, jax.random.wrap_key_data)
 
 
-def _plain(learned: Learned, change: Callable[[jax.Array], jax.Array]) -> Learned:
-    """Other keys, between JAX's own kind and the numbers that a file can hold."""
+def _plain(learned: Learned[_Particles], change: Callable[[jax.Array], jax.Array]) -> Learned[_Particles]:
+    """The keys changed between JAX's own type and the numbers that a file can hold."""
     state, particles = learned.state, learned.particles
     if particles is not None:
         states = particles.states
@@ -103,22 +106,22 @@ def read_stream(path: str | os.PathLike[str]) -> Saved:
     Raises :class:`probam.errors.InputError` for a file that is missing, damaged, holds no stream or one of another
     layout, or needs a precision that is not turned on.
     """
-    held = read_tree(path, groups=("stream",))["stream"].to_dataset()
-    if held.attrs.get("layout") != _LAYOUT:
+    group = read_tree(path, groups=("stream",))["stream"].to_dataset()
+    if group.attrs.get("layout") != _LAYOUT:
         raise _other_version(path, "keeps its memories in another layout")
-    arrays = {str(name): np.asarray(held[name].values) for name in held.data_vars}
+    arrays = {str(name): np.asarray(group[name].values) for name in group.data_vars}
     try:
+        columns, dtype = tuple(json.loads(group.attrs["columns"])), group.attrs["dtype"]
         saved = Saved(
-            options=json.loads(held.attrs["options"]),
-            columns=tuple(json.loads(held.attrs["columns"])),
-            dtype=np.dtype(held.attrs["dtype"]) if held.attrs["dtype"] else None,
-            seconds=float(held.attrs["seconds"]),
+            options=json.loads(group.attrs["options"]),
+            schema=Schema(columns, np.dtype(dtype)) if dtype else None,
+            seconds=float(group.attrs["seconds"]),
             known={name.removeprefix("known_"): arrays[name] for name in arrays if name.startswith("known_")},
             arrays=arrays,
         )
     except KeyError as error:
         raise _other_version(path, f"lacks {error}") from error
-    if saved.dtype == np.float64 and not double_precision():
+    if saved.schema is not None and saved.schema.dtype == np.float64 and not double_precision():
         raise InputError(
             f"{path}: this stream is in double precision; turn it on before loading: "
             "jax.config.update('jax_enable_x64', True)"

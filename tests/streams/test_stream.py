@@ -16,6 +16,7 @@ from probam.errors import InputError
 from probam.fits.fit import load
 from probam.models.mixture import Mixture
 from probam.models.weights import weight_prior
+from probam.streams.draws import draw_from_partitions
 from probam.streams.sketch import Growth, Reservoir
 from probam.streams.stream import Stream, run_stream
 
@@ -48,9 +49,8 @@ def test_memories_are_the_centres_of_the_data(streamed: Stream) -> None:
 
 def test_prediction_is_the_predictive_density_of_the_chinese_restaurant(streamed: Stream) -> None:
     x = rows(5, seed=9)
-    frame, (units, prior) = streamed.memories(), (streamed._units, streamed._prior)
-    assert units is not None
-    base = prior["loc"].base_dist  # type: ignore[attr-defined]
+    frame = streamed.memories()
+    base = streamed._learning().prior["loc"].base_dist  # type: ignore[attr-defined]
     loc, spread, variance = np.asarray(base.loc), np.asarray(base.scale) ** 2, 0.25
     density = np.zeros((len(x), len(frame) + 1))
     for k, (count, mean) in enumerate(zip(frame["count"], frame[["x0", "x1"]].to_numpy(), strict=True)):
@@ -91,7 +91,8 @@ def test_a_stream_cut_saved_and_loaded_at_20_places_ends_in_the_same_bits(dtype:
             cut.partial_fit(piece)
         cut.save(tmp_path / "stream.nc")
         cut = Stream.load(tmp_path / "stream.nc")
-    assert cut._dtype == dtype
+    assert cut._life.schema is not None
+    assert cut._life.schema.dtype == dtype
     assert cut.log_predictive == whole.log_predictive
     assert arrays_of(cut) == arrays_of(whole)
     pd.testing.assert_frame_equal(cut.growth, whole.growth)
@@ -151,8 +152,9 @@ def test_every_conjugate_family_streams_and_draws_all_its_sites(options: dict[st
     assert np.isfinite(stream.log_predictive)
     assert stream.memories()["count"].sum() == 60
     assert np.isfinite(stream.memories().to_numpy()).all()
-    model = Mixture(stream.family, weight_prior("dp", alpha=1.0), stream.num_memories + 1, stream._prior)
-    result = stream._draws(jax.random.key(0), model, x, 2)
+    learning = stream._learning()
+    model = Mixture(stream.family, weight_prior("dp", alpha=1.0), stream.num_memories + 1, learning.prior)
+    result = draw_from_partitions(jax.random.key(0), model, learning, x, 2)
     assert sites <= set(result.sites)
     assert all(np.isfinite(values).all() for values in (*result.sites.values(), result.stats["lp"]))
 

@@ -8,6 +8,7 @@ import pytest
 
 from probam.errors import InputError
 from probam.inference.stream.particles import number_of_memories
+from probam.streams.partitions import WeightedPartitions
 from probam.streams.stream import Stream
 
 OPTIONS: dict[str, Any] = {
@@ -59,8 +60,9 @@ def test_optimally_resampled_particles_cut_saved_and_loaded_end_in_the_same_bits
 
 @pytest.mark.slow
 def test_a_fit_draws_from_the_particles_by_weight(streamed: Stream) -> None:
-    assert streamed._particles is not None
-    model_size = int(streamed._particles.size) + 1
+    partitions = streamed._learning().partitions
+    assert isinstance(partitions, WeightedPartitions)
+    model_size = int(partitions.particles.size) + 1
     fitted = streamed.to_fit(num_draws=40)
     posterior = fitted.tree["posterior"].to_dataset()
     assert dict(posterior.sizes)["memory"] == model_size
@@ -68,7 +70,7 @@ def test_a_fit_draws_from_the_particles_by_weight(streamed: Stream) -> None:
     np.testing.assert_allclose(posterior["weights"].sum("memory"), 1, rtol=1e-9)
     assert "partitions of 5 weighted particles" in fitted.tree.attrs["model"]
     law = streamed.number_of_memories()
-    np.testing.assert_allclose(law, number_of_memories(streamed._particles)[law.index])
+    np.testing.assert_allclose(law, number_of_memories(partitions.particles)[law.index])
     assert law.sum() == pytest.approx(1)
     assert law.index.max() <= model_size - 1
     frame = streamed.memories()

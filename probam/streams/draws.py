@@ -1,0 +1,187 @@
+"""Draws of all sites of a model, given the partitions that a stream has come to."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from probam.conjugacy.pairs import BetaBernoulli, ConjugatePair, DirichletMultinomial
+from probam.family import Moments, Params
+from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.result import EngineResult
+from probam.inference.stream.decay import FadingPitmanYor
+from probam.inference.stream.drift import Motion, Place
+from probam.inference.stream.kernel import Kernel, present
+from probam.inference.stream.particles import Particles
+from probam.inference.stream.state import StreamState
+from probam.models.mixture import Mixture
+from probam.streams.learning import Learning
+from probam.streams.memories import memory_weights, slots_by_size
+from probam.streams.partitions import SinglePartition
+from probam.streams.prior import fixed_sites, integrates_all, stream_pair
+
+__all__ = ["PartitionTotals", "draw_from_partitions", "draw_sites", "last_partition", "particle_totals"]
+
+
+class PartitionTotals(NamedTuple):
+    """Partitions to draw sites from, one for each of S draws: memories from large to small, empty ones last."""
+
+    counts: Float[np.ndarray, "S M"]
+    sums: Float[np.ndarray, "S M F"]
+    weight_counts: Float[np.ndarray, "S M"]
+    """Counts from which the weights are drawn: other ones where memories fade."""
+    pair: ConjugatePair | None = None
+    """The conjugate pair of these counts and sums; None: the family's own."""
+
+
+def draw_from_partitions(
+    key: jax.Array, model: Mixture, learning: Learning, x: Float[np.ndarray, "N D"], num_draws: int
+) -> EngineResult:
+    """Draws of all sites given what the stream has learned; ``x`` are the rows of the log joint density.
+
+    Each draw is given the partition of a particle that is drawn by weight. Where memories fade or move, or there is one
+    partition, all draws are given the last partition (of the particle of largest weight).
+    """
+    partitions, options = learning.partitions, learning.options
+    text = "the last partition"
+    if isinstance(partitions, SinglePartition) or options.is_moving or options.half_life is not None:
+        totals = last_partition(partitions.kernel, partitions.state, model.num_components, num_draws)
+    else:
+        key_particles, key = jax.random.split(key)
+        totals = particle_totals(key_particles, partitions.particles, num_draws, model.num_components)
+        if options.particles > 1:
+            text = f"the partitions of {options.particles} weighted particles"
+    sites, lp = draw_sites(key, model, learning.known, x, totals)
+    return EngineResult(
+        sites=sites,
+        stats={"lp": lp},
+        objective=None,
+        objective_name="",
+        status="streamed",
+        note=f"{learning.num_memories} memories, drawn given {text}",
+    )
+
+
+# --- partitions as counts and sums ----------------------------------------------------------------------------
+
+
+def _by_size(state: StreamState, num_memories: int) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, "M F"]]:
+    """Counts and sums of the memories, largest first, and of empty ones up to ``num_memories``."""
+    slots = slots_by_size(state)
+    pad = (0, num_memories - len(slots))
+    return np.pad(np.asarray(state.counts)[slots], pad), np.pad(np.asarray(state.sums)[slots], (pad, (0, 0)))
+
+
+def particle_totals(key: jax.Array, particles: Particles, num_draws: int, num_memories: int) -> PartitionTotals:
+    """Partitions of particles drawn by weight (systematically: floor or ceil of their share of the draws)."""
+    shares = np.exp(np.asarray(particles.log_weights, np.float64)).cumsum()
+    steps = (np.arange(num_draws) + float(jax.random.uniform(key))) / num_draws * shares[-1]
+    parents = np.minimum(np.searchsorted(shares, steps, side="right"), len(shares) - 1)
+    parents = np.random.default_rng(np.asarray(jax.random.key_data(key))).permutation(parents)
+    totals = {
+        int(p): _by_size(jax.tree.map(lambda leaf, p=p: leaf[p], particles.states), num_memories)
+        for p in np.unique(parents)
+    }
+    counts, sums = map(np.stack, zip(*(totals[int(p)] for p in parents), strict=True))
+    return PartitionTotals(counts, sums, counts)
+
+
+def last_partition(kernel: Kernel, state: StreamState, num_memories: int, num_draws: int) -> PartitionTotals:
+    """What the memories are and weigh for the next datum, as counts and sums of a stationary partition.
+
+    Where counts fade and the discount is not zero, the mass of a new memory is that of the faded counts only to
+    within the faded part of the discounts.
+    """
+    counts, sums = _by_size(state, num_memories)
+    weight_counts = counts
+    if isinstance(kernel.law, FadingPitmanYor):
+        weight_counts = _faded_counts(kernel, kernel.law, state, counts)
+    pair = None
+    if kernel.motion is not None:
+        pair, counts, sums = _moved(kernel, kernel.motion, state, num_memories)
+    counts, sums, weight_counts = (np.stack([leaf] * num_draws) for leaf in (counts, sums, weight_counts))
+    return PartitionTotals(counts, sums, weight_counts, pair)
+
+
+def _faded_counts(
+    kernel: Kernel, law: FadingPitmanYor, state: StreamState, counts: Float[np.ndarray, " M"]
+) -> Float[np.ndarray, " M"]:
+    """Counts of a process that does not fade and gives the memories the weights that they have by now."""
+    alpha, discount = float(law.alpha), float(law.discount)
+    slots = slots_by_size(state)
+    shares = memory_weights(kernel, state)[slots]
+    old = discount * np.sum(shares / (counts[: len(slots)] - discount))
+    total = alpha / max(1 - shares.sum() - old, np.finfo(shares.dtype).tiny)  # alpha and all that is left
+    faded = np.zeros_like(counts)
+    faded[: len(slots)] = np.maximum(shares * total + discount, discount + 1e-6)
+    return faded
+
+
+def _moved(
+    kernel: Kernel, motion: Motion, state: StreamState, num_memories: int
+) -> tuple[ConjugatePair | None, Float[np.ndarray, " M"], Float[np.ndarray, "M F"]]:
+    """A pair, counts and sums with the posteriors of memories that have moved since they were used."""
+    slots = slots_by_size(state)
+    num_empty = num_memories - len(slots)
+    empty = motion.empty(kernel.pair, jnp.zeros((num_empty, state.totals.shape[1]), state.totals.dtype))
+    rows = jax.tree.map(lambda old, new: jnp.concatenate([old[slots], new]), present(kernel, state), empty)
+    pair, counts, sums = motion.given(kernel.pair, rows)
+    return pair if isinstance(rows, Place) else None, np.asarray(counts), np.asarray(sums)
+
+
+# --- draws ----------------------------------------------------------------------------------------------------
+
+
+def draw_sites(
+    key: jax.Array,
+    model: Mixture,
+    known: Mapping[str, np.ndarray],
+    x: Float[np.ndarray, "N D"],
+    totals: PartitionTotals,
+) -> tuple[dict[str, np.ndarray], Float[np.ndarray, "1 S"]]:
+    """One draw of all sites given each of S partitions, and the log joint density with the rows ``x`` (one chain).
+
+    ``known`` are the values of sites that are not learned.
+    """
+    family, prior, dtype = model.family, model.prior, x.dtype
+    pair = totals.pair
+    if pair is None:
+        pair = stream_pair(family, prior, known, model.num_components, dtype).pair
+    fixed = fixed_sites(family, prior, known, model.num_components, dtype)
+    integrated = integrates_all(family, prior, known)
+    coordinates = Coordinates(model)
+
+    @jax.jit
+    def draw(key: jax.Array, counts: jax.Array, sums: jax.Array, weight_counts: jax.Array) -> tuple[Params, jax.Array]:
+        key_pair, key_rest, key_weights = jax.random.split(key, 3)
+        sites = pair.draw(key_pair, counts, sums)
+        sites = family.integrated_sites(sites) if integrated else _inside(pair, sites)
+        missing = [site for site in prior if site not in sites]
+        if isinstance(pair, DirichletMultinomial):  # how many counts a row has, which no label knows of
+            moments = Moments(counts, sums, jnp.zeros_like(sums[0]))
+            drawn = family.draw(key_rest, moments, fixed, prior)
+            sites = sites | {site: drawn[site] for site in missing}
+        else:
+            sites = sites | {site: fixed[site] for site in missing}
+        sites = sites | model.weights.draw_given_partition(key_weights, weight_counts, sites)
+        sites = {name: jnp.asarray(value, dtype) for name, value in sites.items()}
+        free = coordinates.unconstrain({name: sites[name] for name in coordinates.transforms})
+        return sites | model.deterministics(sites), coordinates.log_joint(free, jnp.asarray(x))
+
+    drawn = [
+        jax.tree.map(np.asarray, draw(jax.random.fold_in(key, i), *map(jnp.asarray, partition)))
+        for i, partition in enumerate(zip(totals.counts, totals.sums, totals.weight_counts, strict=True))
+    ]
+    sites, lp = jax.tree.map(lambda *values: np.stack(values)[None], *drawn)
+    return sites, lp
+
+
+def _inside(pair: ConjugatePair, sites: Params) -> Params:
+    """Probabilities kept off 0 and 1 by one rounding."""
+    if not isinstance(pair, BetaBernoulli | DirichletMultinomial):
+        return sites
+    limits = np.finfo(sites["prob"].dtype)
+    return {"prob": jnp.clip(sites["prob"], limits.tiny, 1 - limits.epsneg)}

@@ -1,0 +1,165 @@
+"""The second life of a stream: prior and units are settled, and each datum that comes changes the memories."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from probam.data.standardise import Standardiser, identity, standardiser
+from probam.data.table import Table
+from probam.family import Family
+from probam.inference.common.result import Progress, silent
+from probam.inference.stream.engine import Absorbed
+from probam.models.mixture import mixture
+from probam.models.weights import weight_prior
+from probam.streams.kernel import stream_kernel
+from probam.streams.memories import memory_table, tail_warnings
+from probam.streams.options import StreamOptions
+from probam.streams.partitions import Process, start_partitions
+from probam.streams.prior import known_arrays, stream_pair
+from probam.streams.schema import Schema
+from probam.streams.sketch import Growth, Reservoir
+from probam.streams.storage import learned_arrays
+
+__all__ = ["Learning"]
+
+
+class Learning:
+    """Memories, and what is kept of the data that made them.
+
+    Args:
+        options: of the stream.
+        family: what a memory is.
+        schema: columns and precision of the rows.
+        warm_rows: the first rows (data units), from which the default prior and the units follow. They are not
+            learned from: :meth:`absorb` takes them in with the others.
+    """
+
+    def __init__(self, options: StreamOptions, family: Family, schema: Schema, warm_rows: np.ndarray) -> None:
+        self.options = options
+        self.family = family
+        self.schema = schema
+        self.known = known_arrays(options.known)
+        self.units = _units(options, family, schema, warm_rows)
+        with schema.precision():
+            x = self.in_model_units(warm_rows)
+            model = mixture(x, family=family, weights=weight_prior("dp"), num_components=1, prior=options.prior or {})
+            self.prior = model.prior
+            pair, self.is_approximate = stream_pair(family, self.prior, self.known, 1, schema.dtype)
+            kernel = stream_kernel(options, pair, self.units.scale, schema.dtype)
+            key = jax.random.key(int(options.seed))
+            self.partitions = start_partitions(options, kernel, len(schema.columns), schema.dtype, key)
+        self.seconds = 0.0
+        self._warm_rows = warm_rows
+        self._reservoir = Reservoir(int(options.reservoir), int(options.seed))
+        self._growth = Growth()
+
+    def in_model_units(self, rows: np.ndarray) -> np.ndarray:
+        """Rows as the memories see them."""
+        return np.asarray(self.units.apply(rows), self.schema.dtype)
+
+    def absorb(self, rows: np.ndarray, progress: Progress = silent) -> Absorbed:
+        """Learn from rows (data units), one after the other; what became of each."""
+        began, seen = time.perf_counter(), self.num_data
+        with self.schema.precision():
+            self.partitions, absorbed = self.partitions.absorb(self.in_model_units(rows), progress)
+        self._growth.add(seen, absorbed.size, absorbed.log_predictive + self.units.log_jacobian())
+        self._reservoir.add(seen, rows)
+        self.seconds += time.perf_counter() - began
+        return absorbed
+
+    # --- questions ---------------------------------------------------------------------------------------------
+
+    @property
+    def num_data(self) -> int:
+        """Data so far."""
+        return int(self.partitions.state.seen)
+
+    @property
+    def num_memories(self) -> int:
+        """Memories alive (of several particles: in the one of largest weight)."""
+        return int(self.partitions.state.size)
+
+    @property
+    def log_predictive(self) -> float:
+        """Prequential log score, data units, nats."""
+        return self._growth.log_score
+
+    @property
+    def growth(self) -> pd.DataFrame:
+        """Memories alive and prequential log score after n data, for n evenly spaced in log n."""
+        return self._growth.frame()
+
+    @property
+    def sample(self) -> np.ndarray:
+        """Rows drawn uniformly from all that came, data units."""
+        return self._reservoir.rows()
+
+    @property
+    def process(self) -> Process:
+        """Parameters of the process; where they are learned, as they stand."""
+        learned = self.partitions.learned_process()
+        return Process(float(self.options.alpha), float(self.options.discount)) if learned is None else learned
+
+    def warnings(self) -> list[str]:
+        """Sentences on what the data say against the stream's assumptions."""
+        sentences = tail_warnings(self.partitions.kernel, self.partitions.state, self.process.discount)
+        if self.is_approximate:
+            sentences.append(
+                f"family {self.family.name!r} has no exact predictive density: memories are Gaussians of the same "
+                "variances"
+            )
+        return sentences
+
+    def number_of_memories(self) -> pd.Series:
+        """Posterior probability of each number of memories that has any."""
+        law = self.partitions.number_of_memories()
+        possible = np.flatnonzero(law)
+        return pd.Series(law[possible], index=pd.Index(possible, name="memories"), name="probability")
+
+    def predict(self, data: Any) -> xr.Dataset:
+        """What the memories say of each row; see :meth:`probam.streams.stream.Stream.predict`."""
+        rows = self.schema.read(data, self.family)
+        with self.schema.precision():
+            recalled = self.partitions.recall(self.in_model_units(rows))
+        return xr.Dataset(
+            {
+                "memory": ("datum", recalled.ident),
+                "probability": ("datum", recalled.probability),
+                "probability_new": ("datum", recalled.probability_new),
+                "log_predictive": ("datum", recalled.log_predictive + self.units.log_jacobian()),
+            },
+            coords={"datum": np.arange(len(rows))},
+        )
+
+    def memories(self) -> pd.DataFrame:
+        """Memories alive, largest first."""
+        with self.schema.precision():
+            return memory_table(self.partitions.kernel, self.partitions.state, self.units, self.schema.columns)
+
+    # --- files -------------------------------------------------------------------------------------------------
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a file keeps."""
+        learned = {"warm_rows": self._warm_rows} | learned_arrays(self.partitions.learned)
+        return learned | self._reservoir.arrays() | self._growth.arrays()
+
+    def restore(self, arrays: Mapping[str, np.ndarray], seconds: float, path: str) -> None:
+        """Take up what :meth:`arrays` gave; ``path`` is the file's, for messages."""
+        with self.schema.precision():
+            self.partitions = self.partitions.restored(arrays, path)
+        self._reservoir.restore(arrays)
+        self._growth.restore(arrays)
+        self.seconds = seconds
+
+
+def _units(options: StreamOptions, family: Family, schema: Schema, warm_rows: np.ndarray) -> Standardiser:
+    """Between data and model units, from the first rows, after they were checked."""
+    family.check_data(warm_rows, schema.columns)
+    if options.standardise:
+        return standardiser(Table(warm_rows, schema.columns, "data"))
+    return identity(warm_rows.shape[1], schema.dtype)

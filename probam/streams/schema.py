@@ -1,0 +1,47 @@
+"""What the rows of a stream have in common, settled by the first of them: their columns and their precision."""
+
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from probam.data.table import Table, as_table
+from probam.errors import InputError
+from probam.family import Family
+from probam.fits.choices import double_precision
+
+__all__ = ["Schema", "schema_of"]
+
+
+class Schema(NamedTuple):
+    """Names of the columns, and float32 or float64."""
+
+    columns: tuple[str, ...]
+    dtype: np.dtype[Any]
+
+    def read(self, data: Any, family: Family) -> np.ndarray:
+        """The rows (N, D) of anything that ``probam.fit`` reads, checked as :meth:`rows` does."""
+        return self.rows(as_table(data, prefer=self.columns), family)
+
+    def rows(self, table: Table, family: Family) -> np.ndarray:
+        """The rows (N, D) of a table.
+
+        Raises :class:`probam.errors.InputError` for another number of features, or rows that the family cannot have.
+        """
+        if table.num_features != len(self.columns):
+            raise InputError(f"data: the stream has {len(self.columns)} features; got {table.num_features}")
+        rows = table.astype(self.dtype).values
+        family.check_support(rows, self.columns)
+        return rows
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Context in which JAX computes in this precision."""
+        context: AbstractContextManager[Any] = jax.enable_x64(self.dtype == np.float64)
+        return context
+
+
+def schema_of(table: Table) -> Schema:
+    """Columns of the table; double precision where JAX has it and the data are not single."""
+    is_double = double_precision() and table.values.dtype != np.float32
+    return Schema(table.columns, np.dtype(np.float64 if is_double else np.float32))
