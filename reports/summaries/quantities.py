@@ -37,7 +37,7 @@ _WORDS = {
     "num_occupied": "memories that hold data",
     "weight_entropy": "entropy of the weights",
     "largest_weight": "largest weight",
-    "together": "a pair of data shares a memory",
+    "together": "co-clustering of a pair of data",
     "probe_energy": "energy at a probe point",
 }
 
@@ -121,7 +121,7 @@ def quantity_name(name: str) -> str:
     if name.startswith("probe_energy["):
         return f"energy at probe {name[13:-1]}"
     if name.startswith("together["):
-        return f"pair {name[9:-1]} shares a memory"
+        return f"co-clustering of pair {name[9:-1]}"
     return _WORDS.get(name, name)
 
 

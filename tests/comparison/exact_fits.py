@@ -62,7 +62,7 @@ def one_memory(
     )
     if stored is not None:
         tree["evidence/log_evidence"] = ("run", np.full(2, stored))
-        tree["evidence"].attrs.update(log_evidence=stored, se=0.1, method="said")
+        tree["evidence"].attrs.update(log_evidence=stored, se=0.1, method="stored")
     return Fit(tree, model)
 
 

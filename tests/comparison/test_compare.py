@@ -123,11 +123,11 @@ def test_the_other_arguments_are_refused_by_name(fits: Mapping[str, Fit]) -> Non
 
 
 def test_a_split_is_a_partition_and_the_seed_decides_it() -> None:
-    rows, held = split(23, 0.3, 4)
-    assert sorted([*rows, *held]) == list(range(23))
-    assert len(held) == 7
-    np.testing.assert_array_equal(held, split(23, 0.3, 4)[1])
-    assert not np.array_equal(held, split(23, 0.3, 5)[1])
+    rows, others = split(23, 0.3, 4)
+    assert sorted([*rows, *others]) == list(range(23))
+    assert len(others) == 7
+    np.testing.assert_array_equal(others, split(23, 0.3, 4)[1])
+    assert not np.array_equal(others, split(23, 0.3, 5)[1])
     with pytest.raises(InputError, match="leaves none to fit or none to hold out"):
         split(3, 0.01, 0)
 
@@ -137,7 +137,7 @@ def test_engines_are_compared_on_the_same_rows_and_those_that_cannot_fit_are_nam
     rng = np.random.default_rng(6)
     truth = np.repeat([0, 1], [40, 60])
     x = np.where(truth[:, None] == 0, -3.0, 3.0) + rng.normal(size=(100, 2))
-    frame, found = compare_engines(
+    frame, fitted = compare_engines(
         x,
         ("em", "gibbs", "nuts"),
         held_out=0.25,
@@ -148,7 +148,7 @@ def test_engines_are_compared_on_the_same_rows_and_those_that_cannot_fit_are_nam
         weights="dirichlet",
         components=2,
     )
-    assert set(found) == {"em", "gibbs", "nuts"}
+    assert set(fitted) == {"em", "gibbs", "nuts"}
     assert (frame["ari"] == 1).all()
     np.testing.assert_allclose(cell(frame, "gibbs", "log_score"), cell(frame, "nuts", "log_score"), atol=0.02)
     assert (frame["log_score_diff"] <= 0).all()
@@ -178,9 +178,9 @@ def test_bic_is_mclusts(name: str, covariance: str, components: int, log_lik: fl
         standardise=True,
     )
     frame = compare({"fit": fitted})
-    found = cell(frame, "fit", "bic")
+    own_bic = cell(frame, "fit", "bic")
     num_free = free_parameters(fitted.model)
-    ours = 0.5 * (num_free * np.log(len(x)) - found)
+    ours = 0.5 * (num_free * np.log(len(x)) - own_bic)
     assert ours > log_lik - 2e-3
-    np.testing.assert_allclose(found + 2 * (ours - log_lik), bic, atol=2e-3)
+    np.testing.assert_allclose(own_bic + 2 * (ours - log_lik), bic, atol=2e-3)
     assert np.isfinite(cell(frame, "fit", "icl"))

@@ -23,17 +23,17 @@ from tests.models.known_precision import KnownPrecision
 
 def test_held_out_score_is_the_predictive_density_of_the_data_in_their_units(fits: Mapping[str, Fit]) -> None:
     exact = predictive(1.0, 2.0, HELD)
-    found = held_out_score(fits["right"], HELD[:, None])
-    assert 0 < found.mcse < 0.01
-    assert abs(found.mean - exact.mean()) < 5 * found.mcse
-    np.testing.assert_allclose(found.se, exact.std(ddof=1) / np.sqrt(len(HELD)), rtol=0.05)
+    score = held_out_score(fits["right"], HELD[:, None])
+    assert 0 < score.mcse < 0.01
+    assert abs(score.mean - exact.mean()) < 5 * score.mcse
+    np.testing.assert_allclose(score.se, exact.std(ddof=1) / np.sqrt(len(HELD)), rtol=0.05)
     assert np.isnan(held_out_score(fits["point"], HELD[:, None]).mcse)
 
 
 def test_evidence_by_bridge_is_that_of_the_data_in_their_units(fits: Mapping[str, Fit]) -> None:
     z = (X - CENTER) / SCALE
-    found = evidence(fits["right"])
-    assert abs(found.log_evidence - (log_marginal(z, 1.0, 2.0) - len(X) * np.log(SCALE))) < 5 * found.se < 0.02
+    estimate = evidence(fits["right"])
+    assert abs(estimate.log_evidence - (log_marginal(z, 1.0, 2.0) - len(X) * np.log(SCALE))) < 5 * estimate.se < 0.02
     with pytest.raises(InputError, match="engine 'em' has no draws of the posterior; use engine 'smc' or 'nuts'"):
         evidence(fits["point"])
     assert evidence(one_memory(1.0, 2.0, stored=-12.5)).log_evidence == -12.5
@@ -78,12 +78,12 @@ class _Moments:
 
 def test_cross_validation_never_scores_a_datum_that_was_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "fit", lambda data, **options: _Moments(data))
-    found = cross_validate(X[:, None], num_folds=4, seed=2)
+    result = cross_validate(X[:, None], num_folds=4, seed=2)
     for k in range(4):
-        rest = X[found.fold != k]
-        expected = stats.norm.logpdf(X[found.fold == k], rest.mean(), rest.std())
-        np.testing.assert_allclose(found.pointwise[found.fold == k], expected)
-    assert np.bincount(found.fold).tolist() == [8, 8, 7, 7]
-    np.testing.assert_allclose(found.mean, found.pointwise.mean())
+        rest = X[result.fold != k]
+        expected = stats.norm.logpdf(X[result.fold == k], rest.mean(), rest.std())
+        np.testing.assert_allclose(result.pointwise[result.fold == k], expected)
+    assert np.bincount(result.fold).tolist() == [8, 8, 7, 7]
+    np.testing.assert_allclose(result.mean, result.pointwise.mean())
     with pytest.raises(InputError, match="num_folds: expected 2 to 30"):
         cross_validate(X[:, None], num_folds=31)

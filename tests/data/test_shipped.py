@@ -37,13 +37,13 @@ def test_a_set_is_what_its_record_says(record: Shipped) -> None:
 @pytest.mark.parametrize("record", SETS, ids=lambda record: record.name)
 def test_the_archive_has_the_checksum_of_its_record_and_of_its_provenance(record: Shipped) -> None:
     assert hashlib.sha256((ARCHIVES / record.file).read_bytes()).hexdigest() == record.sha256
-    told = provenance(record.name)
-    assert re.search(rf"^# .*\b{record.name}\b", told)
-    assert f"- sha256: {record.sha256}\n" in told
-    licence = re.search(r"^- licence: (.*)$", told, re.MULTILINE)
+    text = provenance(record.name)
+    assert re.search(rf"^# .*\b{record.name}\b", text)
+    assert f"- sha256: {record.sha256}\n" in text
+    licence = re.search(r"^- licence: (.*)$", text, re.MULTILINE)
     assert licence is not None
     assert licence[1].startswith(record.licence.split(" (")[0])
-    assert "- source: " in told
+    assert "- source: " in text
 
 
 @pytest.mark.skipif(not ORIGINALS.is_dir(), reason="the originals in ../shared/data are not here")

@@ -22,11 +22,11 @@ def posterior_of(x: np.ndarray) -> tuple[float, float]:
 
 def exact_loo() -> np.ndarray:
     """log p(x_n | the others), by leaving each out."""
-    found = []
+    densities = []
     for n in range(len(X)):
         mean, variance = posterior_of(np.delete(X, n))
-        found.append(stats.norm.logpdf(X[n], mean, np.sqrt(variance + VARIANCE)))
-    return np.array(found)
+        densities.append(stats.norm.logpdf(X[n], mean, np.sqrt(variance + VARIANCE)))
+    return np.array(densities)
 
 
 def tree_of(log_lik: np.ndarray, *, engine: str = "nuts", weights: str = "uniform") -> xr.DataTree:
@@ -53,21 +53,21 @@ def drawn(rng: np.random.Generator, *, chains: int = 4, draws: int = 500, outlie
 
 def test_leave_one_out_is_that_of_leaving_one_out() -> None:
     exact = exact_loo()
-    found = expected_loo(drawn(np.random.default_rng(0)))
-    np.testing.assert_allclose(found.pointwise, exact, atol=0.05)
-    assert abs(found.elpd - exact.sum()) < 5 * found.mcse < 0.2
-    np.testing.assert_allclose(found.se, np.sqrt(len(X)) * exact.std(), rtol=0.05)
-    assert found.num_bad == 0
-    assert found.pareto_k is not None
-    assert found.pareto_k.shape == (len(X),)
+    loo = expected_loo(drawn(np.random.default_rng(0)))
+    np.testing.assert_allclose(loo.pointwise, exact, atol=0.05)
+    assert abs(loo.elpd - exact.sum()) < 5 * loo.mcse < 0.2
+    np.testing.assert_allclose(loo.se, np.sqrt(len(X)) * exact.std(), rtol=0.05)
+    assert loo.num_bad == 0
+    assert loo.pareto_k is not None
+    assert loo.pareto_k.shape == (len(X),)
 
 
 @pytest.mark.parametrize("criterion", [expected_loo, expected_waic], ids=["loo", "waic"])
 def test_monte_carlo_error_is_the_spread_over_repeated_posteriors(criterion: object) -> None:
     rng = np.random.default_rng(1)
-    found = [criterion(drawn(rng, chains=2, draws=150)) for _ in range(60)]  # type: ignore[operator]
-    spread = np.std([one.elpd for one in found], ddof=1)
-    np.testing.assert_allclose(np.mean([one.mcse for one in found]), spread, rtol=0.4)  # 4 errors of a sd from 60
+    estimates = [criterion(drawn(rng, chains=2, draws=150)) for _ in range(60)]  # type: ignore[operator]
+    spread = np.std([one.elpd for one in estimates], ddof=1)
+    np.testing.assert_allclose(np.mean([one.mcse for one in estimates]), spread, rtol=0.4)  # 4 errors of a sd from 60
 
 
 def test_waic_and_leave_one_out_agree_to_first_order() -> None:
@@ -93,11 +93,11 @@ def test_an_outlier_is_named_where_importance_sampling_fails() -> None:
 def test_information_criteria_are_those_that_mclust_prints_with_the_other_sign() -> None:
     """mclust 6 on Old Faithful, EEE with 3 memories: log likelihood -1126.326236, df 11, BIC -2314.3163."""
     log_lik = np.full((1, 1, 272), -1126.326236 / 272)
-    found = information(tree_of(log_lik, engine="em"), 11)
-    np.testing.assert_allclose(found.bic, 2314.3163, atol=5e-5)
-    np.testing.assert_allclose(found.aic, 2 * 1126.326236 + 22)
-    np.testing.assert_allclose(found.icl - found.bic, -2 * 272 * np.log(0.9))
-    assert found.log_lik == pytest.approx(-1126.326236)
+    criteria = information(tree_of(log_lik, engine="em"), 11)
+    np.testing.assert_allclose(criteria.bic, 2314.3163, atol=5e-5)
+    np.testing.assert_allclose(criteria.aic, 2 * 1126.326236 + 22)
+    np.testing.assert_allclose(criteria.icl - criteria.bic, -2 * 272 * np.log(0.9))
+    assert criteria.log_lik == pytest.approx(-1126.326236)
 
 
 def test_error_of_a_log_mean_is_that_of_independent_draws() -> None:

@@ -31,7 +31,7 @@ def fit(
     posterior: dict[str, Any] | None = None,
     optimisation: dict[str, Any] | None = None,
     verification: dict[str, Any] | None = None,
-    said: dict[str, Any] | None = None,
+    search_attributes: dict[str, Any] | None = None,
     **attributes: Any,
 ) -> xr.DataTree:
     """A fit whose chains are given."""
@@ -47,7 +47,7 @@ def fit(
         optimisation=optimisation,
         verification=verification,
         coordinates={"check": ["A2", "A9"]},
-        group_attributes={"optimisation": said or {}} if optimisation else {},
+        group_attributes={"optimisation": search_attributes or {}} if optimisation else {},
     )
 
 
@@ -65,7 +65,7 @@ def autoregressive(num_chains: int, num_draws: int, rho: float) -> np.ndarray:
     return values
 
 
-def said(tree: xr.DataTree, level: str) -> str:
+def verdicts(tree: xr.DataTree, level: str) -> str:
     return "\n".join(item.text for item in advice(tree) if item.level == level)
 
 
@@ -110,21 +110,21 @@ def test_chains_stuck_at_their_own_values_have_infinite_r_hat() -> None:
     row = invariant_summary(tree).loc["num_occupied"]
     assert row["r_hat"] == np.inf
     assert row["note"] == "chains stuck"
-    assert "memories that hold data; the largest is infinite" in said(tree, "problem")
+    assert "memories that hold data; the largest is infinite" in verdicts(tree, "problem")
 
 
-def test_a_chain_apart_raises_r_hat_and_is_found_in_another_mode() -> None:
+def test_a_chain_far_from_the_others_raises_r_hat_and_sits_in_another_mode() -> None:
     values = noise(4, 500) + np.array([0, 0, 0, -40.0])[:, None]
     tree = fit(values)
     assert invariant_summary(tree)["r_hat"].max() > 1.5
-    problem = said(tree, "problem")
+    problem = verdicts(tree, "problem")
     assert "different modes" in problem
     assert "40" in problem
     assert "1 of 4 chains are lower" in problem
 
 
 def test_well_mixed_chains_are_in_one_mode() -> None:
-    assert "modes" not in said(fit(autoregressive(4, 500, 0.5)), "problem")
+    assert "modes" not in verdicts(fit(autoregressive(4, 500, 0.5)), "problem")
 
 
 def test_one_chain_claims_no_r_hat_and_is_asked_for_more() -> None:
@@ -133,7 +133,7 @@ def test_one_chain_claims_no_r_hat_and_is_asked_for_more() -> None:
     assert row["note"] == "one chain"
     assert row["ess_bulk"] > 800
     assert row[["r_hat"]].isna().all()
-    assert "only one chain" in said(tree, "warning")
+    assert "only one chain" in verdicts(tree, "warning")
 
 
 def test_a_point_estimate_claims_nothing_but_its_value() -> None:
@@ -151,19 +151,19 @@ def test_draws_of_an_approximation_claim_no_convergence() -> None:
     assert row["note"] == "independent draws"
     assert row[["ess_bulk", "r_hat"]].isna().all()
     assert row["mcse"] == pytest.approx(row["sd"] / 20, rel=1e-12)
-    assert "understates the uncertainty" in said(tree, "note")
+    assert "understates the uncertainty" in verdicts(tree, "note")
 
 
 def test_three_draws_are_too_few() -> None:
     assert invariant_summary(fit(noise(2, 3))).loc["lp", "note"] == "fewer than four draws"
 
 
-def test_numbers_that_are_not_finite_are_said_and_not_averaged() -> None:
+def test_numbers_that_are_not_finite_are_reported_and_not_averaged() -> None:
     values = noise(4, 100)
     values[2, 7] = np.nan
     tree = fit(values)
     assert invariant_summary(tree).loc["lp", "note"] == "not finite"
-    assert "Some draws are not finite: log joint density." in said(tree, "problem")
+    assert "Some draws are not finite: log joint density." in verdicts(tree, "problem")
 
 
 def test_quantities_with_an_index_get_a_row_each() -> None:
@@ -173,16 +173,16 @@ def test_quantities_with_an_index_get_a_row_each() -> None:
         invariant={"together": together},
         posterior={"alpha": (noise(2, 40), CD), "loc": (noise(2, 40, 5), (*CD, "memory"))},
     )
-    found = invariant_draws(tree)
-    assert list(found) == ["lp", "together[0]", "together[1]", "together[2]", "alpha"]
-    np.testing.assert_array_equal(found["together[1]"], together[:, :, 1])
+    draws = invariant_draws(tree)
+    assert list(draws) == ["lp", "together[0]", "together[1]", "together[2]", "alpha"]
+    np.testing.assert_array_equal(draws["together[1]"], together[:, :, 1])
 
 
 def test_few_effective_draws_are_counted_and_the_remedy_is_sized() -> None:
     tree = fit(autoregressive(4, 500, 0.9))
     ess = float(invariant_summary(tree)[["ess_bulk", "ess_tail"]].to_numpy(dtype=float).min())
     assert ess < 400
-    text = said(tree, "warning")
+    text = verdicts(tree, "warning")
     assert f"effective sample size is low: {ess:.0f} for log joint density, 400 recommended" in text
     assert f"about {int(np.ceil(400 / ess))} times longer" in text
 
@@ -190,44 +190,46 @@ def test_few_effective_draws_are_counted_and_the_remedy_is_sized() -> None:
 def test_divergences_are_counted_and_many_are_a_problem() -> None:
     diverging = np.zeros((4, 500), bool)
     diverging[0, :3] = True
-    assert "3 of 2000 trajectories diverged" in said(fit(noise(4, 500), stats={"diverging": diverging}), "warning")
+    assert "3 of 2000 trajectories diverged" in verdicts(fit(noise(4, 500), stats={"diverging": diverging}), "warning")
     diverging[1, :100] = True
-    assert "103 of 2000 trajectories diverged" in said(fit(noise(4, 500), stats={"diverging": diverging}), "problem")
+    assert "103 of 2000 trajectories diverged" in verdicts(
+        fit(noise(4, 500), stats={"diverging": diverging}), "problem"
+    )
 
 
 def test_saturated_trees_are_reported_at_the_limit_of_the_run() -> None:
     depth = np.full((4, 500), 6)
-    assert "maximum tree depth" not in said(fit(noise(4, 500), stats={"tree_depth": depth}), "warning")
+    assert "maximum tree depth" not in verdicts(fit(noise(4, 500), stats={"tree_depth": depth}), "warning")
     tree = fit(noise(4, 500), stats={"tree_depth": depth}, engine_options={"max_tree_depth": 6})
-    assert "100% of the trajectories reached the maximum tree depth (6)" in said(tree, "warning")
+    assert "100% of the trajectories reached the maximum tree depth (6)" in verdicts(tree, "warning")
 
 
 def test_a_slow_energy_is_reported_by_its_bfmi() -> None:
     walk = np.cumsum(noise(4, 500), axis=1)
     e_bfmi = (np.diff(walk, axis=1) ** 2).sum(axis=1) / ((walk - walk.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
     assert (e_bfmi < 0.25).all()
-    assert "4 of 4 chains explore the energy poorly" in said(fit(noise(4, 500), stats={"energy": walk}), "warning")
-    assert "explore the energy" not in said(fit(noise(4, 500), stats={"energy": noise(4, 500)}), "warning")
-    assert "explore the energy" not in said(fit(noise(4, 500), stats={"energy": np.ones((4, 500))}), "warning")
+    assert "4 of 4 chains explore the energy poorly" in verdicts(fit(noise(4, 500), stats={"energy": walk}), "warning")
+    assert "explore the energy" not in verdicts(fit(noise(4, 500), stats={"energy": noise(4, 500)}), "warning")
+    assert "explore the energy" not in verdicts(fit(noise(4, 500), stats={"energy": np.ones((4, 500))}), "warning")
 
 
 def test_a_truncation_that_binds_is_reported_for_processes_only() -> None:
     occupied = {"num_occupied": np.where(noise(4, 200) > 1, 5, 4)}
     tree = fit(noise(4, 200), invariant=occupied, weights="dp", truncation={"tv_bound": 0.3, "note": "x"})
-    text = said(tree, "warning")
+    text = verdicts(tree, "warning")
     assert f"in {np.mean(occupied['num_occupied'] == 5):.0%} of the draws all 5 memories are occupied" in text
     assert "Refit with more, say 10" in text
     free = {"num_occupied": np.where(noise(4, 200) > 1, 4, 3)}
     tree = fit(noise(4, 200), invariant=free, weights="dp", truncation={"tv_bound": 0.3, "note": "x"})
-    assert "truncation" not in said(tree, "warning")
-    assert "0.3 in total variation" in said(tree, "note")
+    assert "truncation" not in verdicts(tree, "warning")
+    assert "0.3 in total variation" in verdicts(tree, "note")
     assert truncation(tree) == {"tv_bound": 0.3}
-    assert "truncation" not in said(fit(noise(4, 200), invariant=occupied, truncation=None), "warning")
+    assert "truncation" not in verdicts(fit(noise(4, 200), invariant=occupied, truncation=None), "warning")
 
 
 def test_a_failed_check_is_a_problem_by_name() -> None:
     verification = {"passed": (np.array([True, False]), ("check",)), "error": (np.array([0.0, 1.0]), ("check",))}
-    assert "A9 failed" in said(fit(noise(4, 500), verification=verification), "problem")
+    assert "A9 failed" in verdicts(fit(noise(4, 500), verification=verification), "problem")
 
 
 def search(objective: list[list[float]], status: str, engine: str = "em") -> xr.DataTree:
@@ -237,7 +239,7 @@ def search(objective: list[list[float]], status: str, engine: str = "em") -> xr.
         lp,
         engine=engine,
         optimisation={"objective": (values, ("restart", "iteration"))},
-        said={"status": status, "what": "log likelihood"},
+        search_attributes={"status": status, "what": "log likelihood"},
     )
 
 
@@ -245,19 +247,21 @@ def test_the_ends_of_searches_are_compared() -> None:
     nan = float("nan")
     assert last_values(np.array([[1.0, 2.0, nan], [nan, nan, nan], [3.0, 4.0, 5.0]])).tolist()[::2] == [2.0, 5.0]
     agree = search([[-9, -5, nan], [-8, -7, -5.0], [-9, -8, -6]], "converged")
-    assert "2 of 3 starts reached the best log likelihood" in said(agree, "note")
+    assert "2 of 3 starts reached the best log likelihood" in verdicts(agree, "note")
     alone = search([[-9, -5, nan], [-8, -7, -6.0]], "converged")
-    assert "Only one of 2 starts reached the best log likelihood; the next one is lower by 1." in said(alone, "note")
+    assert "Only one of 2 starts reached the best log likelihood; the next one is lower by 1." in verdicts(
+        alone, "note"
+    )
     cut = search([[-9, -5, -4.0]], "max_steps")
-    assert "reached its step limit" in said(cut, "warning")
+    assert "reached its step limit" in verdicts(cut, "warning")
 
 
 def test_a_noisy_search_is_judged_by_its_trend_and_not_by_its_budget() -> None:
     t = np.arange(1000)
     settled = -100 * np.exp(-t / 50) + noise(1000)
     rising = -100 + 0.1 * t + noise(1000)
-    assert "reached its step limit" not in said(search([settled.tolist()], "max_steps", "svi"), "warning")
-    assert "reached its step limit" in said(search([rising.tolist()], "max_steps", "svi"), "warning")
+    assert "reached its step limit" not in verdicts(search([settled.tolist()], "max_steps", "svi"), "warning")
+    assert "reached its step limit" in verdicts(search([rising.tolist()], "max_steps", "svi"), "warning")
 
 
 def test_json_attributes_that_are_none_read_as_empty() -> None:
@@ -271,11 +275,11 @@ def test_a_genuine_posterior_is_called_good_and_its_first_draws_are_not(posterio
     short = posterior_tree.copy()
     for group in ("posterior", "sample_stats", "invariant"):
         short[group] = posterior_tree[group].to_dataset().isel(draw=slice(0, 25))
-    assert "effective sample size is low" in said(short, "warning")
+    assert "effective sample size is low" in verdicts(short, "warning")
 
 
 def test_names_of_quantities_are_words() -> None:
     assert quantity_name("lp") == "log joint density"
     assert quantity_name("probe_energy[2]") == "energy at probe 2"
-    assert quantity_name("together[0]") == "pair 0 shares a memory"
+    assert quantity_name("together[0]") == "co-clustering of pair 0"
     assert quantity_name("alpha") == "alpha"

@@ -186,11 +186,11 @@ def test_the_view_maps_model_planes_to_data_units_and_back() -> None:
 
 def test_disagreement_counts_data_and_area(posterior_tree: xr.DataTree) -> None:
     recall = posterior_tree["recall"].to_dataset()
-    found = disagreement(posterior_tree)
-    assert found.num_data == 66
-    assert found.num_differ == int((recall["datum_basin"] != recall["datum_responsible"]).sum())
-    assert found.plane_share == pytest.approx(float((recall["grid_basin"] != recall["grid_responsible"]).mean()))
-    assert found.plane_share > 0  # basins are not the cells of responsibility (CLAIMS A6)
+    result = disagreement(posterior_tree)
+    assert result.num_data == 66
+    assert result.num_differ == int((recall["datum_basin"] != recall["datum_responsible"]).sum())
+    assert result.plane_share == pytest.approx(float((recall["grid_basin"] != recall["grid_responsible"]).mean()))
+    assert result.plane_share > 0  # basins are not the cells of responsibility (CLAIMS A6)
     masked = posterior_tree.copy()
     half = recall.copy(deep=True)
     half["grid_basin"] = half["grid_basin"].astype(float)

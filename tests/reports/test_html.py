@@ -48,16 +48,18 @@ class Reader(HTMLParser):
         self.text = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        said = dict(attrs)
+        attributes = dict(attrs)
         if tag not in VOID:
             self.open.append(tag)
-        if said.get("id"):
-            self.ids.append(str(said["id"]))
-        self.targets += [str(said[name]) for name in ("href", "src", "xlink:href", "action", "poster") if name in said]
+        if attributes.get("id"):
+            self.ids.append(str(attributes["id"]))
+        self.targets += [
+            str(attributes[name]) for name in ("href", "src", "xlink:href", "action", "poster") if name in attributes
+        ]
         if tag == "svg":
-            self.svgs.append(said)
+            self.svgs.append(attributes)
         if tag == "th":
-            self.columns.append(said)
+            self.columns.append(attributes)
         if tag == "h2":
             self.headings.append("")
 
@@ -142,9 +144,9 @@ def test_the_verdict_says_what_was_found(report: str, posterior_tree: xr.DataTre
 
 def test_a_bad_fit_is_not_praised(posterior_tree: xr.DataTree) -> None:
     tree = posterior_tree.copy()
-    apart = variable(posterior_tree, "sample_stats", "lp").copy()
-    apart[1] -= 500
-    tree["sample_stats"] = xr.Dataset({"lp": apart})
+    shifted = variable(posterior_tree, "sample_stats", "lp").copy()
+    shifted[1] -= 500
+    tree["sample_stats"] = xr.Dataset({"lp": shifted})
     failed = posterior_tree["verification"].to_dataset().copy(deep=True)
     failed["passed"][1] = False
     tree["verification"] = failed

@@ -19,8 +19,8 @@ def own_loss(partition: np.ndarray, posterior: np.ndarray, loss: Loss) -> float:
 
 @pytest.mark.parametrize("num_data", [4, 5, 6, 7])
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("given", ["draws", "matrix"])
-def test_no_partition_of_all_beats_the_point_partition(num_data: int, loss: Loss, given: str) -> None:
+@pytest.mark.parametrize("kind", ["draws", "matrix"])
+def test_no_partition_of_all_beats_the_point_partition(num_data: int, loss: Loss, kind: str) -> None:
     """Concentrated, diffuse and wholly random posteriors."""
     rng = np.random.default_rng(num_data)
     everything = all_partitions(num_data)
@@ -28,10 +28,10 @@ def test_no_partition_of_all_beats_the_point_partition(num_data: int, loss: Loss
         truth = everything[rng.integers(len(everything))]
         noise = rng.random((40, num_data)) < share
         draws = np.where(noise, rng.integers(0, num_data, (40, num_data)), truth)
-        posterior = draws if given == "draws" else coclustering(draws)
+        posterior = draws if kind == "draws" else coclustering(draws)
         losses = expected_loss(everything, posterior, loss=loss)
-        found = own_loss(point_partition(posterior, loss=loss), posterior, loss)
-        assert found == pytest.approx(losses.min(), abs=1e-12)
+        result = own_loss(point_partition(posterior, loss=loss), posterior, loss)
+        assert result == pytest.approx(losses.min(), abs=1e-12)
 
 
 def test_the_exhaustive_search_agrees_with_losses_counted_by_hand() -> None:
@@ -39,23 +39,23 @@ def test_the_exhaustive_search_agrees_with_losses_counted_by_hand() -> None:
     draws = np.where(rng.random((15, 6)) < 0.3, rng.integers(0, 4, (15, 6)), [0, 0, 1, 1, 1, 2])
     for loss, slow in (("vi", slow_vi), ("binder", slow_binder)):
         means = [np.mean([slow(c, z) for z in draws]) for c in all_partitions(6)]
-        found = point_partition(draws, loss=loss)  # type: ignore[arg-type]
-        assert np.mean([slow(found, z) for z in draws]) == pytest.approx(min(means), abs=1e-12)
+        result = point_partition(draws, loss=loss)  # type: ignore[arg-type]
+        assert np.mean([slow(result, z) for z in draws]) == pytest.approx(min(means), abs=1e-12)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("given", ["draws", "matrix"])
-def test_moving_no_datum_lowers_the_expected_loss(loss: Loss, given: str) -> None:
+@pytest.mark.parametrize("kind", ["draws", "matrix"])
+def test_moving_no_datum_lowers_the_expected_loss(loss: Loss, kind: str) -> None:
     rng = np.random.default_rng(2)
     truth = np.repeat(np.arange(4), [9, 7, 5, 4])
     draws = np.where(rng.random((60, 25)) < 0.35, rng.integers(0, 7, (60, 25)), truth)
-    posterior = draws if given == "draws" else coclustering(draws)
-    found = point_partition(posterior, loss=loss)
-    neighbours = np.repeat(found[None], 25 * (found.max() + 2), axis=0).reshape(25, -1, 25)
+    posterior = draws if kind == "draws" else coclustering(draws)
+    result = point_partition(posterior, loss=loss)
+    neighbours = np.repeat(result[None], 25 * (result.max() + 2), axis=0).reshape(25, -1, 25)
     for datum in range(25):
-        neighbours[datum, :, datum] = np.arange(found.max() + 2)
+        neighbours[datum, :, datum] = np.arange(result.max() + 2)
     losses = expected_loss(neighbours.reshape(-1, 25), posterior, loss=loss)
-    assert own_loss(found, posterior, loss) <= losses.min() + 1e-9 / 25
+    assert own_loss(result, posterior, loss) <= losses.min() + 1e-9 / 25
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -70,13 +70,13 @@ def test_the_search_goes_beyond_draws_and_cuts_and_mostly_to_the_best_of_all_par
     everything, beyond, best = all_partitions(8), 0, 0
     for _ in range(20):
         draws = rng.integers(0, 3, (7, 8))
-        found, least = own_loss(point_partition(draws), draws, "vi"), expected_loss(everything, draws).min()
+        result, least = own_loss(point_partition(draws), draws, "vi"), expected_loss(everything, draws).min()
         tree = linkage(squareform(1 - coclustering(draws), checks=False), "average")
         cuts = [fcluster(tree, k, "maxclust")[None] for k in range(1, 9)]
         candidates = expected_loss(np.concatenate([draws, *cuts]), draws).min()
-        assert found <= candidates + 1e-12
-        beyond += bool(found < candidates - 1e-9)
-        best += bool(found < least + 1e-9)
+        assert result <= candidates + 1e-12
+        beyond += bool(result < candidates - 1e-9)
+        best += bool(result < least + 1e-9)
     assert beyond >= 3
     assert best >= 18
 

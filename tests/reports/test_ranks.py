@@ -44,8 +44,8 @@ def test_the_envelope_of_one_place_is_the_binomial_interval() -> None:
 
 def test_p_values_of_uniform_ranks_are_as_small_as_they_say() -> None:
     rng = np.random.default_rng(3)
-    found = np.array([uniformity(rng.integers(0, 20, 100), 19)[:2] for _ in range(400)])
-    for p in found.T:
+    p_values = np.array([uniformity(rng.integers(0, 20, 100), 19)[:2] for _ in range(400)])
+    for p in p_values.T:
         for level in (0.05, 0.3):
             assert abs(np.mean(p <= level) - level) < 4 * np.sqrt(level * (1 - level) / 400) + 0.02
 
@@ -66,11 +66,11 @@ def test_distance_says_whether_the_ecdf_leaves_its_envelope() -> None:
 def test_wide_narrow_and_shifted_posteriors_are_caught(spread: float, shift: float) -> None:
     rng = np.random.default_rng(5)
     truth, draws = rng.normal(size=300), shift + spread * rng.normal(size=(300, 99))
-    found = uniformity(ranks_among(truth, draws, rng), 99)
-    assert found.p_ecdf < 0.001
-    assert found.p_chi_square < 0.001
-    assert found.distance > 1
-    assert (found.mean < 0.4) == (shift > 0)
+    result = uniformity(ranks_among(truth, draws, rng), 99)
+    assert result.p_ecdf < 0.001
+    assert result.p_chi_square < 0.001
+    assert result.distance > 1
+    assert (result.mean < 0.4) == (shift > 0)
 
 
 def test_chi_square_by_hand() -> None:

@@ -66,13 +66,13 @@ def test_the_bars_of_an_uncertain_query_are_its_probabilities(posterior_tree: xr
 
 
 def test_the_counts_are_the_frequencies_over_draws(posterior_tree: xr.DataTree) -> None:
-    found, spurious = attractors_figure(with_recall(posterior_tree)).axes
+    attractors, spurious = attractors_figure(with_recall(posterior_tree)).axes
 
     def shown(axes: Any) -> dict[int, float]:
         bars = [bar for bar in axes.patches if isinstance(bar, Rectangle)]
         return {round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in bars if bar.get_height()}
 
-    assert shown(found) == {2: 0.25, 3: 0.625, 4: 0.125}
+    assert shown(attractors) == {2: 0.25, 3: 0.625, 4: 0.125}
     assert shown(spurious) == {0: 0.75, 1: 0.25}
 
 
@@ -102,7 +102,7 @@ def test_the_section_says_the_numbers(posterior_tree: xr.DataTree) -> None:
     assert "stopped" not in text
 
 
-def test_a_certain_recall_is_said_in_words(posterior_tree: xr.DataTree) -> None:
+def test_a_certain_recall_is_a_sentence(posterior_tree: xr.DataTree) -> None:
     num_memories = posterior_tree["memory"].sizes["memory"]
     tree = with_recall(posterior_tree, recall_probability=(("query", "memory"), np.eye(num_memories)[:3]))
     section = recall_section(tree)
@@ -110,7 +110,7 @@ def test_a_certain_recall_is_said_in_words(posterior_tree: xr.DataTree) -> None:
     assert "Each of the 3 queries is recalled as the same memory in every draw." in section.body
 
 
-def test_recalls_that_were_cut_off_are_told(posterior_tree: xr.DataTree) -> None:
+def test_recalls_that_were_stopped_are_reported(posterior_tree: xr.DataTree) -> None:
     tree = with_recall(posterior_tree)
     tree["recall"].attrs["unsettled"] = 0.04
     section = recall_section(tree)

@@ -39,8 +39,8 @@ def aligned(resp: np.ndarray, permutations: np.ndarray) -> np.ndarray:
 
 def test_an_assignment_is_the_best_of_all_permutations() -> None:
     gain = np.random.default_rng(0).normal(size=(9, 4, 4))
-    for own, found in zip(gain, assignments(gain), strict=True):
-        assert found.tolist() == max(ORDERS, key=lambda order: own[np.arange(4), order].sum())
+    for own, result in zip(gain, assignments(gain), strict=True):
+        assert result.tolist() == max(ORDERS, key=lambda order: own[np.arange(4), order].sum())
 
 
 def test_ecr_agrees_best_with_the_pivot_of_all_permutations() -> None:
@@ -63,21 +63,21 @@ def test_pivotal_memories_lie_nearest_to_the_pivots_of_all_permutations() -> Non
     loc = rng.normal(size=(11, 4, 3)) * [1, 40, 0.2] + [5, 0, -300]
     draws = from_responsibilities(dirichlet(rng, 11, 6, 4), loc, reference=4)
     unit = loc.std(axis=(0, 1))
-    for own, found in zip(loc, relabel(draws, method="pivotal").permutations, strict=True):
+    for own, result in zip(loc, relabel(draws, method="pivotal").permutations, strict=True):
         away = [np.sum(((own[order] - loc[4]) / unit) ** 2) for order in ORDERS]
-        assert found.tolist() == ORDERS[int(np.argmin(away))]
+        assert result.tolist() == ORDERS[int(np.argmin(away))]
 
 
 def test_stephens_ends_where_no_permutation_of_a_draw_and_no_other_mean_is_better() -> None:
     rng = np.random.default_rng(3)
     resp, loc, _ = shuffled(rng, 25, 0.7)
-    found = relabel(from_responsibilities(resp, loc))
-    q = aligned(resp, found.permutations).mean(axis=0)
-    for r, own in zip(resp, found.permutations, strict=True):
+    result = relabel(from_responsibilities(resp, loc))
+    q = aligned(resp, result.permutations).mean(axis=0)
+    for r, own in zip(resp, result.permutations, strict=True):
         divergence = [np.sum(xlogy(r[:, order], r[:, order]) - xlogy(r[:, order], q)) for order in ORDERS]
         assert own.tolist() == ORDERS[int(np.argmin(divergence))]
-    assert (np.diff(found.losses) <= 1e-9).all()
-    assert found.losses[-1] == pytest.approx(-np.sum(xlogy(aligned(resp, found.permutations), q)), abs=1e-9)
+    assert (np.diff(result.losses) <= 1e-9).all()
+    assert result.losses[-1] == pytest.approx(-np.sum(xlogy(aligned(resp, result.permutations), q)), abs=1e-9)
 
 
 def test_stephens_from_the_right_start_is_the_best_of_all_joint_permutations() -> None:
@@ -99,8 +99,8 @@ def test_every_rule_undoes_all_permutations_of_one_draw(method: Method) -> None:
     rng = np.random.default_rng(5)
     resp, loc = dirichlet(rng, 7, 4), rng.normal(size=(4, 2))
     draws = from_responsibilities(np.stack([resp[:, o] for o in ORDERS]), np.stack([loc[o] for o in ORDERS]), 3)
-    found = relabel(draws, method=method).permutations
-    undone = np.take_along_axis(np.array(ORDERS), found, axis=1)
+    result = relabel(draws, method=method).permutations
+    undone = np.take_along_axis(np.array(ORDERS), result, axis=1)
     np.testing.assert_array_equal(undone, np.broadcast_to(undone[0], undone.shape))
 
 
@@ -129,10 +129,10 @@ def test_relabelling_relabelled_draws_changes_nothing(method: Method) -> None:
 def test_the_rules_agree_and_find_the_truth_where_memories_are_well_apart() -> None:
     resp, loc, orders = shuffled(np.random.default_rng(8), 60, 0.05)
     draws = from_responsibilities(resp, loc)
-    found = [relabel(draws, method=method).permutations for method in METHODS]
-    for permutations in found:
+    result = [relabel(draws, method=method).permutations for method in METHODS]
+    for permutations in result:
         assert agreement(permutations, np.argsort(orders, axis=1)) == 1
-        assert agreement(permutations, found[0]) == 1
+        assert agreement(permutations, result[0]) == 1
 
 
 def test_agreement_is_the_share_of_draws_that_are_alike_under_the_best_common_numbering() -> None:
@@ -175,8 +175,8 @@ def test_all_rules_at_once_say_what_each_says_and_how_far_they_agree() -> None:
     draws = from_responsibilities(resp, loc, 3)
     own = {method: relabel(draws, method=method).permutations for method in METHODS}
     sizes = resp.sum(axis=1)
-    found, shares = relabel_all(draws, methods=("ecr", "pivotal", "stephens"), sizes=sizes)
-    np.testing.assert_array_equal(found.permutations, own["ecr"])
+    result, shares = relabel_all(draws, methods=("ecr", "pivotal", "stephens"), sizes=sizes)
+    np.testing.assert_array_equal(result.permutations, own["ecr"])
     assert list(shares) == ["ecr, pivotal", "ecr, stephens", "pivotal, stephens"]
     assert shares["ecr, stephens"] == agreement(own["ecr"], own["stephens"], sizes)
     assert 0 < shares["ecr, pivotal"] < 1

@@ -13,7 +13,7 @@ from probam.reports.tree import build_tree, has, read_tree, variable, write_tree
 
 
 def small(**groups: object) -> xr.DataTree:
-    given: dict[str, object] = {
+    arguments: dict[str, object] = {
         "attributes": {"probam_version": "0.1.0"},
         "data": np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], np.float32),
         "columns": ["a", "b", "Größe <m²>"],
@@ -21,7 +21,7 @@ def small(**groups: object) -> xr.DataTree:
         "scale": np.ones(3),
         "posterior": {"loc": (np.arange(24.0).reshape(1, 2, 4, 3), ("chain", "draw", "memory", "feature"))},
     }
-    return build_tree(**(given | groups))  # type: ignore[arg-type]
+    return build_tree(**(arguments | groups))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
