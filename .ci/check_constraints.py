@@ -12,9 +12,9 @@ import re
 import sys
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from packaging.markers import InvalidMarker, Marker
 from packaging.requirements import Requirement
@@ -26,11 +26,28 @@ ROOT = Path(__file__).resolve().parents[1]
 LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;#*]+)(?:\s*;\s*(?P<marker>[^#]+?))?(?:\s+#.*)?")
 
 
+class Pin(NamedTuple):
+    """One line of the file: a version, and the Pythons that it is for."""
+
+    line: int
+    version: Version
+    marker: Marker | None
+
+
 def problems(constraints: str, project: dict[str, Any]) -> list[str]:
     """What is wrong, one sentence each, in the order of the file; empty when all is well."""
+    pins, faults = _read(constraints)
     pythons = _supported(project)
-    found: list[str] = []
-    pins: dict[str, list[tuple[int, Version, Marker | None]]] = defaultdict(list)
+    faults += [fault for python in pythons for fault in _pinned_twice(pins, python)]
+    for requirement in _direct(project):
+        faults += [fault for python in pythons for fault in _not_pinned(requirement, pins, python)]
+    return list(dict.fromkeys(faults))
+
+
+def _read(constraints: str) -> tuple[dict[str, list[Pin]], list[str]]:
+    """The pins of each package, and what is wrong with single lines."""
+    faults: list[str] = []
+    pins: dict[str, list[Pin]] = defaultdict(list)
     previous = ""
     for number, raw in enumerate(constraints.splitlines(), start=1):
         line = raw.strip()
@@ -38,43 +55,43 @@ def problems(constraints: str, project: dict[str, Any]) -> list[str]:
             continue
         match = LINE.fullmatch(line)
         if match is None:
-            found.append(f"line {number}: {line!r} is {_what(line)}; expected name==version")
+            faults.append(f"line {number}: {line!r} is {_what(line)}; expected name==version")
             continue
-        name = match["name"]
-        if name != canonicalize_name(name):
-            found.append(f"line {number}: {name!r} is spelled {canonicalize_name(name)!r} when normalised")
-            name = canonicalize_name(name)
+        name = canonicalize_name(match["name"])
+        if match["name"] != name:
+            faults.append(f"line {number}: {match['name']!r} is spelled {name!r} when normalised")
         if name < previous:
-            found.append(f"line {number}: {name!r} stands after {previous!r}; keep the names in order")
+            faults.append(f"line {number}: {name!r} stands after {previous!r}; keep the names in order")
         previous = max(previous, name)
         try:
-            version = Version(match["version"])
-            marker = Marker(match["marker"]) if match["marker"] else None
+            pin = Pin(number, Version(match["version"]), Marker(match["marker"]) if match["marker"] else None)
         except (InvalidVersion, InvalidMarker) as error:
-            found.append(f"line {number}: {' '.join(str(error).split())}")
+            faults.append(f"line {number}: {' '.join(str(error).split())}")
             continue
-        if marker is not None and _variables(marker) != {"python_version"}:
-            found.append(f"line {number}: the marker {match['marker']!r} asks for more than python_version")
-        pins[name].append((number, version, marker))
-    for python in pythons:
-        for name, lines in pins.items():
-            applying = [number for number, _, marker in lines if _applies(marker, python)]
-            if len(applying) > 1:
-                found.append(
-                    f"lines {', '.join(map(str, applying))}: {name!r} is pinned more than once on Python {python}"
-                )
-    for requirement in _direct(project):
-        for python in pythons:
-            if not _applies(requirement.marker, python):
-                continue
-            name = canonicalize_name(requirement.name)
-            versions = [version for _, version, marker in pins[name] if _applies(marker, python)]
-            if not versions:
-                found.append(f"{name!r} is a direct dependency and not pinned on Python {python}")
-            elif not requirement.specifier.contains(versions[0], prereleases=True):
-                wanted = requirement.specifier
-                found.append(f"{name!r} is pinned to {versions[0]} on Python {python}; pyproject.toml wants {wanted}")
-    return list(dict.fromkeys(found))
+        if pin.marker is not None and _variables(pin.marker) != {"python_version"}:
+            faults.append(f"line {number}: the marker {match['marker']!r} asks for more than python_version")
+        pins[name].append(pin)
+    return pins, faults
+
+
+def _pinned_twice(pins: Mapping[str, list[Pin]], python: str) -> Iterator[str]:
+    for name, lines in pins.items():
+        numbers = [str(pin.line) for pin in lines if _applies(pin.marker, python)]
+        if len(numbers) > 1:
+            yield f"lines {', '.join(numbers)}: {name!r} is pinned more than once on Python {python}"
+
+
+def _not_pinned(requirement: Requirement, pins: Mapping[str, list[Pin]], python: str) -> Iterator[str]:
+    """A direct dependency without a pin, or with one that the project does not allow."""
+    if not _applies(requirement.marker, python):
+        return
+    name = canonicalize_name(requirement.name)
+    versions = [pin.version for pin in pins.get(name, []) if _applies(pin.marker, python)]
+    if not versions:
+        yield f"{name!r} is a direct dependency and not pinned on Python {python}"
+    elif not requirement.specifier.contains(versions[0], prereleases=True):
+        wanted = requirement.specifier
+        yield f"{name!r} is pinned to {versions[0]} on Python {python}; pyproject.toml wants {wanted}"
 
 
 def _variables(marker: Marker) -> set[str]:
@@ -98,8 +115,8 @@ def _applies(marker: Marker | None, python: str) -> bool:
 
 def _supported(project: dict[str, Any]) -> list[str]:
     """Python versions named by the classifiers."""
-    said = " ".join(project["project"].get("classifiers", []))
-    return re.findall(r"Python :: (\d+\.\d+)", said)
+    classifiers = " ".join(project["project"].get("classifiers", []))
+    return re.findall(r"Python :: (\d+\.\d+)", classifiers)
 
 
 def _direct(project: dict[str, Any]) -> Iterable[Requirement]:
@@ -112,10 +129,10 @@ def main(arguments: list[str]) -> int:
     """Check, print, and say whether all is well."""
     constraints = Path(arguments[0]) if arguments else ROOT / "constraints.txt"
     project = Path(arguments[1]) if len(arguments) > 1 else ROOT / "pyproject.toml"
-    found = problems(constraints.read_text(encoding="utf-8"), tomllib.loads(project.read_text(encoding="utf-8")))
-    for problem in found:
-        print(f"{constraints.name}: {problem}", file=sys.stderr)
-    return 1 if found else 0
+    faults = problems(constraints.read_text(encoding="utf-8"), tomllib.loads(project.read_text(encoding="utf-8")))
+    for fault in faults:
+        print(f"{constraints.name}: {fault}", file=sys.stderr)
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":
