@@ -66,12 +66,7 @@ def euclidean_bank(
         weights[num_memories // 2] = 0.0
     if far:
         memories[-1] = far * unit_rows(draw.normal(size=(1, dim)))[0]
-    return {
-        "queries": queries + offset,
-        "memories": memories + offset,
-        "weights": weights,
-        "beta": np.asarray(beta),
-    }
+    return {"queries": queries + offset, "memories": memories + offset, "weights": weights, "beta": np.asarray(beta)}
 
 
 def spherical_bank(
@@ -100,12 +95,7 @@ def spherical_bank(
         directions[-1] = directions[0]
     if zero_weights:
         weights[num_memories // 2] = 0.0
-    return {
-        "queries": queries,
-        "directions": directions,
-        "concentrations": concentration * spread,
-        "weights": weights,
-    }
+    return {"queries": queries, "directions": directions, "concentrations": concentration * spread, "weights": weights}
 
 
 def orthonormal_complement_of_ones(dim: int) -> Floats:

@@ -17,13 +17,7 @@ from jaxtyping import Array
 
 from probam.claims.claim import Piece, excess, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, generator
-from probam.distributions.linear_decoder import (
-    LinearDecoder,
-    latent_posterior,
-    latent_prior,
-    likelihood,
-    observed,
-)
+from probam.distributions.linear_decoder import LinearDecoder, latent_posterior, latent_prior, likelihood, observed
 from probam.distributions.mixture import MemoryMixture
 from probam.energies import predictive_coding
 
@@ -167,9 +161,7 @@ def free_energy_is_the_negative_log_joint(
     tolerance=1e-12,
     exact={"reweigh": lambda law, _prior: law, "marginal_width": lambda t: t, "marginal_noise": lambda s: s},
     mutations={
-        "prior weights in place of responsibilities": {
-            "reweigh": lambda law, prior: type(law)(prior, law.bank),
-        },
+        "prior weights in place of responsibilities": {"reweigh": lambda law, prior: type(law)(prior, law.bank)},
         "width left out of the marginal": {"marginal_width": lambda _t: 1e-6},
         "noise doubled in the marginal": {"marginal_noise": lambda s: jnp.sqrt(2.0) * s},
     },

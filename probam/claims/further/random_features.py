@@ -243,11 +243,7 @@ def _many_draws(key: jax.Array, *, num_features: int = 100, num_draws: int = 100
     cases=(ordinary("Y = 100"),),
     tolerance=1.0,
     exact={"bias": 1.0},
-    mutations={
-        "no bias": {"bias": 0.0},
-        "sign flipped": {"bias": -1.0},
-        "twice the bias": {"bias": 2.0},
-    },
+    mutations={"no bias": {"bias": 0.0}, "sign flipped": {"bias": -1.0}, "twice the bias": {"bias": 2.0}},
     slow=True,
 )
 def energy_estimate_is_biased_upwards(

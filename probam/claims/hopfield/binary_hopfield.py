@@ -115,10 +115,7 @@ def _other_fields(states: Array, couplings: Array, bias: Array | float) -> Array
     exact={"factor": 2.0, "fields": _other_fields},
     printed={"factor": 1.0},
     printed_exceeds=0.4,
-    mutations={
-        "sign flipped": {"factor": -2.0},
-        "own coupling counted": {"fields": lambda s, T, b: s @ T + b},
-    },
+    mutations={"sign flipped": {"factor": -2.0}, "own coupling counted": {"fields": lambda s, T, b: s @ T + b}},
 )
 def one_flip_in_the_slides_convention(
     states: Array,
@@ -288,10 +285,7 @@ def synchronous_orbits_have_period_one_or_two(
     exact={"diagonal": True, "curvature": 0.5, "sign": 1.0},
     printed={"diagonal": False, "curvature": 0.0},
     printed_exceeds=0.01,
-    mutations={
-        "twice the descent": {"curvature": 1.0},
-        "sign flipped": {"sign": -1.0},
-    },
+    mutations={"twice the descent": {"curvature": 1.0}, "sign flipped": {"sign": -1.0}},
 )
 def synchronous_updates_descend_with_the_diagonal(
     states: Array, memories: Array, *, diagonal: bool, curvature: float, sign: float

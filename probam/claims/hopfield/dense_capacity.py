@@ -168,10 +168,7 @@ def _binomial_variance(num_neurons: int, degree: int, rectified: bool) -> float:
     exact={"half": 0.5, "shift": 0, "variance": crosstalk.flip_variance},
     printed={"half": 1.0},
     printed_exceeds=0.4,
-    mutations={
-        "odd N": {"shift": 1},
-        "leading order": {"variance": crosstalk.flip_variance_leading},
-    },
+    mutations={"odd N": {"shift": 1}, "leading order": {"variance": crosstalk.flip_variance_leading}},
     jit=False,
 )
 def rectified_crosstalk_has_half_the_variance(

@@ -89,11 +89,7 @@ def rectified_square_with_opposites_is_hopfield(
     exact={"separation": _PLAIN_SQUARE, "own": 1.0, "factor": 4.0},
     printed={"separation": dense.Polynomial(2)},
     printed_exceeds=0.1,
-    mutations={
-        "n = 4": {"separation": _plain(4)},
-        "own coupling kept": {"own": 0.0},
-        "factor 2": {"factor": 2.0},
-    },
+    mutations={"n = 4": {"separation": _plain(4)}, "own coupling kept": {"own": 0.0}, "factor 2": {"factor": 2.0}},
 )
 def plain_square_is_hopfield(
     states: Array, memories: Array, *, separation: dense.Separation, own: float, factor: float
@@ -179,10 +175,7 @@ def two_layer_energy_in_the_dense_limit(
     exact={"own": 1.0, "separation": _PLAIN_SQUARE, "factor": 0.25},
     printed={"own": 0.0},
     printed_exceeds=0.1,
-    mutations={
-        "n = 3": {"separation": _plain(3)},
-        "factor 2": {"factor": 0.5},
-    },
+    mutations={"n = 3": {"separation": _plain(3)}, "factor 2": {"factor": 0.5}},
 )
 def rules_differ_by_the_self_coupling(
     states: Array, memories: Array, *, own: float, separation: dense.Separation, factor: float
@@ -193,12 +186,7 @@ def rules_differ_by_the_self_coupling(
     return relative_error(by_difference, by_derivative - own * len(memories) * states)
 
 
-_CONVEX: tuple[dense.Separation, ...] = (
-    dense.Polynomial(1),
-    dense.Polynomial(3),
-    _plain(4),
-    dense.Exponential(0.4),
-)
+_CONVEX: tuple[dense.Separation, ...] = (dense.Polynomial(1), dense.Polynomial(3), _plain(4), dense.Exponential(0.4))
 
 
 @register(
@@ -250,10 +238,7 @@ def derivative_rule_descends(
     cases=(ordinary("K = 4, N = 7"), ordinary("K = 9, N = 5", num_memories=9, num_neurons=5)),
     tolerance=1e-12,
     exact={"separation": _CUBE, "direction": 1.0, "activation": jnp.sign},
-    mutations={
-        "flow of opposite sign": {"direction": -1.0},
-        "tanh for sign": {"activation": jnp.tanh},
-    },
+    mutations={"flow of opposite sign": {"direction": -1.0}, "tanh for sign": {"activation": jnp.tanh}},
 )
 def energy_falls_in_jumps(
     states: Array,  # noqa: ARG001
@@ -306,10 +291,7 @@ def _many_pairs(key: jax.Array, *, num_pairs: int) -> dict[str, Floats]:
     exact={"shares": (0.377, 0.112, 0.358), "rules": ("difference", "derivative"), "rectified": False},
     printed={"shares": (0.0, 0.0, 0.0)},
     printed_exceeds=0.3,
-    mutations={
-        "the same rule": {"rules": ("difference", "difference")},
-        "rectified": {"rectified": True},
-    },
+    mutations={"the same rule": {"rules": ("difference", "difference")}, "rectified": {"rectified": True}},
     slow=True,
 )
 def share_of_disagreements(

@@ -100,11 +100,7 @@ def _elbo(visible: LayerLaw, hidden: LayerLaw, memories: Array, current: Array) 
     relation="equal",
     constant="none; at inverse temperature 1",
     inputs=layers,
-    cases=(
-        ordinary("plain"),
-        extreme("states at 30", size=30.0),
-        extreme("states at 1e-8", size=1e-8),
-    ),
+    cases=(ordinary("plain"), extreme("states at 30", size=30.0), extreme("states at 1e-8", size=1e-8)),
     tolerance=1e-12,
     exact={"beta": 1.0, "coupling": 1.0, "driven": 1.0, "measure": lambda layer: layer},
     mutations={

@@ -315,10 +315,7 @@ def untied_layer_contains_attention(
     cases=(ordinary("D = 16"), ordinary("gamma of both signs", signs=True)),
     tolerance=1e-12,
     exact={"moved": jnp.zeros_like, "read_delta": lambda delta: delta},
-    mutations={
-        "weights moved": {"moved": lambda moves: moves},
-        "delta left out": {"read_delta": jnp.zeros_like},
-    },
+    mutations={"weights moved": {"moved": lambda moves: moves}, "delta left out": {"read_delta": jnp.zeros_like}},
 )
 def rms_norm_ties_weights_to_concentrations(
     x: Array,

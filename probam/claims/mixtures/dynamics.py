@@ -166,9 +166,7 @@ def _by_nearest_memory(grid: Array, memories: Array, beta: Array) -> Array:
     exact={"destination": _by_hill_climbing},
     printed={"destination": _by_nearest_memory},
     printed_exceeds=20.0,
-    mutations={
-        "beta doubled": {"destination": lambda x, mu, beta: _by_hill_climbing(x, mu, 2 * beta)},
-    },
+    mutations={"beta doubled": {"destination": lambda x, mu, beta: _by_hill_climbing(x, mu, 2 * beta)}},
 )
 def recall_ends_at_the_mode_uphill(memories: Array, beta: Array, grid: Array, *, destination: Piece) -> Array:
     """Number of starts whose limit is not the expected mode (to two steps of the grid)."""
@@ -204,10 +202,7 @@ def recall_ends_at_the_mode_uphill(memories: Array, beta: Array, grid: Array, *,
     exact={"posterior_at": lambda _start, end: end, "twin_beta": lambda beta: beta, "max_steps": 5000},
     printed={"posterior_at": lambda start, _end: start},
     printed_exceeds=0.02,
-    mutations={
-        "beta doubled": {"twin_beta": lambda beta: 2 * beta},
-        "half a step": {"max_steps": 1},
-    },
+    mutations={"beta doubled": {"twin_beta": lambda beta: 2 * beta}, "half a step": {"max_steps": 1}},
 )
 def fixed_points_are_posterior_means_at_themselves(
     queries: Array,

@@ -62,10 +62,7 @@ def _one_step_loss(memories: Array, x: Array, beta: Array) -> Array:
     exact={"coupling": 2.0, "bracket": None},
     printed={"bracket": lambda x, _m, mu, _beta: x[:, None, :] - mu},
     printed_exceeds=0.2,
-    mutations={
-        "factor 2 dropped": {"coupling": 1.0},
-        "sign of the coupling flipped": {"coupling": -2.0},
-    },
+    mutations={"factor 2 dropped": {"coupling": 1.0}, "sign of the coupling flipped": {"coupling": -2.0}},
 )
 def reconstruction_gradient_has_a_coupling_term(
     queries: Array,

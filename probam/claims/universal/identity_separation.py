@@ -70,9 +70,7 @@ def classical_update_is_identity_separation(
     exact={"diagonal": True, "energy": _uhn_energy},
     printed={"diagonal": False},
     printed_exceeds=0.01,
-    mutations={
-        "energy of opposite sign": {"energy": lambda v, memories: -_uhn_energy(v, memories)},
-    },
+    mutations={"energy of opposite sign": {"energy": lambda v, memories: -_uhn_energy(v, memories)}},
 )
 def identity_separation_descends(states: Array, memories: Array, *, diagonal: bool, energy: Piece) -> Array:
     """Amount by which a step rises, over all states."""
@@ -143,10 +141,7 @@ def _norm_bank(key: jax.Array, *, norm: float, num_memories: int = 3, num_neuron
     exact={"growth": lambda norm: norm**2, "well": 1.0},
     printed={"growth": lambda norm: norm**0},
     printed_exceeds=0.5,
-    mutations={
-        "growth |M|": {"growth": lambda norm: norm},
-        "no well": {"well": 0.0},
-    },
+    mutations={"growth |M|": {"growth": lambda norm: norm}, "no well": {"well": 0.0}},
 )
 def identity_separation_runs_away(
     states: Array,  # noqa: ARG001

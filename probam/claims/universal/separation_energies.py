@@ -80,10 +80,7 @@ def _reads(memories: Array, shares: list[Array], _v: Array) -> list[Array]:
     exact={"pulls": _pulls, "factor": 1.0, "rest": 0.5},
     printed={"pulls": _reads},
     printed_exceeds=0.1,
-    mutations={
-        "beta doubled": {"factor": 2.0},
-        "the minimum at M": {"rest": 1.0},
-    },
+    mutations={"beta doubled": {"factor": 2.0}, "the minimum at M": {"rest": 1.0}},
 )
 def stationary_states_follow_the_slope_of_the_score(
     queries: Array, memories: Array, beta: Array, *, pulls: Callable[..., list[Array]], factor: float, rest: float
@@ -117,10 +114,7 @@ def stationary_states_follow_the_slope_of_the_score(
     exact={"square": 0.0, "sign": 1.0, "variance": lambda beta: 1 / (2 * beta)},
     printed={"square": 0.5},
     printed_exceeds=0.05,
-    mutations={
-        "beta doubled": {"variance": lambda beta: 1 / (4 * beta)},
-        "sign flipped": {"sign": -1.0},
-    },
+    mutations={"beta doubled": {"variance": lambda beta: 1 / (4 * beta)}, "sign flipped": {"sign": -1.0}},
 )
 def distances_need_no_square(
     queries: Array, memories: Array, beta: Array, *, square: float, sign: float, variance: Piece
@@ -164,10 +158,7 @@ def _far_apart(key: jax.Array, *, beta: float = 4.0, num_memories: int = 4, dim:
     exact={"sign": -1.0, "factor": 1.0, "square": 0.5},
     printed={"sign": 1.0},
     printed_exceeds=0.3,
-    mutations={
-        "beta doubled": {"factor": 2.0},
-        "square doubled": {"square": 1.0},
-    },
+    mutations={"beta doubled": {"factor": 2.0}, "square doubled": {"square": 1.0}},
 )
 def literal_tables_repel(
     queries: Array, memories: Array, beta: Array, *, sign: float, factor: float, square: float

@@ -112,10 +112,7 @@ def _softmax_jacobian(h: Array) -> Array:
     cases=LAYERS[:1] + LAYERS[3:],
     tolerance=1e-10,
     exact={"jacobian": _softmax_jacobian, "driven": 1.0},
-    printed={
-        "jacobian": _elementwise_jacobian,
-        "driven": 0.0,
-    },
+    printed={"jacobian": _elementwise_jacobian, "driven": 0.0},
     printed_exceeds=0.05,
     mutations={
         "elementwise f'": {"jacobian": _elementwise_jacobian},

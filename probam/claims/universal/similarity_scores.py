@@ -200,17 +200,12 @@ def _code_score(there: Array, back: Array) -> Array:
     relation="count",
     constant="none",
     inputs=lambda key, **settings: _perturbed(key, **settings),
-    cases=(
-        ordinary("6 outcomes"),
-        extreme("D = 64", dim=64),
-    ),
+    cases=(ordinary("6 outcomes"), extreme("D = 64", dim=64)),
     tolerance=0.0,
     exact={"score": _code_score, "prefers": jnp.argmin},
     printed={"prefers": jnp.argmax},
     printed_exceeds=1.0,
-    mutations={
-        "inverted once more": {"score": lambda there, back: 1 / _code_score(there, back)},
-    },
+    mutations={"inverted once more": {"score": lambda there, back: 1 / _code_score(there, back)}},
 )
 def released_jensen_shannon_score_is_least_for_the_nearest(
     queries: Array, memories: Array, *, score: Piece, prefers: Piece
@@ -263,10 +258,7 @@ def _positive_directions(
     exact={"kind": "cosine", "sign": 1.0},
     printed={"kind": "normalised dot"},
     printed_exceeds=0.5,
-    mutations={
-        "no normalisation": {"kind": "dot"},
-        "sign flipped": {"sign": -1.0},
-    },
+    mutations={"no normalisation": {"kind": "dot"}, "sign flipped": {"sign": -1.0}},
 )
 def cosine_reads_back_every_direction(memories: Array, *, kind: str, sign: float) -> Array:
     """Patterns that are not read back under max, and choices that differ from the twin's."""

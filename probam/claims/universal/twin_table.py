@@ -112,12 +112,7 @@ _ROWS = (
         of.of_bank(of.laplace),
     ),
     ScoreTwin(
-        "dot",
-        "softmax",
-        "sphere",
-        "von Mises-Fisher, kappa = beta |m|",
-        of.directions_log_z,
-        of.of_bank(of.directions),
+        "dot", "softmax", "sphere", "von Mises-Fisher, kappa = beta |m|", of.directions_log_z, of.of_bank(of.directions)
     ),
     ScoreTwin(
         "dot - |q|^2 / 2",

@@ -201,11 +201,7 @@ def _as_printed(kind: str, memories: Array) -> Array:
     relation="count",
     constant="larger scores mean alike: minus the distance",
     inputs=_compositions,
-    cases=(
-        ordinary("60 in 3 dimensions"),
-        extreme("nearly one-hot", spread=0.05),
-        extreme("nearly equal", spread=1e4),
-    ),
+    cases=(ordinary("60 in 3 dimensions"), extreme("nearly one-hot", spread=0.05), extreme("nearly equal", spread=1e4)),
     tolerance=0.0,
     exact={"scores": _by_distance},
     printed={"scores": _as_printed},
@@ -296,14 +292,12 @@ def _hetero_posterior_mean(queries: Array, memories: Array, beta: Array, project
     tolerance=1e-12,
     exact={"expected": _hetero_posterior_mean},
     mutations={
-        "beta doubled": {
-            "expected": lambda q, M, beta, P: _hetero_posterior_mean(q, M, 2 * beta, P),
-        },
+        "beta doubled": {"expected": lambda q, M, beta, P: _hetero_posterior_mean(q, M, 2 * beta, P)},
         "weights left out": {
-            "expected": lambda q, M, beta, P: hopfield_mixture(M, beta, jnp.zeros(M.shape[0])).responsibilities(q) @ P,
+            "expected": lambda q, M, beta, P: hopfield_mixture(M, beta, jnp.zeros(M.shape[0])).responsibilities(q) @ P
         },
         "rows of P shifted": {
-            "expected": lambda q, M, beta, P: _hetero_posterior_mean(q, M, beta, jnp.roll(P, 1, axis=0)),
+            "expected": lambda q, M, beta, P: _hetero_posterior_mean(q, M, beta, jnp.roll(P, 1, axis=0))
         },
     },
 )
@@ -344,10 +338,7 @@ def _own_spread(projection: Array, _memories: Array) -> Array:
     exact={"spread": _own_spread, "power": 1},
     printed={"spread": lambda _P, M: _own_spread(M, M)},
     printed_exceeds=0.05,
-    mutations={
-        "1 - w squared": {"power": 2},
-        "spread halved": {"spread": lambda P, M: _own_spread(P, M) / 2},
-    },
+    mutations={"1 - w squared": {"power": 2}, "spread halved": {"spread": lambda P, M: _own_spread(P, M) / 2}},
 )
 def error_of_the_readout_is_bounded_by_the_missing_weight(
     queries: Array, memories: Array, beta: Array, projection: Array, *, spread: Piece, power: int

@@ -99,11 +99,7 @@ def _scores(key: jax.Array, *, num_queries: int = 6, num_memories: int = 5, shar
     relation="count",
     constant="none",
     inputs=_scores,
-    cases=(
-        ordinary("5 memories"),
-        extreme("nearly one-hot", sharp=3.0),
-        extreme("nearly equal", sharp=1e-3),
-    ),
+    cases=(ordinary("5 memories"), extreme("nearly one-hot", sharp=3.0), extreme("nearly equal", sharp=1e-3)),
     tolerance=0.0,
     exact={"separation": _LOG, "order": -1.0, "scale": 1.0},
     printed={"order": 1.0},
