@@ -286,7 +286,7 @@ def relative_error(left: ArrayLike, right: ArrayLike, scale: ArrayLike = 0.0) ->
     """
     a, b = jnp.asarray(left), jnp.asarray(right)
     difference = jnp.max(jnp.abs(a - b))
-    size = jnp.maximum(jnp.maximum(jnp.max(jnp.abs(a)), jnp.max(jnp.abs(b))), jnp.max(jnp.abs(jnp.asarray(scale))))
+    size = _size(a, b, scale)
     return jnp.where(difference == 0, 0.0, difference / jnp.where(size > 0, size, 1.0))
 
 
@@ -297,5 +297,11 @@ def excess(left: ArrayLike, right: ArrayLike, scale: ArrayLike = 0.0) -> Float[A
     """
     a, b = jnp.asarray(left), jnp.asarray(right)
     over = jnp.max(a - b)
-    size = jnp.maximum(jnp.maximum(jnp.max(jnp.abs(a)), jnp.max(jnp.abs(b))), jnp.max(jnp.abs(jnp.asarray(scale))))
+    size = _size(a, b, scale)
     return jnp.where(over <= 0, 0.0, over / jnp.where(size > 0, size, 1.0))
+
+
+def _size(a: Array, b: Array, scale: ArrayLike) -> Float[Array, ""]:
+    """The largest entry of two sides and a scale, in the precision of the sides."""
+    terms = (a, b, jnp.asarray(scale, jnp.result_type(a, b, float)))
+    return jnp.max(jnp.stack([jnp.max(jnp.abs(term)) for term in terms]))
