@@ -17,7 +17,7 @@ def test_b3_without_the_diagonal_some_runs_cycle_and_some_first_steps_go_uphill_
     rng = np.random.default_rng(0)
     banks = rng.choice([-1.0, 1.0], size=(400, 5, 8))
     states = rng.choice([-1.0, 1.0], size=(400, 8))
-    found = {}
+    result = {}
     for kept in (False, True):
 
         @jax.jit
@@ -28,9 +28,9 @@ def test_b3_without_the_diagonal_some_runs_cycle_and_some_first_steps_go_uphill_
             assert report.energies is not None
             return report.period == 2, report.energies[1] > report.energies[0]
 
-        found[kept] = tuple(int(np.sum(part)) for part in run(banks, states))
-    assert found[True] == (0, 0)
-    cycles, uphill = found[False]
+        result[kept] = tuple(int(np.sum(part)) for part in run(banks, states))
+    assert result[True] == (0, 0)
+    cycles, uphill = result[False]
     assert 80 < cycles < 240
     assert 10 < uphill < 90
 
@@ -50,10 +50,10 @@ def test_b6_a_rectified_square_of_101_neurons_has_a_little_more_than_half_the_va
 
 
 def test_b6_capacities_at_half_a_percent() -> None:
-    found = [crosstalk.capacity_coefficient(n, 0.005, rectified=False) for n in (2, 3, 4)]
-    np.testing.assert_allclose(found, [0.15072, 0.05024, 0.01005], atol=5e-6)
+    result = [crosstalk.capacity_coefficient(n, 0.005, rectified=False) for n in (2, 3, 4)]
+    np.testing.assert_allclose(result, [0.15072, 0.05024, 0.01005], atol=5e-6)
     assert crosstalk.capacity_coefficient(2, 0.0036, rectified=False) == pytest.approx(0.138, abs=5e-4)
-    assert crosstalk.capacity_coefficient(3, 0.005, rectified=True) == pytest.approx(2 * found[1], rel=1e-12)
+    assert crosstalk.capacity_coefficient(3, 0.005, rectified=True) == pytest.approx(2 * result[1], rel=1e-12)
 
 
 @pytest.mark.parametrize(("degree", "constants"), [(1, (-3, 0)), (2, (-6, 3)), (3, (-15, 12))])
@@ -79,8 +79,8 @@ def test_b9_the_two_rules_are_not_one() -> None:
             )
             return jnp.mean(first != second, dtype=state.dtype)
 
-        found = np.asarray(differ(banks, states))
-        assert abs(found.mean() - share) < 5 * found.std() / np.sqrt(3000) + 0.0005
+        result = np.asarray(differ(banks, states))
+        assert abs(result.mean() - share) < 5 * result.std() / np.sqrt(3000) + 0.0005
 
 
 def test_c8_eigenvalues_of_the_energy_of_three_bipolar_patterns() -> None:

@@ -106,9 +106,9 @@ def test_b10_holds_to_28_digits_for_five_pairs_of_lagrangians(visible: Layer, hi
                 [a + t * b for a, b in zip(v, v_rate, strict=True)], [a + t * b for a, b in zip(h, h_rate, strict=True)]
             )
 
-        found = mp.diff(along, 0, h=mp.mpf("1e-18"))
+        result = mp.diff(along, 0, h=mp.mpf("1e-18"))
         expected = -tau_v * visible[2](v, v_rate) - tau_h * hidden[2](h, h_rate)
-        assert abs(found - expected) < mp.mpf("1e-28") * abs(expected)
+        assert abs(result - expected) < mp.mpf("1e-28") * abs(expected)
         assert expected < 0
 
 
@@ -205,8 +205,8 @@ def test_d3_the_energy_is_the_log_of_the_sum_over_alignments_to_40_digits() -> N
         )
         by_tokens = mp.fsum(_lse([score[h][c][b] for b in range(3) if b != c]) for h in range(2) for c in range(3))
         assert abs(mp.log(total) - by_tokens) < mp.mpf("1e-40")
-    found = energy_transformer.attention_energy(g, keys, queries, beta)
-    assert float(found) == pytest.approx(-float(mp.log(total)) / beta, rel=1e-13)
+    result = energy_transformer.attention_energy(g, keys, queries, beta)
+    assert float(result) == pytest.approx(-float(mp.log(total)) / beta, rel=1e-13)
 
 
 def test_b9_signs_have_no_curvature_so_the_rate_of_the_energy_says_nothing() -> None:

@@ -24,15 +24,15 @@ def test_c11_the_released_jensen_shannon_score_picks_memory_1_where_the_nearest_
 
 def test_c12_a_stored_vector_that_sums_to_one_retrieves_the_other() -> None:
     memories = np.array([[0.6, 0.4], [1.0, 0.0]])
-    found = jax.jit(SIMILARITIES["normalised dot"])(memories[0], memories)
-    np.testing.assert_allclose(found, [0.52, 0.6], rtol=1e-15)
+    result = jax.jit(SIMILARITIES["normalised dot"])(memories[0], memories)
+    np.testing.assert_allclose(result, [0.52, 0.6], rtol=1e-15)
     np.testing.assert_array_equal(weights(memories[0], memories, "normalised dot", Max()), [0, 1])
     np.testing.assert_array_equal(weights(memories[0], memories, "cosine", Max()), [1, 0])
 
 
 def test_c13_log_separation_gives_the_best_memory_a_fortieth() -> None:
-    found = jax.jit(Log().shares)(np.array([0.858, 0.023, 0.119]))
-    np.testing.assert_allclose(found, [0.025, 0.622, 0.352], atol=2e-3)  # the scores are rounded
+    result = jax.jit(Log().shares)(np.array([0.858, 0.023, 0.119]))
+    np.testing.assert_allclose(result, [0.025, 0.622, 0.352], atol=2e-3)  # the scores are rounded
 
 
 @pytest.mark.parametrize(("beta", "bound"), [(1.0, 0.0267), (100.0, 1.0)])

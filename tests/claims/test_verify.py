@@ -23,13 +23,13 @@ def certificates() -> list[Certificate]:
 
 
 def test_every_exact_statement_holds_and_every_misprint_fails(certificates: list[Certificate]) -> None:
-    assert [found.claim for found in certificates] == [one.id for one in select(None)]
-    assert [(found.claim, found.note, found.error) for found in certificates if not found.passed] == []
-    assert all(0 <= found.error <= found.tolerance for found in certificates)
+    assert [certificate.claim for certificate in certificates] == [one.id for one in select(None)]
+    assert [(one.claim, one.note, one.error) for one in certificates if not one.passed] == []
+    assert all(0 <= certificate.error <= certificate.tolerance for certificate in certificates)
 
 
 def test_claims_stated_wrong_are_shown_failing(certificates: list[Certificate]) -> None:
-    shown = {found.claim for found in certificates if found.printed_error is not None}
+    shown = {certificate.claim for certificate in certificates if certificate.printed_error is not None}
     assert {one.id for one in select(None) if one.verdict == "WRONG"} <= shown
 
 
@@ -42,9 +42,9 @@ def test_every_entry_of_the_list_is_answered_or_pending_with_a_reason() -> None:
 
 @pytest.mark.slow
 def test_statements_hold_in_single_precision() -> None:
-    found = verify(single=True, slow=True)
-    assert len(found) > 0.6 * len(registry())
-    assert [(one.claim, one.note, one.error) for one in found if not one.passed] == []
+    results = verify(single=True, slow=True)
+    assert len(results) > 0.6 * len(registry())
+    assert [(one.claim, one.note, one.error) for one in results if not one.passed] == []
 
 
 @pytest.mark.slow
@@ -56,7 +56,7 @@ def test_the_statistical_claims_hold() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 7))
 def test_claims_hold_whatever_the_seed(seed: int) -> None:
-    assert [(found.claim, found.note, found.error) for found in verify(seed=seed) if not found.passed] == []
+    assert [(result.claim, result.note, result.error) for result in verify(seed=seed) if not result.passed] == []
 
 
 def test_the_same_seed_gives_the_same_certificate() -> None:
@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_certificate() -> None:
 
 
 def test_certificates_come_one_by_one_with_the_number_left() -> None:
-    seen = [(left, found.claim) for left, found in certify_each(["A19", "A20.pair"])]
+    seen = [(left, certificate.claim) for left, certificate in certify_each(["A19", "A20.pair"])]
     assert seen == [(3, "A19.growth"), (2, "A19.partitions"), (1, "A19.rule"), (0, "A20.pair")]
 
 
@@ -75,22 +75,22 @@ def test_the_table_fits_a_terminal_of_100_columns(certificates: list[Certificate
     Console(width=100, file=stream).print(table(certificates))
     lines = stream.getvalue().splitlines()
     assert max(len(line) for line in lines) <= 100
-    for found in certificates:
-        row = next(line for line in lines if line.startswith(f"{found.claim} "))
-        assert claim(found.claim).relation in row
-        assert claim(found.claim).verdict in row
+    for certificate in certificates:
+        row = next(line for line in lines if line.startswith(f"{certificate.claim} "))
+        assert claim(certificate.claim).relation in row
+        assert claim(certificate.claim).verdict in row
         assert row.rstrip().endswith("holds")
 
 
 def test_json_is_strict_and_complete(certificates: list[Certificate]) -> None:
     broken = certificates[0]._replace(error=float("inf"), passed=False, note="made up")
-    told = json.loads(json.dumps(as_json([broken, *certificates[1:]]), allow_nan=False))
-    assert told["passed"] is False
-    assert told["seed"] == 0
-    assert {"probam", "jax", "numpyro"} <= set(told["versions"])
-    assert [one["claim"] for one in told["claims"]] == [one.id for one in select(None)]
-    assert told["claims"][0]["error"] is None
-    assert all(one["statement"] and one["mutations"] for one in told["claims"])
+    record = json.loads(json.dumps(as_json([broken, *certificates[1:]]), allow_nan=False))
+    assert record["passed"] is False
+    assert record["seed"] == 0
+    assert {"probam", "jax", "numpyro"} <= set(record["versions"])
+    assert [one["claim"] for one in record["claims"]] == [one.id for one in select(None)]
+    assert record["claims"][0]["error"] is None
+    assert all(one["statement"] and one["mutations"] for one in record["claims"])
     assert as_json(certificates)["passed"] is True
 
 
@@ -102,19 +102,19 @@ def test_the_summary_counts(certificates: list[Certificate]) -> None:
 
 def test_a_failing_statement_is_named_with_its_case() -> None:
     strict = replace(claim("A20.remaining"), tolerance=0.0, tolerance_extreme=0.0)
-    found = certify(strict)
-    assert not found.passed
-    assert found.note == f"exact statement fails on {found.case!r}"
+    certificate = certify(strict)
+    assert not certificate.passed
+    assert certificate.note == f"exact statement fails on {certificate.case!r}"
     stream = io.StringIO()
-    Console(width=100, file=stream).print(table([found]))
+    Console(width=100, file=stream).print(table([certificate]))
     assert "FAILS" in stream.getvalue()
     assert "exact statement fails" in stream.getvalue()
 
 
 def test_a_misprint_that_does_not_fail_is_reported() -> None:
-    found = certify(replace(claim("A20.pair"), printed_exceeds=2.0))
-    assert not found.passed
-    assert "printed form did not fail" in found.note
+    certificate = certify(replace(claim("A20.pair"), printed_exceeds=2.0))
+    assert not certificate.passed
+    assert "printed form did not fail" in certificate.note
 
 
 def test_the_printed_form_is_left_alone_on_extreme_inputs() -> None:
@@ -139,9 +139,9 @@ def test_a_claim_that_raises_is_a_failed_certificate(monkeypatch: pytest.MonkeyP
 
 
 def test_inputs_that_raise_are_a_failed_certificate() -> None:
-    found = certify(replace(claim("A20.pair"), inputs=_raising), cases="ordinary")
-    assert not found.passed
-    assert "TypeError" in found.note
+    certificate = certify(replace(claim("A20.pair"), inputs=_raising), cases="ordinary")
+    assert not certificate.passed
+    assert "TypeError" in certificate.note
 
 
 def test_the_command_prints_json_and_exits_with_1_where_a_claim_raises(
@@ -158,12 +158,12 @@ def test_the_command_prints_json_and_exits_with_1_where_a_claim_raises(
 
 @pytest.mark.parametrize("claim_id", ["C7", "C6.rate"])
 def test_claims_of_universal_networks_hold_in_single_precision(claim_id: str) -> None:
-    (found,) = verify(claim_id, single=True)
-    assert found.passed, found.note
+    (result,) = verify(claim_id, single=True)
+    assert result.passed, result.note
 
 
 def test_one_name_may_stand_alone() -> None:
-    assert [found.claim for found in verify("A20.pair")] == ["A20.pair"]
+    assert [result.claim for result in verify("A20.pair")] == ["A20.pair"]
 
 
 def test_arguments_of_the_wrong_kind_are_refused() -> None:
