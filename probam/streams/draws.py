@@ -1,4 +1,4 @@
-"""Draws of all sites of a model, given the partitions that a stream has come to."""
+"""Draws of all sites of a model, given the partitions that a stream has learned."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -27,14 +27,14 @@ __all__ = ["PartitionTotals", "draw_from_partitions", "draw_sites", "last_partit
 
 
 class PartitionTotals(NamedTuple):
-    """Partitions to draw sites from, one for each of S draws: memories from large to small, empty ones last."""
+    """Counts and sums of one partition for each of S draws: memories from large to small, empty ones last."""
 
     counts: Float[np.ndarray, "S M"]
     sums: Float[np.ndarray, "S M F"]
     weight_counts: Float[np.ndarray, "S M"]
-    """Counts from which the weights are drawn: other ones where memories fade."""
+    """Counts from which the weights are drawn; they differ from ``counts`` if memories fade."""
     pair: ConjugatePair | None = None
-    """The conjugate pair of these counts and sums; None: the family's own."""
+    """The conjugate pair of these counts and sums; None for that of the family."""
 
 
 def draw_from_partitions(
@@ -42,8 +42,8 @@ def draw_from_partitions(
 ) -> EngineResult:
     """Draws of all sites given what the stream has learned; ``x`` are the rows of the log joint density.
 
-    Each draw is given the partition of a particle that is drawn by weight. Where memories fade or move, or there is one
-    partition, all draws are given the last partition (of the particle of largest weight).
+    Each draw is conditional on the partition of a particle that is drawn by weight. If memories fade or move, or there
+    is one partition, all draws are conditional on the last partition (of the particle of largest weight).
     """
     partitions, options = learning.partitions, learning.options
     text = "the last partition"
@@ -90,10 +90,10 @@ def particle_totals(key: jax.Array, particles: Particles, num_draws: int, num_me
 
 
 def last_partition(kernel: Kernel, state: StreamState, num_memories: int, num_draws: int) -> PartitionTotals:
-    """What the memories are and weigh for the next datum, as counts and sums of a stationary partition.
+    """The memories and their weights for the next datum, as counts and sums of a stationary partition.
 
-    Where counts fade and the discount is not zero, the mass of a new memory is that of the faded counts only to
-    within the faded part of the discounts.
+    If counts fade and the discount is not zero, the probability of a new memory is exact only up to the faded part of
+    the discounts.
     """
     counts, sums = _by_size(state, num_memories)
     weight_counts = counts
@@ -109,7 +109,7 @@ def last_partition(kernel: Kernel, state: StreamState, num_memories: int, num_dr
 def _faded_counts(
     kernel: Kernel, law: FadingPitmanYor, state: StreamState, counts: Float[np.ndarray, " M"]
 ) -> Float[np.ndarray, " M"]:
-    """Counts of a process that does not fade and gives the memories the weights that they have by now."""
+    """Counts of a process without fading that gives the memories their current weights."""
     alpha, discount = float(law.alpha), float(law.discount)
     slots = slots_by_size(state)
     shares = memory_weights(kernel, state)[slots]
@@ -123,7 +123,7 @@ def _faded_counts(
 def _moved(
     kernel: Kernel, motion: Motion, state: StreamState, num_memories: int
 ) -> tuple[ConjugatePair | None, Float[np.ndarray, " M"], Float[np.ndarray, "M F"]]:
-    """A pair, counts and sums with the posteriors of memories that have moved since they were used."""
+    """A pair, counts and sums with the posteriors of memories that have moved since their last use."""
     slots = slots_by_size(state)
     num_empty = num_memories - len(slots)
     empty = motion.empty(kernel.pair, jnp.zeros((num_empty, state.totals.shape[1]), state.totals.dtype))

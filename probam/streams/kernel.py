@@ -1,4 +1,4 @@
-"""The kernel of a stream: from its options and the conjugate pair of its memories to what the engine runs."""
+"""The kernel of a stream, made from its options and the conjugate pair of its memories."""
 
 from dataclasses import replace
 from typing import Any
@@ -24,7 +24,14 @@ __all__ = ["rejuvenation_moves", "stream_kernel", "tidying"]
 def stream_kernel(
     options: StreamOptions, pair: ConjugatePair, scale: Float[np.ndarray, " D"], dtype: np.dtype[Any]
 ) -> Kernel:
-    """The kernel that the options describe, checked against the pair; ``scale`` is a unit of its data in data units."""
+    """The kernel that the options describe, after a check against the pair.
+
+    Args:
+        options: options of the stream.
+        pair: conjugate pair of the memories, in model units.
+        scale: one model unit of each feature, in data units.
+        dtype: precision.
+    """
     law = PitmanYor(_array(options.alpha, dtype), _array(options.discount, dtype))
     kernel = Kernel(pair, law, options.energy, options.assignment_rule)
     if options.half_life is not None and options.half_life < np.inf:
@@ -65,7 +72,7 @@ def _with_learning(
     options: StreamOptions,
     dtype: np.dtype[Any],
 ) -> Kernel:
-    """The kernel with a process whose alpha, and maybe discount, are learned."""
+    """The kernel with a process whose alpha, and perhaps discount, are learned."""
     is_dirichlet = float(law.discount) == 0
     if options.discount_prior is None:
         learning = Learning(_array(alpha_prior, dtype), None, options.learn_every, is_dirichlet)
@@ -78,7 +85,7 @@ def _with_learning(
 
 
 def rejuvenation_moves(options: StreamOptions) -> Moves | None:
-    """The moves that reassign the rows of the window; None where they are never made."""
+    """The moves that reassign the rows of the window; None for never."""
     return Moves(options.rejuvenate_every) if options.rejuvenate_every else None
 
 

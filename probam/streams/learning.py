@@ -1,4 +1,4 @@
-"""The second life of a stream: prior and units are settled, and each datum that comes changes the memories."""
+"""A stream that learns: its prior and units are fixed, and every datum changes the memories."""
 
 import time
 from collections.abc import Mapping
@@ -29,14 +29,14 @@ __all__ = ["Learning"]
 
 
 class Learning:
-    """Memories, and what is kept of the data that made them.
+    """Memories, and what is kept of the data.
 
     Args:
-        options: of the stream.
+        options: options of the stream.
         family: what a memory is.
         schema: columns and precision of the rows.
-        warm_rows: the first rows (data units), from which the default prior and the units follow. They are not
-            learned from: :meth:`absorb` takes them in with the others.
+        warm_rows: the first rows (data units), from which the default prior and the units follow. The stream has yet to
+            learn from them by :meth:`absorb`.
     """
 
     def __init__(self, options: StreamOptions, family: Family, schema: Schema, warm_rows: np.ndarray) -> None:
@@ -59,11 +59,11 @@ class Learning:
         self._growth = Growth()
 
     def in_model_units(self, rows: np.ndarray) -> np.ndarray:
-        """Rows as the memories see them."""
+        """Rows in the units and the precision of the memories."""
         return np.asarray(self.units.apply(rows), self.schema.dtype)
 
     def absorb(self, rows: np.ndarray, progress: Progress = silent) -> Absorbed:
-        """Learn from rows (data units), one after the other; what became of each."""
+        """Learn from rows (data units), one after the other; returns what happened to each."""
         began, seen = time.perf_counter(), self.num_data
         with self.schema.precision():
             self.partitions, absorbed = self.partitions.absorb(self.in_model_units(rows), progress)
@@ -76,37 +76,37 @@ class Learning:
 
     @property
     def num_data(self) -> int:
-        """Data so far."""
+        """Number of data so far."""
         return int(self.partitions.state.seen)
 
     @property
     def num_memories(self) -> int:
-        """Memories alive (of several particles: in the one of largest weight)."""
+        """Number of memories (in the particle of largest weight, if there are several)."""
         return int(self.partitions.state.size)
 
     @property
     def log_predictive(self) -> float:
-        """Prequential log score, data units, nats."""
+        """Prequential log score in nats, in data units."""
         return self._growth.log_score
 
     @property
     def growth(self) -> pd.DataFrame:
-        """Memories alive and prequential log score after n data, for n evenly spaced in log n."""
+        """Number of memories and prequential log score after n data, for n evenly spaced in log n."""
         return self._growth.frame()
 
     @property
     def sample(self) -> np.ndarray:
-        """Rows drawn uniformly from all that came, data units."""
+        """Rows drawn uniformly from all rows so far, in data units."""
         return self._reservoir.rows()
 
     @property
     def process(self) -> Process:
-        """Parameters of the process; where they are learned, as they stand."""
+        """Parameters of the process; their current values if they are learned."""
         learned = self.partitions.learned_process()
         return Process(float(self.options.alpha), float(self.options.discount)) if learned is None else learned
 
     def warnings(self) -> list[str]:
-        """Sentences on what the data say against the stream's assumptions."""
+        """Sentences about assumptions of the stream that the data contradict."""
         sentences = tail_warnings(self.partitions.kernel, self.partitions.state, self.process.discount)
         if self.is_approximate:
             sentences.append(
@@ -116,13 +116,13 @@ class Learning:
         return sentences
 
     def number_of_memories(self) -> pd.Series:
-        """Posterior probability of each number of memories that has any."""
+        """Posterior probability of each number of memories that is possible."""
         law = self.partitions.number_of_memories()
         possible = np.flatnonzero(law)
         return pd.Series(law[possible], index=pd.Index(possible, name="memories"), name="probability")
 
     def predict(self, data: Any) -> xr.Dataset:
-        """What the memories say of each row; see :meth:`probam.streams.stream.Stream.predict`."""
+        """The memory of each row and its probability; see :meth:`probam.streams.stream.Stream.predict`."""
         rows = self.schema.read(data, self.family)
         with self.schema.precision():
             recalled = self.partitions.recall(self.in_model_units(rows))
@@ -137,19 +137,19 @@ class Learning:
         )
 
     def memories(self) -> pd.DataFrame:
-        """Memories alive, largest first."""
+        """Table of the memories, largest first."""
         with self.schema.precision():
             return memory_table(self.partitions.kernel, self.partitions.state, self.units, self.schema.columns)
 
     # --- files -------------------------------------------------------------------------------------------------
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What a file keeps."""
+        """Everything that a file keeps."""
         learned = {"warm_rows": self._warm_rows} | learned_arrays(self.partitions.learned)
         return learned | self._reservoir.arrays() | self._growth.arrays()
 
     def restore(self, arrays: Mapping[str, np.ndarray], seconds: float, path: str) -> None:
-        """Take up what :meth:`arrays` gave; ``path`` is the file's, for messages."""
+        """Continue from what :meth:`arrays` returned; ``path`` names the file in messages."""
         with self.schema.precision():
             self.partitions = self.partitions.restored(arrays, path)
         self._reservoir.restore(arrays)
@@ -158,7 +158,7 @@ class Learning:
 
 
 def _units(options: StreamOptions, family: Family, schema: Schema, warm_rows: np.ndarray) -> Standardiser:
-    """Between data and model units, from the first rows, after they were checked."""
+    """The map from data units to model units, from the first rows, after a check of these."""
     family.check_data(warm_rows, schema.columns)
     if options.standardise:
         return standardiser(Table(warm_rows, schema.columns, "data"))

@@ -1,4 +1,4 @@
-"""What the memories of a stream are by now: sizes, weights, locations, and whether their sizes fit the process."""
+"""The memories of a stream: sizes, current weights and locations, and a test of their sizes against the process."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ _SURE = 0.01
 
 
 def slots_by_size(state: StreamState) -> Int[np.ndarray, " L"]:
-    """Slots that hold memories, most data first, older ones first where they hold as many."""
+    """Slots that hold memories, most data first; older ones first among equals."""
     ident, counts = np.asarray(state.ident), np.asarray(state.counts)
     live = np.flatnonzero(ident >= 0)
     return live[np.lexsort((ident[live], -counts[live]))]
@@ -37,7 +37,7 @@ def memory_weights(kernel: Kernel, state: StreamState) -> Float[np.ndarray, " K"
 
 
 def memory_locations(kernel: Kernel, state: StreamState) -> Float[np.ndarray, "K D"] | None:
-    """Posterior mean of each memory as it is for the next datum; None for a pair that has no location."""
+    """Posterior mean of each memory for the next datum; None for a pair that has no location."""
     if kernel.motion is None:
         means = locations(kernel.pair, state.counts, state.sums)
         return None if means is None else np.asarray(means)
@@ -51,7 +51,7 @@ def memory_locations(kernel: Kernel, state: StreamState) -> Float[np.ndarray, "K
 
 
 def memory_table(kernel: Kernel, state: StreamState, units: Standardiser, columns: tuple[str, ...]) -> pd.DataFrame:
-    """Memories alive, largest first: count, weight, birth, last use and, where it is known, mean in data units."""
+    """The memories, largest first: count, weight, birth, last use and, if they have one, mean in data units."""
     slots = slots_by_size(state)
     frame = pd.DataFrame(
         {
@@ -70,9 +70,9 @@ def memory_table(kernel: Kernel, state: StreamState, units: Standardiser, column
 
 
 def tail_warnings(kernel: Kernel, state: StreamState, discount: float) -> list[str]:
-    """A sentence where the sizes of the memories contradict the Dirichlet process that the stream assumes.
+    """A sentence if the sizes of the memories contradict the Dirichlet process that the stream assumes.
 
-    There is none where the process has a ``discount``, or where memories fade or are dropped.
+    There is none if the process has a ``discount``, or if memories fade or are dropped.
     """
     if discount > 0 or kernel.slots is not None or isinstance(kernel.law, FadingPitmanYor):
         return []

@@ -1,7 +1,7 @@
 """What a stream learns: one partition of its data into memories, or several that are weighted.
 
-:class:`SinglePartition` and :class:`WeightedPartitions` answer the same calls, so that the rest of a stream need not
-know which of them it has. Neither changes: what was learned is in the object that :meth:`absorb` returns.
+:class:`SinglePartition` and :class:`WeightedPartitions` have the same methods, so that the rest of a stream need not
+know which of them it has. Both are immutable: ``absorb`` returns what was learned as another object.
 """
 
 from collections.abc import Mapping
@@ -45,16 +45,16 @@ class SinglePartition:
     tidying: Tidy | None
 
     def absorb(self, x: Float[np.ndarray, "N D"], progress: Progress) -> tuple["SinglePartition", Absorbed]:
-        """After more data (model units), and what became of each."""
+        """The partition after more data (model units), and what happened to each datum."""
         state, absorbed = engine.absorb(self.kernel, self.state, x, tidying=self.tidying, progress=progress)
         return replace(self, state=state), absorbed
 
     def recall(self, x: Float[np.ndarray, "N D"]) -> Recalled:
-        """What the memories say of queries (model units)."""
+        """The memory of each query (model units) and its probability."""
         return engine.recall(self.kernel, self.state, x)
 
     def learned_process(self) -> Process | None:
-        """The parameters of the process as they stand; None where they are not learned."""
+        """Current parameters of the process; None if they are not learned."""
         hyper = self.state.hyper
         return Process(float(hyper.alpha), float(hyper.discount)) if isinstance(hyper, Hyper) else None
 
@@ -66,16 +66,16 @@ class SinglePartition:
 
     @property
     def most_memories(self) -> int:
-        """Memories alive."""
+        """Number of memories."""
         return int(self.state.size)
 
     @property
     def learned(self) -> Learned[None]:
-        """What a file keeps."""
+        """Everything that a file keeps."""
         return Learned(self.state, None, self.kernel.pair)
 
     def restored(self, arrays: Mapping[str, np.ndarray], path: str) -> "SinglePartition":
-        """The same with the numbers that a file kept."""
+        """The same with the numbers of a file."""
         learned = refill(self.learned, arrays, path)
         return replace(self, kernel=replace(self.kernel, pair=learned.pair), state=learned.state)
 
@@ -92,22 +92,22 @@ class WeightedPartitions:
 
     @property
     def kernel(self) -> Kernel:
-        """What all particles share."""
+        """The kernel of all particles."""
         return self.settings.kernel
 
     def absorb(self, x: Float[np.ndarray, "N D"], progress: Progress) -> tuple["WeightedPartitions", Absorbed]:
-        """After more data (model units), and what became of each in the particle of largest weight."""
+        """The particles after more data (model units), and what happened to each datum in the one of largest weight."""
         particles, absorbed = particle_filter.absorb(
             self.settings, self.particles, x, moves=self.moves, progress=progress
         )
         return replace(self, particles=particles, state=leader(particles)), absorbed
 
     def recall(self, x: Float[np.ndarray, "N D"]) -> Recalled:
-        """What the particles, averaged by weight, say of queries (model units)."""
+        """The memory of each query (model units) and its probability, averaged over the particles by weight."""
         return particle_filter.recall(self.settings, self.particles, x)
 
     def learned_process(self) -> Process | None:
-        """Means by weight of the parameters of the process; None where they are not learned."""
+        """Weighted means of the parameters of the process; None if they are not learned."""
         hyper = self.particles.states.hyper
         if not isinstance(hyper, Hyper):
             return None
@@ -120,16 +120,16 @@ class WeightedPartitions:
 
     @property
     def most_memories(self) -> int:
-        """Memories alive in the particle that has most."""
+        """Number of memories in the particle that has most."""
         return int(self.particles.size)
 
     @property
     def learned(self) -> Learned[Particles]:
-        """What a file keeps."""
+        """Everything that a file keeps."""
         return Learned(self.state, self.particles, self.kernel.pair)
 
     def restored(self, arrays: Mapping[str, np.ndarray], path: str) -> "WeightedPartitions":
-        """The same with the numbers that a file kept."""
+        """The same with the numbers of a file."""
         learned = refill(self.learned, arrays, path)
         settings = replace(self.settings, kernel=replace(self.kernel, pair=learned.pair))
         return replace(self, settings=settings, particles=learned.particles, state=learned.state)
@@ -141,7 +141,7 @@ Partitions = SinglePartition | WeightedPartitions
 def start_partitions(
     options: StreamOptions, kernel: Kernel, num_features: int, dtype: np.dtype[Any], key: jax.Array
 ) -> Partitions:
-    """No memories yet."""
+    """Partitions without memories."""
     capacity = options.slots + 1 if options.slots else options.capacity
     if not options.is_filtered:
         state = engine.start(kernel, num_features, dtype, key, capacity=capacity)

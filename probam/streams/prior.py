@@ -1,4 +1,4 @@
-"""The prior of a stream's memories: which conjugate pair they have, and what of them is held fixed."""
+"""The prior of the memories of a stream: their conjugate pair, and the sites that are held fixed."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ _SITES = ("loc", "direction", "prob")
 
 
 class StreamPair(NamedTuple):
-    """The conjugate pair of a stream's memories, and whether it only stands for their family."""
+    """The conjugate pair of the memories of a stream, and whether it only approximates their family."""
 
     pair: ConjugatePair
     is_approximate: bool
@@ -42,9 +42,9 @@ def stream_pair(
     num_memories: int,
     dtype: np.dtype[Any],
 ) -> StreamPair:
-    """The conjugate pair of the family (exact where there is one), for so many memories that have the same prior.
+    """The conjugate pair of the family (exact if there is one), for ``num_memories`` memories with the same prior.
 
-    Raises :class:`probam.errors.InputError` for known sites that the family has not, and families without a pair.
+    Raises :class:`probam.errors.InputError` for known sites that the family lacks, and families without a pair.
     """
     for site in known:
         if site not in prior or site in _SITES:
@@ -53,19 +53,19 @@ def stream_pair(
                 f"known: family {family.name!r} has no site {site!r} to hold fixed; it has {', '.join(others)}"
             )
     exact = None if known else family.conjugate_base(prior)
-    near = None
+    approximate = None
     if exact is None:
         fixed = fixed_sites(family, prior, known, num_memories, dtype)
         exact = family.conjugate(fixed, prior)
-        near = family.approximate_pair(fixed, prior) if exact is None else None
-    pair = exact if near is None else near
+        approximate = family.approximate_pair(fixed, prior) if exact is None else None
+    pair = exact if approximate is None else approximate
     if pair is None:
         raise InputError(
             f"family: nothing can be integrated out of family {family.name!r} under these priors; streams "
             "work with gaussian (covariance isotropic, spherical, diagonal, full), vmf, bernoulli and multinomial, and "
-            "with laplace by an approximation"
+            "approximately with laplace"
         )
-    return StreamPair(pair, is_approximate=near is not None)
+    return StreamPair(pair, is_approximate=approximate is not None)
 
 
 def fixed_sites(
@@ -75,7 +75,7 @@ def fixed_sites(
     num_memories: int,
     dtype: np.dtype[Any],
 ) -> Params:
-    """Every site: its known value, or the middle of its prior (where it is learned, only the shape matters)."""
+    """Every site: its known value, or the middle of its prior (of a site that is learned, only the shape matters)."""
     sites = {}
     for site, law in prior.items():
         value = jnp.asarray(known[site], dtype) if site in known else _middle(law)
@@ -86,10 +86,11 @@ def fixed_sites(
 
 
 def _middle(law: Distribution) -> jax.Array:
-    """Median of a log-normal law, mean of a Gamma law; where a site has another law, anything of its shape."""
+    """Median of a log-normal law, mean of another law; ones if it has no mean."""
     base = getattr(law, "base_dist", law)
-    if type(law).__name__ == "LogNormal" or type(base).__name__ == "LogNormal":
-        return jnp.exp(getattr(law, "loc", getattr(base, "loc", None)))  # type: ignore[arg-type]
+    if "LogNormal" in (type(law).__name__, type(base).__name__):
+        log_normal: Any = law if hasattr(law, "loc") else base
+        return jnp.exp(log_normal.loc)
     try:
         return jnp.asarray(law.mean)
     except NotImplementedError:

@@ -1,4 +1,4 @@
-"""What the rows of a stream have in common, settled by the first of them: their columns and their precision."""
+"""What all rows of a stream have in common: columns and precision, which the first rows determine."""
 
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
@@ -21,13 +21,14 @@ class Schema(NamedTuple):
     dtype: np.dtype[Any]
 
     def read(self, data: Any, family: Family) -> np.ndarray:
-        """The rows (N, D) of anything that ``probam.fit`` reads, checked as :meth:`rows` does."""
+        """The rows (N, D) of anything that ``probam.fit`` reads, after the checks of :meth:`rows`."""
         return self.rows(as_table(data, prefer=self.columns), family)
 
     def rows(self, table: Table, family: Family) -> np.ndarray:
         """The rows (N, D) of a table.
 
-        Raises :class:`probam.errors.InputError` for another number of features, or rows that the family cannot have.
+        Raises :class:`probam.errors.InputError` for another number of features, or rows outside the support of the
+        family.
         """
         if table.num_features != len(self.columns):
             raise InputError(f"data: the stream has {len(self.columns)} features; got {table.num_features}")
@@ -42,6 +43,6 @@ class Schema(NamedTuple):
 
 
 def schema_of(table: Table) -> Schema:
-    """Columns of the table; double precision where JAX has it and the data are not single."""
+    """Columns of the table; double precision if JAX has it turned on and the data are not float32."""
     is_double = double_precision() and table.values.dtype != np.float32
     return Schema(table.columns, np.dtype(np.float64 if is_double else np.float32))

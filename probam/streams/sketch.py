@@ -1,4 +1,4 @@
-"""What a stream remembers of itself in bounded memory: a uniform sample of its rows, and how it grew."""
+"""What a stream keeps of its data in bounded memory: a uniform sample of the rows, and the growth curve."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,10 +14,10 @@ _PER_DECADE = 20
 
 
 class Reservoir:
-    """A uniform sample without replacement of the rows that came, in the order in which they came.
+    """A uniform sample without replacement of all rows so far, in the order of the stream.
 
     Row n has a random priority that is a function of the seed and n alone, and the rows of lowest priority are kept:
-    where the stream was cut does not matter.
+    how the stream is divided into parts does not change the sample.
     """
 
     def __init__(self, size: int, seed: int) -> None:
@@ -65,13 +65,13 @@ class Reservoir:
         return {"reservoir": self._rows, "reservoir_index": self._index.astype(np.int64)}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take up what :meth:`arrays` gave."""
+        """Continue from what :meth:`arrays` returned."""
         if "reservoir" in arrays:
             self._rows, self._index = arrays["reservoir"], arrays["reservoir_index"].astype(np.uint64)
 
 
 class Growth:
-    """Number of memories and prequential log score at data numbers that are evenly spaced in their logs."""
+    """Number of memories and prequential log score after n data, for n evenly spaced in log n."""
 
     def __init__(self) -> None:
         self.log_score = 0.0
@@ -107,7 +107,7 @@ class Growth:
         }
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take up what :meth:`arrays` gave."""
+        """Continue from what :meth:`arrays` returned."""
         if "growth_data" not in arrays:
             return
         columns = [arrays[f"growth_{name}"].tolist() for name in ("data", "memories", "log_predictive")]

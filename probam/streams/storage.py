@@ -23,14 +23,14 @@ from probam.streams.schema import Schema
 __all__ = ["Learned", "Saved", "learned_arrays", "read_stream", "refill", "stream_group", "write_stream"]
 
 _LAYOUT = 2
-"""Which numbers are kept of each memory; a file of another layout is refused."""
+"""Version of the numbers that are kept of each memory; files of other layouts are refused."""
 
 
 _Particles = TypeVar("_Particles", Particles, None)
 
 
 class Learned(NamedTuple, Generic[_Particles]):
-    """What changes along a stream, and the pair that it was begun with."""
+    """What changes along a stream, and the conjugate pair of its memories."""
 
     state: StreamState
     particles: _Particles  # None of a stream that is one partition
@@ -38,7 +38,7 @@ class Learned(NamedTuple, Generic[_Particles]):
 
 
 class Saved(NamedTuple):
-    """What a file holds."""
+    """Contents of a file."""
 
     options: dict[str, Any]
     schema: Schema | None  # None before the first data
@@ -48,7 +48,7 @@ class Saved(NamedTuple):
 
 
 def learned_arrays(learned: Learned[Any]) -> dict[str, np.ndarray]:
-    """The leaves of everything learned, numbered in their order; keys as their data."""
+    """The leaves of everything learned, numbered in order; random keys as their key data."""
     trees = _plain(learned, jax.random.key_data)._asdict()
     return {
         f"{name}_{i}": np.asarray(leaf) for name, tree in trees.items() for i, leaf in enumerate(jax.tree.leaves(tree))
@@ -69,7 +69,7 @@ def refill(learned: Learned[_Particles], arrays: Mapping[str, np.ndarray], path:
 
 
 def _plain(learned: Learned[_Particles], change: Callable[[jax.Array], jax.Array]) -> Learned[_Particles]:
-    """The keys changed between JAX's own type and the numbers that a file can hold."""
+    """The same with its random keys converted between JAX's own type and the numbers that a file can hold."""
     state, particles = learned.state, learned.particles
     if particles is not None:
         states = particles.states
@@ -84,7 +84,7 @@ def _refilled(tree: Any, arrays: Mapping[str, np.ndarray], name: str) -> Any:
 
 
 def stream_group(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> xr.Dataset:
-    """The arrays as NetCDF can hold them; empty ones are left out."""
+    """The arrays in a form that NetCDF can hold; empty ones are left out."""
     variables = {
         name: (tuple(f"{name}_{axis}" for axis in range(array.ndim)), array)
         for name, array in arrays.items()
@@ -94,16 +94,16 @@ def stream_group(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]
 
 
 def write_stream(path: str | os.PathLike[str], group: xr.Dataset) -> None:
-    """The group ``stream`` alone, as NetCDF4, whole or not at all."""
+    """Write the group ``stream`` alone as NetCDF4, completely or not at all."""
     marks = xr.Dataset(attrs={"probam_version": version("probam"), "kind": "stream"})
     with write_atomically(path) as temporary:
         write_tree(xr.DataTree.from_dict({"/": marks, "stream": group}), temporary)
 
 
 def read_stream(path: str | os.PathLike[str]) -> Saved:
-    """The group ``stream`` of a stream's file or of a fit's.
+    """The group ``stream`` of the file of a stream or of a fit.
 
-    Raises :class:`probam.errors.InputError` for a file that is missing, damaged, holds no stream or one of another
+    Raises :class:`probam.errors.InputError` for a file that is missing or damaged, holds no stream or one of another
     layout, or needs a precision that is not turned on.
     """
     group = read_tree(path, groups=("stream",))["stream"].to_dataset()

@@ -1,7 +1,7 @@
-"""A stream of data and the memories that it makes: learn by parts, ask at any time, save, load and go on.
+"""Memories from a stream of data: learn from one part after another, query at any time, save and resume.
 
-The engine is :mod:`probam.inference.stream.engine`. A stream has two lives, :mod:`probam.streams.waiting` and
-:mod:`probam.streams.learning`; this file holds what a user sees of both.
+The engine is :mod:`probam.inference.stream.engine`. A stream is first :mod:`probam.streams.waiting` for enough rows to
+set its prior, and then :mod:`probam.streams.learning`; this file is the class that users see.
 """
 
 import json
@@ -19,7 +19,7 @@ from probam.fits.choices import find_family
 from probam.fits.fitted import Fit
 from probam.inference.common.result import Progress, silent
 from probam.inference.stream.engine import Absorbed
-from probam.options import takes
+from probam.options import takes, whole_number
 from probam.streams.learning import Learning
 from probam.streams.options import StreamOptions
 from probam.streams.prior import known_arrays
@@ -31,18 +31,19 @@ __all__ = ["Stream", "run_stream"]
 
 
 class Stream:
-    """An associative memory that makes memories as its data call for them.
+    """An associative memory that creates memories as its data require.
 
-    The default prior is scaled to the first ``warm`` rows, which are held back until they have all come (or until
-    something is asked): the result does not depend on how the data are cut. The same seed and data give the same bits.
+    The default prior is scaled to the first ``warm`` rows, which are held back until all of them have arrived (or until
+    a result is requested). How the data are divided into parts does not change the result. The same seed and data give
+    the same bits. ``help(Stream.__init__)`` describes the options.
     """
 
     @takes(StreamOptions)
     def __init__(self, options: StreamOptions) -> None:
-        """Options of a stream, each with a default.
+        """A stream without data. Every option has a default.
 
         Raises:
-            InputError: naming the argument, what was expected, what came and what to do.
+            InputError: for an option that has the wrong type or value, or cannot go together with another.
         """
         self.family = find_family(options.family, options.covariance)
         if options.standardise and self.family.as_they_are:
@@ -50,7 +51,7 @@ class Stream:
         self._options = options
         self._life: Waiting | Learning = Waiting(options, self.family)
         self.recent: Absorbed | None = None
-        """What became of the rows that the last :meth:`partial_fit` took in; None while they are held back."""
+        """What happened to each row of the last :meth:`partial_fit`; None while the rows are held back."""
 
     def __repr__(self) -> str:
         return f"<probam.Stream: {self.family.signature}, {self.num_data} data, {self.num_memories} memories>"
@@ -61,11 +62,11 @@ class Stream:
         """Learn from more rows, one after the other. Returns the stream itself.
 
         Args:
-            data: anything that ``probam.fit`` reads, with the columns of the rows that came before.
+            data: anything that ``probam.fit`` reads, with the same columns in every call.
             progress: called with (rows done, rows in all, text).
 
         Raises:
-            InputError: for data that cannot be read, or do not fit the rows that came before or the family.
+            InputError: for data that cannot be read, have other columns, or are outside the support of the family.
             NumericalError: when a predictive density stops being finite.
         """
         if isinstance(self._life, Waiting):
@@ -80,16 +81,20 @@ class Stream:
         return self
 
     def flush(self) -> "Stream":
-        """Take in the rows that were held back, with a prior scaled to as many as have come."""
+        """Learn from the rows that are held back, with a prior scaled to those. Returns the stream itself.
+
+        Raises:
+            InputError: if there are no data yet.
+        """
         self._learning()
         return self
 
     def _learning(self) -> Learning:
-        """The second life, which begins here if it had not."""
+        """The stream that learns; rows that are held back are learned from first."""
         return self._begin(self._life, silent) if isinstance(self._life, Waiting) else self._life
 
     def _begin(self, waiting: Waiting, progress: Progress) -> Learning:
-        """From the first life to the second, with the rows that were held back."""
+        """Go from waiting to learning, and learn from the rows that were held back."""
         learning, rows = waiting.begin()
         self.recent = learning.absorb(rows, progress)
         self._life = learning
@@ -99,87 +104,101 @@ class Stream:
 
     @property
     def num_data(self) -> int:
-        """Rows that have come, those held back included."""
+        """Number of rows so far, including those that are held back."""
         return self._life.num_data
 
     @property
     def num_memories(self) -> int:
-        """Memories alive (of several particles: in the one of largest weight)."""
+        """Number of memories (in the particle of largest weight, if there are several)."""
         return 0 if isinstance(self._life, Waiting) else self._life.num_memories
 
     @property
     def seconds(self) -> float:
-        """Time spent learning."""
+        """Seconds spent learning."""
         return 0.0 if isinstance(self._life, Waiting) else self._life.seconds
 
     @property
     def log_predictive(self) -> float:
-        """Prequential log score: sum over the data of log p(x_n | the data before, as they were labelled), nats.
+        """Prequential log score: sum over the data of log p(x_n | earlier data and their labels), data units, nats.
 
-        In data units. With energy "collapsed" each term is a density, and the sum the log evidence as one particle
-        estimates it; "printed" has no normaliser, and its sum means nothing on its own.
+        With energy "collapsed" each term is a log density, and the sum is the log evidence as one particle estimates
+        it. Energy "printed" has no normaliser, so that its sum has no meaning by itself.
         """
         return 0.0 if isinstance(self._life, Waiting) else self._life.log_predictive
 
     @property
     def log_evidence(self) -> float | None:
-        """Log density of all data under the model, nats, its exponential unbiased; None where it is not estimated.
+        """Log density of all data under the model in nats, with an unbiased exponential; None if it is not estimated.
 
-        That is :attr:`log_predictive` where memories are drawn (rule "sample") by exact densities (energy "collapsed")
-        and none was pruned, merged or dropped; the more particles, the smaller its error.
+        It is :attr:`log_predictive` if memories are drawn (rule "sample") by exact densities (energy "collapsed") and
+        are never pruned, merged or dropped. More particles make its error smaller.
         """
         return self.log_predictive if self._options.estimates_evidence else None
 
     @property
     def alpha(self) -> float:
-        """Strength of the process; where it is learned, as it stands (the mean of particles by weight)."""
+        """Strength of the process; its current value if it is learned (weighted mean of the particles)."""
         return float(self._options.alpha) if isinstance(self._life, Waiting) else self._life.process.alpha
 
     @property
     def discount(self) -> float:
-        """Discount of the process; where it is learned, as it stands (the mean of particles by weight)."""
+        """Discount of the process; its current value if it is learned (weighted mean of the particles)."""
         return float(self._options.discount) if isinstance(self._life, Waiting) else self._life.process.discount
 
     def warnings(self) -> list[str]:
-        """Sentences on what the data say against the stream's assumptions; empty where nothing was found.
+        """Sentences about assumptions of the stream that the data contradict; an empty list if there are none.
 
         The sizes of the memories are tested for a power-law tail, which contradicts a Dirichlet process (p < 0.01). A
-        family that is streamed by an approximation is named too.
+        sentence also says so if the predictive density of the family is approximated.
         """
         return self._learning().warnings()
 
     def number_of_memories(self) -> pd.Series:
-        """Posterior probability of each number of memories, as the particles have it."""
+        """Posterior probability of each number of memories, from the weights of the particles."""
         return self._learning().number_of_memories()
 
     @property
     def growth(self) -> pd.DataFrame:
-        """Memories alive and prequential log score after n data, for n evenly spaced in log n."""
+        """Number of memories and prequential log score after n data, for n evenly spaced in log n."""
         return self._learning().growth
 
     def predict(self, data: Any) -> xr.Dataset:
-        """What the memories say of each row of ``data``, nothing learned.
+        """The memory of each row and its probability, without learning from the rows.
 
-        ``memory`` (number in order of creation), ``probability`` of it, ``probability_new`` (that the row is of no
-        memory yet), ``log_predictive`` (log density of the row given all data so far, data units, nats). Several
-        particles are averaged by weight; ``memory`` and ``probability`` are of the one of largest weight.
+        Args:
+            data: anything that ``probam.fit`` reads, with the columns of the stream.
+
+        Returns:
+            For each row ``memory`` (its number, in order of creation), ``probability`` of that memory,
+            ``probability_new`` (of none of the memories) and ``log_predictive`` (log density of the row given all data
+            so far, in data units and nats). Several particles are averaged by weight, except for ``memory`` and
+            ``probability``, which are those of the particle of largest weight.
         """
         return self._learning().predict(data)
 
     def memories(self) -> pd.DataFrame:
-        """Memories alive, largest first: data, probability before the next datum is seen, birth, last use, mean.
+        """Table of the memories, largest first.
 
-        Counts are of all data; the probability and the mean are those for the next datum.
+        ``count`` is the number of data of a memory, ``weight`` its probability before the next datum is seen; ``born``
+        and ``last`` are the numbers of the data that created it and that used it last. The columns of the data hold its
+        mean for the next datum, if the family has one.
         """
         return self._learning().memories()
 
     # --- files -------------------------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the stream to ``path`` as NetCDF4, whole or not at all; :meth:`load` goes on from it, bit for bit."""
+        """Write the stream to a NetCDF4 file, completely or not at all; :meth:`load` resumes it bit for bit.
+
+        Args:
+            path: the file.
+
+        Raises:
+            InputError: if the stream has priors of its own, which a file cannot hold, or the file cannot be written.
+        """
         if self._options.prior:
             raise InputError(
-                "prior: a stream with priors of your own cannot be saved; give known values, or the default"
+                "prior: a stream with priors of your own cannot be saved; use known values or the default priors"
             )
         write_stream(path, self._group())
 
@@ -200,9 +219,13 @@ class Stream:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Stream":
-        """A stream that was saved, by itself or within the fit that :meth:`to_fit` made.
+        """The stream in a file.
 
-        Raises :class:`probam.errors.InputError` for a file that is missing, damaged or holds no stream.
+        Args:
+            path: a file written by :meth:`save`, or a saved fit that :meth:`to_fit` made.
+
+        Raises:
+            InputError: for a file that is missing, damaged or holds no stream.
         """
         saved = read_stream(path)
         stream = cls(**saved.options, known=saved.known)
@@ -217,20 +240,19 @@ class Stream:
     # --- to a fit ----------------------------------------------------------------------------------------------
 
     def to_fit(self, *, num_draws: int = 200, progress: Progress = silent) -> Fit:
-        """A :class:`probam.fits.fitted.Fit`: draws of all sites given the stream's final partition.
+        """A :class:`probam.fits.fitted.Fit`: draws of all sites given the partition of the data into memories.
 
-        One memory more than there are stands for those that are yet to come (it takes the rest of the weights). The
-        draws of one particle know nothing of other partitions: they are an approximation of the posterior, and count as
-        one. Of several particles, each draw is given the partition of one that is drawn by weight. The fit
-        shows a uniform sample of the rows (``reservoir``), and its group ``stream`` is this stream as :meth:`save`
-        writes it, so that :meth:`load` can go on from the saved fit.
+        The fit has one memory more than the stream, which stands for all memories yet to come and takes the rest of the
+        weight. With several particles, each draw is conditional on the partition of a particle that is drawn by
+        weight. With one particle, all draws are conditional on its last partition, and so only approximate the
+        posterior. The data of the fit are a uniform sample of the rows (``reservoir``). Its group ``stream`` holds the
+        stream as :meth:`save` writes it, so that :meth:`load` can resume it from the saved fit.
 
         Args:
             num_draws: number of draws, at least 1.
             progress: called with (done, total, text).
         """
-        if num_draws < 1:
-            raise InputError(f"num_draws: expected at least 1; got {num_draws}")
+        whole_number(least=1)("num_draws", num_draws)
         learning, began = self._learning(), time.perf_counter()
         tree, model = fit_tree_of_stream(learning, num_draws, progress)
         tree["stream"] = xr.DataTree(self._group())
@@ -247,16 +269,16 @@ def run_stream(
     progress: Progress = silent,
     **options: Any,
 ) -> Stream:
-    """A :class:`Stream` (with its ``options``) after one pass over a source, in blocks of ``rows`` rows.
+    """A :class:`Stream` after one pass over a source.
 
     Args:
         source: a path (CSV, TSV, Parquet and NPY are read block by block), ``"-"`` for CSV on standard input, or
             anything that ``probam.fit`` reads.
         columns: which columns to use.
-        rows: how many rows are held at once.
-        begun: the stream to go on with, in place of a new one.
-        progress: called with (data so far, data in all or 0 where that is not known, text with the live number of
-            memories).
+        rows: number of rows that are read at once.
+        begun: a stream to continue, in place of a new one.
+        progress: called with (data so far, data in all or 0 if that is unknown, text with the number of memories).
+        options: those of a new :class:`Stream`.
     """
     stream = Stream(**options) if begun is None else begun
     first = stream.num_data

@@ -1,4 +1,4 @@
-"""From a stream to a fit: draws of all sites, and what the fit says of where it came from."""
+"""From a stream to a fit: draws of all sites, and the attributes that describe their origin."""
 
 from importlib.metadata import version
 from typing import Any
@@ -40,7 +40,7 @@ def fit_tree_of_stream(learning: Learning, num_draws: int, progress: Progress) -
 
 
 def _weights_name(process: Process) -> str:
-    """Weight prior of the fit: without a discount the process is a Dirichlet process."""
+    """Weight prior of the fit: a process without a discount is a Dirichlet process."""
     return "pyp" if process.discount else "dp"
 
 

@@ -1,4 +1,4 @@
-"""The first life of a stream: rows are held back until there are enough for a prior and units."""
+"""A stream that waits: its rows are held back until there are enough of them to set the prior and the units."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,13 +16,13 @@ __all__ = ["Waiting"]
 
 
 class Waiting:
-    """Rows in data units, and their schema once some have come.
+    """Rows in data units, and their schema.
 
     Args:
-        options: of the stream.
+        options: options of the stream.
         family: what a memory is.
-        schema: of the rows; None before the first.
-        blocks: rows that have come.
+        schema: schema of the rows; None before the first.
+        blocks: rows so far.
     """
 
     def __init__(
@@ -43,18 +43,18 @@ class Waiting:
 
     @property
     def num_data(self) -> int:
-        """Rows that are held back."""
+        """Number of rows that are held back."""
         return sum(map(len, self.blocks))
 
     @property
     def has_enough(self) -> bool:
-        """Whether there are as many rows as the prior is to be taken from."""
+        """Whether there are as many rows as the prior is scaled to."""
         return self.num_data >= self.options.warm
 
     def begin(self) -> tuple[Learning, np.ndarray]:
-        """A stream that learns, with prior and units from the first rows, and all rows, which it has not seen.
+        """A stream with prior and units from the first rows, and all rows, from which it has yet to learn.
 
-        Raises :class:`probam.errors.InputError` where no data have come.
+        Raises :class:`probam.errors.InputError` if there are no data yet.
         """
         if self.schema is None:
             raise InputError("stream: no data have come yet; call partial_fit first")

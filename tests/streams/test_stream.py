@@ -39,8 +39,8 @@ def test_memories_are_the_centres_of_the_data(streamed: Stream) -> None:
     frame = streamed.memories()
     large = frame[frame["count"] > 100]
     assert len(large) == 4
-    found = large[["x0", "x1"]].to_numpy()
-    nearest = np.linalg.norm(found[:, None] - CENTRES, axis=-1).min(axis=1)
+    means = large[["x0", "x1"]].to_numpy()
+    nearest = np.linalg.norm(means[:, None] - CENTRES, axis=-1).min(axis=1)
     assert nearest.max() < 0.2
     assert frame["count"].sum() == streamed.num_data == 1500
     assert frame["count"].is_monotonic_decreasing
@@ -57,12 +57,12 @@ def test_prediction_is_the_predictive_density_of_the_chinese_restaurant(streamed
         width = variance + 1 / (1 / spread + count / variance)
         density[:, k] = count / 1501 * multivariate_normal(mean, np.diag(width)).pdf(x)
     density[:, -1] = 1 / 1501 * multivariate_normal(loc, np.diag(variance + spread)).pdf(x)
-    found = streamed.predict(x)
-    np.testing.assert_allclose(found["log_predictive"], np.log(density.sum(axis=1)), rtol=1e-9)
-    np.testing.assert_array_equal(found["memory"], frame.index.to_numpy()[density[:, :-1].argmax(axis=1)])
+    predicted = streamed.predict(x)
+    np.testing.assert_allclose(predicted["log_predictive"], np.log(density.sum(axis=1)), rtol=1e-9)
+    np.testing.assert_array_equal(predicted["memory"], frame.index.to_numpy()[density[:, :-1].argmax(axis=1)])
     shares = density / density.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(found["probability"], shares[:, :-1].max(axis=1), rtol=1e-9)
-    np.testing.assert_allclose(found["probability_new"], shares[:, -1], rtol=1e-8)
+    np.testing.assert_allclose(predicted["probability"], shares[:, :-1].max(axis=1), rtol=1e-9)
+    np.testing.assert_allclose(predicted["probability_new"], shares[:, -1], rtol=1e-8)
 
 
 def test_units_change_the_score_by_their_jacobian_alone() -> None:
@@ -84,9 +84,9 @@ def test_a_stream_cut_saved_and_loaded_at_20_places_ends_in_the_same_bits(dtype:
     options: dict[str, Any] = {**KNOWN, "rule": "sample", "discount": 0.4, "seed": 5, "capacity": 16, "tidy_every": 300}
     options |= {"prune_count": 1, "prune_age": 50, "reservoir": 100}
     whole = Stream(**options).partial_fit(x)
-    places = np.sort(np.random.default_rng(0).integers(1, len(x), 20))
+    cuts = np.sort(np.random.default_rng(0).integers(1, len(x), 20))
     cut = Stream(**options)
-    for piece in np.split(x, places):
+    for piece in np.split(x, cuts):
         if len(piece):
             cut.partial_fit(piece)
         cut.save(tmp_path / "stream.nc")
@@ -176,7 +176,7 @@ def test_every_source_gives_the_same_stream(tmp_path: Path, monkeypatch: pytest.
     seen: list[tuple[int, int, str]] = []
     for name in ("x.csv", "x.tsv.gz", "x.parquet", "x.npy", "x.npz", "-"):
         source = name if name == "-" else tmp_path / name
-        stream = run_stream(source, rows=70, progress=lambda *said: seen.append(said), **options)
+        stream = run_stream(source, rows=70, progress=lambda *call: seen.append(call), **options)
         assert stream.log_predictive == expected.log_predictive, name
         named = ["a", "b"] if name in ("x.csv", "x.parquet", "-") else ["x0", "x1"]
         assert list(stream.memories().columns[-2:]) == named
@@ -261,6 +261,8 @@ def test_streams_that_cannot_be_say_what_can(options: dict[str, Any], message: s
 
 
 def test_questions_too_early_and_data_that_do_not_fit_are_refused(streamed: Stream, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="num_draws: expected a whole number of at least 1; got 0"):
+        streamed.to_fit(num_draws=0)
     with pytest.raises(InputError, match="no data have come yet"):
         Stream().predict(rows(2))
     with pytest.raises(InputError, match="the stream has 2 features; got 1"):

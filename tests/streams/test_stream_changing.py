@@ -65,7 +65,7 @@ def test_draws_of_a_changing_stream_are_of_its_memories_as_they_are_now() -> Non
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"drift": -1.0}, "drift"),
         ({"drift": 0.1, "forget": 5.0}, "not both"),
@@ -83,8 +83,8 @@ def test_draws_of_a_changing_stream_are_of_its_memories_as_they_are_now() -> Non
         ({"learn_discount": (1.0, 0.0)}, "learn_discount"),
     ],
 )
-def test_options_that_cannot_go_together_are_refused_in_one_sentence(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(InputError, match=said) as error:
+def test_options_that_cannot_go_together_are_refused_in_one_sentence(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
         make(**options)
     assert "\n" not in str(error.value)
 
@@ -114,11 +114,11 @@ def test_a_power_law_of_sizes_is_warned_of_under_a_dirichlet_process_alone(disco
         labels.append(k)
     x = 60 * rng.normal(size=(len(counts), 2))[labels] + 0.1 * rng.normal(size=(600, 2))
     stream = make(known={"beta": 50.0}).partial_fit(x)
-    said = stream.warnings()
+    warnings = stream.warnings()
     if discount == 0:
-        assert said == []
+        assert warnings == []
         return
-    assert len(said) == 1
-    assert "power law" in said[0]
-    assert "discount=0." in said[0]
+    assert len(warnings) == 1
+    assert "power law" in warnings[0]
+    assert "discount=0." in warnings[0]
     assert make(known={"beta": 50.0}, discount=0.5).partial_fit(x).warnings() == []

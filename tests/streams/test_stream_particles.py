@@ -75,8 +75,8 @@ def test_a_fit_draws_from_the_particles_by_weight(streamed: Stream) -> None:
     assert law.index.max() <= model_size - 1
     frame = streamed.memories()
     assert frame["count"].sum() == 170
-    found = frame[["x0", "x1"]].to_numpy()[:3]
-    assert np.linalg.norm(found[:, None] - CENTRES, axis=-1).min(axis=1).max() < 0.4
+    means = frame[["x0", "x1"]].to_numpy()[:3]
+    assert np.linalg.norm(means[:, None] - CENTRES, axis=-1).min(axis=1).max() < 0.4
 
 
 def test_evidence_is_only_given_where_it_is_estimated() -> None:
