@@ -28,8 +28,10 @@ from numpyro.distributions import Distribution
 from probam.conjugacy.mean_field import Integrated, MeanField
 from probam.conjugacy.pairs import BetaBernoulli, ConjugatePair
 from probam.distributions.bits import SpinBernoulli
+from probam.distributions.supports import innermost
 from probam.errors import InputError
-from probam.family import Family, Moments, Params, Prior, conjugate, innermost, register
+from probam.family import Moments, Params, Prior, conjugate, register
+from probam.family.capabilities import AdditiveMStep, Conditionals, Conjugacy, ExpectedSums, MeanFieldFactors
 
 __all__ = ["VALUES", "Bernoulli"]
 
@@ -45,7 +47,7 @@ estimator (and not needed under a prior)."""
 
 @register
 @dataclass(frozen=True)
-class Bernoulli(Family):
+class Bernoulli(AdditiveMStep, Conditionals, Conjugacy, MeanFieldFactors, ExpectedSums):
     """Binary memories on {0, 1} or {-1, +1} (see the module)."""
 
     values: str = "01"
@@ -57,11 +59,6 @@ class Bernoulli(Family):
     def __post_init__(self) -> None:
         if self.values not in VALUES:
             raise InputError(f"values: expected one of {', '.join(VALUES)}; got {self.values!r}")
-
-    @property
-    def closed_form(self) -> bool:
-        """The M-step is a frequency."""
-        return True
 
     @property
     def missing(self) -> str:

@@ -24,7 +24,8 @@ from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
 from probam.errors import InputError
-from probam.family import Family, Moments, Params, Prior, conjugate, register
+from probam.family import Moments, Params, Prior, conjugate, register
+from probam.family.capabilities import AdditiveMStep
 
 __all__ = ["DirichletMemory"]
 
@@ -45,17 +46,12 @@ _LONGEST_STEP = 3.0
 
 @register
 @dataclass(frozen=True)
-class DirichletMemory(Family):
+class DirichletMemory(AdditiveMStep):
     """Compositions of D parts (see the module)."""
 
     name: ClassVar[str] = "dirichlet"
     location: ClassVar[str] = "concentration"
     as_they_are: ClassVar[bool] = True
-
-    @property
-    def closed_form(self) -> bool:
-        """The M-step is a concave problem in D unknowns, solved by Newton's method."""
-        return True
 
     def check_support(self, x: np.ndarray, columns: Sequence[str]) -> None:
         """Refuse rows that do not sum to one, parts that are not positive, and a single column."""

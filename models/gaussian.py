@@ -19,7 +19,7 @@ Eq. 5, with the covariance corrected). Default priors see the data only through 
 deviation s: memories lie at m +- 2 s, and within-memory variances are a quarter of s^2 with a weight of four data.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -45,8 +45,11 @@ from probam.conjugacy.normal import (
 from probam.conjugacy.pairs import ConjugatePair
 from probam.distributions.observed import marginal, memory_covariances
 from probam.distributions.pairwise import upper_triangle
+from probam.distributions.supports import innermost
 from probam.errors import InputError
-from probam.family import Family, Moments, Params, Prior, innermost, register
+from probam.family import Moments, Params, Prior, conjugate, register
+from probam.family.capabilities import AdditiveMStep, Conditionals, Conjugacy, ExpectedSums, MeanFieldFactors
+from probam.models.location_scale import LocationScale
 
 __all__ = ["COVARIANCES", "Gaussian"]
 
@@ -70,12 +73,13 @@ Without it the likelihood is unbounded: a memory on one datum with no width. It 
 
 @register
 @dataclass(frozen=True)
-class Gaussian(Family):
+class Gaussian(LocationScale, AdditiveMStep, Conditionals, Conjugacy, MeanFieldFactors, ExpectedSums):
     """Gaussian memories with the covariance structure named (see the module)."""
 
     covariance: str = "full"
 
     name: ClassVar[str] = "gaussian"
+    memory: ClassVar[str] = "a Gaussian"
     linear: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -88,27 +92,14 @@ class Gaussian(Family):
         return frozenset({"isotropic": {"beta"}, "tied": {"precision_cholesky"}}.get(self.covariance, ()))
 
     @property
-    def closed_form(self) -> bool:
+    def no_m_step(self) -> str:
         """Every structure but ``lkj`` has conjugate priors and a closed-form M-step."""
-        return self.covariance != "lkj"
+        return "LKJ correlations have no conjugate prior" if self.covariance == "lkj" else ""
 
     @property
     def missing(self) -> str:
         """Entry by entry, or pattern by pattern where features are correlated within a memory."""
         return "pattern" if self.covariance in ("tied", "full", "lkj") else "entry"
-
-    def check_data(self, x: np.ndarray, columns: Sequence[str]) -> None:
-        """Refuse a constant column: it has no scale for a Gaussian to find. So for one of which nothing is observed."""
-        absent = np.isnan(x).all(axis=0)
-        if absent.any():
-            column = columns[int(np.flatnonzero(absent)[0])]
-            raise InputError(f"data: nothing is observed of column {column!r}; leave the column out")
-        constant = np.nanmin(x, axis=0) == np.nanmax(x, axis=0)
-        if constant.any():
-            column = columns[int(np.flatnonzero(constant)[0])]
-            raise InputError(
-                f"data: column {column!r} is constant, and a Gaussian needs some spread; leave the column out"
-            )
 
     def prior(self, x: np.ndarray) -> dict[str, Distribution]:
         """Default base measure, scaled to each feature's mean and standard deviation."""
@@ -208,7 +199,8 @@ class Gaussian(Family):
         with log diagonal for the Wishart.
         """
         if prior is not None:
-            self._expect_conjugate(prior)
+            for site, law in self._conjugates(prior):
+                conjugate(prior, site, law)
         step: Callable[[Moments, Params, Prior | None], Params] = {
             "isotropic": self._maximize_beta,
             "spherical": self._maximize_beta,
@@ -326,15 +318,6 @@ class Gaussian(Family):
         conjugate = {"beta": dist.Gamma, "precision": dist.Gamma, "precision_cholesky": dist.WishartCholesky}[second]
         return ("loc", dist.Normal), (second, conjugate)
 
-    def _expect_conjugate(self, prior: Prior) -> None:
-        for site, expected in self._conjugates(prior):
-            given = innermost(prior[site])
-            if not isinstance(given, expected):
-                raise InputError(
-                    f"prior: the closed-form M-step needs a {expected.__name__} prior on {site!r}; "
-                    f"got {type(given).__name__}; use engine 'gradient_em', 'svi' or 'nuts' with this prior"
-                )
-
     def _maximize_beta(self, moments: Moments, params: Params, prior: Prior | None) -> Params:
         counts, (first, square) = moments.counts, _split(moments)
         num_features = first.shape[-1]
@@ -391,7 +374,7 @@ class Gaussian(Family):
         # with e_i = freedom + n - i (i = 0, ...) and A = rate + scatter. With A = C^T C, C lower triangular:
         # tr(A L L^T) = |C L|^2, so the maximum has C L = diag(sqrt(e)).
         wishart = prior["precision_cholesky"]
-        assert isinstance(wishart, dist.WishartCholesky), "checked by _expect_conjugate"
+        assert isinstance(wishart, dist.WishartCholesky), "checked by maximize"
         exponents = wishart.concentration + counts[..., None] - jnp.arange(num_features)
         anti_cholesky = reverse_cholesky(wishart.rate_matrix + scatter)
         target = jnp.sqrt(exponents)[..., None, :] * jnp.eye(num_features, dtype=first.dtype)
@@ -413,13 +396,13 @@ def _outer(x: jax.Array) -> jax.Array:
 def _gamma(prior: Distribution) -> dist.Gamma:
     """A Gamma prior, taken out of the ``Independent`` around it."""
     inner = innermost(prior)
-    assert isinstance(inner, dist.Gamma), "checked by _expect_conjugate"
+    assert isinstance(inner, dist.Gamma), "checked by maximize"
     return inner
 
 
 def _normal(prior: Distribution) -> dist.Normal:
     inner = innermost(prior)
-    assert isinstance(inner, dist.Normal), "checked by _expect_conjugate"
+    assert isinstance(inner, dist.Normal), "checked by maximize"
     return inner
 
 

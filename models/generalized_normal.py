@@ -12,7 +12,7 @@ The M-step: along each feature the weighted sum of |x - mu|^p is convex, its min
 form.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,8 +25,9 @@ from numpyro.distributions import Distribution
 
 from probam.distributions.generalized_normal import GeneralizedNormal
 from probam.errors import InputError
-from probam.family import Family, Params, Prior, register
-from probam.models.location_scale import along_features, centre_and_width, check_spread, conjugate, occupied
+from probam.family import Params, Prior, conjugate, register
+from probam.family.capabilities import MStep
+from probam.models.location_scale import LocationScale, along_features, centre_and_width, occupied
 from probam.numerics.bisection import turning_point
 
 __all__ = ["GeneralizedNormalMemory"]
@@ -40,12 +41,13 @@ _FLOOR = 1e-3
 
 @register
 @dataclass(frozen=True)
-class GeneralizedNormalMemory(Family):
+class GeneralizedNormalMemory(LocationScale, MStep):
     """Memories with independent exponential-power features of a known power."""
 
     power: float = 1.5
 
     name: ClassVar[str] = "generalized_normal"
+    memory: ClassVar[str] = "a generalised normal memory"
 
     def __post_init__(self) -> None:
         if not 1 <= self.power < np.inf:
@@ -53,20 +55,6 @@ class GeneralizedNormalMemory(Family):
                 f"power: expected a number of at least 1 (below it the density has a cusp at every memory and the "
                 f"M-step many optima); got {self.power}"
             )
-
-    @property
-    def closed_form(self) -> bool:
-        """One convex problem for each location."""
-        return True
-
-    @property
-    def additive(self) -> bool:
-        """Sums of |x - mu|^p depend on mu."""
-        return False
-
-    def check_data(self, x: np.ndarray, columns: Sequence[str]) -> None:
-        """Refuse a constant column."""
-        check_spread(x, columns, "a generalised normal memory")
 
     def prior(self, x: np.ndarray) -> dict[str, Distribution]:
         """Default base measure, scaled to each feature (see the module)."""

@@ -8,7 +8,7 @@ data). Both keep the M-step in closed form: the location is a median of the data
 as one more datum; the scale is a mean absolute deviation from it, with two more data.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,8 +21,10 @@ from numpyro.distributions import Distribution
 
 from probam.conjugacy.normal import NormalKnownVariance
 from probam.conjugacy.pairs import ConjugatePair
-from probam.family import Family, Params, Prior, innermost, register
-from probam.models.location_scale import along_features, centre_and_width, check_spread, conjugate, occupied
+from probam.distributions.supports import innermost
+from probam.family import Params, Prior, conjugate, register
+from probam.family.capabilities import Conjugacy, MStep
+from probam.models.location_scale import LocationScale, along_features, centre_and_width, occupied
 
 __all__ = ["Laplace", "weighted_median"]
 
@@ -44,24 +46,11 @@ def weighted_median(values: Float[Array, " N"], weights: Float[Array, "N K"]) ->
 
 @register
 @dataclass(frozen=True)
-class Laplace(Family):
+class Laplace(LocationScale, MStep, Conjugacy):
     """Memories with independent Laplace features."""
 
     name: ClassVar[str] = "laplace"
-
-    @property
-    def closed_form(self) -> bool:
-        """Weighted medians and mean absolute deviations."""
-        return True
-
-    @property
-    def additive(self) -> bool:
-        """A median is no function of sums."""
-        return False
-
-    def check_data(self, x: np.ndarray, columns: Sequence[str]) -> None:
-        """Refuse a constant column."""
-        check_spread(x, columns, "a Laplace memory")
+    memory: ClassVar[str] = "a Laplace memory"
 
     def prior(self, x: np.ndarray) -> dict[str, Distribution]:
         """Default base measure, scaled to each feature's median and mean absolute deviation."""

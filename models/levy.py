@@ -10,7 +10,7 @@ priors see each feature's median m and mean absolute deviation a (or the median 
 smaller): modes are Normal(m, 3 a), scales log-normal around a with standard deviation 1.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,8 +22,9 @@ from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
 from probam.distributions.levy import Levy
-from probam.family import Family, Params, Prior, register
-from probam.models.location_scale import check_spread
+from probam.family import Params, Prior, register
+from probam.family.capabilities import Start
+from probam.models.location_scale import LocationScale
 
 __all__ = ["LevyMemory"]
 
@@ -33,10 +34,11 @@ _MARGIN = 0.25
 
 @register
 @dataclass(frozen=True)
-class LevyMemory(Family):
+class LevyMemory(LocationScale, Start):
     """Memories with independent Lévy features, each from its own edge upwards."""
 
     name: ClassVar[str] = "levy"
+    memory: ClassVar[str] = "a Lévy memory"
     location: ClassVar[str] = "mode"
     no_m_step: ClassVar[str] = (
         "its support begins at mu_k: a memory could never pass a datum for which it has any responsibility"
@@ -46,10 +48,6 @@ class LevyMemory(Family):
         "a Gaussian guide always reaches parameters under which some datum lies below every edge, where the evidence "
         "bound is minus infinity"
     )
-
-    def check_data(self, x: np.ndarray, columns: Sequence[str]) -> None:
-        """Refuse a constant column."""
-        check_spread(x, columns, "a Lévy memory")
 
     def prior(self, x: np.ndarray) -> dict[str, Distribution]:
         """Default base measure, scaled to each feature by quantiles (see the module)."""

@@ -21,6 +21,7 @@ from numpyro.distributions import Distribution
 from probam.distributions.mixture import MemoryMixture
 from probam.errors import InputError
 from probam.family import Family, Prior, WeightPrior
+from probam.family.capabilities import Absent, DataSpace, MissingEntries
 from probam.numerics.steady import restored, steady
 
 __all__ = ["Mixture", "mixture"]
@@ -89,7 +90,7 @@ class Mixture:
     def deterministics(self, params: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """``weights`` and what else the family derives from its sites."""
         log_weights = self.weights.log_weights(params, self.num_components)
-        return {"weights": jnp.exp(log_weights)} | self.family.deterministics(params)
+        return {"weights": jnp.exp(log_weights)} | DataSpace.of(self.family).deterministics(params)
 
 
 def mixture(
@@ -116,9 +117,9 @@ def mixture(
     if num_components < 1:
         raise InputError(f"components: expected at least 1 memory; got {num_components}")
     missing = bool(np.isnan(x).any())
-    if missing and not family.missing:
+    if missing and isinstance(entries := MissingEntries.ask(family), Absent):
         raise InputError(
-            f"data: entries are missing, and family {family.name!r} cannot integrate them out: {family.no_missing}; "
+            f"data: entries are missing, and family {family.name!r} cannot integrate them out: {entries.reason}; "
             "leave those rows out or impute the values first"
         )
     defaults = family.prior(np.asarray(jnp.asarray(x)))  # in the precision that JAX computes in

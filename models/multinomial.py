@@ -26,8 +26,10 @@ from numpyro.distributions import Distribution
 from probam.conjugacy.mean_field import Counted, MeanField
 from probam.conjugacy.pairs import ConjugatePair, DirichletMultinomial
 from probam.distributions.counts import MultinomialCounts
+from probam.distributions.supports import innermost
 from probam.errors import InputError
-from probam.family import Family, Moments, Params, Prior, conjugate, innermost, register
+from probam.family import Moments, Params, Prior, conjugate, register
+from probam.family.capabilities import AdditiveMStep, Conditionals, Conjugacy, MeanFieldFactors
 
 __all__ = ["Multinomial"]
 
@@ -43,7 +45,7 @@ _TOTAL_SHAPE = 2.0
 
 @register
 @dataclass(frozen=True)
-class Multinomial(Family):
+class Multinomial(AdditiveMStep, Conditionals, Conjugacy, MeanFieldFactors):
     """Counts in D categories (see the module)."""
 
     name: ClassVar[str] = "multinomial"
@@ -57,11 +59,6 @@ class Multinomial(Family):
     def shared(self) -> frozenset[str]:
         """One expected total for all memories."""
         return frozenset({"total"})
-
-    @property
-    def closed_form(self) -> bool:
-        """The M-step is a table of shares."""
-        return True
 
     def check_support(self, x: np.ndarray, columns: Sequence[str]) -> None:
         """Refuse negative and broken counts, and a single column."""

@@ -12,7 +12,7 @@ times the mean a in each feature; beta is Gamma with shape 2 around 2 D / r, the
 data.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,8 +24,9 @@ from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
 from probam.distributions.generalized_normal import RadialLaplace
-from probam.family import Family, Params, Prior, register
-from probam.models.location_scale import centre_and_width, check_spread, conjugate, occupied
+from probam.family import Params, Prior, conjugate, register
+from probam.family.capabilities import MStep
+from probam.models.location_scale import LocationScale, centre_and_width, occupied
 
 __all__ = ["RadialLaplaceMemory"]
 
@@ -38,24 +39,11 @@ _FLOOR = 1e-3
 
 @register
 @dataclass(frozen=True)
-class RadialLaplaceMemory(Family):
+class RadialLaplaceMemory(LocationScale, MStep):
     """Memories whose density falls off with the Euclidean distance."""
 
     name: ClassVar[str] = "radial_laplace"
-
-    @property
-    def closed_form(self) -> bool:
-        """Weiszfeld's step and a mean distance."""
-        return True
-
-    @property
-    def additive(self) -> bool:
-        """Sums of distances depend on the location."""
-        return False
-
-    def check_data(self, x: np.ndarray, columns: Sequence[str]) -> None:
-        """Refuse a constant column."""
-        check_spread(x, columns, "a radial Laplace memory")
+    memory: ClassVar[str] = "a radial Laplace memory"
 
     def prior(self, x: np.ndarray) -> dict[str, Distribution]:
         """Default base measure (see the module)."""

@@ -16,7 +16,7 @@ and is faster (Kent, Tyler and Vardi 1994; parameter expansion). Default priors:
 and the precision; df ~ Gamma(2, rate 0.1) (Juárez and Steel 2010).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,9 +30,10 @@ from numpyro.distributions import Distribution
 
 from probam.distributions.student_t import EllipticalStudentT
 from probam.errors import InputError
-from probam.family import Family, Moments, Params, Prior, register
+from probam.family import Params, Prior, conjugate, register
+from probam.family.capabilities import MStep
 from probam.models.gaussian import Gaussian
-from probam.models.location_scale import check_spread, conjugate
+from probam.models.location_scale import LocationScale
 from probam.numerics.bisection import turning_point
 
 __all__ = ["COVARIANCES", "StudentT"]
@@ -45,13 +46,14 @@ _DF_RANGE = (0.05, 1000.0)
 
 @register
 @dataclass(frozen=True)
-class StudentT(Family):
+class StudentT(LocationScale, MStep):
     """Student-t memories with the scale structure named; ``df`` fixes their degrees of freedom, 0 leaves them free."""
 
     covariance: str = "full"
     df: float = 0.0
 
     name: ClassVar[str] = "student_t"
+    memory: ClassVar[str] = "a Student-t memory"
 
     def __post_init__(self) -> None:
         if self.covariance not in COVARIANCES:
@@ -60,26 +62,12 @@ class StudentT(Family):
             raise InputError(f"df: expected degrees of freedom above 0, or 0 to leave them free; got {self.df}")
 
     @property
-    def closed_form(self) -> bool:
-        """The reweighted Gaussian M-step."""
-        return True
-
-    @property
-    def additive(self) -> bool:
-        """The latent precisions differ from datum to datum."""
-        return False
-
-    @property
     def _gaussian(self) -> Gaussian:
         return Gaussian(self.covariance)
 
     @property
     def _precision(self) -> str:
         return "precision_cholesky" if self.covariance == "full" else "precision"
-
-    def check_data(self, x: np.ndarray, columns: Sequence[str]) -> None:
-        """Refuse a constant column."""
-        check_spread(x, columns, "a Student-t memory")
 
     def prior(self, x: np.ndarray) -> dict[str, Distribution]:
         """The Gaussian family's base measure, and Gamma(2, 0.1) on free degrees of freedom."""
@@ -99,10 +87,6 @@ class StudentT(Family):
         """Standard deviation of the Gaussian core: the t's own is infinite for df <= 2."""
         return self._gaussian.spread(params)
 
-    def statistics(self, x: Float[Array, "N D"]) -> Float[Array, "N F"]:
-        """Those of the Gaussian with the same structure."""
-        return self._gaussian.statistics(x)
-
     def maximize_from(
         self, x: Float[Array, "N D"], responsibilities: Float[Array, "N K"], params: Params, prior: Prior | None
     ) -> Params:
@@ -113,9 +97,7 @@ class StudentT(Family):
         weight = (df + num_features) / (df + bank.quadratic_form(x[:, None, :]))  # (N, K): u
         shares = responsibilities * weight
 
-        origin, _ = self.frame(x)
-        sums = jnp.matmul(shares.T, self.statistics(x - origin), precision="highest")
-        moments = Moments(jnp.sum(shares, axis=0), sums, origin)
+        moments = self._gaussian.moments(x, shares)
         core = {"loc": params["loc"], self._precision: params[self._precision]}
         law = None if prior is None else self._with_all_data(prior, counts - moments.counts)
         fresh = self._gaussian.maximize(moments, core, law)

@@ -18,7 +18,7 @@ a support never grows, so EM ends after a few steps near its k-means++ start; us
 responsibilities are 0 / 0 (CLAIMS A15).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -31,8 +31,9 @@ from numpyro.distributions import Distribution
 
 from probam.distributions.uniform import UniformBall, UniformBox
 from probam.errors import InputError
-from probam.family import Family, Params, Prior, register
-from probam.models.location_scale import check_spread, conjugate, occupied
+from probam.family import Params, Prior, conjugate, register
+from probam.family.capabilities import MStep
+from probam.models.location_scale import LocationScale, occupied
 
 __all__ = ["SHAPES", "UniformMemory"]
 
@@ -50,12 +51,13 @@ _STEPS = 64
 
 @register
 @dataclass(frozen=True)
-class UniformMemory(Family):
+class UniformMemory(LocationScale, MStep):
     """Memories of constant density in a box or a ball."""
 
     shape: str = "box"
 
     name: ClassVar[str] = "uniform"
+    memory: ClassVar[str] = "a uniform memory"
     no_gradient: ClassVar[str] = (
         "its density jumps where a datum leaves a support, and gradients in the parameters do not see the jump"
     )
@@ -65,23 +67,9 @@ class UniformMemory(Family):
             raise InputError(f"shape: expected one of {', '.join(SHAPES)}; got {self.shape!r}")
 
     @property
-    def closed_form(self) -> bool:
-        """The smallest support around the data."""
-        return True
-
-    @property
-    def additive(self) -> bool:
-        """Extremes are no sums."""
-        return False
-
-    @property
     def reach(self) -> str:
         """The site that says how far a support reaches."""
         return "half_width" if self.shape == "box" else "radius"
-
-    def check_data(self, x: np.ndarray, columns: Sequence[str]) -> None:
-        """Refuse a constant column."""
-        check_spread(x, columns, "a uniform memory")
 
     def prior(self, x: np.ndarray) -> dict[str, Distribution]:
         """Default base measure, scaled to each feature's range."""

@@ -22,9 +22,11 @@ from probam.conjugacy.mean_field import Integrated, MeanField
 from probam.conjugacy.mean_field_direction import DirectionAndConcentration
 from probam.conjugacy.pairs import ConjugatePair, DirectionOfVonMisesFisher
 from probam.distributions.direction import FreeDirection
+from probam.distributions.supports import innermost
 from probam.distributions.von_mises_fisher import VonMisesFisher
 from probam.errors import InputError
-from probam.family import Family, Moments, Params, Prior, innermost, register
+from probam.family import Moments, Params, Prior, register
+from probam.family.capabilities import AdditiveMStep, Conditionals, Conjugacy, MeanFieldFactors
 from probam.numerics.bessel import (
     inverse_mean_resultant_length,
     log_normalizer_scaled,
@@ -43,7 +45,7 @@ _LARGEST = 1e6
 
 @register
 @dataclass(frozen=True)
-class VonMisesFisherMemory(Family):
+class VonMisesFisherMemory(AdditiveMStep, Conditionals, Conjugacy, MeanFieldFactors):
     """Directions with their own concentrations."""
 
     name: ClassVar[str] = "vmf"
@@ -53,11 +55,6 @@ class VonMisesFisherMemory(Family):
     no_missing: ClassVar[str] = (
         "unit length ties the coordinates together, and the density of some of them has no closed form"
     )
-
-    @property
-    def closed_form(self) -> bool:
-        """The M-step is the mean direction and one equation in kappa."""
-        return True
 
     def check_support(self, x: np.ndarray, columns: Sequence[str]) -> None:
         """Refuse rows that are not unit vectors, and data with one column."""

@@ -21,10 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from probam.conjugacy.mean_field import MeanField
+from probam.conjugacy.mean_field import Integrated, MeanField
 from probam.conjugacy.mean_field_observed import by_feature
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
+from probam.family.capabilities import Conjugacy, Gradients, Guide, MeanFieldFactors
 from probam.inference.cavi import moves as cavi_moves
 from probam.inference.cavi.steps import Data, Parts, State, Totals, advance, arrange, as_type, proposed
 from probam.inference.common.coordinates import Coordinates
@@ -102,12 +103,25 @@ def _advance(
 _try_moves = jax.jit(cavi_moves.try_moves)
 
 
+def _factors(model: Model) -> MeanField | None:
+    """One factor for each site, under the priors of the model."""
+    factors = MeanFieldFactors.ask(model.family)
+    return factors.mean_field(model.prior) if factors else None
+
+
+def _conjugate_factors(model: Model) -> MeanField | None:
+    """One joint factor for all parameters of a memory, under the family's conjugate base."""
+    conjugacy = Conjugacy.ask(model.family)
+    pair = conjugacy.conjugate_base(model.prior) if conjugacy else None
+    return None if pair is None else Integrated(pair)
+
+
 def mean_field(model: Model, base: str, num_features: int) -> MeanField:
     """The factors of the memories, or one sentence on what works where there are none."""
     if base not in ("model", "conjugate"):
         raise InputError(f"base: expected one of model, conjugate; got {base!r}")
     family = model.family
-    memories = family.mean_field(model.prior) if base == "model" else family.conjugate_mean_field(model.prior)
+    memories = _factors(model) if base == "model" else _conjugate_factors(model)
     covariance = getattr(family, "covariance", None)
     kind = f"{family.name!r}" + (f" with covariance {covariance!r}" if covariance else "")
     if memories is not None and model.missing:
@@ -121,8 +135,9 @@ def mean_field(model: Model, base: str, num_features: int) -> MeanField:
         return memories
     if base == "conjugate":
         raise InputError(f"base: family {kind} has no other conjugate base under these priors; leave base at 'model'")
-    refusals = (("svi", family.no_gradient or family.no_guide), ("nuts", family.no_gradient))
-    others = "".join(f"{name!r} or " for name, why in refusals if not why)
+    gradients = Gradients.ask(family)
+    serves = {"svi": gradients and Guide.ask(family), "nuts": gradients}
+    others = "".join(f"{name!r} or " for name, able in serves.items() if able)
     raise InputError(
         f"engine: family {kind} has no variational factors in closed form under these priors; "
         f"use engine {others}'gibbs'"
@@ -228,7 +243,9 @@ def _draws(
 
     def one(key: jax.Array) -> tuple[Params, jax.Array]:
         key_memories, key_weights, key_hyper = jax.random.split(key, 3)
-        sites = model.family.integrated_sites(parts.memories.draw(key_memories, state.factors))
+        sites = parts.memories.draw(key_memories, state.factors)
+        if conjugacy := Conjugacy.ask(model.family):
+            sites = conjugacy.integrated_sites(sites)
         sites |= model.weights.draw(key_weights, state.seen.counts, state.hyper)
         sites |= parts.hyper.draw(key_hyper, state.seen.counts, state.hyper)
         sites = as_type(sites, x.dtype)

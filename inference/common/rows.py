@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from probam.errors import InputError
 from probam.family import Model
+from probam.family.capabilities import AdditiveMStep, MissingEntries, MStep
 
 __all__ = ["Rows", "by_pattern", "check_weight", "rows_on", "without_missing"]
 
@@ -80,12 +81,13 @@ def rows_on(model: Model, x: Float[Array, "N D"], weight: np.ndarray | None) -> 
     """The rows of each device that EM uses: one, or all where an iteration is long enough to be shared."""
     devices = jax.devices()
     parts = 1
-    if model.family.additive:
-        num_statistics = jax.eval_shape(model.family.statistics, x[:1]).shape[-1]
+    m_step = MStep.of(model.family)
+    if isinstance(m_step, AdditiveMStep):
+        num_statistics = jax.eval_shape(m_step.statistics, x[:1]).shape[-1]
         if len(x) * num_statistics * model.num_components >= _WORTH_SPREADING:
             parts = len(devices)
     weights: list[np.ndarray | None]
-    if model.missing and model.family.missing == "pattern":
+    if model.missing and MissingEntries.of(model.family).missing == "pattern":
         grouped, counted = by_pattern(np.asarray(x), weight)
         rows, weights = np.array_split(grouped, parts), list(np.array_split(counted, parts))
     elif parts == 1:

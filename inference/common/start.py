@@ -12,6 +12,7 @@ from numpyro.distributions import Distribution, biject_to
 
 from probam.errors import InputError
 from probam.family import Model, Params
+from probam.family.capabilities import Absent, DataSpace, Gradients, Guide, Start
 from probam.inference.common.rows import without_missing
 
 __all__ = [
@@ -31,17 +32,17 @@ _ENOUGH_PER_MEMORY = 128
 
 def check_gradient(model: Model) -> None:
     """Say why no engine that follows gradients in the parameters can fit a family, where that is so."""
-    if model.family.no_gradient:
-        raise InputError(f"engine: family {model.family.name!r}: {model.family.no_gradient}; use engine 'em'")
+    gradients = Gradients.ask(model.family)
+    if isinstance(gradients, Absent):
+        raise InputError(f"engine: family {model.family.name!r}: {gradients.reason}; use engine 'em'")
 
 
 def check_guide(model: Model) -> None:
     """Say why SVI cannot fit a family, where that is so."""
     check_gradient(model)
-    if model.family.no_guide:
-        raise InputError(
-            f"engine: family {model.family.name!r}: {model.family.no_guide}; use engine 'gradient_em' or 'nuts'"
-        )
+    guide = Guide.ask(model.family)
+    if isinstance(guide, Absent):
+        raise InputError(f"engine: family {model.family.name!r}: {guide.reason}; use engine 'gradient_em' or 'nuts'")
 
 
 def kmeans_plus_plus(
@@ -106,7 +107,7 @@ def hard_assignment(
     data (default all).
     """
     num_components = model.num_components
-    origin, unit = model.family.frame(x)
+    origin, unit = DataSpace.of(model.family).frame(x)
     points = (x - origin) / unit
     seeds, label = kmeans_plus_plus(key, points, num_components, weight)
     if num_active is not None:  # a point whose seed is not active goes to the nearest active one
@@ -129,7 +130,7 @@ def starting_params(
 ) -> Params:
     """Site values that put memories at k-means++ seeds.
 
-    Typical values of the prior with the location site moved to the seeds are handed to ``Family.start``, which takes
+    Typical values of the prior with the location site moved to the seeds are handed to ``Start.start``, which takes
     the M-step from the hard assignment to the nearest seed where there is one. Seeds need K passes over the data:
     of many data a systematic sample is used (one row out of each of so many equal stretches), so that a start costs
     less than one iteration. Missing entries are filled with the mean of their feature.
@@ -148,7 +149,7 @@ def starting_params(
     params = {site: _typical(law, site in model.family.shared, num_components) for site, law in model.prior.items()}
     location = model.family.location
     params[location] = x[seeds]
-    params = model.family.start(x, hard, params, model.prior)
+    params = Start.of(model.family).start(x, hard, params, model.prior)
     weights = model.weights.start(num_components)
     weights = model.weights.maximize(counts, weights, likelihood_only=False)
     return {name: jnp.asarray(value, x.dtype) for name, value in (params | weights).items()}

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Moments, Params
+from probam.family.capabilities import Absent, DataSpace, Guide, MStep
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.result import EngineResult, Progress, silent
 from probam.inference.common.rows import Rows, check_weight, rows_on, without_missing
@@ -142,13 +143,14 @@ def side_by_side(num_runs: int, x: jax.Array, num_components: int) -> int:
 
 def check_closed_form(model: Model) -> None:
     """Say in one sentence that a family has no closed-form M-step and what works instead."""
-    if not model.family.closed_form:
+    m_step = MStep.ask(model.family)
+    if isinstance(m_step, Absent):
         covariance = getattr(model.family, "covariance", None)
         kind = f"{model.family.name!r}" + (f" with covariance {covariance!r}" if covariance else "")
-        others = "'gradient_em' or 'nuts'" if model.family.no_guide else "'gradient_em', 'svi' or 'nuts'"
-        why = f" ({model.family.no_m_step})" if model.family.no_m_step else ""
+        others = "'gradient_em', 'svi' or 'nuts'" if Guide.ask(model.family) else "'gradient_em' or 'nuts'"
         raise InputError(
-            f"engine: family {kind} has no closed-form M-step{why}, which engine 'em' needs; use engine {others}"
+            f"engine: family {kind} has no closed-form M-step ({m_step.reason}), which engine 'em' needs; "
+            f"use engine {others}"
         )
 
 
@@ -234,7 +236,7 @@ def fit_params(
 @jax.jit
 def _origin(model: Model, x: jax.Array) -> jax.Array:
     """Where the sums have their zero."""
-    return model.family.frame(without_missing(x) if model.missing else x)[0]
+    return DataSpace.of(model.family).frame(without_missing(x) if model.missing else x)[0]
 
 
 def run(

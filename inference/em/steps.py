@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from probam.distributions.mixture import MemoryMixture
 from probam.distributions.pairwise import linear_form
 from probam.family import Model, Moments, Params
+from probam.family.capabilities import AdditiveMStep, ExpectedSums, MStep
 from probam.inference.common.coordinates import Coordinates
 
 __all__ = [
@@ -61,12 +62,12 @@ def expectation(
     (G, B).
     """
     mixture = model.mixture(params)
-    family = model.family
+    sums_of = AdditiveMStep.of(model.family)
     origin = jnp.asarray(origin)
     log_joint = _log_joint(model, mixture, x, origin)
 
     def block(rows: jax.Array, counted: jax.Array | None) -> _Sums:
-        statistics = None if model.missing else family.statistics(rows - origin)
+        statistics = None if model.missing else sums_of.statistics(rows - origin)
         logits = log_joint(rows, statistics)
         top = jax.lax.stop_gradient(jnp.max(logits, axis=0))
         unnormalised = jnp.exp(logits - top)
@@ -78,7 +79,7 @@ def expectation(
             responsibilities = unnormalised * (counted / total)
             log_prob = counted * log_prob
         if statistics is None:
-            sums = family.expected_sums(params, rows, responsibilities.T, origin)
+            sums = ExpectedSums.of(model.family).expected_sums(params, rows, responsibilities.T, origin)
         else:
             sums = jnp.matmul(responsibilities, statistics, precision="highest")
         return jnp.sum(responsibilities, axis=1), sums, jnp.sum(log_prob)
@@ -100,7 +101,8 @@ def _log_joint(
     """
     if x.ndim == 3:
         return lambda rows, _: mixture.log_joint_of_pattern(rows).T
-    form = linear_form(mixture.bank, x[:1], origin) if model.family.linear and not model.missing else None
+    linear = AdditiveMStep.of(model.family).linear and not model.missing
+    form = linear_form(mixture.bank, x[:1], origin) if linear else None
     if form is None:
         return lambda rows, _: mixture.log_joint(rows).T
     coefficients, constant = form.matrix, (form.constant + mixture.log_weights)[:, None]
@@ -113,7 +115,7 @@ def _log_joint(
 
 def block_rows(model: Model, x: Float[Array, "N D"]) -> int:
     """How many rows the E-step takes at a time; a divisor of the number of data where one is near."""
-    num_statistics: int = jax.eval_shape(model.family.statistics, x[:1]).shape[-1]
+    num_statistics: int = jax.eval_shape(AdditiveMStep.of(model.family).statistics, x[:1]).shape[-1]
     width = x.shape[1] + num_statistics + model.num_components
     most: int = max(_FEWEST_ROWS, _BLOCK_BYTES // (width * x.dtype.itemsize))
     whole = (size for size in range(most, most // 2, -1) if len(x) % size == 0)
@@ -163,9 +165,9 @@ def em_step(
     origin: Float[Array, " D"] | None = None,
 ) -> tuple[Params, Float[Array, ""]]:
     """Parameters after one EM step, and the objective *before* it (nats)."""
-    family = model.family
-    if family.additive:
-        origin = family.frame(x)[0] if origin is None else origin
+    m_step = MStep.of(model.family)
+    if isinstance(m_step, AdditiveMStep):
+        origin = m_step.frame(x)[0] if origin is None else origin
         moments, log_likelihood = expectation(model, params, x, origin, weight)
         return maximization(model, coordinates, params, moments, log_likelihood, likelihood_only=likelihood_only)
     log_joint = model.mixture(params).log_joint(x)
@@ -174,7 +176,7 @@ def em_step(
     if weight is not None:
         responsibilities, log_prob = weight[:, None] * responsibilities, weight[:, None] * log_prob
     previous = {site: params[site] for site in model.prior}
-    memories = family.maximize_from(x, responsibilities, previous, None if likelihood_only else model.prior)
+    memories = m_step.maximize_from(x, responsibilities, previous, None if likelihood_only else model.prior)
     counts = jnp.sum(responsibilities, axis=0)
     return _with_weights(model, coordinates, params, memories, counts, jnp.sum(log_prob), likelihood_only)
 
@@ -190,7 +192,7 @@ def maximization(
 ) -> tuple[Params, Float[Array, ""]]:
     """Parameters after the M-step of an additive family, and the objective before it (nats)."""
     previous = {site: params[site] for site in model.prior}
-    memories = model.family.maximize(moments, previous, None if likelihood_only else model.prior)
+    memories = AdditiveMStep.of(model.family).maximize(moments, previous, None if likelihood_only else model.prior)
     return _with_weights(model, coordinates, params, memories, moments.counts, log_likelihood, likelihood_only)
 
 

@@ -33,6 +33,7 @@ from jaxtyping import Array, Float
 
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
+from probam.family.capabilities import Absent, Conjugacy, MissingEntries
 from probam.inference.common.devices import devices_for
 from probam.inference.common.result import EngineResult, Progress, silent
 from probam.inference.common.start import starting_params
@@ -145,7 +146,7 @@ def run(
         raise InputError(f"num_warmup: expected at least 0; got {num_warmup}")
 
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num_chains))
-    groups = patterns(np.asarray(x)) if model.missing and model.family.missing == "pattern" else None
+    groups = patterns(np.asarray(x)) if model.missing and MissingEntries.of(model.family).missing == "pattern" else None
     states = _begin(model, x, keys, groups)
     num_devices = devices_for(num_chains)
     work = len(x) * model.num_components * num_chains * thin
@@ -222,7 +223,8 @@ def _settings(model: Model, kernel: str, partition: str, base: str, split_merge:
     if base == "conjugate":
         if kernel != "collapsed":
             raise InputError(f"base: kernel {kernel!r} integrates nothing out; use kernel 'collapsed' with 'conjugate'")
-        if family.conjugate_base(model.prior) is None:
+        conjugacy = Conjugacy.ask(family)
+        if not conjugacy or conjugacy.conjugate_base(model.prior) is None:
             raise InputError(
                 f"base: family {family.name!r} has no other conjugate base under these priors; leave base at 'model'"
             )
@@ -235,7 +237,9 @@ def _settings(model: Model, kernel: str, partition: str, base: str, split_merge:
 
 
 def _is_conjugate(model: Model) -> bool:
-    num_components = model.num_components
+    num_components, conjugacy = model.num_components, Conjugacy.ask(model.family)
+    if isinstance(conjugacy, Absent):
+        return False
     shapes = {
         site: jax.ShapeDtypeStruct(
             prior.event_shape if site in model.family.shared else (num_components, *prior.event_shape),
@@ -246,7 +250,7 @@ def _is_conjugate(model: Model) -> bool:
     found = []
 
     def look(params: Params) -> None:
-        found.append(model.family.conjugate(params, model.prior) is not None)
+        found.append(conjugacy.conjugate(params, model.prior) is not None)
 
     jax.eval_shape(look, shapes)
     return found[0]

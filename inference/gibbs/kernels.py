@@ -25,6 +25,7 @@ from numpyro.distributions import biject_to
 from probam.conjugacy.pairs import ConjugatePair
 from probam.distributions.pairwise import pairwise_log_prob
 from probam.family import Model, Params
+from probam.family.capabilities import Conjugacy
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.gibbs.collapsed import block_starts, collapsed_labels, one_label
 from probam.inference.gibbs.moves import (
@@ -181,8 +182,9 @@ def _one_at_a_time(
     pair = None
     stats: dict[str, jax.Array] = {}
     if settings.kernel == "collapsed":
-        pair = model.family.conjugate_base(model.prior) if settings.integrated else None
-        pair = pair or model.family.conjugate(params, model.prior)
+        conjugacy = Conjugacy.of(model.family)
+        pair = conjugacy.conjugate_base(model.prior) if settings.integrated else None
+        pair = pair or conjugacy.conjugate(params, model.prior)
         assert pair is not None, "checked before compiling"
         labels = collapsed_labels(key_labels, pair, law, x, labels, model.num_components)
         if settings.split_merge:
@@ -202,7 +204,7 @@ def _one_at_a_time(
     params = params | _typed(draw_weights(key_weights, counts, params), x.dtype)
     if pair is not None and settings.integrated:
         drawn = pair.draw(key_memories, counts, group(labels, pair.statistics(x), model.num_components)[1])
-        params = params | model.family.integrated_sites(drawn)
+        params = params | Conjugacy.of(model.family).integrated_sites(drawn)
     else:
         params = draw_memories(key_memories, model, x, labels, params, statistics)
     stats |= {"lp": _log_joint(model, x, params, labels, pair, settings), "occupied": jnp.sum(counts > 0)}

@@ -13,6 +13,7 @@ from numpyro.distributions import biject_to
 
 from probam.distributions.pairwise import linear_form, pairwise_log_prob
 from probam.family import Model, Moments, Params
+from probam.family.capabilities import Absent, Conditionals, Statistics
 from probam.numerics.slice_sampling import slice_update
 
 __all__ = [
@@ -108,9 +109,18 @@ def count(labels: Int[Array, " N"], num_components: int, dtype: Any) -> Float[Ar
 
 def statistics_of(model: Model, x: Float[Array, "N D"]) -> Float[Array, "N F"] | None:
     """The family's statistics relative to its frame, which sweeps over the same data share; None if it has no use."""
-    if not (model.family.linear or model.family.can_draw(model.prior)):
+    sums = Statistics.ask(model.family)
+    if isinstance(sums, Absent) or not (sums.linear or conditionals_of(model)):
         return None
-    return model.family.statistics(x - model.family.frame(x)[0])
+    return sums.statistics(x - sums.frame(x)[0])
+
+
+def conditionals_of(model: Model) -> Conditionals | Absent:
+    """The family's exact draws of its memories, absent where it has none under the priors of this model."""
+    conditionals = Conditionals.ask(model.family)
+    if conditionals and not conditionals.can_draw(model.prior):
+        return Absent("it has no full conditionals under these priors")
+    return conditionals
 
 
 def log_densities(
@@ -118,7 +128,8 @@ def log_densities(
 ) -> Float[Array, "N K"]:
     """Log density of each datum under each memory (nats): one matrix product where ``statistics_of`` serves it."""
     bank = model.family.bank(params)
-    form = linear_form(bank, x[:1], model.family.frame(x)[0]) if model.family.linear else None
+    sums = Statistics.ask(model.family)
+    form = linear_form(bank, x[:1], sums.frame(x)[0]) if sums and sums.linear else None
     if form is None or statistics is None:
         return pairwise_log_prob(bank, x)
     return jnp.matmul(statistics, form.matrix.T, precision="highest") + form.constant
@@ -204,11 +215,12 @@ def draw_memories(
 
     ``statistics`` are those of :func:`statistics_of`.
     """
-    if statistics is None or not model.family.can_draw(model.prior):
+    conditionals = conditionals_of(model)
+    if statistics is None or isinstance(conditionals, Absent):
         return slice_memories(key, model, x, labels, params)
     counts, sums = group(labels, statistics, model.num_components)
     sites = {name: params[name] for name in model.prior}
-    return params | model.family.draw(key, Moments(counts, sums, model.family.frame(x)[0]), sites, model.prior)
+    return params | conditionals.draw(key, Moments(counts, sums, conditionals.frame(x)[0]), sites, model.prior)
 
 
 def slice_memories(

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from probam.errors import InputError
-from probam.family import Model, Moments, Params
+from probam.family import Model, Params
+from probam.family.capabilities import Absent, MStep
 from probam.inference.common.coordinates import Coordinates, arranged
 from probam.inference.common.ordering import unordered
 from probam.inference.common.result import Progress, silent
@@ -22,17 +23,15 @@ _ITERATIONS = 200
 
 def has_m_step(model: Model, x: Float[Array, "N D"]) -> bool:
     """Whether the family has an M-step in closed form under the priors of this model; nothing is computed."""
-    family, coordinates = model.family, Coordinates(model)
-    if not family.closed_form:
+    m_step, coordinates = MStep.ask(model.family), Coordinates(model)
+    if isinstance(m_step, Absent):
         return False
 
     def look(x: jax.Array) -> Any:
         params = coordinates.constrain(coordinates.zeros)
         sites = {site: params[site] for site in model.prior}
         share = jnp.ones((len(x), model.num_components), x.dtype)
-        if not family.additive:
-            return family.maximize_from(x, share, sites, model.prior)
-        return family.maximize(Moments(share.sum(0), share.T @ family.statistics(x), x[0]), sites, model.prior)
+        return m_step.maximize_from(x, share, sites, model.prior)
 
     try:
         jax.eval_shape(look, x)

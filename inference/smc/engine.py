@@ -36,6 +36,7 @@ from numpyro import handlers
 
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
+from probam.family.capabilities import Absent, Gradients
 from probam.inference.common.coordinates import Coordinates, sites_of
 from probam.inference.common.devices import devices_for
 from probam.inference.common.result import EngineResult, Progress, combine_runs, silent
@@ -320,10 +321,10 @@ def run(
         raise InputError(f"target_ess: expected a number between 0 and 1; got {target_ess}")
     if mutation not in (None, "hmc", "random_walk"):
         raise InputError(f"mutation: expected 'hmc' or 'random_walk'; got {mutation!r}")
-    no_gradient = model.family.no_gradient
-    if mutation == "hmc" and no_gradient:
-        raise InputError(f"mutation: family {model.family.name!r}: {no_gradient}; use mutation 'random_walk'")
-    kind = mutation or ("random_walk" if no_gradient else "hmc")
+    gradients = Gradients.ask(model.family)
+    if mutation == "hmc" and isinstance(gradients, Absent):
+        raise InputError(f"mutation: family {model.family.name!r}: {gradients.reason}; use mutation 'random_walk'")
+    kind = mutation or ("hmc" if gradients else "random_walk")
     moves = num_moves * (_LEAPFROG if kind == "random_walk" else 1)
     settings = Settings(num_particles, moves, kind, _batch(num_particles, x, model.num_components))
 

@@ -20,6 +20,7 @@ from probam.data.writing import write_atomically
 from probam.equivalence.check import Check, verify_mixture
 from probam.errors import InputError
 from probam.family import Params
+from probam.family.capabilities import DataSpace, MissingEntries
 from probam.fits.landscape import Landscape, basins, survey
 from probam.fits.landscape_posterior import completion
 from probam.models.mixture import Mixture
@@ -86,10 +87,12 @@ class Fit:
 
     def _rows(self, data: Any, what: str, *, missing: bool = False) -> tuple[Table, jax.Array]:
         """A table in data units and its rows in model units; ``missing`` allows gaps where the family does."""
-        table = as_table(data, prefer=self.columns, name=what, missing=missing and bool(self.model.family.missing))
+        table = as_table(
+            data, prefer=self.columns, name=what, missing=missing and bool(MissingEntries.ask(self.model.family))
+        )
         self._check_columns(what, table.columns, table.source)
         values = table.values.astype(self.dtype)
-        self.model.family.check_support(values, self.columns)
+        DataSpace.of(self.model.family).check_support(values, self.columns)
         return table, jnp.asarray(self.standardiser.apply(values))
 
     def _check_columns(self, what: str, columns: tuple[str, ...], source: str) -> None:
@@ -257,7 +260,7 @@ class Fit:
         table = as_table(data, prefer=self.columns, name="data", missing=True)
         self._check_columns("data", table.columns, table.source)
         values = table.values.astype(self.dtype)
-        self.model.family.check_support(values, self.columns)
+        DataSpace.of(self.model.family).check_support(values, self.columns)
         sites = self.draws()
         which = np.unique(np.linspace(0, len(self._permutations) - 1, num_draws).round().astype(int))
         chosen = {name: value[which] for name, value in sites.items()}

@@ -33,6 +33,7 @@ from probam.dynamics.clamped import complete
 from probam.dynamics.recall import attractors
 from probam.errors import InputError
 from probam.family import Params
+from probam.family.capabilities import DataSpace
 from probam.fits.landscape import MERGE, survey
 from probam.models.mixture import Mixture
 
@@ -295,7 +296,7 @@ def _walk_draws(
         params, chosen = inputs
         mixture = model.mixture(params)
         landscape = survey(mixture)
-        memories = model.family.memories(params)
+        memories = DataSpace.of(model.family).memories(params)
         shares = jnp.mean(mixture.responsibilities(rows), axis=0)
         largest = jnp.argsort(-shares)[: centre.shape[1]]
         starts = jnp.concatenate([rows, queries, memories, centre @ memories[largest]]) + noise

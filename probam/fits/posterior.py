@@ -14,6 +14,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int
 
 from probam.family import Model, Params
+from probam.family.capabilities import DataSpace
 from probam.inference.em.engine import side_by_side
 
 __all__ = ["HostReading", "Reading", "density", "overlap", "read", "replicate", "responsibilities"]
@@ -68,8 +69,8 @@ def read(model: Model, sites: Params, key: jax.Array, x: Float[Array, "N D"], pa
         labels = jnp.sum(jnp.cumsum(resp, axis=-1) < uniform * jnp.sum(resp, -1, keepdims=True), axis=-1)
         labels = jnp.minimum(labels, resp.shape[-1] - 1)
         together = jnp.sum(resp[pairs[:, 0]] * resp[pairs[:, 1]], axis=-1)
-        memories = model.family.memories(params)
-        spread = jnp.broadcast_to(model.family.spread(params), memories.shape)
+        memories = DataSpace.of(model.family).memories(params)
+        spread = jnp.broadcast_to(DataSpace.of(model.family).spread(params), memories.shape)
         return Reading(log_lik, labels.astype(jnp.int32), memories, spread, weights, together)
 
     num_draws = len(next(iter(sites.values())))

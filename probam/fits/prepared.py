@@ -10,6 +10,7 @@ from probam.data.standardise import Standardiser, identity, standardiser
 from probam.data.table import Table, as_table, check_rows
 from probam.errors import InputError
 from probam.family import Family
+from probam.family.capabilities import DataSpace
 from probam.fits.choices import double_precision
 from probam.fits.options import FitOptions
 
@@ -46,10 +47,10 @@ def prepare(data: Any, options: FitOptions, family: Family) -> Prepared:
     check_rows(table)
     dtype = np.float64 if double_precision() and table.values.dtype != np.float32 else np.float32
     table = table.astype(dtype)
-    family.check_data(table.values, table.columns)
+    DataSpace.of(family).check_data(table.values, table.columns)
     if options.standardise and family.as_they_are:
         raise InputError(f"standardise: family {family.name!r} takes the data as they are; leave it out")
     units = standardiser(table) if options.standardise else identity(table.num_features, dtype)
     prepared = Prepared.of(table, units)
-    family.check_support(prepared.x, table.columns)
+    DataSpace.of(family).check_support(prepared.x, table.columns)
     return prepared

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from probam.errors import InputError
 from probam.family import Params
+from probam.family.capabilities import DataSpace
 from probam.fits.landscape import Landscape, basins, bounded, plane, survey
 from probam.fits.landscape_posterior import LandscapePosterior, completion, landscape_posterior, plan
 from probam.models.mixture import Mixture
@@ -75,7 +76,7 @@ def recall_group(
     if not whole.any():
         raise InputError("recall: every datum lacks an entry; recall starts from complete data")
     known, at = x[whole], np.flatnonzero(whole)
-    locations = model.family.memories(reference)
+    locations = DataSpace.of(model.family).memories(reference)
     inverse = np.argsort(permutation[best])
     variables, attributes = _at_reference(landscape, locations, known, inverse, resp[whole], units)
     variables["datum_row"] = (at[variables["datum_row"][0]], ("looked_at",))

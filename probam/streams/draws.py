@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from probam.conjugacy.pairs import BetaBernoulli, ConjugatePair, DirichletMultinomial
 from probam.family import Moments, Params
+from probam.family.capabilities import Conditionals, Conjugacy
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.result import EngineResult
 from probam.inference.stream.decay import FadingPitmanYor
@@ -158,11 +159,11 @@ def draw_sites(
     def draw(key: jax.Array, counts: jax.Array, sums: jax.Array, weight_counts: jax.Array) -> tuple[Params, jax.Array]:
         key_pair, key_rest, key_weights = jax.random.split(key, 3)
         sites = pair.draw(key_pair, counts, sums)
-        sites = family.integrated_sites(sites) if integrated else _inside(pair, sites)
+        sites = Conjugacy.of(family).integrated_sites(sites) if integrated else _inside(pair, sites)
         missing = [site for site in prior if site not in sites]
         if isinstance(pair, DirichletMultinomial):  # how many counts a row has, which no label knows of
             moments = Moments(counts, sums, jnp.zeros_like(sums[0]))
-            drawn = family.draw(key_rest, moments, fixed, prior)
+            drawn = Conditionals.of(family).draw(key_rest, moments, fixed, prior)
             sites = sites | {site: drawn[site] for site in missing}
         else:
             sites = sites | {site: fixed[site] for site in missing}

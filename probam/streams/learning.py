@@ -12,6 +12,7 @@ import xarray as xr
 from probam.data.standardise import Standardiser, identity, standardiser
 from probam.data.table import Table
 from probam.family import Family
+from probam.family.capabilities import DataSpace
 from probam.inference.common.result import Progress, silent
 from probam.inference.stream.engine import Absorbed
 from probam.models.mixture import mixture
@@ -159,7 +160,7 @@ class Learning:
 
 def _units(options: StreamOptions, family: Family, schema: Schema, warm_rows: np.ndarray) -> Standardiser:
     """The map from data units to model units, from the first rows, after a check of these."""
-    family.check_data(warm_rows, schema.columns)
+    DataSpace.of(family).check_data(warm_rows, schema.columns)
     if options.standardise:
         return standardiser(Table(warm_rows, schema.columns, "data"))
     return identity(warm_rows.shape[1], schema.dtype)

@@ -11,6 +11,7 @@ from numpyro.distributions import Distribution
 from probam.conjugacy.pairs import ConjugatePair
 from probam.errors import InputError
 from probam.family import Family, Params
+from probam.family.capabilities import Conjugacy
 
 __all__ = ["StreamPair", "fixed_sites", "integrates_all", "known_arrays", "stream_pair"]
 
@@ -32,7 +33,8 @@ def known_arrays(known: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
 
 def integrates_all(family: Family, prior: Mapping[str, Distribution], known: Mapping[str, np.ndarray]) -> bool:
     """Whether all sites of a memory are integrated out, so that no draw needs a value that is held fixed."""
-    return not known and family.conjugate_base(prior) is not None
+    conjugacy = Conjugacy.ask(family)
+    return bool(not known and conjugacy and conjugacy.conjugate_base(prior) is not None)
 
 
 def stream_pair(
@@ -52,12 +54,13 @@ def stream_pair(
             raise InputError(
                 f"known: family {family.name!r} has no site {site!r} to hold fixed; it has {', '.join(others)}"
             )
-    exact = None if known else family.conjugate_base(prior)
+    conjugacy = Conjugacy.ask(family)
+    exact = None if known or not conjugacy else conjugacy.conjugate_base(prior)
     approximate = None
-    if exact is None:
+    if conjugacy and exact is None:
         fixed = fixed_sites(family, prior, known, num_memories, dtype)
-        exact = family.conjugate(fixed, prior)
-        approximate = family.approximate_pair(fixed, prior) if exact is None else None
+        exact = conjugacy.conjugate(fixed, prior)
+        approximate = conjugacy.approximate_pair(fixed, prior) if exact is None else None
     pair = exact if approximate is None else approximate
     if pair is None:
         raise InputError(

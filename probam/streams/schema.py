@@ -9,6 +9,7 @@ import numpy as np
 from probam.data.table import Table, as_table
 from probam.errors import InputError
 from probam.family import Family
+from probam.family.capabilities import DataSpace
 from probam.fits.choices import double_precision
 
 __all__ = ["Schema", "schema_of"]
@@ -33,7 +34,7 @@ class Schema(NamedTuple):
         if table.num_features != len(self.columns):
             raise InputError(f"data: the stream has {len(self.columns)} features; got {table.num_features}")
         rows = table.astype(self.dtype).values
-        family.check_support(rows, self.columns)
+        DataSpace.of(family).check_support(rows, self.columns)
         return rows
 
     def precision(self) -> AbstractContextManager[Any]:

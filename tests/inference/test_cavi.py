@@ -16,6 +16,7 @@ from probam.conjugacy.mean_field import Integrated, MeanField
 from probam.conjugacy.normal import NormalKnownVariance
 from probam.errors import InputError
 from probam.family import Family, Params, Prior, WeightPrior
+from probam.family.capabilities import Conjugacy, MeanFieldFactors
 from probam.inference.cavi import engine as cavi
 from probam.models.bernoulli import Bernoulli
 from probam.models.gaussian import Gaussian
@@ -153,7 +154,7 @@ def test_the_fixed_point_is_that_of_scikit_learn() -> None:
     given = np.eye(4)[random.integers(0, 4, len(x))] * 0.7 + 0.075
     model = mixture(x, family=Gaussian("full"), weights=Dirichlet(1.3), num_components=4)
     state, _ = fitted(model, x, base="conjugate", start=given)
-    pair: Any = model.family.conjugate_base(model.prior)
+    pair: Any = Conjugacy.of(model.family).conjugate_base(model.prior)
     theirs = FromGiven(
         n_components=4,
         weight_concentration_prior_type="dirichlet_distribution",
@@ -291,7 +292,7 @@ def test_one_memory_of_directions_has_its_exact_evidence_and_posterior() -> None
     )
     state, _ = fitted(model, x, restarts=1)
     np.testing.assert_allclose(state.bound, top + np.log(mass), rtol=1e-9)
-    field = model.family.mean_field(model.prior)
+    field = MeanFieldFactors.of(model.family).mean_field(model.prior)
     assert field is not None
     drawn = jax.jit(jax.vmap(lambda key: field.draw(key, state.factors)))(jax.random.split(jax.random.key(0), 4000))
     kappa = np.asarray(drawn["concentration"])[:, 0]

@@ -19,6 +19,7 @@ from arviz_stats import ess  # type: ignore[attr-defined]
 from scipy.special import logsumexp
 
 from probam.errors import InputError
+from probam.family.capabilities import Absent, Guide, MStep
 from probam.fits.choices import find_engine, find_family
 from probam.inference.common.coordinates import Coordinates
 from probam.models.mixture import mixture
@@ -149,10 +150,10 @@ def _curvature(cost: Callable[[np.ndarray], float], at: np.ndarray, step: float 
 
 def _refused(grid: Grid, engine: str) -> str:
     family = grid.model.family
-    if engine == "em" and not family.closed_form:
+    if engine == "em" and not MStep.ask(family):
         return "no M-step"
-    if engine == "svi" and family.no_guide:
-        return family.no_guide
+    if engine == "svi" and isinstance(guide := Guide.ask(family), Absent):
+        return guide.reason
     return ""
 
 

@@ -17,6 +17,7 @@ from arviz_stats import ess  # type: ignore[attr-defined]
 from probam.conjugacy.normal import NormalKnownVariance
 from probam.errors import InputError
 from probam.family import Family, Moments, Params, Prior, WeightPrior
+from probam.family.capabilities import Conjugacy, MissingEntries
 from probam.inference.gibbs import engine as gibbs
 from probam.inference.gibbs.kernels import Settings, State, sweep
 from probam.inference.gibbs.missing import patterns, sweep_with_missing
@@ -190,7 +191,11 @@ def geweke(
     About ten summaries, five standard errors each: fails once in 10^5. ``gaps`` says which entries are missing.
     """
     num_chains, num_steps = 8, 6000
-    groups = None if gaps is None or model.family.missing != "pattern" else patterns(np.where(gaps, np.nan, 0.0))
+    groups = (
+        None
+        if gaps is None or MissingEntries.of(model.family).missing != "pattern"
+        else patterns(np.where(gaps, np.nan, 0.0))
+    )
     at = jnp.arange(num_data)
 
     def prior(key: jax.Array) -> tuple[Params, jax.Array]:
@@ -198,12 +203,12 @@ def geweke(
         trace = numpyro.handlers.trace(numpyro.handlers.seed(model.parameters, key_sites)).get_trace()
         params = {name: jnp.asarray(site["value"]) for name, site in trace.items() if site["type"] == "sample"}
         if settings.integrated:
-            pair = model.family.conjugate_base(model.prior)
+            pair = Conjugacy.of(model.family).conjugate_base(model.prior)
             assert pair is not None
             size = pair.statistics(jnp.asarray(DATA)).shape[1]
             none = jnp.zeros(model.num_components)
             drawn = pair.draw(jax.random.fold_in(key, 1), none, jnp.zeros((model.num_components, size)))
-            params |= model.family.integrated_sites(drawn)
+            params |= Conjugacy.of(model.family).integrated_sites(drawn)
         logits = model.weights.log_weights(params, model.num_components)
         return params, jax.random.categorical(key_labels, logits, shape=(num_data,)).astype(jnp.int32)
 

@@ -20,6 +20,7 @@ from probam.conjugacy.normal import NormalGamma
 from probam.distributions.observed import observed_log_prob
 from probam.errors import InputError
 from probam.family import Family, Prior, WeightPrior
+from probam.family.capabilities import Conjugacy
 from probam.fits.choices import find_engine
 from probam.inference.cavi import engine as cavi
 from probam.inference.gibbs import engine as gibbs
@@ -242,7 +243,7 @@ def test_the_bound_of_one_memory_with_gaps_is_the_evidence_of_the_observed_entri
     x = _correlated()
     seen = [column[~np.isnan(column)] for column in x.T]
     model = mixture(x, family=Gaussian("diagonal"), weights=Uniform(), num_components=1)
-    pair = model.family.conjugate_base(model.prior)
+    pair = Conjugacy.of(model.family).conjugate_base(model.prior)
     assert isinstance(pair, NormalGamma)
     expected = 0.0
     for d, column in enumerate(seen):

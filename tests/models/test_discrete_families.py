@@ -25,6 +25,7 @@ from probam.energies.water_filling import fill
 from probam.equivalence.twins import physical_twin
 from probam.errors import InputError
 from probam.family import Family, Moments
+from probam.family.capabilities import AdditiveMStep, DataSpace
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.em.engine import fit_params
 from probam.models.bernoulli import Bernoulli
@@ -103,7 +104,7 @@ def test_probabilities_of_all_corners_sum_to_one_with_the_moments_of_the_memorie
     mean = probability @ everywhere
     np.testing.assert_allclose(law.mean, mean, atol=1e-12)
     np.testing.assert_allclose(law.variance, probability @ (everywhere - mean) ** 2, atol=1e-12)
-    np.testing.assert_allclose(family.memories({"prob": jnp.asarray(PROBS)}), law.bank.mean, atol=1e-12)
+    np.testing.assert_allclose(DataSpace.of(family).memories({"prob": jnp.asarray(PROBS)}), law.bank.mean, atol=1e-12)
 
 
 def test_draws_have_the_values_and_the_means_of_their_laws() -> None:
@@ -134,14 +135,14 @@ def test_em_never_falls_and_ends_where_the_potential_of_nuts_is_flat(name: str) 
 
 def _moments(family: Family, x: np.ndarray) -> Moments:
     """Sums over all data, for one memory."""
-    sums = np.asarray(family.statistics(jnp.asarray(x))).sum(axis=0)
+    sums = np.asarray(AdditiveMStep.of(family).statistics(jnp.asarray(x))).sum(axis=0)
     return Moments(jnp.array([float(len(x))]), jnp.asarray(sums[None]), jnp.zeros(x.shape[1]))
 
 
 def test_maximum_likelihood_of_one_memory_is_the_frequency_of_bits_and_counts() -> None:
     for name, scale in (("bits", 1.0), ("spins", 0.5)):
         family, x = FAMILIES[name]
-        found = family.maximize(_moments(family, x), {"prob": jnp.full((1, D), 0.5)}, None)
+        found = AdditiveMStep.of(family).maximize(_moments(family, x), {"prob": jnp.full((1, D), 0.5)}, None)
         np.testing.assert_allclose(found["prob"][0], scale * (x.mean(axis=0) + (name == "spins")), rtol=1e-12)
     found = Multinomial().maximize(_moments(Multinomial(), COUNTS), {"prob": jnp.full((1, D), 1 / D)}, None)
     np.testing.assert_allclose(found["prob"][0], COUNTS.sum(axis=0) / COUNTS.sum(), rtol=1e-12)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from probam.distributions.pairwise import linear_form
-from probam.family import Family
+from probam.family.capabilities import Statistics
 from probam.inference.common.start import starting_params
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import mixture
@@ -20,7 +20,7 @@ LINEAR = [
 
 
 @pytest.mark.parametrize("family", LINEAR, ids=lambda family: family.signature)
-def test_log_densities_are_products_with_the_statistics_of_the_m_step(family: Family) -> None:
+def test_log_densities_are_products_with_the_statistics_of_the_m_step(family: Statistics) -> None:
     """T(x - zero) . eta_k + c_k is NumPyro's own log density, with T the family's ``statistics``."""
     assert family.linear
     random = np.random.default_rng(3)
