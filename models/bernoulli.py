@@ -24,6 +24,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
+from typing_extensions import override
 
 from probam.conjugacy.mean_field import Integrated, MeanField
 from probam.conjugacy.pairs import BetaBernoulli, ConjugatePair
@@ -153,7 +154,8 @@ class Bernoulli(AdditiveMStep, Conditionals, Conjugacy, MeanFieldFactors, Expect
         pair = self.conjugate({}, prior)
         return None if pair is None else Integrated(pair)
 
-    def conjugate(self, params: Params, prior: Prior) -> ConjugatePair | None:  # noqa: ARG002
+    @override
+    def conjugate(self, params: Params, prior: Prior) -> ConjugatePair | None:
         """Everything."""
         if not self.can_draw(prior):
             return None

@@ -20,6 +20,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
+from typing_extensions import override
 
 from probam.distributions.levy import Levy
 from probam.family import Params, Prior, register
@@ -72,7 +73,8 @@ class LevyMemory(LocationScale, Start):
         """``loc``: the edge of the support, mu."""
         return {"loc": _edge(params)}
 
-    def start(self, x: Float[Array, "N D"], assignment: Float[Array, "N K"], params: Params, prior: Prior) -> Params:  # noqa: ARG002
+    @override
+    def start(self, x: Float[Array, "N D"], assignment: Float[Array, "N K"], params: Params, prior: Prior) -> Params:
         """Edges below the least datum assigned, so that every datum lies in a support; scales as those data ask.
 
         Given mu the likeliest scale is the harmonic mean of x - mu.

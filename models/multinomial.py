@@ -22,6 +22,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
+from typing_extensions import override
 
 from probam.conjugacy.mean_field import Counted, MeanField
 from probam.conjugacy.pairs import ConjugatePair, DirichletMultinomial
@@ -152,7 +153,8 @@ class Multinomial(AdditiveMStep, Conditionals, Conjugacy, MeanFieldFactors):
         gamma = conjugate(prior, "total", dist.Gamma)
         return Counted(pair, jnp.asarray(gamma.concentration), jnp.asarray(gamma.rate))
 
-    def conjugate(self, params: Params, prior: Prior) -> ConjugatePair | None:  # noqa: ARG002
+    @override
+    def conjugate(self, params: Params, prior: Prior) -> ConjugatePair | None:
         """The shares; given them the total knows nothing of the labels."""
         if not self.can_draw(prior):
             return None

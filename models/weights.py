@@ -30,6 +30,7 @@ from jax.scipy.special import gammaln, xlogy
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution, biject_to
 from numpyro.distributions.transforms import Transform
+from typing_extensions import override
 
 from probam.conjugacy.mean_field import HyperField, KnownHyper
 from probam.conjugacy.mean_field_sticks import GammaAlpha, lattice
@@ -56,15 +57,18 @@ _REACH = 15.0
 class _Known(WeightPrior):
     """Weights without sites."""
 
-    def start(self, num_components: int) -> Params:  # noqa: ARG002
+    @override
+    def start(self, num_components: int) -> Params:
         """No site."""
         return {}
 
-    def maximize(self, counts: Float[Array, " K"], params: Params, *, likelihood_only: bool) -> Params:  # noqa: ARG002
+    @override
+    def maximize(self, counts: Float[Array, " K"], params: Params, *, likelihood_only: bool) -> Params:
         """No site."""
         return {}
 
-    def draw(self, key: jax.Array, counts: Float[Array, " K"], params: Params) -> Params:  # noqa: ARG002
+    @override
+    def draw(self, key: jax.Array, counts: Float[Array, " K"], params: Params) -> Params:
         """No site."""
         return {}
 
@@ -88,7 +92,8 @@ class Uniform(_Known):
         """Log of 1 / K; no site."""
         return self.log_weights({}, num_components)
 
-    def log_weights(self, params: Mapping[str, jax.Array], num_components: int) -> Float[Array, " K"]:  # noqa: ARG002
+    @override
+    def log_weights(self, params: Mapping[str, jax.Array], num_components: int) -> Float[Array, " K"]:
         """Log of 1 / K."""
         return jnp.full(num_components, -jnp.log(1.0 * num_components))
 
@@ -112,7 +117,8 @@ class Fixed(_Known):
         """Logs of the given weights; no site."""
         return self.log_weights({}, num_components)
 
-    def log_weights(self, params: Mapping[str, jax.Array], num_components: int) -> Float[Array, " K"]:  # noqa: ARG002
+    @override
+    def log_weights(self, params: Mapping[str, jax.Array], num_components: int) -> Float[Array, " K"]:
         """Logs of the given weights."""
         if len(self.weights) != num_components:
             raise InputError(f"weights: expected one for each of {num_components} memories; got {len(self.weights)}")
@@ -138,7 +144,8 @@ class Dirichlet(WeightPrior):
         proportions = numpyro.sample("proportions", dist.Dirichlet(jnp.full(num_components, self.concentration)))
         return jnp.log(proportions)
 
-    def log_weights(self, params: Mapping[str, jax.Array], num_components: int) -> Float[Array, " K"]:  # noqa: ARG002
+    @override
+    def log_weights(self, params: Mapping[str, jax.Array], num_components: int) -> Float[Array, " K"]:
         """Logs of the proportions."""
         return jnp.log(params["proportions"])
 
@@ -146,32 +153,38 @@ class Dirichlet(WeightPrior):
         """Equal proportions."""
         return {"proportions": jnp.full(num_components, 1.0 / num_components)}
 
-    def maximize(self, counts: Float[Array, " K"], params: Params, *, likelihood_only: bool) -> Params:  # noqa: ARG002
+    @override
+    def maximize(self, counts: Float[Array, " K"], params: Params, *, likelihood_only: bool) -> Params:
         """Relative counts; with the prior, relative counts plus concentration."""
         raised = counts if likelihood_only else counts + self.concentration
         return {"proportions": raised / jnp.sum(raised)}
 
-    def draw(self, key: jax.Array, counts: Float[Array, " K"], params: Params) -> Params:  # noqa: ARG002
+    @override
+    def draw(self, key: jax.Array, counts: Float[Array, " K"], params: Params) -> Params:
         """Dirichlet(counts + concentration), kept off zero by one rounding."""
         proportions = jax.random.dirichlet(key, counts + self.concentration)
         return {"proportions": jnp.maximum(proportions, np.finfo(proportions.dtype).tiny)}
 
-    def log_marginal(self, counts: Float[Array, " K"], params: Params) -> Float[Array, ""]:  # noqa: ARG002
+    @override
+    def log_marginal(self, counts: Float[Array, " K"], params: Params) -> Float[Array, ""]:
         """The Dirichlet-multinomial law of labelled assignments."""
         total = len(counts) * self.concentration
         each = jnp.sum(gammaln(counts + self.concentration) - gammaln(self.concentration))
         return each + gammaln(total) - gammaln(total + jnp.sum(counts))
 
-    def log_predictive(self, counts: Float[Array, " K"], params: Params) -> Float[Array, " K"]:  # noqa: ARG002
+    @override
+    def log_predictive(self, counts: Float[Array, " K"], params: Params) -> Float[Array, " K"]:
         """(n_k + a) / (n + K a)."""
         raised = counts + self.concentration
         return jnp.log(raised) - jnp.log(jnp.sum(raised))
 
-    def partition_law(self, params: Params, num_slots: int, num_data: int) -> GibbsTypePartition:  # noqa: ARG002
+    @override
+    def partition_law(self, params: Params, num_slots: int, num_data: int) -> GibbsTypePartition:
         """Mixture of finite mixtures: the number of memories uniform on 1, ..., ``num_slots``."""
         return finite_mixtures(self.concentration, num_slots, num_data)
 
-    def draw_given_partition(self, key: jax.Array, counts: Float[Array, " K"], params: Params) -> Params:  # noqa: ARG002
+    @override
+    def draw_given_partition(self, key: jax.Array, counts: Float[Array, " K"], params: Params) -> Params:
         """The number of memories given how many hold data, then their proportions; the others weigh nothing."""
         key_size, key_proportions = jax.random.split(key)
         num_slots = len(counts)
@@ -216,7 +229,7 @@ class StickBreaking(WeightPrior):
     @classmethod
     def tree_unflatten(
         cls,
-        static: None,  # noqa: ARG003
+        _: None,
         leaves: tuple[float | Distribution, float | Distribution],
     ) -> "StickBreaking":
         """Inverse of :meth:`tree_flatten`; values were checked when they were given."""

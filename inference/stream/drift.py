@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+from typing_extensions import override
 
 from probam.conjugacy.normal import NormalKnownVariance
 from probam.conjugacy.pairs import ConjugatePair
@@ -74,7 +75,7 @@ class Place(NamedTuple):
     variance: Float[Array, "K D"]
 
 
-class _Gaussian:
+class _Gaussian(Motion):
     """What both Gaussian motions share: the update of a Kalman filter and its predictive density."""
 
     def empty(self, pair: NormalKnownVariance, totals: Float[Array, "K F+1"]) -> Place:
@@ -123,7 +124,8 @@ class RandomWalk(_Gaussian):
 
     step: jax.Array  # () or (D,)
 
-    def ahead(self, pair: NormalKnownVariance, rows: Place, ages: Int[Array, " K"]) -> Place:  # noqa: ARG002
+    @override
+    def ahead(self, pair: NormalKnownVariance, rows: Place, ages: Int[Array, " K"]) -> Place:
         """Wider by ``step`` for each datum."""
         return Place(rows.mean, rows.variance + self.step * ages[:, None])
 
@@ -152,7 +154,7 @@ class _Worth(NamedTuple):
 
 @pytree
 @dataclass(frozen=True)
-class Forgetting:
+class Forgetting(Motion):
     """Statistics that lose the share 1 - exp(-rate) with every datum of the stream; the prior is never forgotten.
 
     All memories are prepared anew for each datum (:func:`probam.inference.stream.predictive.prepare`).
@@ -160,17 +162,20 @@ class Forgetting:
 
     rate: jax.Array
 
-    def empty(self, pair: ConjugatePair, totals: Float[Array, "K F+1"]) -> _Worth:  # noqa: ARG002
+    @override
+    def empty(self, pair: ConjugatePair, totals: Float[Array, "K F+1"]) -> _Worth:
         """No data."""
         totals = jnp.zeros_like(totals)
         return _Worth(totals[:, 0], totals[:, 1:])
 
-    def ahead(self, pair: ConjugatePair, rows: _Worth, ages: Int[Array, " K"]) -> _Worth:  # noqa: ARG002
+    @override
+    def ahead(self, pair: ConjugatePair, rows: _Worth, ages: Int[Array, " K"]) -> _Worth:
         """exp(-rate a) of counts and sums."""
         kept = jnp.exp(-self.rate * ages)
         return _Worth(kept * rows.counts, kept[:, None] * rows.sums)
 
-    def join(self, pair: ConjugatePair, rows: _Worth, statistics: Float[Array, " F"]) -> _Worth:  # noqa: ARG002
+    @override
+    def join(self, pair: ConjugatePair, rows: _Worth, statistics: Float[Array, " F"]) -> _Worth:
         """One more."""
         return _Worth(rows.counts + 1, rows.sums + statistics)
 

@@ -165,8 +165,8 @@ def step_particles(settings: Filter, particles: Particles, x: Float[Array, " D"]
     kernel, states = settings.kernel, particles.states
     scores, fresh = jax.vmap(partial(logits, kernel), (0, None))(states, x)
     keys = jax.random.split(jax.random.fold_in(_key(states, 2), states.seen[0]))
-    seat = _seat_best if settings.resampling == "optimal" else _seat_drawn
-    seated = seat(settings, particles, scores, fresh, keys)
+    seat = _seat_best if settings.resampling == "optimal" else partial(_seat_drawn, settings)
+    seated = seat(particles, scores, fresh, keys)
     states, labels, log_weights, slots, fresh, log_mean = seated
     states = states._replace(key=particles.states.key)
     place = states.seen[0] % len(particles.rows)
@@ -218,13 +218,7 @@ def _seat_drawn(
     return _Seated(states, labels, log_weights, slots, fresh, log_mean)
 
 
-def _seat_best(
-    settings: Filter,  # noqa: ARG001
-    particles: Particles,
-    scores: Float[Array, "P K"],
-    fresh: Int[Array, " P"],
-    keys: jax.Array,
-) -> _Seated:
+def _seat_best(particles: Particles, scores: Float[Array, "P K"], fresh: Int[Array, " P"], keys: jax.Array) -> _Seated:
     """Every seat in every particle is a child; P of them go on."""
     log_joint = (particles.log_weights[:, None] + scores).reshape(-1)
     log_mean = logsumexp(log_joint)
@@ -247,8 +241,8 @@ def rejuvenate(settings: Filter, particles: Particles, moves: Moves) -> Particle
     """
     kernel = settings.kernel
     key = jax.random.fold_in(_key(particles.states, 1), particles.num_seen)
-    held = min(int(particles.num_seen), len(particles.rows))
-    for program, total in ((split_merge, moves.split_merge if held > 1 else 0), (reseat, held)):
+    num_kept = min(int(particles.num_seen), len(particles.rows))
+    for program, total in ((split_merge, moves.split_merge if num_kept > 1 else 0), (reseat, num_kept)):
         done = 0
         while done < total:
             if not enough_room(particles.states):
@@ -259,7 +253,7 @@ def rejuvenate(settings: Filter, particles: Particles, moves: Moves) -> Particle
                 particles.labels,
                 particles.rows,
                 key,
-                *(jnp.asarray(number, jnp.int32) for number in (held, done, total)),
+                *(jnp.asarray(number, jnp.int32) for number in (num_kept, done, total)),
             )
             particles, done = particles._replace(states=states, labels=labels), int(reached)
     return particles

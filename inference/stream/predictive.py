@@ -68,20 +68,17 @@ def prepare(pair: Any, counts: Float[Array, " K"], sums: Float[Array, "K F"]) ->
 
 
 @singledispatch
-def log_predictive(
-    pair: Any,
-    known: Any,
-    x: Float[Array, " D"],  # noqa: ARG001
-    statistics: Float[Array, " F"],
-) -> Float[Array, " K"]:
+def log_predictive(pair: Any, known: Any, x: Float[Array, " D"], statistics: Float[Array, " F"]) -> Float[Array, " K"]:
     """Posterior predictive log density of a datum under each memory, less the pair's ``log_base`` (nats)."""
+    del x
     counts, sums, log_marginal = known
     return jnp.asarray(pair.log_marginal(counts + 1, sums + statistics) - log_marginal)
 
 
 @singledispatch
-def locations(pair: Any, counts: Float[Array, " K"], sums: Float[Array, "K F"]) -> Float[Array, "K D"] | None:  # noqa: ARG001
+def locations(pair: Any, counts: Float[Array, " K"], sums: Float[Array, "K F"]) -> Float[Array, "K D"] | None:
     """Posterior mean of each memory as a point of the data space; None for a pair of which none is known."""
+    del pair, counts, sums
     return None
 
 
@@ -146,7 +143,7 @@ def _(pair: NormalKnownVariance, counts: jax.Array, sums: jax.Array) -> jax.Arra
 
 
 @log_predictive.register
-def _(pair: NormalKnownVariance, known: _Normal, x: jax.Array, statistics: jax.Array) -> jax.Array:  # noqa: ARG001
+def _(pair: NormalKnownVariance, known: _Normal, x: jax.Array, _statistics: jax.Array) -> jax.Array:
     place = x - pair.loc if pair.basis is None else jnp.sum(pair.basis[0] * (x - pair.loc), axis=-1)
     return known.log_norm - jnp.sum(known.half_precision * (place - known.center) ** 2, axis=-1)
 
@@ -183,7 +180,7 @@ def _(pair: NormalGamma, counts: jax.Array, sums: jax.Array) -> _Student:
 
 
 @log_predictive.register
-def _(pair: NormalGamma, known: _Student, x: jax.Array, statistics: jax.Array) -> jax.Array:  # noqa: ARG001
+def _(pair: NormalGamma, known: _Student, x: jax.Array, _statistics: jax.Array) -> jax.Array:
     square = _pooled(pair, (x - pair.loc - known.mean) ** 2)
     return known.log_norm - jnp.sum(known.tail * jnp.log1p(known.scale * square), axis=-1)
 
@@ -219,7 +216,7 @@ def _(pair: NormalWishart, counts: jax.Array, sums: jax.Array) -> _StudentFull:
 
 
 @log_predictive.register
-def _(pair: NormalWishart, known: _StudentFull, x: jax.Array, statistics: jax.Array) -> jax.Array:  # noqa: ARG001
+def _(pair: NormalWishart, known: _StudentFull, x: jax.Array, _statistics: jax.Array) -> jax.Array:
     """All memories in one product of a matrix with the datum."""
     num_memories, dim = known.shift.shape
     whitened = jnp.matmul(known.whitener.reshape(-1, dim), x - pair.loc, precision="highest")
@@ -237,14 +234,14 @@ class _Direction(NamedTuple):
 
 
 @prepare.register
-def _(pair: DirectionOfVonMisesFisher, counts: jax.Array, sums: jax.Array) -> _Direction:  # noqa: ARG001
+def _(pair: DirectionOfVonMisesFisher, _counts: jax.Array, sums: jax.Array) -> _Direction:
     resultant = pair.concentration.reshape(-1)[0] * sums + pair.pull
     length = jnp.linalg.norm(resultant, axis=-1)
     return _Direction(resultant, length, log_normalizer_scaled(sums.shape[-1], length))
 
 
 @log_predictive.register
-def _(pair: DirectionOfVonMisesFisher, known: _Direction, x: jax.Array, statistics: jax.Array) -> jax.Array:  # noqa: ARG001
+def _(pair: DirectionOfVonMisesFisher, known: _Direction, x: jax.Array, _statistics: jax.Array) -> jax.Array:
     r"""C(kappa) C(|R|) / C(|R + kappa x|), the exponentials taken out so that long resultants keep their digits."""
     kappa, dim = pair.concentration.reshape(-1)[0], len(x)
     cross = kappa * (2 * jnp.sum(known.resultant * x, axis=-1) + kappa)
@@ -273,7 +270,7 @@ def _(pair: BetaBernoulli, counts: jax.Array, sums: jax.Array) -> _Bits:
 
 
 @log_predictive.register
-def _(pair: BetaBernoulli, known: _Bits, x: jax.Array, statistics: jax.Array) -> jax.Array:  # noqa: ARG001
+def _(_pair: BetaBernoulli, known: _Bits, _x: jax.Array, statistics: jax.Array) -> jax.Array:
     return known.log_zeros + jnp.sum(known.log_odds * statistics, axis=-1)
 
 
@@ -290,13 +287,13 @@ class _Counts(NamedTuple):
 
 
 @prepare.register
-def _(pair: DirichletMultinomial, counts: jax.Array, sums: jax.Array) -> _Counts:  # noqa: ARG001
+def _(pair: DirichletMultinomial, _counts: jax.Array, sums: jax.Array) -> _Counts:
     concentration = pair.concentration + sums
     return _Counts(concentration, jnp.sum(concentration, axis=-1))
 
 
 @log_predictive.register
-def _(pair: DirichletMultinomial, known: _Counts, x: jax.Array, statistics: jax.Array) -> jax.Array:  # noqa: ARG001
+def _(_pair: DirichletMultinomial, known: _Counts, _x: jax.Array, statistics: jax.Array) -> jax.Array:
     each = jnp.sum(log_gamma_ratio(known.concentration, statistics), axis=-1)
     return each - log_gamma_ratio(known.total, jnp.sum(statistics))
 

@@ -87,11 +87,12 @@ def reseat(
     labels: Int[Array, "P W"],
     rows: Float[Array, "W D"],
     key: jax.Array,
-    held: jax.Array,  # noqa: ARG001
+    num_kept: jax.Array,
     first: jax.Array,
     last: jax.Array,
 ) -> tuple[StreamState, Int[Array, "P W"], jax.Array]:
     """Kept rows ``first`` to ``last`` - 1 seated anew, or as many as there was an empty slot for; the next one."""
+    del num_kept  # both moves are called alike
     amounts = _contributions(kernel, rows)
 
     def goes_on(carry: tuple[StreamState, jax.Array, jax.Array]) -> jax.Array:
@@ -174,7 +175,7 @@ def split_merge(
     labels: Int[Array, "P W"],
     rows: Float[Array, "W D"],
     key: jax.Array,
-    held: jax.Array,
+    num_kept: jax.Array,
     first: jax.Array,
     last: jax.Array,
 ) -> tuple[StreamState, Int[Array, "P W"], jax.Array]:
@@ -189,15 +190,15 @@ def split_merge(
     def visit(carry: tuple[StreamState, jax.Array, jax.Array]) -> tuple[StreamState, jax.Array, jax.Array]:
         states, labels, move = carry
         keys = jax.random.split(jax.random.fold_in(key, np.uint32(2**31) + move.astype(jnp.uint32)), 5)
-        i = jax.random.randint(keys[0], (num,), 0, held)
+        i = jax.random.randint(keys[0], (num,), 0, num_kept)
         draws = _Draws(
             i=i,
-            j=(i + jax.random.randint(keys[1], (num,), 1, held)) % held,
+            j=(i + jax.random.randint(keys[1], (num,), 1, num_kept)) % num_kept,
             order=jax.random.uniform(keys[2], (num, window), rows.dtype),
             sides=jax.random.uniform(keys[3], (num, _PASSES, window), rows.dtype),
             accept=jax.random.exponential(keys[4], (num,), rows.dtype),
         )
-        states, labels = jax.vmap(partial(_move_one, kernel, rows, amounts, held))(states, labels, draws)
+        states, labels = jax.vmap(partial(_move_one, kernel, rows, amounts, num_kept))(states, labels, draws)
         return states, labels, move + 1
 
     return jax.lax.while_loop(goes_on, visit, (states, labels, first))
@@ -207,7 +208,7 @@ def _move_one(
     kernel: Kernel,
     rows: Float[Array, "W D"],
     amounts: Float[Array, "W F+1"],
-    held: jax.Array,
+    num_kept: jax.Array,
     state: StreamState,
     labels: Int[Array, " W"],
     draws: _Draws,
@@ -218,7 +219,7 @@ def _move_one(
     a, b_now = labels[draws.i], labels[draws.j]
     splits = a == b_now
     b = jnp.where(splits, jnp.argmin(state.live).astype(jnp.int32), b_now)
-    of_a, of_b = ((places < held) & (labels == slot) for slot in (a, b_now))
+    of_a, of_b = ((places < num_kept) & (labels == slot) for slot in (a, b_now))
     stays = state.totals[a] - of_a @ amounts  # data of i's memory outside the window
     possible = splits | (state.counts[b] == jnp.sum(of_b))
 

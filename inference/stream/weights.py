@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+from typing_extensions import override
 
 from probam.errors import InputError
 from probam.pytrees import pytree
@@ -29,7 +30,7 @@ class WeightLaw(Protocol):
 
 @pytree
 @dataclass(frozen=True)
-class PitmanYor:
+class PitmanYor(WeightLaw):
     r"""Two-parameter Chinese restaurant process (Schaeffer et al. 2023, Eq. 11); the DP at discount 0.
 
     .. math:: p(k) = \frac{n_k - d}{n + \alpha}, \qquad p({\rm new}) = \frac{\alpha + d K}{n + \alpha}
@@ -40,12 +41,9 @@ class PitmanYor:
     alpha: jax.Array
     discount: jax.Array
 
+    @override
     def log_weights(
-        self,
-        counts: Float[Array, " K"],
-        ages: Int[Array, " K"],  # noqa: ARG002
-        live: Bool[Array, " K"],
-        fresh: Bool[Array, " K"],
+        self, counts: Float[Array, " K"], ages: Int[Array, " K"], live: Bool[Array, " K"], fresh: Bool[Array, " K"]
     ) -> Float[Array, " K"]:
         """Normalised log probabilities."""
         num_live = jnp.sum(live)

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
+from typing_extensions import override
 
 from probam.conjugacy.pairs import ConjugatePair
 from probam.pytrees import pytree
@@ -86,11 +87,13 @@ class Integrated(MeanField):
         """Counts and sums say it all."""
         return Factors((counts, sums))
 
-    def update(self, factors: Factors, counts: jax.Array, sums: jax.Array) -> Factors:  # noqa: ARG002
+    @override
+    def update(self, factors: Factors, counts: jax.Array, sums: jax.Array) -> Factors:
         """The posterior of these data."""
         return Factors((counts, sums))
 
-    def expect(self, factors: Factors, counts: jax.Array, sums: jax.Array) -> Expected:  # noqa: ARG002
+    @override
+    def expect(self, factors: Factors, counts: jax.Array, sums: jax.Array) -> Expected:
         """The bound is the log marginal likelihood of what each memory holds."""
         log_marginal, slope, offset = self.pair.expectations(*factors.own)
         return Expected(slope, offset, jnp.sum(log_marginal))
@@ -166,15 +169,13 @@ class KnownHyper(HyperField):
         """No site."""
         return {}
 
-    def average(
-        self,
-        counts: jax.Array,
-        means: dict[str, jax.Array],  # noqa: ARG002
-    ) -> tuple[dict[str, jax.Array], jax.Array]:
+    @override
+    def average(self, counts: jax.Array, means: dict[str, jax.Array]) -> tuple[dict[str, jax.Array], jax.Array]:
         """Nothing."""
         return {}, jnp.zeros((), counts.dtype)
 
-    def draw(self, key: jax.Array, counts: jax.Array, means: dict[str, jax.Array]) -> dict[str, jax.Array]:  # noqa: ARG002
+    @override
+    def draw(self, key: jax.Array, counts: jax.Array, means: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """No site."""
         return {}
 

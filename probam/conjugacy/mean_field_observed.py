@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from typing_extensions import override
 
 from probam.conjugacy.mean_field import Expected, Factors, Integrated, MeanField
 from probam.conjugacy.mean_field_normal import NormalAndGamma
@@ -58,11 +59,13 @@ class FeatureWise(MeanField):
         each = sums[:, num_features:].reshape(len(sums), num_features, -1)
         return sums[:, :num_features].T, jnp.moveaxis(each, 1, 0)
 
-    def begin(self, counts: Float[Array, " K"], sums: Float[Array, "K F"]) -> Factors:  # noqa: ARG002
+    @override
+    def begin(self, counts: Float[Array, " K"], sums: Float[Array, "K F"]) -> Factors:
         """Those of each feature."""
         return _turned(jax.vmap(lambda inner, n, s: inner.begin(n, s))(self.inner, *self._by_feature(sums)))
 
-    def update(self, factors: Factors, counts: Float[Array, " K"], sums: Float[Array, "K F"]) -> Factors:  # noqa: ARG002
+    @override
+    def update(self, factors: Factors, counts: Float[Array, " K"], sums: Float[Array, "K F"]) -> Factors:
         """Those of each feature."""
         found = jax.vmap(lambda inner, f, n, s: inner.update(f, n, s))(
             self.inner, _turned(factors), *self._by_feature(sums)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Float
+from typing_extensions import override
 
 from probam.conjugacy.pairs import ConjugatePair, Expectations
 from probam.distributions.pairwise import upper_triangle
@@ -100,7 +101,8 @@ class NormalKnownVariance(ConjugatePair):
         """Counts and first moments in the basis."""
         return counts, self._in_basis(sums)[0]
 
-    def tables(self, num_data: int) -> jax.Array:  # noqa: ARG002
+    @override
+    def tables(self, num_data: int) -> jax.Array:
         """Log volume of the basis, (K,) or ()."""
         return self._log_volume()
 
@@ -116,7 +118,8 @@ class NormalKnownVariance(ConjugatePair):
         centred = x - self.loc
         return centred if self.basis is None else self.basis @ centred
 
-    def predict(self, known: Any, tables: Any, x: jax.Array, statistics: jax.Array) -> jax.Array:  # noqa: ARG002
+    @override
+    def predict(self, known: Any, tables: Any, x: jax.Array, statistics: jax.Array) -> jax.Array:
         """Gaussian around the posterior mean, wider by its uncertainty."""
         counts, first = known
         precision = self._posterior(counts)
@@ -124,7 +127,8 @@ class NormalKnownVariance(ConjugatePair):
         off = self._place(x) - first / (self.variance * precision)
         return jnp.asarray(-0.5 * jnp.sum(off**2 / variance + jnp.log(2 * jnp.pi * variance), axis=-1) + tables)
 
-    def move(self, known: Any, k: jax.Array, x: jax.Array, statistics: jax.Array, sign: float) -> Any:  # noqa: ARG002
+    @override
+    def move(self, known: Any, k: jax.Array, x: jax.Array, statistics: jax.Array, sign: float) -> Any:
         """One more or one less."""
         counts, first = known
         place = jnp.broadcast_to(self._place(x), first.shape)
@@ -203,7 +207,8 @@ class NormalGamma(ConjugatePair):
         counts = jnp.arange(num_data + 1, dtype=self.rate.dtype)
         return log_gamma_ratio(self.shape + self._half * counts[:, None], self._half)
 
-    def predict(self, known: Any, tables: Any, x: jax.Array, statistics: jax.Array) -> jax.Array:  # noqa: ARG002
+    @override
+    def predict(self, known: Any, tables: Any, x: jax.Array, statistics: jax.Array) -> jax.Array:
         """Student-t with 2 a_n degrees of freedom."""
         counts, mean, rate = known
         weight = (self.relative + counts)[:, None]
@@ -213,7 +218,8 @@ class NormalGamma(ConjugatePair):
         terms = half * jnp.log(share / (2 * jnp.pi * rate)) - (shape + half) * jnp.log1p(0.5 * share * square / rate)
         return jnp.sum(tables[counts.astype(jnp.int32)] + terms, axis=-1)
 
-    def move(self, known: Any, k: jax.Array, x: jax.Array, statistics: jax.Array, sign: float) -> Any:  # noqa: ARG002
+    @override
+    def move(self, known: Any, k: jax.Array, x: jax.Array, statistics: jax.Array, sign: float) -> Any:
         """Running mean and rate (Welford)."""
         counts, mean, rate = known
         weight = self.relative + counts[k]
@@ -297,13 +303,15 @@ class NormalWishart(ConjugatePair):
         half_log_det, inverse = _half_log_det_and_inverse(rate)
         return counts, mean, inverse, half_log_det
 
-    def predict(self, known: Any, tables: Any, x: jax.Array, statistics: jax.Array) -> jax.Array:  # noqa: ARG002
+    @override
+    def predict(self, known: Any, tables: Any, x: jax.Array, statistics: jax.Array) -> jax.Array:
         """Multivariate Student-t with nu_n - D + 1 degrees of freedom."""
         _, mean, inverse, _ = known
         off = x - self.loc - mean
         return self._student(known, tables, jnp.sum(jnp.sum(inverse * off[:, None, :], axis=-1) * off, axis=-1))
 
-    def predict_rows(self, known: Any, tables: Any, x: jax.Array, statistics: jax.Array) -> jax.Array:  # noqa: ARG002
+    @override
+    def predict_rows(self, known: Any, tables: Any, x: jax.Array, statistics: jax.Array) -> jax.Array:
         """Squared distances as one matrix product with the statistics."""
         _, mean, inverse, _ = known
         pull = jnp.sum(inverse * mean[:, None, :], axis=-1)
@@ -319,7 +327,8 @@ class NormalWishart(ConjugatePair):
         log_norm = tables[counts.astype(jnp.int32)] + 0.5 * len(self.loc) * jnp.log(share) - half_log_det
         return jnp.asarray(log_norm - 0.5 * (self.freedom + counts + 1) * jnp.log1p(share * square))
 
-    def move(self, known: Any, k: jax.Array, x: jax.Array, statistics: jax.Array, sign: float) -> Any:  # noqa: ARG002
+    @override
+    def move(self, known: Any, k: jax.Array, x: jax.Array, statistics: jax.Array, sign: float) -> Any:
         """Rank-one change of the inverse (Sherman and Morrison 1950)."""
         counts, mean, inverse, half_log_det = known
         weight = self.relative + counts[k]

@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln, xlogy
 from jaxtyping import Array, Float
+from typing_extensions import override
 
 from probam.distributions.von_mises_fisher import VonMisesFisher
 from probam.numerics.bessel import log_normalizer
@@ -89,8 +90,9 @@ class ConjugatePair(ABC):
         """Part of the log density of a datum that no parameter touches."""
         return jnp.zeros(x.shape[:-1], x.dtype)
 
-    def tables(self, num_data: int) -> Any:  # noqa: ARG002
+    def tables(self, num_data: int) -> Any:
         """What predictive densities need of the counts 0, ..., num_data, made once."""
+        del num_data
         return ()
 
     def begin(self, counts: Float[Array, " K"], sums: Float[Array, "K F"]) -> Any:
@@ -98,18 +100,16 @@ class ConjugatePair(ABC):
         return counts, sums, self.log_marginal(counts, sums)
 
     def predict(
-        self,
-        known: Any,
-        tables: Any,  # noqa: ARG002
-        x: Float[Array, " D"],  # noqa: ARG002
-        statistics: Float[Array, " F"],
+        self, known: Any, tables: Any, x: Float[Array, " D"], statistics: Float[Array, " F"]
     ) -> Float[Array, " K"]:
         """Posterior predictive log density of a datum under each memory, less its ``log_base``."""
+        del tables, x
         counts, sums, log_marginal = known
         return jnp.asarray(self.log_marginal(counts + 1, sums + statistics) - log_marginal)
 
-    def alone(self, k: jax.Array, tables: Any) -> tuple["ConjugatePair", Any]:  # noqa: ARG002
+    def alone(self, k: jax.Array, tables: Any) -> tuple["ConjugatePair", Any]:
         """The pair of memory k only, and its tables, for what is known of that one memory."""
+        del k
         return self, tables
 
     def predict_rows(
@@ -118,15 +118,9 @@ class ConjugatePair(ABC):
         """``predict`` of several data at once."""
         return jax.vmap(lambda x_n, t_n: self.predict(known, tables, x_n, t_n))(x, statistics)
 
-    def move(
-        self,
-        known: Any,
-        k: jax.Array,
-        x: Float[Array, " D"],  # noqa: ARG002
-        statistics: Float[Array, " F"],
-        sign: float,
-    ) -> Any:
+    def move(self, known: Any, k: jax.Array, x: Float[Array, " D"], statistics: Float[Array, " F"], sign: float) -> Any:
         """The same after a datum joined (sign 1) or left (sign -1) memory k."""
+        del x
         counts, sums, _ = known
         counts, sums = counts.at[k].add(sign), sums.at[k].add(sign * statistics)
         return counts, sums, self.log_marginal(counts, sums)
@@ -163,7 +157,8 @@ class DirectionOfVonMisesFisher(ConjugatePair):
         prior = log_normalizer(dim, jnp.linalg.norm(self.pull))
         return counts * log_normalizer(dim, self.concentration) + prior - log_normalizer(dim, length)
 
-    def draw(self, key: jax.Array, counts: jax.Array, sums: jax.Array) -> dict[str, jax.Array]:  # noqa: ARG002
+    @override
+    def draw(self, key: jax.Array, counts: jax.Array, sums: jax.Array) -> dict[str, jax.Array]:
         """``direction`` (K, D), of unit length."""
         resultant = self._resultant(sums)
         length = jnp.linalg.norm(resultant, axis=-1)
@@ -199,13 +194,15 @@ class BetaBernoulli(ConjugatePair):
         """Counts and sums."""
         return counts, sums
 
-    def predict(self, known: Any, tables: Any, x: jax.Array, statistics: jax.Array) -> jax.Array:  # noqa: ARG002
+    @override
+    def predict(self, known: Any, tables: Any, x: jax.Array, statistics: jax.Array) -> jax.Array:
         """Bernoulli at the posterior means."""
         counts, sums = known
         a, b = self.successes + sums, self.failures + counts[:, None] - sums
         return jnp.sum(xlogy(statistics, a) + xlogy(1 - statistics, b) - jnp.log(a + b), axis=-1)
 
-    def move(self, known: Any, k: jax.Array, x: jax.Array, statistics: jax.Array, sign: float) -> Any:  # noqa: ARG002
+    @override
+    def move(self, known: Any, k: jax.Array, x: jax.Array, statistics: jax.Array, sign: float) -> Any:
         """One more or one less."""
         counts, sums = known
         return counts.at[k].add(sign), sums.at[k].add(sign * statistics)
@@ -226,12 +223,14 @@ class DirichletMultinomial(ConjugatePair):
         """The multinomial coefficient."""
         return gammaln(1 + jnp.sum(x, axis=-1)) - jnp.sum(gammaln(1 + x), axis=-1)
 
-    def log_marginal(self, counts: jax.Array, sums: jax.Array) -> jax.Array:  # noqa: ARG002
+    @override
+    def log_marginal(self, counts: jax.Array, sums: jax.Array) -> jax.Array:
         """Ratio of multivariate Beta functions."""
         total = jnp.sum(self.concentration)
         each = gammaln(self.concentration + sums) - gammaln(self.concentration)
         return jnp.sum(each, axis=-1) + gammaln(total) - gammaln(total + jnp.sum(sums, axis=-1))
 
-    def draw(self, key: jax.Array, counts: jax.Array, sums: jax.Array) -> dict[str, jax.Array]:  # noqa: ARG002
+    @override
+    def draw(self, key: jax.Array, counts: jax.Array, sums: jax.Array) -> dict[str, jax.Array]:
         """Site ``prob``."""
         return {"prob": jax.random.dirichlet(key, self.concentration + sums)}

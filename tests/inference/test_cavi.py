@@ -11,6 +11,7 @@ import pytest
 from scipy import integrate, stats
 from scipy.special import gammaln, logsumexp
 from sklearn.mixture import BayesianGaussianMixture
+from typing_extensions import override
 
 from probam.conjugacy.mean_field import Integrated, MeanField
 from probam.conjugacy.normal import NormalKnownVariance
@@ -32,12 +33,13 @@ X = np.array([-4.1, -3.6, 0.9, 1.9, 5.0])
 
 
 @dataclass(frozen=True)
-class Conjugate(KnownPrecision):
+class Conjugate(KnownPrecision, Conjugacy, MeanFieldFactors):
     """Gaussian memories of known variance with their variational factor."""
 
     name: ClassVar[str] = "known_precision_variational"
 
-    def conjugate(self, params: Params, prior: Prior) -> NormalKnownVariance:  # noqa: ARG002
+    @override
+    def conjugate(self, params: Params, prior: Prior) -> NormalKnownVariance:
         zero = jnp.zeros(prior["loc"].event_shape)
         return NormalKnownVariance(zero, zero + self.base_variance, zero + self.variance)
 
@@ -142,7 +144,8 @@ class FromGiven(BayesianGaussianMixture):
 
     given: np.ndarray
 
-    def _initialize_parameters(self, X: np.ndarray, random_state: object, xp: object = None) -> None:  # noqa: ARG002
+    @override
+    def _initialize_parameters(self, X: np.ndarray, random_state: object, xp: object = None) -> None:
         self._initialize(X, self.given)
 
 

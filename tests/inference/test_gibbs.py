@@ -13,11 +13,12 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from arviz_stats import ess  # type: ignore[attr-defined]
+from typing_extensions import override
 
 from probam.conjugacy.normal import NormalKnownVariance
 from probam.errors import InputError
 from probam.family import Family, Moments, Params, Prior, WeightPrior
-from probam.family.capabilities import Conjugacy, MissingEntries
+from probam.family.capabilities import Conditionals, Conjugacy, MissingEntries
 from probam.inference.gibbs import engine as gibbs
 from probam.inference.gibbs.kernels import Settings, State, sweep
 from probam.inference.gibbs.missing import patterns, sweep_with_missing
@@ -35,7 +36,7 @@ X = np.array([-2.1, -1.8, 0.1, 0.3, 1.9, 2.4, 2.2, 7.0])
 
 
 @dataclass(frozen=True)
-class Conjugate(KnownPrecision):
+class Conjugate(KnownPrecision, Conditionals, Conjugacy):
     """The family of CLAIMS E with its full conditional and its marginal."""
 
     name: ClassVar[str] = "known_precision_conjugate"
@@ -43,14 +44,16 @@ class Conjugate(KnownPrecision):
     def frame(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jnp.zeros_like(x[0]), jnp.ones_like(x[0])
 
-    def can_draw(self, prior: Prior) -> bool:  # noqa: ARG002
+    @override
+    def can_draw(self, prior: Prior) -> bool:
         return True
 
     def draw(self, key: jax.Array, moments: Moments, params: Params, prior: Prior) -> Params:
         sums = jnp.concatenate([moments.sums, jnp.zeros_like(moments.sums)], axis=-1)  # squares do not matter here
         return self.conjugate(params, prior).draw(key, moments.counts, sums)
 
-    def conjugate(self, params: Params, prior: Prior) -> NormalKnownVariance:  # noqa: ARG002
+    @override
+    def conjugate(self, params: Params, prior: Prior) -> NormalKnownVariance:
         zero = jnp.zeros(params["loc"].shape[-1])
         return NormalKnownVariance(zero, zero + self.base_variance, zero + self.variance)
 
