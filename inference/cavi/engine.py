@@ -157,29 +157,24 @@ def fit_factors(
 
     ``start`` (N, K) is a first assignment in place of seeds.
     """
-    base, max_iterations, tolerance, restarts, batch_size, moves = search
-    for name, number in (("max_iterations", max_iterations), ("restarts", restarts)):
-        if number < 1:
-            raise InputError(f"{name}: expected at least 1; got {number}")
-    batch_size = len(x) if batch_size is None else batch_size
-    if not 1 <= batch_size <= len(x):
-        raise InputError(f"batch_size: expected 1 to {len(x)} rows; got {batch_size}")
-    memories = as_type(mean_field(model, base, x.shape[1]), x.dtype)
+    _check_numbers(search, len(x))
+    memories = as_type(mean_field(model, search.base, x.shape[1]), x.dtype)
     parts = Parts(memories, model.weights, as_type(model.weights.hyper_field(model.num_components), x.dtype))
+    tolerance = search.tolerance
     if tolerance is None:
         tolerance = 1e-9 if x.dtype == jnp.float64 else 1e-6
     rise = jnp.asarray(tolerance * len(x), x.dtype)
-    data = _arrange(memories, x, batch_size=batch_size)
+    data = _arrange(memories, x, batch_size=len(x) if search.batch_size is None else search.batch_size)
     key_start, key_moves = jax.random.split(key)
     if start is None:
         nonparametric = "sticks" in model.weights.start(model.num_components)
-        active = active_counts(model.num_components, restarts, nonparametric=nonparametric)
-        keys = jax.random.split(key_start, restarts)
+        active = active_counts(model.num_components, search.restarts, nonparametric=nonparametric)
+        keys = jax.random.split(key_start, search.restarts)
         states = _from_seeds(model, parts, data, x, keys, jnp.asarray(active))
     else:
         one = _from_start(parts, data, x, jnp.asarray(start, x.dtype), scale=1.0)
         states = jax.tree.map(lambda leaf: leaf[None], one)
-    states, trace = _converge(parts, data, states, rise, max_iterations + 1, progress)
+    states, trace = _converge(parts, data, states, rise, search.max_iterations + 1, progress)
     trace = trace[:, 1:]  # the first pass brings labels and factors together
     bounds = np.asarray(states.bound)
     trace = trace[:, : max(1, int(np.isfinite(trace).sum(axis=1).max()))]
@@ -187,13 +182,39 @@ def fit_factors(
         raise NumericalError(
             "cavi: the evidence bound is not finite in any restart; standardise the data, or use fewer components"
         )
-    tried: dict[str, tuple[int, int]] = {}
     top = int(np.argmax(np.where(np.isfinite(bounds), bounds, -np.inf)))
     state = jax.tree.map(lambda leaf: leaf[top], states)
-    for number in range(_ROUNDS if moves else 0):
-        proposals = cavi_moves.propose(jax.random.fold_in(key_moves, number), model.num_components)
-        moved, found = _try_moves(parts, data, state, proposals, rise)
-        taken, kinds = np.asarray(found), np.asarray(proposals.kind)
+    if not search.moves:
+        progress(_ROUNDS, _ROUNDS, "CAVI")
+        return parts, state, trace, {}
+    state, more, tried = _improve_by_moves(key_moves, parts, data, state, rise, search.max_iterations, progress)
+    for passes in more:
+        trace = _appended(trace, top, passes)
+    return parts, state, trace, tried
+
+
+def _check_numbers(search: Search, num_data: int) -> None:
+    for name, number in (("max_iterations", search.max_iterations), ("restarts", search.restarts)):
+        if number < 1:
+            raise InputError(f"{name}: expected at least 1; got {number}")
+    if search.batch_size is not None and not 1 <= search.batch_size <= num_data:
+        raise InputError(f"batch_size: expected 1 to {num_data} rows; got {search.batch_size}")
+
+
+def _improve_by_moves(
+    key: jax.Array, parts: Parts, data: Data, state: State, rise: jax.Array, max_iterations: int, progress: Progress
+) -> tuple[State, list[np.ndarray], dict[str, tuple[int, int]]]:
+    """Rounds of birth, merge and delete moves, each followed by passes, until a round takes none.
+
+    The state, the bounds of the passes after each round, and the moves as (taken, tried) by kind.
+    """
+    traces: list[np.ndarray] = []
+    tried: dict[str, tuple[int, int]] = {}
+    num_components = len(state.seen.counts)
+    for number in range(_ROUNDS):
+        proposals = cavi_moves.propose(jax.random.fold_in(key, number), num_components)
+        moved, accepted = _try_moves(parts, data, state, proposals, rise)
+        taken, kinds = np.asarray(accepted), np.asarray(proposals.kind)
         for i, kind in enumerate(cavi_moves.KINDS):
             before = tried.get(kind, (0, 0))
             tried[kind] = (before[0] + int(taken[kinds == i].sum()), before[1] + int((kinds == i).sum()))
@@ -201,11 +222,11 @@ def fit_factors(
         if not taken.any():
             break
         one = jax.tree.map(lambda leaf: leaf[None], moved)
-        one, more = _converge(parts, data, one, rise, max_iterations, silent)
+        one, passes = _converge(parts, data, one, rise, max_iterations, silent)
         state = jax.tree.map(lambda leaf: leaf[0], one)
-        trace = _appended(trace, top, more[0])
+        traces.append(passes[0])
     progress(_ROUNDS, _ROUNDS, "CAVI")
-    return parts, state, trace, tried
+    return state, traces, tried
 
 
 def _converge(
@@ -291,13 +312,13 @@ def run(
     search = Search(base, max_iterations, tolerance, restarts, batch_size, moves)
     parts, state, trace, tried = fit_factors(key_fit, model, x, search, progress=progress)
     sites, lp = _draws(model, parts, state, x, key_draws, num_draws=num_draws)
-    said = ["the locations' prior spread tied to the memory's own (conjugate base measure)"] if base != "model" else []
-    said += [f"{taken} of {number} {kind} moves taken" for kind, (taken, number) in tried.items()]
+    notes = ["the locations' prior spread tied to the memory's own (conjugate base measure)"] if base != "model" else []
+    notes += [f"{taken} of {number} {kind} moves taken" for kind, (taken, number) in tried.items()]
     return EngineResult(
         sites={name: np.asarray(value)[None] for name, value in sites.items()},
         stats={"lp": np.asarray(lp)[None]},
         objective=trace,
         objective_name="evidence lower bound",
         status="converged" if bool(state.done) else "max_steps",
-        note="; ".join(said),
+        note="; ".join(notes),
     )

@@ -9,6 +9,7 @@ best one is returned.
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -185,12 +186,7 @@ def fit_params(
     Options as for :func:`run`; ``start`` gives site values to begin from in the place of k-means++ seeds.
     """
     check_closed_form(model)
-    if estimate not in ("map", "ml"):
-        raise InputError(f"estimate: expected 'map' or 'ml'; got {estimate!r}")
-    if stop not in ("tolerance", "aitken"):
-        raise InputError(f"stop: expected 'tolerance' or 'aitken'; got {stop!r}")
-    settings = Settings(likelihood_only=estimate == "ml", aitken=stop == "aitken")
-    coordinates = Coordinates(model)
+    settings = _settings(estimate, stop)
     weight: np.ndarray | None = None
     if sample_weight is not None:
         weight = check_weight(sample_weight, len(x), np.dtype(x.dtype))
@@ -200,37 +196,75 @@ def fit_params(
     if tolerance is None:
         tolerance = 1e-9 if x.dtype == jnp.float64 else 1e-6
     if start is None:
-        active = jnp.asarray(
-            active_counts(model.num_components, restarts, nonparametric="sticks" in coordinates.transforms)
-        )
-        params = starts(jax.random.split(key, restarts), model, x, active, weight)
+        params = _seeded(key, model, x, weight, restarts)
     else:
         params = {name: jnp.asarray(value)[None] for name, value in start.items()}
-    num_runs = next(iter(params.values())).shape[0]
-    unknown = jnp.full(num_runs, -jnp.inf, x.dtype)
-    states = EMState(params, unknown, jnp.zeros(num_runs, bool), -unknown)
-    origin = _origin(model, x)
-    parts = rows_on(model, x, weight)
-    most = jnp.asarray(tolerance * num_data, x.dtype)
-    traces = []
-    for done_steps in range(0, max_iterations, _CHUNK):
-        num_steps = min(_CHUNK, max_iterations - done_steps)
-        if len(parts) > 1:
-            states, trace = _advance_across(model, states, parts, origin, most, settings=settings, num_steps=num_steps)
-        else:
-            states, trace = _advance(model, states, parts[0], origin, most, settings=settings, num_steps=num_steps)
-        traces.append(np.asarray(trace))
-        finished = int(np.sum(states.done))
-        progress(min(done_steps + _CHUNK, max_iterations), max_iterations, f"EM, {finished} of {num_runs} runs done")
-        if finished == num_runs:
-            break
-    progress(max_iterations, max_iterations, "EM")
+    states, traces = _iterate(
+        model,
+        _before_the_first_step(params, x),
+        rows_on(model, x, weight),
+        _origin(model, x),
+        jnp.asarray(tolerance * num_data, x.dtype),
+        settings,
+        max_iterations,
+        progress,
+    )
     if not np.isfinite(states.objective).any():
         raise NumericalError(
             "em: the log density is not finite in any restart; standardise the data, "
             "or use fewer components or weights and a prior (estimate='map')"
         )
     return states, np.concatenate(traces, axis=1)
+
+
+def _settings(estimate: str, stop: str) -> Settings:
+    """The options of the steps, after a check of their values."""
+    if estimate not in ("map", "ml"):
+        raise InputError(f"estimate: expected 'map' or 'ml'; got {estimate!r}")
+    if stop not in ("tolerance", "aitken"):
+        raise InputError(f"stop: expected 'tolerance' or 'aitken'; got {stop!r}")
+    return Settings(likelihood_only=estimate == "ml", aitken=stop == "aitken")
+
+
+def _seeded(key: jax.Array, model: Model, x: jax.Array, weight: np.ndarray | None, restarts: int) -> Params:
+    """Site values at the k-means++ seeds of each restart."""
+    nonparametric = "sticks" in Coordinates(model).transforms
+    active = jnp.asarray(active_counts(model.num_components, restarts, nonparametric=nonparametric))
+    return starts(jax.random.split(key, restarts), model, x, active, weight)
+
+
+def _before_the_first_step(params: Params, x: jax.Array) -> EMState:
+    """States whose objective is not known yet; leaves lead with the restart axis."""
+    num_runs = next(iter(params.values())).shape[0]
+    unknown = jnp.full(num_runs, -jnp.inf, x.dtype)
+    return EMState(params, unknown, jnp.zeros(num_runs, bool), -unknown)
+
+
+def _iterate(
+    model: Model,
+    states: EMState,
+    parts: list[Rows],
+    origin: jax.Array,
+    tolerance: jax.Array,
+    settings: Settings,
+    max_iterations: int,
+    progress: Progress,
+) -> tuple[EMState, list[np.ndarray]]:
+    """EM steps until every restart has stopped; the trace of the objectives, in parts."""
+    traces: list[np.ndarray] = []
+    num_runs = len(states.objective)
+    advance = _advance if len(parts) == 1 else _advance_across
+    rows: Any = parts[0] if len(parts) == 1 else parts
+    for done_steps in range(0, max_iterations, _CHUNK):
+        num_steps = min(_CHUNK, max_iterations - done_steps)
+        states, trace = advance(model, states, rows, origin, tolerance, settings=settings, num_steps=num_steps)
+        traces.append(np.asarray(trace))
+        finished = int(np.sum(states.done))
+        progress(min(done_steps + _CHUNK, max_iterations), max_iterations, f"EM, {finished} of {num_runs} runs done")
+        if finished == num_runs:
+            break
+    progress(max_iterations, max_iterations, "EM")
+    return states, traces
 
 
 @jax.jit

@@ -8,7 +8,8 @@ one by one, datum for datum (given the same uniforms, up to rounding); where few
 products. A block of data in which many do is walked through one by one, as is the next, until it has calmed down.
 """
 
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +29,49 @@ _FEWEST = 1024
 _MOST_CHANGES = 6
 """Changes of labels in a block after which it is walked through one by one: each costs a window, 1 / 6 of that."""
 
-_Sweep = tuple[jax.Array, jax.Array, jax.Array, jax.Array]  # labels, counts, sums, whether few labels change
 
-_Walk = tuple[jax.Array, jax.Array, Any, jax.Array]  # place, counts, known, labels of the block
+class _Target(NamedTuple):
+    """What labels are drawn from: the law of labels and the predictive densities of the memories."""
+
+    pair: ConjugatePair
+    law: Law
+    tables: Any
+
+    def move(
+        self, counts: jax.Array, known: Any, k: jax.Array, x: jax.Array, statistics: jax.Array, sign: int
+    ) -> tuple[jax.Array, Any]:
+        """Counts and memories after a datum joined (sign 1) or left (sign -1) memory k."""
+        return counts.at[k].add(sign), self.pair.move(known, k, x, statistics, float(sign))
+
+    def conditional(self, counts: jax.Array, known: Any, x: jax.Array, statistics: jax.Array) -> jax.Array:
+        """Log probability of each label of a datum that is in no memory, up to a constant."""
+        return self.law.log_predictive(counts) + self.pair.predict(known, self.tables, x, statistics)
+
+
+class _Block(NamedTuple):
+    """Consecutive data, and the uniform number that each label is drawn with."""
+
+    x: Float[Array, "B D"]
+    statistics: Float[Array, "B F"]
+    uniform: Float[Array, " B"]
+
+
+class _Walk(NamedTuple):
+    """How far the sweep has come in a block."""
+
+    place: Int[Array, ""]
+    counts: Float[Array, " K"]
+    known: Any
+    labels: Int[Array, " B"]
+
+
+class _Sweep(NamedTuple):
+    """What goes from block to block."""
+
+    labels: Int[Array, " N"]
+    counts: Float[Array, " K"]
+    sums: Float[Array, "K F"]
+    is_calm: jax.Array  # whether few labels change
 
 
 def collapsed_labels(
@@ -43,82 +84,77 @@ def collapsed_labels(
 ) -> Int[Array, " N"]:
     """Each label given all others, from the law of labels and the posterior predictive densities."""
     num_data = len(x)
-    statistics, tables = pair.statistics(x), pair.tables(num_data)
+    statistics = pair.statistics(x)
+    target = _Target(pair, law, pair.tables(num_data))
     counts, sums = group(labels, statistics, num_components)
     rows = min(_ROWS, num_data)
 
-    def move(
-        counts: jax.Array, known: Any, k: jax.Array, x_n: jax.Array, t_n: jax.Array, sign: int
-    ) -> tuple[jax.Array, Any]:
-        return counts.at[k].add(sign), pair.move(known, k, x_n, t_n, float(sign))
-
-    def conditional(counts: jax.Array, known: Any, x_n: jax.Array, t_n: jax.Array) -> jax.Array:
-        return law.log_predictive(counts) + pair.predict(known, tables, x_n, t_n)
-
-    def visit_block(carry: _Sweep, block: tuple[jax.Array, jax.Array]) -> tuple[_Sweep, None]:
-        labels, counts, sums, calm = carry
-        start, key = block
-        x_b, t_b, before = (jax.lax.dynamic_slice_in_dim(array, start, rows) for array in (x, statistics, labels))
-        uniform = jax.random.uniform(key, (rows,), x.dtype)
-        place = jnp.arange(rows)
-
-        def visit(walk: _Walk) -> _Walk:
-            n, counts, known, labels = walk
-            x_n, t_n = x_b[n], t_b[n]
-            counts, known = move(counts, known, labels[n], x_n, t_n, -1)
-            label = one_label(conditional(counts, known, x_n, t_n), uniform[n])
-            counts, known = move(counts, known, label, x_n, t_n, 1)
-            return n + 1, counts, known, labels.at[n].set(label)
-
-        def window(walk: _Walk) -> _Walk:
-            n, counts, known, labels = walk
-            proposed = _draw_apart(pair, law, counts, known, tables, x_b, t_b, labels, uniform)
-            changed = (proposed != labels) & (place >= n)
-            first = jnp.argmax(changed)
-            moves = changed[first]
-
-            def moved(counts: jax.Array, known: Any) -> tuple[jax.Array, Any]:
-                counts, known = move(counts, known, labels[first], x_b[first], t_b[first], -1)
-                return move(counts, known, proposed[first], x_b[first], t_b[first], 1)
-
-            counts, known = jax.lax.cond(moves, moved, lambda *state: state, counts, known)
-            labels = jnp.where(changed & (place == first), proposed, labels)
-            return jnp.where(moves, first + 1, rows), counts, known, labels
-
-        walk: _Walk = (jnp.zeros((), int), counts, pair.begin(counts, sums), before)
+    def visit_block(sweep: _Sweep, start_and_key: tuple[jax.Array, jax.Array]) -> tuple[_Sweep, None]:
+        start, key = start_and_key
+        x_b, t_b, before = (jax.lax.dynamic_slice_in_dim(array, start, rows) for array in (x, statistics, sweep.labels))
+        block = _Block(x_b, t_b, jax.random.uniform(key, (rows,), x.dtype))
+        walk = _Walk(jnp.zeros((), int), sweep.counts, pair.begin(sweep.counts, sweep.sums), before)
         if num_data >= _FEWEST:
-            limit = jnp.where(calm, _MOST_CHANGES, 0)
-
-            def go_on(state: tuple[jax.Array, _Walk]) -> jax.Array:
-                return (state[0] < limit) & (state[1][0] < rows)
-
-            walk = jax.lax.while_loop(
-                go_on, lambda state: (state[0] + 1, window(state[1])), (jnp.zeros((), int), walk)
-            )[1]
-        after = jax.lax.while_loop(lambda walk: walk[0] < rows, visit, walk)[3]
+            walk = _by_windows(target, block, walk, jnp.where(sweep.is_calm, _MOST_CHANGES, 0))
+        after = jax.lax.while_loop(lambda walk: walk.place < rows, partial(_visit, target, block), walk).labels
         left, joined = group(before, t_b, num_components), group(after, t_b, num_components)
-        labels = jax.lax.dynamic_update_slice_in_dim(labels, after, start, 0)
-        calm = jnp.sum(before != after) < _MOST_CHANGES
-        return (labels, counts + joined[0] - left[0], sums + joined[1] - left[1], calm), None
+        labels = jax.lax.dynamic_update_slice_in_dim(sweep.labels, after, start, 0)
+        is_calm = jnp.sum(before != after) < _MOST_CHANGES
+        return _Sweep(labels, sweep.counts + joined[0] - left[0], sweep.sums + joined[1] - left[1], is_calm), None
 
     starts = block_starts(num_data, rows)
-    sweep: _Sweep = (labels, counts, sums, jnp.asarray(True))
+    sweep = _Sweep(labels, counts, sums, jnp.asarray(True))
     sweep, _ = jax.lax.scan(visit_block, sweep, (starts, jax.random.split(key, len(starts))))
-    return sweep[0]
+    return sweep.labels
 
 
-def _draw_apart(
-    pair: ConjugatePair,
-    law: Law,
-    counts: Float[Array, " K"],
-    known: Any,
-    tables: Any,
-    x: Float[Array, "B D"],
-    statistics: Float[Array, "B F"],
-    labels: Int[Array, " B"],
-    uniform: Float[Array, " B"],
+def _visit(target: _Target, block: _Block, walk: _Walk) -> _Walk:
+    """One datum: out of its memory, a label given all others, into that memory."""
+    n, counts, known, labels = walk
+    x, statistics = block.x[n], block.statistics[n]
+    counts, known = target.move(counts, known, labels[n], x, statistics, -1)
+    label = one_label(target.conditional(counts, known, x, statistics), block.uniform[n])
+    counts, known = target.move(counts, known, label, x, statistics, 1)
+    return _Walk(n + 1, counts, known, labels.at[n].set(label))
+
+
+def _by_windows(target: _Target, block: _Block, walk: _Walk, limit: jax.Array) -> _Walk:
+    """The walk after at most ``limit`` windows, each of which ends behind a label that changes."""
+
+    def goes_on(state: tuple[jax.Array, _Walk]) -> jax.Array:
+        return (state[0] < limit) & (state[1].place < len(block.x))
+
+    def step(state: tuple[jax.Array, _Walk]) -> tuple[jax.Array, _Walk]:
+        return state[0] + 1, _window(target, block, state[1])
+
+    walked: _Walk = jax.lax.while_loop(goes_on, step, (jnp.zeros((), int), walk))[1]
+    return walked
+
+
+def _window(target: _Target, block: _Block, walk: _Walk) -> _Walk:
+    """All data from ``walk.place`` up to and including the first whose label changes."""
+    n, counts, known, labels = walk
+    place = jnp.arange(len(block.x))
+    proposed = _draw_from_one_state(target, block, counts, known, labels)
+    changed = (proposed != labels) & (place >= n)
+    first = jnp.argmax(changed)
+    moves = changed[first]
+    datum = block.x[first], block.statistics[first]
+
+    def moved(counts: jax.Array, known: Any) -> tuple[jax.Array, Any]:
+        counts, known = target.move(counts, known, labels[first], *datum, -1)
+        return target.move(counts, known, proposed[first], *datum, 1)
+
+    counts, known = jax.lax.cond(moves, moved, lambda *state: state, counts, known)
+    labels = jnp.where(changed & (place == first), proposed, labels)
+    return _Walk(jnp.where(moves, first + 1, len(block.x)), counts, known, labels)
+
+
+def _draw_from_one_state(
+    target: _Target, block: _Block, counts: Float[Array, " K"], known: Any, labels: Int[Array, " B"]
 ) -> Int[Array, " B"]:
     """A label of each datum given those of all others as they stand: left out, it is missed by its own memory only."""
+    pair, law, tables = target
 
     def without(label: jax.Array, x_n: jax.Array, t_n: jax.Array) -> jax.Array:
         """Predictive density of its own memory."""
@@ -127,12 +163,12 @@ def _draw_apart(
         left = its_pair.move(own, jnp.zeros((), int), x_n, t_n, -1.0)
         return its_pair.predict(left, its_tables, x_n, t_n)[0]
 
-    logits = pair.predict_rows(known, tables, x, statistics)
-    own = jax.vmap(without)(labels, x, statistics)
+    logits = pair.predict_rows(known, tables, block.x, block.statistics)
+    own = jax.vmap(without)(labels, block.x, block.statistics)
     weights = jax.vmap(law.log_predictive)(counts - jnp.eye(len(counts), dtype=counts.dtype))[labels]
     mine = labels[:, None] == jnp.arange(len(counts))
     logits = weights + jnp.where(mine, own[:, None], logits)
-    return invert(jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True)), uniform[:, None])[0]
+    return invert(jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True)), block.uniform[:, None])[0]
 
 
 def block_starts(num_data: int, rows: int) -> Int[Array, " B"]:

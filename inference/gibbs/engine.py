@@ -24,6 +24,7 @@ the labels and whatever is not integrated out.
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -139,18 +140,48 @@ def run(
         NumericalError: when the log joint stops being finite, or the slice kernel runs out of memories.
     """
     settings = _settings(model, kernel, partition, base, split_merge)
-    for name, number in (("num_chains", num_chains), ("num_draws", num_draws), ("thin", thin)):
-        if number < 1:
-            raise InputError(f"{name}: expected at least 1; got {number}")
-    if num_warmup < 0:
-        raise InputError(f"num_warmup: expected at least 0; got {num_warmup}")
-
+    schedule = Schedule(num_warmup, num_draws, thin)
+    _check_numbers(num_chains, schedule)
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num_chains))
     groups = patterns(np.asarray(x)) if model.missing and MissingEntries.of(model.family).missing == "pattern" else None
+    sites, stats = _sample(model, x, keys, groups, settings, schedule, progress)
+    _check_draws(stats, model.num_components)
+    return EngineResult(
+        sites=sites, stats=stats, objective=None, objective_name="", status="sampled", note=_note(model, settings)
+    )
+
+
+class Schedule(NamedTuple):
+    """How many draws of a chain are thrown away and kept, and how many sweeps each of them takes."""
+
+    num_warmup: int
+    num_draws: int
+    thin: int
+
+
+def _check_numbers(num_chains: int, schedule: Schedule) -> None:
+    for name, number in (("num_chains", num_chains), ("num_draws", schedule.num_draws), ("thin", schedule.thin)):
+        if number < 1:
+            raise InputError(f"{name}: expected at least 1; got {number}")
+    if schedule.num_warmup < 0:
+        raise InputError(f"num_warmup: expected at least 0; got {schedule.num_warmup}")
+
+
+def _sample(
+    model: Model,
+    x: Float[Array, "N D"],
+    keys: jax.Array,
+    groups: Patterns | None,
+    settings: Settings,
+    schedule: Schedule,
+    progress: Progress,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Sites and statistics of the kept draws of every chain (leaves lead with chain and draw)."""
+    num_chains = len(keys)
     states = _begin(model, x, keys, groups)
     num_devices = devices_for(num_chains)
-    work = len(x) * model.num_components * num_chains * thin
-    total = num_warmup + num_draws
+    work = len(x) * model.num_components * num_chains * schedule.thin
+    total = schedule.num_warmup + schedule.num_draws
     chunk = int(np.clip(_WORK // work, 1, min(total, 250)))
     chunk = -(-total // -(-total // chunk))  # chunks of one length, so that one program serves them all
     kept = []
@@ -165,30 +196,34 @@ def run(
             groups,
             settings,
             num_steps=chunk,
-            thin=thin,
+            thin=schedule.thin,
             num_devices=num_devices,
         )
-        first, last = max(num_warmup - done, 0), min(total - done, chunk)
+        first, last = max(schedule.num_warmup - done, 0), min(total - done, chunk)
         done += chunk
         if first < last:
             kept.append(jax.tree.map(partial(_between, first, last), (sites, stats)))
         else:
             jax.block_until_ready(states)
         occupied = np.asarray(stats["occupied"])[:, -1]
-        word = "warm-up" if done <= num_warmup else "sampling"
-        progress(min(done, total), total, f"Gibbs {word}, {occupied.min()} to {occupied.max()} memories hold data")
-    sites, stats = jax.tree.map(lambda *chunks: np.concatenate(chunks, axis=1), *kept)
+        phase = "warm-up" if done <= schedule.num_warmup else "sampling"
+        progress(min(done, total), total, f"Gibbs {phase}, {occupied.min()} to {occupied.max()} memories hold data")
+    draws: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = jax.tree.map(
+        lambda *chunks: np.concatenate(chunks, axis=1), *kept
+    )
+    return draws
+
+
+def _check_draws(stats: dict[str, np.ndarray], num_components: int) -> None:
+    """Raise where the log joint is not finite, or the slice kernel ran out of memories."""
     if not np.isfinite(stats["lp"]).all():
         raise NumericalError("gibbs: the log joint density is not finite in some draws; standardise the data")
     if "beyond" in stats and stats["beyond"].any():
         share = float((stats["beyond"] > 0).mean())
         raise NumericalError(
-            f"gibbs: in {share:.0%} of the draws the slices reach beyond {model.num_components} memories; "
+            f"gibbs: in {share:.0%} of the draws the slices reach beyond {num_components} memories; "
             "raise components, or use kernel 'blocked' (the truncated model) or partition 'exchangeable'"
         )
-    return EngineResult(
-        sites=sites, stats=stats, objective=None, objective_name="", status="sampled", note=_note(model, settings)
-    )
 
 
 def _between(first: int, last: int, leaf: jax.Array) -> np.ndarray:
@@ -205,35 +240,46 @@ def _settings(model: Model, kernel: str, partition: str, base: str, split_merge:
     ):
         if value not in known:
             raise InputError(f"{name}: expected one of {', '.join(known)}; got {value!r}")
-    weights, family = model.weights, model.family
-    if kernel == "slice" and weights.name != "stick-breaking":
+    if kernel == "slice" and model.weights.name != "stick-breaking":
         raise InputError("kernel: 'slice' is for weights 'dp' and 'pyp'; use 'blocked' with finite weights")
     if partition == "exchangeable":
-        if kernel not in ("collapsed", "auxiliary"):
-            raise InputError(f"partition: kernel {kernel!r} samples weights; use 'collapsed' or 'auxiliary' here")
-        if weights.partition_law(weights.start(2), 2, 2) is None:
-            raise InputError(
-                f"partition: weights {weights.name!r} have no exchangeable law of a free number of memories; "
-                "use weights 'dp', 'pyp' or 'dirichlet'"
-            )
+        _check_exchangeable(model, kernel)
     if split_merge < 0:
         raise InputError(f"split_merge: expected at least 0; got {split_merge}")
     if split_merge and kernel != "collapsed":
         raise InputError(f"split_merge: kernel {kernel!r} has no marginal likelihoods; use kernel 'collapsed'")
+    _check_base(model, kernel, base)
+    return Settings(kernel, partition == "exchangeable", base == "conjugate", split_merge)
+
+
+def _check_exchangeable(model: Model, kernel: str) -> None:
+    """Raise where the kernel or the weights do not know a law of partitions with a free number of memories."""
+    weights = model.weights
+    if kernel not in ("collapsed", "auxiliary"):
+        raise InputError(f"partition: kernel {kernel!r} samples weights; use 'collapsed' or 'auxiliary' here")
+    if weights.partition_law(weights.start(2), 2, 2) is None:
+        raise InputError(
+            f"partition: weights {weights.name!r} have no exchangeable law of a free number of memories; "
+            "use weights 'dp', 'pyp' or 'dirichlet'"
+        )
+
+
+def _check_base(model: Model, kernel: str, base: str) -> None:
+    """Raise where the kernel, the family or its priors have nothing to integrate out."""
+    name = model.family.name
     if base == "conjugate":
         if kernel != "collapsed":
             raise InputError(f"base: kernel {kernel!r} integrates nothing out; use kernel 'collapsed' with 'conjugate'")
-        conjugacy = Conjugacy.ask(family)
+        conjugacy = Conjugacy.ask(model.family)
         if not conjugacy or conjugacy.conjugate_base(model.prior) is None:
             raise InputError(
-                f"base: family {family.name!r} has no other conjugate base under these priors; leave base at 'model'"
+                f"base: family {name!r} has no other conjugate base under these priors; leave base at 'model'"
             )
     elif kernel == "collapsed" and not _is_conjugate(model):
         raise InputError(
-            f"kernel: nothing can be integrated out of family {family.name!r} under these priors; "
+            f"kernel: nothing can be integrated out of family {name!r} under these priors; "
             "use kernel 'auxiliary' (weights integrated out) or 'blocked'"
         )
-    return Settings(kernel, partition == "exchangeable", base == "conjugate", split_merge)
 
 
 def _is_conjugate(model: Model) -> bool:
@@ -247,22 +293,22 @@ def _is_conjugate(model: Model) -> bool:
         )
         for site, prior in model.prior.items()
     }
-    found = []
+    has_pair = []
 
     def look(params: Params) -> None:
-        found.append(conjugacy.conjugate(params, model.prior) is not None)
+        has_pair.append(conjugacy.conjugate(params, model.prior) is not None)
 
     jax.eval_shape(look, shapes)
-    return found[0]
+    return has_pair[0]
 
 
 def _note(model: Model, settings: Settings) -> str:
-    said = []
+    notes = []
     if settings.exchangeable:
         law = "Chinese restaurant process" if model.weights.name == "stick-breaking" else "mixture of finite mixtures"
-        said.append(f"sampled under the {law}, at most {model.num_components} memories with data")
+        notes.append(f"sampled under the {law}, at most {model.num_components} memories with data")
     if settings.kernel == "slice":
-        said.append("sampled without truncation; what lies beyond is given to the last memory")
+        notes.append("sampled without truncation; what lies beyond is given to the last memory")
     if settings.integrated:
-        said.append("the locations' prior spread tied to the memory's own (conjugate base measure)")
-    return "; ".join(said)
+        notes.append("the locations' prior spread tied to the memory's own (conjugate base measure)")
+    return "; ".join(notes)

@@ -215,51 +215,80 @@ def _move_one(
 ) -> tuple[StreamState, Int[Array, " W"]]:
     """One split or merge proposed in one particle, and taken or not."""
     places = jnp.arange(len(rows))
-    ends = (places == draws.i) | (places == draws.j)
     a, b_now = labels[draws.i], labels[draws.j]
     splits = a == b_now
     b = jnp.where(splits, jnp.argmin(state.live).astype(jnp.int32), b_now)
     of_a, of_b = ((places < num_kept) & (labels == slot) for slot in (a, b_now))
-    stays = state.totals[a] - of_a @ amounts  # data of i's memory outside the window
     possible = splits | (state.counts[b] == jnp.sum(of_b))
-
-    taken = (of_a | of_b) & ~ends
-    order = jnp.argsort(jnp.where(taken, draws.order, 2))
-    sides = jnp.stack([stays + amounts[draws.i], amounts[draws.j]])
-    allocation = _Allocation(sides, places == draws.j, jnp.zeros((), rows.dtype))
-
-    num_taken = jnp.sum(taken)
-
-    law = law_of(kernel, state)
-    anchors = jnp.stack([amounts[draws.i], amounts[draws.j]])
-
-    def allocate(t: jax.Array, allocation: _Allocation) -> _Allocation:
-        scan, place = t // jnp.maximum(num_taken, 1), order[t % jnp.maximum(num_taken, 1)]
-        is_last = scan == _PASSES - 1
-        forced = jnp.where(is_last & ~splits, jnp.where(labels[place] == b_now, 1, 0), -1)
-        uniform = draws.sides[scan, place]
-        seat = _Seat(place, scan == 0, is_last, forced, uniform)
-        return _allocate(kernel, law, rows[place], amounts[place], seat, anchors, allocation)
-
-    allocation = jax.lax.fori_loop(0, _PASSES * num_taken, allocate, allocation)
+    allocation = _propose(kernel, rows, amounts, state, labels, draws, of_a, of_b)
 
     moved = jnp.where(splits, allocation.in_b @ amounts, state.totals[b])
     whole = jnp.where(splits, state.totals[a], state.totals[a] + moved)
     three = jnp.stack([whole, whole - moved, moved])
     each = jax.vmap(lambda row: kernel.pair.log_marginal(row[None, 0], row[None, 1:])[0])(three)
     gain = each[0] - each[1] - each[2]  # of joining
-    gain = gain + law.log_join(three[1, 0], three[2, 0], state.size + splits)
+    gain = gain + law_of(kernel, state).log_join(three[1, 0], three[2, 0], state.size + splits)
     log_ratio = jnp.where(splits, -gain - allocation.log_prob, gain + allocation.log_prob)
     accept = possible & (-draws.accept < log_ratio)
     divides, joins = accept & splits, accept & ~splits
 
+    state = _moved(kernel, state, a, b, moved, divides, joins)
+    labels = jnp.where(divides & allocation.in_b, b, labels)
+    return state, jnp.where(joins & of_b, a, labels)
+
+
+def _propose(
+    kernel: Kernel,
+    rows: Float[Array, "W D"],
+    amounts: Float[Array, "W F+1"],
+    state: StreamState,
+    labels: Int[Array, " W"],
+    draws: _Draws,
+    of_a: Bool[Array, " W"],
+    of_b: Bool[Array, " W"],
+) -> "_Allocation":
+    """The rows of both memories seated with i or with j, by passes of Gibbs sampling; of a merge, as they sit now."""
+    places = jnp.arange(len(rows))
+    ends = (places == draws.i) | (places == draws.j)
+    splits = labels[draws.i] == labels[draws.j]
+    stays = state.totals[labels[draws.i]] - of_a @ amounts  # data of i's memory outside the window
+    taken = (of_a | of_b) & ~ends
+    order = jnp.argsort(jnp.where(taken, draws.order, 2))
+    sides = jnp.stack([stays + amounts[draws.i], amounts[draws.j]])
+    allocation = _Allocation(sides, places == draws.j, jnp.zeros((), rows.dtype))
+    num_taken = jnp.sum(taken)
+    law = law_of(kernel, state)
+    anchors = jnp.stack([amounts[draws.i], amounts[draws.j]])
+
+    def allocate(t: jax.Array, allocation: _Allocation) -> _Allocation:
+        scan, place = t // jnp.maximum(num_taken, 1), order[t % jnp.maximum(num_taken, 1)]
+        is_last = scan == _PASSES - 1
+        forced = jnp.where(is_last & ~splits, jnp.where(labels[place] == labels[draws.j], 1, 0), -1)
+        uniform = draws.sides[scan, place]
+        seat = _Seat(place, scan == 0, is_last, forced, uniform)
+        return _allocate(kernel, law, rows[place], amounts[place], seat, anchors, allocation)
+
+    proposed: _Allocation = jax.lax.fori_loop(0, _PASSES * num_taken, allocate, allocation)
+    return proposed
+
+
+def _moved(
+    kernel: Kernel,
+    state: StreamState,
+    a: Int[Array, ""],
+    b: Int[Array, ""],
+    moved: Float[Array, " F+1"],
+    divides: Bool[Array, ""],
+    joins: Bool[Array, ""],
+) -> StreamState:
+    """The state after memory a gave ``moved`` to the new memory b, or took all of b; as it was where neither."""
     amount = jnp.where(divides, moved, 0)
     state = state._replace(low=state.low.at[a].add(jnp.where(joins, state.low[b], 0)))
     born, last = state.born[b], state.last[b]
     state = _shift(kernel, state, a, jnp.where(joins, moved, -amount), ends=jnp.zeros((), bool))
     state = _shift(kernel, state, b, amount, ends=joins)
     newest = state.seen.astype(jnp.int32) - 1
-    state = state._replace(
+    return state._replace(
         ident=state.ident.at[b].set(jnp.where(divides, state.created, state.ident[b])),
         born=state.born.at[b].set(jnp.where(divides, newest, state.born[b]))
         .at[a].set(jnp.where(joins, jnp.minimum(state.born[a], born), state.born[a])),
@@ -268,8 +297,6 @@ def _move_one(
         size=state.size + divides - joins,
         created=state.created + divides,
     )  # fmt: skip
-    labels = jnp.where(divides & allocation.in_b, b, labels)
-    return state, jnp.where(joins & of_b, a, labels)
 
 
 class _Allocation(NamedTuple):
