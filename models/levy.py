@@ -80,13 +80,13 @@ class LevyMemory(LocationScale, Start):
         Given mu the likeliest scale is the harmonic mean of x - mu.
         """
         counts = jnp.sum(assignment, axis=0)[:, None]
-        held = counts > 0
+        has_data = counts > 0
         least = jnp.min(jnp.where(assignment[:, :, None] > 0, x[:, None, :], jnp.inf), axis=0)
-        lowest = jnp.where(held, least, jnp.min(x, axis=0))
+        lowest = jnp.where(has_data, least, jnp.min(x, axis=0))
         edge = lowest - _MARGIN * params["scale"]
         gap = jnp.where(assignment[:, :, None] > 0, x[:, None, :] - edge, 1)
         inverse = jnp.sum(assignment[:, :, None] / gap, axis=0)
-        scale = jnp.where(held, counts / jnp.where(held, inverse, 1), params["scale"])
+        scale = jnp.where(has_data, counts / jnp.where(has_data, inverse, 1), params["scale"])
         return params | {"scale": scale, "mode": edge + scale / 3}
 
 

@@ -127,10 +127,10 @@ def mixture(
     if unknown:
         raise InputError(f"prior: family {family.name!r} has no site {unknown[0]!r}; it has {', '.join(defaults)}")
     merged = defaults | dict(prior or {})
-    for site, given in (prior or {}).items():
-        if given.shape() != defaults[site].shape():
+    for site, law in (prior or {}).items():
+        if law.shape() != defaults[site].shape():
             raise InputError(
-                f"prior: site {site!r} of one memory has shape {defaults[site].shape()}; got {given.shape()} "
+                f"prior: site {site!r} of one memory has shape {defaults[site].shape()}; got {law.shape()} "
                 "(use .expand(...).to_event(1) for a vector)"
             )
     return Mixture(family, weights, num_components, merged, missing)

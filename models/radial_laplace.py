@@ -91,9 +91,9 @@ class RadialLaplaceMemory(LocationScale, MStep):
 def _weiszfeld(points: Float[Array, "N D"], weights: Float[Array, " N"], loc: Float[Array, " D"]) -> Float[Array, " D"]:
     """One monotone step from ``loc`` towards the minimum of the weighted sum of distances."""
     distance = jnp.linalg.norm(points - loc, axis=-1)
-    apart = distance > 0
-    pull = jnp.where(apart, weights / jnp.where(apart, distance, 1), 0)
-    here = jnp.sum(jnp.where(apart, 0, weights))
+    is_elsewhere = distance > 0
+    pull = jnp.where(is_elsewhere, weights / jnp.where(is_elsewhere, distance, 1), 0)
+    here = jnp.sum(jnp.where(is_elsewhere, 0, weights))
     total = jnp.sum(pull)
     target = pull @ (points - loc) / jnp.where(total > 0, total, 1)
     force = total * jnp.linalg.norm(target)

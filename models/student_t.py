@@ -149,5 +149,5 @@ def _degrees_of_freedom(
         return slope + slope_of_prior(2 * half) > 0
 
     low, high = (jnp.full_like(counts, np.log(edge)) for edge in _DF_RANGE)
-    found = jnp.exp(turning_point(rises, low, high))
-    return found if prior is not None else jnp.where(counts > 0, found, previous)
+    df = jnp.exp(turning_point(rises, low, high))
+    return df if prior is not None else jnp.where(counts > 0, df, previous)

@@ -121,8 +121,10 @@ class VonMisesFisherMemory(AdditiveMStep, Conditionals, Conjugacy, MeanFieldFact
         counts, sums = moments.counts, moments.sums
         num_features = sums.shape[-1]
         length = jnp.linalg.norm(sums, axis=-1)
-        found = length > 0
-        direction = jnp.where(found[:, None], sums / jnp.where(found, length, 1)[:, None], _unit(params["direction"]))
+        has_direction = length > 0
+        direction = jnp.where(
+            has_direction[:, None], sums / jnp.where(has_direction, length, 1)[:, None], _unit(params["direction"])
+        )
         resultant = jnp.clip(length / jnp.where(counts > 0, counts, 1), 0, 1 - np.finfo(sums.dtype).epsneg)
         likeliest = jnp.clip(inverse_mean_resultant_length(num_features, resultant), 0, _LARGEST)
         if prior is None:

@@ -373,9 +373,9 @@ def _climb(log_density: Callable[[Params], jax.Array], name: str, transform: Tra
 
     slope = jax.grad(along)
     here = jnp.asarray(transform.inv(hyper[name]))
-    found = turning_point(lambda free: slope(free) > 0, jnp.full_like(here, -_REACH), jnp.full_like(here, _REACH))
-    better = along(found) > along(here)
-    return hyper | {name: jnp.where(better, transform(found), hyper[name])}
+    peak = turning_point(lambda free: slope(free) > 0, jnp.full_like(here, -_REACH), jnp.full_like(here, _REACH))
+    better = along(peak) > along(here)
+    return hyper | {name: jnp.where(better, transform(peak), hyper[name])}
 
 
 def weight_prior(

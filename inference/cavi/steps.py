@@ -1,6 +1,6 @@
 r"""Passes of coordinate-ascent variational inference, whole or memoized.
 
-State of a run: the factors of the memories and the means of the hyper-parameters, and what each batch of the data held
+State of a run: the factors of the memories and the means of the hyper-parameters, and what each batch of the data by_batch
 at its last visit: counts :math:`n_k`, sums :math:`S_k` of the statistics, and the entropy of its labels. A visit
 brings all factors but q(z) to their best given the totals, then the labels of one batch, whose old share of the totals
 is replaced by the new one (memoized variational inference, Hughes and Sudderth 2013). The evidence bound
@@ -76,8 +76,8 @@ class State(NamedTuple):
     seen: Totals
     view: View
     bound: Float[Array, ""]  # of the factors and the labels that ``seen`` counts, nats
-    held: Totals  # leaves lead with the batch axis
-    fresh: jax.Array  # whether ``seen`` is a proposal, which nothing in ``held`` adds up to
+    by_batch: Totals  # leaves lead with the batch axis
+    fresh: jax.Array  # whether ``seen`` is a proposal, which nothing in ``by_batch`` adds up to
     done: jax.Array
 
 
@@ -110,19 +110,19 @@ def statistics(memories: MeanField, data: Data, rows: Float[Array, "R F"]) -> Fl
     return rows if len(data.are_statistics) else memories.statistics(rows)
 
 
-def _totals(held: Totals) -> Totals:
+def _totals(by_batch: Totals) -> Totals:
     """Summed over batches."""
-    return Totals(*(jnp.sum(leaf, axis=0) for leaf in held))
+    return Totals(*(jnp.sum(leaf, axis=0) for leaf in by_batch))
 
 
 def proposed(data: Data, factors: Factors, hyper: Params, seen: Totals) -> State:
     """A state whose next pass brings the labels of all batches to their best given what follows from ``seen``."""
     dtype = data.rows.dtype
     shape = (len(data.rows), *seen.sums.shape)
-    held = Totals(jnp.zeros(shape[:2], dtype), jnp.zeros(shape, dtype), jnp.zeros(shape[:1], dtype))
+    by_batch = Totals(jnp.zeros(shape[:2], dtype), jnp.zeros(shape, dtype), jnp.zeros(shape[:1], dtype))
     view = View(jnp.zeros_like(seen.sums), jnp.zeros_like(seen.counts), jnp.zeros_like(seen.counts))
     nothing = jnp.full((), -jnp.inf, dtype)
-    return State(factors, hyper, hyper, seen, view, nothing, held, jnp.ones((), bool), jnp.zeros((), bool))
+    return State(factors, hyper, hyper, seen, view, nothing, by_batch, jnp.ones((), bool), jnp.zeros((), bool))
 
 
 def _best(parts: Parts, data: Data, state: State, seen: Totals) -> State:
@@ -169,21 +169,23 @@ def _labels(parts: Parts, data: Data, rows: jax.Array, valid: jax.Array, view: V
 
 def one_pass(parts: Parts, data: Data, state: State) -> State:
     """Every batch visited once; then memories sorted by size where that is likelier under the prior of the weights."""
-    begin = jax.tree.map(lambda seen, held: jnp.where(state.fresh, seen, held), state.seen, _totals(state.held))
+    begin = jax.tree.map(
+        lambda seen, by_batch: jnp.where(state.fresh, seen, by_batch), state.seen, _totals(state.by_batch)
+    )
 
     def visit(carry: tuple[State, Totals], b: jax.Array) -> tuple[tuple[State, Totals], None]:
         state, seen = carry
         state = _best(parts, data, state, seen)
-        before = jax.tree.map(lambda leaf: leaf[b], state.held)
+        before = jax.tree.map(lambda leaf: leaf[b], state.by_batch)
         after = _labels(parts, data, data.rows[b], data.valid[b], state.view)
-        held = jax.tree.map(lambda leaf, new: leaf.at[b].set(new), state.held, after)
+        by_batch = jax.tree.map(lambda leaf, new: leaf.at[b].set(new), state.by_batch, after)
         seen = jax.tree.map(
             lambda total, new, old: jnp.where(state.fresh, total, total + new - old), seen, after, before
         )
-        return (state._replace(held=held), seen), None
+        return (state._replace(by_batch=by_batch), seen), None
 
     (state, _), _ = jax.lax.scan(visit, (state, begin), jnp.arange(len(data.rows)))
-    counts = jnp.sum(state.held.counts, axis=0)
+    counts = jnp.sum(state.by_batch.counts, axis=0)
     order = jnp.argsort(-counts)
     both = jnp.stack([counts, counts[order]])
     before, after = jax.lax.map(lambda counts: parts.weights.log_marginal(counts, state.hyper), both)
@@ -196,7 +198,7 @@ def one_pass(parts: Parts, data: Data, state: State) -> State:
         seen=state.seen._replace(counts=state.seen.counts[order], sums=state.seen.sums[order]),
         view=jax.tree.map(lambda leaf: leaf[order], state.view),
         bound=jnp.where(state.fresh, -jnp.inf, state.bound),
-        held=state.held._replace(counts=state.held.counts[:, order], sums=state.held.sums[:, order]),
+        by_batch=state.by_batch._replace(counts=state.by_batch.counts[:, order], sums=state.by_batch.sums[:, order]),
         fresh=jnp.zeros((), bool),
         done=state.done,
     )

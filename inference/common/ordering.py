@@ -143,8 +143,8 @@ class OrderedMemories:
 
     def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """That of the unordered transform."""
-        found: tuple[int, ...] = self.transform.inverse_shape(shape)
-        return found
+        free_shape: tuple[int, ...] = self.transform.inverse_shape(shape)
+        return free_shape
 
     def arranged(self, value: jax.Array) -> tuple[Int[Array, " K"], jax.Array]:
         """The order of the memories, and their values in it, parted where they tie."""
@@ -153,8 +153,8 @@ class OrderedMemories:
         order = jnp.argsort(flat[:, self.coordinate])
         flat = flat[order]
         column = flat[:, self.coordinate]
-        apart = jnp.cumsum(jnp.concatenate([column[:1], _parted(jnp.diff(column))]))
-        return order, jnp.asarray(self.transform(flat.at[:, self.coordinate].set(apart).reshape(spread.shape)))
+        untied = jnp.cumsum(jnp.concatenate([column[:1], _parted(jnp.diff(column))]))
+        return order, jnp.asarray(self.transform(flat.at[:, self.coordinate].set(untied).reshape(spread.shape)))
 
 
 class OrderedWeights:

@@ -32,18 +32,18 @@ class Rows(NamedTuple):
 
 def check_weight(weight: object, num_data: int, dtype: np.dtype) -> np.ndarray:
     """Weights of the data as an array (N,); raises :class:`probam.errors.InputError` where they are none."""
-    given = np.asarray(weight, dtype)
-    if given.shape != (num_data,):
-        raise InputError(f"sample_weight: expected {num_data} numbers, one for each datum; got shape {given.shape}")
-    bad = np.flatnonzero(~(np.isfinite(given) & (given >= 0)))
+    weights = np.asarray(weight, dtype)
+    if weights.shape != (num_data,):
+        raise InputError(f"sample_weight: expected {num_data} numbers, one for each datum; got shape {weights.shape}")
+    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
     if bad.size:
         raise InputError(
-            f"sample_weight: expected finite numbers of at least 0; datum {bad[0]} has {given[bad[0]]:g}; "
+            f"sample_weight: expected finite numbers of at least 0; datum {bad[0]} has {weights[bad[0]]:g}; "
             "give 0 to leave a datum out"
         )
-    if not (given > 0).any():
+    if not (weights > 0).any():
         raise InputError("sample_weight: every datum has weight 0; give some of them a positive weight")
-    return given
+    return weights
 
 
 def without_missing(x: Float[Array, "N D"]) -> Float[Array, "N D"]:

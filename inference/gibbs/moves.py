@@ -198,8 +198,8 @@ def slice_hyper_parameters(
             return law.log_marginal(counts) + here
 
         free = jnp.asarray(transform.inv(params[name]))
-        found = slice_update(jax.random.fold_in(key, i), log_density, free, jnp.ones((), free.dtype))
-        params = params | {name: jnp.asarray(transform(found), counts.dtype)}
+        moved = slice_update(jax.random.fold_in(key, i), log_density, free, jnp.ones((), free.dtype))
+        params = params | {name: jnp.asarray(transform(moved), counts.dtype)}
     return params
 
 

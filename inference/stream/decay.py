@@ -89,23 +89,23 @@ def mixture_of_exponentials(
     within one per cent (only completely monotone kernels are).
     """
     ages = np.append(0.0, np.geomspace(0.5, reach, 400))
-    worth = np.asarray(kernel(ages), float)
-    if not np.isfinite(worth).all() or (worth <= 0).any() or abs(worth[0] - 1) > 1e-12:
+    weights = np.asarray(kernel(ages), float)
+    if not np.isfinite(weights).all() or (weights <= 0).any() or abs(weights[0] - 1) > 1e-12:
         raise InputError("kernel: expected a positive function of the age that is 1 at age 0")
     num_rates = int(np.ceil(_RATES_PER_DECADE * np.log10(reach * 30))) + 4
     rates = np.append(0.0, np.geomspace(0.1 / reach, 10.0, num_rates))
-    parts = np.exp(-np.multiply.outer(ages, rates)) / worth[:, None]
+    parts = np.exp(-np.multiply.outer(ages, rates)) / weights[:, None]
     parts[0] *= 1e3  # the shares sum to one
     shares, _ = nnls(parts, np.append(1e3, np.ones(len(ages) - 1)), maxiter=100 * len(rates))
     used = shares > 0
-    found = AgeKernel(shares[used] / shares[used].sum(), rates[used])
-    error = float(np.abs(found(ages) / worth - 1).max())
+    fitted = AgeKernel(shares[used] / shares[used].sum(), rates[used])
+    error = float(np.abs(fitted(ages) / weights - 1).max())
     if error > _WORST:
         raise InputError(
             "kernel: expected a completely monotone function of the age; mixtures of exponentials miss it by "
             f"{error:.2g}"
         )
-    return found._replace(error=error)
+    return fitted._replace(error=error)
 
 
 def age_kernel(half_life: float, fading: str = "exponential", exponent: float = 1.0) -> AgeKernel:

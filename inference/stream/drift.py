@@ -50,7 +50,7 @@ class Motion(Protocol):
     ) -> Float[Array, " K"]:
         """Predictive log density of a datum under each memory, less the pair's ``log_base`` (nats)."""
 
-    def given(self, pair: Any, rows: Any) -> tuple[Any, Float[Array, " K"], Float[Array, "K F"]]:
+    def as_pair(self, pair: Any, rows: Any) -> tuple[Any, Float[Array, " K"], Float[Array, "K F"]]:
         """A pair, counts and sums of which the rows are the posterior."""
 
 
@@ -102,7 +102,7 @@ class _Gaussian(Motion):
         terms = (place - rows.mean) ** 2 / variance + jnp.log(2 * jnp.pi * variance)
         return log_volume.astype(x.dtype) - 0.5 * jnp.sum(terms, axis=-1)
 
-    def given(
+    def as_pair(
         self, pair: NormalKnownVariance, rows: Place
     ) -> tuple[NormalKnownVariance, Float[Array, " K"], Float[Array, "K F"]]:
         """No data, and a prior that is the posterior: its mean stands in the sums."""
@@ -145,7 +145,7 @@ class Diffusion(_Gaussian):
         return Place(jnp.sqrt(kept) * rows.mean, prior_variance + kept * (rows.variance - prior_variance))
 
 
-class _Worth(NamedTuple):
+class _Remaining(NamedTuple):
     """What is left of each memory's data at its last use."""
 
     counts: Float[Array, " K"]
@@ -163,28 +163,30 @@ class Forgetting(Motion):
     rate: jax.Array
 
     @override
-    def empty(self, pair: ConjugatePair, totals: Float[Array, "K F+1"]) -> _Worth:
+    def empty(self, pair: ConjugatePair, totals: Float[Array, "K F+1"]) -> _Remaining:
         """No data."""
         totals = jnp.zeros_like(totals)
-        return _Worth(totals[:, 0], totals[:, 1:])
+        return _Remaining(totals[:, 0], totals[:, 1:])
 
     @override
-    def ahead(self, pair: ConjugatePair, rows: _Worth, ages: Int[Array, " K"]) -> _Worth:
+    def ahead(self, pair: ConjugatePair, rows: _Remaining, ages: Int[Array, " K"]) -> _Remaining:
         """exp(-rate a) of counts and sums."""
         kept = jnp.exp(-self.rate * ages)
-        return _Worth(kept * rows.counts, kept[:, None] * rows.sums)
+        return _Remaining(kept * rows.counts, kept[:, None] * rows.sums)
 
     @override
-    def join(self, pair: ConjugatePair, rows: _Worth, statistics: Float[Array, " F"]) -> _Worth:
+    def join(self, pair: ConjugatePair, rows: _Remaining, statistics: Float[Array, " F"]) -> _Remaining:
         """One more."""
-        return _Worth(rows.counts + 1, rows.sums + statistics)
+        return _Remaining(rows.counts + 1, rows.sums + statistics)
 
     def log_predictive(
-        self, pair: ConjugatePair, rows: _Worth, x: Float[Array, " D"], statistics: Float[Array, " F"]
+        self, pair: ConjugatePair, rows: _Remaining, x: Float[Array, " D"], statistics: Float[Array, " F"]
     ) -> Float[Array, " K"]:
         """That of the pair for what is left."""
         return jnp.asarray(log_predictive(pair, prepare(pair, rows.counts, rows.sums), x, statistics))
 
-    def given(self, pair: ConjugatePair, rows: _Worth) -> tuple[ConjugatePair, Float[Array, " K"], Float[Array, "K F"]]:
+    def as_pair(
+        self, pair: ConjugatePair, rows: _Remaining
+    ) -> tuple[ConjugatePair, Float[Array, " K"], Float[Array, "K F"]]:
         """The pair itself, and what is left."""
         return pair, rows.counts, rows.sums

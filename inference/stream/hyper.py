@@ -72,8 +72,8 @@ def escobar_west(
     rate = rate - log_eta
     first = shape + num_memories - 1
     is_first = jax.random.uniform(key_part, (), alpha.dtype) < first / (first + num_data * rate)
-    found = jax.random.gamma(key_alpha, first + is_first, dtype=alpha.dtype) / rate
-    return jnp.maximum(found, _LEAST)
+    drawn = jax.random.gamma(key_alpha, first + is_first, dtype=alpha.dtype) / rate
+    return jnp.maximum(drawn, _LEAST)
 
 
 def draw_prior(learning: Learning, key: jax.Array, hyper: Hyper) -> Hyper:
@@ -125,5 +125,5 @@ def draw(
         return _log_eppf(hyper._replace(discount=jnp.exp(log_d)), counts, live) + first * log_d + second * log_rest
 
     free = jnp.log(hyper.discount) - jnp.log1p(-hyper.discount)
-    found = slice_update(key_discount, of_discount, free, width)
-    return hyper._replace(discount=jnp.clip(jax.nn.sigmoid(found), 1e-6, 1 - 1e-6).astype(counts.dtype))
+    drawn = slice_update(key_discount, of_discount, free, width)
+    return hyper._replace(discount=jnp.clip(jax.nn.sigmoid(drawn), 1e-6, 1 - 1e-6).astype(counts.dtype))

@@ -185,10 +185,10 @@ def logits(kernel: Kernel, state: StreamState, x: Float[Array, " D"]) -> tuple[F
     statistics = kernel.pair.statistics(x[None])[0]
     known = present(kernel, state)
     if kernel.motion is None:
-        said = log_predictive(kernel.scorer, known, x, statistics)
+        log_density = log_predictive(kernel.scorer, known, x, statistics)
     else:
-        said = kernel.motion.log_predictive(kernel.pair, known, x, statistics)
-    return jnp.where(live | is_fresh, log_seats(kernel, state, is_fresh) + said, -jnp.inf), fresh
+        log_density = kernel.motion.log_predictive(kernel.pair, known, x, statistics)
+    return jnp.where(live | is_fresh, log_seats(kernel, state, is_fresh) + log_density, -jnp.inf), fresh
 
 
 def choose(mass: Float[Array, " K"], uniform: jax.Array) -> Int[Array, ""]:

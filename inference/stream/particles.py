@@ -47,7 +47,7 @@ __all__ = [
     "absorb",
     "coclustering",
     "from_prior",
-    "leader",
+    "heaviest",
     "number_of_memories",
     "recall",
     "rejuvenate",
@@ -287,7 +287,7 @@ def absorb(
 # --- questions ------------------------------------------------------------------------------------------------
 
 
-def leader(particles: Particles) -> StreamState:
+def heaviest(particles: Particles) -> StreamState:
     """The particle of largest weight, as a stream of its own."""
     lead = int(np.argmax(np.asarray(particles.log_weights)))
     state: StreamState = jax.tree.map(lambda leaf: leaf[lead], particles.states)
@@ -326,8 +326,8 @@ def _recall_block(kernel: Kernel, particles: Particles, x: Float[Array, "B D"]) 
         share = jnp.exp(old[slot] - logsumexp(scores[lead]))
         return states.ident[lead, slot], share, new, log_density + kernel.pair.log_base(x[None])[0]
 
-    found: tuple[jax.Array, ...] = jax.lax.map(one, x)
-    return found
+    log_probs: tuple[jax.Array, ...] = jax.lax.map(one, x)
+    return log_probs
 
 
 def recall(settings: Filter, particles: Particles, x: Float[np.ndarray, "N D"]) -> Recalled:

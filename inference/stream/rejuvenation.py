@@ -329,10 +329,10 @@ def _allocate(
     """One row: by the anchors alone at first, later taken out and drawn given all others, or as it must."""
     present = allocation.in_b[seat.place].astype(jnp.int32)
     sides = allocation.sides.at[present].add(jnp.where(seat.is_first, 0, -amount))
-    asked = jnp.where(seat.is_first, anchors, sides)
+    totals = jnp.where(seat.is_first, anchors, sides)
     both = jnp.ones(2, bool)
-    seats = law.log_weights(asked[:, 0], jnp.zeros(2, jnp.int32), both, ~both)
-    known = prepare(kernel.pair, asked[:, 0], asked[:, 1:])
+    seats = law.log_weights(totals[:, 0], jnp.zeros(2, jnp.int32), both, ~both)
+    known = prepare(kernel.pair, totals[:, 0], totals[:, 1:])
     log_prob = jax.nn.log_softmax(seats + log_predictive(kernel.pair, known, x, amount[1:]))
     threshold = jnp.where(seat.is_first, 0.5, seat.uniform)
     drawn = (threshold < jnp.exp(log_prob[1])).astype(seat.forced.dtype)

@@ -94,7 +94,7 @@ class DirectionAndConcentration(ConjugatePair):
         t = jnp.asarray(_NODES, sums.dtype)[cell]
         t = t + _STEP * jax.random.uniform(key_point, cell.shape, sums.dtype, -0.5, 0.5)
         kappa = jnp.exp(mode + width * jnp.sinh(t))
-        given = DirectionOfVonMisesFisher(jnp.zeros(sums.shape[-1], sums.dtype), kappa)
-        direction = given.draw(key_direction, counts, sums)["direction"]
+        pair = DirectionOfVonMisesFisher(jnp.zeros(sums.shape[-1], sums.dtype), kappa)
+        direction = pair.draw(key_direction, counts, sums)["direction"]
         length = jnp.linalg.norm(FreeDirection(sums.shape[-1]).sample(key_length, counts.shape), axis=-1)
         return {"direction": direction * length[:, None].astype(sums.dtype), "concentration": kappa}

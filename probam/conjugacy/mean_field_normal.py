@@ -195,8 +195,8 @@ class NormalAndWishart(MeanField):
 
 def _settled(field: MeanField, factors: Factors, counts: jax.Array, sums: jax.Array) -> Factors:
     """First factors after some alternations."""
-    found: Factors = jax.lax.fori_loop(0, _FIRST_ROUNDS, lambda _, now: field.update(now, counts, sums), factors)
-    return found
+    first: Factors = jax.lax.fori_loop(0, _FIRST_ROUNDS, lambda _, now: field.update(now, counts, sums), factors)
+    return first
 
 
 def _locations_bound(loc: jax.Array, variance: jax.Array, scale: jax.Array) -> jax.Array:

@@ -67,10 +67,10 @@ class FeatureWise(MeanField):
     @override
     def update(self, factors: Factors, counts: Float[Array, " K"], sums: Float[Array, "K F"]) -> Factors:
         """Those of each feature."""
-        found = jax.vmap(lambda inner, f, n, s: inner.update(f, n, s))(
+        factors_by_feature = jax.vmap(lambda inner, f, n, s: inner.update(f, n, s))(
             self.inner, _turned(factors), *self._by_feature(sums)
         )
-        return _turned(found)
+        return _turned(factors_by_feature)
 
     def expect(self, factors: Factors, counts: Float[Array, " K"], sums: Float[Array, "K F"]) -> Expected:
         """The offset of a feature counts where it is observed: it is the slope of that indicator."""

@@ -404,14 +404,14 @@ def _bank_support(family: Family, num_features: int) -> Constraint[Any] | None:
 
     Only the type of the bank counts, so a table of some numbers between 0 and 1 stands for the data.
     """
-    some = np.linspace(0.2, 0.8, 4 * num_features).reshape(4, num_features)
+    made_up = np.linspace(0.2, 0.8, 4 * num_features).reshape(4, num_features)
     supports: list[Constraint[Any] | None] = []
 
     def bank(params: Params) -> None:
         supports.append(fixed_support(family.bank(params)))
 
     try:
-        prior = family.prior(np.asarray(jnp.asarray(some)))  # in the precision that JAX computes in
+        prior = family.prior(np.asarray(jnp.asarray(made_up)))  # in the precision that JAX computes in
     except ValueError:  # a prior that refuses such data says nothing of the support
         return None
     jax.eval_shape(bank, {site: _one_value(law, site in family.shared) for site, law in prior.items()})

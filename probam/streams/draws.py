@@ -129,7 +129,7 @@ def _moved(
     num_empty = num_memories - len(slots)
     empty = motion.empty(kernel.pair, jnp.zeros((num_empty, state.totals.shape[1]), state.totals.dtype))
     rows = jax.tree.map(lambda old, new: jnp.concatenate([old[slots], new]), present(kernel, state), empty)
-    pair, counts, sums = motion.given(kernel.pair, rows)
+    pair, counts, sums = motion.as_pair(kernel.pair, rows)
     return pair if isinstance(rows, Place) else None, np.asarray(counts), np.asarray(sums)
 
 

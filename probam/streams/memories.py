@@ -46,7 +46,7 @@ def memory_locations(kernel: Kernel, state: StreamState) -> Float[np.ndarray, "K
         pair: Any = kernel.pair
         off = rows.mean if pair.basis is None else jnp.linalg.solve(pair.basis[0], rows.mean.T).T
         return np.asarray(pair.loc + off)
-    means = locations(*kernel.motion.given(kernel.pair, rows))
+    means = locations(*kernel.motion.as_pair(kernel.pair, rows))
     return None if means is None else np.asarray(means)
 
 

@@ -18,7 +18,7 @@ from probam.inference.common.result import Progress
 from probam.inference.stream.engine import Absorbed, Recalled
 from probam.inference.stream.hyper import Hyper
 from probam.inference.stream.kernel import Kernel
-from probam.inference.stream.particles import Filter, Particles, leader, start_particles
+from probam.inference.stream.particles import Filter, Particles, heaviest, start_particles
 from probam.inference.stream.rejuvenation import Moves
 from probam.inference.stream.state import StreamState
 from probam.inference.stream.tidy import Tidy
@@ -100,7 +100,7 @@ class WeightedPartitions:
         particles, absorbed = particle_filter.absorb(
             self.settings, self.particles, x, moves=self.moves, progress=progress
         )
-        return replace(self, particles=particles, state=leader(particles)), absorbed
+        return replace(self, particles=particles, state=heaviest(particles)), absorbed
 
     def recall(self, x: Float[np.ndarray, "N D"]) -> Recalled:
         """The memory of each query (model units) and its probability, averaged over the particles by weight."""
@@ -151,4 +151,4 @@ def start_partitions(
         kernel, num_features, dtype, key, capacity=capacity, num_particles=options.particles,
         window=1 if moves is None else options.window, resampling=options.resampling,
     )  # fmt: skip
-    return WeightedPartitions(settings, particles, leader(particles), moves)
+    return WeightedPartitions(settings, particles, heaviest(particles), moves)

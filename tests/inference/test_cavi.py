@@ -220,8 +220,8 @@ def test_memoized_batches_reach_the_bound_of_all_data_at_once() -> None:
     order = np.random.default_rng(0).permutation(len(BLOBS))
     parts, trace = fitted(_blobs(), BLOBS[order], start=start[order], batch_size=101)
     np.testing.assert_allclose(parts.bound, whole.bound, rtol=1e-10)
-    np.testing.assert_allclose(parts.held.counts.sum(), len(BLOBS), rtol=1e-12)
-    assert parts.held.counts.shape == (3, 4)
+    np.testing.assert_allclose(parts.by_batch.counts.sum(), len(BLOBS), rtol=1e-12)
+    assert parts.by_batch.counts.shape == (3, 4)
     assert np.isfinite(trace).sum() > 1
 
 

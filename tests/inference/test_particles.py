@@ -23,7 +23,7 @@ from probam.inference.stream.particles import (
     absorb,
     coclustering,
     from_prior,
-    leader,
+    heaviest,
     number_of_memories,
     recall,
     start_particles,
@@ -350,7 +350,7 @@ def test_rejuvenation_finds_the_groups_that_a_greedy_pass_has_joined() -> None:
     assert int(one.size) < 6
     settings, empty = start_particles(greedy, 3, float, jax.random.key(0), num_particles=1, window=120, capacity=16)
     particles, _ = absorb(settings, empty, x, moves=Moves(60))
-    counts = np.asarray(leader(particles).counts)
+    counts = np.asarray(heaviest(particles).counts)
     assert np.sum(counts > 20) == 6
     assert counts[counts > 20].sum() >= 238
 
