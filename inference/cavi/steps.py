@@ -1,6 +1,6 @@
 r"""Passes of coordinate-ascent variational inference, whole or memoized.
 
-State of a run: the factors of the memories and the means of the hyper-parameters, and what each batch of the data by_batch
+State of a run: the factors of the memories, the means of the hyper-parameters, and the totals of each batch of the data
 at its last visit: counts :math:`n_k`, sums :math:`S_k` of the statistics, and the entropy of its labels. A visit
 brings all factors but q(z) to their best given the totals, then the labels of one batch, whose old share of the totals
 is replaced by the new one (memoized variational inference, Hughes and Sudderth 2013). The evidence bound

@@ -10,7 +10,7 @@ from numpyro.distributions import Distribution
 
 from probam.data.table import Table
 from probam.distributions.stick_breaking import expected_num_components, truncation_error
-from probam.family import innermost
+from probam.distributions.supports import innermost
 from probam.fits.options import FitOptions
 from probam.fits.prepared import Prepared
 from probam.inference.common.result import EngineResult
