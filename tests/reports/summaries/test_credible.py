@@ -9,7 +9,7 @@ from probam.errors import InputError
 from probam.reports.summaries.credible import credible_ball, partition_group
 from probam.reports.summaries.partition import Loss, coclustering
 from probam.reports.summaries.point_partition import point_partition
-from tests.reports.enumerated import slow_binder, slow_vi
+from tests.reports.summaries.enumerated import slow_binder, slow_vi
 
 Single = Callable[[np.ndarray, np.ndarray], float]
 

@@ -8,7 +8,7 @@ from scipy.spatial.distance import squareform
 from probam.errors import InputError
 from probam.reports.summaries.partition import Loss, coclustering, expected_loss
 from probam.reports.summaries.point_partition import by_size, point_partition
-from tests.reports.enumerated import all_partitions, slow_binder, slow_vi
+from tests.reports.summaries.enumerated import all_partitions, slow_binder, slow_vi
 
 LOSSES: tuple[Loss, ...] = ("vi", "binder")
 

@@ -17,7 +17,7 @@ from probam.reports.summaries.relabel import (
     relabel,
     relabel_all,
 )
-from tests.reports.enumerated import dirichlet
+from tests.reports.summaries.enumerated import dirichlet
 
 METHODS: tuple[Method, ...] = get_args(Method)
 ORDERS = [list(order) for order in itertools.permutations(range(4))]

@@ -21,7 +21,7 @@ from probam.reports.summaries.partition import (
     partition_draws,
     variation_of_information,
 )
-from tests.reports.enumerated import all_partitions, dirichlet, slow_binder, slow_vi
+from tests.reports.summaries.enumerated import all_partitions, dirichlet, slow_binder, slow_vi
 
 
 def test_there_are_bell_many_partitions() -> None:
