@@ -21,11 +21,11 @@ COMMANDS = [
 
 
 def test_the_python_of_the_readme_runs_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every block in one namespace, as a reader pastes them; chains are cut short, which changes no call's meaning."""
+    """Every block in one namespace, as a reader pastes them; chains are cut short, the calls stay."""
     program = "\n".join(PYTHON)
     shorter = {
-        'engine="nuts", standardise=True)': 'engine="nuts", standardise=True, num_warmup=30, num_draws=30)',
-        "num_warmup=300, num_samples=300)": "num_warmup=30, num_samples=30, progress_bar=False)",
+        'components=10, engine="nuts"': 'components=3, engine="nuts", num_chains=2, num_warmup=20, num_draws=20',
+        "num_warmup=300, num_samples=300)": "num_warmup=20, num_samples=20, progress_bar=False)",
     }
     for printed, short in shorter.items():
         assert printed in program

@@ -1,0 +1,20 @@
+"""The tour through the code leads to files that are there, and fits into an evening."""
+
+import re
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+STOPS = re.findall(r"^\*\*(\d+)\. \[`([^`]+)`\]\(\.\./([^)]+)\)\*\*", (DOCS / "tour.md").read_text(), re.MULTILINE)
+
+
+def test_the_tour_has_32_stops_in_order() -> None:
+    assert [int(number) for number, _, _ in STOPS] == list(range(1, 33))
+    assert len({path for _, _, path in STOPS}) == 32
+
+
+def test_every_stop_is_a_file_under_its_own_name() -> None:
+    assert [path for _, name, path in STOPS if name != path or not (DOCS.parent / path).is_file()] == []
+
+
+def test_the_tour_is_an_evening_long() -> None:
+    assert sum(len((DOCS.parent / path).read_text().splitlines()) for _, _, path in STOPS) < 8000
