@@ -1,5 +1,5 @@
 """Tests of probam.reports, in the folders of its sub-rooms.
 
-The fits they look at are made once, in ``conftest``, without an engine: ``small_fits`` samples a posterior, ``posteriors``
-makes the groups of its tree, ``maximum_likelihood`` runs EM, ``landscapes`` adds recall to a point estimate.
+``conftest`` makes the fits once, without an engine: ``small_fits`` samples a posterior, ``posteriors`` makes the groups
+of its tree, ``maximum_likelihood`` runs EM, ``landscapes`` adds recall to a point estimate.
 """
