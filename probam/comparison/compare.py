@@ -76,8 +76,8 @@ def compare(
     frame[["elpd_diff", "elpd_diff_se"]] = _differences(frame.index, elpds, per_datum=False)
     key = "log_score" if held_out is not None else "elpd_loo"
     frame = frame[list(_COLUMNS)].sort_values(key, ascending=False, kind="stable", na_position="last")
-    apart = [] if same_data else [_OTHER_DATA]
-    frame.attrs["notes"] = {name: row.notes + apart for name, row in rows.items() if row.notes + apart}
+    notes = {name: row.notes + [_OTHER_DATA] * (not same_data) for name, row in rows.items()}
+    frame.attrs["notes"] = {name: sentences for name, sentences in notes.items() if sentences}
     return frame
 
 
@@ -90,7 +90,8 @@ def _named(fits: object) -> Mapping[str, Fit]:
     if isinstance(fits, Fit):
         raise InputError(f"{expected}; got one fit; put it into a list, [fit]")
     if isinstance(fits, str | bytes | os.PathLike):
-        raise InputError(f"{expected}; got {fits!r}; load a saved fit first, [probam.load({fits!r})]")
+        path = os.fspath(fits)
+        raise InputError(f"{expected}; got {path!r}; load a saved fit first, [probam.load({path!r})]")
     if not isinstance(fits, Sequence | Mapping):
         raise InputError(f"{expected}; got {type(fits).__name__}; put the fits into a list")
     if not fits:
@@ -98,12 +99,11 @@ def _named(fits: object) -> Mapping[str, Fit]:
     named = fits if isinstance(fits, Mapping) else {f"fit {i}": fit for i, fit in enumerate(fits, start=1)}
     for name, fit in named.items():
         if not isinstance(fit, Fit):
-            load = (
-                "load saved fits first, with probam.load"
-                if isinstance(fit, str | os.PathLike)
-                else ("probam.fit and probam.load give fits, and Stream.to_fit one of a stream")
+            is_path = isinstance(fit, str | os.PathLike)
+            remedy = (
+                "load saved fits first, with probam.load" if is_path else "use what probam.fit or probam.load returns"
             )
-            raise InputError(f"{expected}; got {type(fit).__name__} for {name!r}; {load}")
+            raise InputError(f"{expected}; got {type(fit).__name__} for {name!r}; {remedy}")
     first, *others = named
     for name in others:
         if len(named[name].columns) != len(named[first].columns):

@@ -92,7 +92,7 @@ def test_what_is_no_collection_of_fits_is_refused_with_what_to_do(fits: Mapping[
     for wrong, message in (
         (one, r"^fits: expected a list of fits, or a mapping of names to fits; got one fit; .*\[fit\]$"),
         ("em.nc", r"^fits: expected .*; got 'em\.nc'; load a saved fit first, \[probam\.load\('em\.nc'\)\]$"),
-        (tmp_path, r"^fits: expected .*; got .*; load a saved fit first"),
+        (tmp_path, r"^fits: expected .*; got '/.*'; load a saved fit first, \[probam\.load\('/.*'\)\]$"),
         (3, r"^fits: expected .*; got int; put the fits into a list$"),
         (None, r"^fits: expected .*; got NoneType"),
         ({one}, r"^fits: expected .*; got set; put the fits into a list$"),
@@ -100,7 +100,7 @@ def test_what_is_no_collection_of_fits_is_refused_with_what_to_do(fits: Mapping[
         ([], r"^fits: expected .*, at least one; got none$"),
         ({}, r"^fits: expected .*, at least one; got none$"),
         ([one, "em.nc"], r"^fits: expected .*; got str for 'fit 2'; load saved fits first, with probam\.load$"),
-        ({"a": one, "b": 3}, r"^fits: expected .*; got int for 'b'; probam\.fit and probam\.load give fits"),
+        ({"a": one, "b": 3}, r"^fits: expected .*; got int for 'b'; use what probam\.fit or probam\.load returns$"),
     ):
         with pytest.raises(InputError, match=message):
             probam.compare(wrong)  # type: ignore[arg-type]
