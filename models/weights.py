@@ -42,7 +42,7 @@ from probam.distributions.partitions import (
 )
 from probam.distributions.stick_breaking import StickBreakingSticks, check_parameters, sticks_to_log_weights
 from probam.errors import InputError
-from probam.family import Params, WeightPrior
+from probam.family import ExchangeableWeights, Params, WeightPrior
 from probam.numerics.bisection import turning_point
 from probam.numerics.log_gamma import log_beta
 
@@ -128,7 +128,7 @@ class Fixed(_Known):
 
 @jax.tree_util.register_static
 @dataclass(frozen=True)
-class Dirichlet(WeightPrior):
+class Dirichlet(ExchangeableWeights):
     """Symmetric Dirichlet weights of a finite mixture."""
 
     concentration: float = 1.0
@@ -196,7 +196,7 @@ class Dirichlet(WeightPrior):
 
 @jax.tree_util.register_pytree_node_class
 @dataclass(frozen=True, eq=False)
-class StickBreaking(WeightPrior):
+class StickBreaking(ExchangeableWeights):
     """Dirichlet-process (discount 0) or Pitman-Yor weights, truncated at K memories.
 
     A pytree: alpha and discount, or the numbers of their priors, may be traced.

@@ -33,7 +33,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
 from probam.errors import InputError, NumericalError
-from probam.family import Model, Params
+from probam.family import ExchangeableWeights, Model, Params
 from probam.family.capabilities import Absent, Conjugacy, MissingEntries
 from probam.inference.common.devices import devices_for
 from probam.inference.common.result import EngineResult, Progress, silent
@@ -257,7 +257,7 @@ def _check_exchangeable(model: Model, kernel: str) -> None:
     weights = model.weights
     if kernel not in ("collapsed", "auxiliary"):
         raise InputError(f"partition: kernel {kernel!r} samples weights; use 'collapsed' or 'auxiliary' here")
-    if weights.partition_law(weights.start(2), 2, 2) is None:
+    if not isinstance(weights, ExchangeableWeights):
         raise InputError(
             f"partition: weights {weights.name!r} have no exchangeable law of a free number of memories; "
             "use weights 'dp', 'pyp' or 'dirichlet'"

@@ -33,6 +33,7 @@ from probam.inference.gibbs.moves import (
     count,
     draw_labels,
     draw_memories,
+    exchangeable_weights,
     group,
     law_of,
     log_densities,
@@ -200,7 +201,7 @@ def _one_at_a_time(
     order = jnp.argsort(-counts) if settings.exchangeable else reorder(key_order, law, counts)
     labels, counts, params = jnp.argsort(order).astype(jnp.int32)[labels], counts[order], permute(model, params, order)
     params = slice_hyper_parameters(key_hyper, model, counts, params, exchangeable=settings.exchangeable)
-    draw_weights = model.weights.draw_given_partition if settings.exchangeable else model.weights.draw
+    draw_weights = exchangeable_weights(model).draw_given_partition if settings.exchangeable else model.weights.draw
     params = params | _typed(draw_weights(key_weights, counts, params), x.dtype)
     if pair is not None and settings.integrated:
         drawn = pair.draw(key_memories, counts, group(labels, pair.statistics(x), model.num_components)[1])

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from numpyro.distributions import biject_to
 
 from probam.distributions.pairwise import linear_form, pairwise_log_prob
-from probam.family import Model, Moments, Params
+from probam.family import ExchangeableWeights, Model, Moments, Params
 from probam.family.capabilities import Absent, Conditionals, Statistics
 from probam.numerics.slice_sampling import slice_update
 
@@ -22,6 +22,7 @@ __all__ = [
     "count",
     "draw_labels",
     "draw_memories",
+    "exchangeable_weights",
     "group",
     "invert",
     "law_of",
@@ -66,9 +67,13 @@ def law_of(model: Model, params: Params, num_data: int, *, exchangeable: bool) -
     """The law of labels: the model's own, or the exchangeable one with a free number of memories."""
     if not exchangeable:
         return ModelLaw(model, params)
-    law = model.weights.partition_law(params, model.num_components, num_data)
-    assert law is not None, "checked before compiling"
-    return law
+    return exchangeable_weights(model).partition_law(params, model.num_components, num_data)
+
+
+def exchangeable_weights(model: Model) -> ExchangeableWeights:
+    """The weights of a model that is sampled with a free number of memories."""
+    assert isinstance(model.weights, ExchangeableWeights), "checked before compiling"
+    return model.weights
 
 
 def draw_labels(

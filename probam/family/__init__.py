@@ -26,6 +26,7 @@ from probam.distributions.supports import innermost
 from probam.errors import InputError
 
 __all__ = [
+    "ExchangeableWeights",
     "Family",
     "Model",
     "Moments",
@@ -138,29 +139,34 @@ class WeightPrior(ABC):
         """Sites on which the other sites of this prior depend."""
         return {}
 
-    def draw(self, key: jax.Array, counts: Float[Array, " K"], params: Params) -> Params:
-        """Sites drawn from their posterior given how many data each memory holds and the hyper-parameters."""
-        raise NotImplementedError(f"weights {self.name!r} have no full conditional")
-
-    def log_marginal(self, counts: Float[Array, " K"], params: Params) -> Float[Array, ""]:
-        """Log probability of assignments with these counts, the weights integrated out (nats)."""
-        raise NotImplementedError(f"weights {self.name!r} have no marginal law of assignments")
-
-    def log_predictive(self, counts: Float[Array, " K"], params: Params) -> Float[Array, " K"]:
-        """Log probability of the next datum's memory given the counts so far, the weights integrated out."""
-        raise NotImplementedError(f"weights {self.name!r} have no predictive law of assignments")
-
-    def hyper_field(self, num_components: int) -> HyperField:  # noqa: ARG002
+    def hyper_field(self, num_components: int) -> HyperField:
         """Variational factor of the hyper-parameters of ``num_components`` weights (made outside of jit)."""
+        del num_components
         return KnownHyper()
 
-    def partition_law(self, params: Params, num_slots: int, num_data: int) -> GibbsTypePartition | None:  # noqa: ARG002
-        """The exchangeable law of partitions whose number of memories is free; None where there is none."""
-        return None
+    @abstractmethod
+    def draw(self, key: jax.Array, counts: Float[Array, " K"], params: Params) -> Params:
+        """Sites drawn from their posterior given how many data each memory has and the hyper-parameters."""
 
+    @abstractmethod
+    def log_marginal(self, counts: Float[Array, " K"], params: Params) -> Float[Array, ""]:
+        """Log probability of assignments with these counts, the weights integrated out (nats)."""
+
+    @abstractmethod
+    def log_predictive(self, counts: Float[Array, " K"], params: Params) -> Float[Array, " K"]:
+        """Log probability of the next datum's memory given the counts so far, the weights integrated out."""
+
+
+class ExchangeableWeights(WeightPrior):
+    """Weights that have a law of partitions with a free number of memories: for Gibbs sampling and streams."""
+
+    @abstractmethod
+    def partition_law(self, params: Params, num_slots: int, num_data: int) -> GibbsTypePartition:
+        """The exchangeable law of partitions of ``num_data`` data into at most ``num_slots`` memories."""
+
+    @abstractmethod
     def draw_given_partition(self, key: jax.Array, counts: Float[Array, " K"], params: Params) -> Params:
-        """Sites drawn given a partition under ``partition_law``; memories that hold data come first in ``counts``."""
-        raise NotImplementedError(f"weights {self.name!r} have no exchangeable law of partitions")
+        """Sites drawn given a partition under ``partition_law``; memories that have data come first in ``counts``."""
 
 
 @runtime_checkable

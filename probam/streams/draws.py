@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from probam.conjugacy.pairs import BetaBernoulli, ConjugatePair, DirichletMultinomial
-from probam.family import Moments, Params
+from probam.family import ExchangeableWeights, Moments, Params
 from probam.family.capabilities import Conditionals, Conjugacy
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.result import EngineResult
@@ -153,7 +153,8 @@ def draw_sites(
         pair = stream_pair(family, prior, known, model.num_components, dtype).pair
     fixed = fixed_sites(family, prior, known, model.num_components, dtype)
     integrated = integrates_all(family, prior, known)
-    coordinates = Coordinates(model)
+    coordinates, weights = Coordinates(model), model.weights
+    assert isinstance(weights, ExchangeableWeights), "a stream has Dirichlet-process or Pitman-Yor weights"
 
     @jax.jit
     def draw(key: jax.Array, counts: jax.Array, sums: jax.Array, weight_counts: jax.Array) -> tuple[Params, jax.Array]:
@@ -167,7 +168,7 @@ def draw_sites(
             sites = sites | {site: drawn[site] for site in missing}
         else:
             sites = sites | {site: fixed[site] for site in missing}
-        sites = sites | model.weights.draw_given_partition(key_weights, weight_counts, sites)
+        sites = sites | weights.draw_given_partition(key_weights, weight_counts, sites)
         sites = {name: jnp.asarray(value, dtype) for name, value in sites.items()}
         free = coordinates.unconstrain({name: sites[name] for name in coordinates.transforms})
         return sites | model.deterministics(sites), coordinates.log_joint(free, jnp.asarray(x))

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from probam.conjugacy.normal import NormalKnownVariance
 from probam.errors import InputError
-from probam.family import Family, Moments, Params, Prior, WeightPrior
+from probam.family import ExchangeableWeights, Family, Moments, Params, Prior, WeightPrior
 from probam.family.capabilities import Conditionals, Conjugacy, MissingEntries
 from probam.inference.gibbs import engine as gibbs
 from probam.inference.gibbs.kernels import Settings, State, sweep
@@ -327,7 +327,7 @@ def test_weights_given_a_partition_have_their_posterior_means() -> None:
     finite = sum(p * (counts[:3] + 0.7) / (6 + 0.7 * k) for k, p in terms.items()) / sum(terms.values())
     for weights, expected in ((StickBreaking(0.5, 0.3), (counts[:3] - 0.3) / 6.5), (Dirichlet(0.7), finite)):
 
-        def draw(key: jax.Array, weights: WeightPrior = weights) -> jax.Array:
+        def draw(key: jax.Array, weights: ExchangeableWeights = weights) -> jax.Array:
             params = weights.draw_given_partition(key, jnp.asarray(counts), {})
             return jnp.exp(weights.log_weights(params, 5))
 
