@@ -156,7 +156,7 @@ class Bernoulli(AdditiveMStep, Conditionals, Conjugacy, MeanFieldFactors, Expect
 
     @override
     def conjugate(self, params: Params, prior: Prior) -> ConjugatePair | None:
-        """Everything."""
+        """All parameters."""
         if not self.can_draw(prior):
             return None
         beta, num_features = conjugate(prior, "prob", dist.Beta), prior["prob"].event_shape

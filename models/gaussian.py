@@ -74,7 +74,7 @@ Without it the likelihood is unbounded: a memory on one datum with no width. It 
 @register
 @dataclass(frozen=True)
 class Gaussian(LocationScale, AdditiveMStep, Conditionals, Conjugacy, MeanFieldFactors, ExpectedSums):
-    """Gaussian memories with the covariance structure named (see the module)."""
+    """Gaussian memories with the chosen covariance structure (see the module)."""
 
     covariance: str = "full"
 

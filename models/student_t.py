@@ -47,7 +47,7 @@ _DF_RANGE = (0.05, 1000.0)
 @register
 @dataclass(frozen=True)
 class StudentT(LocationScale, MStep):
-    """Student-t memories with the scale structure named; ``df`` fixes their degrees of freedom, 0 leaves them free."""
+    """Student-t memories; ``df`` fixes their degrees of freedom for all memories, 0 leaves them free."""
 
     covariance: str = "full"
     df: float = 0.0

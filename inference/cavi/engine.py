@@ -44,7 +44,7 @@ _ROUNDS = 10
 
 
 class Search(NamedTuple):
-    """How the best factors are looked for (:func:`run` says what each number does)."""
+    """Options of the search for the best factors, explained in :func:`run`."""
 
     base: str = "model"
     max_iterations: int = 1000
@@ -117,7 +117,7 @@ def _conjugate_factors(model: Model) -> MeanField | None:
 
 
 def mean_field(model: Model, base: str, num_features: int) -> MeanField:
-    """The factors of the memories, or one sentence on what works where there are none."""
+    """The factors of the memories. Raises :class:`probam.errors.InputError` where there are none, naming what works."""
     if base not in ("model", "conjugate"):
         raise InputError(f"base: expected one of model, conjugate; got {base!r}")
     family = model.family
@@ -155,7 +155,13 @@ def fit_factors(
 ) -> tuple[Parts, State, np.ndarray, dict[str, tuple[int, int]]]:
     """The mean field, the best run's state, the traces of all runs, and the moves as (taken, tried) by kind.
 
-    ``start`` (N, K) is a first assignment in place of seeds.
+    Args:
+        key: for the seeds and the moves.
+        model: the mixture to fit.
+        x: (N, D) data in model units.
+        search: how to search.
+        start: (N, K) first assignment of the data, soft or hard; None starts from k-means++ seeds.
+        progress: called with (done, total, text).
     """
     _check_numbers(search, len(x))
     memories = as_type(mean_field(model, search.base, x.shape[1]), x.dtype)
@@ -293,6 +299,9 @@ def run(
     """Draws from the best of several factorised approximations of the posterior.
 
     Args:
+        key: for the seeds, the moves and the draws.
+        model: the mixture to fit.
+        x: (N, D) data in model units.
         base: "model", or "conjugate" for the family's conjugate base measure (one factor for all of a memory).
         max_iterations: most passes over the data of a run (and after each round of moves).
         tolerance: stop when a pass raises the evidence bound by less than this many nats per datum
@@ -301,6 +310,7 @@ def run(
         batch_size: rows after which the factors are brought up to date (memoized; default: all rows at once).
         moves: whether birth, merge and delete moves are tried on the best run.
         num_draws: draws from the fitted factors.
+        progress: called with (done, total, text).
 
     Raises:
         InputError: for a family or priors without closed-form factors, or a bad number.

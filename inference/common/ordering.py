@@ -1,4 +1,4 @@
-r"""Memories that are numbered in order: one labelling of a posterior that is the same under all of them.
+r"""Memories numbered in order: one labelling of a posterior that is invariant to the numbering.
 
 Where memories are exchangeable a priori every posterior has K! copies, one for each numbering, and their average says
 nothing of a single memory. Restricted to the region where a number of each memory increases with its own number

@@ -1,4 +1,4 @@
-"""What an engine hands back: draws, how they were made, and whether to believe them."""
+"""The result of an engine: draws, how they were made, and diagnostics."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +14,7 @@ Progress = Callable[[int, int, str], None]
 
 
 def silent(done: int, total: int, text: str) -> None:
-    """Progress that nobody watches."""
+    """Ignore progress."""
 
 
 class Evidence(NamedTuple):
@@ -27,9 +27,9 @@ class Evidence(NamedTuple):
 
 
 def combine_runs(runs: Float[np.ndarray, " C"], method: str) -> Evidence:
-    """Independent estimates of an evidence as one: the log of their mean, its error from their spread.
+    """Combine independent estimates of a log evidence: the log of their mean, and its error from their spread.
 
-    The mean is taken of the evidences, not of their logs, because it is the evidence that is estimated without bias.
+    The mean is over the evidences and not over their logs, since the estimates of the evidence are unbiased.
     """
     count = len(runs)
     combined = float(logsumexp(runs) - np.log(count))

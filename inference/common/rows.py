@@ -1,9 +1,9 @@
-"""The data as closed-form EM walks over them: weighted, grouped by what is missing, spread over devices.
+"""The rows that closed-form EM sums over: weighted, grouped by what is missing, spread over devices.
 
-Rows of weight zero are left out, so that they are nothing to any start, origin or width. Where a family integrates
-missing entries out pattern by pattern, rows that lack the same features stand together in groups of one shape, filled
-up with copies of weight zero. Each device holds its own rows and sums over them by itself; the sums meet on the
-first. No collective operation is needed, and none can wait for a device that a busy machine does not serve.
+Rows of weight zero are left out, so that they do not change any start, origin or width. Where a family integrates
+missing entries out pattern by pattern, rows that lack the same features form groups of one shape, filled up with copies
+of weight zero. Each device has its own rows and sums over them; the first device adds the sums. No collective operation
+is needed, so that none can wait for a device that a busy machine does not serve.
 """
 
 from typing import NamedTuple
@@ -31,7 +31,7 @@ class Rows(NamedTuple):
 
 
 def check_weight(weight: object, num_data: int, dtype: np.dtype) -> np.ndarray:
-    """Weights of the data as an array (N,); raises :class:`probam.errors.InputError` where they are none."""
+    """Weights of the data as an array (N,). Raises :class:`probam.errors.InputError` where they are not valid."""
     weights = np.asarray(weight, dtype)
     if weights.shape != (num_data,):
         raise InputError(f"sample_weight: expected {num_data} numbers, one for each datum; got shape {weights.shape}")

@@ -31,14 +31,14 @@ _ENOUGH_PER_MEMORY = 128
 
 
 def check_gradient(model: Model) -> None:
-    """Say why no engine that follows gradients in the parameters can fit a family, where that is so."""
+    """Raise :class:`probam.errors.InputError` for a family that no engine can fit by following gradients."""
     gradients = Gradients.ask(model.family)
     if isinstance(gradients, Absent):
         raise InputError(f"engine: family {model.family.name!r}: {gradients.reason}; use engine 'em'")
 
 
 def check_guide(model: Model) -> None:
-    """Say why SVI cannot fit a family, where that is so."""
+    """Raise :class:`probam.errors.InputError` for a family that SVI cannot fit."""
     check_gradient(model)
     guide = Guide.ask(model.family)
     if isinstance(guide, Absent):
@@ -48,9 +48,13 @@ def check_guide(model: Model) -> None:
 def kmeans_plus_plus(
     key: jax.Array, points: Float[Array, "N D"], num_seeds: int, weight: Float[Array, " N"] | None = None
 ) -> tuple[Int[Array, " K"], Int[Array, " N"]]:
-    """Row numbers of the seeds, and for each point the seed that it is nearest to.
+    """Row numbers of the seeds, and for each point the number of its nearest seed.
 
-    A point of weight w is drawn as if it stood there w times.
+    Args:
+        key: for the draws.
+        points: (N, D) in units in which distances make sense.
+        num_seeds: how many seeds to draw.
+        weight: (N,); a point of weight w is drawn as often as w copies of it. None means one each.
     """
     key_first, key_rest = jax.random.split(key)
     if weight is None:
@@ -84,7 +88,7 @@ def kmeans_plus_plus(
 def systematic_sample(
     key: jax.Array, x: Float[Array, "N D"], weight: Float[Array, " N"] | None, num_seeds: int
 ) -> tuple[Float[Array, "M D"], Float[Array, " M"] | None]:
-    """Enough rows to draw seeds from: of many data one row out of each of so many equal stretches, else all."""
+    """Enough rows to draw seeds from: all of few data, else one row from each of equally long stretches of rows."""
     enough = max(_ENOUGH, _ENOUGH_PER_MEMORY * num_seeds)
     if len(x) <= 2 * enough:
         return x, weight
@@ -130,12 +134,15 @@ def starting_params(
 ) -> Params:
     """Site values that put memories at k-means++ seeds.
 
-    Typical values of the prior with the location site moved to the seeds are handed to ``Start.start``, which takes
-    the M-step from the hard assignment to the nearest seed where there is one. Seeds need K passes over the data:
-    of many data a systematic sample is used (one row out of each of so many equal stretches), so that a start costs
-    less than one iteration. Missing entries are filled with the mean of their feature.
+    Typical values of the prior, with the location site moved to the seeds, go to ``Start.start``, which takes M-steps
+    from the hard assignment to the nearest seed if the family has them. Seeds need K passes over the data. Of many data
+    a systematic sample is used, so that a start costs less than one iteration. Missing entries are filled with the mean
+    of their feature.
 
     Args:
+        key: for the sample and the seeds.
+        model: the mixture.
+        x: (N, D) data in model units.
         num_active: how many memories may own data (default all); the rest start where the prior alone puts them.
         weight: how often each row counts (default once).
     """

@@ -1,10 +1,10 @@
 r"""Expectation-maximisation in closed form, maximum a posteriori or maximum likelihood.
 
 E-step: responsibilities :math:`r_{nk} \propto w_k \, p(x_n \mid \theta_k)`, never stored: rows are taken in blocks
-and only their sums :math:`\sum_n r_{nk} T(x_n)` are kept (a family that is not ``additive`` is given the whole (N, K)
-table instead). M-step: the family's and the weight prior's ``maximize``. The log joint density (in the unconstrained
-coordinates of NumPyro's samplers; for maximum likelihood the log likelihood)
-never falls, and where it stops it is stationary. Restarts from k-means++ seeds run side by side in one program; the
+and only their sums :math:`\sum_n r_{nk} T(x_n)` are kept. A family whose M-step is not a function of sums gets the
+whole (N, K) table instead. M-step: the family's :class:`~probam.family.capabilities.MStep` and the weight prior's
+``maximize``. The objective is the log joint density in the unconstrained coordinates of NumPyro's samplers, or the log
+likelihood. It never falls, and where it stops it is stationary. Restarts from k-means++ seeds run in one program. The
 best one is returned.
 """
 
@@ -134,16 +134,16 @@ def _advance_across(
 
 
 def side_by_side(num_runs: int, x: jax.Array, num_components: int) -> int:
-    """How many runs (restarts, draws) go in one batch: all on small data, where one alone cannot fill the cores.
+    """How many runs (restarts, draws) go in one batch: all of them on small data, where one cannot fill the cores.
 
-    On large data one at a time is several times faster (its products are plain matrix products, not batched
-    ones) and spares XLA's CPU thread pool, which has been seen to stop for good on large batched products.
+    On large data one at a time is several times faster, because its products are plain matrix products and not batched
+    ones. It also avoids large batched products, on which XLA's CPU thread pool was seen to hang.
     """
     return num_runs if x.size * num_components <= _SMALL else 1
 
 
 def check_closed_form(model: Model) -> None:
-    """Say in one sentence that a family has no closed-form M-step and what works instead."""
+    """Raise :class:`probam.errors.InputError` for a family without a closed-form M-step, naming engines that work."""
     m_step = MStep.ask(model.family)
     if isinstance(m_step, Absent):
         covariance = getattr(model.family, "covariance", None)
@@ -158,8 +158,8 @@ def check_closed_form(model: Model) -> None:
 def active_counts(num_components: int, restarts: int, *, nonparametric: bool) -> np.ndarray:
     """How many memories own data at the start of each restart.
 
-    All of them in a finite mixture; under stick-breaking the restarts spread from K down to 1, since the number of
-    occupied memories is what the data should choose.
+    In a finite mixture all of them do. Under stick-breaking the data choose the number of occupied memories, so the
+    restarts start from different numbers between K and 1.
     """
     if not nonparametric or restarts == 1:
         return np.full(restarts, num_components)
@@ -183,7 +183,14 @@ def fit_params(
 ) -> tuple[EMState, np.ndarray]:
     """All restarts after EM (leaves lead with the restart axis) and the trace of their objectives (R, I).
 
-    Options as for :func:`run`; ``start`` gives site values to begin from in the place of k-means++ seeds.
+    Args:
+        key: for the k-means++ seeds.
+        model: the mixture to fit.
+        x: (N, D) data in model units.
+        start: site values of one run, which then replaces the restarts; None starts from k-means++ seeds.
+        progress: called with (done, total, text).
+
+    The other options are those of :func:`run`.
     """
     check_closed_form(model)
     settings = _settings(estimate, stop)
@@ -289,6 +296,10 @@ def run(
     """The best of several EM runs.
 
     Args:
+        key: for the k-means++ seeds.
+        model: the mixture to fit.
+        x: (N, D) data in model units. Rows with missing entries (NaN) count with the density of their observed
+            entries, for families that have the capability.
         estimate: "map" (with the priors) or "ml" (maximum likelihood; finite weights only).
         max_iterations: most iterations of a restart.
         tolerance: nats per datum (default 1e-9 in float64, 1e-6 in float32); see ``stop``.
@@ -298,11 +309,10 @@ def run(
         restarts: runs from different k-means++ seeds.
         sample_weight: how often each datum counts, (N,) numbers of at least 0: the objective has
             sum_n w_n log p(x_n) in the place of sum_n log p(x_n). These are not the weights of the memories.
-
-    Rows with missing entries (NaN) count with the density of their observed entries, for the families that can.
+        progress: called with (done, total, text).
 
     Raises:
-        InputError: for a family without a closed-form M-step, or weights that are none.
+        InputError: for a family without a closed-form M-step, or invalid weights of the data.
         NumericalError: when no restart stays finite.
     """
     states, trace = fit_params(

@@ -1,4 +1,4 @@
-r"""One step of closed-form EM: sums over blocks of rows, the M-step, and whether the run has come to its end.
+r"""One step of closed-form EM: sums over blocks of rows, the M-step, and the check for convergence.
 
 The E-step never stores the (N, K) responsibilities of an additive family: rows are taken in blocks that stay in cache,
 one exponential each, and only their sums are kept.
@@ -57,9 +57,14 @@ def expectation(
 ) -> tuple[Moments, Float[Array, ""]]:
     """Responsibility-weighted sums of the family's statistics, and the log likelihood (nats).
 
-    Where entries are missing the sums are those that are expected given the observed ones. ``x`` may stand in groups
-    (G, B, D) whose rows lack the same features (:func:`probam.inference.common.rows.by_pattern`), ``weight`` then
-    (G, B).
+    Args:
+        model: a mixture whose family has an additive M-step.
+        params: site values.
+        x: (N, D) rows, or (G, B, D) groups of rows that lack the same features
+            (:func:`probam.inference.common.rows.by_pattern`). Where entries are missing the sums are expected ones,
+            given the observed entries.
+        origin: (D,) point that the statistics are relative to.
+        weight: how often each row counts, (N,) or (G, B); None counts each once.
     """
     mixture = model.mixture(params)
     sums_of = AdditiveMStep.of(model.family)
@@ -114,7 +119,7 @@ def _log_joint(
 
 
 def block_rows(model: Model, x: Float[Array, "N D"]) -> int:
-    """How many rows the E-step takes at a time; a divisor of the number of data where one is near."""
+    """How many rows the E-step takes at a time: a divisor of the number of data if there is one close by."""
     num_statistics: int = jax.eval_shape(AdditiveMStep.of(model.family).statistics, x[:1]).shape[-1]
     width = x.shape[1] + num_statistics + model.num_components
     most: int = max(_FEWEST_ROWS, _BLOCK_BYTES // (width * x.dtype.itemsize))
@@ -214,7 +219,7 @@ def _with_weights(
 
 
 def remaining_rise(gain: Float[Array, "..."], previous: Float[Array, "..."]) -> Float[Array, "..."]:
-    r"""Aitken's estimate of what a linearly converging sequence has still to gain after two rises.
+    r"""Aitken's estimate of how much a linearly converging sequence will still rise, from its last two rises.
 
     .. math:: \ell_\infty - \ell_t = g_t \frac{a}{1 - a}, \qquad a = g_t / g_{t-1}
 
@@ -227,7 +232,7 @@ def remaining_rise(gain: Float[Array, "..."], previous: Float[Array, "..."]) -> 
 
 
 class Settings(NamedTuple):
-    """What EM is to do: static under jit."""
+    """Options of the steps, static under jit."""
 
     likelihood_only: bool
     aitken: bool

@@ -1,4 +1,4 @@
-r"""Collapsed labels, one datum after another (Neal 2000, algorithm 3), several at a time where that is the same.
+r"""Collapsed labels, one datum after another (Neal 2000, algorithm 3), or several at once with the same result.
 
 A sweep goes from datum to datum: take it out of its memory, draw its label given all others, put it back. A datum that
 keeps its label leaves the state as it found it. So the conditionals of a whole window of data can be computed from one

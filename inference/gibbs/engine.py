@@ -2,8 +2,8 @@ r"""Exact Gibbs sampling: blocked, slice, collapsed (Neal 3) and auxiliary (Neal
 
 What each kernel samples is decided here and nowhere else:
 
-* By default (``partition="model"``, ``base="model"``) every kernel has the posterior of the model itself, the one that
-  NUTS sees: truncated sticks, Dirichlet, fixed or equal weights, and the model's own priors. Where a prior is not
+* By default (``partition="model"``, ``base="model"``) every kernel samples the posterior of the model itself, the same
+  one as NUTS: truncated sticks, Dirichlet, fixed or equal weights, and the model's own priors. Where a prior is not
   conjugate, not even given the other sites (LKJ correlations, a prior of the user's, a family without ``draw``), that
   memory's sites are moved by slice sampling, which is exact too. ``collapsed`` integrates out what is conjugate given
   the other sites: for Gaussians the locations given the precisions, for the sphere the directions given the
@@ -127,16 +127,21 @@ def run(
     """Draws of ``num_chains`` chains.
 
     Args:
+        key: of all chains; chain i uses ``fold_in(key, i)``.
+        model: the mixture to sample.
+        x: (N, D) data in model units; missing entries (NaN) are drawn with the rest.
         kernel: "blocked", "slice", "collapsed" or "auxiliary" (see :mod:`probam.inference.gibbs.kernels`).
         partition: "model", or "exchangeable" for a free number of memories.
         base: "model", or "conjugate" to integrate out all parameters under the family's conjugate base measure.
         split_merge: split-merge moves after each collapsed sweep.
-        num_warmup: draws of each chain that are thrown away.
-        num_draws: kept draws of each chain.
-        thin: sweeps for each draw.
+        num_chains: number of chains.
+        num_warmup: draws at the start of each chain that are discarded.
+        num_draws: draws of each chain that are kept.
+        thin: sweeps per draw.
+        progress: called with (done, total, text).
 
     Raises:
-        InputError: for options that do not fit each other, the family or the weights, naming what does work.
+        InputError: for options that do not fit each other, the family or the weights; the message says what works.
         NumericalError: when the log joint stops being finite, or the slice kernel runs out of memories.
     """
     settings = _settings(model, kernel, partition, base, split_merge)
@@ -152,7 +157,7 @@ def run(
 
 
 class Schedule(NamedTuple):
-    """How many draws of a chain are thrown away and kept, and how many sweeps each of them takes."""
+    """How many draws of a chain are discarded and kept, and the sweeps per draw."""
 
     num_warmup: int
     num_draws: int

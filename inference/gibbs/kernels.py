@@ -78,8 +78,14 @@ def sweep(
 ) -> tuple[State, tuple[Params, dict[str, jax.Array]]]:
     """One sweep: the next state, and the sites with their statistics that are kept.
 
-    ``statistics`` are those of ``x`` by :func:`probam.inference.gibbs.moves.statistics_of`, which sweeps over the same
-    data can share; they are made here where they are not given.
+    Args:
+        key: of this sweep.
+        model: the mixture to sample.
+        x: (N, D) complete data.
+        state: the chain before the sweep.
+        settings: the kernel and its options.
+        statistics: :func:`probam.inference.gibbs.moves.statistics_of` the data, which sweeps can share; None computes
+            them here.
     """
     if statistics is None:
         statistics = statistics_of(model, x)

@@ -113,7 +113,7 @@ def count(labels: Int[Array, " N"], num_components: int, dtype: Any) -> Float[Ar
 
 
 def statistics_of(model: Model, x: Float[Array, "N D"]) -> Float[Array, "N F"] | None:
-    """The family's statistics relative to its frame, which sweeps over the same data share; None if it has no use."""
+    """The family's statistics relative to its frame, made once for all sweeps; None where no sweep needs them."""
     sums = Statistics.ask(model.family)
     if isinstance(sums, Absent) or not (sums.linear or conditionals_of(model)):
         return None
@@ -147,7 +147,7 @@ def permute(model: Model, params: Params, order: Int[Array, " K"]) -> Params:
 
 
 def reorder(key: jax.Array, law: Law, counts: Float[Array, " K"]) -> Int[Array, " K"]:
-    """Which memory stands in each place after Metropolis swaps of two places, weights integrated out.
+    """The order of the memories after Metropolis swaps of two of them, with the weights integrated out.
 
     Labels carry the order of the sticks, which single-datum updates mix badly (Papaspiliopoulos and Roberts 2008,
     section 3.4). Swapping memories changes no density of the data; the acceptance ratio is that of the labels' law.

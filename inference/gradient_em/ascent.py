@@ -39,7 +39,7 @@ _LEAST_EIGENVALUE = 1e-8
 
 
 class Ascent(NamedTuple):
-    """One climber: where it is, and what conjugate gradients remember."""
+    """The state of one run: its position, and the memory of conjugate gradients."""
 
     z: Float[Array, " P"]
     gradient: Float[Array, " P"]
@@ -129,7 +129,7 @@ def natural_direction(
 
 @jax.jit
 def begin(model: Model, free: Params) -> Ascent:
-    """Climbers that have not looked yet (leaves lead with the restart axis)."""
+    """States before the first step (leaves lead with the restart axis)."""
     z = jax.vmap(Coordinates(model).flatten)(free)
     nothing = jnp.zeros_like(z)
     return Ascent(z, nothing, nothing, jnp.zeros_like(z[:, 0]), jnp.full_like(z[:, 0], -jnp.inf))
@@ -139,7 +139,7 @@ def begin(model: Model, free: Params) -> Ascent:
 def advance(
     model: Model, climbers: Ascent, x: Float[Array, "N D"], *, optimiser: str, num_steps: int
 ) -> tuple[Ascent, Float[Array, "R I"]]:
-    """``num_steps`` steps of every climber by ``"ecg"`` or ``"natural"``; the log joint before each (nats)."""
+    """``num_steps`` steps of every run by ``"ecg"`` or ``"natural"``; the log joint before each (nats)."""
     coordinates = Coordinates(model)
 
     def log_joint(z: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Good places to begin: the optimum of (generalised) EM from each of several seeds."""
+"""Warm starts: the optimum of (generalised) EM from each of several seeds."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ _ITERATIONS = 200
 
 
 def has_m_step(model: Model, x: Float[Array, "N D"]) -> bool:
-    """Whether the family has an M-step in closed form under the priors of this model; nothing is computed."""
+    """Whether the family has a closed-form M-step under the priors of this model; only shapes are evaluated."""
     m_step, coordinates = MStep.ask(model.family), Coordinates(model)
     if isinstance(m_step, Absent):
         return False

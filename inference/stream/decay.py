@@ -1,6 +1,6 @@
 r"""Counts that fade: a recurrent Chinese restaurant process with one datum to an epoch (after Ahmed and Xing 2008).
 
-A memory weighs what its data are still worth,
+The weight of a memory is the sum of the present weights of its data,
 
 .. math:: w_k(n) = \sum_{i < n,\; z_i = k} \kappa(n - i),
 
@@ -46,7 +46,7 @@ _RATES_PER_DECADE = 3
 
 
 class AgeKernel(NamedTuple):
-    """What a datum is worth after so many data: :math:`\\kappa(a) = \\sum_m c_m e^{-\\lambda_m a}`."""
+    """Weight of a datum after a number of further data: :math:`\\kappa(a) = \\sum_m c_m e^{-\\lambda_m a}`."""
 
     shares: Float[np.ndarray, " M"]  # c_m, sum 1
     rates: Float[np.ndarray, " M"]  # lambda_m, slowest first
@@ -59,7 +59,7 @@ class AgeKernel(NamedTuple):
 
 
 def exponential_kernel(half_life: float) -> AgeKernel:
-    """Worth one half after ``half_life`` data, a quarter after twice as many; infinity is no fading at all."""
+    """One half after ``half_life`` data, a quarter after twice as many; infinity means no fading."""
     _check_half_life(half_life)
     return AgeKernel(np.ones(1), np.array([np.log(2) / half_life]))
 

@@ -1,4 +1,4 @@
-r"""Memories that move, or are forgotten, while nobody looks: what a posterior is after an age without data.
+r"""Memories that drift or fade between their uses: the posterior of a memory after an age without data.
 
 =================== ====================================================== ==================================
 motion              between one datum and the next                         pairs
@@ -55,7 +55,7 @@ class Motion(Protocol):
 
 
 def check_motion(motion: Motion, pair: ConjugatePair) -> None:
-    """Raise :class:`probam.errors.InputError` where memories of this pair cannot move so."""
+    """Raise :class:`probam.errors.InputError` where memories of this pair cannot have this motion."""
     if isinstance(motion, Forgetting):
         return
     name = "drift" if isinstance(motion, RandomWalk) else "forgetting"

@@ -1,6 +1,6 @@
-r"""Streams: memories made as the data call for them, in one pass and in bounded memory.
+r"""Streams: memories created as the data need them, in one pass and in bounded memory.
 
-:func:`absorb` hands data to the kernel of :mod:`probam.inference.stream.kernel` in blocks of one size, so that one
+:func:`absorb` passes data to the kernel of :mod:`probam.inference.stream.kernel` in blocks of one size, so that one
 compiled program serves streams of any length. Where all slots are taken the program stops, the slots are doubled, and
 it goes on with the same datum: it is compiled again once per doubling, never per datum. Neither the blocks nor where a
 caller cuts the data leave a trace in the result, not even in the last bit.
@@ -31,7 +31,7 @@ _QUERIES = 256
 
 
 class Absorbed(NamedTuple):
-    """What became of each datum, on the host."""
+    """The memory and the probabilities of each datum, on the host."""
 
     ident: Int[np.ndarray, " N"]  # number of the memory that it joined, in order of creation
     is_new: Bool[np.ndarray, " N"]
@@ -41,7 +41,7 @@ class Absorbed(NamedTuple):
 
 
 class Recalled(NamedTuple):
-    """What the memories say of queries, nothing learned."""
+    """Recall of queries, without learning."""
 
     ident: Int[np.ndarray, " N"]  # memory of highest probability
     probability: Float[np.ndarray, " N"]  # of that memory

@@ -49,7 +49,7 @@ class Learning:
 
 
 def check_learning(alpha_prior: tuple[float, float], discount_prior: tuple[float, float] | None, every: int) -> None:
-    """Raise :class:`probam.errors.InputError` for priors or intervals that mean nothing."""
+    """Raise :class:`probam.errors.InputError` for invalid priors or intervals."""
     for name, prior in (("learn_alpha", alpha_prior), ("learn_discount", discount_prior)):
         if prior is not None and (len(prior) != 2 or not all(0 < value < np.inf for value in prior)):
             law = "Gamma(shape, rate)" if name == "learn_alpha" else "Beta(a, b)"

@@ -1,4 +1,4 @@
-r"""The creating memory: one datum of a stream, as a pure function of the state.
+r"""One step of a stream that creates memories, as a pure function of its state.
 
 For each datum the memories that are there and one that is not yet compete,
 
@@ -68,7 +68,7 @@ GROUP = 16
 @pytree
 @dataclass(frozen=True)
 class Kernel:
-    """What does not change along a stream; the numbers in it are leaves, the words are static."""
+    """What is constant along a stream: numbers are leaves of the pytree, words are static."""
 
     pair: ConjugatePair
     law: WeightLaw | FadingPitmanYor

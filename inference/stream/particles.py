@@ -160,7 +160,7 @@ def _key(states: StreamState, purpose: int) -> jax.Array:
 def step_particles(settings: Filter, particles: Particles, x: Float[Array, " D"]) -> tuple[Particles, StepInfo]:
     """Weight, resample, seat: one datum. Needs one empty slot in every particle.
 
-    Of the particle of largest weight is what is said of the datum; ``log_predictive`` is that of all of them.
+    The information about the datum is from the particle of largest weight; ``log_predictive`` is from all particles.
     """
     kernel, states = settings.kernel, particles.states
     scores, fresh = jax.vmap(partial(logits, kernel), (0, None))(states, x)
@@ -331,7 +331,7 @@ def _recall_block(kernel: Kernel, particles: Particles, x: Float[Array, "B D"]) 
 
 
 def recall(settings: Filter, particles: Particles, x: Float[np.ndarray, "N D"]) -> Recalled:
-    """What the weighted particles say of queries; the memory and its probability are those of the leading particle."""
+    """Recall of queries by all particles; the memory and its probability are from the particle of largest weight."""
     if not enough_room(particles.states):
         particles = _grow(settings.kernel, particles)
     return recall_blocks(partial(_recall_block, settings.kernel, particles), x)

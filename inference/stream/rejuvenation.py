@@ -38,14 +38,14 @@ _PASSES = 4
 
 
 class Moves(NamedTuple):
-    """When, and how many: after every so many data, each kept row once after so many split-merge moves."""
+    """After how many data the kept rows are reseated, and how many split-merge moves come first."""
 
     every: int
     split_merge: int = 20
 
 
 def check_moves(moves: Moves, kernel: Kernel) -> None:
-    """Raise :class:`probam.errors.InputError` for numbers that mean nothing, or where the moves are not exact."""
+    """Raise :class:`probam.errors.InputError` for invalid numbers, or where the moves are not exact."""
     if moves.every < 1:
         raise InputError(f"rejuvenate_every: expected a number of data of at least 1; got {moves.every}")
     if moves.split_merge < 0:

@@ -1,10 +1,11 @@
-r"""The state of a stream, and how a fixed number of memories is kept: the one that is worth least gives up its slot.
+r"""The state of a stream, and how the number of memories is bounded: the memory of least weight gives up its slot.
 
-A datum that takes a new memory by the kernel's rule (the threshold of novelty is so the process's own predictive
-probability of something new) takes an empty slot. If the memories are then more than M, the one of least weight under
-the law of labels is dropped with its data: without fading the one of fewest data, with fading the one whose data are
-worth least by now (recency and frequency in one number); of several alike the one not used for longest. The memory just
-made is never the one. Whatever the stream, M memories and one empty slot are all that is held.
+A datum that takes a new memory by the kernel's rule takes an empty slot: the threshold of novelty is the process's own
+predictive probability of something new. If the memories are then more than M, the one of least weight under
+the law of labels is dropped with its data: without fading the one with the fewest data, with fading the one whose data
+have the least present weight (recency and frequency in one number). Of several with the same weight the one goes that
+was not used for longest. A memory that was just made is never dropped. So a stream never stores more than M memories
+and one empty slot.
 """
 
 from typing import Any, NamedTuple

@@ -28,7 +28,7 @@ __all__ = ["Tidy", "check_tidy", "join_gains", "tidy"]
 
 
 class Tidy(NamedTuple):
-    """When and what: after every so many data of the stream."""
+    """What is pruned and merged, and after how many data each time."""
 
     every: int
     merge: bool = True
@@ -37,7 +37,7 @@ class Tidy(NamedTuple):
 
 
 def check_tidy(tidying: Tidy) -> None:
-    """Raise :class:`probam.errors.InputError` for numbers that mean nothing."""
+    """Raise :class:`probam.errors.InputError` for invalid numbers."""
     for name, value, least in (("every", tidying.every, 1), ("max_count", tidying.max_count, 0)):
         if value < least:
             raise InputError(f"{name}: expected a number of data of at least {least}; got {value}")

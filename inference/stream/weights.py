@@ -23,8 +23,13 @@ class WeightLaw(Protocol):
     ) -> Float[Array, " K"]:
         """Log probability of each slot for the next datum.
 
-        ``live`` slots hold a memory with that count, last used so many data ago; ``fresh`` is the one empty slot that
-        a new memory would take. The other entries are not looked at and may be anything but NaN.
+        Args:
+            counts: (K,) data of the memory in each slot.
+            ages: (K,) data since it was last used.
+            live: (K,) which slots hold a memory.
+            fresh: (K,) marks the empty slot that a new memory would take.
+
+        The entries of other slots are ignored, but must not be NaN.
         """
 
 

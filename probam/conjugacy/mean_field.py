@@ -26,7 +26,7 @@ __all__ = ["Counted", "Expected", "Factors", "HyperField", "Integrated", "KnownH
 
 
 class Factors(NamedTuple):
-    """Numbers that say what q is."""
+    """Parameters of the factors q."""
 
     own: Any  # leaves lead with the K axis
     common: Any = ()  # of parameters that all memories share
@@ -84,7 +84,7 @@ class Integrated(MeanField):
         return jnp.sum(self.pair.log_base(x))
 
     def begin(self, counts: jax.Array, sums: jax.Array) -> Factors:
-        """Counts and sums say it all."""
+        """Counts and sums are sufficient."""
         return Factors((counts, sums))
 
     @override
@@ -163,7 +163,7 @@ class HyperField(ABC):
 @pytree
 @dataclass(frozen=True)
 class KnownHyper(HyperField):
-    """Nothing to learn."""
+    """No hyper-parameters."""
 
     def begin(self) -> dict[str, jax.Array]:
         """No site."""
