@@ -1,4 +1,4 @@
-"""What the words of the command line stand for: data, engine options, numbers."""
+"""Arguments of the command line as Python values: data, and options of engines."""
 
 import contextlib
 import csv
@@ -23,7 +23,15 @@ def table_of(
     *,
     missing: bool = False,
 ) -> "Table":
-    """The data of a path or of a shipped set's name; a file of that name goes first."""
+    """The data of a file or, where there is no file of that name, of a shipped set.
+
+    Args:
+        data: path of a file, or name of a shipped set.
+        columns: names of columns, each word possibly several, separated by commas; None takes all.
+        variable: which array of an NPZ or NetCDF file to use.
+        prefer: columns to use where all of them are there.
+        missing: allow missing entries.
+    """
     from difflib import get_close_matches
 
     from probam.data.shipped import load_shipped, shipped
@@ -39,8 +47,8 @@ def table_of(
     names = [record.name for record in shipped()]
     if data not in names:
         close = get_close_matches(data, names, n=1)
-        mean = f"did you mean {close[0]!r}?" if close else "`probam data` lists the sets"
-        raise InputError(f"{data}: no such file, and no shipped set of that name; {mean}")
+        hint = f"did you mean {close[0]!r}?" if close else "`probam data` lists the sets"
+        raise InputError(f"{data}: no such file, and no shipped set of that name; {hint}")
     return as_table(load_shipped(data), columns=chosen, prefer=prefer, variable=variable)
 
 
@@ -48,11 +56,11 @@ def check_apart(output: Path, *inputs: str | Path) -> None:
     """Raise :class:`probam.errors.InputError` where the output would replace an input."""
     for path in map(Path, inputs):
         if output.exists() and path.exists() and output.samefile(path):
-            raise InputError(f"{output}: this is the file that is read; choose another name for the output")
+            raise InputError(f"{output}: this file is the input; choose another name for the output")
 
 
 def engine_option(text: str) -> tuple[str, Any]:
-    """NAME=VALUE; numbers, true, false and null are read as in JSON, anything else is text."""
+    """Name and value of NAME=VALUE; numbers, true, false and null are read as in JSON, anything else is text."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise InputError(f"option: expected NAME=VALUE, for example target_accept=0.95; got {text!r}")

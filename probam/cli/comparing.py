@@ -50,8 +50,8 @@ def compare(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Known classes of the held-out data, or of the fitted data where none are held out, or of DATA: a "
-            "shipped set's name, or a CSV file whose last column they are.",
+            help="Known classes of the held-out data (of the fitted data without --held-out; of DATA with --engines): "
+            "a shipped set's name, or a CSV file whose last column they are.",
         ),
     ] = None,
     evidence: Annotated[
@@ -76,27 +76,20 @@ def compare(
         raise InputError(f"{', '.join(f'--{name}' for name in _COMPARED)}: they need --engines")
     truth = None if labels is None else _labels(labels)
     api_ready()
-    import probam.comparison.compare as comparison
-
+    how: dict[str, Any] = {"bridged": evidence, "seed": seed}
     if engines is None:
-        frame = _compare_fits(fits, held_out, truth, bridged=evidence, seed=seed)
+        frame = _compare_fits(fits, held_out, truth, **how)
     else:
-        names = [name.strip() for name in engines.split(",") if name.strip()]
-        frame = _compare_engines(fits, names, held_out, truth, model, bridged=evidence, seed=seed)
+        frame = _compare_engines(fits, engines, held_out, truth, **how, **model)
     if output is not None:
         with write_atomically(output) as temporary:
             frame.to_csv(temporary, index_label="fit")
-    if as_json:
-        print(json.dumps(comparison.comparison_record(frame), indent=2))
-    else:
-        print(comparison.comparison_text(frame))
-        if output is not None:
-            print(f"wrote {output}")
+    print(_text(frame, as_json=as_json))
+    if output is not None and not as_json:
+        print(f"wrote {output}")
 
 
-def _compare_fits(
-    fits: list[str], held_out: str | None, truth: "np.ndarray | None", *, bridged: bool, seed: int
-) -> "pd.DataFrame":
+def _compare_fits(fits: list[str], held_out: str | None, truth: "np.ndarray | None", **options: Any) -> "pd.DataFrame":
     """The table of saved fits, by file name."""
     from probam.comparison.compare import compare
     from probam.fits.fit import load
@@ -105,18 +98,15 @@ def _compare_fits(
     columns = next(iter(loaded.values())).columns
     unseen = None if held_out is None else table_of(held_out, None, None, prefer=columns)
     with Bar("comparing"):
-        return interruptible(lambda: compare(loaded, unseen, truth, bridged=bridged, seed=seed))
+        return interruptible(lambda: compare(loaded, unseen, truth, **options))
 
 
 def _compare_engines(
     fits: list[str],
-    engines: list[str],
+    engines: str,
     held_out: str | None,
     truth: "np.ndarray | None",
-    model: dict[str, Any],
-    *,
-    bridged: bool,
-    seed: int,
+    **options: Any,
 ) -> "pd.DataFrame":
     """The table of one model fitted by several engines to the same data."""
     from probam.comparison.compare import compare_engines
@@ -126,15 +116,20 @@ def _compare_engines(
         raise InputError(f"DATA: expected one with --engines; got {len(fits)}")
     share = 0.2 if held_out is None else _share(held_out)
     data = table_of(fits[0], None, None)
-    for engine in engines:
-        find_engine(engine, {})
+    names = [name.strip() for name in engines.split(",") if name.strip()]
+    for name in names:
+        find_engine(name, {})
     with Bar("comparing") as bar:
         frame, _ = interruptible(
-            lambda: compare_engines(
-                data, engines, held_out=share, labels=truth, seed=seed, bridged=bridged, progress=bar, **model
-            )
+            lambda: compare_engines(data, names, held_out=share, labels=truth, progress=bar, **options)
         )
     return frame
+
+
+def _text(frame: "pd.DataFrame", *, as_json: bool) -> str:
+    from probam.comparison.compare import comparison_record, comparison_text
+
+    return json.dumps(comparison_record(frame), indent=2) if as_json else comparison_text(frame)
 
 
 def _names(paths: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the command line says and how it waits: one line for an error, a bar for long work, Ctrl-C heard at once."""
+"""Output of the command line: one line for an error, a progress bar for long work, and work that Ctrl-C interrupts."""
 
 import contextlib
 import json
@@ -33,7 +33,7 @@ def say(text: str) -> None:
 
 
 def interruptible(work: Callable[[], _T]) -> _T:
-    """The result of ``work``, done beside the main thread, so that Ctrl-C is heard inside a compiled loop too.
+    """The result of ``work``, which runs in a thread of its own, so that Ctrl-C interrupts a compiled loop too.
 
     ``work`` must not write files.
     """
@@ -58,12 +58,12 @@ def interruptible(work: Callable[[], _T]) -> _T:
 
 
 def abandoned() -> bool:
-    """Whether an interrupted computation still runs, which would hold up an orderly exit."""
+    """Whether an interrupted computation is still running, which would delay the exit."""
     return bool(_workers)
 
 
 class Bar:
-    """A progress bar on stderr, from the second second on; silent where stderr is not a terminal.
+    """A progress bar on stderr that appears after two seconds; nothing where stderr is not a terminal.
 
     ::
 
@@ -88,7 +88,7 @@ class Bar:
         return self
 
     def __call__(self, done: int, total: int, text: str) -> None:
-        """Show that ``done`` of ``total`` steps of what ``text`` says are done."""
+        """Show that ``done`` of ``total`` steps are done; ``text`` describes the work."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total or None, description=text or self._text)
 
@@ -100,7 +100,7 @@ class Bar:
 
 
 def show(table: RenderableType) -> None:
-    """A table on stdout, as wide as the terminal, or as it needs where stdout is none."""
+    """A table on stdout, as wide as the terminal; 200 columns where stdout is not a terminal."""
     console = Console()
     if not sys.stdout.isatty():
         console = Console(width=200)
@@ -121,14 +121,14 @@ def checks_text(checks: Sequence["Check"], path: Path) -> str:
 
 
 def fit_text(fitted: "Fit", output: Path) -> str:
-    """What was found, where it was saved, what to do next."""
+    """The results, where they were saved and what to do next."""
     lines = [fitted.summary_text().rstrip()]
     cut = _plain(fitted.tree.attrs.get("truncation", ""))
     if cut:
         lines.append(
             f"[truncation] {cut['num_components']:.0f} memories leave out {_sized(cut['expected_remaining'])} of the "
-            f"prior's weight on average; the prior law of the data is off by at most {_sized(cut['tv_bound'])} in "
-            "total variation"
+            f"prior's weight on average; the total variation error of the prior law of the data is at most "
+            f"{_sized(cut['tv_bound'])}"
         )
     lines += [
         "",
@@ -146,14 +146,14 @@ def fit_json(fitted: "Fit", output: Path) -> str:
     memory = fitted.tree["memory"].to_dataset()
     memories = {str(key): value.values.tolist() for key, value in memory.data_vars.items() if value.dims == ("memory",)}
     summary = _records(fitted.summary())
-    found = {
+    record = {
         "saved": str(output),
         **attributes,
         "columns": list(fitted.columns),
         "memory": memories,
         "summary": summary,
     }
-    return json.dumps(_finite(found), indent=2)
+    return json.dumps(_finite(record), indent=2)
 
 
 def _records(frame: "pd.DataFrame") -> list[dict[str, Any]]:

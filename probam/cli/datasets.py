@@ -2,15 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from probam.cli.program import Json, app
 from probam.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["data", "prior"]
 
@@ -18,18 +15,18 @@ __all__ = ["data", "prior"]
 @app.command(epilog="Examples:\n\n  probam data\n\n  probam data comets\n\n  probam data iris --labels -o iris.csv")
 def data(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="The set to tell of, or to write.", show_default=False)
+        str | None, typer.Argument(metavar="NAME", help="The set to describe or to write.", show_default=False)
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="FILE", help="Write the set here (.csv, .tsv, .parquet, .npz or .nc)."),
     ] = None,
     labels: Annotated[
-        bool, typer.Option("--labels", help="Write the known classes as a last column (leave it out of a fit).")
+        bool, typer.Option("--labels", help="Write the known classes as the last column (do not fit it).")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List the real data sets that travel with probam, tell where one comes from, or write it to a file."""
+    """List the data sets that are shipped with probam, describe one, or write it to a file."""
     from probam.data.shipped import load_labels, load_shipped, provenance, shipped
     from probam.data.writing import write_table
 
@@ -45,7 +42,7 @@ def data(
         for record in records:
             size = " x ".join(map(str, record.shape))
             print(f"{record.name:<{width}}  {size:>11}  {record.licence:<19}  {record.summary}")
-        print("\nprobam data NAME tells more, probam data NAME -o FILE.csv writes it, probam fit NAME fits it")
+        print("\nprobam data NAME describes a set, probam data NAME -o FILE.csv writes it, probam fit NAME fits it")
         return
     table = load_shipped(name)
     known = load_labels(name) if labels else None
@@ -62,21 +59,27 @@ def data(
     "  probam prior --memories 12 --num-data 1000 --sd 6"
 )
 def prior(
-    memories: Annotated[float, typer.Option(metavar="K", help="How many memories you expect the data to use.")],
-    num_data: Annotated[int, typer.Option(metavar="N", help="For this number of data.")],
+    memories: Annotated[float, typer.Option(metavar="K", help="Number of memories that you expect the data to use.")],
+    num_data: Annotated[int, typer.Option(metavar="N", help="Number of data for which you expect it.")],
     later_memories: Annotated[
         float | None,
-        typer.Option(metavar="K", help="How many you expect of more data; says how long the tail is (pyp)."),
+        typer.Option(
+            metavar="K",
+            help="Number of memories that you expect for more data; this sets the length of the tail (pyp).",
+        ),
     ] = None,
     later_num_data: Annotated[
-        int | None, typer.Option(metavar="N", help="How many data that would be, more than --num-data.")
+        int | None, typer.Option(metavar="N", help="Number of data for --later-memories, more than --num-data.")
     ] = None,
     discount: Annotated[
-        float | None, typer.Option(metavar="D", help="The tail itself, in [0, 1), instead of --later-memories.")
+        float | None, typer.Option(metavar="D", help="The discount in [0, 1) itself, instead of --later-memories.")
     ] = None,
     sd: Annotated[
         float | None,
-        typer.Option(metavar="S", help="How unsure you are: gives a Gamma prior on alpha instead of one value (dp)."),
+        typer.Option(
+            metavar="S",
+            help="Standard deviation of that number: gives a Gamma prior on alpha instead of one value (dp).",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -85,15 +88,15 @@ def prior(
     from probam.distributions.stick_breaking import expected_num_components
 
     if (later_memories is None) != (later_num_data is None):
-        raise InputError("--later-memories: it needs --later-num-data beside it, and the reverse")
-    if sum(wish is not None for wish in (later_memories, discount, sd)) > 1:
-        raise InputError("--later-memories, --discount, --sd: expected one of them at most; each fixes the tail")
-    told: dict[str, object]
+        raise InputError("--later-memories, --later-num-data: give both or neither")
+    if sum(value is not None for value in (later_memories, discount, sd)) > 1:
+        raise InputError("--later-memories, --discount, --sd: give at most one of them; each determines the tail")
+    record: dict[str, object]
     if sd is not None:
         concentration, rate = alpha_prior_for(memories, sd, num_data)
-        told = {"weights": "dp", "alpha_prior": {"law": "Gamma", "concentration": concentration, "rate": rate}}
+        record = {"weights": "dp", "alpha_prior": {"law": "Gamma", "concentration": concentration, "rate": rate}}
         if as_json:
-            print(json.dumps(told, indent=2))
+            print(json.dumps(record, indent=2))
             return
         print(f"weights dp, alpha ~ Gamma(concentration {concentration:.6g}, rate {rate:.6g}), mean alpha "
               f"{concentration / rate:.4g}")  # fmt: skip
@@ -111,8 +114,8 @@ def prior(
     ]
     if as_json:
         expected = [dict(zip(("num_data", "memories", "sd"), row, strict=True)) for row in growth]
-        told = {"weights": weights, "alpha": alpha, "discount": tail, "expected": expected}
-        print(json.dumps(told, indent=2))
+        record = {"weights": weights, "alpha": alpha, "discount": tail, "expected": expected}
+        print(json.dumps(record, indent=2))
         return
     print(f"weights {weights}, alpha {alpha:.6g}" + (f", discount {tail:.6g}" if tail > 0 else ""))
     for n, mean, spread in growth:

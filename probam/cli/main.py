@@ -1,7 +1,7 @@
-"""The command line: how it is entered, and what it says when something goes wrong.
+"""The command line: its entry point, and what it prints when something goes wrong.
 
-The commands stand in :mod:`probam.cli`; heavy imports stand inside them, so that ``--help`` is quick. Results go
-to stdout, everything else to stderr. Exit codes: 0 done; 1 an exact statement failed, or a defect of probam; 2 the
+The commands are in :mod:`probam.cli`; they import heavy packages when they run, so that ``--help`` is quick. Results go
+to stdout, everything else to stderr. Exit codes: 0 done; 1 an exact statement failed, or probam has a defect; 2 the
 input cannot be used; 130 interrupted.
 """
 
@@ -23,7 +23,7 @@ from probam.errors import ProbamError
 __all__ = ["app", "main"]
 
 _USAGE = typer.BadParameter.__bases__[0]
-"""What the option parser raises (its own module is private in some releases of typer)."""
+"""Base of the errors of the option parser (its module is private in some releases of typer)."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -38,13 +38,13 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _global(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version and stop.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="On an error print the whole traceback (may stand after the command too).")
+        bool, typer.Option("--debug", help="On an error print the whole traceback (also allowed after the command).")
     ] = False,
 ) -> None:
-    """Fit memories to data, verify that their energy is the likelihood, report how sure they are."""
+    """Fit memories to data, verify that their energy is the likelihood, and report the uncertainty."""
     # --version acts in its callback, --debug in main()
 
 
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in words[:end]
     words = [word for word in words[:end] if word != "--debug"] + words[end:]
     hook = sys.unraisablehook
-    if not debug:  # libraries drop a half-opened file noisily after they have said what is wrong with it
+    if not debug:  # libraries print noise about half-opened files after they have raised the error
         sys.unraisablehook = lambda _: None
     try:
         code = typer.main.get_command(app).main(args=words, prog_name="probam", standalone_mode=False)
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _failed(error: Exception, debug: bool) -> int:
-    """Say in one line what went wrong; the exit code that goes with it."""
+    """Print in one line what went wrong; the exit code for it."""
     if isinstance(error, _USAGE):
         context = getattr(error, "ctx", None)
         place = context.command_path if context is not None else "probam"

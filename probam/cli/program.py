@@ -1,4 +1,4 @@
-"""What the commands share: the program, the words of their arguments, the façade made ready."""
+"""What the commands share: the program, their common arguments, and the set-up for numerical work."""
 
 import os
 import sys
@@ -32,11 +32,11 @@ _ORDER = (
     "prior",
     "experiment",
 )
-"""In which the commands are listed."""
+"""The order in which the commands are listed."""
 
 
 class _InOrder(TyperGroup):
-    """Commands as a person meets them, not as the files are imported."""
+    """Lists the commands in the order of use, not of import."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(super().list_commands(ctx), key=_ORDER.index)
@@ -45,7 +45,7 @@ class _InOrder(TyperGroup):
 app = typer.Typer(
     name="probam",
     cls=_InOrder,
-    help="Fit memories to data, verify that their energy is the likelihood, report how sure they are.",
+    help="Fit memories to data, verify that their energy is the likelihood, and report the uncertainty.",
     epilog="A first session:\n\n"
     "  probam fit faithful -o fit.nc\n\n"
     "  probam report fit.nc -o report.html\n\n"
@@ -69,7 +69,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines inst
 
 
 def api_ready(*, float32: bool = False) -> Any:
-    """The façade, after the process was set up for numerical work: its own to set up, since it is the program."""
+    """:mod:`probam.fits.fit`, after JAX was set up: precision, all cores as devices, compiled programs kept on disk."""
     if "jax" not in sys.modules:
         flag = "--xla_force_host_platform_device_count"
         flags = os.environ.get("XLA_FLAGS", "")
@@ -86,6 +86,6 @@ def api_ready(*, float32: bool = False) -> Any:
 
 
 def fit_and_table(fit_file: Path, data: str, variable: str | None) -> tuple["Fit", "Table"]:
-    """A saved fit, and data with the columns that it knows, where they are there."""
+    """A saved fit, and the data: the columns of the fit where the data have them, else all."""
     fitted = api_ready().load(fit_file)
     return fitted, table_of(data, None, variable, prefer=[str(name) for name in fitted.columns])

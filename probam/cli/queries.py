@@ -1,7 +1,7 @@
 """Commands that question a saved fit."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -9,9 +9,6 @@ from probam.cli.arguments import check_apart, table_of
 from probam.cli.console import Bar, interruptible
 from probam.cli.program import DATA, FitFile, Variable, api_ready, app, fit_and_table
 from probam.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["complete", "predict", "recall", "report"]
 
@@ -31,24 +28,25 @@ def recall(
         float, typer.Option(help="Step size in (0, 2): 1 jumps to the mean of the memories, smaller follows the flow.")
     ] = 1.0,
     max_steps: Annotated[
-        int, typer.Option(min=1, help="A query that has not settled after so many steps is given up.")
+        int, typer.Option(min=1, help="Most steps of a query; one that has not converged by then is reported as such.")
     ] = 1000,
     variable: Variable = None,
 ) -> None:
-    """Let every query run downhill on the energy, and write where it comes to rest."""
+    """Descend the energy from every query, and write where each one ends."""
     from probam.data.writing import TABLE_SUFFIXES, check_writable, write_dataset
 
     check_writable(output, suffixes=TABLE_SUFFIXES)
     check_apart(output, fit_file, queries)
     fitted, table = fit_and_table(fit_file, queries, variable)
     with Bar("recalling"):
-        found = interruptible(lambda: fitted.recall(table, step=step, max_steps=max_steps))
-    write_dataset(found, output, plain="state")
-    settled, total = int(found["converged"].sum()), table.num_data
-    basins = len(set(found["basin"].values[found["converged"].values].tolist()))
-    print(f"{settled} of {total} queries settled, in {basins} basins, after at most {int(found['steps'].max())} steps")
-    if settled < total:
-        print(f"{total - settled} did not settle within {max_steps} steps; raise --max-steps")
+        recalled = interruptible(lambda: fitted.recall(table, step=step, max_steps=max_steps))
+    write_dataset(recalled, output, plain="state")
+    converged = recalled["converged"].values
+    count, total, steps = int(converged.sum()), table.num_data, int(recalled["steps"].max())
+    basins = len(set(recalled["basin"].values[converged].tolist()))
+    print(f"{count} of {total} queries converged, to {basins} basins, after at most {steps} steps")
+    if count < total:
+        print(f"{total - count} did not converge within {max_steps} steps; raise --max-steps")
     print(f"wrote {output}")
 
 
@@ -63,31 +61,31 @@ def predict(
         Path, typer.Option("-o", "--output", metavar="OUT", help="Where to write (.csv, .parquet, .npz or .nc).")
     ],
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Write the probability of every memory too, one column each.")
+        bool, typer.Option("--probabilities", help="Also write the probability of every memory, one column each.")
     ] = False,
     variable: Variable = None,
 ) -> None:
-    """Say of every datum which memory it belongs to, how sure that is, and its log density."""
+    """Write the memory of every datum, the probability of that memory and the log density of the datum."""
     from probam.data.writing import TABLE_SUFFIXES, check_writable, write_dataset
 
     check_writable(output, suffixes=TABLE_SUFFIXES)
     check_apart(output, fit_file, data)
     fitted, table = fit_and_table(fit_file, data, variable)
     with Bar("predicting"):
-        found = interruptible(lambda: fitted.predict(table))
-    write_dataset(found if probabilities else found.drop_vars(["responsibilities", "memory"]), output)
-    labels = len(set(found["label"].values.tolist()))
-    doubtful = int((found["confidence"] < 0.5).sum())
-    print(f"{table.num_data} data in {labels} memories, {doubtful} of them with no memory above one half")
-    print(f"mean log density {float(found['log_density'].mean()):.4f} nats")
+        predicted = interruptible(lambda: fitted.predict(table))
+    write_dataset(predicted if probabilities else predicted.drop_vars(["responsibilities", "memory"]), output)
+    labels = len(set(predicted["label"].values.tolist()))
+    doubtful = int((predicted["confidence"] < 0.5).sum())
+    print(f"{table.num_data} data in {labels} memories, {doubtful} of them with a confidence below one half")
+    print(f"mean log density {float(predicted['log_density'].mean()):.4f} nats")
     print(f"wrote {output}")
 
 
 @app.command(
     epilog="Examples:\n\n  probam complete fit.nc gaps.csv -o whole.csv\n\n"
     "  probam complete fit.nc gaps.csv --by descent --spread -o whole.parquet\n\n"
-    "The conditional mean is the guess of least expected squared error; descent is what the memory recalls with the "
-    "known entries held."
+    "The conditional mean has the least expected squared error; descent is what the memory recalls while the known "
+    "entries are fixed."
 )
 def complete(
     fit_file: FitFile,
@@ -95,13 +93,16 @@ def complete(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="OUT", help="Where to write (.csv, .parquet, .npz or .nc).")
     ],
-    by: Annotated[str, typer.Option(help="mean (what is expected given the known entries) or descent.")] = "mean",
+    by: Annotated[
+        str,
+        typer.Option(help="mean (conditional on the known entries) or descent (recall with the known entries fixed)."),
+    ] = "mean",
     spread: Annotated[
-        bool, typer.Option("--spread", help="Write the standard deviation of every entry too (0 where it was known).")
+        bool, typer.Option("--spread", help="Also write the standard deviation of every entry (0 where it is known).")
     ] = False,
     variable: Variable = None,
 ) -> None:
-    """Fill missing entries from what the fit has learned."""
+    """Fill in missing entries, given the known entries of their row."""
     from probam.data.writing import TABLE_SUFFIXES, check_writable, write_dataset
 
     if by not in ("mean", "descent"):
@@ -111,12 +112,12 @@ def complete(
     fitted = api_ready().load(fit_file)
     table = table_of(data, None, variable, prefer=[str(name) for name in fitted.columns], missing=True)
     with Bar("completing"):
-        found = interruptible(lambda: fitted.complete(table))
+        completed = interruptible(lambda: fitted.complete(table))
     value, sd = ("conditional_mean", "conditional_sd") if by == "mean" else ("descent", "descent_sd")
-    kept = found[[value, sd] if spread else [value]].rename({value: "x"} | ({sd: "sd"} if spread else {}))
-    write_dataset(kept, output, plain="x")
-    gone = found["missing"].values
-    print(f"{int(gone.sum())} missing entries in {int(gone.any(axis=1).sum())} of {len(gone)} rows filled")
+    columns = completed[[value, sd] if spread else [value]].rename({value: "x"} | ({sd: "sd"} if spread else {}))
+    write_dataset(columns, output, plain="x")
+    missing = completed["missing"].values
+    print(f"{int(missing.sum())} missing entries in {int(missing.any(axis=1).sum())} of {len(missing)} rows filled")
     print(f"wrote {output}")
 
 
@@ -125,10 +126,10 @@ def report(
     fit_file: FitFile,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="REPORT.html", help="Where to write; beside the fit unless given."),
+        typer.Option("-o", "--output", metavar="REPORT.html", help="Where to write; by default beside the fit."),
     ] = None,
 ) -> None:
-    """Write one HTML file, readable without a network, that tells a person what was found and whether to trust it."""
+    """Write a self-contained HTML page: what the fit found, and whether to trust it."""
     from probam.data.writing import check_writable
 
     target = fit_file.with_suffix(".html") if output is None else output

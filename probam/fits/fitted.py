@@ -21,9 +21,12 @@ from probam.equivalence.check import Check, verify_mixture
 from probam.errors import InputError
 from probam.family import Params
 from probam.family.capabilities import DataSpace, MissingEntries
-from probam.fits.landscape import Landscape, basins, survey
+from probam.fits.draws import evenly
+from probam.fits.landscape import Landscape, basins, extent_of, survey
 from probam.fits.landscape_posterior import completion
+from probam.fits.options import SEEDS
 from probam.models.mixture import Mixture
+from probam.options import file_path, whole_number, whole_number_in
 from probam.reports.html import write_report
 from probam.reports.summaries.convergence import invariant_summary
 from probam.reports.summaries.diagnostics import advice
@@ -38,7 +41,8 @@ _CHECKED_DATA = 200
 class Fit:
     """A fitted memory: draws of its parameters and what follows from them.
 
-    Everything that goes in and comes out is in the data's units; standardisation is undone on the way.
+    ``probam.fit`` and ``probam.load`` make one. Data and results are in the units of the data; standardisation happens
+    inside.
 
     Attributes:
         tree: the fit as a DataTree in ArviZ's schema (``docs/architecture.md`` lists its groups).
@@ -46,13 +50,20 @@ class Fit:
     """
 
     def __init__(self, tree: xr.DataTree, model: Mixture) -> None:
+        if not isinstance(tree, xr.DataTree):
+            raise InputError(f"tree: expected the DataTree of a fit; got {type(tree).__name__}; use probam.load or fit")
+        if not isinstance(model, Mixture):
+            raise InputError(
+                f"model: expected the mixture that was fitted; got {type(model).__name__}; use probam.load"
+            )
         self.tree = tree
         self.model = model
 
     def __repr__(self) -> str:
-        said = self.tree.attrs
+        attributes = self.tree.attrs
         sizes = self.tree["posterior"].sizes
-        return f"<probam.Fit: {said['model']}; {said['engine']}, {sizes['chain']} x {sizes['draw']} draws>"
+        draws = f"{sizes['chain']} x {sizes['draw']} draws"
+        return f"<probam.Fit: {attributes['model']}; {attributes['engine']}, {draws}>"
 
     def _group(self, name: str) -> xr.Dataset:
         return self.tree[name].to_dataset()
@@ -61,7 +72,7 @@ class Fit:
 
     @cached_property
     def standardiser(self) -> Standardiser:
-        """Maps data units to the model's and back."""
+        """Converts the units of the data to those of the model and back."""
         constants = self._group("constant_data")
         return Standardiser(constants["center"].values, constants["scale"].values)
 
@@ -72,13 +83,13 @@ class Fit:
 
     @cached_property
     def _positions(self) -> np.ndarray:
-        """The fitted data (N, D) as points: what is missing at its conditional mean."""
+        """The fitted data (N, D), a missing entry at its conditional mean."""
         return np.asarray(rows_of(self.tree).values)
 
     def _model_for(self, x: jax.Array) -> Mixture:
-        """The model that takes these rows as they are, missing entries included."""
-        gaps = bool(jnp.isnan(x).any())
-        return replace(self.model, missing=True) if gaps and not self.model.missing else self.model
+        """The model for these rows, which integrates missing entries out where there are any."""
+        has_missing = bool(jnp.isnan(x).any())
+        return replace(self.model, missing=True) if has_missing and not self.model.missing else self.model
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -86,7 +97,7 @@ class Fit:
         return np.dtype(str(self.tree.attrs["dtype"]))
 
     def _rows(self, data: Any, what: str, *, missing: bool = False) -> tuple[Table, jax.Array]:
-        """A table in data units and its rows in model units; ``missing`` allows gaps where the family does."""
+        """A table in data units and its rows in model units; ``missing`` allows missing entries if the family does."""
         table = as_table(
             data, prefer=self.columns, name=what, missing=missing and bool(MissingEntries.ask(self.model.family))
         )
@@ -105,7 +116,11 @@ class Fit:
     # --- draws -------------------------------------------------------------------------------------------------
 
     def draws(self, thinned: bool = True) -> Params:
-        """Site values of the draws in one row, (S, ...): all of them, or those that the memory group was made from."""
+        """Site values of the draws, S of them in one row, chain by chain: name -> (S, ...).
+
+        Args:
+            thinned: only the draws that the group ``memory`` was made from; False gives all.
+        """
         group = self._group("posterior")
         if thinned:
             group = group.sel(draw=self._group("invariant")["draw"].values)
@@ -125,23 +140,33 @@ class Fit:
         return {name: value[best] for name, value in self.draws().items()}
 
     def _landscape(self, draw: int | None = None) -> Landscape:
-        params = self.reference if draw is None else {name: value[draw] for name, value in self.draws().items()}
-        return survey(self.model.mixture(params))
+        if draw is None:
+            return survey(self.model.mixture(self.reference))
+        num_draws = len(self._permutations)
+        whole_number_in(f"the number of a thinned draw, from 0 to {num_draws - 1}", 0, num_draws - 1)("draw", draw)
+        return survey(self.model.mixture({name: value[draw] for name, value in self.draws().items()}))
 
     # --- questions ---------------------------------------------------------------------------------------------
 
     def log_prob(self, data: Any) -> np.ndarray:
         """Log posterior predictive density (N,) in nats, with respect to the data's own units.
 
-        The density is averaged over the draws: log (1/S) sum_s p(x | draw s). Where entries are missing (NaN) it is
-        that of the others, for families that have it.
+        The density is averaged over the draws: log (1/S) sum_s p(x | draw s). Of a row with missing entries (NaN) it
+        is the density of the others, for families that can integrate entries out.
+
+        Args:
+            data: rows of D features, or anything that ``probam.fit`` reads.
         """
         table, x = self._rows(data, "data", missing=True)
         _, log_density = posterior.responsibilities(self._model_for(x), self.draws(), self._permutations, x)
         return np.asarray(log_density) + self.standardiser.log_jacobians(table.values)
 
     def responsibilities(self, data: Any) -> np.ndarray:
-        """Posterior probability (N, K) that each relabelled memory owns the datum, averaged over the draws."""
+        """Posterior probability (N, K) that each relabelled memory owns the datum, averaged over the draws.
+
+        Args:
+            data: rows of D features, or anything that ``probam.fit`` reads.
+        """
         _, x = self._rows(data, "data", missing=True)
         return self._read(x)[0]
 
@@ -152,7 +177,7 @@ class Fit:
         if undefined.any():
             raise InputError(
                 f"data: {undefined.sum()} of {len(x)} rows lie outside the support of every memory, the first is row "
-                f"{np.flatnonzero(undefined)[0]}: responsibilities are 0 / 0 there; leave them out"
+                f"{np.flatnonzero(undefined)[0]}; responsibilities are 0 / 0 there; leave these rows out"
             )
         return np.asarray(resp), np.asarray(log_density)
 
@@ -163,7 +188,11 @@ class Fit:
     def predict(self, data: Any) -> xr.Dataset:
         """Label, confidence, log density and responsibilities of each datum.
 
-        Labels number the relabelled memories of the ``memory`` group, largest first.
+        Labels are the numbers of the relabelled memories in the group ``memory``, the largest first.
+
+        Args:
+            data: rows of D features, or anything that ``probam.fit`` reads; entries may be missing (NaN) if the
+                family can integrate them out.
         """
         table, x = self._rows(data, "data", missing=True)
         resp, log_density = self._read(x)
@@ -178,40 +207,44 @@ class Fit:
         )
 
     def energy(self, data: Any, *, draw: int | None = None) -> np.ndarray:
-        """Energy (N,) of the memory at each row, from the physics (the reference draw, or thinned draw ``draw``).
+        """Energy (N,) of the memory at each row, from the physics.
 
-        Scale and constant are the physical twin's own: -log p = scale * energy + constant
+        It has the scale and the constant of the physical twin: -log p = scale * energy + constant
         (:func:`probam.equivalence.twins.physical_twin`).
+
+        Args:
+            data: rows of D features, or anything that ``probam.fit`` reads.
+            draw: number of a thinned draw; None for the reference draw, the one of highest log joint density.
         """
         _, x = self._rows(data, "data")
         return np.asarray(self._landscape(draw).energy(x))
 
     def recall(self, queries: Any, *, step: float = 1.0, max_steps: int = 1000, draw: int | None = None) -> xr.Dataset:
-        """Where the memory's dynamics end from each query (the reference draw, or thinned draw ``draw``).
+        """Where the memory's dynamics end from each query.
 
         Args:
             queries: rows of D features, or anything that ``probam.fit`` reads.
             step: Euler step in units of tau, in (0, 2); 1 is the unit step (a mean-shift / EM step).
             max_steps: most steps of a query.
+            draw: number of a thinned draw; None for the reference draw, the one of highest log joint density.
 
         Returns:
             state (query, feature) in data units, steps, residual (distance of the last move, model units), energy,
             converged, basin (memory most responsible where recall ended), responsible (memory most responsible at
             the query).
         """
-        if max_steps < 1:
-            raise InputError(f"max_steps: expected at least 1; got {max_steps}")
+        whole_number(least=1)("max_steps", max_steps)
         table, x = self._rows(queries, "queries")
         landscape = self._landscape(draw)
         if landscape.still:
             raise InputError(f"recall: {landscape.still}")
-        found = basins(landscape, x, self._extent, step=step, max_steps=max_steps)
-        result = found.recall
+        ends = basins(landscape, x, self._extent, step=step, max_steps=max_steps)
+        result = ends.recall
         outside = ~np.isfinite(np.asarray(result.energy))
         if outside.any():
             raise InputError(
                 f"queries: {outside.sum()} of {outside.size} lie outside the support of every memory, the first is row "
-                f"{np.flatnonzero(outside)[0]}: the energy is infinite there and recall has nowhere to go"
+                f"{np.flatnonzero(outside)[0]}; the energy is infinite there, so recall cannot start; leave them out"
             )
         return xr.Dataset(
             {
@@ -220,7 +253,7 @@ class Fit:
                 "residual": ("query", np.asarray(result.residual)),
                 "energy": ("query", np.asarray(result.energy)),
                 "converged": ("query", np.asarray(result.converged)),
-                "basin": ("query", self._relabel(found.memory, draw)),
+                "basin": ("query", self._relabel(ends.memory, draw)),
                 "responsible": ("query", self._relabel(landscape.memory_of(x), draw)),
             },
             coords={"query": np.arange(table.num_data), "feature": list(self.columns)},
@@ -228,11 +261,10 @@ class Fit:
 
     @cached_property
     def _extent(self) -> float:
-        x = self.standardiser.apply(self._positions)
-        return float(np.sqrt(x.var(axis=0).sum())) or 1.0
+        return extent_of(self.standardiser.apply(self._positions))
 
     def _relabel(self, memory: np.ndarray, draw: int | None) -> np.ndarray:
-        """A draw's own memory numbers to those of the ``memory`` group."""
+        """The numbers that a draw's memories have in the group ``memory``."""
         index = int(self.tree["memory"].attrs["reference"]) if draw is None else draw
         inverse = np.argsort(self._group("memory")["permutation"].values[index])
         return np.asarray(inverse[memory])
@@ -242,44 +274,44 @@ class Fit:
 
         Args:
             data: rows of D features, or anything that ``probam.fit`` reads; entries may be missing.
-            num_draws: most posterior draws to use, evenly taken. A draw counts by how likely it makes the observed
+            num_draws: most posterior draws to use, evenly spaced. A draw is weighted by the likelihood of the observed
                 entries of a row.
             max_steps: most steps of a descent.
 
         Returns:
             (datum, feature), data units: ``conditional_mean`` and ``conditional_sd``, the posterior predictive mean
-            and standard deviation given the observed entries, the guess of least expected squared error; ``descent``
-            and ``descent_sd``, mean and spread over the draws of where the energy's descent ends from the mixture's
-            mean with the observed entries held; ``missing``. Observed entries are themselves. And ``converged``
-            (datum), the share of the draws in which descent came to rest.
+            and standard deviation given the observed entries (the mean has the least expected squared error);
+            ``descent`` and ``descent_sd``, mean and spread over the draws of where the energy's descent ends when it
+            starts at the mixture's mean and the observed entries are fixed; ``missing``. Observed entries are
+            unchanged. And ``converged`` (datum), the share of the draws in which descent came to rest.
 
         Raises :class:`probam.errors.InputError` for families without an exact conditional or without recall.
         """
-        if num_draws < 1 or max_steps < 1:
-            raise InputError(f"num_draws, max_steps: expected at least 1; got {num_draws} and {max_steps}")
+        whole_number(least=1)("num_draws", num_draws)
+        whole_number(least=1)("max_steps", max_steps)
         table = as_table(data, prefer=self.columns, name="data", missing=True)
         self._check_columns("data", table.columns, table.source)
         values = table.values.astype(self.dtype)
         DataSpace.of(self.model.family).check_support(values, self.columns)
         sites = self.draws()
-        which = np.unique(np.linspace(0, len(self._permutations) - 1, num_draws).round().astype(int))
+        which = evenly(num_draws, len(self._permutations))
         chosen = {name: value[which] for name, value in sites.items()}
         x = np.asarray(self.standardiser.apply(values), self.dtype)
-        found = completion(self.model, chosen, x, max_steps=max_steps)
+        completed = completion(self.model, chosen, x, max_steps=max_steps)
         missing = np.isnan(values)
         variables: dict[str, Any] = {}
-        for name, own in found.pooled().items():
+        for name, own in completed.pooled().items():
             is_spread = name.endswith("_sd")
             in_units = own * self.standardiser.scale if is_spread else self.standardiser.invert(own)
             variables[name] = (("datum", "feature"), np.where(missing, in_units, 0 if is_spread else values))
         variables["missing"] = (("datum", "feature"), missing)
-        variables["converged"] = ("datum", found.converged.mean(axis=0))
+        variables["converged"] = ("datum", completed.converged.mean(axis=0))
         return xr.Dataset(variables, coords={"datum": np.arange(len(values)), "feature": list(self.columns)})
 
     def sample(self, num_data: int, *, seed: int = 0) -> np.ndarray:
-        """New data (num_data, D) from the posterior predictive, in data units."""
-        if num_data < 1:
-            raise InputError(f"num_data: expected at least 1; got {num_data}")
+        """New data (num_data, D) from the posterior predictive, in data units; the same seed gives the same bits."""
+        whole_number(least=1)("num_data", num_data)
+        SEEDS("seed", seed)
         sites = self.draws()
         key_draw, key_data = jax.random.split(jax.random.key(seed))
         num_draws = len(self._permutations)
@@ -291,7 +323,12 @@ class Fit:
     # --- judgement ---------------------------------------------------------------------------------------------
 
     def verify(self, *, seed: int = 0) -> list[Check]:
-        """Is the energy really the likelihood, at this posterior? Checks at several draws, worst error kept."""
+        """Checks that the energy is the likelihood, at several draws of this posterior; the largest errors of all.
+
+        Args:
+            seed: chooses the data at which both are compared.
+        """
+        SEEDS("seed", seed)
         return verify_draws(self.model, self.draws(), self._checked_points(seed))
 
     def _checked_points(self, seed: int) -> jax.Array:
@@ -320,11 +357,16 @@ class Fit:
         return frame
 
     def summary_text(self, *, most: int = 12) -> str:
-        """What a person wants to know first, in a few lines."""
-        said = self.tree.attrs
+        """The main results in a few lines.
+
+        Args:
+            most: memories to list.
+        """
+        attributes = self.tree.attrs
         occupied = self._group("invariant")["num_occupied"].values.ravel()
         counts = np.bincount(occupied.astype(int))
-        lines = [said["model"], f"{said['engine']}, seed {said['seed']}, {said['seconds']:.1f} s"]
+        run = f"{attributes['engine']}, seed {attributes['seed']}, {attributes['seconds']:.1f} s"
+        lines = [attributes["model"], run]
         if occupied.size > 1:
             likely = ", ".join(
                 f"{k}: {counts[k] / occupied.size:.0%}" for k in np.argsort(-counts)[:4] if counts[k] > 0
@@ -353,27 +395,29 @@ class Fit:
         return self.tree
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fit as NetCDF4; the file appears whole or not at all.
+        """Write the fit as NetCDF4, completely or not at all.
 
         Raises :class:`probam.errors.InputError` when ``path`` cannot be written.
         """
+        file_path("path", path)
         with write_atomically(path) as temporary:
             write_tree(self.tree, temporary)
 
     def report(self, path: str | os.PathLike[str]) -> None:
-        """Write the report, one HTML file that needs nothing else; whole or not at all."""
+        """Write the report as one self-contained HTML file, completely or not at all."""
+        file_path("path", path)
         with write_atomically(path) as temporary:
             write_report(self.tree, temporary)
 
     @property
     def options(self) -> dict[str, Any]:
-        """Options of the engine as they were given."""
-        loaded: dict[str, Any] = json.loads(self.tree.attrs["engine_options"])
-        return loaded
+        """Options that were passed to the engine."""
+        options: dict[str, Any] = json.loads(self.tree.attrs["engine_options"])
+        return options
 
 
 def verify_draws(model: Mixture, sites: Params, x: jax.Array) -> list[Check]:
-    """The checks of :func:`verify_mixture` at a few draws spread over the posterior, the worst of each kept."""
+    """The checks of :func:`verify_mixture` at a few draws spread over the posterior, the largest error of each."""
     num_draws = len(next(iter(sites.values()))) if sites else 1
     worst: dict[str, Check] = {}
     for draw in sorted({round(i) for i in np.linspace(0, num_draws - 1, _CHECKED_DRAWS)}):

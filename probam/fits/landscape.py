@@ -19,7 +19,7 @@ from probam.energies import clam, counts, hypercube, laplace, quadratic
 from probam.equivalence.twins import physical_twin
 from probam.numerics.steady import restored, steady
 
-__all__ = ["MERGE", "Landscape", "Plane", "bounded", "plane", "survey"]
+__all__ = ["MERGE", "Basins", "Landscape", "Plane", "basins", "bounded", "extent_of", "plane", "survey"]
 
 MERGE = 1e-3
 """Attractors closer than this fraction of the data's spread are one."""
@@ -93,6 +93,11 @@ def survey(mixture: MemoryMixture) -> Landscape:
     if twin is None:
         return Landscape(mixture, lambda v: -mixture.log_prob(v), None, None, "")
     return Landscape(mixture, twin.energy, twin.update, twin.retract, twin.name, twin.still, twin.inside, twin.scale)
+
+
+def extent_of(x: Float[np.ndarray, "N D"]) -> float:
+    """Spread of data: the square root of their total variance; 1 where they all coincide."""
+    return float(np.sqrt(x.var(axis=0).sum())) or 1.0
 
 
 class Basins(NamedTuple):

@@ -18,7 +18,7 @@ One compiled program serves all draws: site values are its arguments. Positions 
 
 from collections.abc import Callable
 from functools import cache
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -160,63 +160,124 @@ def landscape_posterior(
     _check_moves(model, sites)
     if not (np.isfinite(rows).all() and np.isfinite(queries).all()):
         raise InputError("rows, queries: expected finite values; recall starts from complete data")
-    num_draws, num_components = permutation.shape
-    centre = _centres(min(num_components, _CENTRES))
-    num_given, num_own = len(rows) + len(queries), num_components + len(centre)
+    centre = _centres(min(model.num_components, _CENTRES))
+    order = permutation[:, :num_memories]
+    walks = _walked(model, sites, order, rows, queries, centre, extent, max_steps)
+    occupied = walks.shares * num_data >= _LEAST  # (S, K)
+    num_starts = (len(rows), len(queries), model.num_components)
+    rests = _rests(walks, occupied, centre, num_starts, None if _surveyed(model, sites).keeps_total else MERGE * extent)
+    from_query, from_memory = (slice(*ends) for ends in pairwise(np.cumsum(num_starts)))
+    recalled_memory = np.take_along_axis(np.argsort(permutation, axis=1), walks.memory[:, from_query], axis=1)
+    return LandscapePosterior(
+        num_attractors=rests.num_attractors,
+        num_spurious=rests.num_spurious,
+        basin=rests.basin,
+        recalled=walks.states[:, from_query],
+        recalled_memory=np.where(walks.arrived[:, from_query], recalled_memory, -1),
+        **_between_memories(walks.states[:, from_memory], rests.of_memory, occupied, walks.barrier, order),
+    )
+
+
+def _walked(
+    model: Mixture,
+    sites: Params,
+    order: Int[np.ndarray, "S M"],
+    rows: Float[np.ndarray, "R D"],
+    queries: Float[np.ndarray, "Q D"],
+    centre: Float[np.ndarray, "G C"],
+    extent: float,
+    max_steps: int,
+) -> "_HostWalks":
+    """Recall from slightly displaced rows, queries, memories and centres of memories, at every draw."""
+    num_given, num_own = len(rows) + len(queries), model.num_components + len(centre)
     noise = np.random.default_rng(0).normal(size=(num_given + num_own, rows.shape[1]))
     noise *= extent * np.repeat([_OFF / 10, _OFF], [num_given, num_own])[:, None]
-    found = _walks()(
+    walks = _walks()(
         model,
         sites,
-        jnp.asarray(permutation[:, :num_memories]),
+        jnp.asarray(order),
         jnp.asarray(rows),
         jnp.asarray(queries),
         jnp.asarray(centre, rows.dtype),
         jnp.asarray(noise, rows.dtype),
         max_steps=max_steps,
     )
-    walks = _HostWalks(*(np.asarray(leaf) for leaf in found))
-    cuts = np.cumsum([len(rows), len(queries), num_components])
-    occupied = walks.shares * num_data >= _LEAST  # (S, K)
+    return _HostWalks(*(np.asarray(leaf) for leaf in walks))
+
+
+class _Rests(NamedTuple):
+    """Attractors of each draw, numbered within it; -1 where recall did not come to rest."""
+
+    num_attractors: Int[np.ndarray, " S"]
+    num_spurious: Int[np.ndarray, " S"]
+    basin: Int[np.ndarray, "S R"]  # of each row
+    of_memory: Int[np.ndarray, "S K"]
+
+
+def _rests(
+    walks: "_HostWalks",
+    occupied: Bool[np.ndarray, "S K"],
+    centre: Float[np.ndarray, "G C"],
+    num_starts: tuple[int, int, int],
+    tolerance: float | None,
+) -> _Rests:
+    """The distinct places where recall comes to rest.
+
+    Args:
+        walks: where recall ends.
+        occupied: which memories of a draw hold data; a centre of memories some of which hold none is no start.
+        centre: shares of the largest memories in the centres.
+        num_starts: rows, queries and memories among the starts, in this order; the others are centres.
+        tolerance: places closer than this are one. None where there is one place for each total of a state: there
+            places are told apart by the memory most responsible.
+    """
+    num_draws = len(occupied)
+    cuts = np.cumsum(num_starts)
     largest = np.argsort(-walks.shares, axis=1, kind="stable")[:, : centre.shape[1]]
-    # a centre of memories some of which hold nothing is no start
-    among = ~((~np.take_along_axis(occupied, largest, axis=1)).astype(int) @ (centre > 0).T.astype(int)).astype(bool)
-
-    numbers = np.zeros((3, num_draws), int)
-    basin = np.empty((num_draws, len(rows)), int)
-    ends = np.empty((num_draws, num_components), int)
-    keeps_total = _surveyed(model, sites).keeps_total
+    is_empty = ~np.take_along_axis(occupied, largest, axis=1)
+    is_start = ~(is_empty.astype(int) @ (centre > 0).T.astype(int)).astype(bool)  # (S, G)
+    numbers = np.zeros((2, num_draws), int)
+    basin = np.empty((num_draws, num_starts[0]), int)
+    of_memory = np.empty(occupied.shape, int)
     for s in range(num_draws):
-        labels = (
-            np.where(walks.arrived[s], walks.memory[s], -1)
-            if keeps_total  # one place for each total: told apart by the memory there
-            else _places(walks.states[s], walks.arrived[s], MERGE * extent)
-        )
-        basin[s], _, ends[s], between = np.split(labels, cuts)
-        reached = np.unique(np.concatenate([basin[s], ends[s][occupied[s]], between[among[s]]]))
+        if tolerance is None:
+            places = np.where(walks.arrived[s], walks.memory[s], -1)
+        else:
+            places = _places(walks.states[s], walks.arrived[s], tolerance)
+        basin[s], _, of_memory[s], of_centre = np.split(places, cuts)
+        reached = np.unique(np.concatenate([basin[s], of_memory[s][occupied[s]], of_centre[is_start[s]]]))
         reached = reached[reached >= 0]
-        numbers[:2, s] = len(reached), len(np.setdiff1d(reached, ends[s]))
+        numbers[:, s] = len(reached), len(np.setdiff1d(reached, of_memory[s]))
+    return _Rests(numbers[0], numbers[1], basin, of_memory)
 
-    inverse = np.argsort(permutation, axis=1)
-    of_query = slice(cuts[0], cuts[1])
-    recalled_memory = np.take_along_axis(inverse, walks.memory[:, of_query], axis=1)
-    first = permutation[:, :num_memories]
-    end, holds = (np.take_along_axis(values, first, axis=1) for values in (ends, occupied))
-    rests = holds & (end >= 0)
-    held = rests[:, :, None] & rests[:, None]
-    merged = held & (end[:, :, None] == end[:, None])
-    place: np.ndarray = np.take_along_axis(walks.states[:, cuts[1] : cuts[2]], first[..., None], axis=1)
-    return LandscapePosterior(
-        numbers[0],
-        numbers[1],
-        basin,
-        walks.states[:, of_query],
-        np.where(walks.arrived[:, of_query], recalled_memory, -1),
-        np.where((end >= 0)[..., None], place, np.nan),
-        np.where(held, np.where(merged, 0, walks.barrier), np.nan),
-        merged,
-        held,
-    )
+
+def _between_memories(
+    states: Float[np.ndarray, "S K D"],
+    rest: Int[np.ndarray, "S K"],
+    occupied: Bool[np.ndarray, "S K"],
+    barrier: Float[np.ndarray, "S M M"],
+    order: Int[np.ndarray, "S M"],
+) -> dict[str, np.ndarray]:
+    """Attractors of the memories, and which of two share one or what barrier stands between them.
+
+    Args:
+        states: where recall from each memory of a draw ends.
+        rest: number of the attractor there, -1 where it is none.
+        occupied: which memories of a draw hold data.
+        barrier: nats from row to column, of the memories in their ``order``.
+        order: the draw's own numbers of the first M memories as relabelled.
+    """
+    first_rest, holds = (np.take_along_axis(values, order, axis=1) for values in (rest, occupied))
+    comes_to_rest = holds & (first_rest >= 0)
+    held = comes_to_rest[:, :, None] & comes_to_rest[:, None]
+    merged = held & (first_rest[:, :, None] == first_rest[:, None])
+    place: np.ndarray = np.take_along_axis(states, order[..., None], axis=1)
+    return {
+        "attractor": np.where((first_rest >= 0)[..., None], place, np.nan),
+        "barrier": np.where(held, np.where(merged, 0, barrier), np.nan),
+        "merged": merged,
+        "held": held,
+    }
 
 
 def completion(model: Mixture, sites: Params, x: Float[np.ndarray, "N D"], *, max_steps: int = 500) -> Completion:

@@ -45,6 +45,6 @@ def test_the_prior_command_gives_parameters_that_expect_what_was_asked(capsys: p
 
 def test_wishes_that_exclude_each_other_are_refused(refusal: Refusal) -> None:
     wishes = ["prior", "--memories", "12", "--num-data", "1000"]
-    assert "expected one of them at most" in refusal(*wishes, "--discount", "0.1", "--sd", "5")
+    assert "give at most one of them" in refusal(*wishes, "--discount", "0.1", "--sd", "5")
     assert "--later-num-data" in refusal(*wishes, "--later-memories", "20")
     assert "allow between" in refusal(*wishes, "--later-memories", "13", "--later-num-data", "10000")

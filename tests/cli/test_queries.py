@@ -42,9 +42,9 @@ def test_recalled_points_rest_where_the_energy_is_flat(
     assert once["converged"].all()
     np.testing.assert_allclose(twice[["eruptions", "waiting"]], once[["eruptions", "waiting"]], atol=1e-3)
     np.testing.assert_array_equal(twice["basin"], once["basin"])
-    assert "3 of 3 queries settled" in capsys.readouterr().out
+    assert "3 of 3 queries converged" in capsys.readouterr().out
     assert main(["recall", str(saved), "cues.csv", "--max-steps", "1", "--step", "0.1", "-o", "short.npz"]) == 0
-    assert "did not settle within 1 steps" in capsys.readouterr().out
+    assert "did not converge within 1 steps" in capsys.readouterr().out
     assert (here / "short.npz").is_file()
 
 

@@ -1,0 +1,132 @@
+"""The draws of a posterior that are read, and their memories numbered alike."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+import probam.fits.posterior as posterior
+from probam.family import Params
+from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.result import EngineResult
+from probam.models.mixture import Mixture
+from probam.reports.summaries.partition import cluster_sizes
+from probam.reports.summaries.relabel import LabelledDraws, Method, relabel_all
+
+__all__ = ["Draws", "Numbering", "evenly", "number_memories", "thin"]
+
+_RESPONSIBILITIES = 300_000_000
+"""Most responsibilities (draws x data x memories) that reading a posterior computes; more draws are thinned."""
+
+_MOST_DRAWS = 4000
+
+_COMPARED = 20_000_000
+"""Most responsibilities for which all rules of relabelling are tried; Stephens' goes through them several times."""
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Draws of a fitted model: T of each chain, S = chains x T in one row, chain by chain."""
+
+    model: Mixture
+    sites: Params
+    """Site values; leaves lead with the axis S."""
+    lp: Float[np.ndarray, " S"]
+    """Log joint density of the sites and the data, nats."""
+    kept: Int[np.ndarray, " T"]
+    """Numbers of these draws within their chain."""
+
+    def __len__(self) -> int:
+        return len(self.lp)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Chains, and draws of each."""
+        return len(self.lp) // len(self.kept), len(self.kept)
+
+    @property
+    def reference(self) -> int:
+        """Number of the draw with the highest log joint density."""
+        return int(np.argmax(self.lp))
+
+    def at(self, which: int | Int[np.ndarray, " P"]) -> Params:
+        """Site values of one draw, or of several."""
+        return {name: value[which] for name, value in self.sites.items()}
+
+    def of_every_chain(self, chosen: Int[np.ndarray, " U"]) -> Int[np.ndarray, " P"]:
+        """Positions among the S draws of those that stand at the positions ``chosen`` within their chain."""
+        num_chains, num_draws = self.shape
+        return np.asarray(np.arange(num_chains)[:, None] * num_draws + chosen).ravel()
+
+    def only(self, chosen: Int[np.ndarray, " U"]) -> "Draws":
+        """The draws that stand at these positions within their chain."""
+        which = self.of_every_chain(chosen)
+        return Draws(self.model, self.at(which), self.lp[which], self.kept[chosen])
+
+
+def evenly(count: int, num_draws: int) -> Int[np.ndarray, " T"]:
+    """At most ``count`` numbers of draws, spread evenly over all, the first and the last among them."""
+    return np.unique(np.linspace(0, num_draws - 1, count).round().astype(int))
+
+
+def thin(model: Mixture, result: EngineResult, num_data: int) -> Draws:
+    """As many draws as can be read at reasonable cost, evenly taken from each chain."""
+    num_chains, num_draws = next(iter(result.sites.values())).shape[:2]
+    most = max(1, min(_MOST_DRAWS, _RESPONSIBILITIES // (num_data * model.num_components)) // num_chains)
+    kept = evenly(min(most, num_draws), num_draws)
+    names = Coordinates(model).transforms
+    sites: Params = {
+        name: jnp.asarray(values[:, kept].reshape(-1, *values.shape[2:]))
+        for name, values in result.sites.items()
+        if name in names
+    }
+    return Draws(model, sites, result.stats["lp"][:, kept].reshape(-1), kept)
+
+
+@dataclass(frozen=True, eq=False)
+class Numbering:
+    """Memories numbered alike in all draws, the largest on average first."""
+
+    permutation: Int[np.ndarray, "S K"]
+    """Memory k as numbered is memory ``permutation[s, k]`` of draw s."""
+    weights: Float[np.ndarray, "S K"]
+    sizes: Int[np.ndarray, "S K"]
+    """Data that each memory holds, by the sampled labels."""
+    method: Method
+    """Rule of relabelling."""
+    agreement: dict[str, float]
+    """Share of the data on which two rules agree, by their names."""
+
+    @property
+    def num_occupied(self) -> int:
+        """Memories that hold data in half of the draws or more."""
+        return int(np.sum((self.sizes > 0).mean(axis=0) >= 0.5))
+
+
+def number_memories(draws: Draws, reading: posterior.HostReading, x: Float[Array, "N D"]) -> Numbering:
+    """The memories of all draws, numbered like those of the reference draw and sorted by weight.
+
+    Args:
+        draws: draws of the model.
+        reading: what these draws say of ``x``.
+        x: the data in the units of the model.
+    """
+    model, sites, num_components = draws.model, draws.sites, draws.model.num_components
+    labelled = LabelledDraws(
+        overlap=lambda resp: np.asarray(posterior.overlap(model, sites, x, jnp.asarray(resp))),
+        mean=lambda numbers: np.asarray(posterior.responsibilities(model, sites, jnp.asarray(numbers), x)[0]),
+        memories=reading.memories,
+        reference=draws.reference,
+        start=np.asarray(model.mixture(draws.at(draws.reference)).responsibilities(x)),
+    )
+    is_cheap = len(draws) * len(x) * num_components <= _COMPARED
+    methods: tuple[Method, ...] = ("stephens", "ecr", "pivotal") if len(draws) > 1 and is_cheap else ("ecr",)
+    sizes = cluster_sizes(reading.labels, num_components)
+    relabelled, agreement = relabel_all(labelled, methods=methods, sizes=sizes)
+    weights = np.take_along_axis(reading.weights, relabelled.permutations, axis=1)
+    order = np.argsort(-weights.mean(axis=0), kind="stable")
+    permutation = relabelled.permutations[:, order]
+    return Numbering(
+        permutation, weights[:, order], np.take_along_axis(sizes, permutation, axis=1), methods[0], agreement
+    )

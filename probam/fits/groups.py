@@ -1,0 +1,193 @@
+"""The groups of a fit's file, one function each; ``docs/architecture.md`` lists what they hold.
+
+Memories are numbered as in the group ``memory``; positions are in the units of the data.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+import probam.fits.posterior as posterior
+from probam.data.standardise import Standardiser
+from probam.equivalence.check import Check
+from probam.fits.draws import Draws, Numbering, evenly
+from probam.fits.prepared import Prepared
+from probam.inference.common.result import EngineResult, Evidence
+from probam.models.mixture import Mixture
+from probam.reports.summaries.credible import partition_group as sampled_partitions
+from probam.reports.summaries.quantities import invariant_group as invariant_quantities
+from probam.reports.tree import Variables
+
+__all__ = [
+    "Group",
+    "evidence_group",
+    "invariant_group",
+    "log_likelihood_group",
+    "memory_group",
+    "optimisation_group",
+    "partition_group",
+    "posterior_group",
+    "predictive_group",
+    "sample_stats_group",
+    "verification_group",
+]
+
+_REPLICATED = 2_000_000
+"""About so many numbers are replicated, in 2 to 50 data sets."""
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """A group of the file."""
+
+    variables: Variables
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    coordinates: Mapping[str, Any] = field(default_factory=dict)
+    """Labels by dimension; a dimension without them counts from 0."""
+
+
+def posterior_group(model: Mixture, result: EngineResult) -> Group:
+    """All draws. What a memory owns leads with the dimension ``memory``, vectors of D are features."""
+    num_features = int(model.mixture({k: jnp.asarray(v[0, 0]) for k, v in result.sites.items()}).event_shape[0])
+    variables = {}
+    for name, values in result.sites.items():
+        sizes = list(values.shape[2:])
+        leading = _leading_dimension(model, name, sizes, num_features)
+        dimensions = leading + _dimensions(name, sizes[len(leading) :], num_features)
+        variables[name] = (values, ("chain", "draw", *dimensions))
+    return Group(variables)
+
+
+def _leading_dimension(model: Mixture, name: str, sizes: list[int], num_features: int) -> list[str]:
+    """``memory`` or ``stick`` where the first axis of a site runs over them."""
+    is_site = name in model.prior
+    is_of_memory = is_site and name not in model.family.shared
+    is_derived_location = not is_site and sizes == [model.num_components, num_features]
+    if is_of_memory or name in ("weights", "proportions") or is_derived_location:
+        return ["memory"]
+    return ["stick"] if name == "sticks" else []
+
+
+def _dimensions(name: str, sizes: list[int], num_features: int) -> list[str]:
+    """Names of axes by their length: D is ``feature``, a second D ``feature_bis``."""
+    dimensions: list[str] = []
+    for axis, size in enumerate(sizes):
+        if size == num_features:
+            dimensions.append("feature" if "feature" not in dimensions else "feature_bis")
+        else:
+            dimensions.append(f"{name}_{axis}")
+    return dimensions
+
+
+def sample_stats_group(result: EngineResult) -> Group:
+    """What the engine says of each draw."""
+    return Group({name: (values, ("chain", "draw")) for name, values in result.stats.items()})
+
+
+def invariant_group(draws: Draws, reading: posterior.HostReading, probes: Int[np.ndarray, " Q"]) -> Group:
+    """What does not depend on how memories are numbered; ``probes`` are rows at which the energy is followed."""
+    variables = invariant_quantities(
+        log_lik=reading.log_lik,
+        labels=reading.labels,
+        weights=reading.weights,
+        together=reading.together,
+        probe_energy=-reading.log_lik[:, probes],
+        shape=draws.shape,
+    )
+    return Group(variables, coordinates={"draw": draws.kept, "probe": probes})
+
+
+def memory_group(reading: posterior.HostReading, numbering: Numbering, units: Standardiser, reference: int) -> Group:
+    """Memories averaged over the draws in which they hold data (over all draws, if there are none)."""
+    permutation, weights, sizes = numbering.permutation, numbering.weights, numbering.sizes
+    memories = units.invert(np.take_along_axis(reading.memories, permutation[..., None], axis=1))
+    spread = np.take_along_axis(reading.spread, permutation[..., None], axis=1) * np.asarray(units.scale)
+    occupied = sizes > 0
+    used = np.where(occupied.any(axis=0), occupied, True)[..., None]
+    count = used.sum(axis=0)
+    mean = np.where(used, memories, 0).sum(axis=0) / count
+    low, high = np.nanquantile(np.where(used, memories, np.nan), [0.05, 0.95], axis=0)
+    variance = np.where(used, (memories - mean) ** 2, 0).sum(axis=0) / count
+    by_feature = ("memory", "feature")
+    variables = {
+        "mean": (mean, by_feature),
+        "mean_sd": (np.sqrt(variance), by_feature),
+        "mean_q05": (low, by_feature),
+        "mean_q95": (high, by_feature),
+        "sd": (np.where(used, spread, 0).sum(axis=0) / count, by_feature),
+        "weight": (weights.mean(axis=0), ("memory",)),
+        "weight_sd": (weights.std(axis=0), ("memory",)),
+        "occupied": (occupied.mean(axis=0), ("memory",)),
+        "size": (sizes.mean(axis=0), ("memory",)),
+        "permutation": (permutation.astype(np.int32), ("sample", "memory")),
+    }
+    return Group(variables, {"reference": reference, "relabelling": numbering.method, "agreement": numbering.agreement})
+
+
+def optimisation_group(result: EngineResult) -> Group | None:
+    """How an optimiser came to its end; None for an engine that samples."""
+    if result.objective is None:
+        return None
+    attributes: dict[str, Any] = {"status": result.status, "what": result.objective_name}
+    if result.pareto_k is not None:
+        attributes["pareto_k"] = result.pareto_k
+    if result.restart_status:
+        attributes["restart_status"] = list(result.restart_status)
+    return Group({"objective": (result.objective, ("restart", "iteration"))}, attributes)
+
+
+def evidence_group(evidence: Evidence, prepared: Prepared) -> Group:
+    """The evidence with respect to the units of the data, nats."""
+    shift = float(prepared.units.log_jacobians(prepared.table.values).sum())
+    return Group(
+        {"log_evidence": (evidence.runs + shift, ("run",))},
+        {"log_evidence": evidence.log_evidence + shift, "se": evidence.se, "method": evidence.method},
+    )
+
+
+def log_likelihood_group(draws: Draws, reading: posterior.HostReading, prepared: Prepared) -> Group:
+    """Log density of each datum at each draw, with respect to the units of the data, nats."""
+    log_lik = reading.log_lik + prepared.units.log_jacobians(prepared.table.values).astype(prepared.dtype)
+    variables = {"x": (log_lik.reshape(*draws.shape, -1), ("chain", "draw", "datum"))}
+    return Group(variables, coordinates={"draw": draws.kept})
+
+
+def partition_group(
+    reading: posterior.HostReading, rows: Int[np.ndarray, " R"], resp: Float[np.ndarray, "N K"]
+) -> Group:
+    """Who belongs together: sampled partitions of some rows, and the label of every datum.
+
+    Args:
+        reading: labels of all data at each draw.
+        rows: the data of which partitions are compared.
+        resp: posterior mean of the numbered responsibilities.
+    """
+    variables, attributes = sampled_partitions(reading.labels[:, rows])
+    labels = {"label": (resp.argmax(axis=1), ("datum",)), "confidence": (resp.max(axis=1), ("datum",))}
+    return Group({**variables, **labels}, attributes, {"row": rows})
+
+
+def predictive_group(key: jax.Array, draws: Draws, prepared: Prepared) -> Group:
+    """Replicated data sets, each from another draw."""
+    count = int(np.clip(_REPLICATED // prepared.x.size, 2, 50))
+    chosen = evenly(count, len(draws)) if len(draws) > 1 else np.zeros(8, int)
+    replicated = np.asarray(posterior.replicate(draws.model, draws.at(chosen), key, len(prepared.x)))
+    in_units = prepared.units.invert(replicated).astype(np.float32)
+    return Group({"x": (in_units[None], ("chain", "draw", "datum", "feature"))})
+
+
+def verification_group(checks: list[Check]) -> Group:
+    """The energy of the physics against the log density of the program."""
+    variables: dict[str, Any] = {
+        "relation": ([check.relation for check in checks], ("check",)),
+        "witnesses": ([check.witnesses for check in checks], ("check",)),
+        "error": ([float(check.error) for check in checks], ("check",)),
+        "tolerance": ([float(check.tolerance) for check in checks], ("check",)),
+        "passed": ([bool(check.passed) for check in checks], ("check",)),
+    }
+    return Group(variables, coordinates={"check": [check.name for check in checks]})
