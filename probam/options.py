@@ -249,7 +249,10 @@ def takes(options: Callable[_P, _O]) -> Callable[[Callable[[_S, _O], _R]], Calla
 def takes_open(
     options: Callable[_P, _O],
 ) -> Callable[[Callable[[_S, _O, dict[str, Any]], _R]], OpenFunction[_S, _P, _R]]:
-    """As :func:`takes`, for a function of (data, options, others) that receives unknown keywords as ``others``."""
+    """As :func:`takes`, for a function of (data, options, others) that receives unknown keywords as ``others``.
+
+    Type checkers know its first argument by the name ``data``.
+    """
     assert isinstance(options, type)
 
     def decorate(function: Callable[[_S, _O, dict[str, Any]], _R]) -> OpenFunction[_S, _P, _R]:

@@ -3,6 +3,7 @@
 import inspect
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,7 +11,19 @@ import numpy as np
 import pytest
 
 from probam.errors import InputError
-from probam.options import Check, Options, boolean, number, one_of, option, optional, takes, whole_number_in
+from probam.options import (
+    Check,
+    Options,
+    boolean,
+    file_path,
+    number,
+    one_of,
+    option,
+    optional,
+    takes,
+    takes_open,
+    whole_number_in,
+)
 
 STRENGTH = number(what="strength", above=0, is_finite=True)
 SHARE = number(least=0)
@@ -32,6 +45,19 @@ class Walker:
         self.steps = options.steps
 
 
+@takes_open(Walk)
+def hike(data: str, options: Walk, others: dict[str, Any]) -> tuple[str, int, dict[str, Any]]:
+    """Walk somewhere.
+
+    Args:
+        data: where.
+
+    Raises:
+        InputError: for options that cannot be.
+    """
+    return data, options.steps, others
+
+
 @pytest.mark.parametrize(
     ("check", "value"),
     [
@@ -43,6 +69,7 @@ class Walker:
         (SLOTS, np.int64(8)),
         (boolean, np.True_),
         (optional(SHARE), None),
+        (file_path, Path("x.nc")),
     ],
 )
 def test_values_of_the_type_and_within_the_bounds_pass(check: Check, value: Any) -> None:
@@ -64,6 +91,7 @@ def test_values_of_the_type_and_within_the_bounds_pass(check: Check, value: Any)
         (SLOTS, 2.0, "x: expected a number of slots from 1 to 8; got 2.0"),
         (boolean, 1, "x: expected True or False; got 1"),
         (optional(one_of("a", "b")), "c", "x: expected one of a, b; got 'c'"),
+        (file_path, None, "x: expected the path of a file; got None"),
     ],
 )
 def test_other_values_are_refused_by_name(check: Check, value: Any, message: str) -> None:
@@ -78,3 +106,19 @@ def test_a_class_that_takes_options_shows_them_and_says_its_own_name() -> None:
     assert Walker(steps=3).steps == 3
     with pytest.raises(InputError, match="stepz: Walker has no such option; it has steps"):
         Walker(stepz=3)  # type: ignore[call-arg]
+
+
+def test_an_open_function_hands_unknown_keywords_on() -> None:
+    assert hike("there", steps=3, speed=2) == ("there", 3, {"speed": 2})
+    assert hike(data="there") == ("there", 10, {})
+    expected = "(data: str, *, steps: int = 10, **others: Any) -> tuple[str, int, dict[str, typing.Any]]"
+    assert str(inspect.signature(hike)).replace("typing.Any)", "Any)") == expected
+    with pytest.raises(InputError, match="hike: options are given by name; got 3 without one"):
+        hike("there", 3)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="hike"):
+        hike(steps=3)  # type: ignore[call-overload]
+
+
+def test_options_are_described_after_the_other_arguments() -> None:
+    text = str(hike.__doc__)
+    assert text.index("data: where.") < text.index("steps: Number of steps.") < text.index("Raises:")

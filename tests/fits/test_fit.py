@@ -205,6 +205,48 @@ def test_a_double_precision_fit_needs_double_precision(galaxies: Fit, tmp_path: 
         api.load(tmp_path / "fit.nc")
 
 
+@pytest.mark.parametrize("path", [None, 3, b"fit.nc"])
+def test_a_path_that_is_none_is_refused(galaxies: Fit, path: Any) -> None:
+    for asked in (api.load, galaxies.save, galaxies.report):
+        with pytest.raises(InputError, match="path: expected the path of a file; got"):
+            asked(path)
+
+
+def test_a_folder_is_no_fit(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="this is a folder; expected a file"):
+        api.load(tmp_path)
+
+
+def test_a_fit_is_not_made_by_hand_from_anything(galaxies: Fit) -> None:
+    with pytest.raises(InputError, match="tree: expected the DataTree of a fit; got dict"):
+        Fit({}, galaxies.model)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="model: expected the mixture that was fitted; got NoneType"):
+        Fit(galaxies.tree, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("sample", {"num_data": 2.5}, "num_data: expected a whole number of at least 1; got 2.5"),
+        ("sample", {"num_data": 3, "seed": -1}, "seed: expected a whole number from 0"),
+        ("verify", {"seed": "a"}, "seed: expected a whole number from 0"),
+        ("energy", {"data": [[20.0]], "draw": 1}, "draw: expected the number of a thinned draw, from 0 to 0; got 1"),
+        (
+            "recall",
+            {"queries": [[20.0]], "draw": -1},
+            "draw: expected the number of a thinned draw, from 0 to 0; got -1",
+        ),
+        ("recall", {"queries": [[20.0]], "max_steps": 0}, "max_steps: expected a whole number of at least 1; got 0"),
+        ("complete", {"data": [[20.0]], "num_draws": 1.0}, "num_draws: expected a whole number of at least 1; got 1.0"),
+    ],
+)
+def test_bad_arguments_of_a_question_are_named(
+    galaxies: Fit, method: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        getattr(galaxies, method)(**options)
+
+
 def test_missing_entries_are_integrated_out_where_that_is_asked_for() -> None:
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(-4, 1, (30, 3)), rng.normal(4, 1, (50, 3))])

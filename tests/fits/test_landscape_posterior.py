@@ -192,7 +192,7 @@ def test_complete_fills_what_is_missing_and_leaves_the_rest(fit: probam.Fit, tmp
     np.testing.assert_allclose(again["conditional_mean"], filled["conditional_mean"], rtol=1e-12)
     with pytest.raises(InputError, match="the fit has 2 features"):
         fit.complete(x[:, :1])
-    with pytest.raises(InputError, match="num_draws, max_steps"):
+    with pytest.raises(InputError, match="num_draws: expected a whole number of at least 1; got 0"):
         fit.complete(masked, num_draws=0)
 
 
