@@ -136,6 +136,70 @@ def iterate(
     return end.states, end.steps, end.residual, energies, arrived(end), *recorded
 
 
+class _Descent(NamedTuple):
+    """A gradient descent of every query."""
+
+    states: Float[Array, "Q D"]
+    energies: Float[Array, " Q"]
+    slopes: Float[Array, "Q D"]
+    trial: Float[Array, " Q"]  # length of the step that is tried next
+    short: Float[Array, "Q M"]  # recent steps: as the largest curvature on the way asks,
+    long: Float[Array, "Q M"]  # and as the smallest does
+    steps: Int[Array, " Q"]
+    failures: Int[Array, " Q"]  # in a row
+    least: Float[Array, " Q"]  # slope so far, the energy there, and for how many rounds it has stood
+    floor: Float[Array, " Q"]
+    stood: Int[Array, " Q"]
+    log: _Log
+
+    @classmethod
+    def start(
+        cls,
+        queries: Float[Array, "Q D"],
+        energies: Float[Array, " Q"],
+        slopes: Float[Array, "Q D"],
+        step: Float[Array, ""],
+        record: int,
+    ) -> "_Descent":
+        zeros = jnp.zeros(len(queries), jnp.int32)
+        trial = jnp.full(len(queries), jnp.where(jnp.isnan(step), 1, step), queries.dtype)
+        none = jnp.zeros((len(queries), _MEMORY), queries.dtype)
+        log = _Log.start(queries, lambda: energies, record)
+        return cls(
+            queries, energies, slopes, trial, none + jnp.inf, none, zeros, zeros, _norm(slopes), energies, zeros, log
+        )
+
+    @property
+    def residual(self) -> Float[Array, " Q"]:
+        """Length of the gradient times the longest recent step, over that of the state."""
+        reach = jnp.where(self.steps > 0, jnp.max(self.long, axis=-1), self.trial)
+        return _relative(reach * _norm(self.slopes), _norm(self.states))
+
+
+class _Ending(NamedTuple):
+    """When a query's descent is over."""
+
+    tolerance: Float[Array, ""]
+    scale: Float[Array, " Q"]  # size of the energy at the query
+    max_steps: int
+
+    def noise(self, state: _Descent) -> Float[Array, " Q"]:
+        """Change of the energy that rounding alone can make."""
+        rounding = 16 * float(np.finfo(state.states.dtype).eps)
+        return rounding * jnp.maximum(jnp.abs(state.energies), self.scale)
+
+    def arrived(self, state: _Descent) -> Bool[Array, " Q"]:
+        residual = state.residual
+        # the length of a trial says something about the curvature once a step was taken
+        near = (residual <= self.tolerance) & ((state.steps > 0) | (residual == 0))
+        flat = (state.stood >= 2 * _PATIENCE) & (state.floor - state.energies <= self.noise(state))
+        return near | flat
+
+    def active(self, state: _Descent) -> Bool[Array, " Q"]:
+        free = (state.steps < self.max_steps) & (state.failures < _HALVINGS)
+        return free & jnp.isfinite(state.residual) & ~self.arrived(state)
+
+
 def slide(
     energy: Callable[[Array], Array],
     *,
@@ -151,92 +215,67 @@ def slide(
     doi:10.3934/jimo.2008.4.299), which does not crawl where the energy is ill-conditioned.
     """
     slope_of = jax.vmap(jax.value_and_grad(energy))
-    rounding = 16 * float(np.finfo(queries.dtype).eps)
-    adaptive = jnp.isnan(step)
+    energies, slopes = slope_of(queries)
+    ending = _Ending(tolerance, jnp.abs(energies), max_steps)
 
-    class State(NamedTuple):
-        states: Float[Array, "Q D"]
-        energies: Float[Array, " Q"]
-        slopes: Float[Array, "Q D"]
-        trial: Float[Array, " Q"]
-        short: Float[Array, "Q M"]  # recent steps: as the largest curvature on the way asks,
-        long: Float[Array, "Q M"]  # and as the smallest does
-        steps: Int[Array, " Q"]
-        failures: Int[Array, " Q"]
-        least: Float[Array, " Q"]  # slope so far, the energy there, and for how many rounds it has stood
-        floor: Float[Array, " Q"]
-        stood: Int[Array, " Q"]
-        log: _Log
-
-    def noise_of(state: State) -> Float[Array, " Q"]:
-        return rounding * jnp.maximum(jnp.abs(state.energies), first_size)
-
-    def residual_of(state: State) -> Float[Array, " Q"]:
-        reach = jnp.where(state.steps > 0, jnp.max(state.long, axis=-1), state.trial)
-        return _relative(reach * _norm(state.slopes), _norm(state.states))
-
-    def arrived(state: State) -> Bool[Array, " Q"]:
-        residual = residual_of(state)
-        # the length of a trial says something about the curvature once a step was taken
-        near = (residual <= tolerance) & ((state.steps > 0) | (residual == 0))
-        flat = (state.stood >= 2 * _PATIENCE) & (state.floor - state.energies <= noise_of(state))
-        return near | flat
-
-    def active(state: State) -> Bool[Array, " Q"]:
-        free = (state.steps < max_steps) & (state.failures < _HALVINGS)
-        return free & jnp.isfinite(residual_of(state)) & ~arrived(state)
-
-    def advance(state: State) -> State:
+    def advance(state: _Descent) -> _Descent:
         tried = state.states - state.trial[:, None] * state.slopes
         energies, slopes = slope_of(tried)
-        decrease = state.trial * jnp.sum(state.slopes**2, axis=-1)
-        turned = -state.trial * jnp.sum(slopes * state.slopes, axis=-1)
-        noise = noise_of(state)
-        falls = energies <= state.energies - _ARMIJO * decrease
-        level = (
-            (energies <= state.energies + noise)
-            & (turned <= (1 - 2 * _ARMIJO) * decrease)
-            & (_ARMIJO * decrease <= noise)
-        )
-        goes = active(state)
-        taken = goes & (falls | level) & jnp.isfinite(slopes).all(axis=-1)
-
-        move, turn = tried - state.states, slopes - state.slopes
-        curvature = jnp.sum(turn * move, axis=-1)
-        convex = curvature > 0
-        longest = jnp.where(convex, jnp.sum(move**2, axis=-1) / jnp.where(convex, curvature, 1), 2 * state.trial)
-        square = jnp.where(convex, jnp.sum(turn**2, axis=-1), 1)
-        shortest = jnp.where(convex, curvature / jnp.where(square > 0, square, 1), longest)
-        short = jnp.where(taken[:, None], jnp.append(state.short[:, 1:], shortest[:, None], axis=1), state.short)
-        long = jnp.where(taken[:, None], jnp.append(state.long[:, 1:], longest[:, None], axis=1), state.long)
-        measured = jnp.where(shortest < 0.8 * longest, jnp.min(short, axis=-1), longest)
-        following = jnp.where(adaptive, measured, step)
-        trial = jnp.where(taken, following, jnp.where(goes, state.trial / 2, state.trial))
-
+        goes = ending.active(state)
+        falls = _falls(state, energies, slopes, ending.noise(state))
+        taken = goes & falls & jnp.isfinite(slopes).all(axis=-1)
+        trial, short, long = _next_trial(state, tried, slopes, goes, taken, step)
         states = jnp.where(taken[:, None], tried, state.states)
         energies = jnp.where(taken, energies, state.energies)
         slopes = jnp.where(taken[:, None], slopes, state.slopes)
         steps = state.steps + taken
         failures = jnp.where(taken, 0, state.failures + goes)
         steepness = _norm(slopes)
-        falling = steepness < state.least
-        least = jnp.where(falling, steepness, state.least)
-        floor = jnp.where(falling, energies, state.floor)
-        stood = jnp.where(falling, 0, state.stood + goes)
+        flatter = steepness < state.least
+        least = jnp.where(flatter, steepness, state.least)
+        floor = jnp.where(flatter, energies, state.floor)
+        stood = jnp.where(flatter, 0, state.stood + goes)
         log = state.log
         if record:
             log = log.add(jnp.where(taken, steps, record + 1), states, energies)
-        return State(states, energies, slopes, trial, short, long, steps, failures, least, floor, stood, log)
+        return _Descent(states, energies, slopes, trial, short, long, steps, failures, least, floor, stood, log)
 
-    energies, slopes = slope_of(queries)
-    first_size = jnp.abs(energies)
-    zeros = jnp.zeros(len(queries), jnp.int32)
-    trial = jnp.full(len(queries), jnp.where(adaptive, 1, step), queries.dtype)
-    none = jnp.zeros((len(queries), _MEMORY), queries.dtype)
-    log = _Log.start(queries, lambda: energies, record)
-    start = State(
-        queries, energies, slopes, trial, none + jnp.inf, none, zeros, zeros, _norm(slopes), energies, zeros, log
-    )
-    end = jax.lax.while_loop(lambda state: active(state).any(), advance, start)
+    start = _Descent.start(queries, energies, slopes, step, record)
+    end = jax.lax.while_loop(lambda state: ending.active(state).any(), advance, start)
     recorded = end.log.filled(end.steps, end.states, end.energies)
-    return end.states, end.steps, residual_of(end), end.energies, arrived(end), *recorded
+    return end.states, end.steps, end.residual, end.energies, ending.arrived(end), *recorded
+
+
+def _falls(
+    state: _Descent, energies: Float[Array, " Q"], slopes: Float[Array, "Q D"], noise: Float[Array, " Q"]
+) -> Bool[Array, " Q"]:
+    """Whether a trial delivers Armijo's decrease, or, where rounding hides it, its slope says that it does."""
+    decrease = state.trial * jnp.sum(state.slopes**2, axis=-1)
+    turned = -state.trial * jnp.sum(slopes * state.slopes, axis=-1)
+    falls = energies <= state.energies - _ARMIJO * decrease
+    level = (
+        (energies <= state.energies + noise) & (turned <= (1 - 2 * _ARMIJO) * decrease) & (_ARMIJO * decrease <= noise)
+    )
+    return falls | level
+
+
+def _next_trial(
+    state: _Descent,
+    tried: Float[Array, "Q D"],
+    slopes: Float[Array, "Q D"],
+    goes: Bool[Array, " Q"],
+    taken: Bool[Array, " Q"],
+    step: Float[Array, ""],
+) -> tuple[Float[Array, " Q"], Float[Array, "Q M"], Float[Array, "Q M"]]:
+    """Length of the next trial (half the last one after a failure), and the recent Barzilai-Borwein steps."""
+    move, turn = tried - state.states, slopes - state.slopes
+    curvature = jnp.sum(turn * move, axis=-1)
+    convex = curvature > 0
+    longest = jnp.where(convex, jnp.sum(move**2, axis=-1) / jnp.where(convex, curvature, 1), 2 * state.trial)
+    square = jnp.where(convex, jnp.sum(turn**2, axis=-1), 1)
+    shortest = jnp.where(convex, curvature / jnp.where(square > 0, square, 1), longest)
+    short = jnp.where(taken[:, None], jnp.append(state.short[:, 1:], shortest[:, None], axis=1), state.short)
+    long = jnp.where(taken[:, None], jnp.append(state.long[:, 1:], longest[:, None], axis=1), state.long)
+    measured = jnp.where(shortest < 0.8 * longest, jnp.min(short, axis=-1), longest)
+    following = jnp.where(jnp.isnan(step), measured, step)
+    return jnp.where(taken, following, jnp.where(goes, state.trial / 2, state.trial)), short, long
