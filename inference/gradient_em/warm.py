@@ -1,5 +1,6 @@
 """Warm starts: the optimum of (generalised) EM from each of several seeds."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -9,16 +10,38 @@ from jaxtyping import Array, Float
 from probam.errors import InputError
 from probam.family import Model, Params
 from probam.family.capabilities import Absent, MStep
-from probam.inference.common.coordinates import Coordinates, arranged
+from probam.inference.common.coordinates import Coordinates, arranged, unconstrained
 from probam.inference.common.ordering import unordered
 from probam.inference.common.result import Progress, silent
 from probam.inference.common.start import check_gradient
 from probam.inference.em import engine as em
 from probam.inference.gradient_em import engine as gradient_em
 
-__all__ = ["has_m_step", "warm_starts"]
+__all__ = ["Start", "has_m_step", "start_at_optima"]
 
 _ITERATIONS = 200
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model, its data, and the points at which runs on them begin; made once and handed on."""
+
+    model: Model
+    """With its memories in the order that was asked for."""
+
+    x: Float[Array, "N D"]
+    """In units of the model, NaN where an entry is missing."""
+
+    free: Params
+    """Unconstrained values of every site; leaves lead with the axis of the R starts, best first."""
+
+    def __len__(self) -> int:
+        return len(next(iter(self.free.values())))
+
+    @property
+    def vectors(self) -> Float[Array, "R P"]:
+        """The starts as vectors, sites in alphabetical order."""
+        return jnp.asarray(jax.vmap(Coordinates(self.model).flatten)(self.free))
 
 
 def has_m_step(model: Model, x: Float[Array, "N D"]) -> bool:
@@ -40,15 +63,15 @@ def has_m_step(model: Model, x: Float[Array, "N D"]) -> bool:
     return True
 
 
-def warm_starts(
+def start_at_optima(
     key: jax.Array,
     model: Model,
     x: Float[Array, "N D"],
     num_starts: int,
     *,
     progress: Progress = silent,
-) -> Params:
-    """Site values of ``num_starts`` optima of the log joint, best first (leaves lead with that axis).
+) -> Start:
+    """``num_starts`` optima of the log joint, best first.
 
     Closed-form EM where family and prior have it, gradient EM otherwise; twice as many runs as starts, the best kept.
     Memories are numbered in the model's order where it has one.
@@ -67,4 +90,4 @@ def warm_starts(
         )
     order = jnp.argsort(-jnp.where(jnp.isfinite(heights), heights, -jnp.inf))[:num_starts]
     best = jax.tree.map(lambda leaf: leaf[order], params)
-    return best if free is model else arranged(model, best)
+    return Start(model, x, unconstrained(model, best if free is model else arranged(model, best)))

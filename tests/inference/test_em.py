@@ -14,12 +14,12 @@ from scipy.optimize import minimize_scalar
 from probam.errors import InputError
 from probam.family import Family, Moments
 from probam.family.capabilities import AdditiveMStep
-from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.coordinates import Coordinates, constrained
 from probam.inference.common.result import EngineResult
 from probam.inference.em import engine as em
 from probam.inference.em.steps import expectation
 from probam.inference.gradient_em import engine as gradient_em
-from probam.inference.gradient_em.warm import warm_starts
+from probam.inference.gradient_em.warm import start_at_optima
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import Mixture, mixture
 from probam.models.von_mises_fisher import VonMisesFisherMemory
@@ -224,7 +224,7 @@ def test_under_a_prior_that_is_not_conjugate_engines_start_from_gradient_em() ->
     )
     with pytest.raises(InputError, match="needs a Gamma prior on 'precision'; got LogNormal; use engine 'gradient_em'"):
         em.run(jax.random.key(0), model, jnp.asarray(x), restarts=1)
-    start = warm_starts(jax.random.key(0), model, jnp.asarray(x), 1)
+    start = constrained(model, start_at_optima(jax.random.key(0), model, jnp.asarray(x), 1).free)
     scatter = np.sum((x - np.asarray(start["loc"])[0]) ** 2)
 
     def minus_log_joint(u: float) -> float:  # in u = log precision, the location given

@@ -8,6 +8,7 @@ from arviz_stats import ess  # type: ignore[attr-defined]
 from scipy import integrate, stats
 
 from probam.errors import InputError
+from probam.inference.nuts import chains
 from probam.inference.nuts import engine as nuts
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import mixture
@@ -99,9 +100,9 @@ def test_the_same_key_gives_the_same_bits_and_options_are_checked() -> None:
 def test_a_chunk_of_steps_lowers_for_cuda() -> None:
     x = jnp.asarray(np.random.default_rng(0).normal(0, 1, (12, 2)))
     model = mixture(np.asarray(x), family=Gaussian("isotropic"), weights=weight_prior("dirichlet"), num_components=2)
-    settings, chunk = nuts.Settings(30, 0.8, False, 10), nuts.Chunk(5, 1)
-    states = nuts._first_like(jax.random.key(0), model, x, 2, settings)
-    exported = jax.export.export(nuts._advance, platforms=("cuda",))(
+    settings, chunk = chains.Settings(30, 0.8, False, 10), chains.Chunk(5, 1)
+    states = chains.states_like(jax.random.key(0), model, x, 2, settings)
+    exported = jax.export.export(chains.advance, platforms=("cuda",))(
         model, x, states, jnp.asarray(5), settings=settings, chunk=chunk
     )
     assert exported.platforms == ("cuda",)

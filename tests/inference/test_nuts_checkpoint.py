@@ -162,7 +162,7 @@ from pathlib import Path
 import jax
 jax.config.update("jax_enable_x64", True)
 import numpy as np
-from probam.inference import nuts
+from probam.inference.nuts import engine as nuts
 from tests.inference.test_nuts_checkpoint import _run
 nuts._CHUNK = 10
 np.savez(sys.argv[2], **_run(Path(sys.argv[1])).sites)

@@ -1,0 +1,162 @@
+"""The climb: restarts side by side up the evidence bound, in windows of steps, until each has settled."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from probam.family import Model, Params
+from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.result import Progress
+from probam.inference.gradient_em.warm import Start
+from probam.inference.svi.guides import Frame, Guide
+from probam.inference.svi.start import Restarts
+from probam.inference.svi.steps import adam_step, natural_step, posterior
+
+__all__ = ["RATES", "Climb", "Climbed", "climb"]
+
+_WINDOW = 100
+"""Steps over which the bound is averaged."""
+
+_CUTS = 3
+"""How often the step is cut, to a quarter each time, before a restart has converged."""
+
+_STEPS: dict[str, Callable[..., Any]] = {"adam": adam_step, "natural": natural_step}
+
+RATES = {"adam": 0.05, "natural": 0.2}
+"""First step size of each optimiser, where none is asked for."""
+
+
+@dataclass(frozen=True)
+class Climb:
+    """How the restarts climb."""
+
+    guide: Guide
+    optimiser: str
+    num_steps: int  # at most
+    learning_rate: float  # first step size
+    tolerance: float  # nats per datum and window
+    batch_size: int  # rows of a step
+    num_particles: int  # draws per estimate of the bound
+
+
+class Climbed(NamedTuple):
+    """Where every restart ended; leaves lead with the restart axis."""
+
+    frames: Frame
+    params: Params
+    trace: Float[np.ndarray, "R I"]  # of the bound, nats; NaN once a restart had settled
+    settled: Bool[np.ndarray, " R"]  # by itself, before the steps ran out
+
+
+class _Pace(NamedTuple):
+    """How small the steps of each restart have become, and why."""
+
+    cuts: Int[np.ndarray, " R"]
+    hurried: Bool[np.ndarray, " R"]  # whether a step was cut because the run ends, not because the bound had settled
+    bound: Float[np.ndarray, " R"]  # mean over the last window, nats
+
+    @classmethod
+    def first(cls, restarts: int) -> "_Pace":
+        return cls(np.zeros(restarts, int), np.zeros(restarts, bool), np.full(restarts, -np.inf))
+
+    @property
+    def going(self) -> Bool[np.ndarray, " R"]:
+        return self.cuts <= _CUTS
+
+    def with_windows_left(self, windows: int) -> "_Pace":
+        """The last windows are for small steps, come what may."""
+        due = min(_CUTS, _CUTS + 1 - windows)
+        return self._replace(cuts=np.maximum(self.cuts, due), hurried=self.hurried | (self.cuts < due))
+
+    def after(self, window: Float[np.ndarray, "R I"], least_rise: float) -> "_Pace":
+        """A window that rises by no more than ``least_rise`` nats over the one before cuts the step."""
+        mean = window.astype(np.float64).mean(axis=1)
+        settled = self.going & (mean - self.bound <= least_rise)
+        return self._replace(cuts=self.cuts + settled, bound=np.where(self.going, mean, self.bound))
+
+
+def climb(key: jax.Array, start: Start, restarts: Restarts, how: Climb, progress: Progress) -> Climbed:
+    """Every restart climbs until its bound has settled or ``how.num_steps`` steps are done."""
+    window = max(1, min(_WINDOW, how.num_steps // 10))
+    num_windows = max(1, how.num_steps // window)
+    states = (restarts.params, restarts.moments if how.optimiser == "adam" else ())
+    pace = _Pace.first(len(start))
+    traces: list[np.ndarray] = []
+    for index in range(num_windows):
+        pace = pace.with_windows_left(num_windows - index)
+        states, bound = _advance(
+            start.model,
+            how.guide,
+            restarts.frames,
+            states,
+            jnp.asarray(how.learning_rate * 0.25**pace.cuts, start.x.dtype),
+            jnp.asarray(pace.going),
+            jax.random.fold_in(key, index),
+            start.x,
+            optimiser=how.optimiser,
+            num_steps=window,
+            batch_size=how.batch_size,
+            num_particles=how.num_particles,
+        )
+        traces.append(np.asarray(bound))
+        pace = pace.after(traces[-1], how.tolerance * len(start.x))
+        highest = np.max(np.where(np.isfinite(pace.bound), pace.bound, -np.inf))
+        progress((index + 1) * window, how.num_steps, f"SVI, evidence bound {highest:.1f}")
+        if not pace.going.any():
+            break
+    progress(how.num_steps, how.num_steps, "SVI")
+    return Climbed(restarts.frames, states[0], np.concatenate(traces, axis=1), ~pace.going & ~pace.hurried)
+
+
+@partial(jax.jit, static_argnames=("guide", "optimiser", "num_steps", "batch_size", "num_particles"))
+def _advance(
+    model: Model,
+    guide: Guide,
+    frames: Frame,
+    states: tuple[Params, Any],
+    rates: Float[Array, " R"],
+    going: Bool[Array, " R"],
+    key: jax.Array,
+    x: Float[Array, "N D"],
+    *,
+    optimiser: str,
+    num_steps: int,
+    batch_size: int,
+    num_particles: int,
+) -> tuple[tuple[Params, Any], Float[Array, "R I"]]:
+    """``num_steps`` steps of every restart that is still going, on the same minibatches; the bound at each (nats).
+
+    A step that leaves the finite numbers is not taken.
+    """
+    coordinates, take = Coordinates(model), _STEPS[optimiser]
+
+    def one(restart: tuple[Frame, tuple[Params, Any], jax.Array]) -> tuple[tuple[Params, Any], jax.Array]:
+        frame, state, rate = restart
+
+        def step(state: tuple[Params, Any], key: jax.Array) -> tuple[tuple[Params, Any], jax.Array]:
+            key_rows, key_draw = jax.random.split(key)
+            rows = x if batch_size == len(x) else x[jax.random.randint(key_rows, (batch_size,), 0, len(x))]
+            *moved, bound = take(
+                guide,
+                *state,
+                key_draw,
+                posterior(coordinates, frame, rows, len(x)),
+                rate,
+                num_particles=num_particles,
+            )
+            sums = jax.tree.map(lambda leaf: jnp.sum(leaf.astype(x.dtype)), moved)
+            finite = jnp.isfinite(bound + jax.tree.reduce(jnp.add, sums))
+            return jax.tree.map(lambda new, old: jnp.where(finite, new, old), tuple(moved), state), bound
+
+        return jax.lax.scan(step, state, jax.random.split(key, num_steps))
+
+    def rest(restart: tuple[Frame, tuple[Params, Any], jax.Array]) -> tuple[tuple[Params, Any], jax.Array]:
+        return restart[1], jnp.full(num_steps, jnp.nan, x.dtype)
+
+    return jax.lax.map(lambda item: jax.lax.cond(item[1], one, rest, item[0]), ((frames, states, rates), going))

@@ -1,0 +1,123 @@
+"""The judgement: which restart is best, draws from its guide, and how far they may be believed."""
+
+from functools import partial
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from probam.errors import NumericalError
+from probam.family import Model, Params
+from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.ordering import described_order
+from probam.inference.common.result import EngineResult, Evidence
+from probam.inference.evidence.importance import Importance, pareto_smoothed
+from probam.inference.gradient_em.warm import Start
+from probam.inference.svi.climb import Climbed
+from probam.inference.svi.guides import Frame, Guide
+
+__all__ = ["judge"]
+
+_BLOCK = 50
+"""Draws taken by one call of a program, and in the estimate by which restarts are compared."""
+
+_BELIEVABLE = 0.7
+"""Pareto's k-hat below which the mean of the importance ratios can be estimated."""
+
+
+def judge(
+    keys: tuple[jax.Array, jax.Array],
+    start: Start,
+    guide: Guide,
+    climbed: Climbed,
+    num_draws: int,
+    *,
+    labellings: str,
+) -> EngineResult:
+    """Draws from the guide whose bound ended highest, with k-hat and, where it allows, the evidence.
+
+    Args:
+        keys: for the estimates of the bounds, and for the draws.
+        labellings: how many labellings of the memories the guide covers, in words.
+
+    Raises:
+        NumericalError: when no restart's evidence bound is finite.
+    """
+    key_bound, key_draws = keys
+    finals, status = _finals(key_bound, start, guide, climbed)
+    best = int(np.argmax(np.where(np.isfinite(finals), finals, -np.inf)))
+    sites, lp, log_q = _draws(key_draws, start, guide, _restart(climbed, best), num_draws)
+    importance = pareto_smoothed(lp - log_q)
+    return EngineResult(
+        sites={name: value[None] for name, value in sites.items()},
+        stats={"lp": lp[None], "log_q": log_q[None]},
+        objective=np.concatenate([climbed.trace, finals[:, None]], axis=1),
+        objective_name="evidence lower bound",
+        status=status[best],
+        note=described_order(start.model),
+        evidence=_evidence(importance, labellings),
+        pareto_k=None if importance is None else importance.pareto_k,
+        restart_status=status,
+    )
+
+
+def _finals(
+    key: jax.Array, start: Start, guide: Guide, climbed: Climbed
+) -> tuple[Float[np.ndarray, " R"], tuple[str, ...]]:
+    """The bound where each restart ended (nats), and how it ended."""
+    draws = [_draws(key, start, guide, _restart(climbed, r), _BLOCK) for r in range(len(climbed.settled))]
+    finals = np.asarray([np.mean(lp - log_q) for _, lp, log_q in draws])
+    finite = np.isfinite(finals)
+    if not finite.any():
+        raise NumericalError(
+            "svi: the evidence bound is not finite in any restart; lower the learning rate or standardise the data"
+        )
+    status = np.where(~finite, "non_finite", np.where(climbed.settled, "converged", "max_steps"))
+    return finals, tuple(str(word) for word in status)
+
+
+def _restart(climbed: Climbed, number: int) -> tuple[Frame, Params]:
+    """Frame and parameters of one restart."""
+    taken: tuple[Frame, Params] = jax.tree.map(lambda leaf: leaf[number], (climbed.frames, climbed.params))
+    return taken
+
+
+def _evidence(importance: Importance | None, labellings: str) -> Evidence | None:
+    """The evidence by importance sampling, None where the guide is too far from the posterior."""
+    if importance is None or not importance.pareto_k < _BELIEVABLE:
+        return None
+    return Evidence(
+        np.asarray([importance.log_evidence]),
+        importance.log_evidence,
+        importance.standard_error,
+        f"Pareto-smoothed importance sampling from the guide, {labellings} of the memories",
+    )
+
+
+def _draws(
+    key: jax.Array, start: Start, guide: Guide, restart: tuple[Frame, Params], num_draws: int
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """:func:`_draw_block`, a block at a time: one program whatever their number."""
+    keys = [jax.random.split(jax.random.fold_in(key, i), _BLOCK) for i in range(-(-num_draws // _BLOCK))]
+    blocks = [jax.tree.map(np.asarray, _draw_block(start.model, guide, *restart, block, start.x)) for block in keys]
+    together: tuple[dict[str, np.ndarray], np.ndarray, np.ndarray] = jax.tree.map(
+        lambda *leaves: np.concatenate(leaves)[:num_draws], *blocks
+    )
+    return together
+
+
+@partial(jax.jit, static_argnames="guide")
+def _draw_block(
+    model: Model, guide: Guide, frame: Frame, params: Params, keys: jax.Array, x: Float[Array, "N D"]
+) -> tuple[Params, Float[Array, " S"], Float[Array, " S"]]:
+    """Draws of the sites, log joint density and log density of the guide at each (unconstrained coordinates, nats)."""
+    coordinates = Coordinates(model)
+
+    def one(key: jax.Array) -> tuple[Params, jax.Array, jax.Array]:
+        u = guide.draw(params, key)
+        free = coordinates.unflatten(frame.apply(u))
+        sites = coordinates.constrain(free)
+        log_q = guide.log_density(params, u) - frame.log_det
+        return sites | model.deterministics(sites), coordinates.log_joint(free, x), log_q
+
+    return jax.lax.map(one, keys)

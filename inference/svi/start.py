@@ -1,0 +1,82 @@
+"""Where the guides of a run begin: at optima of EM, in units of the posterior's scale there, or anywhere."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from probam.family import Model, Params
+from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.result import Progress
+from probam.inference.gradient_em.warm import Start, start_at_optima
+from probam.inference.svi.curvature import spreads
+from probam.inference.svi.guides import Frame, Guide
+from probam.inference.svi.steps import start_adam
+
+__all__ = ["Restarts", "begin"]
+
+_CURVATURE_ROWS = 2000
+"""Rows from which the curvature at the start is measured."""
+
+_RANDOM_SCALE = 0.1
+"""Starting scale of a guide at a random point, in unconstrained coordinates."""
+
+
+class Restarts(NamedTuple):
+    """The guide of every restart; leaves lead with the restart axis."""
+
+    frames: Frame
+    params: Params
+    moments: Any  # of Adam
+
+
+def begin(
+    keys: tuple[jax.Array, jax.Array, jax.Array],
+    model: Model,
+    x: Float[Array, "N D"],
+    guide: Guide,
+    restarts: int,
+    *,
+    at: str,
+    progress: Progress,
+) -> tuple[Start, Restarts]:
+    """Where every restart begins, and its guide there.
+
+    Args:
+        keys: for the place, for the curvature there, and for the numbers of the guide.
+        at: "em" for optima of EM, whose curvature sets the scale; "random" for anywhere.
+    """
+    key_start, key_curvature, key_guide = keys
+    if at == "em":
+        start = start_at_optima(key_start, model, x, restarts, progress=progress)
+        spread, scale = _posterior_spread(key_curvature, start, guide), 1.0
+    else:
+        start = _random_start(key_start, model, x, restarts)
+        spread, scale = jnp.ones_like(start.vectors), _RANDOM_SCALE
+    return start, _guides(key_guide, guide, start.vectors, spread, jnp.asarray(scale, x.dtype))
+
+
+def _random_start(key: jax.Array, model: Model, x: Float[Array, "N D"], restarts: int) -> Start:
+    """Points between -2 and 2 in every unconstrained coordinate."""
+    coordinates = Coordinates(model)
+    size = sum(zero.size for zero in coordinates.zeros.values())
+    vectors = jax.random.uniform(key, (restarts, size), x.dtype, -2, 2)
+    return Start(model, x, jax.vmap(coordinates.unflatten)(vectors))
+
+
+def _posterior_spread(key: jax.Array, start: Start, guide: Guide) -> Float[Array, "R P *P"]:
+    """Spread of the posterior at every start, by the curvature of the log joint for some of the rows."""
+    x, num_data = start.x, len(start.x)
+    rows = x if num_data <= _CURVATURE_ROWS else x[jax.random.choice(key, num_data, (_CURVATURE_ROWS,), False)]
+    return spreads(start.model, start.vectors, key, rows, num_data, matrix=guide.wants_matrix)
+
+
+@partial(jax.jit, static_argnames="guide")
+def _guides(
+    key: jax.Array, guide: Guide, centres: Float[Array, "R P"], spread: Float[Array, "R P *P"], scale: jax.Array
+) -> Restarts:
+    """Frame, parameters and moments of Adam of every restart."""
+    params = jax.vmap(partial(guide.start, scale=scale))(jax.random.split(key, len(centres)), centres, spread)
+    return Restarts(jax.vmap(guide.frame)(centres, spread), params, jax.vmap(start_adam)(params))
