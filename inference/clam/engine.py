@@ -55,28 +55,13 @@ def run(
         InputError: for a model that is not CLAM's (isotropic Gaussians of equal weights), or a bad number.
         NumericalError: when the error of every restart leaves the finite numbers.
     """
-    family = model.family
-    if (
-        family.name != "gaussian"
-        or getattr(family, "covariance", None) != "isotropic"
-        or model.weights.name != "uniform"
-    ):
-        raise InputError(
-            "engine: 'clam' learns isotropic Gaussian memories of equal weights, which is what its energy is; use "
-            "family 'gaussian', covariance 'isotropic', weights 'uniform', or engine 'em' with this model"
-        )
-    if beta is not None and not beta > 0:
-        raise InputError(f"beta: expected a positive number; got {beta}")
-    if restarts < 1:
-        raise InputError(f"restarts: expected at least 1; got {restarts}")
+    _check(model, beta, restarts)
     key_em, key_seed, key_learn = jax.random.split(key, 3)
     progress(0, 2, "CLAM, beta")
     if beta is None:
-        states, _ = em.fit_params(key_em, model, x, max_iterations=_ITERATIONS, restarts=2 * restarts)
-        beta = float(states.params["beta"][int(np.nanargmax(np.asarray(states.objective)))])
+        beta = _beta_by_em(key_em, model, x, restarts)
     seeds = np.asarray(jax.random.randint(key_seed, (restarts,), 0, 2**31 - 1))
     rows = np.asarray(x)
-    spread = float(np.sqrt(rows.var(axis=0).mean())) or 1.0
     progress(1, 2, "CLAM, error of recall")
     memories, losses = least_error(
         key_learn,
@@ -86,15 +71,52 @@ def run(
         beta,
         num_epochs=num_epochs,
         batch_size=batch_size,
-        learning_rate=learning_rate * spread,
+        learning_rate=learning_rate * _spread(rows),
         num_steps=num_steps,
         step=step,
         masked=masked,
     )
+    progress(2, 2, "CLAM")
+    return _result(model, x, memories, beta, losses)
+
+
+def _check(model: Model, beta: float | None, restarts: int) -> None:
+    """Raise InputError for a model that is not CLAM's, or a number that makes no sense."""
+    family = model.family
+    isotropic = family.name == "gaussian" and getattr(family, "covariance", None) == "isotropic"
+    if not isotropic or model.weights.name != "uniform":
+        raise InputError(
+            "engine: 'clam' learns isotropic Gaussian memories of equal weights, which is what its energy is; use "
+            "family 'gaussian', covariance 'isotropic', weights 'uniform', or engine 'em' with this model"
+        )
+    if beta is not None and not beta > 0:
+        raise InputError(f"beta: expected a positive number; got {beta}")
+    if restarts < 1:
+        raise InputError(f"restarts: expected at least 1; got {restarts}")
+
+
+def _beta_by_em(key: jax.Array, model: Model, x: Float[Array, "N D"], restarts: int) -> float:
+    """The inverse temperature of the best of several runs of closed-form EM."""
+    states, _ = em.fit_params(key, model, x, max_iterations=_ITERATIONS, restarts=2 * restarts)
+    return float(states.params["beta"][int(np.nanargmax(np.asarray(states.objective)))])
+
+
+def _spread(rows: Float[np.ndarray, "N D"]) -> float:
+    """Root mean square of the features' standard deviations; 1 where nothing varies."""
+    return float(np.sqrt(rows.var(axis=0).mean())) or 1.0
+
+
+def _result(
+    model: Model,
+    x: Float[Array, "N D"],
+    memories: Float[np.ndarray, "K D"],
+    beta: float,
+    losses: Float[np.ndarray, "R E"],
+) -> EngineResult:
+    """Memories and beta as a setting of the mixture that they are."""
     params = {"loc": jnp.asarray(memories, x.dtype), "beta": jnp.asarray(beta, x.dtype)}
     free = unconstrained(model, jax.tree.map(lambda leaf: leaf[None], params))
-    progress(2, 2, "CLAM")
-    found = em.point_result(
+    result = em.point_result(
         model,
         params,
         objective=-losses,
@@ -102,4 +124,4 @@ def run(
         lp=log_joints(model, free, x)[0],
         status="max_steps",
     )
-    return found._replace(note="memories of least recall error (CLAM), no maximum of the density")
+    return result._replace(note="memories of least recall error (CLAM), no maximum of the density")
