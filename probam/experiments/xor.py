@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from probam.energies import dense, hopfield
 from probam.experiments.experiment import Drawing, Experiment, Finding, Settings, register
@@ -104,71 +104,92 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
 def findings(tree: xr.DataTree) -> Sequence[Finding]:
     """The slide's three forms and its conclusion, one by one."""
     numbers = tree["xor"].to_dataset()
-    degrees = numbers["degree"].values
-    energy, exact = numbers["energy"], numbers["exact"]
-    error = float(np.abs(energy - exact).max() / np.abs(exact).max())
-    off = np.abs(tree["hopfield"].to_dataset()["couplings"].values).max()
-    odd, even = degrees[(degrees % 2 == 1) & (degrees > 1)], degrees[degrees % 2 == 0]
+    return [
+        _classical_finding(tree),
+        *_plain_form_findings(numbers),
+        _rectified_form_finding(numbers),
+        *_solved_findings(numbers),
+        _closed_form_finding(numbers),
+    ]
 
-    def spread(kind: str, chosen: np.ndarray) -> float:
-        """Largest difference between two states' energies over their size."""
-        values = energy.sel(kind=kind, degree=chosen).values
-        return float((np.ptp(values, axis=-1) / np.abs(values).max(axis=-1)).max())
 
-    def odd_part(kind: str) -> float:
-        """How far from a multiple of the product of the neurons the energies are, over their size."""
-        values = energy.sel(kind=kind, degree=odd).values
-        return float((np.abs(values.mean(axis=-1)) / np.abs(values).max(axis=-1)).max())
+def _classical_finding(tree: xr.DataTree) -> Finding:
+    largest = np.abs(tree["hopfield"].to_dataset()["couplings"].values).max()
+    return Finding(
+        f"The classical net of three neurons cannot recall exclusive-or: its couplings are all {largest:g}.",
+        "agrees" if largest == 0 else "differs",
+    )
 
-    def all_solved(kind: str, chosen: np.ndarray, rule: str = "difference") -> bool:
-        return bool((numbers["solved"].sel(kind=kind, degree=chosen, rule=rule) == 4).all())
 
-    def none_solved(kind: str, chosen: np.ndarray) -> bool:
-        return bool((numbers["solved"].sel(kind=kind, degree=chosen, rule="difference") == 0).all())
-
-    plain_one, rectified_one = (np.abs(energy.sel(kind=kind, degree=1).values).max() for kind in _KINDS)
-    plain_form = plain_one == 0 and spread("plain", even) == 0 and odd_part("plain") < 1e-12
-    rectified_form = rectified_one == 0 and spread("rectified", even) == 0 and odd_part("rectified") < 1e-12
-    both = f"degrees 1 to {degrees[-1]}"
-    first_plain = [int(n) for n in degrees if all_solved("plain", np.array([n]))]
-    first_rectified = [int(n) for n in degrees if all_solved("rectified", np.array([n]))]
-    two = energy.sel(kind="rectified", degree=2).values
-    constants = [float(energy.sel(kind="plain", degree=n).values[0]) for n in (2, 3)]
+def _plain_form_findings(numbers: xr.Dataset) -> list[Finding]:
+    energy = numbers["energy"].sel(kind="plain")
+    constants = [float(energy.sel(degree=n).values[0]) for n in (2, 3)]
     return [
         Finding(
-            f"The classical net of three neurons cannot recall exclusive-or: its couplings are all {off:g}.",
-            "agrees" if off == 0 else "differs",
-        ),
-        Finding(
-            f"Plain powers have the printed forms (0, a constant, a multiple of s1 s2 s3) at {both}.",
-            "agrees" if plain_form else "differs",
+            "Plain powers have the printed forms (0, a constant, a multiple of s1 s2 s3) at degrees 1 to "
+            f"{numbers['degree'].values[-1]}.",
+            "agrees" if _has_printed_forms(energy) else "differs",
         ),
         Finding(
             "The printed C is two constants: 3ⁿ − 3 before s1 s2 s3 at odd n, −(3ⁿ + 3) at even n (at n = 2 it is "
             f"{number(constants[0])}; a state with s1 s2 s3 = −1 has {number(constants[1])} at n = 3).",
             "note",
         ),
+    ]
+
+
+def _rectified_form_finding(numbers: xr.Dataset) -> Finding:
+    energy = numbers["energy"].sel(kind="rectified")
+    one, two = np.abs(energy.sel(degree=1).values).max(), energy.sel(degree=2).values
+    return Finding(
+        "Rectified powers, which the slides define, do not have the printed forms: at n = 1 the energy is "
+        f"{number(-float(one))}, not 0; at n = 2 it takes {number(float(two.min()))} on the memories and "
+        f"{number(float(two.max()))} elsewhere, not one constant.",
+        "agrees" if _has_printed_forms(energy) else "differs",
+    )
+
+
+def _solved_findings(numbers: xr.Dataset) -> list[Finding]:
+    degrees = numbers["degree"].values
+    odd, even = _odd_and_even(degrees)
+    plain, rectified = (numbers["solved"].sel(kind=kind, rule="difference") for kind in _KINDS)
+    plain_agrees = (plain.sel(degree=odd) == 4).all() and (plain.sel(degree=even) == 0).all()
+    return [
         Finding(
-            "Rectified powers, which the slides define, do not have the printed forms: at n = 1 the energy is "
-            f"{number(-float(rectified_one))}, not 0; at n = 2 it takes {number(float(two.min()))} on the memories and "
-            f"{number(float(two.max()))} elsewhere, not one constant.",
-            "agrees" if rectified_form else "differs",
+            f"Plain powers solve all four cases at n = {_listed(degrees[plain == 4])} and none at even n: higher odd "
+            "degrees are needed.",
+            "agrees" if plain_agrees else "differs",
         ),
         Finding(
-            f"Plain powers solve all four cases at n = {_listed(first_plain)} and none at even n: higher odd degrees "
-            "are needed.",
-            "agrees" if all_solved("plain", odd) and none_solved("plain", even) else "differs",
-        ),
-        Finding(
-            f"Rectified powers solve all four cases at n = {_listed(first_rectified)}; the slides credit odd n alone.",
-            "differs" if all_solved("rectified", even) else "agrees",
-        ),
-        Finding(
-            "The closed forms (3ⁿ − 3) s1 s2 s3, −(3ⁿ + 3), and −(3ⁿ + 3)/2 + (3ⁿ − 3)/2 s1 s2 s3 for rectified powers "
-            f"hold for all eight states, relative error {number(error, 2)}.",
-            "note",
+            f"Rectified powers solve all four cases at n = {_listed(degrees[rectified == 4])}; the slides credit odd n "
+            "alone.",
+            "differs" if (rectified.sel(degree=even) == 4).all() else "agrees",
         ),
     ]
+
+
+def _closed_form_finding(numbers: xr.Dataset) -> Finding:
+    energy, exact = numbers["energy"], numbers["exact"]
+    error = float(np.abs(energy - exact).max() / np.abs(exact).max())
+    return Finding(
+        "The closed forms (3ⁿ − 3) s1 s2 s3, −(3ⁿ + 3), and −(3ⁿ + 3)/2 + (3ⁿ − 3)/2 s1 s2 s3 for rectified powers "
+        f"hold for all eight states, relative error {number(error, 2)}.",
+        "note",
+    )
+
+
+def _odd_and_even(degrees: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " odd"], Int[np.ndarray, " even"]]:
+    """Odd degrees above one, and even degrees."""
+    return degrees[(degrees % 2 == 1) & (degrees > 1)], degrees[degrees % 2 == 0]
+
+
+def _has_printed_forms(energy: xr.DataArray) -> bool:
+    """Whether the energies are zero at degree 1, one constant at even n and a multiple of s1 s2 s3 at odd n."""
+    odd, even = (energy.sel(degree=chosen).values for chosen in _odd_and_even(energy["degree"].values))
+    size_odd, size_even = (np.abs(values).max(axis=-1) for values in (odd, even))
+    zero = np.abs(energy.sel(degree=1).values).max() == 0
+    constant = (np.ptp(even, axis=-1) / size_even).max() == 0
+    return bool(zero and constant and (np.abs(odd.mean(axis=-1)) / size_odd).max() < 1e-12)
 
 
 def tables(tree: xr.DataTree) -> Sequence[str]:
@@ -202,8 +223,8 @@ def _closed_form(kind: str, degree: int) -> str:
     return f"{number(low)} s₁s₂s₃" if degree % 2 else number(-high)
 
 
-def _listed(values: Sequence[int]) -> str:
-    return ", ".join(map(str, values)) if values else "no degree"
+def _listed(degrees: Int[np.ndarray, " n"]) -> str:
+    return ", ".join(map(str, degrees)) if len(degrees) else "no degree"
 
 
 XOR = register(
