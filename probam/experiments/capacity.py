@@ -141,9 +141,15 @@ def _pseudo_inverse(settings: Settings, done: int, total: int) -> xr.Dataset:
 @styled
 def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     """The transition of Hebb’s rule, and the pseudo-inverse with and without its diagonal."""
-    hebb, pseudo = tree["hebb"].to_dataset(), tree["pseudo_inverse"].to_dataset()
-    left = new_figure(7.0, 3.2)
-    axes = left.subplots()
+    return [
+        _transition_drawing(tree["hebb"].to_dataset()),
+        _pseudo_inverse_drawing(tree["pseudo_inverse"].to_dataset()),
+    ]
+
+
+def _transition_drawing(hebb: xr.Dataset) -> Drawing:
+    figure = new_figure(7.0, 3.2)
+    axes = figure.subplots()
     for i, size in enumerate(hebb["size"].values):
         for order, marker, line in zip(_ORDERS, "ox", ("-", ":"), strict=True):
             values = hebb["overlap"].sel(size=size, order=order)
@@ -159,8 +165,17 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     axes.set_ylabel("share of memories retrieved")
     quiet(axes, grid="y")
     axes.legend()
-    right = new_figure(7.0, 3.2)
-    axes = right.subplots()
+    caption = (
+        f"Hebb’s rule: memories whose recall ends with an overlap above {_RETRIEVED:g}, started from the memory "
+        "itself; dots with all neurons updated at once, crosses one by one. The fall moves left and steepens as "
+        "the network grows. Dashed: the load that the slides print."
+    )
+    return Drawing("transition", figure, caption)
+
+
+def _pseudo_inverse_drawing(pseudo: xr.Dataset) -> Drawing:
+    figure = new_figure(7.0, 3.2)
+    axes = figure.subplots()
     for i, rule in enumerate(pseudo["rule"].values):
         at, label = pseudo.sel(rule=rule).mean("repeat"), str(rule)
         axes.plot(pseudo["load"], at["recalled"], marker="o", ms=4, color=MEMORY_COLOURS[i], label=label)
@@ -169,23 +184,13 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     axes.set_ylabel("share of memories")
     quiet(axes, grid="y")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    noise = percent(float(pseudo.attrs["noise"]))
-    return [
-        Drawing(
-            "transition",
-            left,
-            f"Hebb’s rule: memories whose recall ends with an overlap above {_RETRIEVED:g}, started from the memory "
-            "itself; dots with all neurons updated at once, crosses one by one. The fall moves left and steepens as "
-            "the network grows. Dashed: the load that the slides print.",
-        ),
-        Drawing(
-            "pseudo_inverse",
-            right,
-            f"Dotted: memories that are fixed points. Lines: memories restored exactly from {noise} of flipped "
-            f"neurons, {pseudo.attrs['size']} neurons. The pseudo-inverse keeps all memories up to K = N, but "
-            "the noise it undoes shrinks well before; with its diagonal kept, sooner.",
-        ),
-    ]
+    caption = (
+        f"Dotted: memories that are fixed points. Lines: memories restored exactly from "
+        f"{percent(float(pseudo.attrs['noise']))} of flipped neurons, {pseudo.attrs['size']} neurons. The "
+        "pseudo-inverse keeps all memories up to K = N, but the noise it undoes shrinks well before; with its diagonal "
+        "kept, sooner."
+    )
+    return Drawing("pseudo_inverse", figure, caption)
 
 
 def _extrapolated(hebb: xr.Dataset, power: float) -> tuple[float, float]:
@@ -200,71 +205,91 @@ def _extrapolated(hebb: xr.Dataset, power: float) -> tuple[float, float]:
 def findings(tree: xr.DataTree) -> Sequence[Finding]:
     """The two capacities that the slides print."""
     hebb, pseudo = tree["hebb"].to_dataset(), tree["pseudo_inverse"].to_dataset()
-    sizes = hebb["size"].values
-    critical = [
-        with_error(float(value), float(error))
-        for value, error in zip(hebb["critical_load"].values, hebb["critical_load_error"].values, strict=True)
-    ]
-    (least, least_error), (most, most_error) = (_extrapolated(hebb, power) for power in (0.5, 1.0))
-    near = least - 2 * least_error <= _PRINTED <= most + 2 * most_error
-    largest = hebb["overlap"].sel(order=_ORDERS[0], size=sizes[-1])
-    kept_overlap = largest.where(largest > _RETRIEVED).isel(point=0).mean().item()
-    lost_overlap = largest.where(largest <= _RETRIEVED).isel(point=-1).mean().item()
-    both = hebb["overlap"].sel(size=sizes[sizes <= _ONE_BY_ONE])
-    flags = (both > _RETRIEVED).where(both.notnull())
-    alike = float((flags.sel(order=_ORDERS[0]) == flags.sel(order=_ORDERS[1])).where(flags[0].notnull()).mean())
-    below = pseudo.sel(load=pseudo["load"] < 0.95)
-    kept = {rule: float(below["fixed"].sel(rule=rule).min()) for rule in ("diagonal kept", "diagonal zero")}
-    at_n = pseudo.isel(load=-1).mean("repeat")
-    hebb_at_n = float(at_n["fixed"].sel(rule=_HEBB))
-    recalled_at_n = float(at_n["recalled"].sel(rule="diagonal kept"))
-    halves = {
-        rule: float(
-            pseudo["load"].values[(pseudo["recalled"].sel(rule=rule).mean("repeat") >= 0.5).values].max(initial=0)
-        )
-        for rule in ("diagonal kept", "diagonal zero", _HEBB)
-    }
     return [
-        Finding(
-            f"Half of the memories are lost at a load of {critical[0]} with {sizes[0]} neurons and {critical[-1]} with "
-            f"{sizes[-1]}. For large N this leads to {with_error(least, least_error)} if the shift goes as 1/√N, to "
-            f"{with_error(most, most_error)} if it goes as 1/N; the slides print 0.138.",
-            "agrees" if near else "differs",
-        ),
-        Finding(
-            f"With {sizes[-1]} neurons the mean overlap is {number(kept_overlap, 3)} where a memory is retrieved (load "
-            f"{hebb['load'].values[-1, 0]:.3f}) and {number(lost_overlap, 3)} where it is lost (load "
-            f"{hebb['load'].values[-1, -1]:.3f}): a jump, not a fading.",
-            "note",
-        ),
-        Finding(
-            f"Whether neurons are updated all at once or one by one decides little: {percent(alike)} of the memories "
-            f"of networks up to {_ONE_BY_ONE} neurons fare alike.",
-            "note",
-        ),
+        _critical_load_finding(hebb),
+        _jump_finding(hebb),
+        _orders_finding(hebb),
         Finding(
             "The slides credit 0.138 to Hopfield (1982), who found about 0.15 by simulation of small nets; 0.138 is "
             "the limit of large N by Amit, Gutfreund and Sompolinsky (1985).",
             "note",
         ),
+        *_fixed_point_findings(pseudo),
+        _noise_finding(pseudo),
+    ]
+
+
+def _critical_load_finding(hebb: xr.Dataset) -> Finding:
+    sizes = hebb["size"].values
+    smallest, largest = (
+        with_error(float(at["critical_load"]), float(at["critical_load_error"]))
+        for at in (hebb.isel(size=0), hebb.isel(size=-1))
+    )
+    (least, least_error), (most, most_error) = (_extrapolated(hebb, power) for power in (0.5, 1.0))
+    agrees = least - 2 * least_error <= _PRINTED <= most + 2 * most_error
+    return Finding(
+        f"Half of the memories are lost at a load of {smallest} with {sizes[0]} neurons and {largest} with "
+        f"{sizes[-1]}. For large N this leads to {with_error(least, least_error)} if the shift goes as 1/√N, to "
+        f"{with_error(most, most_error)} if it goes as 1/N; the slides print 0.138.",
+        "agrees" if agrees else "differs",
+    )
+
+
+def _jump_finding(hebb: xr.Dataset) -> Finding:
+    """Overlaps on either side of the transition, in the largest network."""
+    largest = hebb.isel(size=-1)
+    overlap, load = largest["overlap"].sel(order=_ORDERS[0]), largest["load"].values
+    kept = overlap.where(overlap > _RETRIEVED).isel(point=0).mean().item()
+    lost = overlap.where(overlap <= _RETRIEVED).isel(point=-1).mean().item()
+    return Finding(
+        f"With {int(largest['size'])} neurons the mean overlap is {number(kept, 3)} where a memory is retrieved (load "
+        f"{load[0]:.3f}) and {number(lost, 3)} where it is lost (load {load[-1]:.3f}): a jump, not a fading.",
+        "note",
+    )
+
+
+def _orders_finding(hebb: xr.Dataset) -> Finding:
+    overlap = hebb["overlap"].sel(size=hebb["size"] <= _ONE_BY_ONE)
+    flags = (overlap > _RETRIEVED).where(overlap.notnull())
+    alike = float((flags.sel(order=_ORDERS[0]) == flags.sel(order=_ORDERS[1])).where(flags[0].notnull()).mean())
+    return Finding(
+        f"Whether neurons are updated all at once or one by one decides little: {percent(alike)} of the memories "
+        f"of networks up to {_ONE_BY_ONE} neurons fare alike.",
+        "note",
+    )
+
+
+def _fixed_point_findings(pseudo: xr.Dataset) -> list[Finding]:
+    below = pseudo["fixed"].sel(load=pseudo["load"] < 0.95)
+    kept, zero = (float(below.sel(rule=rule).min()) for rule in ("diagonal kept", "diagonal zero"))
+    hebb_at_n = float(pseudo["fixed"].isel(load=-1).mean("repeat").sel(rule=_HEBB))
+    return [
         Finding(
-            f"K = N holds for the pseudo-inverse: below it {percent(kept['diagonal kept'])} of the memories are fixed "
-            f"points ({percent(kept['diagonal zero'])} without the diagonal), at every load tried.",
-            "agrees" if kept["diagonal kept"] == 1 else "differs",
+            f"K = N holds for the pseudo-inverse: below it {percent(kept)} of the memories are fixed points "
+            f"({percent(zero)} without the diagonal), at every load tried.",
+            "agrees" if kept == 1 else "differs",
         ),
         Finding(
             "It does not hold for the energy beside which the slides print it, that of Hebb’s rule: at K = N "
             f"{percent(hebb_at_n)} of the memories are fixed points.",
             "differs" if hebb_at_n < 0.5 else "agrees",
         ),
-        Finding(
-            f"At K = N the pseudo-inverse is the identity and recalls nothing: {percent(recalled_at_n)} of the "
-            f"memories are restored from {percent(float(pseudo.attrs['noise']))} noise. Half of them are up to a load "
-            f"of {halves['diagonal kept']:.1f} with the diagonal kept, {halves['diagonal zero']:.1f} without it, and "
-            f"{halves[_HEBB]:.1f} under Hebb’s rule.",
-            "note",
-        ),
     ]
+
+
+def _noise_finding(pseudo: xr.Dataset) -> Finding:
+    recalled = pseudo["recalled"].mean("repeat")
+    at_n = float(recalled.isel(load=-1).sel(rule="diagonal kept"))
+    kept, zero, hebb = (
+        float(pseudo["load"].values[(recalled.sel(rule=rule) >= 0.5).values].max(initial=0))
+        for rule in ("diagonal kept", "diagonal zero", _HEBB)
+    )
+    return Finding(
+        f"At K = N the pseudo-inverse is the identity and recalls nothing: {percent(at_n)} of the memories are "
+        f"restored from {percent(float(pseudo.attrs['noise']))} noise. Half of them are up to a load of {kept:.1f} "
+        f"with the diagonal kept, {zero:.1f} without it, and {hebb:.1f} under Hebb’s rule.",
+        "note",
+    )
 
 
 def tables(tree: xr.DataTree) -> Sequence[str]:
