@@ -66,79 +66,68 @@ def drawings(tree: xr.DataTree) -> Sequence[Drawing]:
         name: tree[name].to_dataset()["retrieved"].sel(threshold=_PAPER)
         for name in ("capacity", "separation", "noise", "mask", "further", "modern", "classical")
     }
-    most = int(at["noise"]["num_memories"].max())
-    rules = [str(rule) for rule in at["capacity"]["rule"].values]
-    made = [
-        (
-            "similarities",
-            _panels(
-                [(rule, at["capacity"].sel(rule=rule)) for rule in rules],
-                "num_memories",
-                "similarity",
-                "stored images",
-                log=True,
-            ),
-            "Paper's Figure 2: fraction of half-masked images read back, for each similarity. First row as the caption "
-            "says (softmax on normalised scores), second on natural scores, third max, as the released program has it. "
-            "Bands are one standard deviation over ten sets of images.",
-        ),
-        (
-            "separations",
-            _panels(
-                [("normalised dot product", at["separation"].isel(similarity=0))],
-                "num_memories",
-                "rule",
-                "stored images",
-                log=True,
-            ),
-            "Paper's Figure 3: fraction of half-masked images read back with the normalised dot product, for each "
-            "separation. Natural: separations applied to the scores as they are, without Appendix E's normalisations.",
-        ),
-        (
-            "damage",
-            _panels(
-                [
-                    (f"max, K = {most}", at["noise"].sel(rule="max", num_memories=most)),
-                    (f"softmax, K = {most}", at["noise"].isel(rule=0).sel(num_memories=most)),
-                ],
-                "level",
-                "similarity",
-                "variance of the noise",
-            ),
-            "Paper's Figure 4, upper row: fraction read back against the variance of Gaussian noise, clipped to "
-            "[0, 1]. Softmax is at beta = 100 on normalised scores.",
-        ),
-        (
-            "masks",
-            _panels(
-                [
-                    (f"max, K = {most}", at["mask"].sel(rule="max", num_memories=most)),
-                    (f"softmax, K = {most}", at["mask"].isel(rule=0).sel(num_memories=most)),
-                ],
-                "level",
-                "similarity",
-                "part masked from the top",
-            ),
-            "Paper's Figure 4, lower row: fraction read back against the part of the image set to zero, from the top.",
-        ),
-        (
-            "further",
-            _panels(
-                [
-                    (f"{damage} 50%, max", at["further"].sel(rule="max", damage=damage))
-                    for damage in ("random mask", "inpainting")
-                ],
-                "num_memories",
-                "similarity",
-                "stored images",
-                log=True,
-            ),
-            "Paper's Figure 14: random masking of half of the pixels, and inpainting of a border of a quarter of the "
-            "height on each side.",
-        ),
+    return [
+        _similarities(at["capacity"]),
+        _separations(at["separation"]),
+        _noise(at["noise"]),
+        _masks(at["mask"]),
+        _further(at["further"]),
+        _examples(tree),
+        _heteroassociation(tree, at),
+        _thresholds(tree),
     ]
-    made_here = [Drawing(name, figure, caption) for name, figure, caption in made]
-    return [*made_here, _examples(tree), _heteroassociation(tree, at), _thresholds(tree)]
+
+
+def _similarities(capacity: xr.DataArray) -> Drawing:
+    rows = [(str(rule), capacity.sel(rule=rule)) for rule in capacity["rule"].values]
+    caption = (
+        "Paper's Figure 2: fraction of half-masked images read back, for each similarity. First row as the caption "
+        "says (softmax on normalised scores), second on natural scores, third max, as the released program has it. "
+        "Bands are one standard deviation over ten sets of images."
+    )
+    figure = _panels(rows, "num_memories", "similarity", "stored images", log=True)
+    return Drawing("similarities", figure, caption)
+
+
+def _separations(separation: xr.DataArray) -> Drawing:
+    rows = [("normalised dot product", separation.isel(similarity=0))]
+    caption = (
+        "Paper's Figure 3: fraction of half-masked images read back with the normalised dot product, for each "
+        "separation. Natural: separations applied to the scores as they are, without Appendix E's normalisations."
+    )
+    return Drawing("separations", _panels(rows, "num_memories", "rule", "stored images", log=True), caption)
+
+
+def _max_and_softmax(values: xr.DataArray) -> list[tuple[str, xr.DataArray]]:
+    """The largest memories under either rule, a row each."""
+    most = int(values["num_memories"].max())
+    largest = values.sel(num_memories=most)
+    return [(f"max, K = {most}", largest.sel(rule="max")), (f"softmax, K = {most}", largest.isel(rule=0))]
+
+
+def _noise(noise: xr.DataArray) -> Drawing:
+    caption = (
+        "Paper's Figure 4, upper row: fraction read back against the variance of Gaussian noise, clipped to "
+        "[0, 1]. Softmax is at beta = 100 on normalised scores."
+    )
+    figure = _panels(_max_and_softmax(noise), "level", "similarity", "variance of the noise")
+    return Drawing("damage", figure, caption)
+
+
+def _masks(mask: xr.DataArray) -> Drawing:
+    caption = "Paper's Figure 4, lower row: fraction read back against the part of the image set to zero, from the top."
+    figure = _panels(_max_and_softmax(mask), "level", "similarity", "part masked from the top")
+    return Drawing("masks", figure, caption)
+
+
+def _further(further: xr.DataArray) -> Drawing:
+    by_max = further.sel(rule="max")
+    rows = [(f"{damage} 50%, max", by_max.sel(damage=damage)) for damage in ("random mask", "inpainting")]
+    caption = (
+        "Paper's Figure 14: random masking of half of the pixels, and inpainting of a border of a quarter of the "
+        "height on each side."
+    )
+    return Drawing("further", _panels(rows, "num_memories", "similarity", "stored images", log=True), caption)
 
 
 def _examples(tree: xr.DataTree) -> Drawing:

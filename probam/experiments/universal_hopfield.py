@@ -5,14 +5,15 @@ threshold is the paper's, 50, as a sum over all pixels and channels; on the smal
 images are at hand it is scaled by the number of pixels.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from probam.energies import universal
 from probam.energies.separations import Identity, Log, Max, Polynomial, Softmax, Square, TopK
@@ -73,68 +74,61 @@ def _limits(sets: Array) -> tuple[float, ...]:
     return tuple(scale * threshold for threshold in _THRESHOLDS)
 
 
+class _Sizes(NamedTuple):
+    """How much of the paper's figures is run."""
+
+    ladder: tuple[int, ...]  # numbers of stored images
+    noise: tuple[float, ...]
+    mask: tuple[float, ...]
+    robust: dict[str, Similarity]  # similarities that are tried on noise and masks
+
+
+def _sizes(full: bool) -> _Sizes:
+    if full:
+        return _Sizes(
+            (10, 25, 50, 100, 200, 500), (0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0), (0.1, 0.3, 0.5, 0.7, 0.9), _kinds()
+        )
+    robust = _kinds("normalised dot", "cosine", "squared euclidean", "manhattan", "kl")
+    return _Sizes((10, 25, 50, 100), (0.1, 0.3, 0.5, 1.0), (0.25, 0.5, 0.75, 0.9), robust)
+
+
+class _Images(NamedTuple):
+    """Ten sets of images of one kind, and the key of their damage."""
+
+    name: str
+    sets: Float[Array, "S K H W C"]
+    key: jax.Array
+    ladder: tuple[int, ...]
+
+    def measure(self, kinds: dict[str, Similarity], rules: Sequence[Rule], damage: Damage, level: float) -> xr.Dataset:
+        """Fractions retrieved, thresholds in the paper's units."""
+        fractions = run_retrieval(
+            self.key,
+            self.sets,
+            kinds,
+            rules,
+            damage=damage,
+            level=level,
+            ladder=self.ladder,
+            thresholds=_limits(self.sets),
+        )
+        values = fractions.assign_coords(threshold=list(_THRESHOLDS))
+        return xr.Dataset({"retrieved": values}).expand_dims(images=[self.name])
+
+
 def run(settings: Settings) -> xr.DataTree:
     """All figures on every image set at hand, ten sets of memories each."""
-    pools = images(settings.data)
-    ladder = (10, 25, 50, 100, 200, 500) if settings.full else (10, 25, 50, 100)
-    robust = _kinds() if settings.full else _kinds("normalised dot", "cosine", "squared euclidean", "manhattan", "kl")
-    noise = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0) if settings.full else (0.1, 0.3, 0.5, 1.0)
-    mask = (0.1, 0.3, 0.5, 0.7, 0.9) if settings.full else (0.25, 0.5, 0.75, 0.9)
-    parts: dict[str, list[xr.Dataset]] = {"capacity": [], "separation": [], "noise": [], "mask": [], "further": []}
-    done, total = 0, len(pools) * (4 + len(noise) + len(mask)) + 2
-
-    def tell(text: str) -> None:
-        nonlocal done
-        settings.progress(done, total, text)
-        done += 1
-
+    sizes, pools = _sizes(settings.full), images(settings.data)
+    tell = _progress(settings, len(pools) * (4 + len(sizes.noise) + len(sizes.mask)) + 2)
     key = jax.random.key(settings.seed)
-    chosen = {}
-    for number, (name, pool) in enumerate(pools.items()):
-        key_sets, key_damage = jax.random.split(jax.random.fold_in(key, number))
-        sets = draw_sets(key_sets, pool, _NUM_SETS, ladder[-1])
-        chosen[name] = sets
-
-        def measure(
-            kinds: dict[str, Similarity],
-            rules: Sequence[Rule],
-            damage: Damage,
-            level: float,
-            sets: Array = sets,
-            key_damage: jax.Array = key_damage,
-            name: str = name,
-        ) -> xr.Dataset:
-            found = run_retrieval(
-                key_damage, sets, kinds, rules, damage=damage, level=level, ladder=ladder, thresholds=_limits(sets)
-            )
-            return xr.Dataset({"retrieved": found.assign_coords(threshold=list(_THRESHOLDS))}).expand_dims(
-                images=[name]
-            )
-
-        tell(f"{name}: similarities")
-        capacity = measure(_kinds(), (_CAPTION, _NATURAL, _MAX), "mask", 0.5)
-        memories = sets.reshape(*sets.shape[:2], -1)
-        limit = jnp.asarray(_limits(sets)[_THRESHOLDS.index(PAPER_THRESHOLD)], sets.dtype)
-        chance = np.asarray(mean_image_retrieved(memories, limit, ladder)).T
-        capacity["mean_image"] = (("images", "num_memories", "set"), chance[None])
-        parts["capacity"].append(capacity)
-        tell(f"{name}: separations")
-        parts["separation"].append(measure(_kinds("normalised dot"), _SEPARATIONS, "mask", 0.5))
-        for damage, levels in (("noise", noise), ("mask", mask)):
-            at_levels = []
-            for level in levels:
-                tell(f"{name}: {damage} {level:g}")
-                at_levels.append(measure(robust, (_CAPTION, _MAX), damage, level).expand_dims(level=[level]))  # type: ignore[arg-type]
-            parts[damage].append(xr.concat(at_levels, "level"))
-        main = _kinds("normalised dot", "squared euclidean", "manhattan")
-        at_damages = []
-        for damage in ("random mask", "inpainting"):
-            tell(f"{name}: {damage}")
-            at_damages.append(measure(main, (_CAPTION, _MAX), damage, 0.5).expand_dims(damage=[damage]))  # type: ignore[arg-type]
-        parts["further"].append(xr.concat(at_damages, "damage"))
-    tree = {name: xr.concat(found, "images") for name, found in parts.items()}
+    drawn = []
+    for i, (name, pool) in enumerate(pools.items()):
+        key_sets, key_damage = jax.random.split(jax.random.fold_in(key, i))
+        drawn.append(_Images(name, draw_sets(key_sets, pool, _NUM_SETS, sizes.ladder[-1]), key_damage, sizes.ladder))
+    parts = [_measured(one, sizes, tell) for one in drawn]
+    tree = {name: xr.concat([part[name] for part in parts], "images") for name in parts[0]}
     tell("heteroassociation")
-    tree |= _heteroassociation(jax.random.fold_in(key, len(pools)), chosen, ladder)
+    tree |= _heteroassociation(jax.random.fold_in(key, len(pools)), drawn)
     for node in tree.values():
         if "retrieved" in node:
             node["retrieved"].attrs["long_name"] = "fraction of the stored images that were read back"
@@ -145,75 +139,129 @@ def run(settings: Settings) -> xr.DataTree:
     return xr.DataTree.from_dict(tree)
 
 
-def _heteroassociation(key: jax.Array, chosen: dict[str, Array], ladder: tuple[int, ...]) -> dict[str, xr.Dataset]:
+def _progress(settings: Settings, total: int) -> Callable[[str], None]:
+    """Reports a text as one more step of ``total``."""
+    steps = count()
+    return lambda text: settings.progress(next(steps), total, text)
+
+
+def _measured(at: _Images, sizes: _Sizes, tell: Callable[[str], None]) -> dict[str, xr.Dataset]:
+    """Figures 2, 3, 4 and 14 on one kind of images."""
+    both = (_CAPTION, _MAX)
+
+    def at_levels(damage: Damage, levels: Sequence[float]) -> xr.Dataset:
+        parts = []
+        for level in levels:
+            tell(f"{at.name}: {damage} {level:g}")
+            parts.append(at.measure(sizes.robust, both, damage, level).expand_dims(level=[level]))
+        return xr.concat(parts, "level")
+
+    tell(f"{at.name}: similarities")
+    capacity = _capacity(at)
+    tell(f"{at.name}: separations")
+    separation = at.measure(_kinds("normalised dot"), _SEPARATIONS, "mask", 0.5)
+    noise, mask = at_levels("noise", sizes.noise), at_levels("mask", sizes.mask)
+    main = _kinds("normalised dot", "squared euclidean", "manhattan")
+    further = []
+    damages: tuple[Damage, ...] = ("random mask", "inpainting")
+    for damage in damages:
+        tell(f"{at.name}: {damage}")
+        further.append(at.measure(main, both, damage, 0.5).expand_dims(damage=[damage]))
+    return {
+        "capacity": capacity,
+        "separation": separation,
+        "noise": noise,
+        "mask": mask,
+        "further": xr.concat(further, "damage"),
+    }
+
+
+def _capacity(at: _Images) -> xr.Dataset:
+    """All similarities on half-masked images, and what reading the mean image retrieves."""
+    capacity = at.measure(_kinds(), (_CAPTION, _NATURAL, _MAX), "mask", 0.5)
+    memories = at.sets.reshape(*at.sets.shape[:2], -1)
+    limit = jnp.asarray(_limits(at.sets)[_THRESHOLDS.index(PAPER_THRESHOLD)], at.sets.dtype)
+    chance = np.asarray(mean_image_retrieved(memories, limit, at.ladder)).T
+    capacity["mean_image"] = (("images", "num_memories", "set"), chance[None])
+    return capacity
+
+
+def _heteroassociation(key: jax.Array, drawn: Sequence[_Images]) -> dict[str, xr.Dataset]:
     """Whole image against its lower half as what the same scores read out: modern and classical network."""
-    modern = list(chosen)[-1]  # coloured, where there are coloured ones
-    classical = next(iter(chosen))
-    sets = chosen[modern]
-    lower = sets[:, :, sets.shape[2] // 2 :].reshape(*sets.shape[:2], -1)
-    kinds, rules = _kinds("normalised dot"), (_CAPTION, _MAX)
+    first, last = drawn[0], drawn[-1]  # the last are coloured, where there are coloured ones
+    return {"modern": _modern(key, last), "classical": _classical(first), "examples": _examples(key, last)}
+
+
+def _modern(key: jax.Array, at: _Images) -> xr.Dataset:
+    """Figure 6 for noisy images under the modern network."""
     both = [
         run_retrieval(
             key,
-            sets,
-            kinds,
-            rules,
+            at.sets,
+            _kinds("normalised dot"),
+            (_CAPTION, _MAX),
             damage="noise",
             level=0.5,
-            ladder=ladder,
-            thresholds=_limits(sets),
+            ladder=at.ladder,
+            thresholds=_limits(at.sets),
             projection=projection,
         )
         .assign_coords(threshold=list(_THRESHOLDS))
         .isel(similarity=0, drop=True)
         .expand_dims(task=[task])
         .to_dataset(name="retrieved")
-        for task, projection in (("auto", None), ("hetero", lower))
+        for task, projection in (("auto", None), ("hetero", _lower(at.sets)))
     ]
-    found = xr.concat(both, "task")
+    return xr.concat(both, "task").assign_attrs(images=at.name)
 
-    bits = chosen[classical]
-    spins = jnp.where(bits.reshape(*bits.shape[:2], -1) >= 0.5, 1.0, -1.0).astype(bits.dtype)
-    shown = bits.shape[2] // 2 * bits.shape[3] * bits.shape[4]
+
+def _lower(sets: Float[Array, "S K H W C"]) -> Float[Array, "S K O"]:
+    """Pixels of the lower halves."""
+    return sets[:, :, sets.shape[2] // 2 :].reshape(*sets.shape[:2], -1)
+
+
+def _classical(at: _Images) -> xr.Dataset:
+    """Figure 6 for binary images under the classical network, the upper half as the query."""
+    sets = at.sets
+    spins = jnp.where(sets.reshape(*sets.shape[:2], -1) >= 0.5, 1.0, -1.0).astype(sets.dtype)
+    shown = sets.shape[2] // 2 * sets.shape[3] * sets.shape[4]
     upper, hidden = spins[..., :shown], spins[..., shown:]
-    short = tuple(size for size in (2, 5, *ladder) if size <= 100)
+    ladder = tuple(size for size in (2, 5, *at.ladder) if size <= 100)
     values = jnp.einsum("sqd,skd->sqk", upper, upper, precision="highest")
-    limits = jnp.asarray(_limits(bits), bits.dtype)
+    limits = jnp.asarray(_limits(sets), sets.dtype)
     fractions = [
-        retrieved(values, target, Identity(), limits, is_distance=False, normalised=False, ladder=short, signs=True)
+        retrieved(values, target, Identity(), limits, is_distance=False, normalised=False, ladder=ladder, signs=True)
         for target in (spins, hidden)
     ]
-    old = xr.DataArray(
+    both = xr.DataArray(
         np.moveaxis(np.asarray(fractions), 1, -1),
         dims=("task", "num_memories", "threshold", "set"),
-        coords={"task": ["auto", "hetero"], "num_memories": list(short), "threshold": list(_THRESHOLDS)},
+        coords={"task": ["auto", "hetero"], "num_memories": list(ladder), "threshold": list(_THRESHOLDS)},
     )
-    few = 10
-    query = damaged(key, sets[:1, :few], jnp.asarray(0.5), "noise")
+    return xr.Dataset({"retrieved": both}, attrs={"images": at.name})
+
+
+def _examples(key: jax.Array, at: _Images) -> xr.Dataset:
+    """Figure 5: a few noisy images of ten that are stored, and the lower halves read out for them."""
+    few, shown = 10, 4
+    sets = at.sets[:1, :few]
+    query = damaged(key, sets, jnp.asarray(0.5), "noise")[0]
     read = universal.retrieve(
-        query[0].reshape(few, -1),
-        sets[0, :few].reshape(few, -1),
+        query.reshape(few, -1),
+        sets[0].reshape(few, -1),
         "normalised dot",
         Max(),
-        projection=lower[0, :few],
+        projection=_lower(sets)[0],
         normalised=True,
     )
-    height = sets.shape[2]
-    examples = xr.Dataset(
+    halves = ("example", "lower_row", "column", "channel")
+    return xr.Dataset(
         {
-            "query": (("example", "row", "column", "channel"), np.asarray(query[0, :4])),
-            "wanted": (("example", "lower_row", "column", "channel"), np.asarray(sets[0, :4, height // 2 :])),
-            "read": (
-                ("example", "lower_row", "column", "channel"),
-                np.asarray(read[:4]).reshape(4, -1, *sets.shape[3:]),
-            ),
+            "query": (("example", "row", "column", "channel"), np.asarray(query[:shown])),
+            "wanted": (halves, np.asarray(sets[0, :shown, sets.shape[2] // 2 :])),
+            "read": (halves, np.asarray(read[:shown]).reshape(shown, -1, *sets.shape[3:])),
         }
     )
-    return {
-        "modern": found.assign_attrs(images=modern),
-        "classical": xr.Dataset({"retrieved": old}, attrs={"images": classical}),
-        "examples": examples,
-    }
 
 
 def _at_paper(tree: xr.DataTree, node: str) -> xr.DataArray:
