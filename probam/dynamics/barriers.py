@@ -1,17 +1,17 @@
 r"""Barriers between memories: how high an energy rises on the way from one attractor to another.
 
-The lowest pass between two attractors a and b is the least height that every path between them has to reach,
+The lowest pass between two attractors a and b is the height that every path between them reaches at least,
 
 .. math:: P(a, b) = \min_{\gamma: a \to b} \; \max_t \; E(\gamma(t)), \qquad B(a \to b) = P(a, b) - E(a)
 
-and it is reached at a saddle of the energy. Between two CLAM memories of one beta the path is the segment between
+and it is attained at a saddle of the energy. Between two CLAM memories of one beta the path is the segment between
 them: every stationary point lies in the convex hull of the memories, and the energy rises away from the line. In
-general :func:`string` looks for the path: the straight one is relaxed by the energy's own update, point by point, and
-its points are spread evenly again (the simplified string method of E, Ren and Vanden-Eijnden 2007,
-doi:10.1063/1.2720838, with the update in the place of the gradient). Any path gives an upper bound, so the best of all
-paths that were met is kept; and P is an ultrametric, so a detour by a third attractor counts where it is lower
-(:func:`lowest_passes`). What is returned is an upper bound up to the interpolation of a path's top, and the pass itself
-where the string has found its saddle.
+general :func:`string` searches for the path: it relaxes each point of the straight path by the energy's own update and
+then spaces the points evenly again (the simplified string method of E, Ren and Vanden-Eijnden 2007,
+doi:10.1063/1.2720838, with the update instead of the gradient). Every path gives an upper bound, so the lowest path met
+is kept. P is an ultrametric, so a detour through a third attractor counts where it is lower (:func:`lowest_passes`).
+The result is an upper bound, up to the interpolation of a path's top, and equals P where the string has found the
+saddle.
 
 Energies and updates take rows of states (..., D), as in :func:`probam.dynamics.recall.recall`. Heights are in the
 energy's units: times the scale of a physical twin they are nats, the log of how much less likely the pass is.
@@ -64,15 +64,17 @@ def string(
         energy: of rows of states.
         start: where each path begins, an attractor.
         end: where it ends.
-        update: the energy's own relaxation; without one the points of a path walk down the gradient, in steps that
-            shrink from the distance between neighbours to a hundredth of it.
-        keep: brings states back to where the energy lives (a sphere, a cube).
+        update: the energy's own update. None moves the points of a path down the gradient, in steps that shrink from
+            the distance between neighbours to a hundredth of it.
+        keep: maps states back to the domain of the energy (a sphere, a cube).
         num_images: points of a path, the ends included.
         num_steps: relaxations; 0 leaves the straight path.
 
     The top is that of the piecewise linear path, from eight points a segment and a parabola through the highest.
-    May be called inside ``jit`` and ``vmap``. Raises :class:`probam.errors.InputError` for ends of other shapes than
-    the starts, non-finite ones and fewer than three images.
+    May be called inside ``jit`` and ``vmap``.
+
+    Raises:
+        InputError: for ends of other shapes than the starts, non-finite ones, and fewer than three images.
     """
     start, end = jnp.asarray(start), jnp.asarray(end)
     if start.ndim != 2 or start.shape != end.shape:
@@ -112,8 +114,11 @@ def lowest_passes(
 
     .. math:: P_{ij} \leftarrow \min_k \max(P_{ik}, P_{kj})
 
-    closes the passes of direct strings under detours by the other attractors. Arguments and errors are those of
-    :func:`string`.
+    lowers the passes of direct strings by detours through the other attractors. The other arguments and the errors are
+    those of :func:`string`.
+
+    Args:
+        attractors: minima of the energy, finite.
     """
     attractors = jnp.asarray(attractors)
     one, other = np.triu_indices(len(attractors), 1)
@@ -121,10 +126,10 @@ def lowest_passes(
     passes = jnp.diag(own)
     if not len(one):
         return passes
-    found = string(
+    strings = string(
         energy, attractors[one], attractors[other], update=update, keep=keep, num_images=num_images, num_steps=num_steps
     )
-    top = jnp.maximum(found.top, jnp.maximum(own[one], own[other]))
+    top = jnp.maximum(strings.top, jnp.maximum(own[one], own[other]))
     top = jnp.where(jnp.isnan(top), jnp.inf, top)  # a path that leaves the energy's domain is no path
     passes = passes.at[one, other].set(top).at[other, one].set(top)
 
@@ -135,8 +140,13 @@ def lowest_passes(
 
 
 def barriers(passes: Float[ArrayLike, "M M"]) -> Float[Array, "M M"]:
-    """Height of each pass over the attractor that is left: row i, column j is the climb from i to j, zero on the
-    diagonal and between attractors that are one."""
+    """Height of each pass over the attractor that is left: the climb from i (row) to j (column).
+
+    Zero on the diagonal, and between two attractors that are the same.
+
+    Args:
+        passes: those of :func:`lowest_passes`.
+    """
     passes = jnp.asarray(passes)
     return jnp.maximum(passes - jnp.diagonal(passes)[:, None], 0)
 
@@ -149,7 +159,7 @@ def _updated(update: Rows) -> Callable[[Array, Array], Array]:
 
 
 def _downhill(energy: Rows, num_steps: int) -> Callable[[Array, Array], Array]:
-    """Gradient steps whose longest on a path is a share of the distance between its points that falls with time."""
+    """Gradient steps; the longest on a path is a share of the distance between its points, which falls with time."""
     slope = jax.grad(lambda rows: jnp.sum(energy(rows)))
 
     def relax(t: Array, paths: Array) -> Array:

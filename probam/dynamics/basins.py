@@ -1,12 +1,12 @@
-r"""Three maps from queries to labels that a deterministic reading of an energy offers, and that differ.
+r"""Three ways to label queries by an energy, which differ.
 
 * :func:`nearest`: the memory at the least distance (Voronoi cells);
-* :func:`argmax_responsibility`: the memory that most probably made the query, \(\arg\max_k r_k(v)\);
-* :func:`basin`: the fixed point that recall leads to. A fixed point is not a memory: wells merge at low beta, and more
-  fixed points than memories are possible from two dimensions on.
+* :func:`argmax_responsibility`: the memory of the largest responsibility, \(\arg\max_k r_k(v)\);
+* :func:`basin`: the fixed point that recall leads to. A fixed point need not be a memory: wells merge at low beta, and
+  from two dimensions on there can be more fixed points than memories.
 
-They agree only as beta grows, away from ties: with the memories 0, 1, 1 at beta = 5 the query 0.45 is nearest to 0, but
-is recalled as 0.9965. (The label of a clustering associative memory, "the nearest memory once the energy has
+They agree only for large beta and away from ties: with the memories 0, 1, 1 at beta = 5 the query 0.45 is nearest to 0,
+but is recalled as 0.9965. (The label of a clustering associative memory, "the nearest memory once the energy has
 converged", is ``nearest`` of the recalled states: a fourth, coarser map.)
 """
 
@@ -28,7 +28,7 @@ _LINK = 1e5
 
 
 class Basins(NamedTuple):
-    """Which fixed point each query leads to: an index into ``attractors``, or -1 where recall did not converge."""
+    """The fixed point of each query: an index into ``attractors``, or -1 where recall did not converge."""
 
     labels: Int[np.ndarray, "*batch"]
     attractors: Float[np.ndarray, "A D"]
@@ -62,9 +62,12 @@ def basin(
 ) -> Basins:
     """Recall every query to its fixed point and number the fixed points in order of appearance.
 
-    Recalled states within ``link`` of each other are one fixed point; by default 1e5 eps times the largest state, which
-    bridges what slow convergence leaves. The other arguments are those of :func:`probam.dynamics.recall.recall`, which
-    also says what is raised. Not for use under ``jit``: the number of fixed points is not known beforehand.
+    The arguments not named here, and the errors, are those of :func:`probam.dynamics.recall.recall`. Not for use under
+    ``jit``: the number of fixed points is not known beforehand.
+
+    Args:
+        link: distance within which recalled states are one fixed point; by default 1e5 eps times the largest state,
+            which covers the remaining error of slow convergence.
     """
     report = recall(
         update,
@@ -76,10 +79,10 @@ def basin(
         retract=retract,
         block_size=block_size,
     )
-    states, arrived = np.asarray(report.states), np.asarray(report.converged)
-    labels = np.full(arrived.shape, -1)
+    states, converged = np.asarray(report.states), np.asarray(report.converged)
+    labels = np.full(converged.shape, -1)
     if link is None:
         size = float(np.linalg.norm(states, axis=-1).max(initial=0))
         link = _LINK * float(np.finfo(states.dtype).eps) * size
-    labels[arrived], positions = attractors(states[arrived], link)
+    labels[converged], positions = attractors(states[converged], link)
     return Basins(labels, positions, report)

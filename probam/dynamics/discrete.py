@@ -1,19 +1,19 @@
-r"""Recall with binary neurons: each turns to the sign of its local field, one at a time or all at once.
+r"""Recall with binary neurons: each takes the sign of its local field, one at a time or all at once.
 
 .. math:: s_i \leftarrow {\rm sign}\bigl(h_i(s)\bigr), \qquad s \in \{-1, 1\}^N
 
-A network says what the local fields are (:class:`BinaryNetwork`; :class:`probam.energies.hopfield.Network`,
-:class:`probam.energies.dense.Network`). :func:`asynchronous` visits all neurons, in an order drawn anew for every
-sweep or in a given one; :func:`synchronous` sets them all from the same state. Where the field is minus half the
-change of energy by the neuron's flip (symmetric couplings, the difference rule), no asynchronous update goes uphill; a
-synchronous one may, and may end in a cycle, which is found and its length reported.
+A network defines the local fields (:class:`BinaryNetwork`; :class:`probam.energies.hopfield.Network`,
+:class:`probam.energies.dense.Network`). :func:`asynchronous` visits all neurons, in a fixed order or in a new random
+one for every sweep; :func:`synchronous` sets them all from the same state. Where the field is minus half the change of
+energy by the neuron's flip (symmetric couplings, the difference rule), no asynchronous update goes uphill. A
+synchronous one may, and may end in a cycle, whose length is reported.
 
-A field of exactly zero is a tie: ``ties="up"`` gives it to +1, as Hopfield and the slides of Yang (2020) do;
-``ties="keep"`` leaves the neuron as it is. With "up", a tie may be taken at equal energy, but each only once: no
-asynchronous run circles. Ties are those of the computed field: rounding breaks those of couplings that are not whole.
+A field of exactly zero is a tie: ``ties="up"`` sets the neuron to +1, as Hopfield and the slides of Yang (2020) do;
+``ties="keep"`` leaves it as it is. With "up", a neuron may turn at equal energy, but only once: no asynchronous run
+cycles. Ties are those of the computed field: with couplings that are not whole numbers, rounding breaks them.
 
-All queries run on the device in one compiled program, which is kept for the next call of the same shapes. Both
-may be called inside ``jit`` and ``vmap``; the checks of values are then skipped.
+All queries run on the device in one compiled program, which is reused for calls of the same shapes. Both functions may
+be called inside ``jit`` and ``vmap``, and then skip the checks of values.
 """
 
 from typing import Any, Literal, NamedTuple, Protocol
@@ -34,10 +34,10 @@ Ties = Literal["up", "keep"]
 
 
 class BinaryNetwork(Protocol):
-    """What the dynamics ask of a network; a pytree, whose arrays may change without a new compilation.
+    """What the dynamics need of a network; a pytree, whose arrays may change without a new compilation.
 
-    ``start``, ``local`` and ``flip`` serve one state: what is worth keeping from neuron to neuron (overlaps, say), the
-    local field of neuron ``index``, and what is kept after that neuron changed by ``change``. ``fields`` and
+    ``start``, ``local`` and ``flip`` work on one state: what is cached from neuron to neuron (overlaps, for example),
+    the local field of neuron ``index``, and the cache after that neuron changed by ``change``. ``fields`` and
     ``energy`` take states of any batch.
     """
 
@@ -50,13 +50,13 @@ class BinaryNetwork(Protocol):
         """Of the fields."""
 
     def start(self, state: Float[Array, " N"], /) -> Any:
-        """What is kept during a sweep."""
+        """The cache of a sweep."""
 
     def local(self, kept: Any, state: Float[Array, " N"], index: Int[Array, ""], /) -> Float[Array, ""]:
         """Local field of one neuron, up to a positive factor."""
 
     def flip(self, kept: Any, index: Int[Array, ""], change: Float[Array, ""], /) -> Any:
-        """What is kept, after one neuron changed."""
+        """The cache after one neuron changed."""
 
     def fields(self, states: Float[Array, "*batch N"]) -> Float[Array, "*batch N"]:
         """Local fields of all neurons, up to a positive factor."""
@@ -66,13 +66,13 @@ class BinaryNetwork(Protocol):
 
 
 class DiscreteRecall(NamedTuple):
-    """Where each query went, and whether it has arrived.
+    """The final state of each query, and whether it is a fixed point.
 
-    ``steps`` counts the sweeps (synchronous steps) that were made, the one that showed the end included; ``flips`` the
-    changes of single neurons on the way. ``period`` is 1 at a fixed point, the length of the cycle on which ``states``
-    lies, or 0 if neither was seen within the steps allowed. ``converged`` means a fixed point. ``trajectory`` and
-    ``energies`` hold the first T + 1 states and their energies, filled up with the last state; they are None unless
-    asked for.
+    ``steps`` counts the sweeps (or synchronous steps), including the one that changed nothing, and ``flips`` the
+    changes of single neurons. ``period`` is 1 at a fixed point, the length of the cycle on which ``states`` lies, or 0
+    where neither was reached. ``converged`` means a fixed point. ``trajectory`` and ``energies`` hold the first T + 1
+    states and their energies; a query that ended earlier repeats its last state. Both are None unless ``record`` is
+    set.
     """
 
     states: Float[Array, "*batch N"]
@@ -88,7 +88,11 @@ class DiscreteRecall(NamedTuple):
 def update(
     network: BinaryNetwork, states: Float[ArrayLike, "*batch N"], *, ties: Ties = "up"
 ) -> Float[Array, "*batch N"]:
-    """One synchronous update of every state. Neurons that differ from ``states`` are unstable there."""
+    """One synchronous update of every state. Neurons that change are unstable there.
+
+    Args:
+        ties: what a neuron does at a local field of zero.
+    """
     states = _states("states", network, states, ties)
     return _decided(network.fields(states), states, ties)
 
@@ -101,13 +105,20 @@ def synchronous(
     ties: Ties = "up",
     record: int = 0,
 ) -> DiscreteRecall:
-    """Set all neurons at once until the state repeats, with a report.
+    """Set all neurons at once until the state repeats.
 
     Symmetric couplings end in a fixed point or a cycle of length 2 (Goles, Fogelman and Pellegrin 1985,
-    doi:10.1016/0166-218X(85)90029-0). Longer cycles, of other rules, are found by Brent's algorithm (1980), which may
-    walk a few times around. ``record=T`` keeps the first T + 1 states and energies.
+    doi:10.1016/0166-218X(85)90029-0). The longer cycles of other rules are detected by Brent's algorithm (1980), which
+    may follow a cycle a few times.
 
-    Raises :class:`probam.errors.InputError` for queries that are not signs or not of N neurons.
+    Args:
+        queries: signs, -1 or 1.
+        max_steps: most steps of a query.
+        ties: what a neuron does at a local field of zero.
+        record: T keeps the first T + 1 states and energies; 0 keeps none.
+
+    Raises:
+        InputError: for queries that are not signs or not of N neurons.
     """
     states = _states("queries", network, queries, ties)
     _check_counts(max_steps, record)
@@ -124,19 +135,27 @@ def asynchronous(
     ties: Ties = "up",
     record: int = 0,
 ) -> DiscreteRecall:
-    """Set one neuron after the other, sweep by sweep, until a sweep changes nothing, with a report.
+    """Set one neuron after the other, sweep by sweep, until a sweep changes nothing.
 
-    Either ``key``: every query has an order of its own, drawn anew for every sweep (that of query q and sweep t depends
-    on key, q and t alone). Or ``order``: a permutation of the neurons, the same for all queries and sweeps; a rule
-    without an energy may then be found in a cycle of sweeps. ``record=T`` keeps the states and energies after the
-    first T sweeps, and the query.
+    Give either ``key`` or ``order``.
 
-    Raises :class:`probam.errors.InputError` as :func:`synchronous`, and for an order that does not visit all neurons.
+    Args:
+        queries: signs, -1 or 1.
+        key: for random orders, another for every query and sweep (that of query q and sweep t depends on key, q and t
+            only).
+        order: a permutation of the neurons for all queries and sweeps. A rule without an energy may then end in a
+            cycle of sweeps.
+        max_sweeps: most sweeps of a query.
+        ties: what a neuron does at a local field of zero.
+        record: T keeps the query and the states after the first T sweeps, with their energies; 0 keeps none.
+
+    Raises:
+        InputError: as :func:`synchronous`, and for an order that does not visit all neurons.
     """
     states = _states("queries", network, queries, ties)
     _check_counts(max_sweeps, record)
     if (key is None) == (order is None):
-        raise InputError("key, order: expected one of them, a key for random orders or an order for all sweeps")
+        raise InputError("key, order: expected exactly one: a key for random orders, or an order for all sweeps")
     if order is None:
         report = _in_random_order(network, _rows(states), key, max_sweeps, ties=ties, record=record)
     else:
@@ -292,7 +311,9 @@ def _states(name: str, network: BinaryNetwork, states: Float[ArrayLike, "*batch 
     check_signs(name, states)
     states = jnp.asarray(states)
     if states.ndim == 0 or states.shape[-1] != network.num_neurons:
-        raise InputError(f"{name}: expected shape (..., {network.num_neurons}), one sign a neuron; got {states.shape}")
+        raise InputError(
+            f"{name}: expected shape (..., {network.num_neurons}), one sign per neuron; got {states.shape}"
+        )
     return states.astype(jnp.result_type(states, network.dtype))
 
 

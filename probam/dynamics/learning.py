@@ -2,18 +2,18 @@ r"""Learning the memories of a clustering associative memory by descending the e
 
 .. math:: L(\mu) = \sum_n |x_n - x_n^T|^2, \qquad x_n^0 = x_n, \quad x_n^{t+1} = x_n^t + a\,(m(x_n^t) - x_n^t)
 
-Saha et al. (2023), arXiv:2306.03209; Schaeffer et al. (2023), Eq. 3, with a = dt / tau. Two gradients reach the
+Saha et al. (2023), arXiv:2306.03209; Schaeffer et al. (2023), Eq. 3, with a = dt / tau. There are two gradients in the
 memories: through the T unrolled steps (:func:`unrolled`), and through the fixed point itself (:func:`fixed_point`, the
-limit of many steps), where the implicit function theorem needs no trace of the path:
+limit of many steps), by the implicit function theorem, which does not need the path:
 
 .. math:: \frac{\partial v^*}{\partial \mu_k} = (I - 2\beta\,{\rm Cov}_r)^{-1}\, r_k\,
           \bigl[I - 2\beta\,(\mu_k - v^*)(\mu_k - v^*)^\top\bigr]
 
-The masked loss of Saha et al. is pattern completion: hidden coordinates start at a filling value, only they move, and
-only they are scored. :math:`L` is not a likelihood: its gradient is that of the Gaussian mixture only for one memory
-and in the limit of large beta.
+The masked loss of Saha et al. is pattern completion: hidden coordinates start at a fill value, and only they move and
+count. :math:`L` is not a likelihood: its gradient is that of the Gaussian mixture only for one memory and in the limit
+of large beta.
 
-Everything here is pure and may be used under ``jit``, ``vmap`` and ``grad``; :func:`fixed_point` has reverse-mode
+All functions are pure and may be used under ``jit``, ``vmap`` and ``grad``; :func:`fixed_point` has reverse-mode
 derivatives only.
 """
 
@@ -39,9 +39,9 @@ _TOLERANCE = 4
 
 
 class Learned(NamedTuple):
-    """Memories, and the loss that was descended: its sum over the data seen in each epoch, before that epoch's moves.
+    """Memories, and the loss of each epoch: its sum over the data of the epoch, before the steps of the epoch.
 
-    Under a mask the loss of an epoch is that of its own random masks.
+    With masks it is the loss under that epoch's own random masks.
     """
 
     memories: Float[Array, "K D"]
@@ -58,10 +58,15 @@ def unrolled(
     step: Scalar = 1.0,
     free: Bool[ArrayLike, "*batch D"] | None = None,
 ) -> Float[Array, "*batch D"]:
-    """States after ``num_steps`` Euler steps of size ``step`` in units of tau; differentiable through every step.
+    """States after ``num_steps`` Euler steps; differentiable through every step.
 
-    Coordinates that are not ``free`` stay where they are. Raises :class:`probam.errors.InputError` for a step outside
-    (0, 2) and bad shapes.
+    Args:
+        num_steps: T.
+        step: a, in units of tau.
+        free: which coordinates move; None moves all of them.
+
+    Raises:
+        InputError: for a step outside (0, 2) and bad shapes.
     """
     if num_steps < 1:
         raise InputError(f"num_steps: expected a whole number of at least 1; got {num_steps}")
@@ -83,21 +88,24 @@ def fixed_point(
     free: Bool[ArrayLike, "*batch D"] | None = None,
     max_steps: int = 10_000,
 ) -> Float[Array, "*batch D"]:
-    r"""Where unit steps lead at last: \(v^* = m(v^*)\), with the implicit derivative in memories, beta and weights.
+    r"""The limit of unit steps: \(v^* = m(v^*)\), with the implicit derivative in memories, beta and weights.
 
-    Coordinates that are not ``free`` stay at their query, and the fixed point depends on them; on the start of the free
-    ones it does not depend. The derivative solves \((I - \partial m / \partial v)\, w = g\) by conjugate gradients: the
-    matrix is half the energy's Hessian, positive definite at a minimum. At a saddle, which is reached from exact ties
-    only, the derivative is not that of the reached state. A query that has not settled after ``max_steps`` gives the
-    derivative at its last state.
+    The derivative solves \((I - \partial m / \partial v)\, w = g\) by conjugate gradients: the matrix is half the
+    energy's Hessian, positive definite at a minimum. At a saddle, which is reached from exact ties only, the derivative
+    is not that of the state reached. A query that has not converged after ``max_steps`` gives the derivative at its
+    last state.
+
+    Args:
+        free: which coordinates move; None moves all of them. The fixed point depends on the values of the others, but
+            not on where the free ones start.
     """
     queries, memories = points(queries, memories)
     beta = positive("beta", beta, queries.dtype)
     logs = log_weights(weights, len(memories), queries.dtype)
     rows = queries.reshape(-1, queries.shape[-1])
     moves = jnp.broadcast_to(_moves(free, queries), queries.shape).reshape(rows.shape)
-    found: Float[Array, "Q D"] = _settled(max_steps, (memories, beta, logs), rows, moves)
-    return found.reshape(queries.shape)
+    states: Float[Array, "Q D"] = _settled(max_steps, (memories, beta, logs), rows, moves)
+    return states.reshape(queries.shape)
 
 
 def reconstruction_error(
@@ -111,13 +119,17 @@ def reconstruction_error(
     hidden: Bool[ArrayLike, "N D"] | None = None,
     fill: Float[ArrayLike, " D"] | None = None,
 ) -> Float[Array, ""]:
-    r"""Squared distance between the data and what is recalled from them, summed; squared units of the data.
+    r"""Sum of the squared distances between the data and the states recalled from them; squared units of the data.
 
     .. math:: L = \sum_n |x_n - x_n^T|^2
 
-    Schaeffer et al. (2023), Eq. 3 (there with the index misprinted). ``num_steps`` is T; None recalls to the fixed
-    point and differentiates it implicitly. With ``hidden`` the loss is that of pattern completion (Saha et al. 2023):
-    hidden coordinates start at ``fill`` (zero unless given), they alone move, and they alone count.
+    Schaeffer et al. (2023), Eq. 3 (there with the index misprinted).
+
+    Args:
+        num_steps: T; None recalls to the fixed point and differentiates it implicitly.
+        step: a, in units of tau; unused at the fixed point.
+        hidden: coordinates that are to be completed (Saha et al. 2023): only they move and count. None: all count.
+        fill: values at which hidden coordinates start, by default zero.
     """
     data, memories = points(data, memories)
     start = data if hidden is None else jnp.where(hidden, 0.0 if fill is None else jnp.asarray(fill, data.dtype), data)
@@ -143,16 +155,20 @@ def learn(
     masked: float = 0.0,
     fill: Float[ArrayLike, " D"] | None = None,
 ) -> Learned:
-    """Memories after ``num_epochs`` of Adam on :func:`reconstruction_error`, from the memories given.
+    """Memories after ``num_epochs`` epochs of Adam on :func:`reconstruction_error`.
 
-    ``learning_rate`` is in units of the data and falls to zero along a cosine. ``batch_size`` data make a step (all of
-    them unless given); an epoch leaves out the few that fill no batch, others each time. ``num_steps`` and ``step`` are
-    those of recall: by default ten steps of a tenth of tau, as Saha et al. (2023) run it; None for ``num_steps`` uses
-    the fixed point. ``masked`` above 0 hides each coordinate with that probability, anew for every datum and step, and
-    trains pattern completion.
+    Args:
+        memories: where to start.
+        batch_size: data per step (default all). An epoch leaves out a remainder that fills no batch, drawn anew.
+        learning_rate: first step size, in units of the data; it falls to zero along a cosine.
+        num_steps: steps of recall (default ten of a tenth of tau, as in Saha et al. 2023); None uses the fixed point.
+        step: size of a step of recall, in units of tau.
+        masked: above 0, hides each coordinate with that probability and trains pattern completion.
+        fill: values at which hidden coordinates start, by default zero.
 
-    Raises :class:`probam.errors.InputError` for sizes and probabilities that make no sense, and
-    :class:`probam.errors.NumericalError` where the loss leaves the finite numbers.
+    Raises:
+        InputError: for sizes and probabilities out of range.
+        NumericalError: where the loss leaves the finite numbers.
     """
     data, memories = points(data, memories)
     if data.ndim != 2 or len(data) == 0:
@@ -241,7 +257,7 @@ def _step(step: Scalar, dtype: Any) -> Float[Array, ""]:
 
 
 def _moves(free: Bool[ArrayLike, "*batch D"] | None, like: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
-    """One where a coordinate moves, zero where it is held."""
+    """One where a coordinate moves, zero where it is clamped."""
     return jnp.ones((), like.dtype) if free is None else jnp.asarray(free).astype(like.dtype)
 
 

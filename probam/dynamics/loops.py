@@ -1,7 +1,7 @@
 """The two loops of recall, on the device: a relaxed fixed-point iteration and a gradient descent.
 
-Both advance all rows of states together, freeze a row that has arrived, and end when all rows are frozen or out of
-steps. They return the fields of :class:`probam.dynamics.recall.Recall`, in its order.
+Both advance all rows of states together and stop a row that has converged. They end when no row is left or no steps
+are. They return the fields of :class:`probam.dynamics.recall.Recall`, in its order.
 """
 
 from collections.abc import Callable
@@ -18,23 +18,23 @@ Outcome = tuple[Array, Array, Array, Array, Array, Array | None, Array | None]
 """States, steps, residual, energy, converged, trajectory and energies of a run."""
 
 _NOISE = 64
-"""Residual, in eps, that rounding alone can keep up where memories compete at high beta."""
+"""Residual, in eps, that rounding alone can cause where memories compete at high beta."""
 
 _MEMORY = 6
 """Barzilai-Borwein steps that a gradient descent remembers."""
 
 _PATIENCE = 50
-"""Steps without a new least residual after which a residual below the noise has settled."""
+"""Steps without a new least residual after which a residual below the noise counts as converged."""
 
 _ARMIJO = 1e-4
-"""Part of the linear decrease that a gradient step must deliver."""
+"""Share of the linear decrease that a gradient step must achieve."""
 
 _HALVINGS = 60
 """Failed trials in a row after which a gradient descent is stuck."""
 
 
 class _Log(NamedTuple):
-    """The recorded part of a run; both have no rows when nothing is recorded."""
+    """The recorded part of a run; without rows when nothing is recorded."""
 
     states: Float[Array, "T+1 Q D"]
     energies: Float[Array, "T+1 Q"]
@@ -49,7 +49,7 @@ class _Log(NamedTuple):
         return cls(empty.states.at[0].set(states), empty.energies.at[0].set(energy()))
 
     def add(self, at: Int[Array, " Q"], states: Float[Array, "Q D"], energies: Float[Array, " Q"]) -> "_Log":
-        """Write each query's state at its own place; places beyond the last are dropped."""
+        """Write the state of each query at its own row; rows beyond the last are dropped."""
         query = jnp.arange(len(states))
         return _Log(
             self.states.at[at, query].set(states, mode="drop"), self.energies.at[at, query].set(energies, mode="drop")
@@ -93,14 +93,14 @@ def iterate(
         targets: Float[Array, "Q D"]
         steps: Int[Array, " Q"]
         residual: Float[Array, " Q"]
-        least: Float[Array, " Q"]  # residual so far, and for how many steps it has stood
-        stood: Int[Array, " Q"]
+        least: Float[Array, " Q"]  # residual so far
+        stalled: Int[Array, " Q"]  # steps since
         log: _Log
 
     noise = _NOISE * float(np.finfo(queries.dtype).eps)
 
     def arrived(state: State) -> Bool[Array, " Q"]:
-        return (state.residual <= tolerance) | ((state.residual <= noise) & (state.stood >= _PATIENCE))
+        return (state.residual <= tolerance) | ((state.residual <= noise) & (state.stalled >= _PATIENCE))
 
     def active(state: State) -> Bool[Array, " Q"]:
         return jnp.isfinite(state.residual) & ~arrived(state)
@@ -121,8 +121,8 @@ def iterate(
         if record:
             at = jnp.where(goes, steps, record + 1)
             log = jax.lax.cond(state.t < record, lambda: log.add(at, states, energy(states)), lambda: log)
-        stood = jnp.where(residual < state.least, 0, state.stood + goes)
-        return State(state.t + 1, states, targets, steps, residual, jnp.minimum(residual, state.least), stood, log)
+        stalled = jnp.where(residual < state.least, 0, state.stalled + goes)
+        return State(state.t + 1, states, targets, steps, residual, jnp.minimum(residual, state.least), stalled, log)
 
     targets = update(queries)
     first_size = _norm(targets)
@@ -147,9 +147,9 @@ class _Descent(NamedTuple):
     long: Float[Array, "Q M"]  # and as the smallest does
     steps: Int[Array, " Q"]
     failures: Int[Array, " Q"]  # in a row
-    least: Float[Array, " Q"]  # slope so far, the energy there, and for how many rounds it has stood
-    floor: Float[Array, " Q"]
-    stood: Int[Array, " Q"]
+    least: Float[Array, " Q"]  # length of the gradient so far
+    floor: Float[Array, " Q"]  # energy there
+    stalled: Int[Array, " Q"]  # rounds since
     log: _Log
 
     @classmethod
@@ -171,7 +171,7 @@ class _Descent(NamedTuple):
 
     @property
     def residual(self) -> Float[Array, " Q"]:
-        """Length of the gradient times the longest recent step, over that of the state."""
+        """Length of the gradient times the longest recent step, over the length of the state."""
         reach = jnp.where(self.steps > 0, jnp.max(self.long, axis=-1), self.trial)
         return _relative(reach * _norm(self.slopes), _norm(self.states))
 
@@ -190,9 +190,9 @@ class _Ending(NamedTuple):
 
     def arrived(self, state: _Descent) -> Bool[Array, " Q"]:
         residual = state.residual
-        # the length of a trial says something about the curvature once a step was taken
+        # only after a step does the length of a trial measure the curvature
         near = (residual <= self.tolerance) & ((state.steps > 0) | (residual == 0))
-        flat = (state.stood >= 2 * _PATIENCE) & (state.floor - state.energies <= self.noise(state))
+        flat = (state.stalled >= 2 * _PATIENCE) & (state.floor - state.energies <= self.noise(state))
         return near | flat
 
     def active(self, state: _Descent) -> Bool[Array, " Q"]:
@@ -209,10 +209,11 @@ def slide(
     max_steps: int,
     record: int,
 ) -> Outcome:
-    """The loop of ``descend``: one trial step of every query a round; NaN for ``step`` asks for Barzilai-Borwein.
+    """The loop of ``descend``: one trial step of every query a round.
 
-    The Barzilai-Borwein steps alternate as in ABBmin (Frassoldati, Zanni and Zanghirati 2008,
-    doi:10.3934/jimo.2008.4.299), which does not crawl where the energy is ill-conditioned.
+    Args:
+        step: first length of each trial; NaN for Barzilai-Borwein steps, which alternate as in ABBmin (Frassoldati,
+            Zanni and Zanghirati 2008, doi:10.3934/jimo.2008.4.299): they stay fast where the energy is ill-conditioned.
     """
     slope_of = jax.vmap(jax.value_and_grad(energy))
     energies, slopes = slope_of(queries)
@@ -234,11 +235,11 @@ def slide(
         flatter = steepness < state.least
         least = jnp.where(flatter, steepness, state.least)
         floor = jnp.where(flatter, energies, state.floor)
-        stood = jnp.where(flatter, 0, state.stood + goes)
+        stalled = jnp.where(flatter, 0, state.stalled + goes)
         log = state.log
         if record:
             log = log.add(jnp.where(taken, steps, record + 1), states, energies)
-        return _Descent(states, energies, slopes, trial, short, long, steps, failures, least, floor, stood, log)
+        return _Descent(states, energies, slopes, trial, short, long, steps, failures, least, floor, stalled, log)
 
     start = _Descent.start(queries, energies, slopes, step, record)
     end = jax.lax.while_loop(lambda state: ending.active(state).any(), advance, start)
@@ -249,7 +250,7 @@ def slide(
 def _falls(
     state: _Descent, energies: Float[Array, " Q"], slopes: Float[Array, "Q D"], noise: Float[Array, " Q"]
 ) -> Bool[Array, " Q"]:
-    """Whether a trial delivers Armijo's decrease, or, where rounding hides it, its slope says that it does."""
+    """Whether a trial satisfies Armijo's condition, by its slope where rounding hides the decrease."""
     decrease = state.trial * jnp.sum(state.slopes**2, axis=-1)
     turned = -state.trial * jnp.sum(slopes * state.slopes, axis=-1)
     falls = energies <= state.energies - _ARMIJO * decrease

@@ -9,12 +9,12 @@ which is the Euler step of \(\tau \dot v = m(v) - v\) (Schaeffer et al. 2023, Eq
 :mod:`probam.energies` with an update no step in (0, 2) goes uphill (Laplace wells, whose update is a median: in
 (0, 1]); a = 1 is the unit step. :func:`descend` serves energies that have no update of their own, by gradients.
 
-Both run all queries at once on the device, freeze each one when it has arrived, and stop when all have or after
-``max_steps``: no run is unbounded. Either may be called inside ``jit`` and ``vmap``; the checks of values are then
-skipped. :func:`attractors` tells which of the final states are the same.
+Both run all queries together on the device. A query that has converged stops; a run ends when all queries have
+converged, and after ``max_steps`` at the latest. Both may be called inside ``jit`` and ``vmap``, and then skip the
+checks of values. :func:`attractors` groups the final states into fixed points.
 
-A callable made with ``jax.tree_util.Partial`` around a module-level function keeps its compiled program from call to
-call (its arguments may change, not its shapes); any other callable is compiled at each call.
+A callable made with ``jax.tree_util.Partial`` around a module-level function is compiled once for all calls: its
+arguments may change, their shapes may not. Any other callable is compiled at each call.
 """
 
 from collections.abc import Callable
@@ -38,13 +38,13 @@ _TOLERANCE = 4
 
 
 class Recall(NamedTuple):
-    r"""Where each query went, and whether it has arrived.
+    r"""The final state of each query, and whether it has converged.
 
-    ``residual`` is relative: the move that is still asked for, \(|m(v) - v|\), over the largest of
-    |v|, |m(v)| and |m(v_0)| (:func:`descend` has its own measure). A query has ``converged`` when the residual is at
-    most the tolerance, or at most 64 eps and no longer falling (rounding is all that moves it). ``steps`` counts the
-    steps it took. ``trajectory`` and ``energies`` hold the first T + 1 states and their energies, filled up with the
-    last state where a query arrived earlier; they are None unless asked for.
+    ``residual`` is relative: the length of the next move, \(|m(v) - v|\), over the largest of |v|, |m(v)| and
+    |m(v_0)| (:func:`descend` has its own measure). A query has ``converged`` when the residual is at most the
+    tolerance, or when it is at most 64 eps and no longer falls, so that only rounding moves the state. ``steps`` counts
+    the steps of each query. ``trajectory`` and ``energies`` hold the first T + 1 states and their energies; a query
+    that converged earlier repeats its last state. Both are None unless ``record`` is set.
     """
 
     states: Float[Array, "*batch D"]
@@ -70,15 +70,22 @@ def recall(
 ) -> Recall:
     r"""Relaxed fixed-point iteration \(v \leftarrow (1 - a) v + a\, m(v)\) of every query, with a report.
 
-    ``update`` and ``energy`` take rows of states, (Q, D). ``step`` is a in (0, 2). ``tolerance`` is relative (see
-    :class:`Recall`), by default 4 eps of the dtype. ``record=T`` keeps the first T + 1 states and energies. ``retract``
-    maps states back to their manifold after each step (:func:`probam.energies.spherical.retract`). ``block_size`` runs
-    that many queries at a time, so that the (queries, K) arrays inside the update stay small.
-
     A fixed point is a stationary point of the energy; from a query on the border of two basins that is a saddle.
 
-    Raises :class:`probam.errors.InputError` for a step outside (0, 2), non-finite queries and callables of the wrong
-    shapes, :class:`probam.errors.NumericalError` where a state leaves the finite numbers.
+    Args:
+        update: m, of rows of states (Q, D).
+        energy: of rows of states (Q, D), one number a row.
+        queries: where recall starts.
+        step: a, between 0 and 2.
+        max_steps: most steps of a query.
+        tolerance: residual at which a query has converged (see :class:`Recall`); 4 eps of the dtype by default.
+        record: T keeps the first T + 1 states and energies; 0 keeps none.
+        retract: maps states back to their manifold after each step (:func:`probam.energies.spherical.retract`).
+        block_size: queries that run at a time, to keep the (queries, K) arrays of the update small; None for all.
+
+    Raises:
+        InputError: for a step outside (0, 2), non-finite queries and callables of the wrong shapes.
+        NumericalError: where a state leaves the finite numbers.
 
     >>> from functools import partial
     >>> from probam.energies import clam
@@ -112,19 +119,24 @@ def descend(
 ) -> Recall:
     r"""Gradient descent of every query on any differentiable energy of one point, with backtracking.
 
-    A step \(v' = v - s \nabla E(v)\) is taken when it delivers Armijo's decrease,
+    A step \(v' = v - s \nabla E(v)\) is taken when it satisfies Armijo's condition,
     \(E(v') \le E(v) - 10^{-4} s |\nabla E|^2\); otherwise s is halved. Where the decrease is below the rounding of E,
-    the slopes decide instead (Hager and Zhang 2005, doi:10.1137/030601880): the energy is monotone up to rounding. Each
-    line search starts from ``step_size`` (in units of the squared data over the energy) or, by default, from a
-    Barzilai-Borwein step, which measures the curvature. Steps may be long: a small ``step_size`` follows the flow into
-    its own basin, the default finds *a* minimum below the query.
+    the slopes decide instead (Hager and Zhang 2005, doi:10.1137/030601880): the energy is monotone up to rounding.
 
-    The other arguments and the report are those of :func:`recall`. The residual is the length of the gradient times the
-    longest recent Barzilai-Borwein step, an estimate of the distance that is left, over |v|. A query has converged also
-    when for 100 trials neither the energy has fallen beyond its rounding nor the gradient below its least length.
+    The report and the arguments not named here are those of :func:`recall`. The residual is the length of the gradient
+    times the longest recent Barzilai-Borwein step, which estimates the remaining distance, over |v|. A query has also
+    converged when 100 trials have lowered neither the energy beyond its rounding nor the least length of the gradient.
+    A query whose line search fails stays where it is and has not converged.
 
-    Raises :class:`probam.errors.InputError` and :class:`probam.errors.NumericalError` as :func:`recall` does. A query
-    whose line search fails is left where it is, not converged.
+    Args:
+        energy: of one point; differentiable.
+        step_size: first length of each line search, in units of the squared data over the energy. A small one follows
+            the flow into its own basin. None takes Barzilai-Borwein steps, which measure the curvature and may be
+            long: they end in *a* minimum below the query.
+
+    Raises:
+        InputError: as :func:`recall`.
+        NumericalError: as :func:`recall`.
     """
     if step_size is not None and not is_traced(step_size) and not 0 < step_size < np.inf:
         raise InputError(f"step_size: expected a finite number above 0, or None; got {step_size}")
@@ -141,12 +153,17 @@ def descend(
 def attractors(
     states: Float[ArrayLike, "*batch D"], tolerance: float
 ) -> tuple[Int[np.ndarray, "*batch"], Float[np.ndarray, "A D"]]:
-    """Which states are the same fixed point, and where the A fixed points are.
+    """The fixed point of each state, by number, and the positions of the A fixed points.
 
-    States within ``tolerance`` of each other (Euclidean, in the units of the states) are linked; a group is all that
-    chains of links reach. Groups are numbered in the order in which they first appear; a position is its group's mean.
-    Runs in NumPy. Give it converged states. Raises :class:`probam.errors.InputError` for non-finite states and a
-    tolerance that is not a finite number of at least 0.
+    States that are linked directly or through others form a group; groups are numbered in order of appearance, and
+    their means are the positions. Runs in NumPy.
+
+    Args:
+        states: states that have converged.
+        tolerance: largest Euclidean distance of linked states, in the units of the states.
+
+    Raises:
+        InputError: for non-finite states, and a tolerance that is not a finite number of at least 0.
     """
     states = np.asarray(states)
     if states.ndim == 0 or not np.isfinite(states).all():
@@ -171,7 +188,7 @@ def attractors(
 def _linked(
     rows: Float[np.ndarray, "Q D"], front: Int[np.ndarray, " F"], free: Int[np.ndarray, " R"], tolerance: float
 ) -> Int[np.ndarray, " L"]:
-    """Those of the free rows that lie within the tolerance of a row of the front."""
+    """The free rows within the tolerance of a row of the front."""
     low, high = rows[front].min(axis=0) - tolerance, rows[front].max(axis=0) + tolerance
     free = free[((rows[free] >= low) & (rows[free] <= high)).all(axis=1)]  # few are left near a tight group
     near = np.zeros(len(free), bool)

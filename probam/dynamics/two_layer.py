@@ -37,12 +37,12 @@ Solver = Literal["explicit", "implicit"]
 
 
 class Flow(NamedTuple):
-    r"""Where each state went, and whether it has come to rest.
+    r"""The final state of each query, and whether it is at rest.
 
-    ``time`` is where the run of each state ended and ``steps`` the number of steps it took. ``residual`` is that of
+    ``time`` is when the run of each state ended and ``steps`` the number of its steps. ``residual`` is that of
     :func:`residual` at the end; a state has ``converged`` when it is within the tolerance of the run. ``energies``
-    are those at ``times``, filled up with the last one where a state came to rest earlier; both are None unless asked
-    for.
+    are those at ``times``; a state that came to rest earlier repeats its last one. Both are None unless ``record`` is
+    set.
     """
 
     visible: Float[Array, "*batch D"]
@@ -59,9 +59,9 @@ class Flow(NamedTuple):
 def residual(
     visible: Float[ArrayLike, "*batch D"], hidden: Float[ArrayLike, "*batch K"], network: Network
 ) -> Float[Array, "*batch"]:
-    r"""Distance from rest, \(|(\tau_v \dot v, \tau_h \dot h)|\) over the larger of the state and its pull.
+    r"""Distance from rest, \(|(\tau_v \dot v, \tau_h \dot h)|\) over the larger of the state and its target.
 
-    The pull is \((\Xi^\top f + I, \Xi g)\), the state that the layers would be at rest in. Zero only at fixed points.
+    The target is \((\Xi^\top f + I, \Xi g)\), towards which the layers move. Zero only at fixed points.
     """
     v_rate, h_rate = velocity(visible, hidden, network)
     state = jnp.concatenate([jnp.asarray(visible), jnp.asarray(hidden)], axis=-1)
@@ -86,20 +86,22 @@ def flow(
 ) -> Flow:
     r"""The layers after they followed \(\tau_v \dot v = \Xi^\top f - v + I\), \(\tau_h \dot h = \Xi g - h\).
 
-    Integration ends at the time ``horizon``, for each state at the first step after which its residual is at most
-    ``tolerance`` (``None``: it goes on to the horizon), or after ``max_steps``. ``hidden=None`` starts the hidden layer
-    at rest under the visible one, :func:`probam.energies.two_layer.answer`; ``fast_hidden=True`` keeps it there all
-    the time (the limit tau_h = 0; ``hidden`` must be None). ``rtol`` is the relative error of a step (the absolute one
-    is rtol times the largest current at the start), by default 1e-9 in float64 and 1e-5 in float32; residuals much
-    below it are not reached. ``record=T`` keeps the energy at T + 1 equally spaced times, from the solver's dense
-    output. ``solver`` is "explicit" (Tsitouras 5(4)) or, for time constants far apart, "implicit" (Kvaerno 5(4)).
+    May be called inside ``jit``, ``vmap`` and ``grad``, and then skips the checks of values.
 
-    ``converged`` is judged by ``tolerance``, or by 1000 rtol where that is None. May be called inside ``jit``, ``vmap``
-    and ``grad``; the checks of values are then skipped.
+    Args:
+        hidden: start of the hidden layer; None starts it at rest under the visible one.
+        horizon: time at which integration ends.
+        tolerance: residual at which a state ends earlier; None integrates to the horizon and takes 1000 ``rtol``.
+        rtol: relative error of a step (the absolute one is this times the largest current at the start), by default
+            1e-9 in float64 and 1e-5 in float32. Much smaller residuals are not reached.
+        record: T keeps the energy at T + 1 equally spaced times; 0 keeps none.
+        solver: "explicit" (Tsitouras 5(4)), or "implicit" (Kvaerno 5(4)) for time constants far apart.
+        fast_hidden: keeps the hidden layer at rest all the time (the limit tau_h = 0); ``hidden`` must be None.
 
-    Raises :class:`probam.errors.InputError` for bad arguments, and :class:`probam.errors.NumericalError` where a state
-    left the finite numbers or stopped short of the horizon (an energy that is not bounded below, or signs as units,
-    whose jumps no adaptive step gets over; use :func:`euler` there).
+    Raises:
+        InputError: for bad arguments.
+        NumericalError: where a state leaves the finite numbers or stops before the horizon: the energy is not bounded
+            below, or the units are signs, whose jumps no adaptive step can cross (use :func:`euler`).
 
     >>> from probam.energies.two_layer import modern_hopfield
     >>> network = modern_hopfield(jnp.array([[0.0, 1.0], [4.0, 0.0]]), beta=2.0, tau_h=0.5)
@@ -139,11 +141,14 @@ def euler(
 ) -> Flow:
     r"""The layers after Euler steps \(v \leftarrow v + dt\, \dot v\), \(h \leftarrow h + dt\, \dot h\), both at once.
 
-    ``step`` is dt, in (0, 2 tau) for both tau: beyond that the leak terms alone are unstable. dt = tau_v with
-    ``fast_hidden=True`` is the update of the discrete networks, :func:`probam.energies.two_layer.update`.
-    A state is frozen, and has ``converged``, as in :func:`probam.dynamics.recall.recall`, with ``tolerance`` on the
-    move that a time min(tau_v, tau_h) asks for. ``record=T`` keeps the energy at the first T + 1 times. Other
-    arguments and errors are those of :func:`flow`.
+    A state stops, and has ``converged``, as in :func:`probam.dynamics.recall.recall`. The arguments not named here, and
+    the errors, are those of :func:`flow`.
+
+    Args:
+        step: dt, in (0, 2 tau) for both tau: beyond that the leak terms alone are unstable. dt = tau_v with
+            ``fast_hidden`` is the update of the discrete networks, :func:`probam.energies.two_layer.update`.
+        tolerance: residual of the move over the smaller time constant at which a state has converged.
+        record: T keeps the energy at the first T + 1 times; 0 keeps none.
     """
     v, h, batch = _start(network, visible, hidden, fast_hidden)
     _check_run(max_steps, record, tolerance)
@@ -293,7 +298,7 @@ def _check_end(name: str, ended: Flow, horizon: Array) -> None:
         return
     finite = np.isfinite(np.asarray(ended.visible)).all(axis=-1) & np.isfinite(np.asarray(ended.energy))
     short = ~np.asarray(ended.converged) & (np.asarray(ended.time) < (1 - 1e-6) * float(horizon))
-    for lost, what in ((~finite, "left the finite numbers"), (short, "stopped short of the horizon")):
+    for lost, what in ((~finite, "left the finite numbers"), (short, "stopped before the horizon")):
         if lost.any():
             raise NumericalError(
                 f"{name}: {lost.sum()} of {lost.size} states {what}, the first is number {np.flatnonzero(lost)[0]}; "

@@ -60,7 +60,7 @@ def test_completion_compiles_and_refuses_what_it_cannot_use() -> None:
     energy = partial(clam.energy, memories=MEMORIES, beta=2.0)
     inside = jax.jit(lambda x: complete(energy, x, MISSING).states)(X)
     np.testing.assert_array_equal(np.asarray(inside)[~MISSING], X[~MISSING])
-    with pytest.raises(InputError, match="missing: expected one answer an entry"):
+    with pytest.raises(InputError, match="missing: expected a mask of the shape of the queries"):
         complete(energy, X, MISSING[:, :3])
     with pytest.raises(InputError, match="queries: expected finite"):
         complete(energy, np.where(MISSING, np.nan, X), MISSING)

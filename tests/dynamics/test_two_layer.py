@@ -132,7 +132,7 @@ def test_runaway_states_are_an_error_and_not_numbers() -> None:
     with pytest.raises(NumericalError, match=r"flow: 2 of 2 states left the finite numbers.*not be bounded below"):
         flow(linear, V, H, horizon=1000.0, record=4)
     stiff = Network(MEMORIES, LogCosh(1.3), LogSumExp(2.0), CURRENT, tau_v=0.7, tau_h=1e-6)
-    with pytest.raises(NumericalError, match=r"flow: 2 of 2 states stopped short of the horizon.*implicit solver"):
+    with pytest.raises(NumericalError, match=r"flow: 2 of 2 states stopped before the horizon.*implicit solver"):
         flow(stiff, V, H, horizon=200.0, tolerance=1e-7, record=400)
 
 
