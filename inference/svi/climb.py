@@ -1,4 +1,4 @@
-"""The climb: restarts side by side up the evidence bound, in windows of steps, until each has settled."""
+"""The climb: all restarts up the evidence bound, in windows of steps, until each has converged."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,15 +50,15 @@ class Climbed(NamedTuple):
 
     frames: Frame
     params: Params
-    trace: Float[np.ndarray, "R I"]  # of the bound, nats; NaN once a restart had settled
-    settled: Bool[np.ndarray, " R"]  # by itself, before the steps ran out
+    trace: Float[np.ndarray, "R I"]  # of the bound, nats; NaN once a restart had converged
+    converged: Bool[np.ndarray, " R"]
 
 
 class _Pace(NamedTuple):
-    """How small the steps of each restart have become, and why."""
+    """How often the step of each restart has been cut, and why."""
 
     cuts: Int[np.ndarray, " R"]
-    hurried: Bool[np.ndarray, " R"]  # whether a step was cut because the run ends, not because the bound had settled
+    hurried: Bool[np.ndarray, " R"]  # whether a step was cut because few windows were left
     bound: Float[np.ndarray, " R"]  # mean over the last window, nats
 
     @classmethod
@@ -70,19 +70,19 @@ class _Pace(NamedTuple):
         return self.cuts <= _CUTS
 
     def with_windows_left(self, windows: int) -> "_Pace":
-        """The last windows are for small steps, come what may."""
+        """The last windows are for small steps in any case."""
         due = min(_CUTS, _CUTS + 1 - windows)
         return self._replace(cuts=np.maximum(self.cuts, due), hurried=self.hurried | (self.cuts < due))
 
     def after(self, window: Float[np.ndarray, "R I"], least_rise: float) -> "_Pace":
         """A window that rises by no more than ``least_rise`` nats over the one before cuts the step."""
         mean = window.astype(np.float64).mean(axis=1)
-        settled = self.going & (mean - self.bound <= least_rise)
-        return self._replace(cuts=self.cuts + settled, bound=np.where(self.going, mean, self.bound))
+        level = self.going & (mean - self.bound <= least_rise)
+        return self._replace(cuts=self.cuts + level, bound=np.where(self.going, mean, self.bound))
 
 
 def climb(key: jax.Array, start: Start, restarts: Restarts, how: Climb, progress: Progress) -> Climbed:
-    """Every restart climbs until its bound has settled or ``how.num_steps`` steps are done."""
+    """Where every restart ends, converged or after ``how.num_steps`` steps."""
     window = max(1, min(_WINDOW, how.num_steps // 10))
     num_windows = max(1, how.num_steps // window)
     states = (restarts.params, restarts.moments if how.optimiser == "adam" else ())
@@ -132,7 +132,7 @@ def _advance(
 ) -> tuple[tuple[Params, Any], Float[Array, "R I"]]:
     """``num_steps`` steps of every restart that is still going, on the same minibatches; the bound at each (nats).
 
-    A step that leaves the finite numbers is not taken.
+    A step to numbers that are not finite is not taken.
     """
     coordinates, take = Coordinates(model), _STEPS[optimiser]
 

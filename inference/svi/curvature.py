@@ -1,8 +1,8 @@
-r"""How curved the log joint density is at a point: the scale of the posterior in each unconstrained coordinate.
+r"""Curvature of the log joint density at a point: the scale of the posterior in each unconstrained coordinate.
 
-Exact where coordinates are few (one Hessian-vector product for each); beyond that the diagonal is estimated from
-products with random signs v, :math:`\operatorname{diag} H \approx \overline{v \odot H v}` (Bekas, Kokiopoulou & Saad
-2007), which costs the same however many coordinates there are.
+Exact for few coordinates (one Hessian-vector product each). For more, the diagonal is estimated from products with
+random signs v, :math:`\operatorname{diag} H \approx \overline{v \odot H v}` (Bekas, Kokiopoulou & Saad 2007), at a cost
+that does not depend on the number of coordinates.
 """
 
 from functools import partial
@@ -18,18 +18,18 @@ from probam.inference.common.coordinates import Coordinates
 __all__ = ["spreads"]
 
 _EXACT = 256
-"""Coordinates up to which the Hessian is exact, where its diagonal is all that is asked for."""
+"""Most coordinates with an exact Hessian, where only its diagonal is needed."""
 
 _EXACT_MATRIX = 512
-"""The same where the matrix is asked for; beyond, its diagonal must do."""
+"""Most coordinates with an exact Hessian, where the matrix is needed; for more, its diagonal is used."""
 
 _PROBES = 64
 
 _LEAST = 0.1
-"""A curvature is at least this part of the prior's own, and of the sum of squared slopes of the data.
+"""A curvature is at least this share of the prior's own, and of the sum of squared slopes of the data.
 
-The second is Fisher's information where the model holds; it stands in where densities have kinks (Laplace memories),
-whose second derivatives say nothing.
+The latter is Fisher's information where the model holds. It is needed where densities have kinks (Laplace memories) and
+second derivatives carry no information.
 """
 
 _ROWS_AT_A_TIME = 100
@@ -50,9 +50,11 @@ def spreads(
 ) -> Float[Array, "R P *P"]:
     r"""Standard deviations of the Gaussian that has the curvature of the log joint at each point.
 
-    :math:`|h_i|^{-1/2}` for the diagonal h of the Hessian. With ``matrix``, the Cholesky factor of
-    :math:`(-H)^{-1}`, its eigenvalues made positive, for up to 512 coordinates; a diagonal matrix for more.
-    ``rows`` stand for ``num_data`` data.
+    Args:
+        points: unconstrained coordinates, one row for each point.
+        rows: some of the data, whose log likelihood is scaled to ``num_data`` data.
+        matrix: False gives :math:`|h_i|^{-1/2}` for the diagonal h of the Hessian H. True gives the Cholesky factor of
+            :math:`(-H)^{-1}`, its eigenvalues made positive, for up to 512 coordinates, a diagonal matrix for more.
     """
     coordinates, size = Coordinates(model), points.shape[-1]
 

@@ -1,25 +1,26 @@
-r"""Stochastic variational inference that says how far it can be believed.
+r"""Stochastic variational inference, with a diagnostic of how far the result can be trusted.
 
-A guide of :mod:`probam.inference.svi.guides` is fitted by climbing its evidence bound
+A guide of :mod:`probam.inference.svi.guides` is fitted by maximising its evidence bound
 
 .. math:: \mathcal L(q) = E_q[\log p(x, z) - \log q(z)] \le \log p(x)
 
-in the unconstrained coordinates z in which NUTS walks too.
+in the unconstrained coordinates z that NUTS uses too.
 
-*One mode.* The known failure, memories collapsing onto each other, comes of a poor start: from there the bound has no
-slope that would part them. Each restart begins at an optimum of its own of EM (or generalised EM), and the restart
-whose bound ends highest is kept.
+*Starts.* A known failure, memories that collapse onto each other, comes from a poor start: there the bound has no slope
+that would separate them. Each restart begins at another optimum of EM (or generalised EM), and the restart whose bound
+ends highest is kept (:mod:`probam.inference.svi.start`).
 
-*Scale.* Coordinates of a mixture differ in curvature by factors of thousands (a precision matrix beside a weight).
-Before the first step each restart measures the curvature of the log joint where it starts and works in units of it.
+*Scale.* Coordinates of a mixture differ in curvature by factors of thousands (a precision matrix and a weight, for
+example). So each restart measures the curvature of the log joint where it starts, and works in units of it.
 
 *Convergence.* The bound is averaged over windows of steps. A window that rises by less than ``tolerance`` nats per
-datum over the one before cuts the step to a quarter; after the fourth such window the restart has converged.
+datum over the one before cuts the step to a quarter; after the fourth such window the restart has converged
+(:mod:`probam.inference.svi.climb`).
 
-*Belief.* Importance ratios of the final draws give Pareto's k-hat, and with it, below 0.7, an estimate of the evidence
-(:mod:`probam.inference.evidence.importance`). It counts one labelling of the memories, the one that the guide sits on:
-where weights are exchangeable and memories well separated, all labellings together have log K! nats more. With an
-``order`` one labelling is all there is, and bound, ``lp`` and evidence are those of all labellings together.
+*Trust.* Importance ratios of the final draws give Pareto's k-hat and, where that is below 0.7, an estimate of the
+evidence (:mod:`probam.inference.svi.judge`). The estimate counts one labelling of the memories, the one at which the
+guide is: where weights are exchangeable and memories well separated, all labellings together have log K! nats more.
+With an ``order`` there is only one labelling, and bound, ``lp`` and evidence are those of all labellings together.
 """
 
 import jax
@@ -39,10 +40,10 @@ from probam.inference.svi.start import begin
 __all__ = ["run"]
 
 _ALL_ROWS = 2000
-"""Rows up to which a step takes all of them."""
+"""Most rows that a step takes all of."""
 
 _BATCH = 1000
-"""Rows of a step beyond."""
+"""Rows of a step where there are more."""
 
 
 def run(
@@ -71,20 +72,20 @@ def run(
     Args:
         guide: "mean_field", "low_rank", "full", "flow" or "sticks" (see :mod:`probam.inference.svi.guides`).
         optimiser: "adam", or "natural" for the natural gradient of the guides "mean_field", "full" and "sticks".
-        start: "em" puts each restart at an optimum of EM of its own; "random" anywhere, which loses memories.
+        start: "em" starts each restart at another optimum of EM; "random" at a random point, which loses memories.
         num_steps: most optimisation steps.
-        num_draws: draws from the fitted guide; k-hat needs 100.
+        num_draws: draws from the fitted guide; k-hat needs at least 100.
         learning_rate: first step size, where 1 is a posterior standard deviation (default 0.05 for Adam) or a whole
             natural-gradient step (default 0.2).
-        tolerance: a window of 100 steps that rises less than this many nats per datum has settled.
-        batch_size: rows per step, drawn with replacement (default: all up to 2000 rows, 1000 beyond).
+        tolerance: rise of the bound over a window of 100 steps, in nats per datum, below which the step is cut.
+        batch_size: rows per step, drawn with replacement (default: all up to 2000 rows, 1000 of more).
         num_particles: draws per estimate of the evidence bound (pairs of draws for "natural").
         restarts: guides started at different optima.
         order: "location" or "weight" to number the memories in order, as in :mod:`probam.inference.nuts.engine`.
         order_by: number of the coordinate for order "location", from 0.
 
     Raises:
-        InputError: for an unknown guide or optimiser, a pair of them that does not exist, or a bad number.
+        InputError: for an unknown guide or optimiser, a guide without that optimiser, or a number out of range.
         NumericalError: when no restart's evidence bound is finite.
     """
     check_guide(model)
@@ -103,7 +104,7 @@ def run(
 
 
 def _check(how: Climb, start: str, counts: dict[str, int], num_data: int) -> None:
-    """Raise InputError for an option that makes no sense."""
+    """Raise InputError for an option out of range."""
     if how.optimiser not in RATES:
         raise InputError(f"optimiser: expected one of {', '.join(RATES)}; got {how.optimiser!r}")
     if how.optimiser == "natural" and not how.guide.natural:
@@ -119,6 +120,6 @@ def _check(how: Climb, start: str, counts: dict[str, int], num_data: int) -> Non
     if not how.learning_rate > 0:
         raise InputError(f"learning_rate: expected a positive step size; got {how.learning_rate}")
     if not how.tolerance >= 0:
-        raise InputError(f"tolerance: expected a number of nats per datum, zero or more; got {how.tolerance}")
+        raise InputError(f"tolerance: expected at least 0 nats per datum; got {how.tolerance}")
     if not 1 <= how.batch_size <= num_data:
         raise InputError(f"batch_size: expected 1 to {num_data} rows; got {how.batch_size}")

@@ -1,9 +1,9 @@
-r"""Guides of variational inference: laws over the unconstrained coordinates of a model, with exact densities.
+r"""Guides of variational inference: distributions of the unconstrained coordinates of a model, with exact densities.
 
-A guide sees whitened coordinates u; a :class:`Frame` takes them to the model's, :math:`z = c + F u`, so that one unit
-of u is about one posterior standard deviation and one step size suits them all. Every guide draws by a differentiable
-map of noise and knows its log density at any point; with both, gradients of the evidence bound follow the path of
-the draw alone (Roeder, Wu & Duvenaud 2017, arXiv:1703.09194): where the guide equals the posterior their noise is zero.
+A guide works in whitened coordinates u; a :class:`Frame` maps them to the model's, :math:`z = c + F u`, so that one
+unit of u is about one posterior standard deviation and one step size suits all. Every guide draws by a differentiable
+map of noise and has a log density at any point. So gradients of the evidence bound can follow the path of the draw
+alone (Roeder, Wu & Duvenaud 2017, arXiv:1703.09194): where the guide equals the posterior their noise is zero.
 
 ============== =================================================================================================
 ``mean_field`` independent Gaussians
@@ -35,10 +35,10 @@ __all__ = ["GUIDES", "Flow", "Frame", "Full", "Guide", "LowRank", "MeanField", "
 
 _NUM_LAYERS = 4
 _HIDDEN = 32
-"""Coupling layers of the flow, and the units of the one hidden layer that each of them has."""
+"""Coupling layers of the flow, and units of the hidden layer of each."""
 
 _MOST_STRETCH = 3.0
-"""Bound on the log scale that one coupling layer can give, reached by tanh."""
+"""Bound on the log scale of one coupling layer, by tanh."""
 
 
 def _log_normal(standard: Float[Array, " P"]) -> Float[Array, ""]:
@@ -58,13 +58,13 @@ class Frame(NamedTuple):
 
     @property
     def log_det(self) -> Float[Array, ""]:
-        """Log of the volume that a unit of u takes up in z."""
+        """Log of the volume in z of a unit volume of u."""
         diagonal = self.factor if self.factor.ndim == 1 else jnp.diagonal(self.factor)
         return jnp.sum(jnp.log(jnp.abs(diagonal)))
 
 
 class Guide(ABC):
-    """A family of laws over u; instances are hashable, their numbers live in ``params``."""
+    """A family of distributions of u; instances are hashable, their parameters are in ``params``."""
 
     name: ClassVar[str]
 
@@ -72,10 +72,15 @@ class Guide(ABC):
     """Whether :mod:`probam.inference.svi.steps` knows its natural gradient."""
 
     wants_matrix: ClassVar[bool] = False
-    """Whether a full covariance at the start is of use to it."""
+    """Whether it uses a full covariance at the start."""
 
     def frame(self, centre: Float[Array, " P"], spread: Float[Array, "P *P"]) -> Frame:
-        """Whitened coordinates, from where the guide starts and its spread there (standard deviations, or a factor)."""
+        """Whitened coordinates.
+
+        Args:
+            centre: where the guide starts.
+            spread: standard deviations of the posterior there, or a factor of its covariance.
+        """
         return Frame(centre, spread)
 
     @abstractmethod
@@ -124,7 +129,7 @@ class LowRank(Guide):
     name: ClassVar[str] = "low_rank"
 
     def start(self, key: jax.Array, centre: jax.Array, spread: jax.Array, scale: jax.Array) -> Params:  # noqa: ARG002
-        """A mean field; the factor grows from zero."""
+        """A mean field; the factor starts at zero."""
         rank = self.rank or max(1, round(len(centre) ** 0.5))
         return {
             "loc": jnp.zeros_like(centre),
@@ -190,7 +195,7 @@ class Flow(Guide):
     name: ClassVar[str] = "flow"
 
     def start(self, key: jax.Array, centre: jax.Array, spread: jax.Array, scale: jax.Array) -> Params:  # noqa: ARG002
-        """A mean field under networks that say nothing yet."""
+        """A mean field; the networks start as zero."""
         size, dtype = len(centre), centre.dtype
         inner = jax.random.normal(key, (_NUM_LAYERS, size, _HIDDEN), dtype) * size**0.5
         return {
@@ -232,15 +237,15 @@ def _networks(params: Params) -> Params:
 
 
 def _kept(size: int) -> jax.Array:
-    """Which coordinates each coupling layer keeps: even and odd ones in turn, then either half, shape (layers, P)."""
+    """Which coordinates each coupling layer keeps, (layers, P): even and odd ones in turn, then either half."""
     index = np.arange(size)
     return jnp.asarray(np.stack([index % 2 == 0, index % 2 == 1, index < size // 2, index >= size // 2]))
 
 
 def _coupling(kept: jax.Array, network: Params, v: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Shift and log scale that a layer gives to the coordinates it moves, from those it keeps; zero elsewhere.
+    """Shift and log scale of the coordinates that a layer moves, from those that it keeps; zero elsewhere.
 
-    Sums over inputs are means, so that a step of Adam moves an output by about its rate whatever the widths.
+    Inputs are averaged, not summed, so that a step of Adam moves an output by about its rate whatever the widths.
     """
     hidden = jnp.tanh(jnp.where(kept, v, 0) @ network["inner"] / v.size + network["inner_bias"])
     shift, raw = jnp.split(hidden @ network["outer"] / _HIDDEN + network["outer_bias"], 2)
@@ -264,7 +269,7 @@ class Sticks(Guide):
     natural: ClassVar[bool] = True
 
     def frame(self, centre: jax.Array, spread: jax.Array) -> Frame:
-        """Sticks stay logits; the rest is whitened."""
+        """Sticks remain logits; the rest is whitened."""
         at = np.asarray(self.positions)
         return Frame(centre.at[at].set(jnp.asarray(self.offsets, centre.dtype)), spread.at[at].set(1))
 
@@ -292,7 +297,7 @@ class Sticks(Guide):
         return jnp.exp(total + jax.nn.log_sigmoid(logit)), jnp.exp(total + jax.nn.log_sigmoid(-logit))
 
     def with_betas(self, params: Params, first: Float[Array, " J"], second: Float[Array, " J"]) -> Params:
-        """Parameters with these a and b in the place of their own."""
+        """Parameters with these a and b instead of their own."""
         logit = (jnp.log(first) - jnp.log(second) - params["logit_start"]) / params["logit_unit"]
         return params | {"logit": logit, "log_total": jnp.log(first + second)}
 
@@ -302,7 +307,7 @@ class Sticks(Guide):
         u = jnp.zeros(size, gaussian.dtype).at[at].set(logit)
         return u.at[np.setdiff1d(np.arange(size), at)].set(gaussian)
 
-    def parted(self, u: Float[Array, " P"]) -> tuple[Float[Array, " J"], Float[Array, " R"]]:
+    def split(self, u: Float[Array, " P"]) -> tuple[Float[Array, " J"], Float[Array, " R"]]:
         """Inverse of :meth:`joined`."""
         at = np.asarray(self.positions)
         return u[at], u[np.setdiff1d(np.arange(len(u)), at)]
@@ -317,7 +322,7 @@ class Sticks(Guide):
     def log_density(self, params: Params, u: jax.Array) -> jax.Array:
         r"""Of logit V: :math:`a \log V + b \log(1 - V) - \log B(a, b)`; and of the Gaussians."""
         first, second = self.betas(params)
-        logit, rest = self.parted(u)
+        logit, rest = self.split(u)
         sticks = first * jax.nn.log_sigmoid(logit) + second * jax.nn.log_sigmoid(-logit) - log_beta(first, second)
         standard = (rest - params["loc"]) * jnp.exp(-params["log_scale"])
         gaussian = _log_normal(standard) - jnp.sum(params["log_scale"])
@@ -336,7 +341,8 @@ GUIDES = ("mean_field", "low_rank", "full", "flow", "sticks")
 def guide_for(name: str, coordinates: Coordinates) -> Guide:
     """The guide called ``name`` for a model's coordinates.
 
-    Raises :class:`probam.errors.InputError` for an unknown name, and for ``sticks`` where weights have none.
+    Raises:
+        InputError: for an unknown name, and for "sticks" where the weights have none.
     """
     if name == "sticks":
         positions: list[int] = []
@@ -349,11 +355,13 @@ def guide_for(name: str, coordinates: Coordinates) -> Guide:
                 offsets += list(np.log(value.size - np.arange(value.size))) if simplex else [0.0] * value.size
             begin += value.size
         if not positions and "proportions" in coordinates.transforms:
-            raise InputError("guide: 'sticks' breaks the weights in any order; use it with order 'none' or 'location'")
+            raise InputError(
+                "guide: 'sticks' does not keep the weights in order; use it with order 'none' or 'location'"
+            )
         if not positions:
             raise InputError(
                 "guide: 'sticks' needs weights 'dirichlet', 'dp' or 'pyp', and more than one memory; "
-                "use 'mean_field' with weights that are known"
+                "use 'mean_field' with fixed weights"
             )
         return Sticks(tuple(positions), tuple(float(offset) for offset in offsets))
     known: dict[str, Guide] = {"mean_field": MeanField(), "low_rank": LowRank(), "full": Full(), "flow": Flow()}

@@ -1,4 +1,4 @@
-"""The judgement: which restart is best, draws from its guide, and how far they may be believed."""
+"""The judgement: which restart is best, draws from its guide, and how far they can be trusted."""
 
 from functools import partial
 
@@ -19,9 +19,9 @@ from probam.inference.svi.guides import Frame, Guide
 __all__ = ["judge"]
 
 _BLOCK = 50
-"""Draws taken by one call of a program, and in the estimate by which restarts are compared."""
+"""Draws of one call of the program, and of the estimate by which restarts are compared."""
 
-_BELIEVABLE = 0.7
+_RELIABLE = 0.7
 """Pareto's k-hat below which the mean of the importance ratios can be estimated."""
 
 
@@ -65,14 +65,14 @@ def _finals(
     key: jax.Array, start: Start, guide: Guide, climbed: Climbed
 ) -> tuple[Float[np.ndarray, " R"], tuple[str, ...]]:
     """The bound where each restart ended (nats), and how it ended."""
-    draws = [_draws(key, start, guide, _restart(climbed, r), _BLOCK) for r in range(len(climbed.settled))]
+    draws = [_draws(key, start, guide, _restart(climbed, r), _BLOCK) for r in range(len(climbed.converged))]
     finals = np.asarray([np.mean(lp - log_q) for _, lp, log_q in draws])
     finite = np.isfinite(finals)
     if not finite.any():
         raise NumericalError(
             "svi: the evidence bound is not finite in any restart; lower the learning rate or standardise the data"
         )
-    status = np.where(~finite, "non_finite", np.where(climbed.settled, "converged", "max_steps"))
+    status = np.where(~finite, "non_finite", np.where(climbed.converged, "converged", "max_steps"))
     return finals, tuple(str(word) for word in status)
 
 
@@ -84,7 +84,7 @@ def _restart(climbed: Climbed, number: int) -> tuple[Frame, Params]:
 
 def _evidence(importance: Importance | None, labellings: str) -> Evidence | None:
     """The evidence by importance sampling, None where the guide is too far from the posterior."""
-    if importance is None or not importance.pareto_k < _BELIEVABLE:
+    if importance is None or not importance.pareto_k < _RELIABLE:
         return None
     return Evidence(
         np.asarray([importance.log_evidence]),
@@ -97,7 +97,7 @@ def _evidence(importance: Importance | None, labellings: str) -> Evidence | None
 def _draws(
     key: jax.Array, start: Start, guide: Guide, restart: tuple[Frame, Params], num_draws: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """:func:`_draw_block`, a block at a time: one program whatever their number."""
+    """:func:`_draw_block` block by block: one program for any number of draws."""
     keys = [jax.random.split(jax.random.fold_in(key, i), _BLOCK) for i in range(-(-num_draws // _BLOCK))]
     blocks = [jax.tree.map(np.asarray, _draw_block(start.model, guide, *restart, block, start.x)) for block in keys]
     together: tuple[dict[str, np.ndarray], np.ndarray, np.ndarray] = jax.tree.map(

@@ -1,4 +1,4 @@
-"""Where the guides of a run begin: at optima of EM, in units of the posterior's scale there, or anywhere."""
+"""Where the guides of a run begin: at optima of EM, with the scale of the posterior there, or at random points."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -42,11 +42,11 @@ def begin(
     at: str,
     progress: Progress,
 ) -> tuple[Start, Restarts]:
-    """Where every restart begins, and its guide there.
+    """The starts, and the guide of every restart.
 
     Args:
-        keys: for the place, for the curvature there, and for the numbers of the guide.
-        at: "em" for optima of EM, whose curvature sets the scale; "random" for anywhere.
+        keys: for the starts, for the curvature there, and for the parameters of the guides.
+        at: "em" for optima of EM, where the curvature sets the scale; "random" for random points.
     """
     key_start, key_curvature, key_guide = keys
     if at == "em":

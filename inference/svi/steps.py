@@ -13,20 +13,20 @@ The bound of a guide q over the whitened coordinates u of a target with log dens
 where the last term, of second order, keeps :math:`S^{-1}` positive definite (Lin, Schmidt & Khan 2020,
 arXiv:2002.10060). Expectations come from pairs of opposite draws :math:`m \pm L \epsilon` (:math:`S = L L^T`): the
 mean of the two gradients, and by Price's theorem (Bonnet 1964, Price 1958) half their difference times
-:math:`\epsilon^T` for :math:`-L^T E[\nabla^2 f] L`. For a quadratic f the mean gradient has no noise at all.
+:math:`\epsilon^T` for :math:`-L^T E[\nabla^2 f] L`. For a quadratic f the mean gradient has no noise.
 
-*Sticks.* The natural parameters of :math:`V \sim \mathrm{Beta}(a, b)` multiply :math:`\log V` and
-:math:`\log(1 - V)`, and so do the numbers of its prior and the counts of the data: given responsibilities the natural
-gradient leads straight to the conjugate posterior :math:`\mathrm{Beta}(a_0 + n_j, b_0 + n_{>j})`, and a step is a
-moving average of sufficient statistics (Hoffman, Blei, Wang & Paisley 2013; Khan & Lin 2017). Counts move with the
-sticks, however, since labels are summed out. With a count :math:`\bar n` that does not know of the draw
+*Sticks.* The natural parameters of :math:`V \sim \mathrm{Beta}(a, b)` multiply :math:`\log V` and :math:`\log(1 - V)`,
+as do the parameters of its prior and the counts of the data: with fixed responsibilities the natural gradient leads
+straight to the conjugate posterior :math:`\mathrm{Beta}(a_0 + n_j, b_0 + n_{>j})`, and a step is a moving average of
+sufficient statistics (Hoffman, Blei, Wang & Paisley 2013; Khan & Lin 2017). But counts move with the sticks, since
+labels are summed out. With a count :math:`\bar n` that does not depend on the draw
 
 .. math::
     \tilde\nabla E_q[f] = \bar n + F^{-1} E \bigl[ \nabla_{a, b} \, (n(V) - \bar n) \cdot
     (\log V, \log(1 - V)) \bigr], \qquad F = \text{Fisher's information of the Beta},
 
-exactly, the gradient along the path of the draw. Two independent draws of the sticks are each other's
-:math:`\bar n`; where responsibilities do not depend on the weights the second term is zero, and so is all noise.
+holds exactly, with the gradient along the path of the draw. Two independent draws of the sticks serve as each other's
+:math:`\bar n`; where responsibilities do not depend on the weights, the second term and all noise are zero.
 """
 
 from collections.abc import Callable
@@ -53,11 +53,10 @@ Target = Callable[[Float[Array, " P"]], Float[Array, ""]]
 _ADAM = optax.scale_by_adam()
 
 _MOST_CORRECTION = 0.5
-"""Largest relative change of a stick's numbers in one step by what is not conjugate."""
-
+"""Largest relative change of a stick's parameters in one step by the term that is not conjugate."""
 
 _LARGE = 50.0
-"""Numbers of a Beta from which a series of their trigamma is exact to rounding, or nearly."""
+"""Parameters of a Beta from which a series of their trigamma is exact to rounding, or nearly."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,11 @@ class Posterior:
 
 
 def posterior(coordinates: Coordinates, frame: Frame, rows: Float[Array, "B D"], num_data: int) -> Posterior:
-    """Log joint density of whitened coordinates, the rows standing for all data."""
+    """Log joint density of whitened coordinates.
+
+    Args:
+        rows: a minibatch, whose log likelihood is scaled to ``num_data`` data.
+    """
 
     def log_prior(u: jax.Array) -> jax.Array:
         return coordinates.log_prior(coordinates.unflatten(frame.apply(u))) + frame.log_det
@@ -100,7 +103,13 @@ def start_adam(params: Params) -> optax.OptState:
 def adam_step(
     guide: Guide, params: Params, state: Any, key: jax.Array, target: Target, rate: jax.Array, *, num_particles: int
 ) -> tuple[Params, Any, Float[Array, ""]]:
-    """One step of Adam; the bound before it (nats)."""
+    """One step of Adam; the bound before it (nats).
+
+    Args:
+        state: moments of Adam.
+        rate: step size, where 1 is a posterior standard deviation.
+        num_particles: draws whose bounds are averaged.
+    """
 
     def loss(params: Params) -> jax.Array:
         keys = jax.random.split(key, num_particles)
@@ -118,9 +127,14 @@ def natural_step(
     """One natural-gradient step from pairs of opposite draws; the bound before it (nats).
 
     No coordinate of a Gaussian's mean moves by more than one standard deviation of the guide.
+
+    Args:
+        state: handed on unchanged.
+        rate: share of a whole natural-gradient step.
+        num_particles: pairs of draws.
     """
     if isinstance(guide, Sticks):
-        assert isinstance(target, Posterior), "sticks see prior and data apart"
+        assert isinstance(target, Posterior), "sticks need prior and likelihood one by one"
         moved, bound = _natural_sticks(guide, params, key, target, rate, num_particles)
         return moved, state, bound
     loc, log_scale = params["loc"], params["log_scale"]
@@ -198,15 +212,15 @@ def _counts(slope: Float[Array, " J"], logit: Float[Array, " J"], num_data: int)
         here = jnp.clip(slope + left * share, 0, left)
         return left - here, jnp.stack([here, left - here])
 
-    found: jax.Array = jax.lax.scan(take, jnp.asarray(num_data, slope.dtype), (slope, jax.nn.sigmoid(logit)))[1]
-    return found.T
+    counts: jax.Array = jax.lax.scan(take, jnp.asarray(num_data, slope.dtype), (slope, jax.nn.sigmoid(logit)))[1]
+    return counts.T
 
 
 def _prior_numbers(guide: Sticks, log_prior: Target, u: Float[Array, " P"]) -> Float[Array, "2 J"]:
     r"""a_0 and b_0 of each stick given the rest, from the slopes a_0 (1 - V) - b_0 V of its log density at two V."""
-    logit, rest = guide.parted(u)
+    logit, rest = guide.split(u)
     at = jnp.stack([logit * 0 + float(np.log(3.0)), logit * 0 - float(np.log(3.0))])  # V = 3/4 and 1/4
-    high, low = jax.vmap(lambda logit: guide.parted(jax.grad(log_prior)(guide.joined(logit, rest)))[0])(at)
+    high, low = jax.vmap(lambda logit: guide.split(jax.grad(log_prior)(guide.joined(logit, rest)))[0])(at)
     total = 2 * (low - high)
     first = low + total / 4
     return jnp.stack([first, total - first])
@@ -239,10 +253,10 @@ def _natural_sticks(
         u = guide.joined(logit, gaussian)
         log_lik, of_lik = jax.value_and_grad(target.log_likelihood)(u)
         log_prior, of_prior = jax.value_and_grad(target.log_prior)(u)
-        counts = _counts(guide.parted(of_lik)[0], logit, target.num_data)
+        counts = _counts(guide.split(of_lik)[0], logit, target.num_data)
         return (
             log_lik + log_prior,
-            guide.parted(of_lik + of_prior)[1],
+            guide.split(of_lik + of_prior)[1],
             counts,
             _prior_numbers(guide, target.log_prior, u),
         )

@@ -187,6 +187,6 @@ def test_orders_that_would_change_the_posterior_are_refused_with_the_reason() ->
     ):
         with pytest.raises(InputError, match=message):
             in_order(_two(weights), order, coordinate)
-    with pytest.raises(InputError, match="guide: 'sticks' breaks the weights in any order"):
+    with pytest.raises(InputError, match="guide: 'sticks' does not keep the weights in order"):
         svi.run(jax.random.key(0), _two(Dirichlet()), jnp.asarray(X[:, None]), guide="sticks", order="weight")
     assert isinstance(in_order(_two(Fixed((0.5, 0.5))), "location"), OrderedModel)

@@ -232,7 +232,7 @@ def test_bad_options_are_named() -> None:
         ({"optimiser": "sgd"}, "optimiser: expected one of adam, natural; got 'sgd'"),
         ({"optimiser": "natural", "guide": "flow"}, "'natural' is for the guides 'mean_field', 'full' and 'sticks'"),
         ({"start": "prior"}, "start: expected 'em' or 'random'; got 'prior'"),
-        ({"tolerance": -1.0}, "tolerance: expected a number of nats per datum, zero or more; got -1"),
+        ({"tolerance": -1.0}, "tolerance: expected at least 0 nats per datum; got -1"),
         ({"num_steps": 0}, "num_steps: expected at least 1; got 0"),
     ):
         with pytest.raises(InputError, match=message):
