@@ -1,4 +1,4 @@
-"""Warm starts: the optimum of (generalised) EM from each of several seeds."""
+"""Warm starts of engines that follow gradients: the optima that (generalised) EM reaches from several seeds."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,10 +24,10 @@ _ITERATIONS = 200
 
 @dataclass(frozen=True)
 class Start:
-    """A model, its data, and the points at which runs on them begin; made once and handed on."""
+    """A model, its data, and the points at which runs begin; made once and handed on."""
 
     model: Model
-    """With its memories in the order that was asked for."""
+    """With its memories in the order of the run."""
 
     x: Float[Array, "N D"]
     """In units of the model, NaN where an entry is missing."""
@@ -45,7 +45,11 @@ class Start:
 
 
 def has_m_step(model: Model, x: Float[Array, "N D"]) -> bool:
-    """Whether the family has a closed-form M-step under the priors of this model; only shapes are evaluated."""
+    """Whether the family has a closed-form M-step under the priors of this model; only shapes are evaluated.
+
+    Args:
+        x: data, of which only shape and dtype matter.
+    """
     m_step, coordinates = MStep.ask(model.family), Coordinates(model)
     if isinstance(m_step, Absent):
         return False
@@ -71,13 +75,15 @@ def start_at_optima(
     *,
     progress: Progress = silent,
 ) -> Start:
-    """``num_starts`` optima of the log joint, best first.
+    """``num_starts`` optima of the log joint, best first, with the memories in the model's order where it has one.
 
-    Closed-form EM where family and prior have it, gradient EM otherwise; twice as many runs as starts, the best kept.
-    Memories are numbered in the model's order where it has one.
+    Closed-form EM where family and prior allow it, gradient EM otherwise; of twice as many runs the best are kept.
+
+    Args:
+        x: data in units of the model, NaN where an entry is missing.
     """
     free = unordered(model)
-    check_gradient(free)  # all who begin here follow gradients
+    check_gradient(free)  # every engine that starts here follows gradients
     runs = 2 * num_starts
     if has_m_step(free, x):
         states, _ = em.fit_params(

@@ -1,8 +1,8 @@
-r"""The chains of NUTS: NumPyro's kernel on a model, the states in which chains begin, and how they go on.
+r"""The chains of NUTS: NumPyro's kernel on a model, the first states of the chains, and their transitions.
 
-The kernel's steps are driven by one jitted loop of ours that is compiled once per shape: every chain runs through
-``lax.map`` (chains are independent, so a chain never waits for the longest tree of another), and chains are spread over
-the JAX devices there are. Warm-up (step size and mass matrix) is the kernel's.
+One jitted loop of our own drives the kernel's steps; it is compiled once per shape. Chains run through ``lax.map``, so
+that none waits for the longest tree of another, and are spread over the JAX devices. Warm-up (step size and mass
+matrix) is the kernel's.
 """
 
 from functools import partial
@@ -39,23 +39,28 @@ class Settings(NamedTuple):
 class Chunk(NamedTuple):
     """How the transitions of one call run; static."""
 
-    room: int
+    size: int  # most transitions
     num_devices: int
 
 
 def first_states(key_jitter: jax.Array, key_run: jax.Array, start: Start, settings: Settings) -> HMCState:
-    """States in which the chains begin: the starts with a little noise, a chain at each.
+    """First states of the chains: one at each start, with a little noise.
 
-    Raises :class:`probam.errors.NumericalError` where the log density is not finite even at the starts.
+    Args:
+        key_jitter: for the noise.
+        key_run: for the chains.
+
+    Raises:
+        NumericalError: where the log density is not finite at a start.
     """
     keys = jax.random.split(key_run, len(start))
     free = start.free
     moved = _jittered(key_jitter, free)
     states = _begin(start.model, start.x, moved, keys, settings)
     astray = ~np.isfinite(np.asarray(states.potential_energy))
-    if astray.any():  # the noise put a datum outside every support: such chains begin at their start itself
-        lost = jnp.asarray(astray)
-        moved = jax.tree.map(lambda at, by: jnp.where(lost.reshape(-1, *[1] * (at.ndim - 1)), at, by), free, moved)
+    if astray.any():  # the noise moved a datum outside every support: these chains begin at their start itself
+        back = jnp.asarray(astray)
+        moved = jax.tree.map(lambda at, by: jnp.where(back.reshape(-1, *[1] * (at.ndim - 1)), at, by), free, moved)
         states = _begin(start.model, start.x, moved, keys, settings)
     if not np.isfinite(np.asarray(states.potential_energy)).all():
         raise NumericalError("nuts: the log density is not finite where a chain starts; standardise the data")
@@ -95,16 +100,16 @@ def _jittered(key: jax.Array, free: Params) -> Params:
 def advance(
     model: Model, x: jax.Array, states: HMCState, num_steps: jax.Array, settings: Settings, chunk: Chunk
 ) -> tuple[HMCState, dict[str, Any]]:
-    """``num_steps`` transitions of every chain, and what is kept of each: the first of ``chunk.room`` places.
+    """``num_steps`` transitions of every chain, and what is recorded of each, in the first of ``chunk.size`` rows.
 
-    The number of steps is no part of the program: chunks of all lengths run the same instructions, so where a run is
-    cut makes no difference to its bits.
+    The number of steps is not part of the program: chunks of any length run the same instructions, so that the bits of
+    a run do not depend on where it is interrupted.
     """
 
     def chain(model: Model, x: jax.Array, num_steps: jax.Array, state: HMCState) -> tuple[HMCState, dict[str, Any]]:
-        # the kernel learns its settings from init; the state it makes is not used and not computed
+        # init sets up the kernel; the state that it returns is not used, and so not computed
         kernel, _ = _kernel(model, x, state.z, jax.random.key(0), settings)
-        places = jax.tree.map(lambda leaf: jnp.zeros((chunk.room, *leaf.shape), leaf.dtype), _watched(state))
+        places = jax.tree.map(lambda leaf: jnp.zeros((chunk.size, *leaf.shape), leaf.dtype), _watched(state))
 
         def step(i: jax.Array, carry: tuple[HMCState, dict[str, Any]]) -> tuple[HMCState, dict[str, Any]]:
             state, kept = carry
@@ -128,7 +133,7 @@ def _kernel(
 ) -> tuple[NUTS, HMCState]:
     """NumPyro's kernel on the model's log joint, and its first state.
 
-    The kernel walks on one vector: for each of its small steps three sites are three times the work of one.
+    The kernel works on one vector: for its small steps three sites would be three times the work of one.
     """
     coordinates = Coordinates(model)
     log_joint = coordinates.log_joint_given(x)
@@ -142,7 +147,7 @@ def _kernel(
 
 
 def _watched(state: HMCState) -> dict[str, Any]:
-    """What is kept of each draw, under ArviZ's names."""
+    """What is recorded of each draw, under ArviZ's names."""
     return {
         "z": state.z,
         "lp": -state.potential_energy,

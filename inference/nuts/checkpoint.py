@@ -1,8 +1,8 @@
-"""A run of NUTS on disk: where it stands, and what it is a run of.
+"""A run of NUTS on disk: its progress, and its identity.
 
-One NPZ file, never pickled: the arrays of the sampler's states, the draws so far, the number of steps done, and a
-description of all on which the bits depend (key, model, data, options, versions). A run goes on only from a file whose
-description is its own, word for word.
+One NPZ file, without pickle: the arrays of the sampler's states, the draws so far, the number of steps done, and a
+description of everything that the result depends on (key, model, data, options, versions). A run continues only from a
+file with the same description.
 """
 
 import hashlib
@@ -32,14 +32,14 @@ __all__ = ["Checkpoint", "Saved", "described", "packed", "surroundings", "unpack
 
 _FORMAT = "probam NUTS checkpoint 1"
 
-_NOT_LAW = {"_validate_args"}
+_NOT_DENSITY = {"_validate_args"}
 """Fields of a distribution that do not change its density."""
 
 _T = TypeVar("_T")
 
 
 class Saved(NamedTuple):
-    """How far a run has come: steps of each chain (warm-up included), states, draws (C, S, ...) by name."""
+    """Progress of a run: steps of each chain (warm-up included), states, draws (C, S, ...) by name."""
 
     done: int
     state: list[np.ndarray]
@@ -51,33 +51,33 @@ def _is_key(leaf: Any) -> bool:
 
 
 def packed(tree: object) -> list[np.ndarray]:
-    """The leaves as plain arrays; random keys as their numbers."""
+    """The leaves as plain arrays, random keys as their data."""
     return [np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for leaf in jax.tree.leaves(tree)]
 
 
 def unpacked(leaves: list[np.ndarray], like: _T, impl: Hashable) -> _T:
     """Inverse of :func:`packed`: a tree of the structure, shapes and dtypes of ``like``, its keys of kind ``impl``."""
-    wanted, structure = jax.tree.flatten(like)
-    if len(wanted) != len(leaves):
-        raise InputError(f"checkpoint: expected {len(wanted)} arrays of state; got {len(leaves)}; start anew")
-    made = [
-        jax.random.wrap_key_data(jnp.asarray(leaf), impl=impl) if _is_key(want) else jnp.asarray(leaf)
-        for leaf, want in zip(leaves, wanted, strict=True)
+    expected, structure = jax.tree.flatten(like)
+    if len(expected) != len(leaves):
+        raise InputError(f"checkpoint: expected {len(expected)} arrays of state; got {len(leaves)}; start again")
+    arrays = [
+        jax.random.wrap_key_data(jnp.asarray(leaf), impl=impl) if _is_key(template) else jnp.asarray(leaf)
+        for leaf, template in zip(leaves, expected, strict=True)
     ]
-    for leaf, want in zip(made, wanted, strict=True):
-        if leaf.shape != want.shape or leaf.dtype != want.dtype:
+    for leaf, template in zip(arrays, expected, strict=True):
+        if leaf.shape != template.shape or leaf.dtype != template.dtype:
             raise InputError(
-                f"checkpoint: expected an array of shape {want.shape} and type {want.dtype} in the state; "
-                f"got {leaf.shape} and {leaf.dtype}; start anew"
+                f"checkpoint: expected an array of shape {template.shape} and type {template.dtype} in the state; "
+                f"got {leaf.shape} and {leaf.dtype}; start again"
             )
-    tree: _T = jax.tree.unflatten(structure, made)
+    tree: _T = jax.tree.unflatten(structure, arrays)
     return tree
 
 
 def described(value: object) -> str:
-    """A name for a model or for data that any process gives it: its type and a digest of all in it.
+    """A name for a model or for data, the same in every process: its type and a digest of its contents.
 
-    NumPyro's own flattening of a distribution follows the order of a set, which is another in every process.
+    NumPyro's own flattening of a distribution follows the order of a set, which differs between processes.
     """
     kind = type(value).__name__
     if isinstance(value, np.ndarray | jax.Array):
@@ -86,7 +86,7 @@ def described(value: object) -> str:
 
 
 def _words(value: object) -> str:
-    """All that a value holds, by name, in an order of its own."""
+    """The contents of a value, by name, in a fixed order."""
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         array = np.ascontiguousarray(value)
         return f"{array.dtype.str}{np.shape(value)}{hashlib.sha256(array.tobytes()).hexdigest()}"
@@ -98,12 +98,12 @@ def _words(value: object) -> str:
         return f"{{{', '.join(sorted(map(_words, value)))}}}"
     if isinstance(value, Distribution):
         names = {*value.gather_pytree_data_fields(), *value.gather_pytree_aux_fields(), "_batch_shape", "_event_shape"}
-        return _named(type(value).__qualname__, {name: vars(value).get(name) for name in names - _NOT_LAW})
+        return _named(type(value).__qualname__, {name: vars(value).get(name) for name in names - _NOT_DENSITY})
     if is_dataclass(value):
         return _named(type(value).__qualname__, {field.name: getattr(value, field.name) for field in fields(value)})
     if isinstance(value, Transform | Constraint):
-        held = {name: part for name, part in vars(value).items() if not isinstance(part, weakref.ref)}
-        return _named(type(value).__qualname__, held)
+        parts = {name: part for name, part in vars(value).items() if not isinstance(part, weakref.ref)}
+        return _named(type(value).__qualname__, parts)
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # addresses differ between processes
 
 
@@ -112,15 +112,20 @@ def _named(kind: str, parts: Mapping[Any, object]) -> str:
 
 
 def surroundings() -> dict[str, str]:
-    """Versions, platform and precision: what else decides about the last bits."""
+    """Versions, platform and precision, on which the last bits depend too."""
     versions = {name: version(name) for name in ("probam", "jax", "jaxlib", "numpyro")}
     return versions | {"platform": jax.default_backend(), "x64": str(jax.config.read("jax_enable_x64"))}
 
 
 class Checkpoint:
-    """The file at ``path`` for the run that ``identity`` describes.
+    """The file of one run.
 
-    Raises :class:`probam.errors.InputError` where no file can be written there.
+    Args:
+        path: where it is, or will be written.
+        identity: description of the run; a file with another is refused.
+
+    Raises:
+        InputError: where no file can be written at ``path``.
     """
 
     def __init__(self, path: str | os.PathLike[str], identity: dict[str, str]) -> None:
@@ -129,7 +134,7 @@ class Checkpoint:
         check_writable(path)
 
     def write(self, saved: Saved) -> None:
-        """Replace the file, all at once."""
+        """Replace the file atomically."""
         arrays = {f"state_{i}": leaf for i, leaf in enumerate(saved.state)}
         arrays |= {f"draws_{name}": values for name, values in saved.kept.items()}
         head = {"format": _FORMAT, "done": saved.done, "states": len(saved.state), "identity": self.identity}
@@ -137,21 +142,25 @@ class Checkpoint:
             np.savez(stream, allow_pickle=False, head=np.array(json.dumps(head)), **arrays)
 
     def read(self) -> Saved | None:
-        """What was written last; None where there is no file.
+        """The progress written last; None where there is no file.
 
-        Raises :class:`probam.errors.InputError` for a file that is broken, no checkpoint, or another run's.
+        Raises:
+            InputError: for a file that is damaged, no checkpoint, or of another run.
         """
         if not self.path.exists():
             return None
-        broken = (
-            f"checkpoint: {self.path} is not a whole checkpoint of NUTS; delete it to start anew, or name another file"
+        damaged = (
+            f"checkpoint: {self.path} is not a complete checkpoint of NUTS; delete it to start again, "
+            "or name another file"
         )
         try:
             with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             head = json.loads(str(arrays.pop("head")))
             if head["format"] != _FORMAT:
-                raise InputError(f"checkpoint: expected {_FORMAT!r}; got {head['format']!r} in {self.path}; start anew")
+                raise InputError(
+                    f"checkpoint: expected {_FORMAT!r}; got {head['format']!r} in {self.path}; start again"
+                )
             theirs: dict[str, str] = head["identity"]
             state = [arrays.pop(f"state_{i}") for i in range(int(head["states"]))]
             done = int(head["done"])
@@ -165,19 +174,21 @@ class Checkpoint:
             zipfile.BadZipFile,
             zlib.error,
         ) as error:
-            raise InputError(broken) from error
+            raise InputError(damaged) from error
         differ = [name for name, ours in self.identity.items() if theirs.get(name) != ours]
         if differ:
-            said = "; ".join(_difference(name, theirs.get(name, "nothing"), self.identity[name]) for name in differ)
+            differences = "; ".join(
+                _difference(name, theirs.get(name, "nothing"), self.identity[name]) for name in differ
+            )
             raise InputError(
-                f"checkpoint: {self.path} is of another run: {said}. Go on with what it was made with, delete it to "
-                "start anew, or name another file"
+                f"checkpoint: {self.path} is of another run: {differences}. Continue with the options it was made "
+                "with, delete it to start again, or name another file"
             )
         return Saved(done, state, {name.removeprefix("draws_"): values for name, values in arrays.items()})
 
 
 def _difference(name: str, theirs: str, ours: str) -> str:
-    """In words, where the values are short enough to be read."""
+    """The difference in words; digests are not shown."""
     if max(len(theirs), len(ours)) > 32:  # digests
         return f"{name} differs"
-    return f"{name} is {theirs} there and {ours} here"
+    return f"{name} is {theirs} in the file and {ours} in this run"

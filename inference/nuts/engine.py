@@ -1,11 +1,12 @@
 r"""The No-U-Turn sampler on the marginal density, through NumPyro's own kernel.
 
-Chains (:mod:`probam.inference.nuts.chains`) begin at different optima of EM, best first; that they agree is checked
-afterwards on label-invariant quantities, never assumed.
+Chains (:mod:`probam.inference.nuts.chains`) begin at different optima of EM, best first. Whether they agree is checked
+afterwards, on label-invariant quantities.
 
 With an ``order`` the chains stay in one labelling of the memories (:mod:`probam.inference.common.ordering`).
 
-With a ``checkpoint`` the states (adaptation included) and the draws so far are on disk after every chunk of steps.
+With a ``checkpoint`` the states (adaptation included) and the draws so far are written to disk after every chunk of
+steps (:mod:`probam.inference.nuts.checkpoint`).
 """
 
 import os
@@ -34,7 +35,7 @@ _CHUNK = 100
 
 
 class _Walk(NamedTuple):
-    """How far a run has come."""
+    """Progress of a run."""
 
     states: HMCState
     done: int  # transitions of each chain, warm-up included
@@ -42,7 +43,7 @@ class _Walk(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What the run is doing, in words."""
+        """The progress in words."""
         return f"NUTS sampling, {int(self.kept['diverging'].sum())} divergences" if self.kept else "NUTS warm-up"
 
 
@@ -65,22 +66,22 @@ def run(
     """Draws of ``num_chains`` chains.
 
     Args:
-        num_warmup: adaptation steps of each chain, thrown away.
+        num_warmup: adaptation steps of each chain, which are discarded.
         num_draws: kept draws of each chain.
-        target_accept: acceptance probability that the step size aims at; raise it (0.95) against divergences.
-        dense_mass: adapt a full mass matrix (worth it when parameters are strongly correlated and few).
+        target_accept: acceptance probability at which the step size aims; raise it (0.95) against divergences.
+        dense_mass: adapt a full mass matrix, for few parameters that are strongly correlated.
         max_tree_depth: trees stop at 2^depth leapfrog steps.
         order: "location" numbers the memories by a coordinate of their location (where that is a point of the data
-            space: by a feature), "weight" by falling weight; for weights that are the same under all numberings. The
-            posterior is restricted to that labelling, not changed, and ``lp`` is that of the model without an order.
+            space: by a feature), "weight" by decreasing weight; for weights that are exchangeable. The posterior is
+            restricted to that labelling, not changed, and ``lp`` is that of the model without an order.
         order_by: number of the coordinate for order "location", from 0.
-        checkpoint: a file to which the run is written after every chunk of 100 steps, and from which a run with the
-            same key, model, data and options goes on, to the same bits as if it had never stopped. It stays there at
-            the end: with a larger ``num_draws`` the chains are continued.
+        checkpoint: a file to which the run is written after every chunk of 100 steps. A run with the same key, model,
+            data and options continues from it, to the same bits as a run without a stop. The file is kept: a larger
+            ``num_draws`` continues the chains.
 
     Raises:
-        InputError: for numbers below one, a target outside (0, 1), or a checkpoint that is broken or of another run.
-        NumericalError: when a chain's log density stops being finite.
+        InputError: for numbers below one, a target outside (0, 1), or a checkpoint that is damaged or of another run.
+        NumericalError: when a chain's log density is not finite.
     """
     counts = {"num_chains": num_chains, "num_warmup": num_warmup, "num_draws": num_draws}
     _check(counts | {"max_tree_depth": max_tree_depth}, target_accept)
@@ -101,7 +102,7 @@ def run(
 
 
 def _check(counts: dict[str, int], target_accept: float) -> None:
-    """Raise InputError for an option that makes no sense."""
+    """Raise InputError for an option out of range."""
     for name, number in counts.items():
         if number < 1:
             raise InputError(f"{name}: expected at least 1; got {number}")
@@ -112,7 +113,7 @@ def _check(counts: dict[str, int], target_accept: float) -> None:
 def _resumed(
     file: Checkpoint, key: jax.Array, model: Model, x: jax.Array, num_chains: int, settings: Settings
 ) -> _Walk | None:
-    """The walk that a checkpoint holds, None where there is no file yet."""
+    """The walk in a checkpoint, None where there is no file yet."""
     saved = file.read()
     if saved is None:
         return None
@@ -135,7 +136,7 @@ def _continued(walk: _Walk, model: Model, x: jax.Array, num_draws: int, settings
 
 
 def _result(requested: Model, model: Model, x: jax.Array, kept: dict[str, np.ndarray], num_draws: int) -> EngineResult:
-    """The first ``num_draws`` draws; ``lp`` is that of the model that was requested, without an order."""
+    """The first ``num_draws`` draws, with ``lp`` of the requested model, which has no order."""
     stats = {name: values[:, :num_draws] for name, values in kept.items()}
     z = stats.pop("z")
     if not np.isfinite(stats["lp"]).all():
@@ -161,7 +162,7 @@ def _log_joints(model: Model, sites: dict[str, np.ndarray], x: jax.Array) -> np.
 
 
 def _identity(key: jax.Array, model: Model, x: jax.Array, num_chains: int, settings: Settings) -> dict[str, str]:
-    """All on which the bits of a chain depend, in words; ``num_draws`` only says how far it goes."""
+    """Everything that the bits of a chain depend on, in words; ``num_draws`` only sets its length."""
     options = {"num_chains": num_chains, **settings._asdict()}
     words = f"{jax.random.key_impl(key)} {np.asarray(jax.random.key_data(key)).tolist()}"
     return (

@@ -95,16 +95,19 @@ def test_a_checkpoint_of_another_run_says_what_differs(tmp_path: Path) -> None:
     path = tmp_path / "run.ckpt"
     _cut(path, 10)
     other = X + 1e-9
-    for options, said in (
+    for options, difference in (
         ({"x": other, "model": _model()}, "data differs"),
         ({"model": _model(covariance="diagonal")}, "model differs"),
         ({"model": _model(other)}, "model differs"),  # the same program, priors moved by 1e-9
-        ({"key": jax.random.key(5)}, r"key is .*0, 4\] there and .*0, 5\] here"),
-        ({"num_warmup": 26}, "num_warmup is 25 there and 26 here"),
-        ({"target_accept": 0.9, "dense_mass": True}, "target_accept is 0.8 there and 0.9 here; dense_mass is False"),
+        ({"key": jax.random.key(5)}, r"key is .*0, 4\] in the file and .*0, 5\] in this run"),
+        ({"num_warmup": 26}, "num_warmup is 25 in the file and 26 in this run"),
+        (
+            {"target_accept": 0.9, "dense_mass": True},
+            "target_accept is 0.8 in the file and 0.9 in this run; dense_mass",
+        ),
     ):
         before = path.read_bytes()
-        with pytest.raises(InputError, match=f"checkpoint: .*of another run: {said}.*delete it to start anew"):
+        with pytest.raises(InputError, match=f"checkpoint: .*of another run: {difference}.*delete it to start again"):
             _run(path, **options)
         assert path.read_bytes() == before
 
@@ -114,7 +117,7 @@ def test_a_version_that_made_other_bits_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(
         "probam.inference.nuts.checkpoint.version", lambda name: "0.1" if name == "numpyro" else version(name)
     )
-    with pytest.raises(InputError, match=r"numpyro is .* there and 0\.1 here"):
+    with pytest.raises(InputError, match=r"numpyro is .* in the file and 0\.1 in this run"):
         _run(tmp_path / "run.ckpt")
 
 
@@ -126,11 +129,11 @@ def test_a_broken_file_is_refused_and_left_alone(tmp_path: Path) -> None:
     flipped[len(full) // 2] ^= 255
     for content in (full[: len(full) // 2], full[:-1], bytes(flipped), b"", b"loc,scale\n1,2\n"):
         path.write_bytes(content)
-        with pytest.raises(InputError, match="not a whole checkpoint of NUTS; delete it to start anew"):
+        with pytest.raises(InputError, match="not a complete checkpoint of NUTS; delete it to start again"):
             _run(path)
         assert path.read_bytes() == content
     np.savez(tmp_path / "other.npz", X=X)
-    with pytest.raises(InputError, match="not a whole checkpoint"):
+    with pytest.raises(InputError, match="not a complete checkpoint"):
         _run(tmp_path / "other.npz")
 
 
