@@ -1,12 +1,12 @@
-r"""Clustering with associative memories: data in, memories and labels out, without a likelihood.
+r"""Clustering with associative memories: from data to memories and labels, without a likelihood.
 
-:func:`fit_clam` is the physics' counterpart of ``probam.fit``: it descends the reconstruction error of
-:mod:`probam.dynamics.learning` from k-means++ seeds. It knows an energy and no probabilistic program: it has no
+:func:`fit_clam` is the counterpart of ``probam.fit`` in the physics: it descends the reconstruction error of
+:mod:`probam.dynamics.learning` from k-means++ seeds. It uses an energy and no probabilistic program, so it has no
 posterior, no log density and no uncertainty. (The same memories at the same beta *are* a Gaussian mixture of covariance
-:math:`I / (2\beta)`, which is how :mod:`probam.inference.clam.engine` sets them beside the engines; they are
-not its maximum likelihood.)
+:math:`I / (2\beta)`, as which :mod:`probam.inference.clam.engine` compares them with other engines; they do not
+maximise its likelihood.)
 
-A label can mean four things here, and :class:`Labels` holds all of them.
+There are four kinds of labels; :class:`Labels` has all of them.
 """
 
 from collections.abc import Sequence
@@ -31,12 +31,12 @@ __all__ = ["ClamFit", "Labels", "fit_clam", "labels", "least_error"]
 
 
 class Labels(NamedTuple):
-    """What each query is said to belong to.
+    """The labels of each query.
 
-    ``nearest`` (Voronoi cells), ``responsible`` (the largest responsibility, before recall) and ``recalled`` (the
-    memory nearest to the recalled state, the label of Saha et al. 2023) are indices of memories; with equal weights
-    the first two are the same. ``basin`` is an index into ``attractors``, the fixed points that recall reached, or -1
-    where it did not converge.
+    ``nearest`` (Voronoi cells), ``responsible`` (largest responsibility, before recall) and ``recalled`` (the memory
+    nearest to the recalled state, the label of Saha et al. 2023) are indices of memories; with equal weights the first
+    two are equal. ``basin`` is an index into ``attractors``, the fixed points that recall reached, or -1 where it did
+    not converge.
     """
 
     nearest: Int[np.ndarray, " N"]
@@ -64,19 +64,25 @@ def labels(
     *,
     max_steps: int = 10_000,
 ) -> Labels:
-    """The four labels of each query under one energy."""
+    """The four labels of each query under one energy.
+
+    Args:
+        beta: inverse temperature, in one over squared units of the data.
+        weights: of the memories; None for equal ones.
+        max_steps: most steps of recall.
+    """
     queries, memories = jnp.asarray(queries), jnp.asarray(memories)
     bank: dict[str, Any] = {"memories": memories, "beta": jnp.asarray(beta, memories.dtype), "weights": weights}
     update, energy = Partial(clam.update, **bank), Partial(clam.energy, **bank)
-    found = basins.basin(update, energy, queries, max_steps=max_steps, block_size=4096)
-    states = found.recall.states
+    reached = basins.basin(update, energy, queries, max_steps=max_steps, block_size=4096)
+    states = reached.recall.states
     return Labels(
         nearest=np.asarray(basins.nearest(queries, memories)),
         responsible=np.asarray(basins.argmax_responsibility(queries, partial(clam.responsibilities, **bank))),
         recalled=np.asarray(basins.nearest(states, memories)),
-        basin=found.labels,
-        attractors=found.attractors,
-        converged=np.asarray(found.recall.converged),
+        basin=reached.labels,
+        attractors=reached.attractors,
+        converged=np.asarray(reached.recall.converged),
     )
 
 
@@ -94,24 +100,24 @@ def fit_clam(
     step: float = 0.1,
     masked: float = 0.0,
 ) -> ClamFit:
-    """Memories that recall the data best, the best of several starts.
+    """Memories that recall the data best, of several starts.
 
     Args:
         data: what :func:`probam.data.table.as_table` takes: an array (N, D), a path, a frame.
         num_components: K, the number of memories.
-        beta: inverse temperature, in one over squared units of the data; larger parts memories more sharply.
+        beta: inverse temperature, in one over squared units of the data; larger separates memories more sharply.
         seed: the same seed gives the same bits on the same machine.
-        restarts: starts from different k-means++ seeds, run side by side.
+        restarts: starts from different k-means++ seeds.
         num_epochs: passes over the data.
-        batch_size: data to a step; all of them unless given.
+        batch_size: data per step; None for all.
         learning_rate: first step size of Adam, in units of the data.
-        num_steps: Euler steps of recall that are unrolled; None differentiates the fixed point implicitly.
+        num_steps: unrolled Euler steps of recall; None differentiates the fixed point implicitly.
         step: size of these steps, dt over tau.
-        masked: above 0, hide each coordinate with that probability (filled by its mean) and learn to complete it.
+        masked: above 0, hides each coordinate with that probability (filled with its mean) and learns to complete it.
 
     Raises:
         InputError: for data, sizes and settings that cannot be used.
-        NumericalError: when the loss of every restart leaves the finite numbers.
+        NumericalError: when the loss of every restart is no longer finite.
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
@@ -144,10 +150,16 @@ def fit_clam(
 def least_error(
     key: jax.Array, seeds: Sequence[int], x: Float[np.ndarray, "N D"], num_components: int, beta: float, **options: Any
 ) -> tuple[Float[np.ndarray, "K D"], Float[np.ndarray, "R E"]]:
-    """Memories of the start that ends with the least error, one start from each seed, and the losses of all.
+    """Memories of the start that ends with the least error, and the losses of all starts.
 
-    ``options`` are those of :func:`probam.dynamics.learning.learn`. Raises :class:`probam.errors.NumericalError` when
-    the loss of every start leaves the finite numbers.
+    Args:
+        key: for the learning.
+        seeds: of k-means++, one for each start.
+        beta: inverse temperature, in one over squared units of the data.
+        options: those of :func:`probam.dynamics.learning.learn`.
+
+    Raises:
+        NumericalError: when the loss of every start is no longer finite.
     """
     starts = np.stack([kmeans_plusplus(x, num_components, random_state=seed)[0] for seed in seeds])
 
@@ -158,5 +170,5 @@ def least_error(
     losses = np.asarray(learned.losses)
     late = losses[:, -max(1, losses.shape[1] // 10) :].mean(axis=1)
     if not np.isfinite(late).any():
-        raise NumericalError("clam: the error of recall left the finite numbers; scale the data or lower learning_rate")
+        raise NumericalError("clam: the error of recall is not finite; scale the data or lower learning_rate")
     return np.asarray(learned.memories[int(np.nanargmin(np.where(np.isfinite(late), late, np.nan)))]), losses

@@ -1,9 +1,9 @@
-r"""Engine ``clam``: memories that recall the data best, as a setting of the mixture that they are.
+r"""Engine ``clam``: memories that recall the data best, as parameters of a mixture.
 
 CLAM (Saha et al. 2023) descends the error of its own recall, :mod:`probam.dynamics.learning`, not a likelihood: by
-claim A10(iv) its gradient differs from the likelihood's. Its memories at the same beta are the Gaussian mixture of
-covariance :math:`I / (2 \beta)` all the same, so they can stand beside the engines in every report and comparison. What
-they are not is a maximum of the density; ``note`` says so.
+claim A10(iv) its gradient differs from the likelihood's. But its memories at the same beta are a Gaussian mixture of
+covariance :math:`I / (2 \beta)`, and so can be reported and compared like the results of other engines. They do not
+maximise the density; ``note`` says so.
 """
 
 import jax
@@ -41,19 +41,19 @@ def run(
     """The memories of least recall error, of several starts from k-means++ seeds.
 
     Args:
-        beta: inverse temperature of recall, in one over squared units of the model; that of closed-form EM unless
-            given (CLAM has no rule for it).
+        beta: inverse temperature of recall, in one over squared units of the model. None takes that of closed-form EM
+            (CLAM has no rule for it).
         num_epochs: passes over the data.
-        batch_size: data to a step; all of them unless given.
+        batch_size: data per step; None for all.
         learning_rate: first step size of Adam, in units of the data's spread.
-        num_steps: Euler steps of recall that are unrolled.
+        num_steps: unrolled Euler steps of recall.
         step: size of these steps, dt over tau.
-        masked: above 0, hide each coordinate with that probability and learn to complete it.
-        restarts: starts, run side by side.
+        masked: above 0, hides each coordinate with that probability and learns to complete it.
+        restarts: starts from different k-means++ seeds.
 
     Raises:
-        InputError: for a model that is not CLAM's (isotropic Gaussians of equal weights), or a bad number.
-        NumericalError: when the error of every restart leaves the finite numbers.
+        InputError: for a model other than isotropic Gaussians of equal weights, or a number out of range.
+        NumericalError: when the error of every restart is no longer finite.
     """
     _check(model, beta, restarts)
     key_em, key_seed, key_learn = jax.random.split(key, 3)
@@ -81,12 +81,12 @@ def run(
 
 
 def _check(model: Model, beta: float | None, restarts: int) -> None:
-    """Raise InputError for a model that is not CLAM's, or a number that makes no sense."""
+    """Raise InputError for a model other than CLAM's, or a number out of range."""
     family = model.family
     isotropic = family.name == "gaussian" and getattr(family, "covariance", None) == "isotropic"
     if not isotropic or model.weights.name != "uniform":
         raise InputError(
-            "engine: 'clam' learns isotropic Gaussian memories of equal weights, which is what its energy is; use "
+            "engine: 'clam' learns isotropic Gaussian memories of equal weights, since its energy is theirs; use "
             "family 'gaussian', covariance 'isotropic', weights 'uniform', or engine 'em' with this model"
         )
     if beta is not None and not beta > 0:
@@ -113,7 +113,7 @@ def _result(
     beta: float,
     losses: Float[np.ndarray, "R E"],
 ) -> EngineResult:
-    """Memories and beta as a setting of the mixture that they are."""
+    """Memories and beta as parameters of the mixture."""
     params = {"loc": jnp.asarray(memories, x.dtype), "beta": jnp.asarray(beta, x.dtype)}
     free = unconstrained(model, jax.tree.map(lambda leaf: leaf[None], params))
     result = em.point_result(

@@ -1,26 +1,25 @@
 r"""The log evidence from draws of the posterior, by bridge sampling.
 
-For any function h that is positive where both densities are, with q the unnormalised posterior and g a normalised
-proposal,
+For any function h that is positive where both densities are, with unnormalised posterior q and normalised proposal g,
 
 .. math:: Z = \int q = \frac{E_g[h q]}{E_p[h g]}
 
 (Meng & Wong 1996, Statistica Sinica 6). The best h is :math:`1 / (s_1 q / Z + s_2 g)`, which needs Z and is iterated.
-g is a normal law in unconstrained coordinates, fitted to the first half of each chain; the identity is taken over
-the second halves. The relative error is that of Fruehwirth-Schnatter (2004, doi:10.1111/j.1368-423X.2004.00125.x), with
-the effective size of the draws in place of their number.
+g is a normal distribution of the unconstrained coordinates, fitted to the first half of each chain; the identity is
+evaluated on the second halves. The relative error is that of Fruehwirth-Schnatter (2004,
+doi:10.1111/j.1368-423X.2004.00125.x), with the effective number of draws instead of their number.
 
-**Label switching.** Under exchangeable weights (uniform, Dirichlet) the posterior has K! copies of everything, and a
-chain has seen some of them only. A normal law at one of them would give Z / K! if the chain stayed there, and
+**Label switching.** Under exchangeable weights (uniform, Dirichlet) the posterior has K! copies of each mode, and a
+chain has visited only some of them. A normal proposal at one of them would give Z / K! if the chain stayed there, and
 something in between if it did not. So the proposal is made symmetric,
 
 .. math:: g_{sym}(\theta) = \frac{1}{K!} \sum_\sigma g(\sigma \theta),
 
-where g is fitted to relabelled draws. q, g_sym and therefore h do not change when memories are renumbered, so it does
-not matter which labelling a draw or a proposal has, nor whether the chains have switched: the identity holds exactly.
+where g is fitted to relabelled draws. q, g_sym and therefore h do not change when memories are renumbered. So the
+labelling of a draw or a proposal does not matter, nor whether the chains have switched: the identity holds exactly.
 (Where the copies do not overlap this is the familiar rule: fit at one copy, and add log K!.) The sum runs over all
-permutations, which limits K to 6. Stick-breaking and fixed weights are not exchangeable: no symmetry helps, the draws
-must have visited every mode by themselves, and a normal law may fit them badly; the relative error says how badly.
+permutations, which limits K to 6. Stick-breaking and fixed weights are not exchangeable: there the draws must have
+visited every mode, and a normal proposal may fit badly; the relative error shows how badly.
 """
 
 import itertools
@@ -57,7 +56,7 @@ _arviz: Any = arviz_stats  # it has no types
 
 
 class _Normal(NamedTuple):
-    """A normal law on the unconstrained coordinates."""
+    """A normal distribution of the unconstrained coordinates."""
 
     mean: Float[Array, " F"]
     factor: Float[Array, "F F"]  # lower Cholesky factor of the covariance
@@ -116,7 +115,7 @@ def _log_ratio(
             at = coordinates.unconstrain(moved)
             return normal.log_density(ravel_pytree(at)[0]) - _log_jacobian(coordinates, at, moved)
 
-        # as densities of the site values: renumbering keeps their volume, which that of the coordinates does not
+        # as densities of the site values: renumbering keeps their volume, but not that of the coordinates
         log_proposal = jax.nn.logsumexp(jax.vmap(renumbered)(labellings)) - math.lgamma(model.num_components + 1)
         return log_joint - _log_jacobian(coordinates, free, params) - log_proposal
 
@@ -137,40 +136,25 @@ def log_evidence(
     Args:
         sites: posterior draws of a sampler.
         permutations: for exchangeable weights, memory ``permutations[c, s, k]`` of a draw is memory k after
-            relabelling. It only helps the fit of the proposal; None takes the draws as they are numbered.
+            relabelling. It only improves the fit of the proposal; None takes the draws as they are numbered.
         num_proposals: draws of the proposal; by default as many as posterior draws in the second halves.
 
     Raises:
         InputError: with too few draws for the fit, or exchangeable weights and more than ``MOST_MEMORIES`` memories.
-        NumericalError: when no bridge is found, because proposal and posterior hardly overlap.
+        NumericalError: when no bridge exists, because proposal and posterior hardly overlap.
     """
-    coordinates = Coordinates(model)
-    num_components = model.num_components
-    symmetric = model.weights.name in EXCHANGEABLE and num_components > 1
-    if symmetric and num_components > MOST_MEMORIES:
+    symmetric = model.weights.name in EXCHANGEABLE and model.num_components > 1
+    if symmetric and model.num_components > MOST_MEMORIES:
         raise InputError(
             f"evidence: bridge sampling sums over all labellings, for at most {MOST_MEMORIES} memories; this model has "
-            f"{num_components}: use engine 'smc', which needs no proposal"
+            f"{model.num_components}: use engine 'smc', which needs no proposal"
         )
-    draws = {name: jnp.asarray(sites[name]) for name in coordinates.transforms}
-    num_chains, num_draws = next(iter(draws.values())).shape[:2]
-    flat = {name: value.reshape(-1, *value.shape[2:]) for name, value in draws.items()}
-    order = None
-    if symmetric and permutations is not None:
-        order = jnp.asarray(np.asarray(permutations).reshape(-1, num_components))
-    z = np.asarray(_to_free(model, flat, order), np.float64).reshape(num_chains, num_draws, -1)
-    half = num_draws // 2
-    fitted, kept = z[:, :half].reshape(num_chains * half, -1), z[:, half:]
-    size = z.shape[-1]
-    if len(fitted) < 2 * size + 10:
-        raise InputError(
-            f"evidence: bridge sampling fits {size} coordinates to half of the draws and needs {4 * size + 20} draws; "
-            f"got {num_chains * num_draws}"
-        )
-    mean, factor = fitted.mean(axis=0), np.linalg.cholesky(np.cov(fitted, rowvar=False).reshape(size, size))
-    rows = kept.reshape(-1, size)
-    count = num_proposals or len(rows)
-    noise = np.asarray(jax.random.normal(key, (count, size), jnp.asarray(x).dtype))
+    z = _unconstrained_draws(model, sites, permutations if symmetric else None)
+    half = z.shape[1] // 2
+    mean, factor = _fitted_normal(z[:, :half].reshape(-1, z.shape[2]), z.shape[0] * z.shape[1])
+    kept = z[:, half:]
+    rows = kept.reshape(-1, z.shape[2])
+    noise = np.asarray(jax.random.normal(key, (num_proposals or len(rows), z.shape[2]), jnp.asarray(x).dtype))
     proposed = mean + noise @ factor.T
     normal = _Normal(*(jnp.asarray(value, x.dtype) for value in (mean, factor)))
     ratio = np.asarray(
@@ -181,7 +165,33 @@ def log_evidence(
     at_proposal = np.where(np.isnan(at_proposal), -np.inf, at_proposal)  # beyond the finite numbers: no density there
     if not np.isfinite(at_posterior).all():
         raise NumericalError("evidence: the log joint density is not finite at some draws; standardise the data")
-    return _bridge(at_posterior.reshape(num_chains, -1), at_proposal)
+    return _bridge(at_posterior.reshape(kept.shape[:2]), at_proposal)
+
+
+def _unconstrained_draws(
+    model: Model, sites: Mapping[str, Float[np.ndarray, "C S ..."]], permutations: Int[np.ndarray, "C S K"] | None
+) -> Float[np.ndarray, "C S F"]:
+    """Draws in unconstrained coordinates, relabelled where there are permutations."""
+    draws = {name: jnp.asarray(sites[name]) for name in Coordinates(model).transforms}
+    shape = next(iter(draws.values())).shape[:2]
+    flat = {name: value.reshape(-1, *value.shape[2:]) for name, value in draws.items()}
+    order = None
+    if permutations is not None:
+        order = jnp.asarray(np.asarray(permutations).reshape(-1, model.num_components))
+    return np.asarray(_to_free(model, flat, order), np.float64).reshape(*shape, -1)
+
+
+def _fitted_normal(
+    z: Float[np.ndarray, "S F"], num_draws: int
+) -> tuple[Float[np.ndarray, " F"], Float[np.ndarray, "F F"]]:
+    """Mean and Cholesky factor of the covariance of draws, which are half of ``num_draws``."""
+    size = z.shape[1]
+    if len(z) < 2 * size + 10:
+        raise InputError(
+            f"evidence: bridge sampling fits {size} coordinates to half of the draws and needs {4 * size + 20} draws; "
+            f"got {num_draws}"
+        )
+    return z.mean(axis=0), np.linalg.cholesky(np.cov(z, rowvar=False).reshape(size, size))
 
 
 def _bridge(at_posterior: Float[np.ndarray, "C S"], at_proposal: Float[np.ndarray, " M"]) -> Evidence:
@@ -215,5 +225,5 @@ def _effective(values: Float[np.ndarray, "C S"]) -> float:
     """Effective number of draws of one quantity, at most their number."""
     if np.ptp(values) == 0:
         return float(values.size)
-    found = float(_arviz.ess(values, method="mean"))
-    return min(max(found, 1.0), float(values.size)) if np.isfinite(found) else float(values.size)
+    size = float(_arviz.ess(values, method="mean"))
+    return min(max(size, 1.0), float(values.size)) if np.isfinite(size) else float(values.size)

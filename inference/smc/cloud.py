@@ -1,8 +1,8 @@
-"""A cloud of particles: drawn from the prior, then cooled, one inverse temperature after the other.
+"""A cloud of particles: draws from the prior that are cooled, one inverse temperature after the other.
 
-The kernel is Hamiltonian Monte Carlo; random walks serve the families without a gradient. Its scales come from the
-cloud: masses are the mean squares of the slopes of the target, which are the mean curvatures *within* its modes
-(integration by parts) however far apart the modes are, and the step size follows the acceptance.
+The kernel is Hamiltonian Monte Carlo, and a random walk for families without gradients. Its scales come from the cloud:
+masses are the mean squares of the gradients of the target, which by partial integration are the mean curvatures
+*within* its modes, however distant the modes are. The step size follows the acceptance.
 """
 
 from functools import partial
@@ -32,7 +32,7 @@ _CHUNK = 4
 """Temperatures between two reports of progress."""
 
 _NOTHING = -1e30
-"""Stands for a log likelihood of minus infinity: times a temperature of zero it is zero."""
+"""Replaces a log likelihood of minus infinity: times an inverse temperature of zero it is zero."""
 
 IMPOSSIBLE = 0.5 * _NOTHING
 """Log likelihood below which the data are impossible."""
@@ -41,10 +41,10 @@ LEAPFROG = 8
 """Steps of a trajectory of Hamiltonian Monte Carlo."""
 
 _ACCEPTANCE = {"hmc": 0.8, "random_walk": 0.25}
-"""At which the step size aims."""
+"""Acceptance at which the step size aims."""
 
 _FURTHEST = 50.0
-"""Prior draws in unconstrained coordinates are kept within +- this: beyond, a site sits on its bound by rounding."""
+"""Bound on prior draws in unconstrained coordinates: beyond, rounding puts a site on its own bound."""
 
 
 class Settings(NamedTuple):
@@ -121,9 +121,9 @@ def begin(model: Model, x: jax.Array, keys: jax.Array, settings: Settings) -> Cl
 
 
 def _next_temperature(cloud: Cloud, target_ess: jax.Array) -> jax.Array:
-    """The inverse temperature at which a share ``target_ess`` of the particles is effective, 1 where more are.
+    """The inverse temperature at which a share ``target_ess`` of the particles is effective, at most 1.
 
-    Particles under which the data are impossible are lost at any temperature, and do not count for the share.
+    Particles under which the data are impossible do not count: they are lost at any temperature.
     """
     possible = jnp.sum(cloud.log_lik > IMPOSSIBLE)
     aim = jnp.log(possible * target_ess)
@@ -145,7 +145,7 @@ def _mutate(
         slopes = map_fn(jax.grad(log_density), settings.batch)(particles)
         square = jnp.mean(jnp.where(jnp.isfinite(slopes), slopes, 0) ** 2, axis=0)
         shape = 1 / (square + 1 / _spread(particles) ** 2)
-        unit = particles.shape[1] ** -0.25  # the step size at which acceptance settles falls so with the dimension
+        unit = particles.shape[1] ** -0.25  # at equal acceptance the step size falls so with the dimension
 
         def step(key: jax.Array, state: Any, density: Any, scale: jax.Array) -> tuple[Any, jax.Array]:
             state, info = kernel(key, state, density, scale, shape, LEAPFROG)
@@ -186,7 +186,7 @@ def _spread(particles: jax.Array) -> jax.Array:
 
 
 def _jump(key: jax.Array, at: jax.Array, spread: jax.Array) -> jax.Array:
-    """A random walk's step: some coordinates only, and over two decades of lengths, since no one length suits all."""
+    """A step of the random walk: of some coordinates, with lengths over two decades, since no length suits all."""
     key_share, key_which, key_length, key_step = jax.random.split(key, 4)
     share = jnp.exp(jax.random.uniform(key_share, (), at.dtype, -jnp.log(1.0 * len(at)), 0.0))
     chosen = jax.random.uniform(key_which, at.shape, at.dtype) < share

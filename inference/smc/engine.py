@@ -5,10 +5,10 @@ A cloud of particles begins as draws from the prior and passes through
 .. math:: \pi_t(z) \propto p(z) \, p(x \mid z)^{\beta_t}, \qquad 0 = \beta_0 < \beta_1 < \dots < \beta_T = 1
 
 (Neal 2001; Del Moral, Doucet & Jasra 2006, doi:10.1111/j.1467-9868.2006.00553.x). Each step chooses the next inverse
-temperature so that the weights :math:`w_i \propto p(x \mid z_i)^{\beta_{t+1} - \beta_t}` keep a wished share of the
-particles effective, adds the log of their mean to the log evidence, resamples (systematically) and moves every
-particle by a kernel that leaves the new target invariant. Modes are populated while the likelihood is still flat,
-so that a cloud holds them in their right proportions where a chain would stay in the one it began in.
+temperature so that with the weights :math:`w_i \propto p(x \mid z_i)^{\beta_{t+1} - \beta_t}` a given share of the
+particles stays effective, adds the log of their mean to the log evidence, resamples (systematically) and moves every
+particle by a kernel that leaves the new target invariant. Particles spread over the modes while the likelihood is still
+flat, so that the cloud has them in the right proportions; a chain would stay in the mode where it began.
 
 The moves are those of :mod:`probam.inference.smc.cloud`. Runs are independent; each is a chain of the result, and their
 spread is the standard error of the evidence.
@@ -30,11 +30,13 @@ from probam.inference.smc.cloud import IMPOSSIBLE, LEAPFROG, Cloud, Settings, ad
 __all__ = ["run"]
 
 _MOST_TEMPERATURES = 2000
-"""A run that needs more is given up: the data tell more than so many particles can follow."""
+"""A run that needs more ends with an error: the data carry more information than so many particles can follow."""
 
 _TOGETHER = 100_000
-"""Numbers (particles x data x features x memories) that are computed side by side: they stay in cache, and XLA's CPU
-thread pool is spared the large batched products at which it was seen to stand still."""
+"""Numbers (particles x data x features x memories) that are computed together.
+
+So many stay in cache, and avoid the large batched products on which XLA's CPU thread pool was seen to hang.
+"""
 
 
 def run(
@@ -56,9 +58,9 @@ def run(
         num_chains: independent runs; the evidence has no standard error with one alone.
         num_moves: moves of every particle at each temperature (trajectories of 8 leapfrog steps, or eight times as
             many steps of a random walk). More moves follow the target better, at proportionally more cost.
-        target_ess: share of the particles that stays effective from one temperature to the next; nearer to one means
+        target_ess: share of the particles that stays effective from one temperature to the next. Closer to one means
             more temperatures and a smaller error.
-        mutation: "hmc" or "random_walk"; by default the former wherever the family has gradients.
+        mutation: "hmc" or "random_walk"; None takes "hmc" where the family has gradients.
 
     Raises:
         InputError: for numbers out of range, or "hmc" with a family without gradients.
@@ -89,7 +91,7 @@ def run(
 
 
 def _check(num_particles: int, num_chains: int, num_moves: int, target_ess: float) -> None:
-    """Raise InputError for a number that makes no sense."""
+    """Raise InputError for a number out of range."""
     for name, number, least in (
         ("num_particles", num_particles, 10),
         ("num_chains", num_chains, 1),
@@ -102,7 +104,7 @@ def _check(num_particles: int, num_chains: int, num_moves: int, target_ess: floa
 
 
 def _mutation(name: str | None, model: Model) -> str:
-    """The kernel that moves the particles: "hmc" wherever the family has gradients, unless another was named."""
+    """The kernel that moves the particles, by default "hmc" where the family has gradients."""
     if name not in (None, "hmc", "random_walk"):
         raise InputError(f"mutation: expected 'hmc' or 'random_walk'; got {name!r}")
     gradients = Gradients.ask(model.family)
@@ -126,8 +128,7 @@ def _prior_clouds(keys: jax.Array, model: Model, x: jax.Array, settings: Setting
     if (log_lik <= IMPOSSIBLE).all(axis=1).any():
         raise NumericalError(
             f"smc: under none of {settings.num_particles} draws from the prior are all data possible; use more "
-            "particles, more components or a wider prior (a family with hard bounds has few such draws), or engine "
-            "'gibbs'"
+            "particles, more components or a wider prior (with hard bounds few draws allow all data), or engine 'gibbs'"
         )
     return clouds
 
@@ -153,7 +154,8 @@ def _cooled(
             return clouds
         if count >= _MOST_TEMPERATURES:
             raise NumericalError(
-                f"smc: at inverse temperature {hottest:.2g} after {count} steps; lower target_ess, or raise num_moves"
+                f"smc: stopped at inverse temperature {hottest:.2g} after {count} steps; lower target_ess, or raise "
+                "num_moves"
             )
 
 

@@ -76,10 +76,10 @@ def test_a_run_cut_in_warm_up_or_sampling_ends_in_the_bits_of_one_that_was_not(
     steps: int, whole: EngineResult, tmp_path: Path
 ) -> None:
     _cut(tmp_path / "run.ckpt", steps)
-    told: list[tuple[int, int]] = []
-    resumed = _run(tmp_path / "run.ckpt", progress=lambda done, total, text: told.append((done, total)))
+    reports: list[tuple[int, int]] = []
+    resumed = _run(tmp_path / "run.ckpt", progress=lambda done, total, text: reports.append((done, total)))
     _assert_same_bits(resumed, whole)
-    assert all(done > steps for done, _ in told)  # what was done is not done again, the start least of all
+    assert all(done > steps for done, _ in reports)  # what was done is not done again, the start least of all
     assert [path.name for path in tmp_path.iterdir()] == ["run.ckpt"]
 
 
