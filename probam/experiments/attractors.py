@@ -79,8 +79,8 @@ def _triangle(settings: Settings) -> xr.Dataset:
     counts, centre = np.empty(len(scaled), int), np.empty(len(scaled), bool)
     for j, beta in enumerate(scaled):
         settings.progress(j, 3 * len(scaled), f"triangle, beta R² = {beta:g}")
-        found = _basins(queries, corners, float(beta), max_steps=200_000, link=1e-4)
-        minima = found.attractors[_is_minimum(found.attractors, corners, float(beta))]
+        reached = _basins(queries, corners, float(beta), max_steps=200_000, link=1e-4)
+        minima = reached.attractors[_is_minimum(reached.attractors, corners, float(beta))]
         counts[j] = len(minima)
         centre[j] = bool((np.linalg.norm(minima, axis=1) < 1e-3).any())
     return xr.Dataset(
@@ -115,7 +115,7 @@ def _line(settings: Settings) -> xr.Dataset:
     memories, beta = np.array([[0.0], [1.0], [1.3]]), 6.0
     settings.progress(1, 3, "basins on a line")
     queries = np.linspace(-0.3, 1.6, 381)[:, None]
-    found = _basins(queries, memories, beta)
+    reached = _basins(queries, memories, beta)
     low, high = 0.0, 1.0
     for _ in range(40):  # bisection: which side does recall end on?
         middle = (low + high) / 2
@@ -124,7 +124,7 @@ def _line(settings: Settings) -> xr.Dataset:
     doubled = float(_basins(np.array([[0.45]]), np.array([[0.0], [1.0], [1.0]]), 5.0).recall.states[0, 0])
     return xr.Dataset(
         {
-            "recalled": ("query", np.asarray(found.recall.states)[:, 0]),
+            "recalled": ("query", np.asarray(reached.recall.states)[:, 0]),
             "nearest": ("query", np.asarray(nearest(queries, memories))),
             "memory_position": ("memory", memories[:, 0]),
             "boundary": (low + high) / 2,
@@ -147,10 +147,10 @@ def _plane(settings: Settings) -> xr.Dataset:
     number_of, recalled = np.empty(len(betas), int), np.empty((len(betas), len(queries)), int)
     for j, beta in enumerate(betas):
         settings.progress(len(betas) + j, 3 * len(betas), f"basins in the plane, beta = {beta:g}")
-        found = _basins(queries, memories, float(beta), max_steps=50_000, link=1e-4)
-        labels[j] = found.labels.reshape(side, side)
-        number_of[j] = len(found.attractors)
-        recalled[j] = np.asarray(nearest(found.recall.states, memories))
+        reached = _basins(queries, memories, float(beta), max_steps=50_000, link=1e-4)
+        labels[j] = reached.labels.reshape(side, side)
+        number_of[j] = len(reached.attractors)
+        recalled[j] = np.asarray(nearest(reached.recall.states, memories))
     differ = np.mean(recalled != cells, axis=1)
     bank: dict[str, Any] = {"memories": jnp.asarray(memories), "beta": jnp.asarray(4.0)}
     flow = recall(
@@ -181,8 +181,8 @@ def _pitchfork(settings: Settings) -> xr.Dataset:
         settings.progress(2 * len(halves) + i, 3 * len(halves), f"pitchfork, memories at ±{a:g}")
         for j, value in enumerate(scaled):
             beta = float(value / (2 * a * a))
-            found = _basins(np.array([[0.1 * a]]), memories, beta, max_steps=100_000)
-            arrived[i, j] = float(found.recall.states[0, 0])
+            reached = _basins(np.array([[0.1 * a]]), memories, beta, max_steps=100_000)
+            arrived[i, j] = float(reached.recall.states[0, 0])
             curvature[i, j] = float(_curvatures(np.zeros((1, 1)), memories, beta)[0, 0])
     halfway = _basins(np.array([[0.0]]), np.array([[-1.0], [1.0]]), 2.0)
     return xr.Dataset(
@@ -251,12 +251,12 @@ def _line_drawing(tree: xr.DataTree) -> Drawing:
 
 
 def _triangle_drawing(tree: xr.DataTree) -> Drawing:
-    found = tree["triangle"].to_dataset()
+    corners = tree["triangle"].to_dataset()
     figure = new_figure(6.4, 2.6)
     axes = figure.subplots()
-    axes.step(found["beta_r2"], found["num_attractors"], where="mid", color=MEMORY_COLOURS[0])
-    axes.axhline(found.attrs["num_memories"], color=MUTED, lw=0.8, ls="--")
-    axes.axvspan(float(found["corner_wells_from"]), 1.0, color=GRID, alpha=0.6, lw=0)
+    axes.step(corners["beta_r2"], corners["num_attractors"], where="mid", color=MEMORY_COLOURS[0])
+    axes.axhline(corners.attrs["num_memories"], color=MUTED, lw=0.8, ls="--")
+    axes.axvspan(float(corners["corner_wells_from"]), 1.0, color=GRID, alpha=0.6, lw=0)
     axes.set_yticks([1, 2, 3, 4])
     axes.set_xlabel("beta R²")
     axes.set_ylabel("attractors")
@@ -269,15 +269,15 @@ def _triangle_drawing(tree: xr.DataTree) -> Drawing:
 
 
 def _pitchfork_drawing(tree: xr.DataTree) -> Drawing:
-    found = tree["pitchfork"].to_dataset()
+    fork = tree["pitchfork"].to_dataset()
     figure = new_figure(6.4, 2.8)
     axes = figure.subplots()
-    for i, half in enumerate(found["half"].values):
-        relative = found["arrived"].sel(half=half) / half
+    for i, half in enumerate(fork["half"].values):
+        relative = fork["arrived"].sel(half=half) / half
         axes.plot(
-            found["scaled_beta"], relative, color=MEMORY_COLOURS[i], marker="ox+"[i], ms=4, ls="", label=f"a = {half:g}"
+            fork["scaled_beta"], relative, color=MEMORY_COLOURS[i], marker="ox+"[i], ms=4, ls="", label=f"a = {half:g}"
         )
-        axes.plot(found["scaled_beta"], -relative, color=MEMORY_COLOURS[i], marker="ox+"[i], ms=4, ls="")
+        axes.plot(fork["scaled_beta"], -relative, color=MEMORY_COLOURS[i], marker="ox+"[i], ms=4, ls="")
     axes.axvline(1.0, color=MUTED, lw=0.8, ls="--")
     axes.set_xlabel("2 beta a²")
     axes.set_ylabel("fixed point / a")
@@ -289,10 +289,10 @@ def _pitchfork_drawing(tree: xr.DataTree) -> Drawing:
     return Drawing("pitchfork", figure, caption)
 
 
-def _split(found: xr.Dataset) -> tuple[float, float]:
+def _split(fork: xr.Dataset) -> tuple[float, float]:
     """Interval of 2 beta a^2 in which the fixed point leaves the middle, for the widest of the pairs."""
-    away = np.abs(found["arrived"].values / found["half"].values[:, None]) > 1e-2
-    at = found["scaled_beta"].values
+    away = np.abs(fork["arrived"].values / fork["half"].values[:, None]) > 1e-2
+    at = fork["scaled_beta"].values
     return max(at[~row].max() for row in away), min(at[row].min() for row in away)
 
 

@@ -1,9 +1,9 @@
-r"""How many random memories a classical Hopfield network holds: Hebb’s rule and the pseudo-inverse (claims B4, B6).
+r"""How many random memories a classical Hopfield network stores: Hebb’s rule and the pseudo-inverse (claims B4, B6).
 
-Random memories of signs are stored and recalled one neuron at a time. Under Hebb’s rule recall from a memory itself
-stays close to it up to a critical load \(\alpha_c = K / N\) and then leaves it at once: 0.138 for large N (Amit,
-Gutfreund and Sompolinsky 1985). The pseudo-inverse keeps every one of K < N independent memories, and what is asked
-of it is how much noise it undoes.
+Random memories of signs are stored and recalled one neuron at a time. Under Hebb’s rule, recall from a memory itself
+stays close to it up to a critical load \(\alpha_c = K / N\) and then abruptly leaves it: 0.138 for large N (Amit,
+Gutfreund and Sompolinsky 1985). The pseudo-inverse stores every one of K < N independent memories; here the question is
+how much noise it removes.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _PRINTED = 0.138
 _RETRIEVED = 0.7
 """Final overlap above which a memory counts as retrieved: near 0.97 below the transition, near 0.35 above it."""
 _NOISE = 0.1
-"""Share of neurons flipped before a pseudo-inverse network is asked."""
+"""Share of neurons flipped in the queries of a pseudo-inverse network."""
 _QUERIES = 10
 _ONE_BY_ONE = 400
 """Largest network whose neurons are also updated one by one, which takes many times longer."""
@@ -39,8 +39,13 @@ def critical_load(
 ) -> tuple[float, float]:
     """Load at which half of the memories are retrieved, and its standard error.
 
-    A logistic curve in the load, by maximum likelihood; ``retrieved`` is the share of each network. The error is a
-    bootstrap over the networks of every load.
+    A logistic curve in the load, by maximum likelihood; the error is a bootstrap over the networks of every load.
+
+    Args:
+        loads: K / N.
+        retrieved: share of the memories that each of T networks retrieves, at every load.
+        key: for the bootstrap.
+        draws: of the bootstrap.
     """
 
     def midpoint(shares: Float[np.ndarray, " L"]) -> float:
@@ -78,7 +83,7 @@ def run(settings: Settings) -> xr.DataTree:
         {
             "load": (("size", "point"), loads),
             "overlap": (("order", "size", "point", "network", "query"), overlap),
-            "critical_load": ("size", [found for found, _ in estimates]),
+            "critical_load": ("size", [load_at_half for load_at_half, _ in estimates]),
             "critical_load_error": ("size", [error for _, error in estimates]),
         },
         coords={"order": list(_ORDERS), "size": sizes},
@@ -99,10 +104,10 @@ def _hebb_overlaps(key: jax.Array, size: int, count: int) -> Float[np.ndarray, "
     ends = [synchronous(network, queries, max_steps=100).states]
     if size <= _ONE_BY_ONE:
         ends.append(asynchronous(network, queries, key=key_run, max_sweeps=200).states)
-    found = np.full((len(_ORDERS), _QUERIES), np.nan)
+    overlaps = np.full((len(_ORDERS), _QUERIES), np.nan)
     for row, end in enumerate(ends):
-        found[row] = np.mean(np.asarray(end) * np.asarray(queries), axis=1)
-    return found
+        overlaps[row] = np.mean(np.asarray(end) * np.asarray(queries), axis=1)
+    return overlaps
 
 
 def _pseudo_inverse(settings: Settings, done: int, total: int) -> xr.Dataset:
@@ -167,8 +172,8 @@ def _transition_drawing(hebb: xr.Dataset) -> Drawing:
     axes.legend()
     caption = (
         f"Hebb’s rule: memories whose recall ends with an overlap above {_RETRIEVED:g}, started from the memory "
-        "itself; dots with all neurons updated at once, crosses one by one. The fall moves left and steepens as "
-        "the network grows. Dashed: the load that the slides print."
+        "itself; dots with all neurons updated at once, crosses one by one. In larger networks the transition moves "
+        "left and steepens. Dashed: the load that the slides print."
     )
     return Drawing("transition", figure, caption)
 
@@ -187,8 +192,8 @@ def _pseudo_inverse_drawing(pseudo: xr.Dataset) -> Drawing:
     caption = (
         f"Dotted: memories that are fixed points. Lines: memories restored exactly from "
         f"{percent(float(pseudo.attrs['noise']))} of flipped neurons, {pseudo.attrs['size']} neurons. The "
-        "pseudo-inverse keeps all memories up to K = N, but the noise it undoes shrinks well before; with its diagonal "
-        "kept, sooner."
+        "pseudo-inverse stores all memories up to K = N, but removes less noise long before, and even earlier with its "
+        "diagonal kept."
     )
     return Drawing("pseudo_inverse", figure, caption)
 
@@ -210,8 +215,8 @@ def findings(tree: xr.DataTree) -> Sequence[Finding]:
         _jump_finding(hebb),
         _orders_finding(hebb),
         Finding(
-            "The slides credit 0.138 to Hopfield (1982), who found about 0.15 by simulation of small nets; 0.138 is "
-            "the limit of large N by Amit, Gutfreund and Sompolinsky (1985).",
+            "The slides attribute 0.138 to Hopfield (1982), who found about 0.15 in simulations of small networks; "
+            "0.138 is the limit of large N by Amit, Gutfreund and Sompolinsky (1985).",
             "note",
         ),
         *_fixed_point_findings(pseudo),
@@ -229,7 +234,7 @@ def _critical_load_finding(hebb: xr.Dataset) -> Finding:
     agrees = least - 2 * least_error <= _PRINTED <= most + 2 * most_error
     return Finding(
         f"Half of the memories are lost at a load of {smallest} with {sizes[0]} neurons and {largest} with "
-        f"{sizes[-1]}. For large N this leads to {with_error(least, least_error)} if the shift goes as 1/√N, to "
+        f"{sizes[-1]}. The limit of large N is {with_error(least, least_error)} if the shift goes as 1/√N and "
         f"{with_error(most, most_error)} if it goes as 1/N; the slides print 0.138.",
         "agrees" if agrees else "differs",
     )
@@ -243,7 +248,7 @@ def _jump_finding(hebb: xr.Dataset) -> Finding:
     lost = overlap.where(overlap <= _RETRIEVED).isel(point=-1).mean().item()
     return Finding(
         f"With {int(largest['size'])} neurons the mean overlap is {number(kept, 3)} where a memory is retrieved (load "
-        f"{load[0]:.3f}) and {number(lost, 3)} where it is lost (load {load[-1]:.3f}): a jump, not a fading.",
+        f"{load[0]:.3f}) and {number(lost, 3)} where it is lost (load {load[-1]:.3f}): it jumps.",
         "note",
     )
 
@@ -253,8 +258,8 @@ def _orders_finding(hebb: xr.Dataset) -> Finding:
     flags = (overlap > _RETRIEVED).where(overlap.notnull())
     alike = float((flags.sel(order=_ORDERS[0]) == flags.sel(order=_ORDERS[1])).where(flags[0].notnull()).mean())
     return Finding(
-        f"Whether neurons are updated all at once or one by one decides little: {percent(alike)} of the memories "
-        f"of networks up to {_ONE_BY_ONE} neurons fare alike.",
+        "It matters little whether neurons are updated all at once or one by one: in networks of up to "
+        f"{_ONE_BY_ONE} neurons the outcome is the same for {percent(alike)} of the memories.",
         "note",
     )
 
@@ -270,7 +275,7 @@ def _fixed_point_findings(pseudo: xr.Dataset) -> list[Finding]:
             "agrees" if kept == 1 else "differs",
         ),
         Finding(
-            "It does not hold for the energy beside which the slides print it, that of Hebb’s rule: at K = N "
+            "It does not hold for the energy for which the slides print it, that of Hebb’s rule: at K = N "
             f"{percent(hebb_at_n)} of the memories are fixed points.",
             "differs" if hebb_at_n < 0.5 else "agrees",
         ),
@@ -286,8 +291,8 @@ def _noise_finding(pseudo: xr.Dataset) -> Finding:
     )
     return Finding(
         f"At K = N the pseudo-inverse is the identity and recalls nothing: {percent(at_n)} of the memories are "
-        f"restored from {percent(float(pseudo.attrs['noise']))} noise. Half of them are up to a load of {kept:.1f} "
-        f"with the diagonal kept, {zero:.1f} without it, and {hebb:.1f} under Hebb’s rule.",
+        f"restored from {percent(float(pseudo.attrs['noise']))} noise. Half of them are restored up to a load of "
+        f"{kept:.1f} with the diagonal kept, {zero:.1f} without it, and {hebb:.1f} under Hebb’s rule.",
         "note",
     )
 
@@ -296,10 +301,10 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
     """Critical loads by size, and the pseudo-inverse by load."""
     hebb, pseudo = tree["hebb"].to_dataset(), tree["pseudo_inverse"].to_dataset()
     counts = hebb["overlap"].sel(order=_ORDERS[0]).notnull().any(("point", "query")).sum("network").values
-    found = zip(hebb["critical_load"].values, hebb["critical_load_error"].values, counts, strict=True)
+    critical = zip(hebb["critical_load"].values, hebb["critical_load_error"].values, counts, strict=True)
     rows = [
         [f"{size} neurons", with_error(float(value), float(error)), str(int(count))]
-        for size, (value, error, count) in zip(hebb["size"].values, found, strict=True)
+        for size, (value, error, count) in zip(hebb["size"].values, critical, strict=True)
     ]
     first = table(["size", "critical load", "networks at each load"], rows, caption="Hebb’s rule")
     means = pseudo.mean("repeat")

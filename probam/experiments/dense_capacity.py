@@ -1,9 +1,9 @@
 r"""How the capacity of a dense associative memory grows with its size: \(K = \alpha_n N^{n-1}\) (claim B6).
 
 K random memories of N signs are stored; a neuron of one of them is wrong when flipping it lowers the energy. The
-capacity is the K at which one neuron in two hundred is wrong. Near it the energy's change by a flip is Gaussian, of
-mean \(N^n - (N - 2)^n\) and of a variance proportional to K, so that
-\(z = \Phi^{-1}(1 - {\rm error}) = c / \sqrt K\): c is measured around the expected capacity, and K follows from it.
+capacity is the K at which one neuron in two hundred is wrong. Near it the change of the energy by a flip is Gaussian,
+with mean \(N^n - (N - 2)^n\) and a variance proportional to K, so that
+\(z = \Phi^{-1}(1 - {\rm error}) = c / \sqrt K\): c is measured around the expected capacity and gives K.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ _KINDS = ("rectified", "plain")
 _POINTS = 6
 """Numbers of memories, from 3/4 to 2 times the expected capacity, at which wrong neurons are counted."""
 _TAILS = 0.02
-"""What the heavy tails of the crosstalk may add to an exponent: Gaussian is the limit of many memories."""
+"""What the heavy tails of the crosstalk may add to an exponent: it is Gaussian only for many memories."""
 _DRAWS = 300
 
 
@@ -38,7 +38,12 @@ def wrong_neurons(
 ) -> Float[Array, " G"]:
     """Wrong neurons of one memory among ``block``, twice as many, ... others; a tie counts half.
 
-    What a flip adds to the energy is a sum over the memories, so that one draw serves all the numbers of them.
+    The change of the energy is a sum over the memories, so that one draw serves all numbers of memories.
+
+    Args:
+        size: N, neurons.
+        block: memories in the first group; group g has g times as many.
+        num_blocks: G, groups.
     """
     key_own, key_others = jax.random.split(key)
     own = jax.random.rademacher(key_own, (1, size), float)
@@ -54,8 +59,13 @@ def capacities(
 ) -> tuple[float, float]:
     r"""The number of memories at which a share of 0.005 of the neurons is wrong, and its standard error.
 
-    ``wrong`` has the wrong neurons of T independent draws at G numbers of memories. \(c = z \sqrt K\) is averaged over
-    those where there were any, each by its binomial precision; the error is a bootstrap over the draws.
+    \(c = z \sqrt K\) is averaged with binomial precisions; the error is a bootstrap over the draws.
+
+    Args:
+        wrong: wrong neurons of T independent draws, at each number of memories.
+        counts: these numbers of memories.
+        size: N, neurons.
+        rng: for the bootstrap.
     """
 
     def solve(totals: Float[np.ndarray, " G"]) -> float:
@@ -79,7 +89,7 @@ def run(settings: Settings) -> xr.DataTree:
     groups = {}
     done, total = 0, sum(map(len, sizes.values())) * len(_KINDS)
     for degree, at in sizes.items():
-        found = np.empty((len(_KINDS), len(at), 2))
+        measured = np.empty((len(_KINDS), len(at), 2))
         expected = np.empty((len(_KINDS), len(at)))
         counted = np.empty((len(_KINDS), len(at), _POINTS, 2))
         for k, kind in enumerate(_KINDS):
@@ -95,14 +105,14 @@ def run(settings: Settings) -> xr.DataTree:
                 counts = block * np.arange(1.0, num_blocks + 1)
                 kept = slice(2, None)
                 rng = np.random.default_rng([settings.seed, degree, k, size])
-                found[k, i] = capacities(wrong[:, kept], counts[kept], size, rng)
+                measured[k, i] = capacities(wrong[:, kept], counts[kept], size, rng)
                 counted[k, i, :, 0] = counts[kept]
                 counted[k, i, :, 1] = wrong[:, kept].sum(axis=0) / (len(wrong) * size)
-        exponent = np.array([_slope(at, row[:, 0], row[:, 1]) for row in found])
+        exponent = np.array([_slope(at, row[:, 0], row[:, 1]) for row in measured])
         groups[f"degree_{degree}"] = xr.Dataset(
             {
-                "capacity": (("kind", "size"), found[..., 0]),
-                "capacity_error": (("kind", "size"), found[..., 1]),
+                "capacity": (("kind", "size"), measured[..., 0]),
+                "capacity_error": (("kind", "size"), measured[..., 1]),
                 "expected": (("kind", "size"), expected),
                 "num_memories": (("kind", "size", "point"), counted[..., 0]),
                 "wrong_share": (("kind", "size", "point"), counted[..., 1]),
@@ -110,7 +120,7 @@ def run(settings: Settings) -> xr.DataTree:
                 "exponent_error": ("kind", exponent[:, 1]),
                 "expected_exponent": (
                     "kind",
-                    [_slope(at, e, r[:, 1] * e / r[:, 0])[0] for e, r in zip(expected, found, strict=True)],
+                    [_slope(at, e, r[:, 1] * e / r[:, 0])[0] for e, r in zip(expected, measured, strict=True)],
                 ),
             },
             coords={"kind": list(_KINDS), "size": at},
@@ -180,59 +190,60 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     quiet(axes, grid="y")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     caption = (
-        f"Memories at which {100 * _ERROR:g} % of the neurons of a stored one are wrong; marks measured (bars, mostly "
-        "smaller than the marks, are two standard errors), lines by the exact mean and variance at each size."
+        f"Number of memories at which {100 * _ERROR:g} % of the neurons of a stored one are wrong. Marks: measured "
+        "(bars of two standard errors, mostly smaller than the marks). Lines: by the exact mean and variance at each "
+        "size."
     )
     return [Drawing("capacity", figure, caption)]
 
 
 def findings(tree: xr.DataTree) -> Sequence[Finding]:
     """Exponent, coefficient and the factor of the rectified powers."""
-    said = []
-    for name in tree.children:
-        group = tree[name].to_dataset()
-        degree = group.attrs["degree"]
-        at = group.sel(kind="rectified")
-        found, error, expected = (float(at[what]) for what in ("exponent", "exponent_error", "expected_exponent"))
-        # the size dependence of the exact mean and variance, on top of the asymptotic power
-        agrees = abs(found - expected) <= 3 * error + _TAILS and abs(expected - (degree - 1)) < 0.25
-        said.append(
-            Finding(
-                f"n = {degree}: the capacity grows as N to the {with_error(found, error)} (rectified powers, N from "
-                f"{int(at['size'][0])} to {int(at['size'][-1])}); printed {degree - 1}, and {number(expected, 4)} over "
-                "these sizes by the exact mean and variance.",
-                "agrees" if agrees else "differs",
-            )
-        )
+    groups = [tree[name].to_dataset() for name in tree.children]
+    return [
+        *(_exponent_finding(group) for group in groups),
+        _rectified_finding(groups),
+        _quadratic_finding(tree["degree_2"].to_dataset()),
+    ]
+
+
+def _exponent_finding(group: xr.Dataset) -> Finding:
+    degree, at = group.attrs["degree"], group.sel(kind="rectified")
+    exponent, error, expected = (float(at[name]) for name in ("exponent", "exponent_error", "expected_exponent"))
+    # the size dependence of the exact mean and variance, on top of the asymptotic power
+    agrees = abs(exponent - expected) <= 3 * error + _TAILS and abs(expected - (degree - 1)) < 0.25
+    return Finding(
+        f"n = {degree}: the capacity grows as N to the power {with_error(exponent, error)} (rectified powers, N from "
+        f"{int(at['size'][0])} to {int(at['size'][-1])}); the slides print {degree - 1}, and the exact mean and "
+        f"variance give {number(expected, 4)} over these sizes.",
+        "agrees" if agrees else "differs",
+    )
+
+
+def _rectified_finding(groups: Sequence[xr.Dataset]) -> Finding:
+    """Capacity of rectified over that of plain powers, in the largest networks."""
     ratios = {}
-    for name in tree.children:
-        group = tree[name].to_dataset()
-        largest = group.isel(size=-1)
-        ratios[group.attrs["degree"]] = float(
-            largest["capacity"].sel(kind="rectified") / largest["capacity"].sel(kind="plain")
-        )
-    twice = all(abs(ratio - 2) < 0.2 for ratio in ratios.values())
-    said.append(
-        Finding(
-            "The printed variance is that of plain powers; the rectified ones, which the slides define, have half of "
-            "it and so twice the capacity: "
-            + ", ".join(f"{number(ratio, 3)} times at n = {degree}" for degree, ratio in ratios.items())
-            + ".",
-            "differs" if twice else "agrees",
-        )
+    for group in groups:
+        largest = group["capacity"].isel(size=-1)
+        ratios[group.attrs["degree"]] = float(largest.sel(kind="rectified") / largest.sel(kind="plain"))
+    factors = ", ".join(f"{number(ratio, 3)} times at n = {degree}" for degree, ratio in ratios.items())
+    return Finding(
+        "The printed variance is that of plain powers. The rectified powers, which the slides define, have half of it "
+        f"and so twice the capacity: {factors}.",
+        "differs" if all(abs(ratio - 2) < 0.2 for ratio in ratios.values()) else "agrees",
     )
-    two = tree["degree_2"].to_dataset().sel(kind="plain").isel(size=-1)
-    load, error = float(two["capacity"] / two["size"]), float(two["capacity_error"] / two["size"])
+
+
+def _quadratic_finding(group: xr.Dataset) -> Finding:
+    largest = group.sel(kind="plain").isel(size=-1)
+    load, error = (float(largest[name] / largest["size"]) for name in ("capacity", "capacity_error"))
     formula = crosstalk.capacity_coefficient(2, _ERROR, rectified=False)
-    said.append(
-        Finding(
-            f"At n = 2, plain, {with_error(load, error)} N memories can be stored with {100 * _ERROR:g} % of wrong "
-            f"neurons at the first step ({number(formula, 4)} for large N): close to 0.138 by accident, for 0.138 is "
-            "where recall breaks down after many steps.",
-            "note",
-        )
+    return Finding(
+        f"At n = 2, plain, {with_error(load, error)} N memories can be stored with {100 * _ERROR:g} % of wrong "
+        f"neurons at the first step ({number(formula, 4)} for large N). That this is close to 0.138 is an accident: "
+        "at 0.138 recall breaks down after many steps.",
+        "note",
     )
-    return said
 
 
 def tables(tree: xr.DataTree) -> Sequence[str]:

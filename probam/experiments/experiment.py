@@ -1,10 +1,10 @@
-"""What an experiment is, how it is found by name, run, and stored as numbers, figures and a page.
+"""Experiments: what they are, how they are found by name, run, and stored as numbers, figures and a page.
 
-An experiment is three functions: ``run`` computes and returns a DataTree; ``figures``, ``findings`` and ``tables`` only
-read one. So a stored ``NAME.nc`` gives its page again, and every sentence of the page is computed from its numbers.
-A module of this folder makes one :class:`Experiment` and hands it to :func:`register`; its name then is a command.
+An experiment has four functions: ``run`` computes a DataTree; ``figures``, ``findings`` and ``tables`` only read one.
+So a stored ``NAME.nc`` reproduces its page, and every sentence of the page is computed from its numbers. A module of
+this folder makes one :class:`Experiment` and passes it to :func:`register`; ``probam experiment NAME`` then runs it.
 
-Computations run in float64, whatever the process around them has chosen.
+Computations run in float64, whatever the precision of the process.
 """
 
 import importlib
@@ -58,11 +58,11 @@ _FILE_NAMES = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
 
 class Settings(NamedTuple):
-    """What a run is given.
+    """The settings of a run.
 
-    ``full`` asks for the paper's size, otherwise a run takes well under a minute. ``data`` is a folder with more sets
-    (``NAME/data.npz`` each), None where there are only the sets that travel with the package. ``progress`` is called
-    with (done, total, text).
+    ``full`` is for the paper's size; without it a run takes well under a minute. ``data`` is a folder with more data
+    sets (``NAME/data.npz`` each), None for the sets of the package only. ``progress`` is called with (done, total,
+    text).
     """
 
     seed: int = 0
@@ -72,14 +72,14 @@ class Settings(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A sentence on what was found; whether the paper's statement ``agrees`` with it, ``differs``, or neither."""
+    """A sentence about the result, and whether the paper ``agrees`` with it, ``differs``, or neither (``note``)."""
 
     text: str
     verdict: Literal["agrees", "differs", "note"]
 
 
 class Drawing(NamedTuple):
-    """A figure, the stem of its file, and its caption in plain words (which a screen reader says too)."""
+    """A figure, the stem of its file name, and its caption, which is also the text for screen readers."""
 
     name: str
     figure: Figure
@@ -88,10 +88,10 @@ class Drawing(NamedTuple):
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment: its name on the command line, its title, the question it asks, and its functions.
+    """An experiment: its name on the command line, its title, its question, and its functions.
 
-    ``run`` returns a DataTree of arrays that NetCDF can hold; the other functions read such a tree, also one that was
-    stored. ``tables`` returns HTML made by :func:`probam.reports.page.table`. ``source`` names the paper and section.
+    ``run`` returns a DataTree of arrays that NetCDF can store; the other functions read such a tree, new or stored.
+    ``tables`` returns HTML made by :func:`probam.reports.page.table`. ``source`` names the paper and section.
     """
 
     name: str
@@ -105,30 +105,38 @@ class Experiment:
 
     def __post_init__(self) -> None:
         if not self.name or not set(self.name) <= _FILE_NAMES:
-            raise InputError(f"name: expected small letters, digits and _; got {self.name!r}")
+            raise InputError(f"name: expected lower-case letters, digits and _; got {self.name!r}")
 
 
 _REGISTRY: dict[str, Experiment] = {}
 
 
 def register(experiment: Experiment) -> Experiment:
-    """Make an experiment known by its name; returns it. A name that is taken raises :class:`InputError`."""
+    """Register an experiment under its name; returns it.
+
+    Raises:
+        InputError: where another experiment has that name.
+    """
     known = _REGISTRY.get(experiment.name)
     if known is not None and known.run.__module__ != experiment.run.__module__:
-        raise InputError(f"name: the experiment {experiment.name!r} is registered already; choose another name")
+        raise InputError(f"name: the experiment {experiment.name!r} is already registered; choose another name")
     _REGISTRY[experiment.name] = experiment
     return experiment
 
 
 def experiments() -> dict[str, Experiment]:
-    """Every experiment by name, in alphabetical order; the modules of this folder are imported."""
+    """All experiments by name, in alphabetical order; imports the modules of this folder."""
     for module in pkgutil.iter_modules(probam.experiments.__path__, "probam.experiments."):
         importlib.import_module(module.name)
     return dict(sorted(_REGISTRY.items()))
 
 
 def find(name: str) -> Experiment:
-    """The experiment of that name. Raises :class:`probam.errors.InputError` where there is none."""
+    """The experiment of that name.
+
+    Raises:
+        InputError: where there is none.
+    """
     known = experiments()
     if name not in known:
         close = get_close_matches(name, known, n=1)
@@ -148,15 +156,22 @@ def perform(
     data: str | os.PathLike[str] | None = None,
     progress: Progress = silent,
 ) -> xr.DataTree:
-    """Run an experiment; the root attributes of its tree say what was run, with what, and how long it took.
+    """Run an experiment; the root attributes of its tree hold the settings, versions and seconds.
 
-    Raises :class:`probam.errors.InputError` for a seed outside 0 .. 2^32 - 1, and for ``data`` that is no folder.
+    Args:
+        seed: a whole number from 0 to 2^32 - 1.
+        full: the paper's size instead of the small one.
+        data: a folder with more data sets (``NAME/data.npz`` each).
+        progress: called with (done, total, text).
+
+    Raises:
+        InputError: for a seed out of range, and for ``data`` that is not a folder.
     """
     if isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise InputError(f"seed: expected a whole number from 0 to 2^32 - 1; got {seed!r}")
     folder = None if data is None else Path(data)
     if folder is not None and not folder.is_dir():
-        raise InputError(f"data: expected a folder of data sets; {os.fspath(folder)} is none")
+        raise InputError(f"data: expected a folder of data sets; {os.fspath(folder)} is not one")
     began = time.perf_counter()
     with jax.enable_x64(True):
         tree = experiment.run(Settings(int(seed), full, folder, progress))
@@ -179,25 +194,28 @@ def perform(
 
 
 def prepare(experiment: Experiment, folder: str | os.PathLike[str]) -> Path:
-    """The folder ``folder/NAME``, made where it was missing; asked before any long work.
+    """The folder ``folder/NAME``, created if it is missing. Call it before any long work.
 
-    Raises :class:`probam.errors.InputError` where it cannot be made or takes no files.
+    Raises:
+        InputError: where the folder cannot be created or written to.
     """
     place = Path(folder) / experiment.name
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{place}: this folder cannot be made ({cause(error)}); choose another place") from error
+        raise InputError(f"{place}: this folder cannot be created ({cause(error)}); choose another place") from error
     if not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"{place}: this folder takes no files; choose another place")
+        raise InputError(f"{place}: this folder cannot be written to; choose another place")
     return place
 
 
 def write(experiment: Experiment, tree: xr.DataTree, folder: str | os.PathLike[str]) -> list[Path]:
     """Store ``NAME.nc``, the figures and ``index.html`` in ``folder/NAME``; the paths written, the page last.
 
-    Everything is made before anything is replaced, and every file appears whole or not at all; other files in the
-    folder stay. Raises :class:`probam.errors.InputError` where the place or the disk refuses.
+    All files are made before one is replaced, and each is replaced atomically. Other files in the folder are kept.
+
+    Raises:
+        InputError: where the files cannot be written.
     """
     place = prepare(experiment, folder)
     drawings = list(experiment.figures(tree))
@@ -220,40 +238,45 @@ def _png(drawn: Figure) -> bytes:
 
 
 def html(experiment: Experiment, tree: xr.DataTree, drawings: Sequence[Drawing] | None = None) -> str:
-    """The page of an experiment: what agrees with the paper and what does not, figures, tables, how to repeat it."""
+    """The page of an experiment: findings, figures, tables, and how to repeat it.
+
+    Args:
+        tree: what its ``run`` returned, or :func:`perform`, or a stored file.
+        drawings: its figures, where they were already made.
+    """
     drawings = list(experiment.figures(tree)) if drawings is None else drawings
-    said = list(experiment.findings(tree))
+    findings = list(experiment.findings(tree))
     tables = "".join(experiment.tables(tree))
     drawn = "".join(
         figure(inline_svg(drawing.figure, drawing.name, drawing.caption), escape(drawing.caption))
         for drawing in drawings
     )
-    sections = [Section("findings", "What agrees with the paper, and what does not", _findings(said))]
+    sections = [Section("findings", "What agrees with the paper, and what does not", _findings(findings))]
     if drawn:
         sections.append(Section("figures", "Figures" if len(drawings) > 1 else "Figure", drawn))
     if tables:
         sections.append(Section("numbers", "Numbers", tables))
     sections.append(_repeat(experiment, tree))
     lead = f'<p class="lead">{escape(experiment.question)}</p>'
-    return page(experiment.title, lead=lead, verdict=_verdict(said), sections=sections, kicker="probam experiment")
+    return page(experiment.title, lead=lead, verdict=_verdict(findings), sections=sections, kicker="probam experiment")
 
 
-def _findings(said: Sequence[Finding]) -> str:
+def _findings(findings: Sequence[Finding]) -> str:
     items = "".join(
         f'<li class="{_LABELS[finding.verdict][0]}"><span class="level">{_LABELS[finding.verdict][1]}</span>'
         f"<span>{escape(finding.text)}</span></li>"
-        for finding in said
+        for finding in findings
     )
     return f'<ul class="advice">{items}</ul>'
 
 
-def _verdict(said: Sequence[Finding]) -> str:
-    """One paragraph: how many statements of the paper agree with what was measured."""
-    agree = sum(finding.verdict == "agrees" for finding in said)
-    differ = sum(finding.verdict == "differs" for finding in said)
+def _verdict(findings: Sequence[Finding]) -> str:
+    """One paragraph: how many statements of the paper agree with the measurements."""
+    agree = sum(finding.verdict == "agrees" for finding in findings)
+    differ = sum(finding.verdict == "differs" for finding in findings)
     level = "warning" if differ else "good" if agree else "note"
     if not agree and not differ:
-        text = "The paper makes no statement that can be tested here; what was found stands by itself."
+        text = "The paper makes no statement that can be tested here."
         return f'<div class="verdict note"><p><strong>{escape(text)}</strong></p></div>'
     if not agree:
         text = f"{spelled(differ, 'statement', 'statements')} of the paper {'does' if differ == 1 else 'do'} not agree"
@@ -266,15 +289,15 @@ def _verdict(said: Sequence[Finding]) -> str:
 
 
 def _repeat(experiment: Experiment, tree: xr.DataTree) -> Section:
-    said = tree.attrs
-    words = ["probam", "experiment", experiment.name, "--seed", str(said["seed"])]
-    words += ["--full"] if said["full"] else []
-    words += ["--data", "DIR"] if said["with_data"] else []
-    versions = ", ".join(f"{name} {number}" for name, number in json.loads(said["versions"]).items())
-    size = "the paper’s size" if said["full"] else "the small size (--full runs the paper’s)"
+    attributes = tree.attrs
+    words = ["probam", "experiment", experiment.name, "--seed", str(attributes["seed"])]
+    words += ["--full"] if attributes["full"] else []
+    words += ["--data", "DIR"] if attributes["with_data"] else []
+    versions = ", ".join(f"{name} {number}" for name, number in json.loads(attributes["versions"]).items())
+    size = "the paper’s size" if attributes["full"] else "the small size (--full runs the paper’s)"
     body = (
         f"<pre>{escape(shlex.join(words))}</pre>"
-        f"<p>This was {escape(size)}, in {number(float(said['seconds']), 3)} seconds. "
+        f"<p>This was {escape(size)}, in {number(float(attributes['seconds']), 3)} seconds. "
         f"Source: {escape(experiment.source)}. "
         f"All numbers are in <code>{escape(experiment.name)}.nc</code>, which xarray.open_datatree reads.</p>"
         f"<p>Versions: {escape(versions)}. The same seed gives the same numbers on the same machine and versions.</p>"

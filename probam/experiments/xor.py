@@ -1,6 +1,6 @@
 r"""XOR in three neurons: which dense associative memories can recall it, as printed and exactly (claim B8).
 
-The four memories are the states with \(s_1 s_2 s_3 = -1\). Recall holds two neurons and asks for the third.
+The four memories are the states with \(s_1 s_2 s_3 = -1\). Recall clamps two neurons and reads the third.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def exact_energy(kind: str, degree: int, product: Float[np.ndarray, " S"]) -> Fl
 
 
 def run(settings: Settings) -> xr.DataTree:
-    """Energies of all eight states and what recall answers, for every degree and both kinds of power."""
+    """Energies of all eight states and the answers of recall, for every degree and both kinds of power."""
     degrees = np.arange(1, 16 if settings.full else 8)
     product = _STATES.prod(axis=1)
     shape = (len(_KINDS), len(degrees))
@@ -96,7 +96,7 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     figure.axes[1].legend()
     caption = (
         "Energy of the states that obey exclusive-or and of those that do not. Where the two coincide nothing is "
-        "stored: plain powers of even degree and degree 1. Rectified powers part them from degree 2 on."
+        "stored: plain powers of even degree and degree 1. Rectified powers separate them from degree 2 on."
     )
     return [Drawing("energies", figure, caption)]
 
@@ -131,8 +131,8 @@ def _plain_form_findings(numbers: xr.Dataset) -> list[Finding]:
             "agrees" if _has_printed_forms(energy) else "differs",
         ),
         Finding(
-            "The printed C is two constants: 3ⁿ − 3 before s1 s2 s3 at odd n, −(3ⁿ + 3) at even n (at n = 2 it is "
-            f"{number(constants[0])}; a state with s1 s2 s3 = −1 has {number(constants[1])} at n = 3).",
+            "The printed C stands for two constants: the factor 3ⁿ − 3 of s1 s2 s3 at odd n, and −(3ⁿ + 3) at even n "
+            f"(n = 2: {number(constants[0])}; n = 3: {number(constants[1])} for a state with s1 s2 s3 = −1).",
             "note",
         ),
     ]
@@ -143,7 +143,7 @@ def _rectified_form_finding(numbers: xr.Dataset) -> Finding:
     one, two = np.abs(energy.sel(degree=1).values).max(), energy.sel(degree=2).values
     return Finding(
         "Rectified powers, which the slides define, do not have the printed forms: at n = 1 the energy is "
-        f"{number(-float(one))}, not 0; at n = 2 it takes {number(float(two.min()))} on the memories and "
+        f"{number(-float(one))}, not 0; at n = 2 it is {number(float(two.min()))} on the memories and "
         f"{number(float(two.max()))} elsewhere, not one constant.",
         "agrees" if _has_printed_forms(energy) else "differs",
     )
@@ -161,8 +161,8 @@ def _solved_findings(numbers: xr.Dataset) -> list[Finding]:
             "agrees" if plain_agrees else "differs",
         ),
         Finding(
-            f"Rectified powers solve all four cases at n = {_listed(degrees[rectified == 4])}; the slides credit odd n "
-            "alone.",
+            f"Rectified powers solve all four cases at n = {_listed(degrees[rectified == 4])}; the slides name odd n "
+            "only.",
             "differs" if (rectified.sel(degree=even) == 4).all() else "agrees",
         ),
     ]

@@ -112,11 +112,11 @@ def test_wrong_requests_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="data: expected a folder"):
         perform(TINY, data=tmp_path / "none")
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="this folder cannot be made"):
+    with pytest.raises(InputError, match="this folder cannot be created"):
         prepare(TINY, tmp_path / "file")
-    with pytest.raises(InputError, match="name: expected small letters"):
+    with pytest.raises(InputError, match="name: expected lower-case letters"):
         Experiment("Bad name", "t", "q", "s", _run, _figures, _findings)
-    with pytest.raises(InputError, match="registered already"):
+    with pytest.raises(InputError, match="already registered"):
         register(Experiment("xor", "t", "q", "s", _run, _figures, _findings))
 
 
