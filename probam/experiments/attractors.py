@@ -1,6 +1,6 @@
-r"""Where recall ends: more attractors than memories, basins that are no Voronoi cells, a pitchfork (claims A6, A8, A9).
+r"""Where recall ends: more attractors than memories, basins other than Voronoi cells, a pitchfork (claims A6, A8, A9).
 
-All on the energy of a clustering associative memory. Nothing is random here: queries stand on grids.
+All with the energy of a clustering associative memory. Nothing is random: the queries form grids.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ __all__ = ["ATTRACTORS", "triangle"]
 _CORNERS = 0.9152145256
 """Value of beta R^2 from which the triangle has wells at its corners: the double root of m(v) = v on the way to one."""
 _ROWS = 16
-"""Attractors whose curvature is looked at together."""
+"""Attractors whose curvature is computed together."""
 
 
 def triangle(radius: float = 1.0) -> Float[np.ndarray, "3 2"]:
@@ -111,7 +111,7 @@ def _corner_wells(corners: Float[np.ndarray, "3 2"]) -> float:
 
 
 def _line(settings: Settings) -> xr.Dataset:
-    """Claims A6 on a line: where the basins meet, against the midpoint between the memories."""
+    """Claim A6 on a line: where the basins meet, against the midpoint between the memories."""
     memories, beta = np.array([[0.0], [1.0], [1.3]]), 6.0
     settings.progress(1, 3, "basins on a line")
     queries = np.linspace(-0.3, 1.6, 381)[:, None]
@@ -171,7 +171,7 @@ def _plane(settings: Settings) -> xr.Dataset:
 
 
 def _pitchfork(settings: Settings) -> xr.Dataset:
-    """Fixed points of two memories at -a and a, for several a; recall starts a little off the middle."""
+    """Fixed points of two memories at -a and a, for several a; recall starts close to the middle."""
     halves = np.array([0.5, 1.0, 2.0])
     scaled = np.round(np.linspace(0.5, 2.5, 81 if settings.full else 41), 6)  # 2 beta a^2
     arrived = np.empty((len(halves), len(scaled)))
@@ -226,7 +226,7 @@ def _plane_drawing(tree: xr.DataTree) -> Drawing:
         axes.set_title(f"beta = {beta:g}: {spelled(num, 'basin', 'basins')}")
     caption = (
         "Basins of recall (colours) and Voronoi cells of the memories (lines, dots). At small beta memories share a "
-        "basin; at larger beta the borders come to lie on those of the cells."
+        "basin; as beta grows the borders approach those of the cells."
     )
     return Drawing("basins", figure, caption)
 
@@ -263,7 +263,7 @@ def _triangle_drawing(tree: xr.DataTree) -> Drawing:
     quiet(axes, grid="y")
     caption = (
         "Attractors of three memories on an equilateral triangle of circumradius R. In the shaded range there are more "
-        "attractors than memories (dashed): the corners have wells already, and the centre still has one."
+        "attractors than memories (dashed): the corners already have wells, and the centre still has one."
     )
     return Drawing("triangle", figure, caption)
 
@@ -283,8 +283,8 @@ def _pitchfork_drawing(tree: xr.DataTree) -> Drawing:
     axes.set_ylabel("fixed point / a")
     axes.legend()
     caption = (
-        "Stable fixed points of two memories at ±a (one branch run, the other its mirror image). One attractor in the "
-        "middle becomes two at beta = 1 / (2a²), dashed."
+        "Stable fixed points of two memories at ±a (one branch computed, the other its mirror image). The attractor in "
+        "the middle splits in two at beta = 1 / (2a²), dashed."
     )
     return Drawing("pitchfork", figure, caption)
 
@@ -297,63 +297,85 @@ def _split(fork: xr.Dataset) -> tuple[float, float]:
 
 
 def findings(tree: xr.DataTree) -> Sequence[Finding]:
-    """What the paper says of where recall ends, one by one."""
+    """The paper's statements on where recall ends, one by one."""
     line, plane = tree["line"].to_dataset(), tree["plane"].to_dataset()
     corners, fork = tree["triangle"].to_dataset(), tree["pitchfork"].to_dataset()
-    boundary, doubled = float(line["boundary"]), float(line["doubled_recall"])
-    most = int(corners["num_attractors"].max())
-    range_of = corners["beta_r2"].values[corners["num_attractors"].values == most]
-    wells = float(corners["corner_wells_from"])
-    centre = corners["beta_r2"].values[corners["centre_attracts"].values == 1]
-    low, high = _split(fork)
-    differ = {
-        float(beta): float(value) for beta, value in zip(plane["beta"].values, plane["differs"].values, strict=True)
-    }
-    cold = max(differ)
-    curvature = np.abs(fork["curvature"] - 2 * (1 - fork["scaled_beta"])).max()
+    return [
+        _descent_finding(plane),
+        _saddle_finding(fork),
+        _boundary_finding(line),
+        _cells_finding(plane),
+        *_triangle_findings(corners),
+        _pitchfork_finding(fork),
+    ]
+
+
+def _descent_finding(plane: xr.Dataset) -> Finding:
     rise = float(plane["largest_rise"])
+    return Finding(
+        "The energy does not rise during recall: the largest rise in any step of a tenth of tau, from queries all "
+        f"over the plane, is {number(rise, 2)}.",
+        "agrees" if rise < 1e-12 else "differs",
+    )
+
+
+def _saddle_finding(fork: xr.Dataset) -> Finding:
+    end, curvature = float(fork["halfway_end"]), float(fork["halfway_curvature"])
+    return Finding(
+        "'The energy is guaranteed to converge to a local minimum': it converges to a stationary point. Half-way "
+        f"between two memories recall stays at {number(end)}, where the curvature is {number(curvature, 3)} (memories "
+        "at ±1, beta 2).",
+        "differs" if curvature < 0 and end == 0 else "agrees",
+    )
+
+
+def _boundary_finding(line: xr.Dataset) -> Finding:
+    return Finding(
+        "'We assign the datum to the nearest memory' after recall: this need not be the nearest memory before recall. "
+        f"Between memories at 0 and 1 (a third at 1.3, beta {line.attrs['beta']:g}) basins meet at "
+        f"{number(float(line['boundary']), 6)}, not at 0.5; the query 0.45, nearest to 0, is recalled as "
+        f"{number(float(line['doubled_recall']), 5)} where two memories are at 1 (beta 5).",
+        "note",
+    )
+
+
+def _cells_finding(plane: xr.Dataset) -> Finding:
+    coldest = plane["differs"].isel(beta=int(plane["beta"].argmax("beta")))
+    return Finding(
+        "The nearest memory of the recalled state is not the nearest memory of the query for "
+        f"{percent(float(plane['differs'].max()))} of a grid in the plane at the worst beta tried, and for "
+        f"{percent(float(coldest))} at beta {float(coldest['beta']):g}.",
+        "note",
+    )
+
+
+def _triangle_findings(corners: xr.Dataset) -> list[Finding]:
+    scaled, counts = corners["beta_r2"].values, corners["num_attractors"].values
+    most, wells = int(counts.max()), float(corners["corner_wells_from"])
+    crowded, centre = scaled[counts == most], scaled[corners["centre_attracts"].values == 1]
     return [
         Finding(
-            "The energy does not rise on the way: the largest rise of any step of a tenth of tau, from queries all "
-            f"over the plane, is {number(rise, 2)}.",
-            "agrees" if rise < 1e-12 else "differs",
-        ),
-        Finding(
-            "'The energy is guaranteed to converge to a local minimum': to a stationary point. Half-way between two "
-            f"memories recall stays at {number(float(fork['halfway_end']))}, where the curvature is "
-            f"{number(float(fork['halfway_curvature']), 3)} (memories at ±1, beta 2).",
-            "differs" if float(fork["halfway_curvature"]) < 0 and float(fork["halfway_end"]) == 0 else "agrees",
-        ),
-        Finding(
-            "'We assign the datum to the nearest memory' after recall: that is not the nearest memory before it. "
-            f"Between memories at 0 and 1 (a third at 1.3, beta {line.attrs['beta']:g}) basins meet at "
-            f"{number(boundary, 6)}, not at 0.5; the query 0.45, nearest to 0, is recalled as {number(doubled, 5)} "
-            "where two memories stand at 1 (beta 5).",
-            "note",
-        ),
-        Finding(
-            "The nearest memory of the recalled state is not the nearest memory of the query for "
-            f"{percent(max(differ.values()))} of a grid in the plane at the worst beta tried, and for "
-            f"{percent(differ[cold])} at beta {cold:g}.",
-            "note",
-        ),
-        Finding(
             f"Three memories can have {spelled(most, 'attractor', 'attractors')}: on an equilateral triangle at "
-            f"beta R² from {range_of.min():g} to {range_of.max():g}. An attractor need not be a memory, "
+            f"beta R² from {crowded.min():g} to {crowded.max():g}. An attractor need not be a memory, "
             "even without noise.",
             "note",
         ),
         Finding(
-            f"Wells at the corners exist from beta R² = {number(wells, 7)} (exactly: {number(_CORNERS, 7)}); the "
+            f"The corners have wells from beta R² = {number(wells, 7)} on (exactly: {number(_CORNERS, 7)}); the "
             f"centre attracts up to {centre.max():g} of the values tried (exactly: below 1).",
             "note",
         ),
-        Finding(
-            f"Two memories at ±a split their common attractor between 2 beta a² = {low:g} and {high:g}, for all three "
-            f"a (claim A8: at 1); the curvature in the middle is 2 (1 − 2 beta a²) to {number(float(curvature), 2)}.",
-            "note",
-        ),
     ]
+
+
+def _pitchfork_finding(fork: xr.Dataset) -> Finding:
+    low, high = _split(fork)
+    error = float(np.abs(fork["curvature"] - 2 * (1 - fork["scaled_beta"])).max())
+    return Finding(
+        f"Two memories at ±a split their common attractor between 2 beta a² = {low:g} and {high:g}, for all three "
+        f"a (claim A8: at 1); the curvature in the middle is 2 (1 − 2 beta a²) to {number(error, 2)}.",
+        "note",
+    )
 
 
 def tables(tree: xr.DataTree) -> Sequence[str]:
