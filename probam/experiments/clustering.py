@@ -1,10 +1,10 @@
 """Clustering associative memories, EM, gradient EM and k-means on the same data, at an equal tuning budget.
 
-The protocol of Saha et al. (2023), arXiv:2306.03209, with what it leaves out: columns are standardised, the number of
-memories is the number of classes, every method tries the same number of settings with the same number of starts, and
-the setting with the best silhouette on the training rows is kept; labels are never looked at. Silhouette alone can be
-won by dropping clusters, so ARI and NMI with the classes, the number of clusters left and the log density of held-out
-rows stand beside it.
+The protocol of Saha et al. (2023), arXiv:2306.03209, made complete: columns are standardised, the number of memories is
+the number of classes, every method tries the same number of settings with the same number of starts, and the setting
+with the best silhouette on the training rows is kept; labels are never used. The silhouette alone can be raised by
+dropping clusters. So ARI and NMI with the classes, the number of clusters left and the log density of held-out rows are
+reported too.
 """
 
 from collections.abc import Callable, Sequence
@@ -50,7 +50,7 @@ _PORT = {"clam_zoo": (0.392, 4), "clam_ecoli": (0.552, 3)}
 
 
 class Grouping(NamedTuple):
-    """What one method made of the training rows: labels, and log densities of held-out rows (nats, mean)."""
+    """Result of one method: labels of the training rows, and mean log densities of held-out rows (nats)."""
 
     labels: Int[np.ndarray, " N"]
     log_density: float
@@ -61,13 +61,17 @@ class _Split(NamedTuple):
     """Training and held-out rows in units of the training rows' spread, the classes of the former, their number."""
 
     train: Float[np.ndarray, "N D"]
-    held: Float[np.ndarray, "M D"]
+    held_out: Float[np.ndarray, "M D"]
     classes: Int[np.ndarray, " N"]
     num_components: int
 
 
 def settings_of(method: str) -> list[dict[str, Any]]:
-    """The settings that a method tries, four for each; k-means, which has none, gets four times the starts."""
+    """The four settings that a method tries; k-means, which has none, gets four times the starts.
+
+    Args:
+        method: one of ``METHODS``.
+    """
     if method == "CLAM":
         return [{"beta": beta, "masked": masked} for beta, masked in product((0.6, 1.2), (0.0, 0.2))]
     if method == "k-means":
@@ -81,8 +85,8 @@ def settings_of(method: str) -> list[dict[str, Any]]:
 def gaussian_log_density(
     x: Float[np.ndarray, "M D"], memories: Float[np.ndarray, "K D"], beta: float
 ) -> Float[np.ndarray, " M"]:
-    """Log density of equal Gaussians of covariance I / (2 beta) at the memories, nats: the energy's own mixture."""
-    unit = np.stack([-np.ones(x.shape[1]), np.ones(x.shape[1])])  # only the priors would look at the data
+    """Log density of equal Gaussians of covariance I / (2 beta) at the memories, nats: the mixture of the energy."""
+    unit = np.stack([-np.ones(x.shape[1]), np.ones(x.shape[1])])  # only priors depend on the data, and none are used
     model = mixture(unit, family=Gaussian("isotropic"), weights=weight_prior("uniform"), num_components=len(memories))
     return np.asarray(_read(model, {"loc": memories, "beta": np.asarray(beta)}, x)[0])
 
@@ -95,20 +99,20 @@ def _read(model: Mixture, params: dict[str, Any], x: Any) -> tuple[jax.Array, ja
 
 
 def _refitted(split: _Split, memories: Float[np.ndarray, "K D"]) -> float:
-    """Mean held-out log density with the width that suits the training rows best, the memories kept."""
+    """Mean held-out log density with the best width for the training rows, at the same memories."""
 
     def loss(log_beta: float) -> float:
         return -float(gaussian_log_density(split.train, memories, float(np.exp(log_beta))).mean())
 
     best = minimize_scalar(loss, bounds=(-6.0, 6.0), method="bounded", options={"xatol": 1e-3}).x
-    return float(gaussian_log_density(split.held, memories, float(np.exp(best))).mean())
+    return float(gaussian_log_density(split.held_out, memories, float(np.exp(best))).mean())
 
 
 def _clam(split: _Split, seed: int, restarts: int, *, beta: float, masked: float) -> Grouping:
     fitted = fit_clam(
         split.train, split.num_components, beta, seed=seed, restarts=restarts, num_epochs=200, masked=masked
     )
-    own = float(gaussian_log_density(split.held, fitted.memories, beta).mean())
+    own = float(gaussian_log_density(split.held_out, fitted.memories, beta).mean())
     return Grouping(fitted.labels.recalled, own, _refitted(split, fitted.memories))
 
 
@@ -127,10 +131,10 @@ def _mixture(
         weights=weight_prior(weights),
         num_components=split.num_components,
     )
-    found = engine(jax.random.key(seed), model, split.train, restarts=restarts)
-    params = {name: values[0, 0] for name, values in found.sites.items()}
-    held = float(np.asarray(_read(model, params, split.held)[0]).mean())
-    return Grouping(np.asarray(_read(model, params, split.train)[1]), held, held)
+    result = engine(jax.random.key(seed), model, split.train, restarts=restarts)
+    params = {name: values[0, 0] for name, values in result.sites.items()}
+    held_out = float(np.asarray(_read(model, params, split.held_out)[0]).mean())
+    return Grouping(np.asarray(_read(model, params, split.train)[1]), held_out, held_out)
 
 
 def _fitted(method: str, split: _Split, seed: int, restarts: int, setting: dict[str, Any]) -> Grouping:
@@ -159,14 +163,14 @@ def run(settings: Settings) -> xr.DataTree:
                 settings.progress((s * num_splits + t) * len(METHODS) + m, total, f"{name}, {method}")
                 for j, setting in enumerate(settings_of(method)):
                     seed = (settings.seed * 1_000_003 + 97 * t) % 2**31
-                    found = _fitted(method, split, seed, restarts, setting)
+                    grouping = _fitted(method, split, seed, restarts, setting)
                     scores[:, m, j, t] = [
-                        _silhouette(split.train, found.labels),
-                        adjusted_rand_score(split.classes, found.labels),
-                        normalized_mutual_info_score(split.classes, found.labels),
-                        len(np.unique(found.labels)),
-                        found.log_density,
-                        found.refitted_log_density,
+                        _silhouette(split.train, grouping.labels),
+                        adjusted_rand_score(split.classes, grouping.labels),
+                        normalized_mutual_info_score(split.classes, grouping.labels),
+                        len(np.unique(grouping.labels)),
+                        grouping.log_density,
+                        grouping.refitted_log_density,
                     ]
         chosen = scores[0].argmax(axis=1)  # by silhouette, (clusterer, split)
         groups[name] = xr.Dataset(
@@ -189,10 +193,10 @@ def _names(settings: Settings) -> list[str]:
         return shipped
     wanted = ["clam_zoo", "clam_ecoli", "clam_segment"]
     wanted += ["uci_glass", "uci_ionosphere", "uci_wine", "banknote", "diabetes145"] if settings.full else []
-    found = [name for name in wanted if (settings.data / name / "data.npz").is_file()]
-    if not found:
-        raise InputError(f"data: {settings.data} holds none of {', '.join(wanted)}; expected NAME/data.npz in it")
-    return found + shipped
+    names = [name for name in wanted if (settings.data / name / "data.npz").is_file()]
+    if not names:
+        raise InputError(f"data: {settings.data} has none of {', '.join(wanted)}; expected NAME/data.npz in it")
+    return names + shipped
 
 
 def _load(name: str, folder: Path | None) -> tuple[Float[np.ndarray, "N D"], Int[np.ndarray, " N"]]:
@@ -206,7 +210,7 @@ def _load(name: str, folder: Path | None) -> tuple[Float[np.ndarray, "N D"], Int
 
 
 def _split(x: Float[np.ndarray, "N D"], classes: Int[np.ndarray, " N"], rng: np.random.Generator) -> _Split:
-    """Four fifths of the rows to train on; columns in units of their spread there, those without spread left out."""
+    """Four fifths of the rows to train on; columns in units of their spread there, without constant columns."""
     order = rng.permutation(len(x))
     count = round(0.8 * len(x))
     rows = order[:count]
@@ -217,7 +221,7 @@ def _split(x: Float[np.ndarray, "N D"], classes: Int[np.ndarray, " N"], rng: np.
 
 
 def _silhouette(x: Float[np.ndarray, "N D"], labels: Int[np.ndarray, " N"]) -> float:
-    """Mean silhouette; -1 where there is one cluster only, or none with two members."""
+    """Mean silhouette; -1 where there is only one cluster, or every cluster has one member."""
     return float(silhouette_score(x, labels)) if 1 < len(np.unique(labels)) < len(x) else -1.0
 
 
@@ -238,7 +242,7 @@ def _chosen(group: xr.Dataset) -> xr.Dataset:
 
 @styled
 def figures(tree: xr.DataTree) -> Sequence[Drawing]:
-    """Silhouette against agreement with the classes, every setting; and the held-out density of the chosen ones."""
+    """Silhouette against agreement with the classes, all settings; held-out density of the chosen settings."""
     names = list(tree.children)
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
@@ -267,8 +271,8 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     for axes in figure.axes[len(names) :]:
         axes.set_axis_off()
     caption = (
-        "Every setting and split. A high silhouette need not mean agreement with the classes; the classes themselves "
-        "have the silhouette of the dashed line."
+        "All settings and splits. A high silhouette need not mean agreement with the classes. Dashed line: the "
+        "silhouette of the classes themselves."
     )
     return [Drawing("silhouette", figure, caption), _density_drawing(tree)]
 
@@ -279,9 +283,9 @@ def _density_drawing(tree: xr.DataTree) -> Drawing:
     axes = figure.subplots()
     for m, method in enumerate(METHODS):
         for i, name in enumerate(names):
-            found = _chosen(tree[name].to_dataset())
-            base = found["refitted_log_density"].sel(clusterer="k-means")
-            gain = (found["log_density"].sel(clusterer=method) - base).values
+            scores = _chosen(tree[name].to_dataset())
+            base = scores["refitted_log_density"].sel(clusterer="k-means")
+            gain = (scores["log_density"].sel(clusterer=method) - base).values
             axes.plot(
                 gain, np.full(len(gain), i + 0.14 * (m - 1.5)), "os^x"[m], ms=4, color=MEMORY_COLOURS[m], mfc="none"
             )
@@ -296,14 +300,14 @@ def _density_drawing(tree: xr.DataTree) -> Drawing:
     handles = [axes.plot([], [], "os^x"[m], color=MEMORY_COLOURS[m], mfc="none")[0] for m in range(len(METHODS))]
     axes.legend(handles, METHODS, loc="center left", bbox_to_anchor=(1.0, 0.5))
     caption = (
-        "Mean log density of held-out rows, each method with the setting of its best silhouette. CLAM is read as the "
-        "mixture that its energy is, at its own beta."
+        "Mean log density of held-out rows, each method with the setting of its best silhouette. For CLAM it is that "
+        "of the mixture of its energy, at its own beta."
     )
     return Drawing("log_density", figure, caption)
 
 
 def findings(tree: xr.DataTree) -> Sequence[Finding]:
-    """What the papers claim of clustering by recall, against the numbers."""
+    """The papers' statements on clustering by recall, against the numbers."""
     chosen = xr.concat([_chosen(tree[name].to_dataset()).mean("split") for name in tree.children], "set")
     chosen = chosen.assign_coords(set=list(tree.children))
     return [
@@ -335,9 +339,9 @@ def _classes_finding(tree: xr.DataTree, chosen: xr.Dataset) -> Finding:
         if count < tree[name].attrs["num_classes"] - 0.01
     ]
     if dropped:
-        first = f"CLAM leaves memories without data on {', '.join(dropped)}, which raises the silhouette by itself. "
+        first = f"CLAM leaves memories without data on {', '.join(dropped)}, which by itself raises the silhouette. "
     else:
-        first = "CLAM keeps all memories in use on every set. "
+        first = "CLAM uses all memories on every set. "
     ari, nmi = (int((clam[score] > kmeans[score]).sum()) for score in ("ari", "nmi"))
     return Finding(
         f"{first}Against the classes it is above k-means on {ari} of {chosen.sizes['set']} sets by ARI and {nmi} by "
@@ -359,11 +363,11 @@ def _density_finding(tree: xr.DataTree, chosen: xr.Dataset) -> Finding:
     loss, refitted = by_em - clam["log_density"].values, by_em - clam["refitted_log_density"].values
     below, worst = int((loss > 0).sum()), int(np.argmax(loss))
     return Finding(
-        "'Clustering with associative memory networks is expectation maximisation' (Schaeffer et al., Sec. 3): the "
-        "memories of CLAM, read as the mixture of their energy, are below EM for that very mixture (equal "
-        f"isotropic Gaussians) in held-out log density on {below} of {len(loss)} sets, by "
-        f"{number(loss[worst], 3)} nats a row on {chosen['set'].values[worst]} ({number(refitted[worst], 3)} with the "
-        "width fitted anew). The two losses have different minima.",
+        "'Clustering with associative memory networks is expectation maximisation' (Schaeffer et al., Sec. 3): as the "
+        "mixture of their energy, the memories of CLAM have a lower held-out log density than EM for the same mixture "
+        f"(equal isotropic Gaussians) on {below} of {len(loss)} sets, by {number(loss[worst], 3)} nats per row on "
+        f"{chosen['set'].values[worst]} ({number(refitted[worst], 3)} with a refitted width). The two losses have "
+        "different minima.",
         "differs" if below > len(loss) / 2 else "agrees",
     )
 
@@ -372,14 +376,14 @@ def _gradient_finding(tree: xr.DataTree) -> Finding:
     ari = [group.to_dataset()["ari"].mean("split") for group in tree.children.values()]
     largest = max(float(abs(one.sel(clusterer="EM") - one.sel(clusterer="gradient EM")).max()) for one in ari)
     return Finding(
-        "Gradient EM and EM aim at the same optimum: at the same setting their ARI, averaged over splits, differ "
-        f"by at most {number(largest, 2)}.",
+        "Gradient EM and EM seek the same optimum: at the same setting their ARI, averaged over splits, differ by at "
+        f"most {number(largest, 2)}.",
         "note",
     )
 
 
 def _authors_findings(chosen: xr.Dataset) -> list[Finding]:
-    """Our k-means beside the authors', on the sets that their script was run on."""
+    """Our k-means against the authors', on the sets on which their script was run."""
     names = [str(name) for name in chosen["set"].values if name in _AUTHORS]
     if not names:
         return []
@@ -395,25 +399,25 @@ def _authors_findings(chosen: xr.Dataset) -> list[Finding]:
 
 
 def tables(tree: xr.DataTree) -> Sequence[str]:
-    """Scores of the chosen settings, mean and spread over splits, with the reference numbers beside them."""
+    """Scores of the chosen settings, mean and spread over splits, with reference numbers."""
     made = []
     for name in tree.children:
         group = tree[name].to_dataset()
-        found = _chosen(group)
-        rows = [[method, *(_mean(found[score].sel(clusterer=method)) for score in _SCORES)] for method in METHODS]
+        scores = _chosen(group)
+        rows = [[method, *(_mean(scores[score].sel(clusterer=method)) for score in _SCORES)] for method in METHODS]
         rows.append(
             ["the classes", _mean(group["silhouette_of_classes"]), "1", "1", str(group.attrs["num_classes"]), "–", "–"]
         )
         if name in _AUTHORS:
-            told = _AUTHORS[name]
-            cells = [number(told[score], 3) for score in ("silhouette", "ari", "nmi")]
+            authors = _AUTHORS[name]
+            cells = [number(authors[score], 3) for score in ("silhouette", "ari", "nmi")]
             rows.append(["k-means, authors’ script", *cells, str(group.attrs["num_classes"]), "–", "–"])
         if name in _PORT:
-            rows.append(["CLAM, a port of theirs", number(_PORT[name][0]), "–", "–", str(_PORT[name][1]), "–", "–"])
+            rows.append(["CLAM, port of theirs", number(_PORT[name][0]), "–", "–", str(_PORT[name][1]), "–", "–"])
         header = ["", "silhouette", "ARI", "NMI", "clusters", "log density", "refitted"]
         caption = (
-            f"{escape(name)}: mean ± standard deviation over splits; log density of held-out rows, nats a row, as it "
-            "is and with the width fitted anew"
+            f"{escape(name)}: mean ± standard deviation over splits; log density of held-out rows, nats per row, as it "
+            "is and with a refitted width"
         )
         made.append(table(header, rows, caption=caption))
     return made

@@ -1,9 +1,8 @@
 r"""Topics and shapes discovered one by one: a stream of questions on the sphere, and a stream of handwritten digits.
 
-Documents arrive in random order. The memory that they make knows no labels: each document recalls a memory or creates
-one, by the exact predictive density of the two-parameter Chinese restaurant process (claims A16 to A19). The
-concentration of the von Mises-Fisher memories is the one under which the first documents are predicted best, one after
-the other; labels only judge the result.
+Documents arrive in random order, without labels: each recalls a memory or creates one, by the exact predictive density
+of the two-parameter Chinese restaurant process (claims A16 to A19). The concentration of the von Mises-Fisher memories
+is the one under which the first documents are predicted best, one after the other. Labels only judge the result.
 """
 
 from collections.abc import Sequence
@@ -39,7 +38,7 @@ _PICTURES = 24
 
 
 def run(settings: Settings) -> xr.DataTree:
-    """Both streams, what they made, and how it agrees with the labels."""
+    """Both streams, their memories, and the agreement with the labels."""
     rng = np.random.default_rng(settings.seed)
     steps = len(_CONCENTRATIONS) + len(_LAWS) + 1
 
@@ -60,7 +59,7 @@ def run(settings: Settings) -> xr.DataTree:
     }
     for done, law in enumerate(_LAWS):
         settings.progress(len(_CONCENTRATIONS) + done, steps, f"questions, {law}")
-        groups[law] = _told(_topics(x, chosen, law), x, intents)
+        groups[law] = _described(_topics(x, chosen, law), x, intents)
     groups["questions"] = xr.Dataset({"row": ("document", order), "intent": ("document", intents)})
 
     settings.progress(steps - 1, steps, "digits")
@@ -69,10 +68,10 @@ def run(settings: Settings) -> xr.DataTree:
     ink = (digits.data[order] > 7).astype(np.float64)
     stream = Stream(family="bernoulli", alpha=20.0, warm=len(ink), seed=settings.seed, rejuvenate_every=100)
     stream.partial_fit(ink)
-    told = _told(stream, ink, digits.target[order].astype(str))
+    described = _described(stream, ink, digits.target[order].astype(str))
     frame = stream.memories()
     pixels = frame[[f"x{i}" for i in range(64)]].to_numpy()
-    groups["digits"] = told.assign(picture=(("memory", "row", "column"), pixels.reshape(-1, 8, 8)))
+    groups["digits"] = described.assign(picture=(("memory", "row", "column"), pixels.reshape(-1, 8, 8)))
     settings.progress(steps, steps, "digits")
     return xr.DataTree.from_dict(groups)
 
@@ -90,17 +89,17 @@ def _topics(x: Float[np.ndarray, "N D"], concentration: float, law: str) -> Stre
     return stream.partial_fit(x).flush()
 
 
-def _told(stream: Stream, x: Float[np.ndarray, "N D"], labels: np.ndarray) -> xr.Dataset:
-    """Memories, largest first, with their commonest label and nearest data; growth; agreement with the labels."""
+def _described(stream: Stream, x: Float[np.ndarray, "N D"], labels: np.ndarray) -> xr.Dataset:
+    """Memories, largest first, with most common label and nearest data; growth; agreement with the labels."""
     frame = stream.memories()
-    found = stream.predict(x)
-    owner = found["memory"].values
+    predicted = stream.predict(x)
+    owner = predicted["memory"].values
     numbers = frame.index.to_numpy()
     nearest = np.full((len(numbers), _NEAREST), -1)
     commonest, purity = [], []
     for position, memory in enumerate(numbers):
         mine = np.flatnonzero(owner == memory)
-        nearest[position, : len(mine)] = mine[np.argsort(-found["log_predictive"].values[mine])][:_NEAREST]
+        nearest[position, : len(mine)] = mine[np.argsort(-predicted["log_predictive"].values[mine])][:_NEAREST]
         names, counts = np.unique(labels[mine], return_counts=True) if len(mine) else (np.array([""]), np.array([0]))
         commonest.append(str(names[counts.argmax()]))
         purity.append(float(counts.max() / max(len(mine), 1)))
@@ -128,15 +127,15 @@ def _told(stream: Stream, x: Float[np.ndarray, "N D"], labels: np.ndarray) -> xr
 
 @styled
 def figures(tree: xr.DataTree) -> Sequence[Drawing]:
-    """Growth of both laws beside what they expect; the digits' memories as pictures."""
+    """Growth under both laws with its expectation; the digits' memories as pictures."""
     figure = new_figure(8.0, 3.2)
     axes = figure.subplots()
     for (law, (alpha, discount)), colour in zip(_LAWS.items(), MEMORY_COLOURS, strict=False):
-        told = tree[law].to_dataset()
-        seen = told["seen"].values
-        axes.plot(seen, told["memories"], color=colour, label=f"{law}, made by the questions")
+        group = tree[law].to_dataset()
+        seen = group["seen"].values
+        axes.plot(seen, group["memories"], color=colour, label=f"{law}, made by the questions")
         expected = [expected_num_components(alpha, discount, int(n)) for n in seen]
-        axes.plot(seen, expected, color=colour, ls=":", label=f"{law}, expected before any was read")
+        axes.plot(seen, expected, color=colour, ls=":", label=f"{law}, expected a priori")
     axes.axhline(tree["dp"].attrs["classes"], color=MUTED, lw=0.8, ls="--", label="intents in all")
     axes.set_xlabel("questions read")
     axes.set_ylabel("memories")
@@ -145,8 +144,8 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     growth = Drawing(
         "growth",
         figure,
-        "Topics are discovered as questions arrive: memories made under either law (lines), and what the law alone "
-        "expects (dotted).",
+        "Topics are discovered as questions arrive: number of memories under either law (lines), and its expectation "
+        "a priori (dotted).",
     )
     digits = tree["digits"].to_dataset()
     number_shown = min(_PICTURES, digits.sizes["memory"])
@@ -161,47 +160,47 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     pictures = Drawing(
         "pictures",
         figure,
-        "Memories that the digits made, largest first: the probability of ink at each pixel. Above each its commonest "
-        "digit and how many pictures it holds.",
+        "Memories made of the digits, largest first: the probability of ink at each pixel. Above each its most common "
+        "digit and its number of pictures.",
     )
     return [growth, pictures]
 
 
 def findings(tree: xr.DataTree) -> Sequence[Finding]:
-    """How many were found, how well they agree with labels that were never seen, and which law the sizes call for."""
-    said = []
+    """Number of memories, their agreement with the labels, which were not used, and the law that fits the sizes."""
+    made = []
     for law in _LAWS:
-        told = tree[law].to_dataset()
-        sizes = told["count"].values
-        said.append(
+        group = tree[law].to_dataset()
+        sizes = group["count"].values
+        made.append(
             Finding(
                 f"Under {law}, {sizes.size} memories were made from {int(sizes.sum())} questions of "
-                f"{told.attrs['classes']} intents; with the intents they agree to ARI {number(told.attrs['ari'], 3)}, "
-                f"NMI {number(told.attrs['nmi'], 3)}, and predict each next question with "
-                f"{number(told.attrs['log_predictive'], 5)} nats.",
+                f"{group.attrs['classes']} intents. Their agreement with the intents is ARI "
+                f"{number(group.attrs['ari'], 3)}, NMI {number(group.attrs['nmi'], 3)}; the next question has a mean "
+                f"predictive log density of {number(group.attrs['log_predictive'], 5)} nats.",
                 "note",
             )
         )
     tail = tail_of(variable(tree, "dp", "count").values)
-    said.append(
+    made.append(
         Finding(
             f"The sizes under dp are most probable with discount {number(tail.discount, 2)} "
-            f"({'±' + number(tail.discount_se, 2) if np.isfinite(tail.discount_se) else 'at the edge'}); "
-            f"that a Dirichlet process gives them has p = {number(tail.p_value, 2)}.",
+            f"({'±' + number(tail.discount_se, 2) if np.isfinite(tail.discount_se) else 'at the boundary'}); the test "
+            f"of a Dirichlet process has p = {number(tail.p_value, 2)}.",
             "note",
         )
     )
     digits = tree["digits"].to_dataset()
     pure = float((digits["purity"] * digits["count"]).sum() / digits["count"].sum())
-    said.append(
+    made.append(
         Finding(
             f"{digits.sizes['memory']} memories of handwriting were made from {int(digits['count'].sum())} pictures of "
-            f"ten digits; {percent(pure)} of the pictures are in a memory where their digit is the commonest "
+            f"ten digits; {percent(pure)} of the pictures are in a memory where their digit is the most common one "
             f"(ARI {number(digits.attrs['ari'], 3)}, since one digit is written in several ways).",
             "note",
         )
     )
-    return said
+    return made
 
 
 def tables(tree: xr.DataTree) -> Sequence[str]:
@@ -209,10 +208,10 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
     texts = np.array(load_texts("banking77"), object)[variable(tree, "questions", "row").values]
     made = []
     for law in _LAWS:
-        told = tree[law].to_dataset()
+        group = tree[law].to_dataset()
         rows: list[list[Any]] = []
-        for position in range(min(_SHOWN, told.sizes["memory"])):
-            at = told.isel(memory=position)
+        for position in range(min(_SHOWN, group.sizes["memory"])):
+            at = group.isel(memory=position)
             near: Int[np.ndarray, " near"] = at["nearest"].values
             rows.append(
                 [
@@ -224,9 +223,9 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
                     "<br>".join(escape(texts[i]) for i in near if i >= 0),
                 ]
             )
-        header = ["memory", "questions", "made at", "commonest intent", "share", "nearest questions"]
+        header = ["memory", "questions", "made at", "most common intent", "share", "nearest questions"]
         caption = (
-            f"The {len(rows)} largest of {told.sizes['memory']} memories under {law}, each by its nearest questions"
+            f"The {len(rows)} largest of {group.sizes['memory']} memories under {law}, with their nearest questions"
         )
         made.append(table(header, rows, caption=caption, words=(3, 5)))
     return made
@@ -237,7 +236,7 @@ DISCOVERY = register(
         name="discovery",
         title="Topics and shapes, discovered one by one",
         question="What memories do real questions and real handwriting make when they arrive one after the other, and "
-        "do they agree with labels that the memory never saw?",
+        "do they agree with labels that were not used?",
         source="Schaeffer et al. (2023), Sec. 4; claims A16 to A19",
         run=run,
         figures=figures,

@@ -1,11 +1,10 @@
-r"""Streams whose law changes: memories that drift, fade and revive, and how their number grows.
+r"""Streams that change: memories that drift, fade and return, and how their number grows.
 
-Three streams made by known laws. In the first every memory walks at random; a learner that takes its data as
-exchangeable averages over places that the memory has left, and one that knows of the walk follows it. In the second the
-memories stay where they are and take turns: fading counts say which are in use, and places that do not fade let a
-memory come back. In the third the memories are those of a Pitman-Yor process, whose parameters are learned in the
-stream; the
-exponent of growth is read off the sizes of the memories that were found (CLAIMS A18, A19).
+Three simulated streams. In the first every memory follows a random walk: a learner that assumes exchangeable data
+averages over the places that the memory has left, one that models the walk follows it. In the second the memories are
+fixed and take turns: fading counts show which are in use, and since locations do not fade a memory can return. In the
+third the data come from a Pitman-Yor process, whose parameters are learned from the stream; the exponent of growth is
+estimated from the sizes of the memories (CLAIMS A18, A19).
 """
 
 from collections.abc import Sequence
@@ -90,12 +89,12 @@ def _drift(settings: Settings) -> xr.Dataset:
     num_spans = num_data // _SPAN
     scores, agreement, sizes, overall = [], [], [], []
     for motion in motions:
-        _, found = _stream(Kernel(still.pair, still.law, motion=motion), x, settings.seed, 512)
-        spans = zip(np.split(labels, num_spans), np.split(found.ident, num_spans), strict=True)
+        _, absorbed = _stream(Kernel(still.pair, still.law, motion=motion), x, settings.seed, 512)
+        spans = zip(np.split(labels, num_spans), np.split(absorbed.ident, num_spans), strict=True)
         agreement.append([adjusted_rand_score(truth, ident) for truth, ident in spans])
-        overall.append(adjusted_rand_score(labels, found.ident))
-        scores.append(found.log_predictive.reshape(num_spans, _SPAN).mean(axis=1))
-        sizes.append(found.size[_SPAN - 1 :: _SPAN])
+        overall.append(adjusted_rand_score(labels, absorbed.ident))
+        scores.append(absorbed.log_predictive.reshape(num_spans, _SPAN).mean(axis=1))
+        sizes.append(absorbed.size[_SPAN - 1 :: _SPAN])
     return xr.Dataset(
         {
             "log_predictive": (("learner", "datum"), np.stack(scores)),
@@ -111,7 +110,7 @@ def _drift(settings: Settings) -> xr.Dataset:
 def _fading(settings: Settings) -> xr.Dataset:
     length = 3000 if settings.full else 900
     shares = np.array([[0.9, 0.05, 0.05], [0.0, 0.5, 0.5], [0.9, 0.05, 0.05]])
-    places = 1.1 * np.array([[0.0, 1.0], [0.866, -0.5], [-0.866, -0.5]])  # closer than their widths allow to tell apart
+    places = 1.1 * np.array([[0.0, 1.0], [0.866, -0.5], [-0.866, -0.5]])  # too close to be separated
     rng = np.random.default_rng(settings.seed + 1)
     labels = np.concatenate([rng.choice(3, size=length, p=share) for share in shares])
     x = places[labels] + _NOISE * rng.normal(size=(len(labels), 2))
@@ -125,12 +124,12 @@ def _fading(settings: Settings) -> xr.Dataset:
     for law in laws:
         kernel = Kernel(_pair(2, 2.0, _NOISE), law)
         state = start(kernel, 2, float, jax.random.key(settings.seed), capacity=16)
-        path, said, ident = [], [], []
+        path, log_scores, ident = [], [], []
         seats = jax.jit(log_seats)
         for first in range(0, len(x), every):
-            state, found = absorb(kernel, state, x[first : first + every])
-            said.append(found.log_predictive)
-            ident.append(found.ident)
+            state, absorbed = absorb(kernel, state, x[first : first + every])
+            log_scores.append(absorbed.log_predictive)
+            ident.append(absorbed.ident)
             slots = np.where(np.asarray(state.live), np.exp(np.asarray(seats(kernel, state, ~state.live))), 0)
             path.append(slots)
         joined = np.concatenate(ident)
@@ -139,7 +138,7 @@ def _fading(settings: Settings) -> xr.Dataset:
         returned.append(np.mean(again == first_memory))
         slot = int(np.flatnonzero(np.asarray(state.ident) == first_memory)[0])
         weights.append([at[slot] for at in path])
-        scores.append(np.concatenate(said).reshape(3, length).mean(axis=1))
+        scores.append(np.concatenate(log_scores).reshape(3, length).mean(axis=1))
     return xr.Dataset(
         {
             "weight": (("law", "datum"), np.array(weights)),
@@ -169,7 +168,7 @@ def _growth(settings: Settings) -> xr.Dataset:
     laws = [(6.0, 0.0), (2.0, 0.3), (1.0, 0.5), (0.5, 0.7)]
     rng = np.random.default_rng(settings.seed + 2)
     marks = np.unique(np.geomspace(10, num_data, 30).astype(int))
-    found_sizes = np.zeros((len(laws), repeats, len(marks)))
+    memories = np.zeros((len(laws), repeats, len(marks)))
     right, expected = np.zeros((len(laws), repeats)), np.zeros((len(laws), len(marks)))
     tails = {name: np.zeros((len(laws), repeats)) for name in ("fitted", "error", "p_value", "learned", "slope")}
     learning = Learning(jnp.array([1.0, 0.2]), jnp.array([1.0, 3.0]), every=50, dirichlet=False)
@@ -180,19 +179,19 @@ def _growth(settings: Settings) -> xr.Dataset:
             labels = _partition(rng, alpha, discount, num_data)
             places = 20 * rng.normal(size=(labels.max() + 1, dim))
             x = places[labels] + _NOISE * rng.normal(size=(num_data, dim))
-            state, found = _stream(kernel, x, settings.seed + j, 512 if not settings.full else 2048)
+            state, absorbed = _stream(kernel, x, settings.seed + j, 512 if not settings.full else 2048)
             counts = np.asarray(state.counts)[np.asarray(state.live)]
             tail = tail_of(np.round(counts))
-            found_sizes[i, j] = found.size[marks - 1]
-            right[i, j] = adjusted_rand_score(labels, found.ident)
+            memories[i, j] = absorbed.size[marks - 1]
+            right[i, j] = adjusted_rand_score(labels, absorbed.ident)
             late = marks >= num_data / 30
-            slope = np.polyfit(np.log(marks[late]), np.log(found_sizes[i, j, late]), 1)[0]
+            slope = np.polyfit(np.log(marks[late]), np.log(memories[i, j, late]), 1)[0]
             values = (tail.discount, tail.discount_se, tail.p_value, float(state.hyper.discount), slope)  # type: ignore[union-attr]
             for name, value in zip(tails, values, strict=True):
                 tails[name][i, j] = value
     return xr.Dataset(
         {
-            "memories": (("law", "repeat", "datum"), found_sizes),
+            "memories": (("law", "repeat", "datum"), memories),
             "expected": (("law", "datum"), expected),
             "agreement": (("law", "repeat"), right),
             **{name: (("law", "repeat"), values) for name, values in tails.items()},
@@ -235,8 +234,8 @@ def _drift_drawing(tree: xr.DataTree) -> Drawing:
     panels[2].set_xlabel("data seen")
     panels[0].legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     caption = (
-        f"{drift.attrs['true_memories']} memories that walk at random. Above, the prequential log score; in the "
-        f"middle, agreement with the true labels, each over {_SPAN} data; below, memories alive (dashed: the truth)."
+        f"{drift.attrs['true_memories']} memories on random walks. Top: prequential log score. Middle: agreement with "
+        f"the true labels; both over {_SPAN} data. Bottom: number of memories (dashed: the truth)."
     )
     return Drawing("drift", figure, caption)
 
@@ -258,9 +257,9 @@ def _fading_drawing(tree: xr.DataTree) -> Drawing:
     axes.legend(loc="lower left")
     quiet(axes, grid="y")
     caption = (
-        "A memory that is in use, out of use (shaded) and in use again: its probability before a datum is seen, and "
-        f"the true share (dashed). Counts fade with a half-life of {fading.attrs['half_life']:g} data, exponentially "
-        "or as a power law."
+        "A memory in use, out of use (shaded) and in use again: its probability before each datum, and the true share "
+        f"(dashed). Counts fade with a half-life of {fading.attrs['half_life']:g} data, exponentially or as a power "
+        "law."
     )
     return Drawing("fading", figure, caption)
 
@@ -290,14 +289,14 @@ def _growth_drawing(tree: xr.DataTree) -> Drawing:
     axes.set_ylabel("memories")
     axes.legend()
     caption = (
-        "Memories made by streams (thin) whose data come from Pitman-Yor processes, and what these make in the mean "
-        "(dashed, claims A18 and A19). Without discount growth is logarithmic, with it a power law."
+        "Number of memories of streams (thin) whose data come from Pitman-Yor processes, and its expectation (dashed, "
+        "claims A18 and A19). Growth is logarithmic without discount, and a power law with it."
     )
     return Drawing("growth", figure, caption)
 
 
 def findings(tree: xr.DataTree) -> Sequence[Finding]:
-    """What the streams show."""
+    """What the three streams show."""
     drift, fading, growth = (tree[name].to_dataset() for name in ("drift", "fading", "growth"))
     return [*_drift_findings(drift), *_fading_findings(fading), _exponents_finding(growth), _dirichlet_finding(growth)]
 
@@ -308,17 +307,16 @@ def _drift_findings(drift: xr.Dataset) -> list[Finding]:
     late = slice(-drift.sizes["datum"] // 3, None)
     return [
         Finding(
-            f"A stationary memory fails on a drifting stream: knowing of the walk is worth {number(gain, 3)} nats per "
-            "datum, and over the last third labels agree with the truth by "
-            f"{float(walk['agreement'][late].mean()):.2f} (adjusted Rand index) in place of "
-            f"{float(still['agreement'][late].mean()):.2f}.",
+            f"Stationary memories fail on a drifting stream: modelling the walk gains {number(gain, 3)} nats per "
+            "datum, and over the last third the adjusted Rand index with the true labels is "
+            f"{float(walk['agreement'][late].mean()):.2f} instead of {float(still['agreement'][late].mean()):.2f}.",
             "note",
         ),
         Finding(
-            f"Over the whole stream the index is {float(walk['agreement_overall']):.2f} for the walk and "
-            f"{float(still['agreement_overall']):.2f} for the stationary memory, which has made "
-            f"{int(still['num_memories'][-1])} memories of {drift.attrs['true_memories']} (the walk: "
-            f"{int(walk['num_memories'][-1])}).",
+            f"Over the whole stream the index is {float(walk['agreement_overall']):.2f} with the walk and "
+            f"{float(still['agreement_overall']):.2f} with stationary memories. The former has made "
+            f"{int(walk['num_memories'][-1])} memories, the latter {int(still['num_memories'][-1])}; the true number "
+            f"is {drift.attrs['true_memories']}.",
             "note",
         ),
     ]
@@ -333,14 +331,15 @@ def _fading_findings(fading: xr.Dataset) -> list[Finding]:
     )
     return [
         Finding(
-            "Memories fade and revive: of the data of a memory that was out of use for "
-            f"{number(fading.attrs['length'] / fading.attrs['half_life'], 3)} half-lives, this share went to the "
-            f"memory that they had made before: {shares}.",
+            "Memories fade and return: one memory was out of use for "
+            f"{number(fading.attrs['length'] / fading.attrs['half_life'], 3)} half-lives. Of its later data this share "
+            f"was assigned to the memory made before: {shares}.",
             "note",
         ),
         Finding(
-            f"Against counts that never fade, exponential fading is worth {exponential[0]} nats per datum while the "
-            f"memory is out of use and {exponential[1]} when it is back; the power law {power[0]} and {power[1]}.",
+            f"Compared with counts that never fade, exponential fading gains {exponential[0]} nats per datum while the "
+            f"memory is out of use and {exponential[1]} after its return; the power law gains {power[0]} and "
+            f"{power[1]}.",
             "note",
         ),
     ]
@@ -356,9 +355,9 @@ def _exponents_finding(growth: xr.Dataset) -> Finding:
     power = true > 0
     off = np.abs(fitted - true[:, None])[power] / error[power]
     return Finding(
-        "The number of memories grows as the process says (claims A18, A19). Exponents fitted to the sizes of the "
-        f"memories found: {'; '.join(fits)}. Of {off.size} fits with d above zero {int((off < 2).sum())} are "
-        "within two standard errors.",
+        "The number of memories grows as the process predicts (claims A18, A19). Exponents fitted to the sizes of the "
+        f"memories: {'; '.join(fits)}. Of {off.size} fits with d above zero {int((off < 2).sum())} are within two "
+        "standard errors.",
         "agrees" if (off < 2).mean() >= 0.75 else "differs",
     )
 
@@ -368,14 +367,14 @@ def _dirichlet_finding(growth: xr.Dataset) -> Finding:
     power, rejected = growth["discount"].values > 0, growth["p_value"].values < 0.01
     right, wrong = rejected[power], rejected[~power]
     return Finding(
-        f"A Dirichlet process is contradicted (p < 0.01) by {int(right.sum())} of {right.size} streams with a "
-        f"power-law tail, and by {int(wrong.sum())} of {wrong.size} without one.",
+        f"A Dirichlet process is rejected (p < 0.01) for {int(right.sum())} of {right.size} streams with a "
+        f"power-law tail, and for {int(wrong.sum())} of {wrong.size} without one.",
         "note",
     )
 
 
 def _finite(errors: Float[np.ndarray, "L R"]) -> Float[np.ndarray, "L R"]:
-    """Standard errors; at the edge d = 0 there is none, and zero stands for it."""
+    """Standard errors, with zero at the boundary d = 0, where there is none."""
     return np.where(np.isfinite(errors), errors, 0)
 
 
@@ -394,7 +393,7 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
         for learner in drift["learner"].values
     ]
     header = ["learner", "nats per datum", f"Rand index of {_SPAN}", "of all", "made"]
-    first = table(header, rows, caption="A stream of memories that walk")
+    first = table(header, rows, caption="A stream of memories on random walks")
     rows = [
         [
             f"alpha {float(growth['alpha'][i]):g}, d {float(growth['discount'][i]):g}",

@@ -1,9 +1,9 @@
-"""How often a universal Hopfield network reads back stored images from damaged ones.
+"""How often a universal Hopfield network retrieves stored images from damaged ones.
 
-The measurement of Millidge et al. (2022): K images are stored, each is damaged and presented, and counts as retrieved
-when the sum over all pixels of the squared difference between read-out and original is below a threshold, pixels
-being between 0 and 1. Similarities of all pairs are computed once for the largest K; smaller memories are the first
-rows of the same sets.
+The measurement of Millidge et al. (2022): K images are stored, and each is damaged and presented. It counts as
+retrieved when the sum over all pixels of the squared difference between output and original is below a threshold;
+pixels are between 0 and 1. Similarities of all pairs are computed once for the largest K; smaller memories are the
+first rows of the same sets.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ Damage = Literal["noise", "mask", "random mask", "inpainting"]
 DAMAGES: tuple[Damage, ...] = ("noise", "mask", "random mask", "inpainting")
 
 PAPER_THRESHOLD = 50.0
-"""Sum over all pixels and channels of squared differences, pixels in [0, 1]: below it the paper says retrieved."""
+"""Sum over pixels and channels of squared differences, pixels in [0, 1], below which the paper counts as retrieved."""
 
 _SETS = {"mnist": "mnist_dev4k", "fashion": "fashion_dev4k", "cifar10": "cifar10_dev1k"}
 
@@ -54,22 +54,31 @@ class Rule(NamedTuple):
 
 
 def images(folder: Path | None) -> dict[str, Float[np.ndarray, "N H W C"]]:
-    """Image sets by name, pixels in [0, 1], single precision: those in ``folder``, or else scikit-learn's digits."""
-    found = {}
+    """Image sets by name, pixels in [0, 1], single precision.
+
+    Args:
+        folder: where there are mnist_dev4k, fashion_dev4k or cifar10_dev1k; without any, scikit-learn's digits are
+            used.
+    """
+    sets = {}
     for name, place in _SETS.items():
         if folder is not None and (folder / place / "data.npz").is_file():
             with np.load(folder / place / "data.npz", allow_pickle=False) as stored:
                 pixels = stored["X"].astype(np.float32) / 255
-            found[name] = pixels[..., None] if pixels.ndim == 3 else pixels
-    if found:
-        return found
+            sets[name] = pixels[..., None] if pixels.ndim == 3 else pixels
+    if sets:
+        return sets
     from sklearn.datasets import load_digits
 
     return {"digits": (load_digits().images / 16).astype(np.float32)[..., None]}
 
 
 def draw_sets(key: jax.Array, pool: Float[np.ndarray, "N H W C"], num_sets: int, num_memories: int) -> Array:
-    """Independent sets of K different images, (S, K, H, W, C); raises ``InputError`` where the pool is too small."""
+    """Independent sets of K different images, (S, K, H, W, C).
+
+    Raises:
+        InputError: where the pool has fewer than K images.
+    """
     if num_memories > len(pool):
         raise InputError(f"num_memories: expected at most {len(pool)}, the number of images; got {num_memories}")
     draw = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
@@ -78,11 +87,13 @@ def draw_sets(key: jax.Array, pool: Float[np.ndarray, "N H W C"], num_sets: int,
 
 @partial(jax.jit, static_argnames="damage")
 def damaged(key: jax.Array, sets: Float[Array, "S K H W C"], level: Float[Array, ""], damage: Damage) -> Array:
-    """The images under a damage of some level.
+    """The images after damage.
 
-    ``noise``: Gaussian of variance ``level`` on every pixel, then clipped to [0, 1]; ``mask``: that part of the rows,
-    from the top, set to zero; ``random mask``: every pixel (all channels) set to zero with that probability;
-    ``inpainting``: a border of that part of the height, half of it on each side, set to zero.
+    Args:
+        level: variance of the noise, share of rows, probability or share of the height.
+        damage: "noise": Gaussian on every pixel, then clipped to [0, 1]. "mask": a share of the rows, from the top, is
+            set to zero. "random mask": every pixel (all channels) is set to zero with a probability. "inpainting": a
+            border is set to zero, half of the share of the height on each side.
     """
     _, _, height, width, _ = sets.shape
     rows, columns = jnp.arange(height)[:, None], jnp.arange(width)[None, :]
@@ -103,8 +114,8 @@ def damaged(key: jax.Array, sets: Float[Array, "S K H W C"], level: Float[Array,
 @jax.jit
 def _values(kind: Similarity, queries: Float[Array, "S K D"], memories: Float[Array, "S K D"]) -> Float[Array, "S K K"]:
     """Similarities of all queries and memories, set by set."""
-    found: Array = jax.lax.map(lambda pair: kind(*pair), (queries, memories))
-    return found
+    values: Array = jax.lax.map(lambda pair: kind(*pair), (queries, memories))
+    return values
 
 
 @partial(jax.jit, static_argnames=("is_distance", "normalised", "ladder", "signs"))
@@ -119,10 +130,17 @@ def retrieved(
     ladder: tuple[int, ...],
     signs: bool = False,
 ) -> Float[Array, "S L T"]:
-    """Fraction of the queries that are read back, for the first K of each set, K in ``ladder``.
+    """Fraction of the queries that are retrieved, with the first K images of each set stored, for K in ``ladder``.
 
-    ``signs`` reads the sign of the sum, as the classical network does; the rows of ``projection`` are then -1 and
-    1, and the error counts wrong pixels.
+    Args:
+        values: similarities of queries and memories.
+        projection: what each memory stands for.
+        thresholds: errors below which a query is retrieved.
+        is_distance: whether the similarity is a distance.
+        normalised: whether the separation acts on Appendix E's normalised scores.
+        ladder: numbers of stored images.
+        signs: read the sign of the sum, as the classical network does. The rows of ``projection`` are then -1 and 1,
+            and the error counts wrong pixels.
     """
     fractions = []
     for size in ladder:
@@ -138,7 +156,7 @@ def retrieved(
 def mean_image_retrieved(
     memories: Float[Array, "S K D"], threshold: Float[Array, ""], ladder: tuple[int, ...]
 ) -> Float[Array, "S L"]:
-    """Fraction 'retrieved' by reading the mean of the memories whatever the query is: what chance gives."""
+    """Fraction retrieved when the output is the mean of the memories for every query: the chance level."""
     parts = [memories[:, :size] for size in ladder]
     errors = [jnp.sum((part - jnp.mean(part, axis=1, keepdims=True)) ** 2, axis=-1) for part in parts]
     return jnp.stack([jnp.mean(error < threshold, axis=1) for error in errors], axis=1)
@@ -158,14 +176,19 @@ def run_retrieval(
 ) -> xr.DataArray:
     """Fractions retrieved, (similarity, rule, num_memories, threshold, set).
 
-    ``projection`` holds what the memories stand for, by default themselves.
+    Args:
+        key: for the damage.
+        kinds: similarities by name.
+        ladder: numbers of stored images.
+        thresholds: errors below which a query is retrieved.
+        projection: what each memory stands for; None for the memory itself.
     """
     num_sets, num_memories = sets.shape[:2]
     memories = sets.reshape(num_sets, num_memories, -1)
     queries = damaged(key, sets, jnp.asarray(level), damage).reshape(memories.shape)
     target = memories if projection is None else projection
     limits = jnp.asarray(thresholds, memories.dtype)
-    found = np.empty((len(kinds), len(rules), len(ladder), len(thresholds), num_sets))
+    fractions = np.empty((len(kinds), len(rules), len(ladder), len(thresholds), num_sets))
     for i, kind in enumerate(kinds.values()):
         values = _values(kind, queries, memories)
         for j, rule in enumerate(rules):
@@ -178,9 +201,9 @@ def run_retrieval(
                 normalised=rule.normalised,
                 ladder=ladder,
             )
-            found[i, j] = np.moveaxis(np.asarray(fraction), 0, -1)
+            fractions[i, j] = np.moveaxis(np.asarray(fraction), 0, -1)
     return xr.DataArray(
-        found,
+        fractions,
         dims=("similarity", "rule", "num_memories", "threshold", "set"),
         coords={
             "similarity": list(kinds),

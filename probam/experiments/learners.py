@@ -1,4 +1,4 @@
-"""Ways to make memories of data, one pass or many, asked for the same: labels, held-out density, time and memory."""
+"""Methods that make memories of data, in one pass or many, with the same results: labels, density, time and memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,40 +25,46 @@ __all__ = ["DPMeans", "Engine", "Learner", "OnePass", "ScikitLearn", "Scores", "
 _ALPHA = 1.0
 _TRUNCATION = 15
 _CANDIDATES = 200
-"""Sampled partitions among which a point estimate is looked for."""
+"""Sampled partitions from which the point estimate is chosen."""
 
 
 class Scores(NamedTuple):
-    """What a learner made of its data, and what that took."""
+    """Results and costs of a learner."""
 
-    memories: float  # their number; of draws, the mean number that hold data
+    memories: float  # their number; of draws, the mean number of occupied ones
     labels: Int[np.ndarray, " N"]
     log_density: float  # mean over the held-out data, nats; NaN where there is no density
-    seconds: float  # to learn, everything compiled on the way
-    seconds_again: float  # to learn the same once more in the same process
-    peak_mib: float  # memory of the first time, beyond that of a process that has imported all and holds the data
+    seconds: float  # to learn, with compilation
+    seconds_again: float  # to learn the same again in the same process
+    peak_mib: float  # memory of the first time, above that of a process that has imported all and loaded the data
 
 
 class Learner(Protocol):
-    """Learns and then answers; only learning is timed."""
+    """Learns from data, then answers about them; only learning is timed."""
 
     def learn(self, x: Float[np.ndarray, "N D"], seed: int) -> Any:
-        """Whatever :meth:`answer` needs."""
+        """The input of :meth:`answer`."""
 
     def answer(
-        self, learned: Any, x: Float[np.ndarray, "N D"], held: Float[np.ndarray, "M D"]
+        self, learned: Any, x: Float[np.ndarray, "N D"], held_out: Float[np.ndarray, "M D"]
     ) -> tuple[Int[np.ndarray, " N"], float, float]:
-        """Labels of the data, mean log density of those held out, number of memories."""
+        """Labels of the data, mean log density of the held-out rows, number of memories."""
 
 
 def scored(
-    learner: Learner, x: Float[np.ndarray, "N D"], held: Float[np.ndarray, "M D"], seed: int, precise: bool = True
+    learner: Learner, x: Float[np.ndarray, "N D"], held_out: Float[np.ndarray, "M D"], seed: int, precise: bool = True
 ) -> Scores:
-    """All of :class:`Scores`; for a process of its own (:func:`probam.experiments.own_process.alone`)."""
+    """All :class:`Scores`; to be called in a separate process (:func:`probam.experiments.own_process.alone`).
+
+    Args:
+        held_out: rows at which the density is evaluated.
+        seed: of the learner.
+        precise: float64 instead of float32.
+    """
     with jax.enable_x64(precise):
         jnp.zeros(1).block_until_ready()  # starts the device
         learned, first = cost(lambda: learner.learn(x, seed))
-        labels, log_density, memories = learner.answer(learned, x, held)
+        labels, log_density, memories = learner.answer(learned, x, held_out)
         del learned
         again = cost(lambda: learner.learn(x, seed))[1]
     return Scores(memories, np.asarray(labels), log_density, first.seconds, again.seconds, first.peak_mib)
@@ -75,11 +81,11 @@ class OnePass:
         return Stream(covariance="full", alpha=_ALPHA, seed=seed, **self.options).partial_fit(x).flush()
 
     def answer(
-        self, learned: Stream, x: Float[np.ndarray, "N D"], held: Float[np.ndarray, "M D"]
+        self, learned: Stream, x: Float[np.ndarray, "N D"], held_out: Float[np.ndarray, "M D"]
     ) -> tuple[Int[np.ndarray, " N"], float, float]:
-        """The memory of highest probability of each datum; particles are averaged in the density."""
+        """The most probable memory of each datum; the density is averaged over particles."""
         numbers = learned.number_of_memories()
-        score = float(learned.predict(held)["log_predictive"].mean())
+        score = float(learned.predict(held_out)["log_predictive"].mean())
         return learned.predict(x)["memory"].values, score, float((numbers.index * numbers).sum())
 
 
@@ -98,9 +104,9 @@ class Engine:
         return model, run(jax.random.key(seed), model, jnp.asarray(x), **self.options)
 
     def answer(
-        self, learned: Any, x: Float[np.ndarray, "N D"], held: Float[np.ndarray, "M D"]
+        self, learned: Any, x: Float[np.ndarray, "N D"], held_out: Float[np.ndarray, "M D"]
     ) -> tuple[Int[np.ndarray, " N"], float, float]:
-        """Of all sampled partitions that of least expected Binder loss; the density averaged over draws."""
+        """The sampled partition of least expected Binder loss; the density averaged over draws."""
         model, result = learned
         sites = {
             name: jnp.asarray(result.sites[name].reshape(-1, *result.sites[name].shape[2:]))
@@ -108,7 +114,7 @@ class Engine:
         }
         pairs = jnp.zeros((1, 2), jnp.int32)
         labels = np.asarray(posterior.read(model, sites, jax.random.key(0), jnp.asarray(x), pairs).labels)
-        log_density = np.asarray(posterior.density(model, sites, jnp.asarray(held)))
+        log_density = np.asarray(posterior.density(model, sites, jnp.asarray(held_out)))
         score = np.logaddexp.reduce(log_density, axis=0) - np.log(len(log_density))
         candidates = canonical(labels[:: -(-len(labels) // _CANDIDATES)])
         best = candidates[int(np.argmin(expected_loss(candidates, labels, loss="binder")))]
@@ -121,17 +127,17 @@ class ScikitLearn:
 
     def learn(self, x: Float[np.ndarray, "N D"], seed: int) -> Any:
         """The best of the starts."""
-        found: Any = BayesianGaussianMixture(  # type: ignore[no-untyped-call]
+        estimator: Any = BayesianGaussianMixture(  # type: ignore[no-untyped-call]
             n_components=_TRUNCATION, weight_concentration_prior=_ALPHA, n_init=4, max_iter=1000, random_state=seed
         )
-        return found.fit(x)
+        return estimator.fit(x)
 
     def answer(
-        self, learned: Any, x: Float[np.ndarray, "N D"], held: Float[np.ndarray, "M D"]
+        self, learned: Any, x: Float[np.ndarray, "N D"], held_out: Float[np.ndarray, "M D"]
     ) -> tuple[Int[np.ndarray, " N"], float, float]:
         """Labels of highest responsibility; the density at the posterior means."""
         labels = learned.predict(x)
-        return labels, float(learned.score(held)), float(len(np.unique(labels)))
+        return labels, float(learned.score(held_out)), float(len(np.unique(labels)))
 
 
 @dataclass(frozen=True)
@@ -148,14 +154,19 @@ class DPMeans:
         self,
         learned: Int[np.ndarray, " N"],
         x: Float[np.ndarray, "N D"],  # noqa: ARG002
-        held: Float[np.ndarray, "M D"],  # noqa: ARG002
+        held_out: Float[np.ndarray, "M D"],  # noqa: ARG002
     ) -> tuple[Int[np.ndarray, " N"], float, float]:
         """The labels and their number."""
         return learned, float("nan"), float(len(np.unique(learned)))
 
 
 def dp_means(x: Float[np.ndarray, "N D"], radius: float, *, max_steps: int = 100) -> Int[np.ndarray, " N"]:
-    """Labels by DP-means (Kulis and Jordan 2012): k-means that opens a group for a datum farther than ``radius``."""
+    """Labels by DP-means (Kulis and Jordan 2012): k-means that opens a new group for distant data.
+
+    Args:
+        radius: distance from all group means above which a datum opens a group.
+        max_steps: most passes over the data.
+    """
     places = x.mean(axis=0, keepdims=True)
     labels = np.zeros(len(x), int)
     for _ in range(max_steps):

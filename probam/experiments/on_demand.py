@@ -1,8 +1,8 @@
 r"""Memories on demand: the printed energy of a new memory against the exact one, and one pass against the batch.
 
-Part one streams data of a known number of groups through Eq. 12 as printed, Eq. 12 with its normaliser, and the exact
-collapsed energy (claims A16, A17), in ever more dimensions. Part two learns the same data in one pass and by methods
-that see all data at once, each in a process of its own, so that seconds and memory are its own.
+Part one streams data with a known number of groups through Eq. 12 as printed, Eq. 12 with its normaliser, and the exact
+collapsed energy (claims A16, A17), in more and more dimensions. Part two learns the same data in one pass and by
+methods that use all data at once, each in a separate process, so that seconds and memory are those of the method alone.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ __all__ = ["ON_DEMAND"]
 _ENERGIES = ("printed", "conditional", "collapsed")
 _NAMES = {"printed": "as printed", "conditional": "with its normaliser", "collapsed": "exact, collapsed"}
 _GROUPS, _ROWS = 10, 300
-_BETA, _RHO = 12.5, 0.5  # within a group variance 1 / (2 beta), of its places 1 / (2 rho)
+_BETA, _RHO = 12.5, 0.5  # variance within a group 1 / (2 beta), of the group means 1 / (2 rho)
 
 _SCORES = {
     "memories": "memories",
@@ -43,10 +43,10 @@ _ONE, _MANY = "stream", "stream, 16 particles"
 
 
 class _Set(NamedTuple):
-    """Data, standardised by those learned from, and their groups where they are known."""
+    """Data, standardised by the training rows, and the groups of the latter where they are known."""
 
     x: Float[np.ndarray, "N D"]
-    held: Float[np.ndarray, "M D"]
+    held_out: Float[np.ndarray, "M D"]
     groups: Int[np.ndarray, " N"] | None
 
 
@@ -80,14 +80,14 @@ def run(settings: Settings) -> xr.DataTree:
             memories[i, j] = stream.num_memories
             ari[i, j] = adjusted_rand_score(group, stream.recent.ident)
             done += 1
-    found = np.full((len(_SCORES), len(sets), len(learners)), np.nan)
-    for s, (name, (x, held, groups)) in enumerate(sets.items()):
+    values = np.full((len(_SCORES), len(sets), len(learners)), np.nan)
+    for s, (name, (x, held_out, groups)) in enumerate(sets.items()):
         for m, (label, learner) in enumerate(learners.items()):
             settings.progress(done, total, f"{name}: {label}")
-            scores = alone(scored, learner, x, held, settings.seed)
+            scores = alone(scored, learner, x, held_out, settings.seed)
             agreement = np.nan if groups is None else adjusted_rand_score(groups, scores.labels)
-            said = scores._asdict() | {"ari": agreement}
-            found[:, s, m] = [said[score] for score in _SCORES]
+            all_scores = scores._asdict() | {"ari": agreement}
+            values[:, s, m] = [all_scores[score] for score in _SCORES]
             done += 1
     settings.progress(total, total, "done")
     simulated = xr.Dataset(
@@ -96,7 +96,7 @@ def run(settings: Settings) -> xr.DataTree:
         attrs={"groups": _GROUPS, "rows": _ROWS, "beta": _BETA, "rho": _RHO},
     )
     compared = xr.Dataset(
-        {score: (("set", "learner"), found[i]) for i, score in enumerate(_SCORES)},
+        {score: (("set", "learner"), values[i]) for i, score in enumerate(_SCORES)},
         coords={"set": list(sets), "learner": list(learners)},
         attrs={name: f"{len(data.x)} x {data.x.shape[1]}" for name, data in sets.items()},
     )
@@ -104,7 +104,7 @@ def run(settings: Settings) -> xr.DataTree:
 
 
 def _split(name: str, seed: int) -> _Set:
-    """Four fifths of the data to learn from, in random order, and the rest."""
+    """Four fifths of the data for training, in random order, and the rest."""
     classes: np.ndarray | None = None
     if name == "groups":
         values, classes = _simulated(seed)
@@ -120,7 +120,7 @@ def _split(name: str, seed: int) -> _Set:
 
 
 def _simulated(seed: int) -> tuple[Float[np.ndarray, "N D"], Int[np.ndarray, " N"]]:
-    """500 points of six Gaussians in three dimensions, sizes from 5 to 30 per cent, each with axes of its own."""
+    """500 points of six Gaussians in three dimensions, with shares from 5 to 30 per cent and different axes."""
     rng = np.random.default_rng([seed, 6])
     groups = rng.choice(6, size=500, p=[0.3, 0.2, 0.2, 0.15, 0.1, 0.05])
     places, axes = rng.normal(scale=4.0, size=(6, 3)), rng.normal(size=(6, 3, 3))
@@ -128,7 +128,7 @@ def _simulated(seed: int) -> tuple[Float[np.ndarray, "N D"], Int[np.ndarray, " N
 
 
 def _learners(settings: Settings) -> dict[str, Learner]:
-    """In the order of the table: one pass first, then methods that see all data at once."""
+    """In the order of the table: one pass first, then methods that use all data at once."""
     draws = {"num_chains": 2, "num_warmup": 200, "num_draws": 300 if settings.full else 200}
     made: dict[str, Learner] = {_ONE: OnePass()}
     if settings.full:
@@ -145,15 +145,15 @@ def _learners(settings: Settings) -> dict[str, Learner]:
 
 @styled
 def figures(tree: xr.DataTree) -> Sequence[Drawing]:
-    """Memories made against the dimension, and how well they are the groups."""
-    told = tree["dimensions"].to_dataset()
+    """Number of memories against the dimension, their agreement with the groups, and costs."""
+    dimensions = tree["dimensions"].to_dataset()
     figure = new_figure(8.0, 3.2)
     left, right = figure.subplots(1, 2)
     for energy, colour, marker in zip(_ENERGIES, MEMORY_COLOURS, "osD", strict=False):
-        at = told.sel(energy=energy)
-        left.plot(told["features"], at["memories"], marker=marker, color=colour, label=_NAMES[energy], alpha=0.9)
-        right.plot(told["features"], at["ari"], marker=marker, color=colour, alpha=0.9)
-    left.axhline(told.attrs["groups"], color=MUTED, lw=0.8, ls="--", label="groups there are")
+        at = dimensions.sel(energy=energy)
+        left.plot(dimensions["features"], at["memories"], marker=marker, color=colour, label=_NAMES[energy], alpha=0.9)
+        right.plot(dimensions["features"], at["ari"], marker=marker, color=colour, alpha=0.9)
+    left.axhline(dimensions.attrs["groups"], color=MUTED, lw=0.8, ls="--", label="true groups")
     left.set_ylabel("memories made")
     left.set_yscale("log")
     left.set_yticks([3, 10, 30, 100, 300], ["3", "10", "30", "100", "300"])
@@ -162,14 +162,14 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     right.set_ylim(-0.05, 1.05)
     for axes in (left, right):
         axes.set_xscale("log", base=2)
-        axes.set_xticks(told["features"].values, [str(value) for value in told["features"].values])
+        axes.set_xticks(dimensions["features"].values, [str(value) for value in dimensions["features"].values])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("dimensions D")
         quiet(axes, grid="y")
     left.legend()
     caption = (
-        f"{told.attrs['rows']} data of {told.attrs['groups']} groups in one pass. As printed, Eq. 12 makes more and "
-        "more memories as dimensions are added, in the end one for each datum; with its normaliser it finds the groups."
+        f"{dimensions.attrs['rows']} data of {dimensions.attrs['groups']} groups in one pass. As printed, Eq. 12 makes "
+        "more memories in more dimensions, in the end one for each datum; with its normaliser it finds the groups."
     )
     return [Drawing("dimensions", figure, caption), _costs(tree["batch"].to_dataset())]
 
@@ -185,7 +185,7 @@ def _log_ticks(axes: Axes, values: Float[np.ndarray, " J"]) -> None:
 
 
 def _costs(compared: xr.Dataset) -> Drawing:
-    """Quality against cost, one row to a method."""
+    """Quality against cost, one row per method."""
     learners = [str(name) for name in compared["learner"].values]
     rows = np.arange(len(learners))[::-1]
     figure = new_figure(8.0, 0.7 + 0.28 * len(learners))
@@ -211,25 +211,27 @@ def _costs(compared: xr.Dataset) -> Drawing:
     if compared.sizes["set"] > 1:
         panels[2].legend(loc="upper center")
     caption = (
-        "The same data learned in one pass and by methods that see all at once. Open marks: seconds of the first time, "
-        "in which programs are compiled. Peak memory is what learning added, compilation included, to a process that "
-        "had imported everything and held the data. DP-means has no density."
+        "The same data learned in one pass and by methods that use all at once. Open marks: seconds of the first run, "
+        "with compilation. Peak memory is what learning, with compilation, added to a process that had imported "
+        "everything and loaded the data. DP-means has no density."
     )
     return Drawing("costs", figure, caption)
 
 
 def findings(tree: xr.DataTree) -> Sequence[Finding]:
-    """Whether Eq. 12 as printed is the energy of its own probabilistic model; what one pass costs and loses."""
-    told = tree["dimensions"].to_dataset()
-    last = int(told["features"][-1])
-    at = told.sel(features=last)
+    """Whether Eq. 12 as printed is the energy of its own probabilistic model; cost and loss of one pass."""
+    dimensions = tree["dimensions"].to_dataset()
+    last = int(dimensions["features"][-1])
+    at = dimensions.sel(features=last)
     printed, exact = (int(at["memories"].sel(energy=energy)) for energy in ("printed", "collapsed"))
-    agrees = bool((told["memories"].sel(energy="printed") == told["memories"].sel(energy="conditional")).all())
-    said = [
+    agrees = bool(
+        (dimensions["memories"].sel(energy="printed") == dimensions["memories"].sel(energy="conditional")).all()
+    )
+    made = [
         Finding(
-            f"Eq. 12 as printed is said to be the negative log density of the model with a new memory. In {last} "
-            f"dimensions it makes {printed} memories of {told.attrs['rows']} data, the exact energy {exact}; there are "
-            f"{told.attrs['groups']} groups.",
+            "The paper calls Eq. 12, as printed, the negative log density of the model with a new memory. In "
+            f"{last} dimensions it makes {printed} memories of {dimensions.attrs['rows']} data, and the exact energy "
+            f"makes {exact}; there are {dimensions.attrs['groups']} groups.",
             "agrees" if agrees else "differs",
         )
     ]
@@ -240,19 +242,19 @@ def findings(tree: xr.DataTree) -> Sequence[Finding]:
         best = str(dense["learner"].values[int(dense.values.argmax())])
         one, many = (rows.sel(learner=learner) for learner in (_ONE, _MANY))
         slowest = rows.isel(learner=int(rows["seconds_again"].values.argmax()))
-        said.append(
+        made.append(
             Finding(
-                f"{name}: one pass makes {spelled(round(float(one['memories'])), 'memory', 'memories')} and predicts a "
-                f"held-out datum with {number(float(one['log_density']), 4)} nats; sixteen particles that go back to "
+                f"{name}: one pass makes {spelled(round(float(one['memories'])), 'memory', 'memories')}, with a "
+                f"held-out log density of {number(float(one['log_density']), 4)} nats. Sixteen particles that revisit "
                 f"recent data make {spelled(round(float(many['memories'])))} and have "
                 f"{number(float(many['log_density']), 4)}; the best, {best}, has {number(float(dense.max()), 4)}. Once "
                 f"compiled they take {number(float(one['seconds_again']), 2)} and "
-                f"{number(float(many['seconds_again']), 2)} seconds, {slowest['learner'].item()} takes "
+                f"{number(float(many['seconds_again']), 2)} seconds; {slowest['learner'].item()} takes "
                 f"{number(float(slowest['seconds_again']), 2)}.",
                 "note",
             )
         )
-    return said
+    return made
 
 
 def tables(tree: xr.DataTree) -> Sequence[str]:
@@ -276,8 +278,8 @@ ON_DEMAND = register(
     Experiment(
         name="on_demand",
         title="Memories on demand",
-        question="Is the printed energy of a new memory the likelihood that it is said to be, and what does one pass "
-        "over the data lose against seeing them all?",
+        question="Is the printed energy of a new memory a negative log density, as the paper says, and what does one "
+        "pass over the data lose compared with using all of them?",
         source="Schaeffer et al. (2023), Sec. 4, Eqs. 10 to 12; claims A16 to A18",
         run=run,
         figures=figures,

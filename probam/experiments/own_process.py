@@ -1,4 +1,4 @@
-"""Functions run in a process of their own, so that what they cost is theirs alone: seconds and memory."""
+"""Functions run in a separate process, so that seconds and memory are those of the function alone."""
 
 import sys
 import time
@@ -16,28 +16,28 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class Cost(NamedTuple):
-    """What a call took."""
+    """The cost of a call."""
 
     seconds: float
-    peak_mib: float  # most memory that the process held during the call, beyond what it held before
+    peak_mib: float  # peak memory of the process during the call, above its memory before
 
 
 def alone(function: Callable[..., Value], *arguments: Any) -> Value:
-    """``function(*arguments)``, computed by a new Python process that ends with it; what it raises is raised here.
+    """``function(*arguments)``, computed in a new Python process; an exception is raised again here.
 
-    Function, arguments and value travel by pickling: the function must be found by its name in a module. As ever with
-    new processes of Python, a script that calls this needs ``if __name__ == "__main__":``.
+    Function, arguments and value are pickled, so the function must be at the top of a module. As with all new processes
+    of Python, a script that calls this needs ``if __name__ == "__main__":``.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def cost(work: Callable[[], Value]) -> tuple[Value, Cost]:
-    """The value of a call and what it took.
+    """The value of a call and its cost.
 
-    On Linux the kernel's record of the largest resident memory is set back before the call, so the peak is that of the
+    On Linux the kernel's record of the peak resident memory is reset before the call, so that the peak is that of the
     call. Elsewhere it is the rise of the process's record, which misses what fits into memory used and freed before.
-    Memory that the process was given before and had not returned counts as held before: ask in a new process.
+    Memory that the process has freed but not returned counts as used before: call this in a new process.
     """
     before = _begin()
     began = time.perf_counter()
@@ -47,7 +47,7 @@ def cost(work: Callable[[], Value]) -> tuple[Value, Cost]:
 
 
 def _begin() -> float:
-    """Memory held by now (MiB), the record set back to it where that can be done."""
+    """Present memory (MiB); resets the record to it where that is possible."""
     try:
         _RESET.write_text("5")
     except OSError:
@@ -56,7 +56,7 @@ def _begin() -> float:
 
 
 def _record() -> float:
-    """Most memory that was held (MiB)."""
+    """Peak memory on record (MiB)."""
     if _STATUS.exists():
         return _linux("VmHWM:")
     import resource

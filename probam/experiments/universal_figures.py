@@ -18,7 +18,7 @@ _MARKERS = "osD^vPX*<>d"
 
 
 def _curves(axes: Axes, values: xr.DataArray, across: str, by: str, *, names: Sequence[str] | None = None) -> None:
-    """One curve a coordinate of ``by``: mean over sets with a band of a standard deviation."""
+    """One curve for each coordinate of ``by``: mean over sets with a band of one standard deviation."""
     for i, name in enumerate(values[by].values):
         one = values.sel({by: name})
         mean, spread = one.mean("set").values, one.std("set", ddof=1).values
@@ -31,7 +31,7 @@ def _curves(axes: Axes, values: xr.DataArray, across: str, by: str, *, names: Se
 
 
 def _log_axis(axes: Axes, ticks: npt.ArrayLike) -> None:
-    """A logarithmic axis that is marked where there are values."""
+    """A logarithmic axis with ticks at these values."""
     axes.set_xscale("log")
     places = np.asarray(ticks).tolist()
     axes.set_xticks(places, [f"{place:g}" for place in places])
@@ -41,7 +41,7 @@ def _log_axis(axes: Axes, ticks: npt.ArrayLike) -> None:
 def _panels(
     rows: Sequence[tuple[str, xr.DataArray]], across: str, by: str, xlabel: str, *, log: bool = False
 ) -> Figure:
-    """A grid of panels, a row each, a column for every image set; one legend on the right."""
+    """A grid of panels, with a column for every image set and one legend on the right."""
     columns = rows[0][1]["images"].values
     figure = new_figure(2.6 * len(columns) + 2.0, 2.4 * len(rows) + 0.3)
     grid = figure.subplots(len(rows), len(columns), sharex="row", sharey=True, squeeze=False)
@@ -81,9 +81,9 @@ def drawings(tree: xr.DataTree) -> Sequence[Drawing]:
 def _similarities(capacity: xr.DataArray) -> Drawing:
     rows = [(str(rule), capacity.sel(rule=rule)) for rule in capacity["rule"].values]
     caption = (
-        "Paper's Figure 2: fraction of half-masked images read back, for each similarity. First row as the caption "
-        "says (softmax on normalised scores), second on natural scores, third max, as the released program has it. "
-        "Bands are one standard deviation over ten sets of images."
+        "Paper's Figure 2: fraction of half-masked images retrieved, for each similarity. First row: softmax on "
+        "normalised scores, as in the paper's caption; second: on natural scores; third: max, as in the released "
+        "program. Bands are one standard deviation over ten sets of images."
     )
     figure = _panels(rows, "num_memories", "similarity", "stored images", log=True)
     return Drawing("similarities", figure, caption)
@@ -92,7 +92,7 @@ def _similarities(capacity: xr.DataArray) -> Drawing:
 def _separations(separation: xr.DataArray) -> Drawing:
     rows = [("normalised dot product", separation.isel(similarity=0))]
     caption = (
-        "Paper's Figure 3: fraction of half-masked images read back with the normalised dot product, for each "
+        "Paper's Figure 3: fraction of half-masked images retrieved with the normalised dot product, for each "
         "separation. Natural: separations applied to the scores as they are, without Appendix E's normalisations."
     )
     return Drawing("separations", _panels(rows, "num_memories", "rule", "stored images", log=True), caption)
@@ -107,7 +107,7 @@ def _max_and_softmax(values: xr.DataArray) -> list[tuple[str, xr.DataArray]]:
 
 def _noise(noise: xr.DataArray) -> Drawing:
     caption = (
-        "Paper's Figure 4, upper row: fraction read back against the variance of Gaussian noise, clipped to "
+        "Paper's Figure 4, upper row: fraction retrieved against the variance of Gaussian noise, clipped to "
         "[0, 1]. Softmax is at beta = 100 on normalised scores."
     )
     figure = _panels(_max_and_softmax(noise), "level", "similarity", "variance of the noise")
@@ -115,7 +115,7 @@ def _noise(noise: xr.DataArray) -> Drawing:
 
 
 def _masks(mask: xr.DataArray) -> Drawing:
-    caption = "Paper's Figure 4, lower row: fraction read back against the part of the image set to zero, from the top."
+    caption = "Paper's Figure 4, lower row: fraction retrieved against the part of the image set to zero, from the top."
     figure = _panels(_max_and_softmax(mask), "level", "similarity", "part masked from the top")
     return Drawing("masks", figure, caption)
 
@@ -145,8 +145,8 @@ def _examples(tree: xr.DataTree) -> Drawing:
             if c == 0:
                 axes.set_ylabel(name)
     caption = (
-        "Paper's Figure 5: whole images under noise of variance 0.5, the lower halves that the network reads out for "
-        "them (normalised dot product, max, ten memories), and the true ones."
+        "Paper's Figure 5: whole images under noise of variance 0.5, the lower halves that the network reads out "
+        "(normalised dot product, max, ten memories), and the true lower halves."
     )
     return Drawing("examples", figure, caption)
 
@@ -194,7 +194,7 @@ def _thresholds(tree: xr.DataTree) -> Drawing:
     figure.axes[0].set_ylabel("fraction retrieved")
     figure.axes[0].legend()
     caption = (
-        f"Paper's Figure 11: fraction read back against the threshold, {int(values['num_memories'])} half-masked "
+        f"Paper's Figure 11: fraction retrieved against the threshold, {int(values['num_memories'])} half-masked "
         "images, max. The dotted line is the paper's threshold of 50."
     )
     return Drawing("thresholds", figure, caption)

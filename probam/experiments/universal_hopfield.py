@@ -1,8 +1,8 @@
 """Universal Hopfield networks on images: Figures 2 to 6, 11 and 14 of Millidge et al. (2022), both normalisations.
 
 Similarities follow CLAIMS C11 (divergences with a pseudocount, true Jensen-Shannon), separations C10 and C13. The
-threshold is the paper's, 50, as a sum over all pixels and channels; on the small digits that stand in where no other
-images are at hand it is scaled by the number of pixels.
+threshold is the paper's, 50, for the sum over all pixels and channels. The small digits, which are used where there are
+no other images, have it scaled by the number of pixels.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ from probam.reports.page import percent, table
 __all__ = ["UNIVERSAL_HOPFIELD"]
 
 _PSEUDOCOUNT = 1e-4
-"""Added to images that sum to one before a divergence is taken: black pixels would make it infinite."""
+"""Added to images that sum to one before a divergence is computed: black pixels would make it infinite."""
 
 _THRESHOLDS = (2.0, 5.0, 10.0, 20.0, PAPER_THRESHOLD / 2, 35.0, PAPER_THRESHOLD, 75.0, 100.0, 150.0, 250.0)
 _MNIST_PIXELS = 784
@@ -69,13 +69,13 @@ def _kinds(*names: str) -> dict[str, Similarity]:
 
 
 def _limits(sets: Array) -> tuple[float, ...]:
-    """The thresholds in the units of these images: the paper's, less on images smaller than its smallest."""
+    """The paper's thresholds, scaled down for images smaller than its smallest."""
     scale = min(1.0, float(np.prod(sets.shape[2:])) / _MNIST_PIXELS)
     return tuple(scale * threshold for threshold in _THRESHOLDS)
 
 
 class _Sizes(NamedTuple):
-    """How much of the paper's figures is run."""
+    """The size of the paper's figures that is run."""
 
     ladder: tuple[int, ...]  # numbers of stored images
     noise: tuple[float, ...]
@@ -93,7 +93,7 @@ def _sizes(full: bool) -> _Sizes:
 
 
 class _Images(NamedTuple):
-    """Ten sets of images of one kind, and the key of their damage."""
+    """Ten sets of images of one kind, and the key for their damage."""
 
     name: str
     sets: Float[Array, "S K H W C"]
@@ -117,7 +117,7 @@ class _Images(NamedTuple):
 
 
 def run(settings: Settings) -> xr.DataTree:
-    """All figures on every image set at hand, ten sets of memories each."""
+    """All figures for every image set available, with ten sets of memories each."""
     sizes, pools = _sizes(settings.full), images(settings.data)
     tell = _progress(settings, len(pools) * (4 + len(sizes.noise) + len(sizes.mask)) + 2)
     key = jax.random.key(settings.seed)
@@ -275,67 +275,76 @@ def _ranked(values: xr.DataArray, dim: str) -> str:
 
 
 def _verdict(lead: float) -> Literal["agrees", "differs", "note"]:
-    """Whether a lead that the paper claims is there; fractions within two percent tell nothing."""
+    """Whether a difference of fractions has the sign that the paper states; below two percent it is no evidence."""
     return "note" if abs(lead) < 0.02 else "agrees" if lead > 0 else "differs"
 
 
 def findings(tree: xr.DataTree) -> Sequence[Finding]:
-    """What the paper says of its figures, one by one, by the numbers of this run."""
+    """The paper's statements on its figures, one by one, against the numbers of this run."""
     capacity, chance = _at_paper(tree, "capacity"), tree["capacity"].to_dataset()["mean_image"].mean("set")
     most = int(capacity["num_memories"].max())
-    last = capacity.sel(num_memories=most)
-    said: list[Finding] = []
+    last, chance = capacity.sel(num_memories=most), chance.sel(num_memories=most)
+    return [
+        *(
+            finding
+            for name in capacity["images"].values
+            for finding in _similarity_findings(last.sel(images=name), float(chance.sel(images=name)))
+        ),
+        *_separation_findings(tree),
+        *_robustness_findings(tree),
+        *_projection_findings(tree),
+        _threshold_finding(tree),
+    ]
+
+
+def _similarity_findings(capacity: xr.DataArray, chance: float) -> list[Finding]:
+    """Similarities on one kind of images, half masked, and the chance level."""
+    name, most = capacity["images"].item(), int(capacity["num_memories"])
     three = ["manhattan", "squared euclidean", "normalised dot"]
-    for name in capacity["images"].values:
-        here = last.sel(images=name)
-        for rule in (_CAPTION.name, _MAX.name):
-            at = here.sel(rule=rule)
-            best = float(at.sel(similarity="manhattan")) >= float(at.sel(similarity=three).max()) - 0.02
-            said.append(
-                Finding(
-                    f"Manhattan is the best of the main three: {name}, half masked, {most} images, {rule}: "
-                    f"{_ranked(at.sel(similarity=three), 'similarity')}.",
-                    "agrees" if best else "differs",
-                )
-            )
-        at = here.sel(rule=_MAX.name)
-        worse = float(at.sel(similarity=["kl", "reverse kl", "jensen-shannon"]).max()) < float(
-            at.sel(similarity=three).min()
-        )
-        said.append(
+    made = []
+    for rule in (_CAPTION.name, _MAX.name):
+        at = capacity.sel(rule=rule, similarity=three)
+        best = float(at.sel(similarity="manhattan")) >= float(at.max()) - 0.02
+        made.append(
             Finding(
-                f"Divergences do substantially worse than the main three: {name}, max: {_ranked(at, 'similarity')}. "
-                "(The released program's Jensen-Shannon score is largest for the least alike image; this one is not.)",
-                "agrees" if worse else "differs",
+                f"Manhattan is the best of the main three: {name}, half masked, {most} images, {rule}: "
+                f"{_ranked(at, 'similarity')}.",
+                "agrees" if best else "differs",
             )
         )
-        base = float(chance.sel(images=name, num_memories=most))
-        said.append(
-            Finding(
-                f"Chance: at a threshold of 50, reading the mean of all {most} images whatever the query is counts as "
-                f"retrieved for {percent(base)} of {name}.",
-                "note",
-            )
-        )
-    return [*said, *_separation_findings(tree), *_robustness_findings(tree), *_projection_findings(tree)]
+    at = capacity.sel(rule=_MAX.name)
+    divergences = at.sel(similarity=["kl", "reverse kl", "jensen-shannon"])
+    return [
+        *made,
+        Finding(
+            f"Divergences do substantially worse than the main three: {name}, max: {_ranked(at, 'similarity')}. "
+            "(The released program's Jensen-Shannon score is largest for the least similar image; this one is not.)",
+            "agrees" if float(divergences.max()) < float(at.sel(similarity=three).min()) else "differs",
+        ),
+        Finding(
+            f"Chance level: at a threshold of 50, the mean of all {most} images as the output for every query counts "
+            f"as retrieved for {percent(chance)} of {name}.",
+            "note",
+        ),
+    ]
 
 
 def _separation_findings(tree: xr.DataTree) -> list[Finding]:
     separation = _at_paper(tree, "separation").isel(similarity=0)
     most = int(separation["num_memories"].max())
     last = separation.sel(num_memories=most)
-    said = []
+    made = []
     for name in last["images"].values:
         at = last.sel(images=name)
         soft, high = float(at.sel(rule="softmax β = 1")), float(at.sel(rule="polynomial 10"))
         low, best = float(at.sel(rule="identity")), float(at.sel(rule="max"))
-        said.append(
+        made.append(
             Finding(
                 f"Max and high powers retrieve most, low powers least: {name}, {most} images: {_ranked(at, 'rule')}.",
                 "agrees" if best >= float(at.max()) - 0.02 and low <= high + 0.02 else "differs",
             )
         )
-        said.append(
+        made.append(
             Finding(
                 f"Softmax at β = 1 does worse than the tenth power: {name}: {percent(soft)} against {percent(high)}.",
                 _verdict(high - soft),
@@ -345,16 +354,17 @@ def _separation_findings(tree: xr.DataTree) -> list[Finding]:
     known = _at_paper(tree, "capacity").sel(num_memories=most, similarity="manhattan").mean("images")
     weak, full = float(known.sel(rule=_CAPTION.name)), float(known.sel(rule=_MAX.name))
     return [
-        *said,
+        *made,
         Finding(
-            f"The weakness of softmax at β = 1 is the normalisation's doing: among {most} scores that sum to one no "
-            f"weight can exceed e / (e + K − 1) = {cap[0]}. At β = 100 the bound is {cap[1]}, but it takes an exact "
-            f"match: Manhattan retrieves {percent(weak)} there and {percent(full)} under max, mean over image sets.",
+            f"The normalisation causes the weakness of softmax at β = 1: among {most} scores that sum to one no weight "
+            f"can exceed e / (e + K − 1) = {cap[0]}. At β = 100 the bound is {cap[1]}, but only an exact match attains "
+            f"it: Manhattan retrieves {percent(weak)} there and {percent(full)} under max, mean over image sets.",
             "note",
         ),
         Finding(
-            "Where the threshold is lax, averages of several images count as retrieved and beat the single image that "
-            "max chooses; log separation weighs the least alike image most, and still scores by that average.",
+            "At a large threshold, averages of several images count as retrieved and do better than the single image "
+            "that max chooses. Log separation gives the least similar image the largest weight, and still retrieves "
+            "by that average.",
             "note",
         ),
     ]
@@ -372,13 +382,13 @@ def _robustness_findings(tree: xr.DataTree) -> list[Finding]:
     random, painted = further.sel(damage="random mask"), further.sel(damage="inpainting")
     return [
         Finding(
-            f"Dot products stand strong noise best: variance {loudest:g}, {most} images, max, mean over image sets: "
-            f"{_ranked(at, 'similarity')}.",
+            f"Dot products are most robust to strong noise: variance {loudest:g}, {most} images, max, mean over image "
+            f"sets: {_ranked(at, 'similarity')}.",
             _verdict(dots - others),
         ),
         Finding(
-            "Clipping moves the mean of a noisy pixel but not its median. Manhattan distance is least at the median, "
-            "squared distance at the mean: the reason to expect Manhattan first under clipped noise.",
+            "Clipping moves the mean of a noisy pixel but not its median. Manhattan distance is least at the median "
+            "and squared distance at the mean, so Manhattan should be best under clipped noise.",
             "note",
         ),
         Finding(
@@ -387,7 +397,7 @@ def _robustness_findings(tree: xr.DataTree) -> list[Finding]:
             "agrees" if float(small.sel(similarity="manhattan")) >= float(small.max()) - 0.02 else "differs",
         ),
         Finding(
-            f"Under random masking the dot product holds up better than Manhattan: {_ranked(random, 'similarity')}.",
+            f"Under random masking the dot product is more robust than Manhattan: {_ranked(random, 'similarity')}.",
             _verdict(float(random.sel(similarity="normalised dot") - random.sel(similarity="manhattan"))),
         ),
         Finding(
@@ -399,51 +409,51 @@ def _robustness_findings(tree: xr.DataTree) -> list[Finding]:
 
 def _projection_findings(tree: xr.DataTree) -> list[Finding]:
     modern, classical = (tree[node].to_dataset()["retrieved"].mean("set") for node in ("modern", "classical"))
-    gaps = {
+    networks = {
         "max": modern.sel(rule=_MAX.name),
         "softmax β = 100, normalised": modern.sel(rule=_CAPTION.name),
         "the classical network": classical,
     }
-    said = []
-    for name, found in gaps.items():
-        auto = found.sel(task="auto", threshold=PAPER_THRESHOLD)
+    made = []
+    for name, fractions in networks.items():
+        auto = fractions.sel(task="auto", threshold=PAPER_THRESHOLD)
         same, fair = (
-            float(np.abs(auto - found.sel(task="hetero", threshold=threshold)).max())
+            float(np.abs(auto - fractions.sel(task="hetero", threshold=threshold)).max())
             for threshold in (PAPER_THRESHOLD, PAPER_THRESHOLD / 2)
         )
-        said.append(
+        made.append(
             Finding(
-                f"Auto- and heteroassociation retrieve alike, {name}: the weights are the same, so what differs is the "
-                f"error's scale. Fractions differ by at most {percent(same)} at the same threshold of 50, by "
-                f"{percent(fair)} with 25 for the lower half, which has half the pixels.",
+                f"Auto- and heteroassociation retrieve equally well, {name}: the weights are the same, so only the "
+                f"scale of the error differs. Fractions differ by at most {percent(same)} at the same threshold of 50, "
+                f"and by {percent(fair)} with 25 for the lower half, which has half the pixels.",
                 "agrees" if same <= 0.05 else "note" if fair <= 0.05 else "differs",
             )
         )
+    return made
+
+
+def _threshold_finding(tree: xr.DataTree) -> Finding:
     curve = tree["capacity"].to_dataset()["retrieved"].sel(rule=_MAX.name).mean("set").isel(num_memories=-1)
     change = curve.sel(threshold=75.0) - curve.sel(threshold=35.0)
-    worst = {
-        str(name): float(change.sel(images=name, similarity=["manhattan", "squared euclidean", "normalised dot"]).max())
-        for name in change["images"].values
-    }
-    told = ", ".join(f"{name} {percent(value)}" for name, value in worst.items())
-    said.append(
-        Finding(
-            f"The curve is flat at a threshold of 50, as the paper finds on CIFAR-10: from 35 to 75 the three main "
-            f"similarities gain at most {told}.",
-            "agrees" if worst[str(change["images"].values[-1])] < 0.1 else "differs",
-        )
+    three = change.sel(similarity=["manhattan", "squared euclidean", "normalised dot"]).max("similarity")
+    gains = ", ".join(
+        f"{name} {percent(float(gain))}" for name, gain in zip(three["images"].values, three.values, strict=True)
     )
-    return said
+    return Finding(
+        f"The curve is flat at a threshold of 50, as the paper finds on CIFAR-10: from 35 to 75 the three main "
+        f"similarities gain at most {gains}.",
+        "agrees" if float(three[-1]) < 0.1 else "differs",
+    )
 
 
 def tables(tree: xr.DataTree) -> Sequence[str]:
     """Fractions retrieved by similarity and number of images, half masked, max separation, and their spread."""
-    found = tree["capacity"].to_dataset()["retrieved"].sel(threshold=PAPER_THRESHOLD, rule=_MAX.name)
-    sizes = found["num_memories"].values
+    fractions = tree["capacity"].to_dataset()["retrieved"].sel(threshold=PAPER_THRESHOLD, rule=_MAX.name)
+    sizes = fractions["num_memories"].values
     rows = []
-    for name in found["images"].values:
-        for kind in found["similarity"].values:
-            cells = found.sel(images=name, similarity=kind)
+    for name in fractions["images"].values:
+        for kind in fractions["similarity"].values:
+            cells = fractions.sel(images=name, similarity=kind)
             means, spreads = cells.mean("set").values, cells.std("set", ddof=1).values
             row = [f"{mean:.3f} ± {spread:.3f}" for mean, spread in zip(means, spreads, strict=True)]
             rows.append([f"{name}, {kind}", *row])
