@@ -11,20 +11,22 @@ from benchmarks.contest import TASKS, contest, make, store
 
 
 def main() -> int:
-    """Run the tasks asked for (all without a name)."""
+    """Run the named tasks, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join(TASKS)} (default: all)")
-    parser.add_argument("--rounds", type=int, default=7, help="figures of each side (default 7)")
-    parser.add_argument("--output", type=Path, default=Path("out/bench.json"), help="where the records go")
-    asked = parser.parse_args()
-    unknown = [name for name in asked.tasks if name not in TASKS]
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"one of {', '.join(TASKS)} (default: all)")
+    parser.add_argument("--rounds", type=int, default=7, help="measurements of each side (default 7)")
+    parser.add_argument("--output", type=Path, default=Path("out/bench.json"), help="file of the records")
+    options = parser.parse_args()
+    unknown = [name for name in options.tasks if name not in TASKS]
     if unknown:
-        parser.error(f"unknown task {unknown[0]!r}; expected some of {', '.join(TASKS)}")
+        parser.error(f"unknown task {unknown[0]!r}; expected one of {', '.join(TASKS)}")
     log = Console(stderr=True)
-    for name in asked.tasks or TASKS:
+    for name in options.tasks or TASKS:
         task = make(name)
-        records = contest(task, rounds=asked.rounds, say=lambda text: log.print(text, style="dim", highlight=False))
-        store(records, asked.output)
+        records = contest(
+            task, rounds=options.rounds, report=lambda text: log.print(text, style="dim", highlight=False)
+        )
+        store(records, options.output)
         show = Table(title=f"{name}: {task.size}", title_justify="left")
         for header in ("peer", "peer / ours", "low", "high", "ours", "theirs", "unit"):
             show.add_column(header, justify="left" if header in ("peer", "unit") else "right")
@@ -32,7 +34,7 @@ def main() -> int:
             cells = [f"{one[key]:.3g}" for key in ("ratio", "low", "high", "ours", "theirs")]
             show.add_row(one["peer"], *cells, one["unit"])
         Console().print(show)
-    print(f"records: {asked.output}", file=sys.stderr)
+    print(f"records: {options.output}", file=sys.stderr)
     return 0
 
 

@@ -1,8 +1,8 @@
-"""One task, several sides that take turns, and what their figures say.
+"""One task, several sides that take turns, and the ratios of their figures.
 
-Each side runs in a process of its own (thread pools of different libraries in one process fight) and only one works
-at a time. A side prepares once (data, compilation, a warm-up run) and then gives one figure whenever it is asked:
-seconds, or effective draws per second. Ratios are taken round by round, so that a drift of the machine cancels.
+Each side runs in a separate process, since thread pools of different libraries conflict in one process; only one works
+at a time. A side prepares once (data, compilation, a warm-up run) and then measures one figure on request: seconds, or
+effective draws per second. Ratios are taken round by round, so that a drift of the machine cancels.
 """
 
 import importlib
@@ -26,16 +26,16 @@ Prepare = Callable[[], Callable[[], float]]
 
 @dataclass(frozen=True)
 class Task:
-    """A task as its sides see it; ``unit`` is ``s`` (less is better) or ``1/s`` (more is better)."""
+    """A task with its sides; ``unit`` is ``s`` (less is better) or ``1/s`` (more is better)."""
 
     name: str
     size: str
     unit: str
     sides: Mapping[str, Prepare]
-    """Name of the package -> prepare() -> one figure; ``probam`` is among them."""
+    """Name of the package -> prepare() -> one figure; one of them is ``probam``."""
     note: str = ""
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Side -> environment variables that its process needs before it starts."""
+    """Side -> environment variables of its process."""
 
 
 TASKS: dict[str, tuple[str, str]] = {
@@ -74,7 +74,7 @@ class Runner:
             env=environment,
             cwd=Path(__file__).parents[1],
         )
-        self.missing = self._answer()  # "" when prepared, else why not
+        self.missing = self._answer()  # "" when prepared, else the reason
 
     def _answer(self) -> str:
         assert self._process.stdout is not None
@@ -91,67 +91,66 @@ class Runner:
         return float(self._answer())
 
     def close(self) -> None:
-        """Let the process go."""
+        """End the process."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(timeout=60)
 
 
-def contest(task: Task, *, rounds: int, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """One record a peer: ratio of figures (above one: we lead), median and range over the rounds."""
+def contest(task: Task, *, rounds: int, report: Callable[[str], None]) -> list[dict[str, Any]]:
+    """One record per peer: ratio of figures (above one: ours is better), median and range over the rounds.
+
+    Args:
+        rounds: figures of each side.
+        report: called with a line of progress.
+    """
     runners: list[Runner] = []
     for side in task.sides:
-        say(f"{task.name}: {side} gets ready")
+        report(f"{task.name}: preparing {side}")
         runner = Runner(task, side)
         if runner.missing:
-            say(f"{task.name}: {side} left out ({runner.missing})")
+            report(f"{task.name}: {side} left out ({runner.missing})")
         runners.append(runner)
     present = [runner for runner in runners if not runner.missing]
     figures: dict[str, list[float]] = {runner.side: [] for runner in present}
     for number in range(rounds):
-        order = present if number % 2 == 0 else present[::-1]
-        for runner in order:
-            figures[runner.side].append(runner.run())
-            say(
-                f"{task.name}: round {number + 1} of {rounds}, {runner.side} {figures[runner.side][-1]:.4g} {task.unit}"
-            )
+        for runner in present if number % 2 == 0 else present[::-1]:
+            figure = runner.run()
+            figures[runner.side].append(figure)
+            report(f"{task.name}: round {number + 1} of {rounds}, {runner.side} {figure:.4g} {task.unit}")
     for runner in runners:
         runner.close()
-    ours = figures[OURS]
-    records = []
-    for runner in present:
-        if runner.side == OURS:
-            continue
-        theirs = figures[runner.side]
-        pairs = zip(theirs, ours, strict=True) if task.unit == "s" else zip(ours, theirs, strict=True)
-        ratios = [above / below for above, below in pairs]
-        records.append(
-            {
-                "task": task.name,
-                "peer": runner.side,
-                "ratio": statistics.median(ratios),
-                "low": min(ratios),
-                "high": max(ratios),
-                "ours": statistics.median(ours),
-                "theirs": statistics.median(theirs),
-                "unit": task.unit,
-                "size": task.size,
-                "note": task.note,
-                "rounds": rounds,
-                "versions": _versions(runner.side),
-            }
-        )
-    return records
+    return [_record(task, side, figures[OURS], theirs) for side, theirs in figures.items() if side != OURS]
+
+
+def _record(task: Task, peer: str, ours: list[float], theirs: list[float]) -> dict[str, Any]:
+    """The figures of a peer against ours, round by round."""
+    pairs = zip(theirs, ours, strict=True) if task.unit == "s" else zip(ours, theirs, strict=True)
+    ratios = [above / below for above, below in pairs]
+    return {
+        "task": task.name,
+        "peer": peer,
+        "ratio": statistics.median(ratios),
+        "low": min(ratios),
+        "high": max(ratios),
+        "ours": statistics.median(ours),
+        "theirs": statistics.median(theirs),
+        "unit": task.unit,
+        "size": task.size,
+        "note": task.note,
+        "rounds": len(ours),
+        "versions": _versions(peer),
+    }
 
 
 def _versions(peer: str) -> dict[str, str]:
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    versions = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in (OURS, "jax", "numpyro", "numpy", peer.split(",")[0]):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def store(records: list[dict[str, Any]], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the arithmetic alone would cost: a side called "floor", so that its ratio is the share of the peak reached."""
+"""The cost of the arithmetic alone, as a side called "floor": its ratio is the share of peak speed reached."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _REPEATS = 3
 
 
 def matrix_products(flops: float, dtype: str) -> Prepare:
-    """Seconds of so many floating-point operations at the speed of a square matrix product on all cores (BLAS)."""
+    """Seconds for ``flops`` floating-point operations at the speed of a square matrix product on all cores (BLAS)."""
 
     def prepare() -> Callable[[], float]:
         a = np.random.default_rng(0).normal(size=(_SIZE, _SIZE)).astype(dtype)

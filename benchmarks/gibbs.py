@@ -1,9 +1,9 @@
 """Gibbs sampling of a Dirichlet-process mixture of full Gaussians: seconds a sweep of one chain.
 
 pyrichlet has one sampler (slices, all labels at once, full covariance, Normal-inverse-Wishart base); both of our
-kernels are timed against it. Every draw is kept on both sides, as a user keeps it: pyrichlet adds each to its N x N
-matrix of pairs that share a cluster, which takes most of its time, so that its sweeps alone ("nothing kept") have a
-row of their own. Runs of two lengths that differ in nothing else: start and compilation cancel.
+kernels are timed against it. Every draw is kept on both sides, as users do: pyrichlet adds each to its N x N matrix of
+pairs that share a cluster, which takes most of its time. So its sweeps alone ("nothing kept") have a separate row. The
+figures come from two runs that differ only in length: start and compilation cancel.
 """
 
 import time

@@ -14,9 +14,9 @@ _ARCHIVE = (
 
 
 def two_gaussians() -> tuple[np.ndarray, str]:
-    """(1000, 1) data of posteriordb's ``low_dim_gauss_mix``, and where they come from.
+    """(1000, 1) data of posteriordb's ``low_dim_gauss_mix``, and their origin.
 
-    Where the archive is not here: a draw from the model at the means of posteriordb's reference draws.
+    Without the archive: a draw from the model at the means of posteriordb's reference draws.
     """
     if _ARCHIVE.exists():
         with zipfile.ZipFile(_ARCHIVE) as archive:
@@ -29,7 +29,7 @@ def two_gaussians() -> tuple[np.ndarray, str]:
 
 
 def four_clusters() -> np.ndarray:
-    """(2000, 2) data around four centres, with scales and sizes of their own."""
+    """(2000, 2) data around four centres, with different scales and sizes."""
     random = np.random.default_rng(1)
     centres = np.array([[-3.0, -2.0], [-1.0, 3.0], [3.0, 1.0], [2.0, -3.0]])
     scales = np.array([[0.8, 1.2], [1.0, 0.7], [0.6, 0.9], [1.1, 1.0]])

@@ -1,10 +1,10 @@
 """NUTS on the marginalised density: least bulk ESS over the parameters, a second, everything compiled.
 
-The same model on every side: K Gaussians with free means ~ N(0, 2), scales ~ half-N(0, 2) and weights ~
-Dirichlet(5, ..., 5) (at K = 2 posteriordb's program, Beta(5, 5); its ordering only names the memories, so means are
-unordered here, and sorted before effective sizes are taken). The same number of chains, warm-up and draws, a diagonal
-mass matrix, target acceptance 0.8 and double precision. Peers' chains start at the centres of k-means, which is not
-timed; ours at optima of EM, which is. From the uniform start some chains of every sampler settle in a minor mode.
+The same model on every side: K Gaussians with free means ~ N(0, 2), scales ~ half-N(0, 2) and weights ~ Dirichlet(5,
+..., 5) (at K = 2 posteriordb's program, Beta(5, 5); its ordering only names the memories, so means are unordered here,
+and sorted before effective sizes are computed). The same number of chains, warm-up and draws, a diagonal mass matrix,
+target acceptance 0.8 and double precision. Peers' chains start at the centres of k-means, which is not timed; ours
+start at optima of EM, which is. From uniform starts some chains of every sampler end in a minor mode.
 """
 
 import time
@@ -42,7 +42,7 @@ def least_ess(draws: Draws) -> float:
 
 
 def _rate(sample: Callable[[int], Draws]) -> Callable[[], float]:
-    """ESS a second of one whole run (warm-up and draws), another seed each time; the first run compiles."""
+    """ESS per second of a whole run (warm-up and draws), with another seed each time; the first run compiles."""
     sample(0)
     seeds = iter(range(1, 10_000))
 
@@ -137,9 +137,9 @@ def _our_sampler(x: np.ndarray, memories: int) -> tuple[Any, Callable[[int], tup
 
     def sample(seed: int) -> tuple[Draws, dict[str, np.ndarray]]:
         key = jax.random.key(seed)
-        found = run(key, model, data, num_chains=CHAINS, num_warmup=WARMUP, num_draws=DRAWS, target_accept=TARGET)
-        sites = found.sites
-        return {"mu": sites["loc"], "sigma": sites["precision"] ** -0.5, "theta": sites["weights"]}, found.stats
+        result = run(key, model, data, num_chains=CHAINS, num_warmup=WARMUP, num_draws=DRAWS, target_accept=TARGET)
+        sites = result.sites
+        return {"mu": sites["loc"], "sigma": sites["precision"] ** -0.5, "theta": sites["weights"]}, result.stats
 
     return model, sample
 
@@ -150,9 +150,9 @@ def _ours(x: np.ndarray, memories: int) -> Callable[[], float]:
 
 
 def _floor(x: np.ndarray, memories: int) -> Callable[[], float]:
-    """ESS a second if a run were its gradients and nothing else, shared by two devices.
+    """ESS per second if a run consisted of its gradients alone, on two devices.
 
-    Steps of the warm-up, which are not kept, are taken to be as long as those behind it.
+    Steps of the warm-up, which are not kept, are assumed to be as long as the later ones.
     """
     model, sample = _our_sampler(x, memories)
     import jax
@@ -171,7 +171,7 @@ def _floor(x: np.ndarray, memories: int) -> Callable[[], float]:
 
     @jax.jit
     def many(start: jax.Array) -> jax.Array:
-        log_joint = coordinates.log_joint_given(data)  # what depends on the data alone is made once, as in a run
+        log_joint = coordinates.log_joint_given(data)  # what depends only on the data is computed once, as in a run
         gradient = jax.grad(lambda at: log_joint(coordinates.unflatten(at)))
         return jnp.asarray(jax.lax.fori_loop(0, repeats, lambda _, at: at + 1e-9 * gradient(at), start))
 
@@ -193,7 +193,7 @@ def _numpyro(x: np.ndarray, memories: int) -> Callable[[], float]:
 
     program = _program(x, memories)
     start = _starts(program, x, memories)
-    # a device a chain: on two cores twice as fast as vectorized or sequential chains
+    # one device per chain: on two cores twice as fast as vectorized or sequential chains
     mcmc = MCMC(
         NUTS(program, target_accept_prob=TARGET),
         num_warmup=WARMUP,

@@ -1,4 +1,4 @@
-"""One recall step of every query and its energy, beside attention with the distances folded in."""
+"""One recall step of every query and its energy, against attention with the distances folded in."""
 
 import time
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def _timed(run: Callable[[], object]) -> Callable[[], float]:
 
 
 def one_step() -> Task:
-    """Attention over the bank: the read-out of every query (ours also its energy)."""
+    """Attention over the bank: the output for every query (ours also gives its energy)."""
 
     def ours() -> Callable[[], float]:
         import jax
@@ -53,15 +53,15 @@ def one_step() -> Task:
         keys = torch.zeros(1, 1, MEMORIES, FEATURES + 16)
         keys[0, 0, :, :FEATURES] = memories
         keys[0, 0, :, FEATURES] = -BETA * (memories**2).sum(-1)
-        asked = torch.zeros(1, 1, QUERIES, FEATURES + 16)
-        asked[0, 0, :, :FEATURES] = 2 * BETA * queries
-        asked[0, 0, :, FEATURES] = 1
+        padded = torch.zeros(1, 1, QUERIES, FEATURES + 16)
+        padded[0, 0, :, :FEATURES] = 2 * BETA * queries
+        padded[0, 0, :, FEATURES] = 1
         values = torch.nn.functional.pad(memories, (0, 16))[None, None]
         attend = torch.nn.functional.scaled_dot_product_attention
 
         def run() -> object:
             with torch.no_grad():
-                return attend(asked, keys, values, scale=1.0)
+                return attend(padded, keys, values, scale=1.0)
 
         return _timed(run)
 

@@ -1,11 +1,11 @@
-"""The process of one side of one task: ``python -m benchmarks.side TASK SIDE``; lines in, figures out."""
+"""The process of one side of one task: ``python -m benchmarks.side TASK SIDE``; one figure for every line of input."""
 
 import os
 import sys
 
 
 def main() -> None:
-    """Prepare, say so (or why not), then answer every line with a figure."""
+    """Prepare, report that (or the reason why not), then answer every line with a figure."""
     task, side = sys.argv[1:]
     answers = os.fdopen(os.dup(1), "w")  # peers may print: stdout is ours
     os.dup2(2, 1)

@@ -88,7 +88,7 @@ _EXACT = ("gibbs", "gibbs collapsed", "nuts")
 
 
 class Row(NamedTuple):
-    """One run of the command: its figures, or why there are none."""
+    """One run of the command: its figures, or the reason why there are none."""
 
     name: str
     problem: str
@@ -97,7 +97,14 @@ class Row(NamedTuple):
 
 
 def run_all(names: Sequence[str], problems: Sequence[str], num_simulations: int, seed: int) -> Iterator[Row]:
-    """The runs that the command knows by these names, on the problems asked for."""
+    """The named runs of the command, on the named problems.
+
+    Args:
+        names: of ``_RUNS``.
+        problems: of ``PROBLEMS``.
+        num_simulations: of each run.
+        seed: the same seed gives the same figures on the same machine.
+    """
     for problem_name in problems:
         problem = _problems()[problem_name]
         for name in names:
@@ -126,7 +133,11 @@ def _show(done: int, total: int, text: str) -> None:
 
 
 def verdict(name: str, figures: xr.Dataset) -> str:
-    """Passes, fails (exact engines) or how many quantities are off (approximations)."""
+    """Whether an exact engine passes, or how many quantities of an approximation are miscalibrated.
+
+    Args:
+        name: of ``_RUNS``.
+    """
     low = figures["p_ecdf"].values < _LEVEL / figures.sizes["quantity"]
     if name in _EXACT:
         return "fails" if low.any() else "passes"
@@ -135,32 +146,32 @@ def verdict(name: str, figures: xr.Dataset) -> str:
 
 def tables(rows: Sequence[Row]) -> str:
     """The figures of each run as Markdown."""
-    said = []
+    lines = []
     for problem_name in dict.fromkeys(row.problem for row in rows):
-        said.append(f"### {problem_name}: {_problems()[problem_name].words}\n")
+        lines.append(f"### {problem_name}: {_problems()[problem_name].words}\n")
         for row in rows:
             if row.problem != problem_name:
                 continue
             if row.figures is None:
-                said.append(f"**{row.name}**: not run ({row.refused}).\n")
+                lines.append(f"**{row.name}**: not run ({row.refused}).\n")
                 continue
-            told = row.figures.attrs
-            said.append(
-                f"**{row.name}** ({told['options'] or 'default options'}): {verdict(row.name, row.figures)}. "
+            attributes = row.figures.attrs
+            lines.append(
+                f"**{row.name}** ({attributes['options'] or 'default options'}): {verdict(row.name, row.figures)}. "
                 f"{row.figures.sizes['simulation']} simulations"
-                + (f", {told['failed']} more failed" if told["failed"] else "")
-                + f", {told['num_draws']} ranked draws, {told['seconds']:.0f} s.\n"
+                + (f", {attributes['failed']} more failed" if attributes["failed"] else "")
+                + f", {attributes['num_draws']} ranked draws, {attributes['seconds']:.0f} s.\n"
             )
-            said.append("| quantity | p, ECDF | distance | p, chi-square | mean rank | ESS |")
-            said.append("|---|---|---|---|---|---|")
+            lines.append("| quantity | p, ECDF | distance | p, chi-square | mean rank | ESS |")
+            lines.append("|---|---|---|---|---|---|")
             for quantity in row.figures["quantity"].values:
                 one = row.figures.sel(quantity=quantity)
-                said.append(
+                lines.append(
                     f"| {quantity_name(str(quantity))} | {_p(one['p_ecdf'])} | {float(one['distance']):.2f} "
                     f"| {_p(one['p_chi_square'])} | {float(one['mean_rank']):.3f} | {float(one['ess']):.0f} |"
                 )
-            said.append("")
-    return "\n".join(said)
+            lines.append("")
+    return "\n".join(lines)
 
 
 def _p(value: Any) -> str:
@@ -168,33 +179,35 @@ def _p(value: Any) -> str:
 
 
 def slow_table(results: Path) -> str:
-    """Outcome and time of each test in pytest's ``--junitxml`` file, cases of one test together.
+    """Outcome and time of each test in a file of pytest's ``--junitxml``, with the cases of a test together.
 
-    Raises :class:`probam.errors.InputError` where there is no such file.
+    Raises:
+        InputError: where there is no such file.
     """
     try:
         cases = ElementTree.parse(results).getroot().iter("testcase")
     except (OSError, ElementTree.ParseError) as error:
         raise InputError(f"{results}: expected results of pytest --junitxml; {error}") from error
-    found: dict[tuple[str, str], list[tuple[str, float]]] = {}
+    outcomes: dict[tuple[str, str], list[tuple[str, float]]] = {}
     for case in cases:
         kinds = {child.tag for child in case}
         outcome = "failed" if kinds & {"failure", "error"} else "skipped" if "skipped" in kinds else "passed"
         place = case.get("classname", "").replace(".", "/") + ".py"
         name = case.get("name", "").split("[")[0]
-        found.setdefault((place, name), []).append((outcome, float(case.get("time", 0))))
-    said = ["| file | test | outcome | seconds |", "|---|---|---|---|"]
-    for (place, name), ended in sorted(found.items()):
+        outcomes.setdefault((place, name), []).append((outcome, float(case.get("time", 0))))
+    lines = ["| file | test | outcome | seconds |", "|---|---|---|---|"]
+    for (place, name), ended in sorted(outcomes.items()):
         counts = [(outcome, sum(one == outcome for one, _ in ended)) for outcome in ("passed", "failed", "skipped")]
-        told = ", ".join(f"{number} {outcome}" for outcome, number in counts if number)
-        said.append(f"| `{place}` | `{name}` | {told} | {sum(seconds for _, seconds in ended):.0f} |")
-    return "\n".join(said)
+        counted = ", ".join(f"{number} {outcome}" for outcome, number in counts if number)
+        lines.append(f"| `{place}` | `{name}` | {counted} | {sum(seconds for _, seconds in ended):.0f} |")
+    return "\n".join(lines)
 
 
 def replace_between(path: Path, subject: str, text: str) -> None:
     """Put ``text`` between the lines ``<!-- SUBJECT -->`` and ``<!-- end of SUBJECT -->`` of a file.
 
-    Raises :class:`probam.errors.InputError` where the file or its marks are missing.
+    Raises:
+        InputError: where the file or its marks are missing.
     """
     begin, end = f"<!-- {subject} -->", f"<!-- end of {subject} -->"
     try:
@@ -219,21 +232,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--engines", nargs="+", choices=tuple(_RUNS), default=tuple(_RUNS))
     parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=PROBLEMS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--slow", type=Path, help="results of pytest -m slow --junitxml=FILE, to be listed too")
+    parser.add_argument("--slow", type=Path, help="results of pytest -m slow --junitxml=FILE, listed too")
     parser.add_argument("--output", type=Path, help="a Markdown file in which the figures are replaced")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     jax.config.update("jax_enable_x64", True)
     keep_compiled()
-    given = sys.argv[1:] if arguments is None else arguments
-    made = _made(" ".join(["python -m benchmarks.validation", *given]))
-    slow = "" if asked.slow is None else slow_table(asked.slow)
-    if asked.output is not None and slow:
-        replace_between(asked.output, "slow tests", f"{_made('python -m pytest -m slow')}\n\n{slow}")
+    words = sys.argv[1:] if arguments is None else arguments
+    made = _made(" ".join(["python -m benchmarks.validation", *words]))
+    slow = "" if options.slow is None else slow_table(options.slow)
+    if options.output is not None and slow:
+        replace_between(options.output, "slow tests", f"{_made('python -m pytest -m slow')}\n\n{slow}")
     rows: list[Row] = []
-    for row in run_all(asked.engines, asked.problems, asked.simulations, asked.seed):
+    for row in run_all(options.engines, options.problems, options.simulations, options.seed):
         rows.append(row)
-        if asked.output is not None:  # after each run: what is done is not lost
-            replace_between(asked.output, "calibration", f"{made}\n\n{tables(rows)}")
+        if options.output is not None:  # after each run: nothing done is lost
+            replace_between(options.output, "calibration", f"{made}\n\n{tables(rows)}")
     print(tables(rows), slow, sep="\n")
     exact = [row for row in rows if row.name in _EXACT]
     failed = any(row.figures is None or verdict(row.name, row.figures) == "fails" for row in exact)

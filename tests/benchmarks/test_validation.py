@@ -21,14 +21,14 @@ def test_tables_say_what_the_figures_are_and_why_there_are_none() -> None:
     draws = [{"log_lik": rng.normal(size=99), "alpha": rng.normal(size=99)} for _ in range(60)]
     truths = [{"log_lik": float(rng.normal()), "alpha": float(rng.normal()) + 3} for _ in range(60)]
     figures = rank_dataset(truths, draws).assign_attrs(options="thin=3", failed=2, seconds=7.0)
-    told = tables(
+    text = tables(
         [Row("nuts", "dp", figures, ""), Row("svi", "dp", figures, ""), Row("cavi", "dp", None, "no factors")]
     )
     p = figures.sel(quantity="log_lik")
-    assert f"| log likelihood | {float(p['p_ecdf']):.3f} | {float(p['distance']):.2f} |" in told
-    assert "**nuts** (thin=3): fails. 60 simulations, 2 more failed, 99 ranked draws, 7 s." in told
-    assert "**svi** (thin=3): an approximation: 1 of 2 quantities miscalibrated." in told
-    assert "**cavi**: not run (no factors)." in told
+    assert f"| log likelihood | {float(p['p_ecdf']):.3f} | {float(p['distance']):.2f} |" in text
+    assert "**nuts** (thin=3): fails. 60 simulations, 2 more failed, 99 ranked draws, 7 s." in text
+    assert "**svi** (thin=3): an approximation: 1 of 2 quantities miscalibrated." in text
+    assert "**cavi**: not run (no factors)." in text
     assert verdict("gibbs", figures.sel(quantity=["log_lik"])) == "passes"
 
 
