@@ -187,10 +187,10 @@ def _evenly(paths: Float[Array, "B P D"]) -> Float[Array, "B P D"]:
 
     def one(path: Float[Array, "P D"]) -> Float[Array, "P D"]:
         along = jnp.concatenate([jnp.zeros(1, path.dtype), jnp.cumsum(_norm(jnp.diff(path, axis=0)))])
-        wanted = along[-1] * jnp.linspace(0, 1, num_images, dtype=path.dtype)
-        left = jnp.clip(jnp.searchsorted(along, wanted, side="right") - 1, 0, num_images - 2)
+        even = along[-1] * jnp.linspace(0, 1, num_images, dtype=path.dtype)
+        left = jnp.clip(jnp.searchsorted(along, even, side="right") - 1, 0, num_images - 2)
         width = along[left + 1] - along[left]
-        share = jnp.where(width > 0, (wanted - along[left]) / jnp.where(width > 0, width, 1), 0)
+        share = jnp.where(width > 0, (even - along[left]) / jnp.where(width > 0, width, 1), 0)
         return path[left] + share[:, None] * (path[left + 1] - path[left])
 
     return jax.vmap(one)(paths)

@@ -191,11 +191,11 @@ def _names(settings: Settings) -> list[str]:
     shipped = ["iris", "household"]
     if settings.data is None:
         return shipped
-    wanted = ["clam_zoo", "clam_ecoli", "clam_segment"]
-    wanted += ["uci_glass", "uci_ionosphere", "uci_wine", "banknote", "diabetes145"] if settings.full else []
-    names = [name for name in wanted if (settings.data / name / "data.npz").is_file()]
+    candidates = ["clam_zoo", "clam_ecoli", "clam_segment"]
+    candidates += ["uci_glass", "uci_ionosphere", "uci_wine", "banknote", "diabetes145"] if settings.full else []
+    names = [name for name in candidates if (settings.data / name / "data.npz").is_file()]
     if not names:
-        raise InputError(f"data: {settings.data} has none of {', '.join(wanted)}; expected NAME/data.npz in it")
+        raise InputError(f"data: {settings.data} has none of {', '.join(candidates)}; expected NAME/data.npz in it")
     return names + shipped
 
 

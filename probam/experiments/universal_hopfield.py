@@ -119,15 +119,15 @@ class _Images(NamedTuple):
 def run(settings: Settings) -> xr.DataTree:
     """All figures for every image set available, with ten sets of memories each."""
     sizes, pools = _sizes(settings.full), images(settings.data)
-    tell = _progress(settings, len(pools) * (4 + len(sizes.noise) + len(sizes.mask)) + 2)
+    report = _progress(settings, len(pools) * (4 + len(sizes.noise) + len(sizes.mask)) + 2)
     key = jax.random.key(settings.seed)
     drawn = []
     for i, (name, pool) in enumerate(pools.items()):
         key_sets, key_damage = jax.random.split(jax.random.fold_in(key, i))
         drawn.append(_Images(name, draw_sets(key_sets, pool, _NUM_SETS, sizes.ladder[-1]), key_damage, sizes.ladder))
-    parts = [_measured(one, sizes, tell) for one in drawn]
+    parts = [_measured(one, sizes, report) for one in drawn]
     tree = {name: xr.concat([part[name] for part in parts], "images") for name in parts[0]}
-    tell("heteroassociation")
+    report("heteroassociation")
     tree |= _heteroassociation(jax.random.fold_in(key, len(pools)), drawn)
     for node in tree.values():
         if "retrieved" in node:
@@ -145,27 +145,27 @@ def _progress(settings: Settings, total: int) -> Callable[[str], None]:
     return lambda text: settings.progress(next(steps), total, text)
 
 
-def _measured(at: _Images, sizes: _Sizes, tell: Callable[[str], None]) -> dict[str, xr.Dataset]:
+def _measured(at: _Images, sizes: _Sizes, report: Callable[[str], None]) -> dict[str, xr.Dataset]:
     """Figures 2, 3, 4 and 14 on one kind of images."""
     both = (_CAPTION, _MAX)
 
     def at_levels(damage: Damage, levels: Sequence[float]) -> xr.Dataset:
         parts = []
         for level in levels:
-            tell(f"{at.name}: {damage} {level:g}")
+            report(f"{at.name}: {damage} {level:g}")
             parts.append(at.measure(sizes.robust, both, damage, level).expand_dims(level=[level]))
         return xr.concat(parts, "level")
 
-    tell(f"{at.name}: similarities")
+    report(f"{at.name}: similarities")
     capacity = _capacity(at)
-    tell(f"{at.name}: separations")
+    report(f"{at.name}: separations")
     separation = at.measure(_kinds("normalised dot"), _SEPARATIONS, "mask", 0.5)
     noise, mask = at_levels("noise", sizes.noise), at_levels("mask", sizes.mask)
     main = _kinds("normalised dot", "squared euclidean", "manhattan")
     further = []
     damages: tuple[Damage, ...] = ("random mask", "inpainting")
     for damage in damages:
-        tell(f"{at.name}: {damage}")
+        report(f"{at.name}: {damage}")
         further.append(at.measure(main, both, damage, 0.5).expand_dims(damage=[damage]))
     return {
         "capacity": capacity,

@@ -85,8 +85,8 @@ def test_in_the_plane_the_passes_are_those_of_flooding_a_grid() -> None:
     passes = np.asarray(jax.jit(lambda ends: lowest_passes(energy, ends, update=update))(wells))
     straight = np.asarray(jax.jit(lambda ends: lowest_passes(energy, ends, num_steps=0))(wells))
     one, other = np.triu_indices(5, 1)
-    apart = [i for i in range(10) if cells[one[i]] != cells[other[i]]]
-    one, other = one[apart], other[apart]
+    distinct = [i for i in range(10) if cells[one[i]] != cells[other[i]]]
+    one, other = one[distinct], other[distinct]
     exact = np.array([flooded(heights, cells[i], cells[j]) for i, j in zip(one, other, strict=True)])
     np.testing.assert_allclose(passes[one, other], exact, rtol=5e-4, atol=2e-3)  # the grid is 0.02 wide
     np.testing.assert_array_equal(passes, passes.T)
@@ -117,12 +117,12 @@ def test_on_the_sphere_the_way_is_the_great_circle() -> None:
     }
     energy, update = partial(spherical.energy, **bank), partial(spherical.update, **bank)
     wells = np.asarray(recall(update, energy, directions, retract=spherical.retract).states)
-    found = jax.jit(lambda a, b: string(energy, a, b, update=update, keep=spherical.retract))(wells[:1], wells[1:])
+    result = jax.jit(lambda a, b: string(energy, a, b, update=update, keep=spherical.retract))(wells[:1], wells[1:])
     angle = np.linspace(0, np.pi / 2, 20001)[:, None]
     circle = np.cos(angle) * directions[0] + np.sin(angle) * directions[1]
     logits = np.log(bank["weights"]) + bank["concentrations"] * (circle @ directions.T)
-    np.testing.assert_allclose(found.top[0], np.max(-np.log(np.exp(logits).sum(axis=1))), atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(found.paths, axis=-1), 1, rtol=1e-12)
+    np.testing.assert_allclose(result.top[0], np.max(-np.log(np.exp(logits).sum(axis=1))), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(result.paths, axis=-1), 1, rtol=1e-12)
 
 
 def test_what_is_no_pair_of_states_is_refused() -> None:

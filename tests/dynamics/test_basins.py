@@ -16,21 +16,21 @@ def clam_basin(queries: Any, bank: dict[str, Any], **options: Any) -> Basins:
 
 def test_a_query_nearest_to_one_memory_is_recalled_as_another() -> None:
     memories, query = np.array([[0.0], [1.0], [1.0]]), np.array([[0.45], [0.1], [1.2]])
-    found = clam_basin(query, {"memories": memories, "beta": 5.0})
-    np.testing.assert_allclose(found.attractors[found.labels[0]], [0.9965], atol=5e-5)
+    result = clam_basin(query, {"memories": memories, "beta": 5.0})
+    np.testing.assert_allclose(result.attractors[result.labels[0]], [0.9965], atol=5e-5)
     np.testing.assert_array_equal(nearest(query, memories), [0, 0, 1])
-    np.testing.assert_array_equal(found.labels, [0, 1, 0])
-    np.testing.assert_array_equal(nearest(found.recall.states, memories)[1], 0)
+    np.testing.assert_array_equal(result.labels, [0, 1, 0])
+    np.testing.assert_array_equal(nearest(result.recall.states, memories)[1], 0)
 
 
 def test_the_border_of_two_basins_is_not_half_way() -> None:
     bank: dict[str, Any] = {"memories": np.array([[0.0], [1.0], [1.3]]), "beta": 6.0}
     queries = np.array([[0.483], [0.48324], [0.48326], [0.4999]])
-    found = clam_basin(queries, bank)
-    np.testing.assert_array_equal(found.labels, [0, 0, 1, 1])
+    result = clam_basin(queries, bank)
+    np.testing.assert_array_equal(result.labels, [0, 0, 1, 1])
     np.testing.assert_array_equal(nearest(queries, bank["memories"]), 0)
-    assert found.attractors[0, 0] < 0.1
-    assert found.attractors[1, 0] > 0.9
+    assert result.attractors[0, 0] < 0.1
+    assert result.attractors[1, 0] > 0.9
 
 
 def test_the_three_maps_differ_pairwise_at_finite_beta_and_agree_in_the_limit() -> None:
@@ -39,10 +39,10 @@ def test_the_three_maps_differ_pairwise_at_finite_beta_and_agree_in_the_limit() 
     queries = 2 * rng.normal(size=(400, 2))
 
     def labels(beta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        found = clam_basin(queries, bank | {"beta": beta})
+        result = clam_basin(queries, bank | {"beta": beta})
         share = Partial(clam.responsibilities, **(bank | {"beta": beta}))
         # each attractor under the name of the memory that is nearest to it
-        recalled = np.asarray(nearest(found.attractors, bank["memories"]))[found.labels]
+        recalled = np.asarray(nearest(result.attractors, bank["memories"]))[result.labels]
         return (
             np.asarray(nearest(queries, bank["memories"])),
             np.asarray(argmax_responsibility(queries, share)),
@@ -60,23 +60,23 @@ def test_the_three_maps_differ_pairwise_at_finite_beta_and_agree_in_the_limit() 
 
 def test_queries_that_did_not_arrive_have_no_basin() -> None:
     bank: dict[str, Any] = {"memories": np.array([[0.0, 0.0], [4.0, 0.0]]), "beta": 2.0}
-    found = clam_basin(np.array([[[0.0, 0.0], [1.7, 3.0]]]), bank, max_steps=2, step=0.5)
-    assert found.labels.shape == (1, 2)
-    np.testing.assert_array_equal(found.labels[0, 1], -1)
-    np.testing.assert_array_equal(found.recall.converged, found.labels >= 0)
+    result = clam_basin(np.array([[[0.0, 0.0], [1.7, 3.0]]]), bank, max_steps=2, step=0.5)
+    assert result.labels.shape == (1, 2)
+    np.testing.assert_array_equal(result.labels[0, 1], -1)
+    np.testing.assert_array_equal(result.recall.converged, result.labels >= 0)
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e6])
 def test_basins_at_a_large_offset_are_those_at_zero(offset: float) -> None:
     rng = np.random.default_rng(1)
     memories, queries = rng.normal(size=(7, 3)), 1.5 * rng.normal(size=(200, 3))
-    found = clam_basin(queries + offset, {"memories": memories + offset, "beta": 3.0}, block_size=64)
-    assert found.recall.converged.all()
+    result = clam_basin(queries + offset, {"memories": memories + offset, "beta": 3.0}, block_size=64)
+    assert result.recall.converged.all()
     # every fixed point of well-separated memories is a memory's own well
-    names = np.asarray(nearest(found.attractors, memories + offset))
+    names = np.asarray(nearest(result.attractors, memories + offset))
     assert len(set(names)) == len(names) > 2
     here = clam_basin(queries, {"memories": memories, "beta": 3.0})
-    np.testing.assert_array_equal(found.labels, here.labels)
+    np.testing.assert_array_equal(result.labels, here.labels)
 
 
 def test_basins_on_the_sphere_stay_on_it() -> None:
@@ -86,13 +86,13 @@ def test_basins_on_the_sphere_stay_on_it() -> None:
         "concentrations": np.full(4, 30.0),
     }
     queries = spherical.retract(rng.normal(size=(100, 3)))
-    found = basin(
+    result = basin(
         Partial(spherical.update, **bank),
         Partial(spherical.energy, **bank),
         queries,
         step=1.5,
         retract=Partial(spherical.retract),
     )
-    assert found.recall.converged.all()
-    np.testing.assert_allclose(np.linalg.norm(found.attractors, axis=-1), 1, rtol=1e-12)
-    assert len(found.attractors) <= 4
+    assert result.recall.converged.all()
+    np.testing.assert_allclose(np.linalg.norm(result.attractors, axis=-1), 1, rtol=1e-12)
+    assert len(result.attractors) <= 4

@@ -90,9 +90,9 @@ def test_cycles_of_all_lengths_are_found_as_by_remembering_every_state(kind: str
     if kind == "symmetric":
         couplings = couplings + couplings.T
     report = synchronous(hopfield.Network(couplings), STATES)
-    found = [orbit(state, couplings) for state in STATES]
-    np.testing.assert_array_equal(report.period, [period for period, _ in found])
-    assert all(np.asarray(end).tobytes() in cycle for end, (_, cycle) in zip(report.states, found, strict=True))
+    result = [orbit(state, couplings) for state in STATES]
+    np.testing.assert_array_equal(report.period, [period for period, _ in result])
+    assert all(np.asarray(end).tobytes() in cycle for end, (_, cycle) in zip(report.states, result, strict=True))
     lengths = set(np.asarray(report.period).tolist())
     assert max(lengths) > 1
     assert lengths <= {1, 2} or kind == "general"
@@ -128,8 +128,8 @@ def test_recall_may_stand_inside_jit_and_vmap_over_banks_and_keys() -> None:
         report = asynchronous(hopfield.Network(hopfield.couplings(memories)), memories, key=key, max_sweeps=30)
         return jnp.mean(report.states * memories, axis=-1)
 
-    found = np.asarray(overlaps(keys, banks))
-    for key, memories, row in zip(keys, banks, found, strict=True):
+    result = np.asarray(overlaps(keys, banks))
+    for key, memories, row in zip(keys, banks, result, strict=True):
         report = asynchronous(hopfield.Network(hopfield.couplings(memories)), memories, key=key, max_sweeps=30)
         np.testing.assert_allclose(row, np.mean(report.states * memories, axis=-1))
 

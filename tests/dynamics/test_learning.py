@@ -71,7 +71,7 @@ def test_implicit_derivative_is_the_formula_of_claim_a10() -> None:
         v, pull = jax.vjp(lambda mu: fixed_point(mu, x, BETA, WEIGHTS)[0], mu)
         return v, pull(jnp.asarray(direction))[0]
 
-    v, found = pulled(MEMORIES)
+    v, result = pulled(MEMORIES)
     r = _shares(np.asarray(v)[None], WEIGHTS)[0]
     from_v = MEMORIES - np.asarray(v)
     covariance = np.einsum("k,ki,kj->ij", r, from_v, from_v)  # their mean is zero at a fixed point
@@ -79,7 +79,7 @@ def test_implicit_derivative_is_the_formula_of_claim_a10() -> None:
     for k in range(K):
         direct = r[k] * (np.eye(D) - 2 * BETA * np.outer(from_v[k], from_v[k]))
         expected[k] = direction @ np.linalg.solve(np.eye(D) - 2 * BETA * covariance, direct)
-    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(result, expected, rtol=1e-10, atol=1e-13)
 
 
 def test_implicit_gradient_is_the_limit_of_the_unrolled_one() -> None:
@@ -100,24 +100,24 @@ def test_fixed_point_depends_on_held_coordinates_only() -> None:
 
     slope = jax.jit(jax.grad(summed))(jnp.asarray(DATA[:1]))
     quick = jax.jit(summed)
-    held = _central(lambda x: quick(x), DATA[:1]) * ~free
-    np.testing.assert_allclose(slope, held, rtol=1e-6, atol=1e-9)
-    assert np.abs(held).max() > 0.1
+    clamped = _central(lambda x: quick(x), DATA[:1]) * ~free
+    np.testing.assert_allclose(slope, clamped, rtol=1e-6, atol=1e-9)
+    assert np.abs(clamped).max() > 0.1
 
 
 def test_unrolled_steps_are_euler_steps_and_hold_what_is_not_free() -> None:
     v = DATA.copy()
     for _ in range(3):
         v = v + 0.4 * HIDDEN * (_shares(v, WEIGHTS) @ MEMORIES - v)
-    found = unrolled(MEMORIES, DATA, BETA, Logs(np.log(WEIGHTS)), num_steps=3, step=0.4, free=HIDDEN)
-    np.testing.assert_allclose(found, v, rtol=1e-12)
+    result = unrolled(MEMORIES, DATA, BETA, Logs(np.log(WEIGHTS)), num_steps=3, step=0.4, free=HIDDEN)
+    np.testing.assert_allclose(result, v, rtol=1e-12)
 
 
 def test_masked_loss_counts_hidden_coordinates_only() -> None:
     start = np.where(HIDDEN, 0.0, DATA)
     v = start + HIDDEN * (_shares(start, np.ones(K)) @ MEMORIES - start)
-    found = reconstruction_error(MEMORIES, DATA, BETA, num_steps=1, hidden=HIDDEN)
-    np.testing.assert_allclose(found, ((v - DATA) ** 2)[HIDDEN].sum(), rtol=1e-12)
+    result = reconstruction_error(MEMORIES, DATA, BETA, num_steps=1, hidden=HIDDEN)
+    np.testing.assert_allclose(result, ((v - DATA) ** 2)[HIDDEN].sum(), rtol=1e-12)
 
 
 MEANS = 3.0 * np.array([[1, 1, 1, -1, -1], [-1, -1, 1, 1, -1], [-1, 1, -1, -1, 1]])

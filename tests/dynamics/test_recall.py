@@ -197,10 +197,10 @@ def test_the_residual_is_relative_and_at_most_the_tolerance_where_converged() ->
 def test_blocks_of_queries_give_the_same_report(block_size: int) -> None:
     whole, blocks = run("clam", record=5), run("clam", record=5, block_size=block_size)
     np.testing.assert_allclose(whole.states, blocks.states, atol=1e-14)
-    for part, wanted in ((blocks.trajectory, whole.trajectory), (blocks.energies, whole.energies)):
+    for part, expected in ((blocks.trajectory, whole.trajectory), (blocks.energies, whole.energies)):
         assert part is not None
-        assert wanted is not None
-        np.testing.assert_allclose(part, wanted, rtol=1e-13, atol=1e-14)
+        assert expected is not None
+        np.testing.assert_allclose(part, expected, rtol=1e-13, atol=1e-14)
     assert abs(whole.steps - blocks.steps).max() <= 1
     assert blocks.converged.all()
 
@@ -340,8 +340,8 @@ def test_attractors_are_the_single_linkage_groups_in_order_of_appearance() -> No
     states = np.concatenate([rng.normal(size=(150, 2)), rng.normal(size=(1, 2)) + 9])
     for tolerance in (0.0, 0.1, 0.25, 0.6):
         labels, places = attractors(states, tolerance)
-        wanted = fcluster(linkage(states, "single"), tolerance, "distance")
-        _, first, inverse = np.unique(wanted, return_index=True, return_inverse=True)
+        expected = fcluster(linkage(states, "single"), tolerance, "distance")
+        _, first, inverse = np.unique(expected, return_index=True, return_inverse=True)
         np.testing.assert_array_equal(labels, np.argsort(np.argsort(first))[inverse])
         np.testing.assert_allclose(places, [states[labels == a].mean(0) for a in range(len(places))], rtol=1e-12)
 

@@ -39,8 +39,8 @@ def test_a_linear_network_follows_the_matrix_exponential() -> None:
     np.testing.assert_allclose(report.times, 1.7 * np.arange(5) / 4)
     for number, time in enumerate(np.asarray(report.times)):
         state = rest + (start - rest) @ expm(time * matrix).T
-        wanted = energy(state[:, :3], state[:, 3:], network)
-        np.testing.assert_allclose(report.energies[number], wanted, rtol=1e-6, atol=1e-7)
+        expected = energy(state[:, :3], state[:, 3:], network)
+        np.testing.assert_allclose(report.energies[number], expected, rtol=1e-6, atol=1e-7)
 
 
 def test_the_energy_falls_by_the_integrated_dissipation_down_to_a_fixed_point() -> None:
@@ -144,9 +144,9 @@ def test_flow_is_differentiable_and_keeps_float32() -> None:
         visible = flow(network, v, horizon=1.5, fast_hidden=True, max_steps=256).visible
         return visible[1], visible
 
-    slope, found = jax.jit(jax.grad(end, has_aux=True))(jnp.asarray(V[0], jnp.float32))
-    assert found.dtype == slope.dtype == jnp.float32
-    np.testing.assert_allclose(found, MEMORIES[0] + (V[0] - MEMORIES[0]) * np.exp(-1.5), rtol=1e-3, atol=1e-4)
+    slope, result = jax.jit(jax.grad(end, has_aux=True))(jnp.asarray(V[0], jnp.float32))
+    assert result.dtype == slope.dtype == jnp.float32
+    np.testing.assert_allclose(result, MEMORIES[0] + (V[0] - MEMORIES[0]) * np.exp(-1.5), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(slope, [0, np.exp(-1.5), 0], atol=1e-3)
 
 

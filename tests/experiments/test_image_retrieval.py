@@ -73,7 +73,7 @@ def test_fractions_are_those_of_a_loop_over_images(sets: jax.Array) -> None:
     rules = (Rule("soft", Softmax(30.0), True), Rule("max", Max(), False))
     limits, ladder = (2.0, 8.0, 14.0), (4, 12)
     kind = SIMILARITIES["manhattan"]
-    found = run_retrieval(
+    result = run_retrieval(
         KEY, sets, {"manhattan": kind}, rules, damage="mask", level=0.5, ladder=ladder, thresholds=limits
     )
     queries = np.asarray(damaged(KEY, sets, jnp.asarray(0.5), "mask"), float).reshape(3, 12, -1)
@@ -89,14 +89,14 @@ def test_fractions_are_those_of_a_loop_over_images(sets: jax.Array) -> None:
                     error = ((share @ memories[s, :size] - memories[s, k]) ** 2).sum()
                     expected[r, i, :, s] += (error < np.array(limits)) / size
     assert 0 < expected.mean() < 1
-    np.testing.assert_allclose(found.isel(similarity=0).values, expected, atol=1e-7)
+    np.testing.assert_allclose(result.isel(similarity=0).values, expected, atol=1e-7)
 
 
 def test_the_classical_network_counts_wrong_pixels() -> None:
     spins = np.sign(np.random.default_rng(3).normal(size=(2, 9, 20)))
     values = np.einsum("sqd,skd->sqk", spins, spins)
     limits = np.array([0.5, 3.5])
-    found = retrieved(
+    result = retrieved(
         jnp.asarray(values),
         jnp.asarray(spins),
         Identity(),
@@ -109,14 +109,14 @@ def test_the_classical_network_counts_wrong_pixels() -> None:
     read = np.sign(np.einsum("sqk,skd->sqd", values, spins) + 1e-9)
     expected = ((read != spins).sum(-1)[..., None] < limits).mean(axis=1)
     assert 0 < expected.mean() < 1
-    np.testing.assert_allclose(found[:, 0], expected, atol=1e-7)
+    np.testing.assert_allclose(result[:, 0], expected, atol=1e-7)
 
 
 def test_the_mean_image_is_what_chance_retrieves(sets: jax.Array) -> None:
     rows = np.asarray(sets, float).reshape(3, 12, -1)
-    found = mean_image_retrieved(sets.reshape(3, 12, -1), jnp.asarray(8.0, jnp.float32), (1, 12))
+    result = mean_image_retrieved(sets.reshape(3, 12, -1), jnp.asarray(8.0, jnp.float32), (1, 12))
     errors = ((rows - rows.mean(1, keepdims=True)) ** 2).sum(-1)
-    np.testing.assert_allclose(found, np.stack([np.ones(3), (errors < 8).mean(-1)], axis=1), atol=1e-7)
+    np.testing.assert_allclose(result, np.stack([np.ones(3), (errors < 8).mean(-1)], axis=1), atol=1e-7)
 
 
 def test_digits_stand_in_where_no_other_images_are_at_hand(tmp_path: Path) -> None:
@@ -129,5 +129,5 @@ def test_digits_stand_in_where_no_other_images_are_at_hand(tmp_path: Path) -> No
 def test_stored_images_are_scaled_to_one(tmp_path: Path) -> None:
     (tmp_path / "mnist_dev4k").mkdir()
     np.savez(tmp_path / "mnist_dev4k" / "data.npz", X=np.arange(0, 256, 51, dtype=np.uint8).reshape(1, 2, 3))
-    (found,) = images(tmp_path).values()
-    np.testing.assert_allclose(found[0, ..., 0], [[0, 0.2, 0.4], [0.6, 0.8, 1]], rtol=1e-6)
+    (result,) = images(tmp_path).values()
+    np.testing.assert_allclose(result[0, ..., 0], [[0, 0.2, 0.4], [0.6, 0.8, 1]], rtol=1e-6)

@@ -25,8 +25,8 @@ def test_energies_of_exclusive_or_are_their_closed_forms_by_enumeration(kind: st
         for state in states:
             overlaps = [sum(a * b for a, b in zip(memory, state, strict=True)) for memory in memories]
             energies.append(-sum((0 if kind == "rectified" and o < 0 else o**degree) for o in overlaps))
-        found = exact_energy(kind, degree, np.prod(states, axis=1).astype(float))
-        np.testing.assert_array_equal(found, energies)
+        result = exact_energy(kind, degree, np.prod(states, axis=1).astype(float))
+        np.testing.assert_array_equal(result, energies)
 
 
 def test_rectified_powers_solve_exclusive_or_from_degree_two_on() -> None:
@@ -40,14 +40,14 @@ def test_critical_load_is_the_midpoint_of_the_curve_that_made_the_counts() -> No
     rng = np.random.default_rng(0)
     loads = np.linspace(0.1, 0.2, 7)
     retrieved = rng.binomial(10, (1 / (1 + np.exp(150 * (loads - 0.152))))[:, None], (7, 60)) / 10
-    found, error = critical_load(loads, retrieved, key=rng, draws=50)
+    result, error = critical_load(loads, retrieved, key=rng, draws=50)
     assert 1e-4 < error < 2e-3
-    assert abs(found - 0.152) < 4 * error  # fails by chance for one seed in 16,000; the seed is fixed
+    assert abs(result - 0.152) < 4 * error  # fails by chance for one seed in 16,000; the seed is fixed
 
 
 def test_wrong_neurons_are_those_whose_flip_lowers_the_energy() -> None:
     key, separation = jax.random.key(0), dense.Polynomial(3)
-    found = jax.jit(lambda key: wrong_neurons(key, 12, 25, 4, separation))(key)
+    result = jax.jit(lambda key: wrong_neurons(key, 12, 25, 4, separation))(key)
     key_own, key_others = jax.random.split(key)
     own = np.asarray(jax.random.rademacher(key_own, (1, 12), float))
     others = np.asarray(jax.random.rademacher(key_others, (4, 25, 12), float)).reshape(100, 12)
@@ -63,8 +63,8 @@ def test_wrong_neurons_are_those_whose_flip_lowers_the_energy() -> None:
             flipped[i] *= -1
             change = energy(flipped, memories) - energy(own[0], memories)
             wrong += 1.0 if change < 0 else 0.5 if change == 0 else 0.0
-        assert found[g] == wrong
-    assert found[-1] > 0
+        assert result[g] == wrong
+    assert result[-1] > 0
 
 
 def test_capacity_is_where_gaussian_crosstalk_leaves_one_wrong_in_two_hundred() -> None:
@@ -73,8 +73,8 @@ def test_capacity_is_where_gaussian_crosstalk_leaves_one_wrong_in_two_hundred() 
     counts = np.array([300.0, 350.0, 400.0, 500.0, 600.0])
     share = norm.sf(norm.isf(0.005) * np.sqrt(truth / counts))
     wrong = rng.binomial(size, share, (4000, 5)).astype(float)
-    found, error = capacities(wrong, counts, size, rng)
-    assert abs(found - truth) < 4 * error
+    result, error = capacities(wrong, counts, size, rng)
+    assert abs(result - truth) < 4 * error
     assert error < 0.02 * truth
     exact = crosstalk.flip_mean(64, 3) ** 2 / (
         crosstalk.flip_variance(64, 2, 3, rectified=False) * norm.isf(0.005) ** 2

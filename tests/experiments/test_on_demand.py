@@ -72,9 +72,9 @@ def _tree() -> xr.DataTree:
 
 def test_the_page_tells_scores_time_and_memory_of_every_method() -> None:
     tree = _tree()
-    (told,) = ON_DEMAND.tables(tree)
+    (page,) = ON_DEMAND.tables(tree)
     for word in (*LEARNERS, "peak MiB", "held-out log density", "567", number(-2.391, 4), "6.5"):
-        assert word in told, word
+        assert word in page, word
     first, second = ON_DEMAND.findings(tree)
     assert first.verdict == "differs"
     assert "one pass makes one memory" in second.text

@@ -63,9 +63,9 @@ def test_evidence_of_an_exchangeable_mixture_is_that_of_all_labellings(
         }
         permutations = np.broadcast_to(np.arange(K), permutations.shape)
     chains = {name: value.reshape(2, -1, *value.shape[1:]) for name, value in sites.items()}
-    found = bridge.log_evidence(jax.random.key(1), MODEL, jnp.asarray(X[:, None]), chains, permutations=permutations)
-    assert found.se < 0.1
-    assert abs(found.log_evidence - evidence) < 4 * found.se  # fails once in 16,000
+    result = bridge.log_evidence(jax.random.key(1), MODEL, jnp.asarray(X[:, None]), chains, permutations=permutations)
+    assert result.se < 0.1
+    assert abs(result.log_evidence - evidence) < 4 * result.se  # fails once in 16,000
 
 
 def test_one_conjugate_memory_has_its_closed_form_evidence() -> None:
@@ -76,8 +76,8 @@ def test_one_conjugate_memory_has_its_closed_form_evidence() -> None:
     )
     precision = 1 / BASE + len(X) / VARIANCE
     loc = rng.normal(X.sum() / VARIANCE / precision, precision**-0.5, (2, 1000, 1, 1))
-    found = bridge.log_evidence(jax.random.key(2), model, jnp.asarray(X[:, None]), {"loc": loc})
-    assert abs(found.log_evidence - log_marginal(X, VARIANCE, BASE)) < 5 * found.se < 0.02
+    result = bridge.log_evidence(jax.random.key(2), model, jnp.asarray(X[:, None]), {"loc": loc})
+    assert abs(result.log_evidence - log_marginal(X, VARIANCE, BASE)) < 5 * result.se < 0.02
 
 
 def test_the_relative_error_is_the_spread_of_repeated_bridges() -> None:
@@ -87,10 +87,10 @@ def test_the_relative_error_is_the_spread_of_repeated_bridges() -> None:
     def log_ratio(z: np.ndarray) -> np.ndarray:
         return -0.5 * z**2 + 0.5 * ((z - 0.5) / 1.5) ** 2 + np.log(1.5)
 
-    found = [
+    result = [
         bridge._bridge(log_ratio(rng.normal(size=(2, 200))), log_ratio(rng.normal(0.5, 1.5, 400))) for _ in range(200)
     ]
-    values, errors = np.array([one.log_evidence for one in found]), np.array([one.se for one in found])
+    values, errors = np.array([one.log_evidence for one in result]), np.array([one.se for one in result])
     assert abs(values.mean()) < 4 * values.std() / np.sqrt(200)
     np.testing.assert_allclose(errors.mean(), values.std(), rtol=0.25)  # 5 standard errors of a sd from 200
 

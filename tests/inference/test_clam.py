@@ -18,22 +18,22 @@ def _groups() -> np.ndarray:
 def test_clam_ends_where_the_error_of_recall_is_stationary_and_is_reported_like_any_engine() -> None:
     x = _groups()
     options = {"num_epochs": 400, "learning_rate": 0.03, "restarts": 2}
-    found = api.fit(x, covariance="isotropic", weights="uniform", components=3, engine="clam", **options)
-    beta, memories = found.reference["beta"], found.reference["loc"]
+    result = api.fit(x, covariance="isotropic", weights="uniform", components=3, engine="clam", **options)
+    beta, memories = result.reference["beta"], result.reference["loc"]
 
     def error(memories: jax.Array) -> jax.Array:
         return reconstruction_error(memories, jnp.asarray(x), beta, num_steps=10, step=0.1)
 
     slope, start = (float(jnp.linalg.norm(jax.grad(error)(at))) for at in (memories, memories + 0.3))
     assert slope < 1e-3 * start
-    assert "least recall error" in found.tree.attrs["model"]
-    assert sorted(np.bincount(found.predict(x)["label"].values).tolist()) == [25, 30, 35]
+    assert "least recall error" in result.tree.attrs["model"]
+    assert sorted(np.bincount(result.predict(x)["label"].values).tolist()) == [25, 30, 35]
 
 
 def test_clam_refuses_models_that_are_not_its_own() -> None:
-    for given in (
+    for inputs in (
         {"covariance": "diagonal", "weights": "uniform"},
         {"covariance": "isotropic", "weights": "dirichlet"},
     ):
         with pytest.raises(InputError, match="isotropic Gaussian memories of equal weights"):
-            api.fit(_groups(), components=3, engine="clam", **given)
+            api.fit(_groups(), components=3, engine="clam", **inputs)

@@ -9,19 +9,19 @@ from probam.inference.clam.clustering import fit_clam, labels
 
 def test_the_labels_are_different_maps() -> None:
     memories = np.array([[0.0], [1.0], [1.0]])
-    found = labels(np.array([[0.45], [0.2], [1.4]]), memories, 5.0)
-    np.testing.assert_array_equal(found.nearest, [0, 0, 1])
-    np.testing.assert_array_equal(found.recalled, [1, 0, 1])  # 0.45 is nearest to 0 and recalled as 0.9965
-    assert found.converged.all()
-    assert len(found.attractors) == 2
-    assert found.basin[0] == found.basin[2] != found.basin[1]
-    np.testing.assert_allclose(found.attractors[found.basin[0], 0], 0.9965, atol=5e-5)
+    result = labels(np.array([[0.45], [0.2], [1.4]]), memories, 5.0)
+    np.testing.assert_array_equal(result.nearest, [0, 0, 1])
+    np.testing.assert_array_equal(result.recalled, [1, 0, 1])  # 0.45 is nearest to 0 and recalled as 0.9965
+    assert result.converged.all()
+    assert len(result.attractors) == 2
+    assert result.basin[0] == result.basin[2] != result.basin[1]
+    np.testing.assert_allclose(result.attractors[result.basin[0], 0], 0.9965, atol=5e-5)
 
 
 def test_weights_move_the_responsible_memory_only() -> None:
     memories = np.array([[0.0], [1.0]])
-    found = labels(np.array([[0.4]]), memories, 3.0, np.array([0.1, 0.9]))
-    assert (found.nearest[0], found.responsible[0]) == (0, 1)
+    result = labels(np.array([[0.4]]), memories, 3.0, np.array([0.1, 0.9]))
+    assert (result.nearest[0], result.responsible[0]) == (0, 1)
 
 
 def test_separated_groups_are_told_apart_in_the_units_of_the_data() -> None:

@@ -95,9 +95,9 @@ def test_one_labelling_holds_the_whole_evidence(order: str) -> None:
             lambda z: coordinates.log_joint(coordinates.unflatten(z), jnp.asarray(X[:, None])), points, batch_size=4096
         )
     )
-    found = logsumexp(np.asarray(log_joint(jnp.asarray(grid)))) + sum(np.log(axis[1] - axis[0]) for axis in steps)
+    result = logsumexp(np.asarray(log_joint(jnp.asarray(grid)))) + sum(np.log(axis[1] - axis[0]) for axis in steps)
     labels, logs = _labellings()
-    np.testing.assert_allclose(found, logsumexp(logs + _log_law(labels, weights)), atol=2e-5)
+    np.testing.assert_allclose(result, logsumexp(logs + _log_law(labels, weights)), atol=2e-5)
 
 
 @pytest.mark.parametrize("order", ["location", pytest.param("weight", marks=pytest.mark.slow)])
@@ -140,12 +140,12 @@ def test_starts_are_the_same_memories_in_order_and_none_tie() -> None:
     loc = rng.normal(0, 1, (2, 4, 3))
     loc[1, :, 2] = 0.5  # all of them tie
     params = {"loc": loc, "precision": rng.random((2, 4, 3)), "proportions": rng.dirichlet(np.ones(4), 2)}
-    found = {name: np.asarray(value) for name, value in arranged(model, jax.tree.map(jnp.asarray, params)).items()}
+    result = {name: np.asarray(value) for name, value in arranged(model, jax.tree.map(jnp.asarray, params)).items()}
     order = np.argsort(loc[0, :, 2])
     for name in params:
-        np.testing.assert_allclose(found[name][0], params[name][0][order], rtol=1e-12, err_msg=name)
-    assert all(a < b for a, b in pairwise(found["loc"][1, :, 2]))
-    np.testing.assert_allclose(found["loc"][1, :, 2], 0.5, atol=0.05)
+        np.testing.assert_allclose(result[name][0], params[name][0][order], rtol=1e-12, err_msg=name)
+    assert all(a < b for a, b in pairwise(result["loc"][1, :, 2]))
+    np.testing.assert_allclose(result["loc"][1, :, 2], 0.5, atol=0.05)
 
 
 @pytest.mark.slow

@@ -70,11 +70,11 @@ def test_two_modes_are_visited_in_their_proportion_and_the_evidence_is_that_of_a
         progress=lambda done, total, text: texts.append(text),
     )
     assert result.sites["loc"].shape == (8, 600, 2, 1)
-    found = result.evidence
-    assert found is not None
-    assert found.runs.shape == (8,)
-    assert found.se < 0.1
-    assert abs(found.log_evidence - evidence) < 5.4 * found.se  # Student's t with 7 degrees: once in 1000
+    outcome = result.evidence
+    assert outcome is not None
+    assert outcome.runs.shape == (8,)
+    assert outcome.se < 0.1
+    assert abs(outcome.log_evidence - evidence) < 5.4 * outcome.se  # Student's t with 7 degrees: once in 1000
     share = (result.sites["loc"][..., 0, 0] < result.sites["loc"][..., 1, 0]).mean(axis=1)
     error = share.std(ddof=1) / np.sqrt(8)
     assert error < 0.03
@@ -97,18 +97,18 @@ def test_evidence_of_one_uniform_memory_is_its_integral_though_the_likelihood_ju
 
     exact = np.log(integrate.quad(density, 0.5 * np.ptp(x), np.inf)[0])
     result = smc.run(jax.random.key(1), model, jnp.asarray(x), num_particles=500, num_chains=8)
-    found = result.evidence
-    assert found is not None
-    assert found.se < 0.1
-    assert abs(found.log_evidence - exact) < 5.4 * found.se
+    outcome = result.evidence
+    assert outcome is not None
+    assert outcome.se < 0.1
+    assert abs(outcome.log_evidence - exact) < 5.4 * outcome.se
     assert (np.abs(x[:, 0] - result.sites["loc"][..., 0]) <= result.sites["half_width"][..., 0]).all()
 
 
 def test_runs_are_combined_on_the_scale_on_which_they_are_unbiased() -> None:
     logs = np.log(np.array([1.0, 2.0, 6.0]))
-    found = combine_runs(logs, "a method")
-    np.testing.assert_allclose(found.log_evidence, np.log(3.0))
-    np.testing.assert_allclose(found.se, np.std([1 / 3, 2 / 3, 2.0], ddof=1) / np.sqrt(3))
+    result = combine_runs(logs, "a method")
+    np.testing.assert_allclose(result.log_evidence, np.log(3.0))
+    np.testing.assert_allclose(result.se, np.std([1 / 3, 2 / 3, 2.0], ddof=1) / np.sqrt(3))
     assert np.isnan(combine_runs(logs[:1], "a method").se)
 
 
@@ -172,10 +172,10 @@ def test_evidence_is_that_of_all_partitions(weights: object, truncation: int, lo
     )
     x = jnp.asarray(X[:, None])
     result = smc.run(jax.random.key(2), model, x, num_particles=1500, num_chains=8, mutation=mutation)
-    found = result.evidence
-    assert found is not None
-    assert found.se < 0.05
-    assert abs(found.log_evidence - evidence) < 5.4 * found.se
+    outcome = result.evidence
+    assert outcome is not None
+    assert outcome.se < 0.05
+    assert abs(outcome.log_evidence - evidence) < 5.4 * outcome.se
     names = [name for name in result.sites if name != "weights"]
     resp = jax.jit(jax.vmap(jax.vmap(lambda p: model.mixture(p).responsibilities(x))))(
         {name: jnp.asarray(result.sites[name]) for name in names}
@@ -215,10 +215,10 @@ def test_evidence_of_a_density_with_cusps_is_the_sum_over_a_fine_grid() -> None:
         batch_size=4096,
     )
     exact = float(logsumexp(np.asarray(heights)) + 2 * np.log(axis[1] - axis[0]))
-    found = smc.run(jax.random.key(9), model, at, num_particles=400, num_chains=8).evidence
-    assert found is not None
-    assert found.se < 0.1
-    assert abs(found.log_evidence - exact) < 5.4 * found.se
+    result = smc.run(jax.random.key(9), model, at, num_particles=400, num_chains=8).evidence
+    assert result is not None
+    assert result.se < 0.1
+    assert abs(result.log_evidence - exact) < 5.4 * result.se
 
 
 @pytest.mark.slow
@@ -227,7 +227,7 @@ def test_evidence_of_every_other_family_is_the_sum_over_a_grid(name: str) -> Non
     """One memory, at most three coordinates: the trapezoidal rule knows the evidence."""
     grid = _grid(name)
     result = smc.run(jax.random.key(8), grid.model, grid.x, num_particles=400, num_chains=8)
-    found = result.evidence
-    assert found is not None
-    assert found.se < 0.1
-    assert abs(found.log_evidence - grid.log_evidence) < 5.4 * found.se + 1e-3  # the grid's own error
+    outcome = result.evidence
+    assert outcome is not None
+    assert outcome.se < 0.1
+    assert abs(outcome.log_evidence - grid.log_evidence) < 5.4 * outcome.se + 1e-3  # the grid's own error

@@ -184,8 +184,8 @@ def test_the_first_natural_step_of_sticks_lands_on_the_conjugate_posterior(weigh
     counts, behind = np.array([5.0, 2]), np.array([5.0, 3])
     first = 1 + counts if weights == "dp" else alpha + counts
     second = alpha + behind if weights == "dp" else alpha * np.array([2, 1]) + behind
-    for found, expected in zip(after(jnp.asarray(x)), (first, second), strict=True):
-        assert_allclose(found, expected, rtol=1e-9)
+    for result, expected in zip(after(jnp.asarray(x)), (first, second), strict=True):
+        assert_allclose(result, expected, rtol=1e-9)
     # minibatches that share the data out share the step out: their mean is the step of all data
     order = np.random.default_rng(0).permutation(10)
     halves = [after(jnp.asarray(x[np.repeat(part, 2)])) for part in (order[:5], order[5:])]
@@ -247,8 +247,8 @@ def test_the_natural_step_of_sticks_is_the_gradient_over_fishers_information() -
 def test_a_gradient_over_fishers_information_gives_the_gradient_back() -> None:
     numbers = np.array([[0.3, 2.0, 30.0, 60.0, 900.0], [1.2, 5.0, 70.0, 40.0, 30.0]])
     gradient = np.random.default_rng(0).normal(0, 1, numbers.shape)
-    found = np.asarray(_over_information(jnp.asarray(numbers), jnp.asarray(gradient)))
-    back = polygamma(1, numbers) * found - polygamma(1, numbers.sum(0)) * found.sum(0)
+    result = np.asarray(_over_information(jnp.asarray(numbers), jnp.asarray(gradient)))
+    back = polygamma(1, numbers) * result - polygamma(1, numbers.sum(0)) * result.sum(0)
     assert_allclose(back, gradient, rtol=1e-6, atol=1e-7)
 
 
@@ -259,7 +259,7 @@ def test_spreads_are_those_of_the_inverse_hessian(matrix: bool) -> None:
     model = mixture(x, family=Gaussian("diagonal"), weights=weight_prior("uniform"), num_components=1)
     coordinates = Coordinates(model)
     z = jnp.asarray([[1.0, 1.2, -1.3, -1.5]])
-    found = np.asarray(spreads(model, z, jax.random.key(0), jnp.asarray(x), 60, matrix=matrix))[0]
+    result = np.asarray(spreads(model, z, jax.random.key(0), jnp.asarray(x), 60, matrix=matrix))[0]
 
     def minus_log_joint(z: jax.Array) -> jax.Array:
         free = coordinates.unflatten(z)
@@ -268,9 +268,9 @@ def test_spreads_are_those_of_the_inverse_hessian(matrix: bool) -> None:
 
     hessian = np.asarray(jax.jit(jax.hessian(minus_log_joint))(z[0]))
     if matrix:
-        assert_allclose(found @ found.T, np.linalg.inv(hessian), rtol=1e-8)
+        assert_allclose(result @ result.T, np.linalg.inv(hessian), rtol=1e-8)
     else:
-        assert_allclose(found, np.diag(hessian) ** -0.5, rtol=1e-8)
+        assert_allclose(result, np.diag(hessian) ** -0.5, rtol=1e-8)
 
 
 @pytest.mark.parametrize("covariance", ["isotropic", "full"])
@@ -293,23 +293,23 @@ def test_where_a_density_has_kinks_slopes_stand_in_for_curvature() -> None:
     coordinates = Coordinates(model)
     free = {name: jnp.zeros_like(value) + 0.3 for name, value in coordinates.zeros.items()}
     z = coordinates.flatten(free)
-    found = spreads(model, z[None], jax.random.key(0), jnp.asarray(x), 31, matrix=False)[0]
+    result = spreads(model, z[None], jax.random.key(0), jnp.asarray(x), 31, matrix=False)[0]
     scale = float(model.family.bank(coordinates.constrain(free)).variance[0, 0] / 2) ** 0.5
-    assert_allclose(coordinates.unflatten(found)["loc"][0, 0], (0.1 * 31 / scale**2) ** -0.5, rtol=1e-6)
+    assert_allclose(coordinates.unflatten(result)["loc"][0, 0], (0.1 * 31 / scale**2) ** -0.5, rtol=1e-6)
 
 
 def test_a_ratio_that_dwarfs_its_tail_has_an_infinite_one() -> None:
-    found = pareto_smoothed(np.append(np.linspace(-3000, -2000, 199), 0.0))
-    assert found is not None
-    assert found.pareto_k == np.inf
+    result = pareto_smoothed(np.append(np.linspace(-3000, -2000, 199), 0.0))
+    assert result is not None
+    assert result.pareto_k == np.inf
 
 
 def test_a_frame_is_an_affine_map_with_its_volume() -> None:
     rng = np.random.default_rng(0)
     factor = np.tril(rng.normal(0, 1, (3, 3)))
-    for given in (factor, np.abs(factor[:, 0])):
-        frame = Frame(jnp.arange(3.0), jnp.asarray(given))
-        matrix = given if given.ndim == 2 else np.diag(given)
+    for inputs in (factor, np.abs(factor[:, 0])):
+        frame = Frame(jnp.arange(3.0), jnp.asarray(inputs))
+        matrix = inputs if inputs.ndim == 2 else np.diag(inputs)
         assert_allclose(frame.apply(jnp.ones(3)), np.arange(3) + matrix @ np.ones(3), rtol=1e-12)
         assert_allclose(frame.log_det, np.linalg.slogdet(matrix)[1], rtol=1e-12)
 
@@ -327,15 +327,15 @@ def test_the_tail_of_pareto_ratios_is_recovered_and_a_constant_changes_nothing()
     rng = np.random.default_rng(0)
     for shape in (0.3, 1.0):
         log_ratios = np.log(stats.genpareto.rvs(shape, loc=1, size=20_000, random_state=rng))
-        found = pareto_smoothed(log_ratios)
+        result = pareto_smoothed(log_ratios)
         shifted = pareto_smoothed(log_ratios - 700.0)  # a factor K!, or an evidence
-        assert found is not None
+        assert result is not None
         assert shifted is not None
-        assert abs(found.pareto_k - shape) < 0.15
-        assert_allclose(shifted.pareto_k, found.pareto_k, atol=1e-9)
-        assert_allclose(shifted.log_evidence, found.log_evidence - 700, rtol=1e-12)
+        assert abs(result.pareto_k - shape) < 0.15
+        assert_allclose(shifted.pareto_k, result.pareto_k, atol=1e-9)
+        assert_allclose(shifted.log_evidence, result.log_evidence - 700, rtol=1e-12)
         if shape < 0.7:  # the mean of 1 + generalised Pareto is 1 + 1 / (1 - k)
-            assert abs(found.log_evidence - np.log(1 + 1 / (1 - shape))) < 5 * found.standard_error
+            assert abs(result.log_evidence - np.log(1 + 1 / (1 - shape))) < 5 * result.standard_error
 
 
 def test_equal_ratios_have_no_tail_and_too_few_have_no_estimate() -> None:
@@ -362,6 +362,6 @@ def test_k_hat_condemns_the_best_mean_field_of_a_funnel() -> None:
     x = rng.normal(0, np.exp(log_t), (20_000, num))
     log_q = stats.norm.logpdf(v, centre, np.exp(log_s)) + np.sum(stats.norm.logpdf(x, 0, np.exp(log_t)), axis=1)
     log_p = stats.norm.logpdf(v, 0, 3) + np.sum(stats.norm.logpdf(x, 0, np.exp(v / 2)[:, None]), axis=1)
-    found = pareto_smoothed(log_p - log_q)
-    assert found is not None
-    assert found.pareto_k > 0.7
+    result = pareto_smoothed(log_p - log_q)
+    assert result is not None
+    assert result.pareto_k > 0.7
