@@ -1,1 +1,1 @@
-"""Memories learned by descending the error of their own recall: the one engine that sees the physics."""
+"""Memories that minimise the error of their own recall: the only engine that uses the physics."""

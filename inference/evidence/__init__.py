@@ -1,1 +1,1 @@
-"""Estimates of the log evidence, and what importance weights say of a guide."""
+"""Estimates of the log evidence, and importance weights of the draws of a guide."""

@@ -1,1 +1,1 @@
-"""Recall: the dynamics that run downhill on an energy."""
+"""Recall: dynamics that descend an energy."""

@@ -1,1 +1,1 @@
-"""Experiments that show what the claims say: seeded, each with a DataTree, a figure and a page."""
+"""Experiments that illustrate the claims: seeded, each with a DataTree, figures and a page."""
