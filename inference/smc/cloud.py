@@ -225,7 +225,13 @@ def advance(
     *,
     num_devices: int,
 ) -> Cloud:
-    """At most ``_CHUNK`` further temperatures of every run; temperature t of a run has the key of t."""
+    """At most ``_CHUNK`` further temperatures of every run.
+
+    Args:
+        keys: one for each run; temperature t of a run uses the key folded with t.
+        target_ess: share of the particles that stays effective from one temperature to the next.
+        num_devices: devices over which the runs are spread; a divisor of their number.
+    """
 
     def one(model: Model, x: jax.Array, target_ess: jax.Array, cloud: Cloud, key: jax.Array) -> Cloud:
         target, last = _target(model, x), cloud.num_temperatures + _CHUNK

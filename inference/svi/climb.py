@@ -82,7 +82,13 @@ class _Pace(NamedTuple):
 
 
 def climb(key: jax.Array, start: Start, restarts: Restarts, how: Climb, progress: Progress) -> Climbed:
-    """Where every restart ends, converged or after ``how.num_steps`` steps."""
+    """Where every restart ends, converged or after ``how.num_steps`` steps.
+
+    Args:
+        key: for minibatches and draws.
+        start: model and data.
+        restarts: the guides where they begin.
+    """
     window = max(1, min(_WINDOW, how.num_steps // 10))
     num_windows = max(1, how.num_steps // window)
     states = (restarts.params, restarts.moments if how.optimiser == "adam" else ())

@@ -85,7 +85,7 @@ def iterate(
     max_steps: int,
     record: int,
 ) -> Outcome:
-    """The loop of ``recall``."""
+    """The loop of :func:`probam.dynamics.recall.recall`, with its arguments."""
 
     class State(NamedTuple):
         t: Int[Array, ""]

@@ -156,7 +156,12 @@ def retrieved(
 def mean_image_retrieved(
     memories: Float[Array, "S K D"], threshold: Float[Array, ""], ladder: tuple[int, ...]
 ) -> Float[Array, "S L"]:
-    """Fraction retrieved when the output is the mean of the memories for every query: the chance level."""
+    """Fraction retrieved when the output is the mean of the memories for every query: the chance level.
+
+    Args:
+        threshold: error below which a query is retrieved.
+        ladder: numbers of stored images.
+    """
     parts = [memories[:, :size] for size in ladder]
     errors = [jnp.sum((part - jnp.mean(part, axis=1, keepdims=True)) ** 2, axis=-1) for part in parts]
     return jnp.stack([jnp.mean(error < threshold, axis=1) for error in errors], axis=1)

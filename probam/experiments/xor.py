@@ -27,6 +27,11 @@ def exact_energy(kind: str, degree: int, product: Float[np.ndarray, " S"]) -> Fl
 
     Plain powers: \((3^n - 3) s_1 s_2 s_3\) for odd n, \(-(3^n + 3)\) for even n. Rectified powers, every n:
     \(-(3^n + 3) / 2 + (3^n - 3) / 2 \; s_1 s_2 s_3\).
+
+    Args:
+        kind: "plain" or "rectified" powers.
+        degree: n.
+        product: of each state, 1 or -1.
     """
     high, low = 3.0**degree + 3, 3.0**degree - 3
     if kind == "rectified":
