@@ -25,6 +25,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions.transforms import StickBreakingTransform
+from typing_extensions import override
 
 from probam.errors import InputError
 from probam.family import Params
@@ -105,7 +106,8 @@ class MeanField(Guide):
     name: ClassVar[str] = "mean_field"
     natural: ClassVar[bool] = True
 
-    def start(self, key: jax.Array, centre: jax.Array, spread: jax.Array, scale: jax.Array) -> Params:  # noqa: ARG002
+    @override
+    def start(self, key: jax.Array, centre: jax.Array, spread: jax.Array, scale: jax.Array) -> Params:
         """At zero, with one scale."""
         return {"loc": jnp.zeros_like(centre), "log_scale": jnp.full_like(centre, jnp.log(scale))}
 
@@ -128,7 +130,8 @@ class LowRank(Guide):
 
     name: ClassVar[str] = "low_rank"
 
-    def start(self, key: jax.Array, centre: jax.Array, spread: jax.Array, scale: jax.Array) -> Params:  # noqa: ARG002
+    @override
+    def start(self, key: jax.Array, centre: jax.Array, spread: jax.Array, scale: jax.Array) -> Params:
         """A mean field; the factor starts at zero."""
         rank = self.rank or max(1, round(len(centre) ** 0.5))
         return {
@@ -160,7 +163,8 @@ class Full(Guide):
     natural: ClassVar[bool] = True
     wants_matrix: ClassVar[bool] = True
 
-    def start(self, key: jax.Array, centre: jax.Array, spread: jax.Array, scale: jax.Array) -> Params:  # noqa: ARG002
+    @override
+    def start(self, key: jax.Array, centre: jax.Array, spread: jax.Array, scale: jax.Array) -> Params:
         """At zero, with one scale."""
         return {
             "loc": jnp.zeros_like(centre),
@@ -194,7 +198,8 @@ class Flow(Guide):
 
     name: ClassVar[str] = "flow"
 
-    def start(self, key: jax.Array, centre: jax.Array, spread: jax.Array, scale: jax.Array) -> Params:  # noqa: ARG002
+    @override
+    def start(self, key: jax.Array, centre: jax.Array, spread: jax.Array, scale: jax.Array) -> Params:
         """A mean field; the networks start as zero."""
         size, dtype = len(centre), centre.dtype
         inner = jax.random.normal(key, (_NUM_LAYERS, size, _HIDDEN), dtype) * size**0.5
@@ -273,7 +278,8 @@ class Sticks(Guide):
         at = np.asarray(self.positions)
         return Frame(centre.at[at].set(jnp.asarray(self.offsets, centre.dtype)), spread.at[at].set(1))
 
-    def start(self, key: jax.Array, centre: jax.Array, spread: jax.Array, scale: jax.Array) -> Params:  # noqa: ARG002
+    @override
+    def start(self, key: jax.Array, centre: jax.Array, spread: jax.Array, scale: jax.Array) -> Params:
         """Betas that match the logits' spread at the start."""
         at = np.asarray(self.positions)
         rest = np.setdiff1d(np.arange(len(centre)), at)

@@ -152,7 +152,8 @@ def barriers(passes: Float[ArrayLike, "M M"]) -> Float[Array, "M M"]:
 
 
 def _updated(update: Rows) -> Callable[[Array, Array], Array]:
-    def relax(t: Array, paths: Array) -> Array:  # noqa: ARG001
+    def relax(t: Array, paths: Array) -> Array:
+        del t
         return update(paths)
 
     return relax

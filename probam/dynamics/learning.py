@@ -296,11 +296,10 @@ def _settled_forward(
 
 
 def _settled_backward(
-    max_steps: int,  # noqa: ARG001
-    residuals: tuple[Any, ...],
-    g: Float[Array, "Q D"],
+    max_steps: int, residuals: tuple[Any, ...], g: Float[Array, "Q D"]
 ) -> tuple[_Bank, Float[Array, "Q D"], Float[Array, "Q D"]]:
     r"""With P the free coordinates and J the symmetric Jacobian of m: solve (I - P J P) w = P g, then pull P w back."""
+    del max_steps
     bank, states, moves = residuals
     limit = float(np.finfo(states.dtype).eps)
     rank = min(bank[0].shape)

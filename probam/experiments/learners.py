@@ -146,17 +146,16 @@ class DPMeans:
 
     radius: float
 
-    def learn(self, x: Float[np.ndarray, "N D"], seed: int) -> Int[np.ndarray, " N"]:  # noqa: ARG002
+    def learn(self, x: Float[np.ndarray, "N D"], seed: int) -> Int[np.ndarray, " N"]:
         """Labels."""
+        del seed
         return dp_means(x, self.radius)
 
     def answer(
-        self,
-        learned: Int[np.ndarray, " N"],
-        x: Float[np.ndarray, "N D"],  # noqa: ARG002
-        held_out: Float[np.ndarray, "M D"],  # noqa: ARG002
+        self, learned: Int[np.ndarray, " N"], x: Float[np.ndarray, "N D"], held_out: Float[np.ndarray, "M D"]
     ) -> tuple[Int[np.ndarray, " N"], float, float]:
         """The labels and their number."""
+        del x, held_out
         return learned, float("nan"), float(len(np.unique(learned)))
 
 
