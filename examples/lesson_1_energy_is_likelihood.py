@@ -1,7 +1,8 @@
 """Lesson 1: the energy of an associative memory is a mixture's negative log density.
 
 The same four memories are written twice: as the energy of a clustering associative memory (physics) and as a
-Gaussian mixture (statistics). The two agree up to a known scale and a known constant, and so does all that follows.
+Gaussian mixture (statistics). The two agree up to a known scale and a known constant, and so do their gradients,
+responsibilities and dynamics.
 """
 
 from functools import partial
@@ -38,7 +39,7 @@ gap = jnp.max(jnp.abs(-log_density - (beta * energy + constant)))
 print(f"largest |-log p - (beta E + constant)| over {len(queries)} queries: {gap:.1e} nats")
 assert gap < 1e-12
 
-# The share of a memory in the energy is the posterior probability that the memory generated the datum (Bayes' rule).
+# A memory's share of the sum in the energy is the posterior probability that it generated the datum (Bayes' rule).
 shares = clam.responsibilities(queries, memories, beta, weights)
 np.testing.assert_allclose(shares, mixture.responsibilities(queries), atol=1e-12)
 
@@ -58,9 +59,8 @@ assert report.converged.all()
 assert climb.min() >= -1e-12
 assert len(modes) == len(memories)
 
-# A memory sharper than its neighbours, or a constant that is left out, would be a different model. Schaeffer et al.
-# (2023) print the covariance as 2 I / beta: the court measures how far that is from the energy.
+# The covariance matters. Schaeffer et al. (2023) print it as 2 I / beta; `verify` measures the error of that form too.
 certificate = probam.verify(["A2"])[0]
-print(f"claim A2: error {certificate.error:.1e} as we state it, {certificate.printed_error:.2g} as printed")
+print(f"claim A2: error {certificate.error:.1e} with I / (2 beta), {certificate.printed_error:.2g} as printed")
 assert certificate.passed
 assert certificate.printed_error > 0.05

@@ -1,7 +1,7 @@
 """Lesson 3: our distributions in a NumPyro program of your own.
 
-Two stations watch the same sources of particles, and each sees them in its own proportions. No option of ``fit`` says
-that, so we write the program: one bank of directions for both, and a Dirichlet process of weights for each station.
+Two stations observe particles from the same sources, each in its own proportions. ``fit`` has no option for that, so we
+write the program: one bank of directions for both stations, and weights from a Dirichlet process for each of them.
 """
 
 import jax
@@ -20,7 +20,7 @@ from probam.distributions.von_mises_fisher import VonMisesFisher
 
 NUM_STATIONS, NUM_MEMORIES = 2, 4
 
-# What is true: three sources on the sphere; the second station hardly sees the first of them.
+# The truth: three sources on the sphere; the second station hardly sees the first of them.
 sources = VonMisesFisher(jnp.eye(3), jnp.array([30.0, 30.0, 30.0]))
 proportions = jnp.array([[0.6, 0.3, 0.1], [0.05, 0.45, 0.5]])
 keys = jax.random.split(jax.random.key(0), NUM_STATIONS)
@@ -42,13 +42,13 @@ def stations(x: jax.Array) -> None:
             numpyro.sample(f"x_{station}", law, obs=x[station])
 
 
-# Our distributions are NumPyro's: its handlers, its samplers and its predictive tools take them as they are.
+# The distributions are NumPyro distributions: its handlers, samplers and guides accept them.
 kernel = numpyro.infer.NUTS(stations, init_strategy=numpyro.infer.init_to_median)
 mcmc = numpyro.infer.MCMC(kernel, num_warmup=300, num_samples=300, progress_bar=False)
 mcmc.run(jax.random.key(1), x)
 draws = mcmc.get_samples()
 
-# Labels have no meaning of their own. Ask what no label enters: how much weight lies near each true source?
+# Labels have no meaning, so ask a question without labels: how much weight is near each true source?
 near = draws["direction"] @ sources.mean_direction.T > 0.9  # (draw, memory, source)
 for station in range(NUM_STATIONS):
     weight = np.asarray(jnp.einsum("sk,skj->sj", draws[f"weights_{station}"], near))

@@ -1,8 +1,8 @@
 """Lesson 4: a family of your own, in one file.
 
-The largest flood of a year follows a Gumbel law: a steep left side, a long right tail. No family of ours has it, so we
-say what one memory's density is and what is likely of its parameters. That is all: engines, weights, recall,
-verification and reports know a family only by these two functions.
+The largest flood of a year has a Gumbel distribution: a steep left side and a long right tail. probam has no such
+family, so we write one: the density of the memories and a prior of their parameters. That is enough for gradient EM,
+SVI, NUTS, all weights, recall, verification and reports.
 """
 
 from collections.abc import Mapping
@@ -24,12 +24,12 @@ from probam.family import Family
 
 @dataclass(frozen=True)
 class Gumbel(Family):
-    """Independent Gumbel features: the largest of many."""
+    """Independent Gumbel features, the distribution of the largest of many."""
 
     name: ClassVar[str] = "gumbel"
 
     def prior(self, x: np.ndarray) -> dict[str, Distribution]:
-        """One memory before the data: anywhere in their range, about a quarter of their spread wide."""
+        """The prior of one memory: within the range of the data, about a quarter of their spread wide."""
         spread = jnp.asarray(x.std(axis=0))
         return {
             "loc": dist.Normal(jnp.asarray(x.mean(axis=0)), 2 * spread).to_event(1),
@@ -37,7 +37,7 @@ class Gumbel(Family):
         }
 
     def bank(self, params: Mapping[str, jax.Array]) -> Distribution:
-        """K memories: parameters lead with the axis K, the last axis is the features'."""
+        """The K memories: the first axis of each parameter is K, the last one the features."""
         return dist.Gumbel(params["loc"], params["scale"]).to_event(1)
 
 
@@ -55,19 +55,19 @@ locations = fitted.memories().sort_values("x0")[["x0", "x1"]].values
 print("locations:", locations.round(2).tolist(), "true:", loc.tolist())
 np.testing.assert_allclose(locations, loc, atol=0.35)
 
-# Is the right family worth it? Compare with Gaussian memories on data that neither has seen (nats per datum).
+# Does the right family help? Compare it with Gaussian memories on data that neither has seen (nats per datum).
 gaussian = probam.fit(seen, covariance="diagonal", engine="em", **options)
 gain = fitted.log_prob(unseen) - gaussian.log_prob(unseen)
 print(f"gain over Gaussian memories: {gain.mean():.3f} +- {gain.std() / len(gain) ** 0.5:.3f} nats a year")
 assert gain.mean() > 2 * gain.std() / len(gain) ** 0.5
 
-# Recall came along: without a written physics it descends on the family's own negative log density, to a mode.
+# Recall works, too: it descends on the negative log density of the mixture, to a mode.
 recalled = fitted.recall([[2.5, 5.0], [10.0, 10.0]])
 print("recalled:", recalled["state"].values.round(2).tolist())
 np.testing.assert_allclose(recalled["state"], locations, atol=0.01)  # a Gumbel density peaks at its location
 
-# So did verification: the fast density against NumPyro's, and the gradient against finite differences.
+# So does verification: the fast density against NumPyro's, and the gradient against finite differences.
 assert all(check.passed for check in fitted.verify())
 
-# Where to go on: `@probam.family.register` and `--family floods.py:Gumbel` bring it to the command line. A closed-form
-# M-step makes EM exact and fast where there is one; tests/models/known_precision.py shows it.
+# Next steps: with the decorator `probam.family.register`, `--family floods.py:Gumbel` works on the command line. Two
+# more methods, `statistics` and `maximize`, give closed-form EM; see tests/models/known_precision.py.

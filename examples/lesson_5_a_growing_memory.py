@@ -1,7 +1,7 @@
 """Lesson 5: a memory that grows from a stream.
 
-Rows arrive one after the other, and a new memory is made where the old ones explain a row worse than a memory to come
-would. Nothing is kept but each memory's statistics, so the stream may be endless, and may be cut and resumed.
+Rows arrive one after the other. A new memory is made when it explains a row better than the existing ones do. Only the
+sums of each memory are kept, so the stream may be endless. It can be stopped, saved and resumed.
 """
 
 import tempfile
@@ -16,7 +16,7 @@ import numpy as np
 import probam
 from probam.distributions.stick_breaking import expected_num_components
 
-# Three sources of readings. The third begins to speak when 400 rows have passed.
+# Three sources of readings. The third one starts after 400 rows.
 rng = np.random.default_rng(0)
 centers = np.array([[-4.0, 0.0], [4.0, 0.0], [0.0, 6.0]])
 source = np.concatenate([rng.integers(0, 2, 400), rng.integers(0, 3, 400)])
@@ -33,7 +33,7 @@ stream = new_stream().partial_fit(rows[:400])
 print(f"after 400 rows:\n{stream.memories().round(2)}\n")
 assert stream.num_memories == 2
 
-# Before it learns, ask: a row that no memory explains is most probably of a memory that is yet to come.
+# Ask before learning: a row that no memory explains most probably belongs to a new memory.
 asked = stream.predict([centers[0], centers[2]])
 print("probability of a new memory, at an old source and at the new one:", asked["probability_new"].values.round(3))
 assert asked["probability_new"][0] < 0.01
@@ -43,7 +43,7 @@ stream.partial_fit(rows[400:])
 memories = stream.memories()
 print(f"\nafter 800 rows:\n{memories.round(2)}\n")
 largest = memories.head(3)
-assert first in largest["born"].values, "the third memory is made by the first row of the third source"
+assert first in largest["born"].values, "the first row of the third source makes the third memory"
 
 # Label all rows by what the stream knows now, and compare with their sources.
 nearest = stream.predict(rows)["memory"].values
@@ -54,14 +54,14 @@ assert agreement > 0.97
 # How many memories the prior expects of so many rows, before it sees them.
 print(f"memories a priori: {expected_num_components(0.5, 0.0, len(rows)):.1f}; made: {stream.num_memories}\n")
 
-# Cut anywhere, save, resume: the same bits as in one go.
+# Stop anywhere, save and resume: the result has the same bits.
 with tempfile.TemporaryDirectory() as folder:
     new_stream().partial_fit(rows[:333]).save(Path(folder) / "stream.nc")
     resumed = probam.Stream.load(Path(folder) / "stream.nc").partial_fit(rows[333:])
 np.testing.assert_array_equal(resumed.memories().values, memories.values)
 assert resumed.log_predictive == stream.log_predictive
 
-# A stream becomes a fit whenever you like, and is then verified and reported like any other.
+# A stream can be turned into a fit at any time, and is then verified and reported like any other.
 fitted = stream.to_fit(num_draws=50)
 assert all(check.passed for check in fitted.verify())
 print(fitted.summary_text(most=3))

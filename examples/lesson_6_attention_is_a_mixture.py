@@ -1,8 +1,8 @@
 """Lesson 6: attention behind a layer norm is a von Mises-Fisher mixture.
 
-A layer norm puts every query on a sphere. A key is then a direction with a concentration, the attention weights are
-the posterior probabilities of the keys given the query, and the log-sum-exp of the logits is the log density of the
-query, up to a constant. The way back works too: any such mixture is the attention to some keys.
+A layer norm maps every query to a sphere. A key is then a direction with a concentration, the attention weights are the
+posterior probabilities of the keys given the query, and the log-sum-exp of the logits is the log density of the query,
+up to a constant. The converse holds too: any such mixture is the attention to some keys.
 """
 
 import jax
@@ -27,7 +27,7 @@ delta = 0.1 + 0.1 * jax.random.normal(key_delta, (num_features,))
 head = Head(LayerNorm(gamma, delta, epsilon=0.0), scale=1.0)
 attention = attention_weights(head, x, keys)
 
-# The statistics: what the head asks of a normalised query is linear, and so is the log of a von Mises-Fisher density.
+# The statistics: logits are linear in the normalised query, and so is the log of a von Mises-Fisher density.
 linear = scores(keys, gamma, delta, scale=1.0)
 memories = mixture(linear, "layer")
 directions, _ = place(x, "layer", epsilon=0.0)
@@ -53,11 +53,11 @@ off = jnp.max(jnp.abs(printed.responsibilities(directions) - attention))
 print(f"without the normaliser in the weights the posterior is off by up to {off:.2f}")
 assert off > 0.1
 
-# Epsilon in the layer norm shortens the queries a little, each by its own factor: each query has its own mixture.
+# Epsilon in the layer norm shortens each query by its own factor, so that each query has its own mixture.
 practical = Head(LayerNorm(gamma, delta, epsilon=1e-5), scale=1.0)
 np.testing.assert_allclose(posterior(linear, x, "layer", 1e-5), attention_weights(practical, x, keys), atol=1e-12)
 
-# The way back: choose the mixture (concentrations and weights as you like) and get the keys of an attention head.
+# The converse: choose any concentrations and weights, and compute the keys of an attention head.
 wanted = MemoryMixture(jnp.log(jnp.array([0.4, 0.3, 0.2, 0.1])), memories.bank)
 new_keys = keys_of(wanted, gamma, delta, "layer", dim=num_features)
 np.testing.assert_allclose(attention_weights(head, x, new_keys), wanted.responsibilities(directions), atol=1e-10)
