@@ -4,9 +4,9 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import nullcontext
 from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
 
@@ -65,12 +65,18 @@ class _Measured(NamedTuple):
     problem: str = ""
 
 
-def _measure(one: Claim, case: Case, inputs: Callable[[], Inputs]) -> _Measured:
-    """Errors of the exact and, on ordinary cases, of the printed form; an exception counts as an infinite error."""
+def _measure(one: Claim, case: Case, *, seed: int, single: bool) -> _Measured:
+    """Errors of the exact and, on ordinary cases, of the printed form; an exception counts as an infinite error.
+
+    In single precision x64 is off while the claim runs: constants that it makes would be of double precision otherwise,
+    and one of them is enough for the rest of the computation to be so, too.
+    """
     try:
-        drawn = inputs()
-        printed = one.error(drawn, PRINTED) if one.printed is not None and not case.is_extreme else None
-        return _Measured(case, one.error(drawn), printed)
+        inputs = case_inputs(one, case, seed=seed)
+        with jax.enable_x64(False) if single else nullcontext():
+            inputs = _in_single(inputs) if single else inputs
+            printed = one.error(inputs, PRINTED) if one.printed is not None and not case.is_extreme else None
+            return _Measured(case, one.error(inputs), printed)
     except Exception as exception:
         lines = str(exception).strip().splitlines()
         reason = f"{type(exception).__name__}: {lines[0] if lines else 'no message'}"
@@ -94,13 +100,8 @@ def certify(one: Claim, *, seed: int = 0, cases: Cases = "all", single: bool = F
     start = time.perf_counter()
     if single:
         one = one.in_single()
-
-    def inputs(case: Case) -> Inputs:
-        drawn = case_inputs(one, case, seed=seed)
-        return _in_single(drawn) if single else drawn
-
     chosen = [case for case in one.cases if cases == "all" or case.is_extreme == (cases == "extreme")]
-    measured = [_measure(one, case, partial(inputs, case)) for case in chosen]
+    measured = [_measure(one, case, seed=seed, single=single) for case in chosen]
     nothing = _Measured(one.cases[0], 0.0, None, f"has no {cases} cases")
     worst = max(measured, key=lambda each: _closeness(each.error, one.bound(each.case)), default=nothing)
     printed_errors = [each.printed_error for each in measured if each.printed_error is not None]

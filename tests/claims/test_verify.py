@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import pytest
 from rich.console import Console
 
@@ -156,8 +157,20 @@ def test_the_command_prints_json_and_exits_with_1_where_a_claim_raises(
     assert "TypeError" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("claim_id", ["C7", "C6.rate"])
-def test_claims_of_universal_networks_hold_in_single_precision(claim_id: str) -> None:
+@pytest.mark.parametrize(("single", "dtype"), [(False, "float64"), (True, "float32")])
+def test_constants_that_a_claim_makes_have_the_precision_of_the_run(single: bool, dtype: str) -> None:
+    dtypes = []
+
+    def constant(**_: Any) -> float:
+        dtypes.append(str(jnp.ones(3).dtype))
+        return 0.0
+
+    assert certify(replace(claim("A2"), function=constant, printed=None), cases="ordinary", single=single).passed
+    assert set(dtypes) == {dtype}
+
+
+@pytest.mark.parametrize("claim_id", ["A3.density", "C7", "C6.rate"])
+def test_claims_that_once_failed_in_single_precision_hold(claim_id: str) -> None:
     (result,) = verify(claim_id, single=True)
     assert result.passed, result.note
 
