@@ -113,14 +113,22 @@ class Claim:
     """
     _: KW_ONLY
     id: str
+    """An entry, or an entry, a dot and the name of a part (``A3.weighted``)."""
     source: str
+    """The paper and the equation or section."""
     title: str
+    """The claim in at most 80 characters."""
     statement: str
+    """The exact statement, in one line of plain text."""
     latex: str
+    """The exact statement as an equation."""
     printed_statement: str
+    """What the paper prints instead, or that it prints nothing."""
     verdict: Verdict
+    """On the printed statement."""
     relation: Relation
     constant: str = "none"
+    """The constant of the exact statement, in words or symbols."""
     inputs: Callable[..., Inputs]
     """``inputs(key, **case.settings)`` draws the inputs of a case."""
     cases: tuple[Case, ...]
@@ -145,9 +153,8 @@ class Claim:
 
     def __post_init__(self) -> None:
         for form, pieces in self.forms.items():
-            unknown = set(pieces) - set(self.exact)
-            if unknown:
-                raise ValueError(f"claim {self.id}, {form}: {', '.join(sorted(unknown))} is not among the exact pieces")
+            for name in set(pieces) - set(self.exact):
+                raise ValueError(f"claim {self.id}, {form}: {name} is not among the exact pieces")
 
     @property
     def entry(self) -> str:
