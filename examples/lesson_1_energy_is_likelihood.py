@@ -9,7 +9,7 @@ from functools import partial
 
 import jax
 
-jax.config.update("jax_enable_x64", True)  # before the first array; float32 works too
+jax.config.update("jax_enable_x64", True)  # double precision; set it before the first array
 
 import jax.numpy as jnp
 import numpy as np

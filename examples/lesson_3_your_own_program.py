@@ -6,7 +6,7 @@ write the program: one bank of directions for both stations, and weights from a 
 
 import jax
 
-jax.config.update("jax_enable_x64", True)  # before the first array; float32 works too
+jax.config.update("jax_enable_x64", True)  # double precision; set it before the first array
 
 import jax.numpy as jnp
 import numpy as np

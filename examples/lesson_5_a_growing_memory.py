@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 
-jax.config.update("jax_enable_x64", True)  # before the first array; float32 works too
+jax.config.update("jax_enable_x64", True)  # double precision; set it before the first array
 
 import numpy as np
 

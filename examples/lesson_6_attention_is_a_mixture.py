@@ -7,7 +7,7 @@ up to a constant. The converse holds too: any such mixture is the attention to s
 
 import jax
 
-jax.config.update("jax_enable_x64", True)  # before the first array; float32 works too
+jax.config.update("jax_enable_x64", True)  # double precision; set it before the first array
 
 import jax.numpy as jnp
 import numpy as np
