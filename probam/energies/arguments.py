@@ -39,7 +39,11 @@ def is_traced(value: object) -> bool:
 
 
 def points(
-    query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], name: str = "memories"
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    name: str = "memories",
+    *,
+    empty: bool = False,
 ) -> tuple[Float[Array, "*batch D"], Float[Array, "K D"]]:
     """The queries and the memories as floating arrays of one dtype.
 
@@ -47,12 +51,13 @@ def points(
         query: points, with any number of leading axes.
         memories: one memory in each row.
         name: the name of ``memories`` in error messages.
+        empty: whether K = 0 is allowed, for energies that are defined without memories.
 
     Raises:
         InputError: when ``memories`` is not a matrix with K >= 1 rows, or the last axis of ``query`` is not D long.
     """
     memories, query = jnp.asarray(memories), jnp.asarray(query)
-    if memories.ndim != 2 or memories.shape[0] == 0 or memories.shape[1] == 0:
+    if memories.ndim != 2 or memories.shape[1] == 0 or (memories.shape[0] == 0 and not empty):
         raise InputError(f"{name}: expected shape (K, D), one row per memory; got {memories.shape}")
     if query.ndim == 0 or query.shape[-1] != memories.shape[1]:
         raise InputError(

@@ -22,10 +22,11 @@ precisions: a memory is the Gaussian \(N(\mu_k, I / (2\beta))\) and the base mea
 All functions share these arguments:
 
 * ``query``: states, shape (..., D);
-* ``memories``: one in each row, shape (K, D);
+* ``memories``: one in each row, shape (K, D); K = 0 is a memory that has learned nothing yet, and the energy is then
+  that of the base measure;
 * ``counts``: number of data that used each memory, at least 1, shape (K,);
 * ``beta``, ``rho``: inverse temperatures of a memory and of the base measure, above 0;
-* ``alpha``: strength of the process, above ``-discount``;
+* ``alpha``: strength of the process, above ``-discount``, and above 0 if there are no memories;
 * ``discount``: d in [0, 1); 0 is the Dirichlet process.
 
 Other values and bad shapes raise :class:`probam.errors.InputError`.
@@ -186,7 +187,7 @@ def small_variance(
     2012, arXiv:1111.0352). ``penalty`` is lambda, at least 0, in squared units of the data. Only the log of alpha is
     computed, since alpha itself underflows long before the limit is near.
     """
-    query, memories = points(query, memories)
+    query, memories = points(query, memories, empty=True)
     beta, rho = positive("beta", beta, query.dtype), positive("rho", rho, query.dtype)
     penalty = positive("penalty", penalty, query.dtype, zero=True)
     log_counts = jnp.log(_counts(counts, len(memories), query.dtype))
@@ -212,7 +213,7 @@ def force(
     share = shares(wells.logits)
     old, new = share[..., :-1], share[..., -1:]
     places = wells.places[:-1]
-    origin = mean_of(places)
+    origin = _origin(places)
     pull = dot(old, places - origin) - jnp.sum(old, axis=-1, keepdims=True) * (wells.query - origin)
     return pull - new * (wells.stiffness[-1] / wells.beta) * wells.query
 
@@ -237,7 +238,7 @@ def update(
     share = shares(wells.logits)
     relative = wells.stiffness / wells.beta
     weight = share * relative
-    origin = mean_of(wells.places[:-1])
+    origin = _origin(wells.places[:-1])
     return origin + dot(weight, wells.places - origin) / jnp.sum(weight, axis=-1, keepdims=True)
 
 
@@ -301,7 +302,7 @@ def _known(
     normalised: bool,
 ) -> _Wells:
     """Wells of Eq. 12, with or without the normaliser of the new memory."""
-    query, memories = points(query, memories)
+    query, memories = points(query, memories, empty=True)
     beta, rho = positive("beta", beta, query.dtype), positive("rho", rho, query.dtype)
     log_old, log_new = _log_seats(counts, alpha, discount, len(memories), query.dtype)
     if normalised:
@@ -333,7 +334,7 @@ def _integrated(
     discount: Scalar,
 ) -> _Wells:
     """Wells of the posterior predictive densities."""
-    query, sums = points(query, sums, "sums")
+    query, sums = points(query, sums, "sums", empty=True)
     beta, rho = positive("beta", beta, query.dtype), positive("rho", rho, query.dtype)
     log_old, log_new = _log_seats(counts, alpha, discount, len(sums), query.dtype)
     counts = jnp.asarray(counts, query.dtype)
@@ -355,10 +356,15 @@ def _wells(
     beta: Float[Array, ""],
 ) -> _Wells:
     """Wells at the memories and at zero, evaluated relative to the memories' mean."""
-    places = jnp.concatenate([memories, jnp.zeros_like(memories[:1])])
-    origin = mean_of(memories)
+    places = jnp.concatenate([memories, jnp.zeros((1, memories.shape[1]), memories.dtype)])
+    origin = _origin(memories)
     logits = isotropic_logits(query - origin, places - origin, stiffness, log_weights, excess)
     return _Wells(query, places, stiffness, log_weights, logits, beta)
+
+
+def _origin(memories: Float[Array, "K D"]) -> Float[Array, " D"]:
+    """The memories' mean; without memories, the mean of the base measure."""
+    return mean_of(memories) if len(memories) else jnp.zeros(memories.shape[1:], memories.dtype)
 
 
 def _counts(counts: Float[ArrayLike, " K"], num_memories: int, dtype: jnp.dtype) -> Float[Array, " K"]:
@@ -384,4 +390,9 @@ def _log_seats(
         raise InputError(f"discount: expected a number in [0, 1); got {float(discount):.6g}")
     if not (is_traced(alpha) or is_traced(discount)) and not -float(discount) < float(alpha) < np.inf:
         raise InputError(f"alpha: expected a finite strength above -discount; got {float(alpha):.6g}")
+    if num_memories == 0 and not is_traced(alpha) and not float(alpha) > 0:
+        raise InputError(
+            f"alpha: expected a strength above 0 where there are no memories, since it is the weight of the first one; "
+            f"got {float(alpha):.6g}"
+        )
     return jnp.log(counts - discount), jnp.log(alpha + discount * num_memories)

@@ -8,7 +8,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 from scipy.integrate import quad
-from scipy.stats import norm
+from scipy.stats import multivariate_normal, norm
 
 from probam.energies import creation
 from probam.errors import InputError
@@ -89,6 +89,35 @@ def test_memories_with_a_common_offset_keep_their_digits_under_a_broad_base(bank
     np.testing.assert_allclose(
         probabilities[name](rows, shifted, counts, **settings), [p for _, p in wanted], atol=rounding
     )
+
+
+@pytest.mark.parametrize("discount", [0.0, 0.6])
+def test_without_memories_the_energy_is_that_of_the_base_measure(discount: float) -> None:
+    beta, rho, alpha, dim = 1.3, 0.4, 2.0, 2
+    queries = np.array([[0.3, -1.1], [2.0, 0.5], [40.0, -30.0]])
+    none, settings = (np.zeros((0, dim)), np.zeros(0)), (beta, rho, alpha, discount)
+    wanted = -multivariate_normal(np.zeros(dim), (0.5 / beta + 0.5 / rho) * np.eye(dim)).logpdf(queries)
+    got = beta * energies["exact"](queries, *none, *settings) + np.log(alpha) + dim / 2 * np.log(np.pi / beta)
+    np.testing.assert_allclose(got, wanted, rtol=1e-13)
+    np.testing.assert_allclose(
+        beta * energies["collapsed"](queries, *none, *settings) + np.log(alpha), wanted, rtol=1e-13
+    )
+    printed = beta * energies["printed"](queries, *none, *settings) + dim / 2 * np.log1p(beta / rho)
+    np.testing.assert_allclose(printed, beta * energies["exact"](queries, *none, *settings), rtol=1e-13)
+    penalised = beta * (creation.small_variance(queries, *none, beta, rho, 0.7) - 0.7)
+    np.testing.assert_allclose(penalised, wanted - dim / 2 * np.log(np.pi / (beta * rho / (beta + rho))), rtol=1e-12)
+    for name in NAMES:
+        np.testing.assert_array_equal(probabilities[name](queries, *none, *settings), np.ones((3, 1)))
+    slope = jax.grad(lambda v: energies["exact"](v, *none, *settings).sum())(queries)
+    np.testing.assert_allclose(force(queries, *none, *settings), -0.5 * slope, rtol=1e-13)
+    np.testing.assert_array_equal(update(queries, *none, *settings), np.zeros((3, dim)))
+    assert creation.creation_threshold(none[1], dim, *settings).shape == (0,)
+
+
+def test_without_memories_the_strength_must_be_positive() -> None:
+    for function in (creation.printed, creation.exact, creation.collapsed, creation.force):
+        with pytest.raises(InputError, match=r"alpha: expected a strength above 0 where there are no memories.*got 0$"):
+            function(np.zeros(3), np.zeros((0, 3)), np.zeros(0), 1.0, 1.0, 0.0, 0.5)
 
 
 def test_a_query_at_1e8_still_tells_a_memory_from_the_new_one_when_the_base_is_narrow() -> None:
