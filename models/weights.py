@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from jax.scipy.special import gammaln, xlogy
+from jax.scipy.special import xlogy
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution, biject_to
 from numpyro.distributions.transforms import Transform
@@ -44,7 +44,7 @@ from probam.distributions.stick_breaking import StickBreakingSticks, check_param
 from probam.errors import InputError
 from probam.family import ExchangeableWeights, Params, WeightPrior
 from probam.numerics.bisection import turning_point
-from probam.numerics.log_gamma import log_beta
+from probam.numerics.log_gamma import log_beta, log_gamma_ratio
 
 __all__ = ["WEIGHTS", "Dirichlet", "Fixed", "StickBreaking", "Uniform", "weight_prior"]
 
@@ -169,8 +169,8 @@ class Dirichlet(ExchangeableWeights):
     def log_marginal(self, counts: Float[Array, " K"], params: Params) -> Float[Array, ""]:
         """The Dirichlet-multinomial law of labelled assignments."""
         total = len(counts) * self.concentration
-        each = jnp.sum(gammaln(counts + self.concentration) - gammaln(self.concentration))
-        return each + gammaln(total) - gammaln(total + jnp.sum(counts))
+        each = jnp.sum(log_gamma_ratio(self.concentration, counts))
+        return each - log_gamma_ratio(total, jnp.sum(counts))
 
     @override
     def log_predictive(self, counts: Float[Array, " K"], params: Params) -> Float[Array, " K"]:

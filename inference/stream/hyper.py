@@ -20,6 +20,7 @@ from jax.scipy.special import gammaln
 from jaxtyping import Array, Bool, Float
 
 from probam.errors import InputError
+from probam.numerics.log_gamma import log_gamma_ratio
 from probam.numerics.slice_sampling import slice_update
 from probam.pytrees import pytree
 
@@ -95,7 +96,7 @@ def _log_eppf(hyper: Hyper, counts: Float[Array, " K"], live: Bool[Array, " K"])
     founded = jnp.sum(jnp.where(steps < num, jnp.log(hyper.alpha + hyper.discount * steps), 0))
     seated = jnp.sum(jnp.where(live, gammaln(safe - hyper.discount) - gammaln(1 - hyper.discount), 0))
     num_data = jnp.sum(jnp.where(live, counts, 0))
-    return founded + seated - gammaln(hyper.alpha + num_data) + gammaln(hyper.alpha + 1)
+    return founded + seated - log_gamma_ratio(hyper.alpha + 1, num_data - 1)
 
 
 def draw(

@@ -33,7 +33,7 @@ from typing_extensions import override
 
 from probam.distributions.von_mises_fisher import VonMisesFisher
 from probam.numerics.bessel import log_normalizer
-from probam.numerics.log_gamma import log_beta
+from probam.numerics.log_gamma import log_beta, log_gamma_ratio
 from probam.pytrees import pytree
 
 __all__ = [
@@ -227,8 +227,8 @@ class DirichletMultinomial(ConjugatePair):
     def log_marginal(self, counts: jax.Array, sums: jax.Array) -> jax.Array:
         """Ratio of multivariate Beta functions."""
         total = jnp.sum(self.concentration)
-        each = gammaln(self.concentration + sums) - gammaln(self.concentration)
-        return jnp.sum(each, axis=-1) + gammaln(total) - gammaln(total + jnp.sum(sums, axis=-1))
+        each = log_gamma_ratio(self.concentration, sums)
+        return jnp.sum(each, axis=-1) - log_gamma_ratio(total, jnp.sum(sums, axis=-1))
 
     @override
     def draw(self, key: jax.Array, counts: jax.Array, sums: jax.Array) -> dict[str, jax.Array]:

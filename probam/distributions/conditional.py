@@ -25,6 +25,7 @@ from probam.distributions.counts import MultinomialCounts
 from probam.distributions.mixture import MemoryMixture
 from probam.distributions.student_t import EllipticalStudentT
 from probam.errors import InputError
+from probam.numerics.log_gamma import log_gamma_ratio
 
 __all__ = ["Conditional", "MemoryConditional", "conditional", "memory_conditional"]
 
@@ -142,7 +143,7 @@ def _(bank: EllipticalStudentT, row: jax.Array, missing: jax.Array) -> MemoryCon
     square, log_det, mean, core, num_observed = _regression(bank.loc, scatter, row, missing)
     df = bank.df
     half = 0.5 * (df + num_observed)
-    constant = gammaln(half) - gammaln(0.5 * df) - 0.5 * num_observed * jnp.log(df * jnp.pi)
+    constant = log_gamma_ratio(0.5 * df, 0.5 * num_observed) - 0.5 * num_observed * jnp.log(df * jnp.pi)
     log_marginal = constant - 0.5 * log_det - half * jnp.log1p(square / df)
     wide = 2 * half > 2
     spread = jnp.where(wide, (df + square) / jnp.where(wide, 2 * half - 2, 1), jnp.inf)

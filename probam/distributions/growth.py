@@ -14,16 +14,18 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq, minimize, root
-from scipy.special import digamma, expit, gammaln, logit, polygamma
+from scipy.special import expit, expm1, gammaln, logit
 from scipy.stats import chi2, gamma
 
 from probam.distributions.stick_breaking import check_parameters, expected_num_components
 from probam.errors import InputError
+from probam.numerics.log_gamma import digamma_difference, log_rising, trigamma_difference
 
 __all__ = [
     "Tail",
     "alpha_for",
     "alpha_prior_for",
+    "block_sizes",
     "log_partition_probability",
     "parameters_for",
     "tail_of",
@@ -55,17 +57,17 @@ def variance_num_components(alpha: float, discount: float, num_data: int) -> flo
         return float(_dirichlet_variance(np.asarray(alpha), num_data)) if alpha > 0 else 0.0
     n = np.arange(1, num_data)
     growth = np.log1p(discount / (n + alpha))  # E K_{n+1} + alpha / d = (E K_n + alpha / d) (1 + d / (n + alpha))
-    mean = np.exp(np.concatenate([[0.0], np.cumsum(growth)[:-1]])) * (1 + alpha / discount) - alpha / discount
-    founds = (alpha + discount * mean) / (n + alpha)
+    mean = 1 + (alpha + discount) * expm1(np.concatenate([[0.0], np.cumsum(growth)[:-1]])) / discount
+    founds, joins = (alpha + discount * mean) / (n + alpha), (n - discount * mean) / (n + alpha)
     log_factor = np.log1p(2 * discount / (n + alpha))
     after = np.cumsum(log_factor[::-1])[::-1] - log_factor  # factor of a term from later data
-    return float(np.sum(founds * (1 - founds) * np.exp(after)))
+    return float(np.sum(founds * joins * np.exp(after)))
 
 
 def _dirichlet_variance(alpha: Float[np.ndarray, " *A"], num_data: int) -> Float[np.ndarray, " *A"]:
-    """Sum of alpha i / (alpha + i)^2 over i = 1, ..., n - 1."""
-    first = alpha * (digamma(alpha + num_data) - digamma(alpha + 1))
-    second = alpha**2 * (polygamma(1, alpha + 1) - polygamma(1, alpha + num_data))
+    """Sum of alpha i / (alpha + i)^2 over i = 1, ..., n - 1, to the rounding of n."""
+    first = alpha * digamma_difference(alpha + 1, num_data - 1)
+    second = alpha**2 * trigamma_difference(alpha + 1, num_data - 1)
     variance: Float[np.ndarray, " *A"] = np.maximum(first - second, 0)
     return variance
 
@@ -160,7 +162,7 @@ def alpha_prior_for(memories: float, sd: float, num_data: int) -> tuple[float, f
     def law(log_mean: float, log_concentration: float) -> tuple[float, float]:
         concentration = np.exp(log_concentration)
         alpha = np.maximum(gamma.ppf(quantiles, concentration) * np.exp(log_mean) / concentration, 1e-300)
-        mean = 1 + alpha * (digamma(alpha + num_data) - digamma(alpha + 1))
+        mean = 1 + alpha * digamma_difference(alpha + 1, num_data - 1)
         average = float(mass @ mean)
         variance = mass @ _dirichlet_variance(alpha, num_data) + mass @ (mean - average) ** 2
         return average, float(variance**0.5)
@@ -190,7 +192,7 @@ def log_partition_probability(alpha: float, discount: float, sizes: ArrayLike) -
     Raises:
         InputError: for parameters outside their range, and sizes that are not whole numbers.
     """
-    counts = _sizes(sizes)
+    counts = block_sizes(sizes)
     check_parameters(alpha, discount)
     return _log_probability(alpha, discount, counts)
 
@@ -198,7 +200,7 @@ def log_partition_probability(alpha: float, discount: float, sizes: ArrayLike) -
 def _log_probability(alpha: float, discount: float, counts: Float[np.ndarray, " K"]) -> float:
     founded = np.sum(np.log(alpha + discount * np.arange(1, len(counts))))
     seated = np.sum(gammaln(counts - discount) - gammaln(1 - discount))
-    return float(founded + seated - gammaln(alpha + counts.sum()) + gammaln(alpha + 1))
+    return float(founded + seated - log_rising(alpha + 1, counts.sum() - 1))
 
 
 class Tail(NamedTuple):
@@ -228,7 +230,7 @@ def tail_of(sizes: ArrayLike) -> Tail:
         InputError: for sizes that are not whole numbers, fewer than two memories with data, and memories with one
             datum each, from which nothing can be estimated.
     """
-    counts = _sizes(sizes)
+    counts = block_sizes(sizes)
     if len(counts) < 2 or counts.max() < 2:
         raise InputError(
             f"sizes: expected at least two memories and one of them with two data; got {len(counts)} memories, the "
@@ -261,7 +263,12 @@ def tail_of(sizes: ArrayLike) -> Tail:
     return Tail(alpha, discount, se, -float(best.fun), -float(null.fun))
 
 
-def _sizes(sizes: ArrayLike) -> Float[np.ndarray, " K"]:
+def block_sizes(sizes: ArrayLike) -> Float[np.ndarray, " K"]:
+    """The sizes that are not 0.
+
+    Raises:
+        InputError: for an empty list, and for sizes that are not whole numbers.
+    """
     counts = np.asarray(sizes, float).ravel()
     if counts.size == 0 or (counts < 0).any() or (counts != np.round(counts)).any():
         raise InputError("sizes: expected whole numbers of data, at least one of them; got " + repr(sizes)[:80])

@@ -18,6 +18,8 @@ import jax.numpy as jnp
 from jax.scipy.special import gammaln, logsumexp
 from jaxtyping import Array, Float
 
+from probam.numerics.log_gamma import log_gamma_ratio
+
 __all__ = ["GibbsTypePartition", "chinese_restaurant", "finite_mixtures", "log_finite_terms"]
 
 
@@ -55,7 +57,7 @@ def chinese_restaurant(alpha: jax.Array, discount: jax.Array, num_slots: int, nu
         num_data: n.
     """
     steps = jnp.log(alpha + discount * jnp.arange(1, num_slots + 1))
-    tail = gammaln(alpha + num_data) - gammaln(alpha + 1)
+    tail = log_gamma_ratio(alpha + 1, num_data - 1.0)
     log_v = jnp.concatenate([jnp.zeros(2, steps.dtype), jnp.cumsum(steps)]) - tail
     return GibbsTypePartition(log_v, jnp.asarray(discount, log_v.dtype))
 
@@ -74,7 +76,7 @@ def log_finite_terms(
     sizes = jnp.arange(1.0, num_slots + 1)
     enough = sizes >= num_blocks
     choices = gammaln(sizes + 1) - gammaln(jnp.where(enough, sizes - num_blocks, 0) + 1)
-    rising = gammaln(concentration * sizes + num_data) - gammaln(concentration * sizes)
+    rising = log_gamma_ratio(concentration * sizes, num_data)
     terms = choices - rising + num_blocks * jnp.log(concentration) - jnp.log(1.0 * num_slots)
     return jnp.where(enough, terms, -jnp.inf)
 

@@ -29,6 +29,7 @@ from scipy.optimize import brentq
 from scipy.special import digamma, expm1, log1p, polygamma
 
 from probam.errors import InputError
+from probam.numerics.log_gamma import digamma_difference, log_gamma_ratio, log_rising, log_rising_ratio
 
 __all__ = [
     "StickBreakingSticks",
@@ -143,7 +144,7 @@ class _StickBreaking(Distribution):
     def _log_normalizer(self) -> Float[Array, "*batch"]:
         """Sum of log B(1 - d, alpha + k d); the Gamma functions of neighbouring sticks cancel except at the ends."""
         alpha, d, num_sticks = self.alpha, self.discount, self.num_sticks
-        ends = gammaln(alpha + 1 + num_sticks * d) - gammaln(alpha + 1)
+        ends = log_gamma_ratio(alpha + 1, num_sticks * d)
         return num_sticks * gammaln(1 - d) + ends - jnp.sum(jnp.log(self.strengths), axis=-1)
 
     def _sample_logs(self, key: Array | None, sample_shape: tuple[int, ...]) -> tuple[Array, Array]:
@@ -198,6 +199,10 @@ class StickBreakingSticks(_StickBreaking):
         return 1 - self._mean_left
 
 
+_LEAST_WEIGHT = 2.0**12
+"""Smallest weight of a draw, in units of the smallest normal number."""
+
+
 class StickBreakingWeights(_StickBreaking):
     r"""The weights of a truncated DP (d = 0) or Pitman-Yor process, in size-biased order, on the simplex.
 
@@ -209,6 +214,7 @@ class StickBreakingWeights(_StickBreaking):
         - \sum_{k<T} \log B(1 - d, \alpha + k d),
 
     the density of the sticks divided by the Jacobian :math:`\prod_{k<T} R_{k-1}`. The event shape is (T,).
+    Many sticks of a small alpha, or a discount near 1, give weights below the range of floats; see :meth:`sample`.
 
     >>> StickBreakingWeights(alpha=1.0, discount=0.0, num_components=3).mean.tolist()
     [0.5, 0.25, 0.25]
@@ -234,8 +240,13 @@ class StickBreakingWeights(_StickBreaking):
         return last - by_size - jnp.sum(jnp.log(remaining), axis=-1) - self._log_normalizer
 
     def sample(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape T"]:
-        """Independent draws, with full relative accuracy of small weights."""
-        return jax.nn.softmax(_log_weights(*self._sample_logs(key, tuple(sample_shape))), axis=-1)
+        """Independent draws, with full relative accuracy of small weights.
+
+        A weight below ``_LEAST_WEIGHT`` times the smallest normal number is replaced by that, since the density is zero
+        or infinite where a weight is 0, and its slope overflows where a weight is smaller.
+        """
+        weights = jax.nn.softmax(_log_weights(*self._sample_logs(key, tuple(sample_shape))), axis=-1)
+        return jnp.maximum(weights, _LEAST_WEIGHT * np.finfo(weights.dtype).tiny)
 
     @property
     def mean(self) -> Float[Array, "*batch T"]:
@@ -317,26 +328,9 @@ def _log_moment(alpha: float, discount: float, num_sticks: int, s: np.ndarray) -
     if num_sticks == 0:
         return np.zeros_like(s)
     inner = alpha + discount * np.arange(1, num_sticks)
-    ends = _log_rising(alpha + num_sticks * discount, s) - _log_rising(alpha + 1, s)
+    ends = log_rising(alpha + num_sticks * discount, s) - log_rising(alpha + 1, s)
     log_moment: np.ndarray = ends - log1p(s[..., None] / inner).sum(axis=-1)
     return log_moment
-
-
-_STIRLING = tuple(c / (2 * j * (2 * j - 1)) for j, c in enumerate((1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66), start=1))
-
-
-def _log_rising(a: float, s: np.ndarray) -> np.ndarray:
-    """log Gamma(a + s) - log Gamma(a) for a > 0 and complex s, Re(a + s) > 0, to full relative accuracy.
-
-    The recurrence of Gamma raises a above 25; Stirling's series does the rest. Both are written as differences.
-    """
-    steps = np.arange(max(0, math.ceil(25 - a)))
-    w = a + steps.size
-    growth = log1p(s / w)
-    value: np.ndarray = (w - 0.5) * growth + s * (np.log(w + s) - 1) - log1p(s[..., None] / (a + steps)).sum(axis=-1)
-    for j, c in enumerate(_STIRLING):
-        value = value + c * w ** (-1 - 2 * j) * expm1((-1 - 2 * j) * growth)
-    return value
 
 
 _FEW = 5  # number of data below which probabilities are finite sums of moments
@@ -379,7 +373,7 @@ def _probability_in_tail(alpha: float, discount: float, num_sticks: int, num_dat
     sigma = float(curvature + c**-2 + np.sum((inner + c) ** -2.0)) ** -0.5
     u = np.arange(0, math.asinh(_FAR / sigma), _SPACING)
     z = c + 1j * sigma * np.sinh(u)
-    log_integrand = _log_rising(q, -z) - np.log(z) - _log_rising(n + 1, -z)
+    log_integrand = log_rising(q, -z) - np.log(z) - log_rising(n + 1, -z)
     log_integrand = log_integrand + _log_moment(alpha, discount, num_sticks, z)
     peak = log_integrand[0].real
     nodes = (np.exp(log_integrand - peak) * sigma * np.cosh(u)).real
@@ -402,9 +396,8 @@ def expected_num_components(alpha: float, discount: float, num_data: int) -> flo
     _check_count("num_data", num_data)
     alpha, d = float(alpha), float(discount)
     if d == 0:
-        return float(1 + alpha * (digamma(alpha + num_data) - digamma(alpha + 1)))
-    growth = _log_rising(alpha + num_data, np.array(d)) - _log_rising(alpha + 1, np.array(d))
-    return float(1 + (alpha + d) * expm1(growth) / d)
+        return float(1 + alpha * digamma_difference(alpha + 1, num_data - 1))
+    return float(1 + (alpha + d) * expm1(log_rising_ratio(alpha + 1, d, num_data - 1)) / d)
 
 
 def num_components_law(alpha: float, discount: float, num_data: int) -> np.ndarray:

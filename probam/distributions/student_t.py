@@ -6,10 +6,11 @@ knows the precision (diagonal, or by its factor), which needs no triangular solv
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import gammaln
 from jaxtyping import Array, ArrayLike, Float
 from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.util import validate_sample
+
+from probam.numerics.log_gamma import log_gamma_ratio
 
 __all__ = ["EllipticalStudentT"]
 
@@ -67,7 +68,7 @@ class EllipticalStudentT(Distribution):
         else:
             half_log_det = 0.5 * jnp.sum(jnp.log(self.precision), axis=-1)
         half = 0.5 * (df + dim)
-        constant = gammaln(half) - gammaln(0.5 * df) - 0.5 * dim * jnp.log(df * jnp.pi) + half_log_det
+        constant = log_gamma_ratio(0.5 * df, 0.5 * dim) - 0.5 * dim * jnp.log(df * jnp.pi) + half_log_det
         return constant - half * jnp.log1p(self.quadratic_form(value) / df)
 
     def sample(self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape D"]:

@@ -32,6 +32,7 @@ from probam.distributions.uniform import UniformBall, UniformBox
 from probam.energies import generalized_normal, laplace, student_t, supports
 from probam.energies.arguments import Logs
 from probam.equivalence.twin import Twin, bank_twin, independent_twin, recall_functions, with_parameters
+from probam.numerics.log_gamma import log_gamma_ratio
 
 __all__: list[str] = []
 
@@ -96,7 +97,7 @@ def _(bank: EllipticalStudentT, log_weights: jax.Array) -> Twin:
         stiffness = bank.precision @ jnp.swapaxes(bank.precision, -1, -2)
         log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(bank.precision, axis1=-2, axis2=-1)), axis=-1)
     half = 0.5 * bank.df
-    log_w = log_weights + 0.5 * log_det + gammaln(half + 0.5 * dim) - gammaln(half) - 0.5 * dim * jnp.log(bank.df)
+    log_w = log_weights + 0.5 * log_det + log_gamma_ratio(half, 0.5 * dim) - 0.5 * dim * jnp.log(bank.df)
     parameters = {"memories": bank.loc, "stiffness": stiffness, "df": bank.df, "weights": Logs(log_w)}
     functions = recall_functions(student_t.energy, student_t.update, student_t.responsibilities, **parameters)
     return Twin("Student-t wells", *functions, one, 0.5 * dim * jnp.log(jnp.pi * one))

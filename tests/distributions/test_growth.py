@@ -2,6 +2,7 @@
 
 from math import exp
 
+import mpmath
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -72,6 +73,40 @@ def test_the_prior_asked_for_gives_mean_and_spread_of_the_memories() -> None:
     assert (mean, (average(2) - mean**2) ** 0.5) == pytest.approx(wanted, rel=1e-3)
     with pytest.raises(InputError, match="sd: with alpha known"):
         alpha_prior_for(9.0, 1.0, num_data)
+
+
+@pytest.mark.parametrize("discount", [0.0, 0.5])
+@pytest.mark.parametrize("alpha", [1e-3, 1.0, 1e6, 1e12, 1e15])
+def test_the_probability_of_a_partition_keeps_its_digits_at_any_strength(alpha: float, discount: float) -> None:
+    for sizes in ([1], [2], [1, 1, 1], [40, 7, 1, 1, 12], [5] * 30):
+        with mpmath.workdps(50):
+            a, d, n = mpmath.mpf(alpha), mpmath.mpf(discount), sum(sizes)
+            exact = mpmath.fsum(mpmath.log(a + i * d) for i in range(1, len(sizes)))
+            exact -= mpmath.fsum(mpmath.log(a + i) for i in range(1, n))
+            exact += mpmath.fsum(mpmath.log(j - d) for size in sizes for j in range(1, size))
+        got = log_partition_probability(alpha, discount, sizes)
+        np.testing.assert_allclose(got, float(exact), rtol=1e-13, atol=1e-11)
+
+
+@pytest.mark.parametrize("discount", [0.0, 0.5])
+@pytest.mark.parametrize("alpha", [1e-3, 1e6, 1e12, 1e15])
+def test_mean_and_variance_of_the_number_of_memories_keep_their_digits(alpha: float, discount: float) -> None:
+    num_data = 30
+    with mpmath.workdps(60):
+        a, d, mean, variance = mpmath.mpf(alpha), mpmath.mpf(discount), mpmath.mpf(1), mpmath.mpf(0)
+        for n in range(1, num_data):
+            founds = (a + d * mean) / (n + a)
+            variance = (1 + 2 * d / (n + a)) * variance + founds * (1 - founds)
+            mean += founds
+    np.testing.assert_allclose(expected_num_components(alpha, discount, num_data), float(mean), rtol=1e-13)
+    # without a discount the variance is a difference of two numbers near n
+    rounding = 1e-13 if discount else 0
+    np.testing.assert_allclose(
+        variance_num_components(alpha, discount, num_data),
+        float(variance),
+        rtol=1e-12,
+        atol=1e-14 * num_data + rounding,
+    )
 
 
 def test_partitions_of_six_data_have_probability_one_in_all() -> None:

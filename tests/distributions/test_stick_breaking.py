@@ -245,6 +245,49 @@ def test_draws_differentiate_to_the_derivative_of_their_mean() -> None:
     assert np.abs(errors).max() < FAR
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("alpha", "discount", "num_components"), [(0.1, 0.0, 201), (0.5, 0.999, 50)])
+def test_the_density_of_own_draws_is_finite_where_weights_underflow(
+    alpha: float, discount: float, num_components: int, dtype: str
+) -> None:
+    parameters = jnp.asarray(alpha, dtype), jnp.asarray(discount, dtype)
+    draws = StickBreakingWeights(*parameters, num_components).sample(jax.random.key(5), (1000,))
+    least = np.asarray(draws).min()
+    assert np.finfo(dtype).tiny < least < 1e4 * np.finfo(dtype).tiny  # what the test is about occurs in it
+    np.testing.assert_allclose(draws.sum(-1), 1, rtol=1e-5)
+
+    def total(alpha: jax.Array, discount: jax.Array, draws: jax.Array) -> jax.Array:
+        return StickBreakingWeights(alpha, discount, num_components, validate_args=False).log_prob(draws)
+
+    values = jax.jit(total)(*parameters, draws)
+    assert np.isfinite(values).all()
+    slopes = jax.jit(jax.vmap(jax.grad(total, argnums=(0, 1, 2)), in_axes=(None, None, 0)))(*parameters, draws)
+    for slope in slopes:
+        assert np.isfinite(slope).all()
+
+
+def test_the_log_density_of_weights_keeps_its_digits_at_a_large_strength() -> None:
+    for alpha, discount in ((1e12, 0.0), (1e12, 0.5)):
+        weights = np.full(5, 0.2)
+        with mp.workdps(50):
+            a, d = mp.mpf(alpha), mp.mpf(discount)
+            sticks = [mp.mpf(1) / (5 - k) for k in range(4)]
+            exact = mp.fsum(
+                -d * mp.log(v) + (a + k * d - 1) * mp.log(1 - v) - mp.log(mp.beta(1 - d, a + k * d))
+                for k, v in enumerate(sticks, start=1)
+            ) - mp.fsum(mp.log(1 - mp.mpf(k) / 5) for k in range(4))
+        got = StickBreakingWeights(alpha, discount, 5).log_prob(weights)
+        np.testing.assert_allclose(got, float(exact), rtol=1e-14)
+        small = StickBreakingSticks(alpha, discount, 5).log_prob(np.full(4, 1e-12))
+        with mp.workdps(50):
+            v = mp.mpf(1e-12)
+            near = mp.fsum(
+                -d * mp.log(v) + (a + k * d - 1) * mp.log(1 - v) - mp.log(mp.beta(1 - d, a + k * d))
+                for k in range(1, 5)
+            )
+        np.testing.assert_allclose(small, float(near), rtol=1e-12)
+
+
 def test_density_and_sampler_lower_for_cuda() -> None:
     def function(alpha: jax.Array, sticks: jax.Array) -> tuple[jax.Array, jax.Array]:
         slope = jax.grad(lambda a: StickBreakingSticks(a, 0.25, 5).log_prob(sticks))(alpha)
