@@ -21,9 +21,17 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from probam.energies.arguments import Scalar, Weights, log_weights, points, positive
-from probam.energies.wells import dot, isotropic_logits, log_sum, mean_of, shares, weighted_mean
+from probam.energies.wells import dot, isotropic_logits, log_shares, log_sum, mean_of, shares, weighted_mean
 
-__all__ = ["convexity_threshold", "energy", "hessian_bound", "nearest", "responsibilities", "update"]
+__all__ = [
+    "convexity_threshold",
+    "energy",
+    "hessian_bound",
+    "log_responsibilities",
+    "nearest",
+    "responsibilities",
+    "update",
+]
 
 _ROWS = 256
 """Number of memories whose distances to all others are computed at once."""
@@ -79,6 +87,18 @@ def responsibilities(
     query, memories = points(query, memories)
     beta = positive("beta", beta, query.dtype)
     return shares(_logits(query, memories, beta, log_weights(weights, len(memories), query.dtype)))
+
+
+def log_responsibilities(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    beta: Scalar,
+    weights: Weights | None = None,
+) -> Float[Array, "*batch K"]:
+    """Logs of :func:`responsibilities`, finite where these underflow; arguments are those of :func:`energy`."""
+    query, memories = points(query, memories)
+    beta = positive("beta", beta, query.dtype)
+    return log_shares(_logits(query, memories, beta, log_weights(weights, len(memories), query.dtype)))
 
 
 def update(

@@ -18,9 +18,9 @@ from jaxtyping import Array, Float, Int
 
 from probam.energies.arguments import Weights, log_weights, points
 from probam.energies.water_filling import fill
-from probam.energies.wells import dot, log_sum, shares, weighted_mean
+from probam.energies.wells import dot, log_shares, log_sum, shares, weighted_mean
 
-__all__ = ["EDGE", "energy", "inside", "responsibilities", "update"]
+__all__ = ["EDGE", "energy", "inside", "log_responsibilities", "responsibilities", "update"]
 
 EDGE = 1e-6
 """Smallest part that recall moves to; a query with a smaller part may keep parts as small as that."""
@@ -58,6 +58,14 @@ def responsibilities(
     """
     query, exponents = points(query, exponents, "exponents")
     return shares(log_weights(weights, len(exponents), query.dtype) + dot(_logs(query), exponents.T))
+
+
+def log_responsibilities(
+    query: Float[ArrayLike, "*batch D"], exponents: Float[ArrayLike, "K D"], weights: Weights | None = None
+) -> Float[Array, "*batch K"]:
+    """Logs of :func:`responsibilities`, finite where these underflow; arguments are those of :func:`energy`."""
+    query, exponents = points(query, exponents, "exponents")
+    return log_shares(log_weights(weights, len(exponents), query.dtype) + dot(_logs(query), exponents.T))
 
 
 def update(

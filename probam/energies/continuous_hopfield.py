@@ -27,10 +27,19 @@ from jaxtyping import Array, Float, Int
 
 from probam.energies import spherical
 from probam.energies.arguments import Scalar, is_traced, points, positive
-from probam.energies.wells import dot, log_sum, mean_of, shares, weighted_mean
+from probam.energies.wells import dot, log_shares, log_sum, mean_of, shares, weighted_mean
 from probam.errors import InputError
 
-__all__ = ["cosine_energy", "cosine_responsibilities", "cosine_update", "energy", "responsibilities", "update"]
+__all__ = [
+    "cosine_energy",
+    "cosine_log_responsibilities",
+    "cosine_responsibilities",
+    "cosine_update",
+    "energy",
+    "log_responsibilities",
+    "responsibilities",
+    "update",
+]
 
 
 def energy(
@@ -65,6 +74,14 @@ def responsibilities(
     """
     query, memories = points(query, memories)
     return shares(_logits(query, memories, positive("beta", beta, query.dtype)))
+
+
+def log_responsibilities(
+    query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], beta: Scalar
+) -> Float[Array, "*batch K"]:
+    """Logs of :func:`responsibilities`, finite where these underflow; arguments are those of :func:`energy`."""
+    query, memories = points(query, memories)
+    return log_shares(_logits(query, memories, positive("beta", beta, query.dtype)))
 
 
 def update(
@@ -111,6 +128,13 @@ def cosine_responsibilities(
     Arguments and errors are those of :func:`cosine_energy`.
     """
     return spherical.responsibilities(*_directions(query, memories, beta))
+
+
+def cosine_log_responsibilities(
+    query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], beta: Scalar
+) -> Float[Array, "*batch K"]:
+    """Logs of :func:`cosine_responsibilities`, finite where these underflow; arguments are those of :func:`energy`."""
+    return spherical.log_responsibilities(*_directions(query, memories, beta))
 
 
 def cosine_update(

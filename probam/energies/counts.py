@@ -18,9 +18,9 @@ from jaxtyping import Array, Float, Int
 
 from probam.energies.arguments import Weights, log_weights, points
 from probam.energies.water_filling import fill
-from probam.energies.wells import dot, log_sum, shares, weighted_mean
+from probam.energies.wells import dot, log_shares, log_sum, shares, weighted_mean
 
-__all__ = ["energy", "inside", "responsibilities", "update"]
+__all__ = ["energy", "inside", "log_responsibilities", "responsibilities", "update"]
 
 
 def energy(
@@ -55,6 +55,14 @@ def responsibilities(
     """
     query, logs = points(query, log_fugacities, "log_fugacities")
     return shares(log_weights(weights, len(logs), query.dtype) + dot(_counts(query), logs.T))
+
+
+def log_responsibilities(
+    query: Float[ArrayLike, "*batch D"], log_fugacities: Float[ArrayLike, "K D"], weights: Weights | None = None
+) -> Float[Array, "*batch K"]:
+    """Logs of :func:`responsibilities`, finite where these underflow; arguments are those of :func:`energy`."""
+    query, logs = points(query, log_fugacities, "log_fugacities")
+    return log_shares(log_weights(weights, len(logs), query.dtype) + dot(_counts(query), logs.T))
 
 
 def update(

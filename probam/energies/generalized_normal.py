@@ -22,10 +22,17 @@ from jaxtyping import Array, Float
 
 from probam.energies.arguments import Weights, is_traced, log_weights, points
 from probam.energies.rates import rate_of_each, rates
-from probam.energies.wells import shares
+from probam.energies.wells import log_shares, shares
 from probam.errors import InputError
 
-__all__ = ["energy", "radial_energy", "radial_responsibilities", "responsibilities"]
+__all__ = [
+    "energy",
+    "log_responsibilities",
+    "radial_energy",
+    "radial_log_responsibilities",
+    "radial_responsibilities",
+    "responsibilities",
+]
 
 
 def energy(
@@ -64,6 +71,17 @@ def responsibilities(
     return shares(_terms(query, memories, beta, power, weights))
 
 
+def log_responsibilities(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    beta: Float[ArrayLike, "..."],
+    power: float,
+    weights: Weights | None = None,
+) -> Float[Array, "*batch K"]:
+    """Logs of :func:`responsibilities`, finite where these underflow; arguments are those of :func:`energy`."""
+    return log_shares(_terms(query, memories, beta, power, weights))
+
+
 def radial_energy(
     query: Float[ArrayLike, "*batch D"],
     memories: Float[ArrayLike, "K D"],
@@ -90,6 +108,17 @@ def radial_responsibilities(
     Arguments and errors are those of :func:`radial_energy`.
     """
     return shares(_radial_terms(query, memories, beta, power, weights))
+
+
+def radial_log_responsibilities(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    beta: Float[ArrayLike, "..."],
+    power: float = 1.0,
+    weights: Weights | None = None,
+) -> Float[Array, "*batch K"]:
+    """Logs of :func:`radial_responsibilities`, finite where these underflow; arguments are those of :func:`energy`."""
+    return log_shares(_radial_terms(query, memories, beta, power, weights))
 
 
 def _terms(

@@ -18,9 +18,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from probam.energies.arguments import Scalar, Weights, log_weights, points
-from probam.energies.wells import dot, log_sum, shares, weighted_mean
+from probam.energies.wells import dot, log_shares, log_sum, shares, weighted_mean
 
-__all__ = ["energy", "inside", "responsibilities", "update"]
+__all__ = ["energy", "inside", "log_responsibilities", "responsibilities", "update"]
 
 
 def energy(
@@ -54,6 +54,14 @@ def responsibilities(
     """
     query, fields = points(query, fields, "fields")
     return shares(log_weights(weights, len(fields), query.dtype) + dot(query, fields.T))
+
+
+def log_responsibilities(
+    query: Float[ArrayLike, "*batch D"], fields: Float[ArrayLike, "K D"], weights: Weights | None = None
+) -> Float[Array, "*batch K"]:
+    """Logs of :func:`responsibilities`, finite where these underflow; arguments are those of :func:`energy`."""
+    query, fields = points(query, fields, "fields")
+    return log_shares(log_weights(weights, len(fields), query.dtype) + dot(query, fields.T))
 
 
 def update(

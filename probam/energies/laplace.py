@@ -18,9 +18,9 @@ from jaxtyping import Array, Float
 
 from probam.energies.arguments import Weights, log_weights, points
 from probam.energies.rates import rates
-from probam.energies.wells import shares
+from probam.energies.wells import log_shares, shares
 
-__all__ = ["energy", "responsibilities", "update"]
+__all__ = ["energy", "log_responsibilities", "responsibilities", "update"]
 
 
 def energy(
@@ -54,6 +54,16 @@ def responsibilities(
     Arguments and errors are those of :func:`energy`.
     """
     return shares(_terms(query, memories, beta, weights))
+
+
+def log_responsibilities(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    beta: Float[ArrayLike, "..."],
+    weights: Weights | None = None,
+) -> Float[Array, "*batch K"]:
+    """Logs of :func:`responsibilities`, finite where these underflow; arguments are those of :func:`energy`."""
+    return log_shares(_terms(query, memories, beta, weights))
 
 
 def update(

@@ -22,13 +22,14 @@ from probam.energies.wells import (
     dot,
     full_logits,
     isotropic_logits,
+    log_shares,
     log_sum,
     mean_of,
     shares,
 )
 from probam.errors import InputError
 
-__all__ = ["energy", "lowest", "responsibilities", "stiffness_of", "update"]
+__all__ = ["energy", "log_responsibilities", "lowest", "responsibilities", "stiffness_of", "update"]
 
 
 def energy(
@@ -83,6 +84,18 @@ def responsibilities(
     query, memories = points(query, memories)
     log_w = log_weights(weights, len(memories), query.dtype)
     return shares(_logits(query, memories, stiffness_of(stiffness, memories), log_w))
+
+
+def log_responsibilities(
+    query: Float[ArrayLike, "*batch D"],
+    memories: Float[ArrayLike, "K D"],
+    stiffness: Float[ArrayLike, "..."],
+    weights: Weights | None = None,
+) -> Float[Array, "*batch K"]:
+    """Logs of :func:`responsibilities`, finite where these underflow; arguments are those of :func:`energy`."""
+    query, memories = points(query, memories)
+    log_w = log_weights(weights, len(memories), query.dtype)
+    return log_shares(_logits(query, memories, stiffness_of(stiffness, memories), log_w))
 
 
 def update(

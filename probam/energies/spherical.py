@@ -19,10 +19,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from probam.energies.arguments import Weights, is_traced, log_weights, points, positive
-from probam.energies.wells import dot, heights, log_sum, shares
+from probam.energies.wells import dot, heights, log_shares, log_sum, shares
 from probam.errors import InputError
 
-__all__ = ["energy", "responsibilities", "retract", "update"]
+__all__ = ["energy", "log_responsibilities", "responsibilities", "retract", "update"]
 
 
 def energy(
@@ -63,6 +63,16 @@ def responsibilities(
     Arguments and errors are those of :func:`energy`.
     """
     return shares(_logits(*_checked(query, directions, concentrations, weights)))
+
+
+def log_responsibilities(
+    query: Float[ArrayLike, "*batch D"],
+    directions: Float[ArrayLike, "K D"],
+    concentrations: Float[ArrayLike, " K"],
+    weights: Weights | None = None,
+) -> Float[Array, "*batch K"]:
+    """Logs of :func:`responsibilities`, finite where these underflow; arguments are those of :func:`energy`."""
+    return log_shares(_logits(*_checked(query, directions, concentrations, weights)))
 
 
 def update(

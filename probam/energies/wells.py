@@ -23,6 +23,7 @@ __all__ = [
     "full_logits",
     "heights",
     "isotropic_logits",
+    "log_shares",
     "log_sum",
     "mean_of",
     "shares",
@@ -114,6 +115,12 @@ def shares(logits: Float[Array, "*batch K"]) -> Float[Array, "*batch K"]:
     """The softmax of the logits: the part of the sum that each well contributes."""
     height = heights(logits)
     return height / jnp.sum(height, axis=-1, keepdims=True)
+
+
+def log_shares(logits: Float[Array, "*batch K"]) -> Float[Array, "*batch K"]:
+    """Logs of the shares, finite where a share underflows."""
+    top = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    return logits - top - jnp.log(jnp.sum(jnp.exp(logits - top), axis=-1, keepdims=True))
 
 
 def weighted_mean(logits: Float[Array, "*batch K"], values: Float[Array, "K D"]) -> Float[Array, "*batch D"]:
