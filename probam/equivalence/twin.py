@@ -3,7 +3,8 @@ r"""Physical twins: the energy of a fitted bank, computed from its parameters al
 .. math:: \log p(x) = -\text{scale} \cdot E(x) - \text{constant}
 
 :func:`bank_twin` dispatches on the type of the bank, and :func:`independent_twin` on the base distribution of an
-``Independent`` bank. The twins are in :mod:`probam.equivalence.twins` and :mod:`probam.equivalence.continuous_twins`.
+``Independent`` bank. The twins are in :mod:`probam.equivalence.twins` and :mod:`probam.equivalence.continuous_twins`,
+which the package imports, so that the answer does not depend on what else was imported.
 """
 
 from collections.abc import Callable

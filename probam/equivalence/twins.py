@@ -33,7 +33,6 @@ from probam.distributions.mixture import MemoryMixture
 from probam.distributions.von_mises_fisher import VonMisesFisher
 from probam.energies import clam, composition, counts, hypercube, quadratic, spherical
 from probam.energies.arguments import Logs
-from probam.equivalence import continuous_twins  # noqa: F401  registers the twins of the other continuous families
 from probam.equivalence.twin import Twin, bank_twin, independent_twin, recall_functions, with_parameters
 from probam.numerics.bessel import log_normalizer
 

@@ -33,10 +33,10 @@ _SCHAEFFER = "Schaeffer et al. (2023), Associative Memory under the Probabilisti
 
 
 def free_energy(
-    v: Float[Array, "N D"], q: Float[Array, "N K"], memories: Float[Array, "K D"], beta: Float[Array, ""]
-) -> Float[Array, " N"]:
+    v: Float[Array, "*batch D"], q: Float[Array, "*batch K"], memories: Float[Array, "K D"], beta: Float[Array, ""]
+) -> Float[Array, "*batch"]:
     r"""Variational free energy :math:`F(v, q) = \sum_k q_k |\mu_k - v|^2 + \beta^{-1} \sum_k q_k \log q_k`."""
-    squares = jnp.sum((v[:, None, :] - memories) ** 2, axis=-1)
+    squares = jnp.sum((v[..., None, :] - memories) ** 2, axis=-1)
     negative_entropy = jnp.where(q > 0, q * jnp.log(jnp.where(q > 0, q, 1.0)), 0.0)
     return jnp.sum(q * squares, axis=-1) + jnp.sum(negative_entropy, axis=-1) / beta
 
