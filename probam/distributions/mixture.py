@@ -84,9 +84,13 @@ class MemoryMixture(Distribution):
 
     def log_joint(self, x: Float[Array, "... D"]) -> Float[Array, "... K"]:
         """Log of weight times density for each datum and memory, in nats."""
+        return self._log_joint(x, nearby=False)
+
+    def _log_joint(self, x: Float[Array, "... D"], *, nearby: bool) -> Float[Array, "... K"]:
         rows = jnp.reshape(x, (-1, self.event_shape[0]))
         of_rows = observed_log_prob if self.missing else pairwise_log_prob
-        return jnp.reshape(self.log_weights + of_rows(self.bank, rows), (*jnp.shape(x)[:-1], self.num_components))
+        log_density = of_rows(self.bank, rows, nearby=nearby)
+        return jnp.reshape(self.log_weights + log_density, (*jnp.shape(x)[:-1], self.num_components))
 
     def log_joint_of_pattern(self, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
         """``log_joint`` of rows that all lack the same features, with one matrix inversion for all rows."""
@@ -99,7 +103,17 @@ class MemoryMixture(Distribution):
 
     def responsibilities(self, x: Float[Array, "... D"]) -> Float[Array, "... K"]:
         """Posterior probability of each memory given the datum; rows sum to one."""
-        return jax.nn.softmax(self.log_joint(x), axis=-1)
+        return jax.nn.softmax(self._log_joint(x, nearby=True), axis=-1)
+
+    def log_responsibilities(self, x: Float[Array, "... D"]) -> Float[Array, "... K"]:
+        """Logs of the responsibilities, finite where these underflow.
+
+        Very far from the memories, where log densities are -inf or agree in all digits, they are those nearer by on the
+        same ray (:func:`probam.distributions.pairwise.largest_radius`): there the memory that is nearest in its own
+        metric has almost all of the probability. They are NaN outside the support of every memory.
+        """
+        log_joint = self._log_joint(x, nearby=True)
+        return log_joint - logsumexp(log_joint, axis=-1, keepdims=True)
 
     def sample_with_memory(
         self, key: jax.Array, sample_shape: tuple[int, ...] = ()

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float
 from numpyro.distributions import Distribution
 
 from probam.distributions.bits import SpinBernoulli
-from probam.distributions.pairwise import origin, upper_triangle
+from probam.distributions.pairwise import origin, rays, upper_triangle
 from probam.errors import InputError
 
 __all__ = [
@@ -65,13 +65,17 @@ def memory_covariances(bank: dist.MultivariateNormal) -> Float[Array, "K D D"]:
     return jnp.broadcast_to(matrix.astype(bank.loc.dtype), (*bank.batch_shape, num_features, num_features))
 
 
-def pattern_log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
-    """Log density (nats) of the observed entries of rows that all lack the same features (NaN)."""
+def pattern_log_prob(bank: Distribution, x: Float[Array, "N D"], *, nearby: bool = False) -> Float[Array, "N K"]:
+    """Log density (nats) of the observed entries of rows that all lack the same features (NaN).
+
+    ``nearby`` is that of :func:`probam.distributions.pairwise.pairwise_log_prob`.
+    """
     assert isinstance(bank, dist.MultivariateNormal), "other banks have no matrix to invert"
     known = ~jnp.isnan(x[0])
     loc = jnp.broadcast_to(bank.loc, bank.shape())
     zero = origin(loc)
-    centred, loc = jnp.where(known, x - zero, 0), loc - zero
+    loc = loc - zero
+    moved = rays(bank, loc, jnp.where(known, x - zero, 0))
     precision, half_log_det = marginal(memory_covariances(bank), known)
     rows, columns = jnp.triu_indices(bank.event_shape[0])
     square = precision[:, rows, columns] * jnp.where(rows == columns, 1, 2).astype(x.dtype)
@@ -81,27 +85,29 @@ def pattern_log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array,
         - half_log_det
         - 0.5 * jnp.sum(loc * linear, axis=-1)
     )
-    return constant + _dot(centred, linear.T) - 0.5 * _dot(upper_triangle(centred), square.T)
+    quadratic = -0.5 * _dot(upper_triangle(moved.centred), square.T)
+    return moved.quadratic(constant, _dot(moved.centred, linear.T), quadratic, nearby=nearby)
 
 
 @singledispatch
-def observed_log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
+def observed_log_prob(bank: Distribution, x: Float[Array, "N D"], *, nearby: bool = False) -> Float[Array, "N K"]:
     """Log density (nats) of the observed entries of each row under each memory; a family registers its own.
 
     Args:
         bank: the memories, with batch shape (K,) and event shape (D,).
         x: data, NaN where an entry is missing. A row without observed entries has log density 0.
+        nearby: as for :func:`probam.distributions.pairwise.pairwise_log_prob`.
 
     Raises:
         InputError: for a family without marginal densities.
     """
     if isinstance(bank, dist.Independent):
-        return _independent_log_prob(bank.base_dist, bank, x)
+        return _independent_log_prob(bank.base_dist, bank, x, nearby)
     raise _unknown(bank)
 
 
 @singledispatch
-def _independent_log_prob(base: Distribution, _bank: Distribution, _x: jax.Array) -> jax.Array:
+def _independent_log_prob(base: Distribution, _bank: Distribution, _x: jax.Array, _nearby: bool) -> jax.Array:
     raise _unknown(base)
 
 
@@ -123,24 +129,26 @@ def _known(x: jax.Array, zero: jax.Array | float) -> tuple[jax.Array, jax.Array]
 
 
 @_independent_log_prob.register
-def _(base: dist.Normal, bank: Distribution, x: jax.Array) -> jax.Array:
+def _(base: dist.Normal, bank: Distribution, x: jax.Array, nearby: bool) -> jax.Array:
     loc = jnp.broadcast_to(base.loc, bank.shape())
     zero = origin(loc)
     loc, (known, centred) = loc - zero, _known(x, zero)
+    moved = rays(base, loc, centred)
     precision = jnp.broadcast_to(jnp.asarray(base.scale), bank.shape()) ** -2
     constant = 0.5 * (jnp.log(precision / (2 * jnp.pi)) - precision * loc**2)
-    return _dot(known, constant.T) + _dot(centred, (precision * loc).T) - 0.5 * _dot(centred**2, precision.T)
+    linear, square = _dot(moved.centred, (precision * loc).T), -0.5 * _dot(moved.centred**2, precision.T)
+    return moved.quadratic(_dot(known, constant.T), linear, square, nearby=nearby)
 
 
 @_independent_log_prob.register(dist.BernoulliProbs)
 @_independent_log_prob.register(dist.BernoulliLogits)
-def _(base: dist.BernoulliProbs | dist.BernoulliLogits, bank: Distribution, x: jax.Array) -> jax.Array:
+def _(base: dist.BernoulliProbs | dist.BernoulliLogits, bank: Distribution, x: jax.Array, _nearby: bool) -> jax.Array:
     logits, (known, bits) = jnp.broadcast_to(base.logits, bank.shape()), _known(x, 0)
     return _dot(bits, logits.T) - _dot(known, jax.nn.softplus(logits).T)
 
 
 @_independent_log_prob.register
-def _(base: SpinBernoulli, bank: Distribution, x: jax.Array) -> jax.Array:
+def _(base: SpinBernoulli, bank: Distribution, x: jax.Array, _nearby: bool) -> jax.Array:
     fields, (known, spins) = jnp.broadcast_to(base.fields, bank.shape()), _known(x, 0)
     return _dot(spins, fields.T) - _dot(known, jnp.logaddexp(fields, -fields).T)
 
@@ -150,7 +158,8 @@ def _rows_at_once(bank: Distribution) -> int:
 
 
 @observed_log_prob.register
-def _(bank: dist.MultivariateNormal, x: jax.Array) -> jax.Array:
-    return jnp.asarray(
-        jax.lax.map(lambda row: pattern_log_prob(bank, row[None])[0], x, batch_size=min(len(x), _rows_at_once(bank)))
-    )
+def _(bank: dist.MultivariateNormal, x: jax.Array, *, nearby: bool = False) -> jax.Array:
+    def of_row(row: jax.Array) -> jax.Array:
+        return pattern_log_prob(bank, row[None], nearby=nearby)[0]
+
+    return jnp.asarray(jax.lax.map(of_row, x, batch_size=min(len(x), _rows_at_once(bank))))

@@ -5,6 +5,11 @@ densities is one product of the (N, F) statistics with the (F, K) natural parame
 Gaussian statistics are computed relative to the mean of the memories, since the expanded square
 :math:`|x|^2 - 2 x \cdot \mu + |\mu|^2` loses all digits far from the origin.
 
+Far away (a query at 1e160) squares overflow, and their differences are lost long before. So rows beyond
+:func:`largest_radius` are moved in along the ray from that origin: log densities are extended from there by the degrees
+of the statistics, which gives -inf where they overflow, never NaN, and responsibilities are those at the moved row
+(``nearby=True``), which are the limit along the ray up to memories that are equally near in their own metrics.
+
 Such a family registers ``linear_form`` for the type of its bank (for ``Independent`` distributions:
 ``independent_form`` for the type of the base distribution). A family without such a form that can do better than
 broadcasting registers ``pairwise_log_prob``. For all other distributions NumPyro's ``log_prob`` is broadcast.
@@ -23,10 +28,23 @@ from numpyro.distributions import Distribution
 
 from probam.distributions.bits import SpinBernoulli
 from probam.distributions.counts import MultinomialCounts
+from probam.distributions.generalized_normal import GeneralizedNormal, RadialLaplace
+from probam.distributions.student_t import EllipticalStudentT
 from probam.distributions.von_mises_fisher import VonMisesFisher
 from probam.numerics.bessel import log_normalizer
 
-__all__ = ["LinearForm", "independent_form", "linear_form", "origin", "pairwise_log_prob", "upper_triangle"]
+__all__ = [
+    "LinearForm",
+    "Rays",
+    "independent_form",
+    "largest_radius",
+    "linear_form",
+    "origin",
+    "pairwise_log_prob",
+    "rays",
+    "spread_of",
+    "upper_triangle",
+]
 
 
 class LinearForm(NamedTuple):
@@ -40,6 +58,11 @@ class LinearForm(NamedTuple):
     def matrix(self) -> Float[Array, "K F"]:
         """All coefficients side by side."""
         return jnp.concatenate(self.coefficients, axis=-1)
+
+    @property
+    def products(self) -> tuple[Float[Array, "N K"], ...]:
+        """Each statistic times its coefficients."""
+        return tuple(_dot(*pair) for pair in zip(self.statistics, (c.T for c in self.coefficients), strict=True))
 
 
 @singledispatch
@@ -69,26 +92,145 @@ def independent_form(
 
 
 @singledispatch
-def pairwise_log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
+def pairwise_log_prob(bank: Distribution, x: Float[Array, "N D"], *, nearby: bool = False) -> Float[Array, "N K"]:
     """Log density (nats) of each row of ``x`` under each memory of ``bank``, with batch (K,) and event shape (D,).
+
+    Args:
+        bank: the memories.
+        x: the data.
+        nearby: whether rows beyond :func:`largest_radius` are first moved in to it. Differences between memories keep
+            their digits there, and log densities are finite.
 
     >>> bank = dist.Normal(jnp.array([[0.0, 0.0], [1.0, 1.0]]), 1.0).to_event(1)
     >>> density = pairwise_log_prob(bank, jnp.array([[0.0, 0.0], [3.0, 4.0]]))
     >>> [round(value, 3) for value in (density[:, 0] - density[:, 1]).tolist()]  # half the difference of squares
     [1.0, -6.0]
     """
+    base = bank.base_dist if isinstance(bank, dist.Independent) else bank
+    if isinstance(base, dist.Normal | dist.MultivariateNormal):
+        loc = jnp.broadcast_to(base.loc, bank.shape())
+        zero = origin(loc)
+        moved = rays(base, loc - zero, x - zero)
+        form = linear_form(bank, jnp.where(moved.stretch > 1, zero + moved.centred, x))
+        assert form is not None, "Gaussian memories have one"
+        return moved.quadratic(form.constant, *form.products, nearby=nearby)
+    if nearby:
+        x = _moved_in(bank, base, x)
     form = linear_form(bank, x)
-    if form is None:
-        return jnp.asarray(bank.log_prob(x[:, None, :]))
-    total = form.constant
-    for statistic, coefficient in zip(form.statistics, form.coefficients, strict=True):
-        total = total + _dot(statistic, coefficient.T)
-    return total
+    return jnp.asarray(bank.log_prob(x[:, None, :])) if form is None else sum(form.products, form.constant)
+
+
+def _moved_in(bank: Distribution, base: Distribution, x: Float[Array, "N D"]) -> Float[Array, "N D"]:
+    """Rows beyond the largest radius moved in to it; unchanged for a bank whose spread is not known."""
+    if not hasattr(base, "loc"):
+        return x
+    loc = jnp.broadcast_to(base.loc, bank.shape())
+    zero = origin(loc)
+    moved = rays(base, loc - zero, x - zero)
+    return jnp.where(moved.stretch > 1, zero + moved.centred, x)
 
 
 def origin(locations: Float[Array, "K D"]) -> Float[Array, " D"]:
     """The point around which squares are expanded; the density does not depend on it."""
     return jax.lax.stop_gradient(jnp.mean(locations, axis=0))
+
+
+def largest_radius(dtype: jnp.dtype) -> float:
+    """Distance from the memories, in their spreads, up to which log densities are computed from the row itself.
+
+    The rounding of a square at this distance is the cube root of that of the dtype.
+    """
+    return float(np.finfo(dtype).eps ** (-1 / 3))
+
+
+class Rays(NamedTuple):
+    """Rows relative to an origin, those beyond the largest radius moved in along their ray."""
+
+    centred: Float[Array, "N D"]
+    stretch: Float[Array, "N 1"]  # the row itself is at ``stretch * centred``; 1 where it was not moved
+
+    def quadratic(
+        self,
+        constant: Float[Array, " K"] | Float[Array, "N K"],
+        linear: Float[Array, "N K"],
+        square: Float[Array, "N K"],
+        *,
+        nearby: bool,
+    ) -> Float[Array, "N K"]:
+        """A function of second degree at the rows themselves, from its three parts at the moved ones.
+
+        Args:
+            constant, linear, square: the terms of degree 0, 1 and 2; the last is not positive.
+            nearby: whether to return the values at the moved rows instead.
+        """
+        value = constant + linear + square
+        if nearby:
+            return value
+        extended = constant + self.stretch * (linear + self.stretch * jnp.minimum(square, 0))
+        return jnp.where(self.stretch > 1, extended, value)
+
+
+def rays(base: Distribution, loc: Float[Array, "K D"], centred: Float[Array, "N D"]) -> Rays:
+    """Move rows in to the largest radius.
+
+    Args:
+        base: the bank, or the base distribution of an ``Independent`` bank.
+        loc: the locations of the memories relative to the origin.
+        centred: the rows relative to it.
+    """
+    spread = spread_of(base, loc)
+    if spread is None:
+        return Rays(centred, jnp.ones((len(centred), 1), centred.dtype))
+    radius = largest_radius(centred.dtype)
+    distance = jnp.max(jnp.abs(centred / spread), axis=-1, keepdims=True)
+    stretch = jax.lax.stop_gradient(jnp.maximum(distance / radius, 1))
+    return Rays(centred / stretch, stretch)
+
+
+@singledispatch
+def spread_of(_base: Distribution, _loc: Float[Array, "K D"]) -> Float[Array, " D"] | None:
+    """The largest distance of a memory from the origin plus the largest width of one, for each feature.
+
+    It is the unit of :func:`largest_radius`, constant for derivatives. None for a bank whose densities need no unit.
+
+    Args:
+        _base: the bank, or the base distribution of an ``Independent`` bank.
+        _loc: the locations of the memories relative to the origin.
+    """
+    return None
+
+
+def _spread(loc: Float[Array, "K D"], width: Float[Array, "..."]) -> Float[Array, " D"]:
+    widest = jnp.max(jnp.broadcast_to(width, loc.shape), axis=0)
+    return jax.lax.stop_gradient(jnp.max(jnp.abs(loc), axis=0) + widest).astype(loc.dtype)
+
+
+@spread_of.register(dist.Normal)
+@spread_of.register(dist.Laplace)
+def _(base: dist.Normal | dist.Laplace, loc: jax.Array) -> jax.Array:
+    return _spread(loc, jnp.asarray(base.scale))
+
+
+@spread_of.register
+def _(base: GeneralizedNormal, loc: jax.Array) -> jax.Array:
+    return _spread(loc, base.beta ** (-1 / base.power))
+
+
+@spread_of.register
+def _(base: RadialLaplace, loc: jax.Array) -> jax.Array:
+    return _spread(loc, 1 / base.beta[..., None])
+
+
+@spread_of.register
+def _(base: EllipticalStudentT, loc: jax.Array) -> jax.Array:
+    if base.is_full:
+        return _spread(loc, 1 / jnp.diagonal(base.precision, axis1=-2, axis2=-1))
+    return _spread(loc, base.precision**-0.5)
+
+
+@spread_of.register
+def _(base: dist.MultivariateNormal, loc: jax.Array) -> jax.Array:
+    return _spread(loc, jnp.sqrt(jnp.sum(base.scale_tril**2, axis=-1)))
 
 
 def _dot(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -10,14 +10,16 @@ import pytest
 from numpyro.distributions import Distribution
 from scipy import integrate, stats
 
+from probam.distributions.generalized_normal import GeneralizedNormal, RadialLaplace
 from probam.distributions.mixture import MemoryMixture
 from probam.distributions.pairwise import pairwise_log_prob
+from probam.distributions.student_t import EllipticalStudentT
 from probam.distributions.von_mises_fisher import VonMisesFisher
 
 N, K, D = 7, 4, 3
 
 
-def _banks(dtype: str = "float64") -> dict[str, Distribution]:
+def _banks(dtype: str = "float64") -> dict[str, Any]:
     rng = np.random.default_rng(1)
     loc = jnp.asarray(rng.normal(0, 2, (K, D)), dtype)
     scale = jnp.asarray(rng.uniform(0.5, 2, (K, D)), dtype)
@@ -128,6 +130,94 @@ def test_float32_stays_float32_and_is_accurate(name: str) -> None:
     np.testing.assert_allclose(
         log_prob, MemoryMixture(LOG_WEIGHTS, BANKS[name]).log_prob(_points(bank)), rtol=3e-5, atol=3e-5
     )
+
+
+FAR = ["isotropic", "scalar scale", "spherical", "diagonal", "full, scale_tril", "full, precision"]
+
+
+def _nearest(bank: Distribution, directions: np.ndarray) -> np.ndarray:
+    """The memory whose quadratic form is least along each ray; where all are equal, that of the largest slope."""
+    base: Any = bank.base_dist if isinstance(bank, dist.Independent) else bank
+    loc = np.asarray(base.loc, float)
+    if isinstance(base, dist.MultivariateNormal):
+        precision = np.linalg.inv(np.asarray(base.covariance_matrix, float))
+    else:
+        precision = np.eye(D) / np.broadcast_to(np.asarray(base.scale, float), (K, D))[:, None] ** 2
+    form = np.einsum("nd,kde,ne->nk", directions, precision, directions)
+    slope = np.einsum("nd,kde,ke->nk", directions, precision, loc)
+    equal = np.ptp(precision, axis=0).max() < 1e-6
+    return (slope if equal else -form).argmax(axis=-1)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize(("dtype", "distances"), [("float64", (1e12, 1e100, 1e160)), ("float32", (1e8, 1e25, 1e37))])
+@pytest.mark.parametrize("name", FAR)
+def test_far_away_no_density_is_nan_and_the_nearest_memory_is_responsible(
+    name: str, dtype: str, distances: tuple[float, ...], missing: bool
+) -> None:
+    bank = _banks(dtype)[name]
+    mixture = MemoryMixture(LOG_WEIGHTS.astype(dtype), bank, missing=missing)
+    directions = np.random.default_rng(4).normal(size=(40, D))
+    directions[0] = [1, 1, 1]
+    for distance in distances:
+        x = jnp.asarray(distance * directions, dtype)
+        log_prob, log_resp = mixture.log_prob(x), mixture.log_responsibilities(x)
+        assert not np.isnan(log_prob).any()
+        assert (log_prob < -1e10).all()
+        np.testing.assert_allclose(mixture.responsibilities(x).sum(-1), 1, rtol=1e-5)
+        assert not np.isnan(log_resp).any()
+        agree = np.asarray(log_resp).argmax(-1) == _nearest(bank, directions)
+        assert agree.all() if dtype == "float64" else agree.mean() > 0.9  # at 203 spreads the limit is not yet reached
+    assert (np.asarray(log_prob) == -np.inf).all()  # the square of the last distance overflows
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("name", FAR)
+def test_beyond_the_largest_radius_log_densities_are_those_of_the_direct_form(name: str, missing: bool) -> None:
+    bank = BANKS[name]
+    x = _points(bank) * 10.0 ** np.arange(3, 3 + N)[:, None]
+    got = MemoryMixture(LOG_WEIGHTS, bank, missing=missing).log_joint(x)
+    np.testing.assert_allclose(got, LOG_WEIGHTS + bank.log_prob(x[:, None, :]), rtol=1e-10)
+
+
+def test_a_gap_in_a_far_row_leaves_the_density_of_the_others() -> None:
+    for name in ("diagonal", "full, scale_tril"):
+        mixture = MemoryMixture(LOG_WEIGHTS, BANKS[name], missing=True, validate_args=False)
+        x = jnp.array([[1e160, jnp.nan, -1e160], [jnp.nan, jnp.nan, jnp.nan]])
+        np.testing.assert_allclose(mixture.log_prob(x), [-np.inf, 0], atol=1e-12)
+        assert not np.isnan(mixture.log_responsibilities(x)).any()
+
+
+@pytest.mark.parametrize(
+    "bank",
+    [
+        dist.Laplace(BANKS["diagonal"].base_dist.loc, BANKS["diagonal"].base_dist.scale).to_event(1),
+        GeneralizedNormal(BANKS["diagonal"].base_dist.loc, 1.3, 4.0).to_event(1),
+        RadialLaplace(BANKS["diagonal"].base_dist.loc, jnp.full(K, 0.5)),
+        EllipticalStudentT(jnp.full(K, 3.0), BANKS["diagonal"].base_dist.loc, jnp.ones((K, D))),
+        EllipticalStudentT(jnp.full(K, 3.0), BANKS["diagonal"].base_dist.loc, jnp.eye(D) + jnp.zeros((K, D, D))),
+    ],
+    ids=lambda bank: type(getattr(bank, "base_dist", bank)).__name__,
+)
+def test_responsibilities_of_other_location_families_are_probabilities_where_densities_underflow(
+    bank: Distribution,
+) -> None:
+    mixture = MemoryMixture(LOG_WEIGHTS, bank)
+    x = 1e160 * jnp.asarray(np.random.default_rng(4).normal(size=(5, D)))
+    assert not np.isnan(mixture.log_prob(x)).any()
+    np.testing.assert_allclose(mixture.responsibilities(x).sum(-1), 1, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", BANKS)
+def test_log_responsibilities_sum_to_one_where_the_responsibilities_underflow(name: str) -> None:
+    mixture = MemoryMixture(LOG_WEIGHTS, BANKS[name])
+    x = 90 * _points(BANKS[name]) if name != "von Mises-Fisher" else _points(BANKS[name])
+    log_resp = mixture.log_responsibilities(x)
+    assert np.isfinite(log_resp).all()
+    np.testing.assert_allclose(jax.nn.logsumexp(log_resp, axis=-1), 0, atol=1e-12)
+    np.testing.assert_allclose(jnp.exp(log_resp), mixture.responsibilities(x), rtol=1e-10, atol=1e-300)
+    if name in FAR:
+        assert (np.asarray(mixture.responsibilities(x)) == 0).any()
 
 
 def test_the_density_integrates_to_one() -> None:
