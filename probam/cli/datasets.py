@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -78,47 +78,55 @@ def prior(
         float | None,
         typer.Option(
             metavar="S",
-            help="Standard deviation of that number: gives a Gamma prior on alpha instead of one value (dp).",
+            help="Standard deviation of --memories: gives a Gamma prior on alpha instead of one value (dp).",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Choose alpha and discount from the number of memories that you expect."""
-    from probam.distributions.growth import alpha_for, alpha_prior_for, parameters_for, variance_num_components
-    from probam.distributions.stick_breaking import expected_num_components
+    from probam.distributions.growth import alpha_for, parameters_for
 
     if (later_memories is None) != (later_num_data is None):
         raise InputError("--later-memories, --later-num-data: give both or neither")
     if sum(value is not None for value in (later_memories, discount, sd)) > 1:
         raise InputError("--later-memories, --discount, --sd: give at most one of them; each determines the tail")
-    record: dict[str, object]
     if sd is not None:
-        concentration, rate = alpha_prior_for(memories, sd, num_data)
-        record = {"weights": "dp", "alpha_prior": {"law": "Gamma", "concentration": concentration, "rate": rate}}
-        if as_json:
-            print(json.dumps(record, indent=2))
-            return
-        print(f"weights dp, alpha ~ Gamma(concentration {concentration:.6g}, rate {rate:.6g}), mean alpha "
-              f"{concentration / rate:.4g}")  # fmt: skip
-        print(f"in Python: fit(x, weights='dp', alpha=numpyro.distributions.Gamma({concentration:.6g}, {rate:.6g}))")
-        return
-    if later_memories is not None and later_num_data is not None:
-        alpha, tail = parameters_for(memories, num_data, later_memories, later_num_data)
+        record, text = _gamma_prior(memories, sd, num_data)
+    elif later_memories is not None and later_num_data is not None:
+        record, text = _growth(*parameters_for(memories, num_data, later_memories, later_num_data), num_data)
     else:
-        tail = discount or 0.0
-        alpha = alpha_for(memories, num_data, tail)
-    weights = "pyp" if tail > 0 else "dp"
+        record, text = _growth(alpha_for(memories, num_data, discount or 0.0), discount or 0.0, num_data)
+    print(json.dumps(record, indent=2) if as_json else text)
+
+
+def _gamma_prior(memories: float, sd: float, num_data: int) -> tuple[dict[str, Any], str]:
+    """The Gamma prior on alpha that expects so many memories, with this standard deviation, as a record and as text."""
+    from probam.distributions.growth import alpha_prior_for
+
+    concentration, rate = alpha_prior_for(memories, sd, num_data)
+    record = {"weights": "dp", "alpha_prior": {"law": "Gamma", "concentration": concentration, "rate": rate}}
+    law = f"Gamma(concentration {concentration:.6g}, rate {rate:.6g})"
+    prior = f"numpyro.distributions.Gamma({concentration:.6g}, {rate:.6g})"
+    return record, (
+        f"weights dp, alpha ~ {law}, mean alpha {concentration / rate:.4g}\n"
+        f"in Python: fit(x, weights='dp', alpha={prior})"
+    )
+
+
+def _growth(alpha: float, discount: float, num_data: int) -> tuple[dict[str, Any], str]:
+    """The process and the numbers of memories that it expects, as a record and as text."""
+    from probam.distributions.growth import variance_num_components
+    from probam.distributions.stick_breaking import expected_num_components
+
+    weights = "pyp" if discount > 0 else "dp"
     growth = [
-        (n, expected_num_components(alpha, tail, n), variance_num_components(alpha, tail, n) ** 0.5)
+        (n, expected_num_components(alpha, discount, n), variance_num_components(alpha, discount, n) ** 0.5)
         for n in (num_data, 10 * num_data, 100 * num_data)
     ]
-    if as_json:
-        expected = [dict(zip(("num_data", "memories", "sd"), row, strict=True)) for row in growth]
-        record = {"weights": weights, "alpha": alpha, "discount": tail, "expected": expected}
-        print(json.dumps(record, indent=2))
-        return
-    print(f"weights {weights}, alpha {alpha:.6g}" + (f", discount {tail:.6g}" if tail > 0 else ""))
-    for n, mean, spread in growth:
-        print(f"  {n:>12,} data: {mean:.4g} memories expected, standard deviation {spread:.3g}")
-    option = f" --discount {tail:.6g}" if tail > 0 else ""
-    print(f"use it: probam fit DATA --weights {weights} --alpha {alpha:.6g}{option}")
+    expected = [dict(zip(("num_data", "memories", "sd"), row, strict=True)) for row in growth]
+    record = {"weights": weights, "alpha": alpha, "discount": discount, "expected": expected}
+    lines = [f"weights {weights}, alpha {alpha:.6g}" + (f", discount {discount:.6g}" if discount > 0 else "")]
+    lines += [f"  {n:>12,} data: {mean:.4g} memories expected, standard deviation {sd:.3g}" for n, mean, sd in growth]
+    option = f" --discount {discount:.6g}" if discount > 0 else ""
+    lines.append(f"use it: probam fit DATA --weights {weights} --alpha {alpha:.6g}{option}")
+    return record, "\n".join(lines)

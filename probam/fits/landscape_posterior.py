@@ -1,15 +1,15 @@
 r"""The posterior over the landscape: every draw is an energy, and recall is run on all of them.
 
-What depends on no numbering of memories, draw by draw:
+What does not depend on the numbering of memories, draw by draw:
 
-* whether two data share a basin: their recalls end at one attractor. Averaged over draws it is the basin twin of the
-  co-clustering matrix;
+* whether two data share a basin: their recalls end at one attractor. Its average over draws is a co-clustering matrix
+  of basins;
 * the number of attractors: distinct places where recall comes to rest from the data, from the memories that hold data
-  (half a datum or more is expected there) and from the centres of pairs, triples and all of the six largest of them;
-* how many of those are spurious: recall from none of the draw's K memories ends there (CLAIMS A9: from two dimensions
-  on there may be more attractors than memories).
+  (an expected half of a datum or more) and from the centres of pairs, triples and all of the six largest of them;
+* the number of spurious attractors: those where recall from none of the draw's K memories ends (CLAIMS A9: in two or
+  more dimensions there may be more attractors than memories).
 
-Counts are of what these starts reach: lower bounds on the numbers of all minima. With memories numbered as in the
+These are lower bounds on the numbers of all minima, since only these starts are tried. With memories numbered as in the
 ``memory`` group of a fit: barriers between them, and where a query is recalled to. :func:`completion` fills missing
 entries by descent, beside the exact conditional of the mixture.
 
@@ -40,23 +40,23 @@ from probam.models.mixture import Mixture
 __all__ = ["Completion", "LandscapePosterior", "Plan", "completion", "landscape_posterior", "plan"]
 
 _NUMBERS = 20_000_000
-"""Most numbers that the ends of recall take (draws x starts x D); more draws are thinned."""
+"""Most numbers in the ends of recall (draws x starts x D); with more, the draws are thinned."""
 
 _WORK = 3e8
-"""Most states times parameters, over all draws, that recall and barriers are asked for."""
+"""Most states times parameters, over all draws, that recall and barriers may compute."""
 
 _PAIR = 72
 """States of recall that the barrier of one pair of memories costs as much as."""
 
 _MEMORIES = 12
-"""Most memories between which barriers are climbed."""
+"""Most memories between which barriers are computed."""
 
 _CENTRES = 6
 """Memories from whose pairs, triples and whole further starts are made."""
 
 _OFF = 1e-3
-"""Memories and centres are moved by so much of the data's extent before recall, data and queries by a tenth of it: a
-saddle, or a datum on the ridge between two basins, is no place to rest."""
+"""Memories and centres are displaced by this fraction of the data's extent before recall, data and queries by a tenth
+of it, so that recall does not rest at a saddle or on the ridge between two basins."""
 
 _TOLERANCE = 1e-9
 """Relative residual at which recall has arrived; at least 4 eps of the dtype."""
@@ -66,7 +66,7 @@ _LEAST = 0.5
 
 
 class LandscapePosterior(NamedTuple):
-    """What recall says at each of S draws, for R rows and Q queries; memories as relabelled, the first M of them."""
+    """Recall at each of S draws, for R rows and Q queries; memories as relabelled, the first M of them."""
 
     num_attractors: Int[np.ndarray, " S"]
     num_spurious: Int[np.ndarray, " S"]
@@ -76,7 +76,7 @@ class LandscapePosterior(NamedTuple):
     attractor: Float[np.ndarray, "S M D"]  # where recall from each memory ends, NaN where it did not come to rest
     barrier: Float[np.ndarray, "S M M"]  # nats from row to column; NaN for memories that hold no data
     merged: Bool[np.ndarray, "S M M"]  # both hold data and share an attractor
-    held: Bool[np.ndarray, "S M M"]  # both hold data and have come to rest
+    at_rest: Bool[np.ndarray, "S M M"]  # both hold data and have come to rest
 
 
 class Completion(NamedTuple):
@@ -109,16 +109,22 @@ class Plan(NamedTuple):
     """How much of a posterior recall is run on."""
 
     draws: Int[np.ndarray, " T"]  # positions in each chain
-    num_memories: int  # M, those between which barriers are climbed
+    num_memories: int  # M, those between which barriers are computed
 
 
 def plan(
     sites: Params, shape: tuple[int, int], num_starts: int, num_occupied: int, num_features: int, *, most: int = 50
 ) -> Plan:
-    """Draws evenly taken from ``shape`` (chains, draws of each), and memories, as time and memory allow.
+    """The draws to use, evenly spaced in each chain, and the number of memories, as time and memory allow.
 
-    ``most`` draws of all chains together and the twelve largest of the ``num_occupied`` memories; fewer where the
-    parameters of a draw are many, since each state of recall meets all of them. One draw of each chain at least.
+    Args:
+        sites: site values of all draws.
+        shape: chains, and draws of each.
+        num_starts: starts of recall at each draw.
+        num_occupied: memories that hold data; the twelve largest of them are used.
+        num_features: D.
+        most: most draws of all chains together. There are fewer where a draw has many parameters, since each state of
+            recall meets all of them, but at least one of each chain.
     """
     num_chains, num_draws = shape
     size = max(1, sum(int(np.prod(value.shape[1:])) for value in sites.values()))
@@ -152,7 +158,7 @@ def landscape_posterior(
         queries: model units.
         num_data: how many data the rows stand for.
         extent: spread of the data; places closer than a thousandth of it are one.
-        num_memories: M, the memories (the first as relabelled) between which barriers are climbed.
+        num_memories: M, the memories (the first as relabelled) between which barriers are computed.
         max_steps: most steps of a recall.
 
     Raises :class:`probam.errors.InputError` where the energy has no dynamics, and for rows that are not finite.
@@ -269,14 +275,14 @@ def _between_memories(
     """
     first_rest, holds = (np.take_along_axis(values, order, axis=1) for values in (rest, occupied))
     comes_to_rest = holds & (first_rest >= 0)
-    held = comes_to_rest[:, :, None] & comes_to_rest[:, None]
-    merged = held & (first_rest[:, :, None] == first_rest[:, None])
+    at_rest = comes_to_rest[:, :, None] & comes_to_rest[:, None]
+    merged = at_rest & (first_rest[:, :, None] == first_rest[:, None])
     place: np.ndarray = np.take_along_axis(states, order[..., None], axis=1)
     return {
         "attractor": np.where((first_rest >= 0)[..., None], place, np.nan),
-        "barrier": np.where(held, np.where(merged, 0, barrier), np.nan),
+        "barrier": np.where(at_rest, np.where(merged, 0, barrier), np.nan),
         "merged": merged,
-        "held": held,
+        "at_rest": at_rest,
     }
 
 
@@ -291,17 +297,17 @@ def completion(model: Mixture, sites: Params, x: Float[np.ndarray, "N D"], *, ma
     if np.isinf(x).any():
         raise InputError("x: expected finite values, NaN where an entry is missing; an entry is infinite")
     _check_moves(model, sites)
-    found = Completion(
+    completed = Completion(
         *(np.asarray(leaf) for leaf in _completions()(model, sites, jnp.asarray(x), max_steps=max_steps))
     )
-    endless = ~np.isfinite(found.mean).all(axis=(0, 2))
+    endless = ~np.isfinite(completed.mean).all(axis=(0, 2))
     if endless.any():
         raise InputError(
             f"complete: missing entries have no finite mean in {endless.sum()} of {len(x)} rows, the first is row "
             f"{np.flatnonzero(endless)[0]}: tails of {model.family.name!r} memories are too heavy, or the observed "
             "entries lie outside every support"
         )
-    return found
+    return completed
 
 
 def _surveyed(model: Mixture, sites: Params) -> Any:
@@ -371,8 +377,8 @@ def _walk_draws(
         passes = lowest_passes(landscape.energy, wells, update=landscape.update, keep=landscape.keep)
         return _Walks(ended.states, arrived, memory, shares, landscape.scale * barriers(passes))
 
-    found: _Walks = jax.lax.map(one, (sites, order))
-    return found
+    walks: _Walks = jax.lax.map(one, (sites, order))
+    return walks
 
 
 @cache
@@ -395,8 +401,8 @@ def _complete_draws(model: Mixture, sites: Params, x: Float[Array, "N D"], *, ma
         states = jnp.where(missing, states, x)
         return exact.log_marginal, exact.mean, exact.variance, states, ended.converged
 
-    found: tuple[Array, ...] = jax.lax.map(one, sites)
-    return found
+    completed: tuple[Array, ...] = jax.lax.map(one, sites)
+    return completed
 
 
 def _centres(count: int) -> Float[np.ndarray, "G C"]:

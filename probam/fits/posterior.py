@@ -1,4 +1,4 @@
-r"""What the draws of a posterior say of data: densities, memories, partitions, replicates.
+r"""Data under the draws of a posterior: densities, memories, partitions, replicates.
 
 Every function takes the site values of S draws (leaves lead with the draw axis) and goes through them one at a time
 on the device, so that memory does not grow with S x N x K.

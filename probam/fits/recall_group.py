@@ -60,15 +60,14 @@ def recall_group(
         raise InputError(f"recall: {landscape.still}")
     complete = np.isfinite(x).all(axis=1)
     if not complete.any():
-        raise InputError("recall: every datum lacks an entry; recall starts from complete data")
+        raise InputError("recall: every datum has a missing entry; recall starts from complete data")
     starts = _starts(landscape, x[complete], resp[complete])
     numbers = np.argsort(numbering.permutation[draws.reference])
     locations = np.asarray(DataSpace.of(draws.model.family).memories(reference))
     variables, attributes = _at_reference(landscape, locations, numbers, starts, units)
     variables["datum_row"] = (np.flatnonzero(complete)[starts.data], ("looked_at",))
-    queries = np.asarray(units.apply(units.invert(starts.x[starts.queries])), x.dtype)
-    recalled, used = _over_draws(draws, numbering, x, rows, queries, units)
-    completed = _completed_queries(used, x[complete], queries, units)
+    recalled, used = _over_draws(draws, numbering, x, rows, starts.x[starts.queries], units)
+    completed = _completed_queries(used, x[complete], starts.x[starts.queries], units)
     return Group(
         {**variables, **recalled.variables, **completed.variables},
         {**attributes, **recalled.attributes, **completed.attributes},
@@ -268,7 +267,7 @@ def _recalled(
     """Attractors, basins shared by two data, and where the queries are recalled to."""
     by_draw = ("chain", "draw")
     num_draws, num_rows = basin.shape
-    alone = np.where(basin >= 0, basin, num_draws * num_rows + np.arange(num_rows))  # no rest, no company
+    alone = np.where(basin >= 0, basin, num_draws * num_rows + np.arange(num_rows))  # no rest: a basin of its own
     ended = units.invert(recalled.recalled)
     probability = np.stack([np.mean(recalled.recalled_memory == k, axis=0) for k in range(num_components)], axis=-1)
     return {
@@ -293,7 +292,7 @@ def _barriers(recalled: LandscapePosterior, num_components: int) -> dict[str, Va
         out[:size, :size] = values
         return out
 
-    times = recalled.held.sum(axis=0)
+    times = recalled.at_rest.sum(axis=0)
     ordered = np.sort(recalled.barrier, axis=0)  # NaN last
 
     def quantile(level: float) -> Float[np.ndarray, "M M"]:
