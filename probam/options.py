@@ -51,6 +51,7 @@ __all__ = [
     "takes_open",
     "whole_number",
     "whole_number_in",
+    "word",
 ]
 
 Check = Callable[[str, Any], None]
@@ -188,6 +189,12 @@ def boolean(name: str, value: Any) -> None:
     """The value is True or False."""
     if not isinstance(value, bool) and getattr(getattr(value, "dtype", None), "kind", "") != "b":
         raise InputError(f"{name}: expected True or False; got {value!r}")
+
+
+def word(name: str, value: Any) -> None:
+    """The value is text."""
+    if not isinstance(value, str):
+        raise InputError(f"{name}: expected a word; got {value!r}")
 
 
 def file_path(name: str, value: Any) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probam.errors import InputError
-from probam.options import Options, boolean, number, one_of, option, optional, whole_number, whole_number_in
+from probam.options import Options, boolean, number, one_of, option, optional, whole_number, whole_number_in, word
 
 if TYPE_CHECKING:
     import os
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from probam.family import Family
     from probam.inference.common.result import Progress
 
-__all__ = ["ENGINES", "SEEDS", "FitOptions"]
+__all__ = ["ENGINES", "SEEDS", "FitOptions", "family_or_name"]
 
 ENGINES = ("em", "gradient_em", "clam", "svi", "cavi", "nuts", "gibbs", "smc")
 
@@ -38,18 +38,14 @@ SEEDS = whole_number_in("a whole number from 0 to 2^32 - 1", 0, 2**32 - 1)
 # --- checks of one value --------------------------------------------------------------------------------------
 
 
-def _family(name: str, value: Any) -> None:
+def family_or_name(name: str, value: Any) -> None:
+    """The value is a Family, or text that may name one."""
     if isinstance(value, str):
         return
     from probam.family import Family
 
     if not isinstance(value, Family):
-        raise InputError(f"{name}: expected a name or a Family object; got {value!r}")
-
-
-def _text(name: str, value: Any) -> None:
-    if not isinstance(value, str):
-        raise InputError(f"{name}: expected a name; got {value!r}")
+        raise InputError(f"{name}: expected the name of a family, FILE.py:Name or a Family; got {value!r}")
 
 
 def _names(name: str, value: Any) -> None:
@@ -112,7 +108,7 @@ class FitOptions(Options):
         "(laplace, student_t, generalized_normal, bernoulli, ...; options follow the name, as in student_t,df=4), or a "
         "family of your own as FILE.py:Name or package.module:Name (in Python also a Family object).",
         group=_MODEL,
-        check=_family,
+        check=family_or_name,
         flag=str,
     )
     covariance: str | None = option(
@@ -121,6 +117,7 @@ class FitOptions(Options):
         "spherical (a width each), diagonal (a width for each column), tied (one tilted ellipse for all), full (a "
         "tilted ellipse each) or lkj (full, with an LKJ prior).",
         group=_MODEL,
+        check=optional(word),
         flag=str | None,
         metavar="KIND",
     )
@@ -129,6 +126,7 @@ class FitOptions(Options):
         help="How popular memories may be: dp (Dirichlet process) and pyp (Pitman-Yor process, which keeps more small "
         "memories) let the data choose how many are used; dirichlet, uniform and fixed use a given number of them.",
         group=_MODEL,
+        check=word,
         flag=str,
         metavar="LAW",
     )
@@ -203,7 +201,7 @@ class FitOptions(Options):
         None,
         help="Which array of an NPZ or NetCDF file to use.",
         group=_DATA,
-        check=optional(_text),
+        check=optional(word),
         flag=str | None,
         metavar="NAME",
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from probam.errors import InputError
-from probam.fits.options import SEEDS
+from probam.fits.options import SEEDS, family_or_name
 from probam.options import (
     Options,
     boolean,
@@ -18,6 +18,7 @@ from probam.options import (
     optional,
     whole_number,
     whole_number_in,
+    word,
 )
 
 if TYPE_CHECKING:
@@ -38,20 +39,6 @@ _ALPHA_PRIOR, _DISCOUNT_PRIOR = (1.0, 1.0), (1.0, 3.0)  # those of probam.models
 
 
 # --- checks of one option -------------------------------------------------------------------------------------
-
-
-def _check_family(name: str, value: Any) -> None:
-    if isinstance(value, str):
-        return
-    from probam.family import Family
-
-    if not isinstance(value, Family):
-        raise InputError(f"{name}: expected the name of a family, FILE.py:Name or a Family; got {value!r}")
-
-
-def _check_text(name: str, value: Any) -> None:
-    if not isinstance(value, str):
-        raise InputError(f"{name}: expected a word; got {value!r}")
 
 
 def _check_choice(name: str, value: Any) -> None:
@@ -108,7 +95,7 @@ class StreamOptions(Options):
 
     family: str | Family = option(
         "gaussian",
-        check=_check_family,
+        check=family_or_name,
         group=_MODEL,
         flag=str,
         help="What a memory is: gaussian, vmf, bernoulli, multinomial, or laplace (by an approximation); FILE.py:Name "
@@ -116,7 +103,7 @@ class StreamOptions(Options):
     )
     covariance: str | None = option(
         None,
-        check=optional(_check_text),
+        check=optional(word),
         group=_MODEL,
         flag=str | None,
         metavar="KIND",

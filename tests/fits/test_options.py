@@ -22,8 +22,8 @@ OF_ENGINES = ("num_warmup", "num_draws", "num_chains", "checkpoint", "num_steps"
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("family", 3, "expected a name or a Family object; got 3"),
-        ("family", Gaussian, "expected a name or a Family object; got <class"),
+        ("family", 3, "expected the name of a family, FILE.py:Name or a Family; got 3"),
+        ("family", Gaussian, "expected the name of a family, FILE.py:Name or a Family; got <class"),
         ("components", -2, "expected a whole number of at least 1; got -2"),
         ("components", 2.0, "expected a whole number of at least 1; got 2.0"),
         ("alpha", "2", "expected a number, or a NumPyro distribution as its prior; got '2'"),
@@ -37,7 +37,9 @@ OF_ENGINES = ("num_warmup", "num_draws", "num_chains", "checkpoint", "num_steps"
         ("standardise", "yes", "expected True or False; got 'yes'"),
         ("missing", 1, "expected True or False; got 1"),
         ("columns", 3, "expected a list of names; got 3"),
-        ("variable", 3, "expected a name; got 3"),
+        ("covariance", True, "expected a word; got True"),
+        ("weights", 3, "expected a word; got 3"),
+        ("variable", 3, "expected a word; got 3"),
         ("prior", dist.Normal(), "expected a mapping from sites to NumPyro distributions; got "),
         ("prior", {"loc": 3}, "expected a mapping from sites to NumPyro distributions; got {'loc': 3}"),
         ("progress", 3, "expected a function of (done, total, text); got 3"),
