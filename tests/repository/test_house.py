@@ -1,7 +1,9 @@
-"""The house keeps its shape: few loose files, short files, an engine is a folder, tests mirror the rooms."""
+"""The house keeps its shape: few loose files, short functions, an engine is a folder, tests mirror the rooms."""
 
+import ast
 import re
 import tomllib
+from collections.abc import Iterator
 from importlib import import_module
 from inspect import isfunction
 from pathlib import Path
@@ -20,6 +22,9 @@ LOOSE = {"__init__", "compiled", "errors", "family", "options", "pytrees"}
 """Files that may stand in ``probam`` itself; any other belongs into a room."""
 
 LONGEST_FILE = 500
+LONGEST_FUNCTION = 60
+EXCEPTIONS: dict[str, str] = {}
+"""Functions that may be longer or more complex, each with its reason; at most five."""
 
 NO_ENGINES = {"common", "evidence", "stream"}
 """Folders of ``inference`` without a ``run``: what engines share, evidence after a run, and streams."""
@@ -30,6 +35,28 @@ def _sources() -> list[Path]:
     rooms = [path for path in PACKAGE.iterdir() if path.is_dir() and not path.is_symlink()]
     files = [path for room in (*rooms, *(ROOT / name for name in OUTSIDE)) for path in room.rglob("*.py")]
     return sorted([*files, *PACKAGE.glob("*.py")])
+
+
+def _functions(tree: ast.AST, inside: str = "") -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Every function, also within classes and functions, with its qualified name."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            if not isinstance(node, ast.ClassDef):
+                yield f"{inside}{node.name}", node
+            yield from _functions(node, f"{inside}{node.name}.")
+        else:
+            yield from _functions(node, inside)
+
+
+def _all_functions() -> Iterator[tuple[str, int, str]]:
+    """Address of every function (``folder/file.py:name``), its lines without decorators, and its first line."""
+    for path in _sources():
+        text = path.read_text()
+        lines = text.splitlines()
+        for name, node in _functions(ast.parse(text)):
+            assert node.end_lineno is not None
+            address = f"{path.relative_to(ROOT).as_posix()}:{name}"
+            yield address, node.end_lineno - node.lineno + 1, lines[node.lineno - 1]
 
 
 def _rooms() -> set[str]:
@@ -57,6 +84,26 @@ def test_no_file_is_longer_than_500_lines() -> None:
     lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in _sources()}
     assert len(lengths) > 200
     assert {name: length for name, length in lengths.items() if length > LONGEST_FILE} == {}
+
+
+def test_no_function_is_longer_than_60_lines() -> None:
+    lengths = {address: length for address, length, _ in _all_functions()}
+    assert len(lengths) > 2000
+    assert {name: n for name, n in lengths.items() if n > LONGEST_FUNCTION and name not in EXCEPTIONS} == {}
+
+
+def test_complex_functions_are_the_listed_exceptions() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
+    assert "C901" in settings["select"], "`make check` measures the complexity of every function"
+    assert settings["mccabe"]["max-complexity"] == 12
+    assert {address for address, _, line in _all_functions() if "C901" in line} <= EXCEPTIONS.keys()
+
+
+def test_exceptions_are_few_and_each_is_needed() -> None:
+    assert len(EXCEPTIONS) <= 5
+    assert all(EXCEPTIONS.values()), "each exception says why"
+    needed = {address for address, n, line in _all_functions() if n > LONGEST_FUNCTION or "C901" in line}
+    assert EXCEPTIONS.keys() <= needed
 
 
 def test_engines_are_the_folders_of_inference() -> None:
