@@ -1,6 +1,6 @@
 """What families with a location and a scale share: the spread that data need, data-scaled priors, parts of M-steps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import jax
@@ -40,9 +40,9 @@ def centre_and_width(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return centre, np.mean(np.abs(x - centre), axis=0).astype(x.dtype)
 
 
-def along_features(function: object, *arrays: jax.Array) -> tuple[jax.Array, ...]:
-    """``function`` of each feature in turn, the last axis of every array: keeps (N, K) in hand and never (N, K, D)."""
-    moved = jax.lax.map(lambda one: function(*one), tuple(jnp.moveaxis(array, -1, 0) for array in arrays))  # type: ignore[operator]
+def along_features(function: Callable[..., tuple[jax.Array, ...]], *arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """``function`` of one feature after the other, the last axis of every array: (N, K) numbers at a time."""
+    moved = jax.lax.map(lambda one: function(*one), tuple(jnp.moveaxis(array, -1, 0) for array in arrays))
     return tuple(jnp.moveaxis(array, 0, -1) for array in moved)
 
 

@@ -179,7 +179,7 @@ class Dirichlet(ExchangeableWeights):
         return jnp.log(raised) - jnp.log(jnp.sum(raised))
 
     @override
-    def partition_law(self, params: Params, num_slots: int, num_data: int) -> GibbsTypePartition:
+    def partition_law(self, params: Params, num_slots: int, num_data: int | jax.Array) -> GibbsTypePartition:
         """Mixture of finite mixtures: the number of memories uniform on 1, ..., ``num_slots``."""
         return finite_mixtures(self.concentration, num_slots, num_data)
 
@@ -327,7 +327,7 @@ class StickBreaking(ExchangeableWeights):
             return GammaAlpha(jnp.asarray(self.alpha.concentration), jnp.asarray(self.alpha.rate))
         return lattice(self.alpha, self.discount, num_components)
 
-    def partition_law(self, params: Params, num_slots: int, num_data: int) -> GibbsTypePartition:
+    def partition_law(self, params: Params, num_slots: int, num_data: int | jax.Array) -> GibbsTypePartition:
         """The Chinese restaurant process, without truncation."""
         return chinese_restaurant(*self.parameters(params), num_slots, num_data)
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from numpyro.distributions import biject_to
+from numpyro.distributions import Distribution, biject_to
 
 from probam.distributions.pairwise import linear_form, pairwise_log_prob
 from probam.family import ExchangeableWeights, Model, Moments, Params
@@ -63,7 +63,7 @@ class ModelLaw(NamedTuple):
         return self.model.weights.log_marginal(counts, self.params)
 
 
-def law_of(model: Model, params: Params, num_data: int, *, exchangeable: bool) -> Law:
+def law_of(model: Model, params: Params, num_data: int | jax.Array, *, exchangeable: bool) -> Law:
     """The law of labels: the model's own, or the exchangeable one with a free number of memories."""
     if not exchangeable:
         return ModelLaw(model, params)
@@ -188,18 +188,18 @@ def slice_hyper_parameters(
     if extra:
         counts = jnp.append(counts, 0)
     for i, (name, prior) in enumerate(model.weights.hyper_priors().items()):
-        transform = biject_to(prior.support)
+        transform: Any = biject_to(prior.support)
 
         def log_density(
             free: jax.Array,
             name: str = name,
-            prior: object = prior,
-            transform: object = transform,
+            prior: Distribution = prior,
+            transform: Any = transform,
             params: Params = params,
         ) -> jax.Array:
-            value = transform(free)  # type: ignore[operator]
-            law = law_of(model, params | {name: value}, num_data, exchangeable=exchangeable)  # type: ignore[arg-type]
-            here = prior.log_prob(value) + transform.log_abs_det_jacobian(free, value)  # type: ignore[attr-defined]
+            value = transform(free)
+            law = law_of(model, params | {name: value}, num_data, exchangeable=exchangeable)
+            here = prior.log_prob(value) + transform.log_abs_det_jacobian(free, value)
             return law.log_marginal(counts) + here
 
         free = jnp.asarray(transform.inv(params[name]))
@@ -287,13 +287,13 @@ def slice_memories(
     return params | {name: jnp.asarray(transforms[name](value), x.dtype) for name, value in free.items()}
 
 
-def _spread(prior: object, transform: object) -> jax.Array:
+def _spread(prior: Distribution, transform: Any) -> jax.Array:
     """A scale for steps in unconstrained coordinates: the prior's own on the real line, one elsewhere."""
     domain = getattr(transform, "codomain", None)
     base = getattr(domain, "base_constraint", domain)
     if type(base).__name__ != "_Real":
         return jnp.ones(())
     try:
-        return jnp.sqrt(jnp.asarray(prior.variance))  # type: ignore[attr-defined]
+        return jnp.sqrt(jnp.asarray(prior.variance))
     except NotImplementedError:
         return jnp.ones(())

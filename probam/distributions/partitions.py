@@ -47,7 +47,9 @@ class GibbsTypePartition(NamedTuple):
         return self.log_v[num_blocks] + blocks - places
 
 
-def chinese_restaurant(alpha: jax.Array, discount: jax.Array, num_slots: int, num_data: int) -> GibbsTypePartition:
+def chinese_restaurant(
+    alpha: jax.Array, discount: jax.Array, num_slots: int, num_data: int | jax.Array
+) -> GibbsTypePartition:
     """The Chinese restaurant process and its two-parameter extension.
 
     Args:
@@ -81,7 +83,7 @@ def log_finite_terms(
     return jnp.where(enough, terms, -jnp.inf)
 
 
-def finite_mixtures(concentration: float, num_slots: int, num_data: int) -> GibbsTypePartition:
+def finite_mixtures(concentration: float, num_slots: int, num_data: int | jax.Array) -> GibbsTypePartition:
     """A mixture of finite mixtures, with the number of memories uniform on 1, ..., K and symmetric Dirichlet weights.
 
     Args:

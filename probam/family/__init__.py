@@ -161,7 +161,7 @@ class ExchangeableWeights(WeightPrior):
     """Weights that have a law of partitions with a free number of memories: for Gibbs sampling and streams."""
 
     @abstractmethod
-    def partition_law(self, params: Params, num_slots: int, num_data: int) -> GibbsTypePartition:
+    def partition_law(self, params: Params, num_slots: int, num_data: int | jax.Array) -> GibbsTypePartition:
         """The exchangeable law of partitions of ``num_data`` data into at most ``num_slots`` memories."""
 
     @abstractmethod
@@ -174,13 +174,21 @@ class Model(Protocol):
     """A mixture model as an engine sees it: a NumPyro program and its parts."""
 
     @property
-    def family(self) -> Family: ...  # noqa: D102
+    def family(self) -> Family:
+        """The law of the data of one memory."""
+
     @property
-    def weights(self) -> WeightPrior: ...  # noqa: D102
+    def weights(self) -> WeightPrior:
+        """The law of the mixing weights."""
+
     @property
-    def num_components(self) -> int: ...  # noqa: D102
+    def num_components(self) -> int:
+        """K; the truncation under stick-breaking weights."""
+
     @property
-    def prior(self) -> Prior: ...  # noqa: D102
+    def prior(self) -> Prior:
+        """The prior of each site of the memories."""
+
     @property
     def missing(self) -> bool:
         """Whether entries of the data may be missing (NaN)."""
@@ -188,8 +196,7 @@ class Model(Protocol):
     def __call__(self, x: Float[Array, "N D"] | None = None, num_data: int | None = None) -> object:
         """The NumPyro program: parameters, then the data site ``x``.
 
-        Rows of ``x`` stand for ``num_data`` data (their log density is scaled up), which is how
-        minibatches are seen.
+        The rows of a minibatch ``x`` stand for ``num_data`` data: their log density is scaled up.
         """
 
     def parameters(self) -> tuple[Float[Array, " K"], Distribution]:
