@@ -6,7 +6,7 @@ they have by default. A :class:`WeightPrior` says the same of the mixing weights
 joins the two into a NumPyro program.
 
 Engines (``probam.inference``) see models only through these three and through the capabilities of a
-family (:mod:`probam.capabilities`); they never import ``probam.models``.
+family (:mod:`probam.family.capabilities`); they never import ``probam.models``.
 """
 
 from abc import ABC, abstractmethod
@@ -58,7 +58,7 @@ class Family(ABC):
     """A likelihood family: one memory's density, its parameters and their default prior.
 
     ``name``, ``prior`` and ``bank`` make a family; the other members have defaults. Engines that follow gradients need
-    nothing else. What a single engine needs besides is a capability (:mod:`probam.capabilities`), and a family has it
+    nothing else. What a single engine needs besides is a capability (:mod:`probam.family.capabilities`), and a family has it
     when it defines the methods of that capability: ``statistics`` and ``maximize`` give closed-form EM.
 
     Families are frozen dataclasses without arrays (hashable, so they may be static under jit).
