@@ -58,8 +58,8 @@ class Family(ABC):
     """A likelihood family: one memory's density, its parameters and their default prior.
 
     ``name``, ``prior`` and ``bank`` make a family; the other members have defaults. Engines that follow gradients need
-    nothing else. What a single engine needs besides is a capability (:mod:`probam.family.capabilities`), and a family has it
-    when it defines the methods of that capability: ``statistics`` and ``maximize`` give closed-form EM.
+    nothing else. What a single engine needs besides is a capability (:mod:`probam.family.capabilities`), and a family
+    has it when it defines the methods of that capability: ``statistics`` and ``maximize`` give closed-form EM.
 
     Families are frozen dataclasses without arrays (hashable, so they may be static under jit).
     """
