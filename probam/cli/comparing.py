@@ -43,7 +43,7 @@ def compare(
         typer.Option(
             metavar="DATA",
             help="Score the fits on these data, which none of them has seen. With --engines, the share of DATA to "
-            "keep apart (0.2 unless said).",
+            "hold out (0.2 by default).",
         ),
     ] = None,
     labels: Annotated[

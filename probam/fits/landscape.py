@@ -104,17 +104,22 @@ class Basins(NamedTuple):
     """Where recall ends from each query."""
 
     recall: Recall
-    attractor: Int[np.ndarray, " Q"]
-    positions: Float[np.ndarray, "A D"]
-    memory: Int[np.ndarray, " Q"]
+    attractor: Int[np.ndarray, " Q"]  # number of the attractor
+    positions: Float[np.ndarray, "A D"]  # of the attractors
+    memory: Int[np.ndarray, " Q"]  # most responsible for the attractor
 
 
 def basins(
     landscape: Landscape, queries: Float[Array, "Q D"], scale: float, *, step: float = 1.0, max_steps: int = 1000
 ) -> Basins:
-    """Recall from every query; ends closer than a thousandth of ``scale`` are one attractor.
+    """Recall from every query.
 
-    ``memory`` is the memory most responsible for the attractor that a query ends in.
+    Args:
+        landscape: the energy and its dynamics.
+        queries: where recall starts, in the units of the model.
+        scale: spread of the data; ends of recall closer than a thousandth of it are one attractor.
+        step: Euler step in units of tau, in (0, 2).
+        max_steps: most steps of a query.
     """
     result = landscape.run(queries, step=step, max_steps=max_steps)
     labels, positions = attractors(np.asarray(result.states), MERGE * scale)
@@ -136,33 +141,44 @@ class Plane(NamedTuple):
 def plane(x: Float[np.ndarray, "N D"], *, spherical: bool, size: int = 72, margin: float = 0.15) -> Plane:
     """Principal plane through the data; the data's own axes in one and two dimensions.
 
-    For unit vectors the view is orthographic, from the mean direction: the grid is the disc of radius one.
+    Args:
+        x: data in the units of the model.
+        spherical: the data are unit vectors. The view is then orthographic, from the mean direction: the grid is the
+            disc of radius one.
+        size: points of the grid along each axis.
+        margin: width of the border around the data, as a fraction of their range.
     """
-    num_features = x.shape[1]
-    if spherical:
-        front = x.mean(axis=0)
-        length = np.linalg.norm(front)
-        front = front / length if length > 1e-6 else np.eye(num_features)[0]
-        rest = x - np.outer(x @ front, front)
-        _, _, directions = np.linalg.svd(rest, full_matrices=False)
-        axis = directions[:2]
-        axis = axis - np.outer(axis @ front, front)
-        axis /= np.linalg.norm(axis, axis=1, keepdims=True)
-        grid = np.linspace(-1, 1, size)
-        across, up = np.meshgrid(grid, grid)
-        height = 1 - across**2 - up**2
-        valid = height >= 0
-        if num_features == 2:
-            axis = np.stack([axis[0], np.zeros(2)])
-            up = np.zeros_like(across)
-            height = 1 - across**2
-            valid = np.ones_like(across, bool)
-        points = (
-            across[..., None] * axis[0] + up[..., None] * axis[1] + np.sqrt(np.maximum(height, 0))[..., None] * front
-        )
-        points /= np.linalg.norm(points, axis=-1, keepdims=True)
-        return Plane(front, axis, grid, grid, points, valid)
+    return _hemisphere(x, size) if spherical else _principal_plane(x, size, margin)
 
+
+def _hemisphere(x: Float[np.ndarray, "N D"], size: int) -> Plane:
+    """The hemisphere around the mean direction, seen from far away."""
+    num_features = x.shape[1]
+    front = x.mean(axis=0)
+    length = np.linalg.norm(front)
+    front = front / length if length > 1e-6 else np.eye(num_features)[0]
+    rest = x - np.outer(x @ front, front)
+    _, _, directions = np.linalg.svd(rest, full_matrices=False)
+    axis = directions[:2]
+    axis = axis - np.outer(axis @ front, front)
+    axis /= np.linalg.norm(axis, axis=1, keepdims=True)
+    grid = np.linspace(-1, 1, size)
+    across, up = np.meshgrid(grid, grid)
+    height = 1 - across**2 - up**2
+    valid = height >= 0
+    if num_features == 2:
+        axis = np.stack([axis[0], np.zeros(2)])
+        up = np.zeros_like(across)
+        height = 1 - across**2
+        valid = np.ones_like(across, bool)
+    points = across[..., None] * axis[0] + up[..., None] * axis[1] + np.sqrt(np.maximum(height, 0))[..., None] * front
+    points /= np.linalg.norm(points, axis=-1, keepdims=True)
+    return Plane(front, axis, grid, grid, points, valid)
+
+
+def _principal_plane(x: Float[np.ndarray, "N D"], size: int, margin: float) -> Plane:
+    """A rectangle around the data on the plane of their largest variance."""
+    num_features = x.shape[1]
     origin = x.mean(axis=0) if num_features > 2 else np.zeros(num_features)
     if num_features == 1:
         axis = np.array([[1.0], [0.0]])
