@@ -110,6 +110,7 @@ def _theirs(x: np.ndarray, start: np.ndarray) -> Fit:
     jax.config.update("jax_enable_x64", True)
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import BayesianGaussianMixture
+    from typing_extensions import override
 
     warnings.simplefilter("ignore", ConvergenceWarning)
     model = _model(x)
@@ -122,7 +123,8 @@ def _theirs(x: np.ndarray, start: np.ndarray) -> Fit:
     }
 
     class FromGiven(BayesianGaussianMixture):  # type: ignore[misc]
-        def _initialize_parameters(self, X: np.ndarray, random_state: object, xp: object = None) -> None:  # noqa: ARG002
+        @override
+        def _initialize_parameters(self, X: np.ndarray, random_state: object, xp: object = None) -> None:
             self._initialize(X, start)
 
     def fit(passes: int) -> Callable[[np.ndarray], float]:

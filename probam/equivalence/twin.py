@@ -43,18 +43,16 @@ class Twin(NamedTuple):
 
 
 @singledispatch
-def bank_twin(bank: Distribution, log_weights: Float[Array, " K"]) -> Twin | None:  # noqa: ARG001
+def bank_twin(bank: Distribution, log_weights: Float[Array, " K"]) -> Twin | None:
     """The physical twin of a bank of memories with these log weights; ``None`` for a bank without one."""
+    del bank, log_weights
     return None
 
 
 @singledispatch
-def independent_twin(
-    base: Distribution,  # noqa: ARG001
-    bank: Distribution,  # noqa: ARG001
-    log_weights: Float[Array, " K"],  # noqa: ARG001
-) -> Twin | None:
+def independent_twin(base: Distribution, bank: Distribution, log_weights: Float[Array, " K"]) -> Twin | None:
     """:func:`bank_twin` of an ``Independent`` bank, dispatched on its base distribution."""
+    del base, bank, log_weights
     return None
 
 

@@ -34,7 +34,7 @@ def doubled(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
     return exact(rng, x, 2.0)
 
 
-def prior_again(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:  # noqa: ARG001
+def prior_again(rng: np.random.Generator, _x: np.ndarray) -> np.ndarray:
     """A sampler that has not looked at the data."""
     return PRIOR_SD * rng.normal(size=99)
 
@@ -87,7 +87,8 @@ def engine(spread: float, fails: int = 0) -> Any:
     rng = np.random.default_rng(1)
     runs = []
 
-    def run(key: Any, model: Any, x: Any, *, progress: Any) -> EngineResult:  # noqa: ARG001
+    def run(key: Any, model: Any, x: Any, *, progress: Any) -> EngineResult:
+        del model, progress
         runs.append(key)
         if len(runs) <= fails:
             raise NumericalError("astray")

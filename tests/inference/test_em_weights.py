@@ -147,7 +147,8 @@ def test_sums_of_several_parts_are_those_of_the_whole(monkeypatch: pytest.Monkey
 TWO_DEVICES = """
 import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
-from probam.inference import em, em_rows
+from probam.inference.common import rows as em_rows
+from probam.inference.em import engine as em
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import mixture
 from probam.models.weights import weight_prior

@@ -44,7 +44,7 @@ def _run(path: Path | None, x: np.ndarray = X, **options: Any) -> EngineResult:
 def _cut(path: Path, steps: int) -> None:
     """A run that ends when so many steps are done."""
 
-    def stop(done: int, total: int, text: str) -> None:  # noqa: ARG001
+    def stop(done: int, _total: int, text: str) -> None:
         if text.startswith("NUTS") and done >= steps:
             raise CutError
 
