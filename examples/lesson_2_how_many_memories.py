@@ -1,7 +1,7 @@
 """Lesson 2: how many memories? A Dirichlet process mixture under NUTS, and how to judge what it says.
 
 The data are 272 eruptions of Old Faithful: the length of each and the time until the next one. The number of memories
-is not given: the process has infinitely many, and the first six are kept.
+is not given: the process has infinitely many, and the first five are kept.
 """
 
 import json
@@ -21,11 +21,11 @@ eruptions = load_shipped("faithful")  # a table of 272 rows with named columns; 
 fitted = probam.fit(
     eruptions,
     weights="dp",
-    components=6,
+    components=5,
     engine="nuts",
     standardise=True,  # results are in the units of the data (minutes) all the same
-    num_warmup=200,
-    num_draws=300,
+    num_warmup=150,
+    num_draws=200,
     num_chains=2,
 )
 print(fitted.summary_text(most=4), "\n")
@@ -45,7 +45,7 @@ assert fitted.tree["sample_stats"]["diverging"].mean() < 0.02
 
 # Judge the truncation: a bound on how much it changes the prior distribution of the data (total variation).
 cost = json.loads(fitted.tree.attrs["truncation"])
-print(f"six memories instead of infinitely many: at most {cost['tv_bound']:.2f} in total variation\n")
+print(f"five memories instead of infinitely many: at most {cost['tv_bound']:.2f} in total variation\n")
 
 # Judge the model: at draws of the posterior, is the energy of the physics the negative log density of the program?
 for check in fitted.verify():
