@@ -25,6 +25,7 @@ from probam.energies.wells import (
     log_shares,
     log_sum,
     mean_of,
+    quadratic_form,
     shares,
 )
 from probam.errors import InputError
@@ -61,7 +62,7 @@ def energy(
     def log_term(k: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
         gap = query - memories[k]
         if stiffness.ndim == 3:
-            form = jnp.einsum("...d,...de,...e->...", gap, stiffness[k], gap, precision="highest")
+            form = quadratic_form(gap, stiffness[k])
         elif stiffness.ndim == 2:
             form = jnp.sum(stiffness[k] * gap**2, axis=-1)
         else:

@@ -1,11 +1,13 @@
 r"""Sums of wells, \(\sum_k w_k \exp(-(v-\mu_k)^\top A_k (v-\mu_k))\), as matrix products.
 
-Every energy of a distance is minus the log of such a sum. Two kinds of rounding error have to be avoided:
+Every energy of a distance is minus the log of such a sum. Rounding errors and overflow have to be avoided:
 
 * with a common offset (memories at 1e6, say) the expanded square cancels, so queries and memories are first
   taken relative to the memories' mean;
 * far away (a query at 1e8) all squared distances agree in every digit of a float, so the part that is common to all
-  wells, the quadratic form of the least stiff one, is left out of the *logits*: it does not change a softmax.
+  wells, the quadratic form of the least stiff one, is left out of the *logits*: it does not change a softmax;
+* where squares would overflow (a query at 1e160) the logits are those nearer by on the same ray from the memories'
+  mean, where the least stiff well in that direction already has the whole sum.
 
 :func:`log_sum` adds the missing part back. It computes the term of one well per query, the leading one, directly from
 ``v - mu_k``. No array of shape (Q, K, D) is made.
@@ -15,6 +17,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 __all__ = [
@@ -26,6 +29,7 @@ __all__ = [
     "log_shares",
     "log_sum",
     "mean_of",
+    "quadratic_form",
     "shares",
     "weighted_mean",
 ]
@@ -39,6 +43,27 @@ def dot(left: Float[Array, "... I"], right: Float[Array, "I J"]) -> Float[Array,
 def mean_of(memories: Float[Array, "K D"]) -> Float[Array, " D"]:
     """The memories' mean, used as an origin: constant for derivatives, since no result depends on it."""
     return jax.lax.stop_gradient(jnp.mean(memories, axis=0))
+
+
+def _within_range(
+    query: Float[Array, "*batch D"], memories: Float[Array, "K D"], stiffness: Float[Array, "..."]
+) -> Float[Array, "*batch D"]:
+    """Queries whose squares would overflow, moved in along the ray from the origin; all others as they are.
+
+    The limit is the cube root of the largest number, in units of the memories' extent plus the widest well.
+    """
+    extent = jax.lax.stop_gradient(jnp.max(jnp.abs(memories)) + jnp.min(stiffness) ** -0.5)
+    limit = np.finfo(query.dtype).max ** (1 / 3) * extent
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(query), axis=-1, keepdims=True))
+    return query / jnp.maximum(size / limit, 1)
+
+
+def quadratic_form(gap: Float[Array, "*batch D"], matrix: Float[Array, "*batch D D"]) -> Float[Array, "*batch"]:
+    """g^T A g for a positive definite A: infinite where it overflows, never NaN."""
+    limit = np.finfo(gap.dtype).max ** (1 / 3)
+    stretch = jax.lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(gap), axis=-1) / limit, 1))
+    gap = gap / stretch[..., None]
+    return jnp.einsum("...d,...de,...e->...", gap, matrix, gap, precision="highest") * stretch * stretch
 
 
 def isotropic_logits(
@@ -58,6 +83,7 @@ def isotropic_logits(
         log_weights: log w.
         excess: \(a_k - a_{\min}\), to the accuracy that the caller can provide; None if all wells are equally stiff.
     """
+    query = _within_range(query, memories, stiffness)
     logits = dot(query, (2 * stiffness[:, None] * memories).T)
     logits += log_weights - stiffness * jnp.sum(memories**2, axis=-1)
     if excess is None:
@@ -77,6 +103,7 @@ def diagonal_logits(
     """
     softest = jnp.argmin(jnp.sum(stiffness, axis=-1))
     excess = stiffness - jax.lax.stop_gradient(stiffness[softest])
+    query = _within_range(query, memories, stiffness)
     features = jnp.concatenate([query, query**2], axis=-1)
     coefficients = jnp.concatenate([2 * stiffness * memories, -excess], axis=-1)
     return dot(features, coefficients.T) + (log_weights - jnp.sum(stiffness * memories**2, axis=-1))
@@ -97,6 +124,7 @@ def full_logits(
     excess = stiffness - jax.lax.stop_gradient(stiffness[softest])
     row, column = jnp.triu_indices(query.shape[-1])
     twice = jnp.where(row == column, 1, 2).astype(query.dtype)
+    query = _within_range(query, memories, jnp.diagonal(stiffness, axis1=-2, axis2=-1))
     pull = jnp.einsum("kde,ke->kd", stiffness, memories, precision="highest")
     features = jnp.concatenate([query, query[..., row] * query[..., column]], axis=-1)
     coefficients = jnp.concatenate([2 * pull, -twice * excess[:, row, column]], axis=-1)

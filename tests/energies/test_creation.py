@@ -130,6 +130,15 @@ def test_a_query_at_1e8_still_tells_a_memory_from_the_new_one_when_the_base_is_n
     np.testing.assert_allclose(probabilities["exact"](query, memories, counts, **settings), wanted, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_where_squares_overflow_a_new_memory_is_certain_and_nothing_is_nan(bank: Bank, name: str) -> None:
+    memories, counts, settings, _ = bank
+    queries = 1e160 * np.random.default_rng(6).normal(size=(9, 3))
+    assert (np.asarray(energies[name](queries, memories, counts, **settings)) == np.inf).all()
+    np.testing.assert_allclose(probabilities[name](queries, memories, counts, **settings)[:, -1], 1, rtol=1e-12)
+    assert np.isfinite(update(queries, memories, counts, **settings)).all()
+
+
 def test_creation_probability_falls_with_the_dimension_and_as_printed_does_not() -> None:
     exact, printed = [], []
     for dim in (1, 2, 10, 64):

@@ -172,3 +172,21 @@ def test_bad_stiffness_is_named() -> None:
         quadratic.update(np.zeros(3), memories, np.array([1.0, -1.0]))
     with pytest.raises(InputError, match="positive definite matrices; number 1 has the eigenvalue -2"):
         quadratic.responsibilities(np.zeros(3), memories, np.array([np.eye(3), np.diag([1.0, -2.0, 1.0])]))
+
+
+@pytest.mark.parametrize(("dtype", "distance"), [("float64", 1e160), ("float64", 1e300), ("float32", 1e37)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_squares_overflow_the_energy_is_infinite_and_the_softest_well_has_the_whole_sum(
+    kind: str, dtype: str, distance: float
+) -> None:
+    memories, stiffness, weights, rng = bank(kind)
+    directions = rng.normal(size=(30, 3))
+    queries = (distance * directions).astype(dtype)
+    arguments = [np.asarray(value, dtype) for value in (memories, stiffness, weights)]
+    assert (np.asarray(energy(queries, *arguments)) == np.inf).all()
+    share = np.asarray(responsibilities(queries, *arguments))
+    form = np.einsum("nd,kde,ne->nk", directions, matrices(stiffness, 5, 3), directions)
+    slope = directions @ memories.T
+    np.testing.assert_array_equal(share.argmax(-1), slope.argmax(-1) if kind == "scalar" else form.argmin(-1))
+    np.testing.assert_allclose(share.max(-1), 1, rtol=1e-6)
+    assert np.isfinite(update(queries, *arguments)).all()
