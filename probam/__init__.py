@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from probam.comparison.compare import compare
     from probam.compiled import keep_compiled
     from probam.errors import InputError, NumericalError, ProbamError
+    from probam.fits.choices import families
     from probam.fits.fit import fit, load
     from probam.fits.fitted import Fit
     from probam.streams.stream import Stream
@@ -24,6 +25,7 @@ __all__ = [
     "ProbamError",
     "Stream",
     "compare",
+    "families",
     "fit",
     "keep_compiled",
     "load",
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "families": "probam.fits.choices",
     "fit": "probam.fits.fit",
     "load": "probam.fits.fit",
     "verify": "probam.claims.verify",

@@ -16,8 +16,8 @@ from jaxtyping import Array, Float, Int
 from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.util import validate_sample
 
-from probam.distributions.observed import observed_log_prob, pattern_log_prob
-from probam.distributions.pairwise import pairwise_log_prob
+from probam.distributions.observed import observed_densities, pattern_log_prob
+from probam.distributions.pairwise import Densities, pairwise_densities
 
 __all__ = ["MemoryMixture"]
 
@@ -84,13 +84,13 @@ class MemoryMixture(Distribution):
 
     def log_joint(self, x: Float[Array, "... D"]) -> Float[Array, "... K"]:
         """Log of weight times density for each datum and memory, in nats."""
-        return self._log_joint(x, nearby=False)
+        return self._log_joints(x).here
 
-    def _log_joint(self, x: Float[Array, "... D"], *, nearby: bool) -> Float[Array, "... K"]:
-        rows = jnp.reshape(x, (-1, self.event_shape[0]))
-        of_rows = observed_log_prob if self.missing else pairwise_log_prob
-        log_density = of_rows(self.bank, rows, nearby=nearby)
-        return jnp.reshape(self.log_weights + log_density, (*jnp.shape(x)[:-1], self.num_components))
+    def _log_joints(self, x: Float[Array, "... D"]) -> Densities:
+        of_rows = observed_densities if self.missing else pairwise_densities
+        shape = (*jnp.shape(x)[:-1], self.num_components)
+        densities = of_rows(self.bank, jnp.reshape(x, (-1, self.event_shape[0])))
+        return Densities(*(jnp.reshape(self.log_weights + log_density, shape) for log_density in densities))
 
     def log_joint_of_pattern(self, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
         """``log_joint`` of rows that all lack the same features, with one matrix inversion for all rows."""
@@ -103,7 +103,7 @@ class MemoryMixture(Distribution):
 
     def responsibilities(self, x: Float[Array, "... D"]) -> Float[Array, "... K"]:
         """Posterior probability of each memory given the datum; rows sum to one."""
-        return jax.nn.softmax(self._log_joint(x, nearby=True), axis=-1)
+        return jax.nn.softmax(self._log_joints(x).nearby, axis=-1)
 
     def log_responsibilities(self, x: Float[Array, "... D"]) -> Float[Array, "... K"]:
         """Logs of the responsibilities, finite where these underflow.
@@ -112,8 +112,14 @@ class MemoryMixture(Distribution):
         same ray (:func:`probam.distributions.pairwise.largest_radius`): there the memory that is nearest in its own
         metric has almost all of the probability. They are NaN outside the support of every memory.
         """
-        log_joint = self._log_joint(x, nearby=True)
-        return log_joint - logsumexp(log_joint, axis=-1, keepdims=True)
+        return self.log_prob_and_responsibilities(x)[1]
+
+    def log_prob_and_responsibilities(
+        self, x: Float[Array, "... D"]
+    ) -> tuple[Float[Array, "..."], Float[Array, "... K"]]:
+        """:meth:`log_prob` and :meth:`log_responsibilities` from one pass over the data."""
+        here, nearby = self._log_joints(x)
+        return logsumexp(here, axis=-1), nearby - logsumexp(nearby, axis=-1, keepdims=True)
 
     def sample_with_memory(
         self, key: jax.Array, sample_shape: tuple[int, ...] = ()

@@ -20,13 +20,14 @@ from jaxtyping import Array, Bool, Float
 from numpyro.distributions import Distribution
 
 from probam.distributions.bits import SpinBernoulli
-from probam.distributions.pairwise import origin, rays, upper_triangle
+from probam.distributions.pairwise import Densities, gaussian_spread, origin, rays, upper_triangle
 from probam.errors import InputError
 
 __all__ = [
     "Marginal",
     "marginal",
     "memory_covariances",
+    "observed_densities",
     "observed_log_prob",
     "pattern_log_prob",
 ]
@@ -65,17 +66,18 @@ def memory_covariances(bank: dist.MultivariateNormal) -> Float[Array, "K D D"]:
     return jnp.broadcast_to(matrix.astype(bank.loc.dtype), (*bank.batch_shape, num_features, num_features))
 
 
-def pattern_log_prob(bank: Distribution, x: Float[Array, "N D"], *, nearby: bool = False) -> Float[Array, "N K"]:
-    """Log density (nats) of the observed entries of rows that all lack the same features (NaN).
+def pattern_log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
+    """Log density (nats) of the observed entries of rows that all lack the same features (NaN)."""
+    return _pattern_densities(bank, x).here
 
-    ``nearby`` is that of :func:`probam.distributions.pairwise.pairwise_log_prob`.
-    """
+
+def _pattern_densities(bank: Distribution, x: Float[Array, "N D"]) -> Densities:
     assert isinstance(bank, dist.MultivariateNormal), "other banks have no matrix to invert"
     known = ~jnp.isnan(x[0])
     loc = jnp.broadcast_to(bank.loc, bank.shape())
     zero = origin(loc)
     loc = loc - zero
-    moved = rays(bank, loc, jnp.where(known, x - zero, 0))
+    moved = rays(jnp.where(known, x - zero, 0), gaussian_spread(bank, loc))
     precision, half_log_det = marginal(memory_covariances(bank), known)
     rows, columns = jnp.triu_indices(bank.event_shape[0])
     square = precision[:, rows, columns] * jnp.where(rows == columns, 1, 2).astype(x.dtype)
@@ -86,28 +88,32 @@ def pattern_log_prob(bank: Distribution, x: Float[Array, "N D"], *, nearby: bool
         - 0.5 * jnp.sum(loc * linear, axis=-1)
     )
     quadratic = -0.5 * _dot(upper_triangle(moved.centred), square.T)
-    return moved.quadratic(constant, _dot(moved.centred, linear.T), quadratic, nearby=nearby)
+    return moved.quadratic(constant, _dot(moved.centred, linear.T), quadratic)
 
 
-@singledispatch
-def observed_log_prob(bank: Distribution, x: Float[Array, "N D"], *, nearby: bool = False) -> Float[Array, "N K"]:
-    """Log density (nats) of the observed entries of each row under each memory; a family registers its own.
+def observed_log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
+    """Log density (nats) of the observed entries of each row under each memory.
 
     Args:
         bank: the memories, with batch shape (K,) and event shape (D,).
         x: data, NaN where an entry is missing. A row without observed entries has log density 0.
-        nearby: as for :func:`probam.distributions.pairwise.pairwise_log_prob`.
 
     Raises:
         InputError: for a family without marginal densities.
     """
+    return observed_densities(bank, x).here
+
+
+@singledispatch
+def observed_densities(bank: Distribution, x: Float[Array, "N D"]) -> Densities:
+    """:func:`observed_log_prob` at the rows and moved in to the largest radius; a family registers its own."""
     if isinstance(bank, dist.Independent):
-        return _independent_log_prob(bank.base_dist, bank, x, nearby)
+        return _independent_densities(bank.base_dist, bank, x)
     raise _unknown(bank)
 
 
 @singledispatch
-def _independent_log_prob(base: Distribution, _bank: Distribution, _x: jax.Array, _nearby: bool) -> jax.Array:
+def _independent_densities(base: Distribution, _bank: Distribution, _x: jax.Array) -> Densities:
     raise _unknown(base)
 
 
@@ -128,38 +134,42 @@ def _known(x: jax.Array, zero: jax.Array | float) -> tuple[jax.Array, jax.Array]
     return known.astype(x.dtype), jnp.where(known, x - zero, 0)
 
 
-@_independent_log_prob.register
-def _(base: dist.Normal, bank: Distribution, x: jax.Array, nearby: bool) -> jax.Array:
+@_independent_densities.register
+def _(base: dist.Normal, bank: Distribution, x: jax.Array) -> Densities:
     loc = jnp.broadcast_to(base.loc, bank.shape())
     zero = origin(loc)
     loc, (known, centred) = loc - zero, _known(x, zero)
-    moved = rays(base, loc, centred)
+    moved = rays(centred, gaussian_spread(base, loc))
     precision = jnp.broadcast_to(jnp.asarray(base.scale), bank.shape()) ** -2
     constant = 0.5 * (jnp.log(precision / (2 * jnp.pi)) - precision * loc**2)
     linear, square = _dot(moved.centred, (precision * loc).T), -0.5 * _dot(moved.centred**2, precision.T)
-    return moved.quadratic(_dot(known, constant.T), linear, square, nearby=nearby)
+    return moved.quadratic(_dot(known, constant.T), linear, square)
 
 
-@_independent_log_prob.register(dist.BernoulliProbs)
-@_independent_log_prob.register(dist.BernoulliLogits)
-def _(base: dist.BernoulliProbs | dist.BernoulliLogits, bank: Distribution, x: jax.Array, _nearby: bool) -> jax.Array:
+@_independent_densities.register(dist.BernoulliProbs)
+@_independent_densities.register(dist.BernoulliLogits)
+def _(base: dist.BernoulliProbs | dist.BernoulliLogits, bank: Distribution, x: jax.Array) -> Densities:
     logits, (known, bits) = jnp.broadcast_to(base.logits, bank.shape()), _known(x, 0)
-    return _dot(bits, logits.T) - _dot(known, jax.nn.softplus(logits).T)
+    log_prob = _dot(bits, logits.T) - _dot(known, jax.nn.softplus(logits).T)
+    return Densities(log_prob, log_prob)
 
 
-@_independent_log_prob.register
-def _(base: SpinBernoulli, bank: Distribution, x: jax.Array, _nearby: bool) -> jax.Array:
+@_independent_densities.register
+def _(base: SpinBernoulli, bank: Distribution, x: jax.Array) -> Densities:
     fields, (known, spins) = jnp.broadcast_to(base.fields, bank.shape()), _known(x, 0)
-    return _dot(spins, fields.T) - _dot(known, jnp.logaddexp(fields, -fields).T)
+    log_prob = _dot(spins, fields.T) - _dot(known, jnp.logaddexp(fields, -fields).T)
+    return Densities(log_prob, log_prob)
 
 
 def _rows_at_once(bank: Distribution) -> int:
     return max(1, _NUMBERS_AT_ONCE // (bank.batch_shape[0] * bank.event_shape[0] ** 2))
 
 
-@observed_log_prob.register
-def _(bank: dist.MultivariateNormal, x: jax.Array, *, nearby: bool = False) -> jax.Array:
-    def of_row(row: jax.Array) -> jax.Array:
-        return pattern_log_prob(bank, row[None], nearby=nearby)[0]
+@observed_densities.register
+def _(bank: dist.MultivariateNormal, x: jax.Array) -> Densities:
+    def of_row(row: jax.Array) -> Densities:
+        here, nearby = _pattern_densities(bank, row[None])
+        return Densities(here[0], nearby[0])
 
-    return jnp.asarray(jax.lax.map(of_row, x, batch_size=min(len(x), _rows_at_once(bank))))
+    densities: Densities = jax.lax.map(of_row, x, batch_size=min(len(x), _rows_at_once(bank)))
+    return densities

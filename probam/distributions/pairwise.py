@@ -8,11 +8,11 @@ Gaussian statistics are computed relative to the mean of the memories, since the
 Far away (a query at 1e160) squares overflow, and their differences are lost long before. So rows beyond
 :func:`largest_radius` are moved in along the ray from that origin: log densities are extended from there by the degrees
 of the statistics, which gives -inf where they overflow, never NaN, and responsibilities are those at the moved row
-(``nearby=True``), which are the limit along the ray up to memories that are equally near in their own metrics.
+(:class:`Densities`), which are the limit along the ray up to memories that are equally near in their own metrics.
 
 Such a family registers ``linear_form`` for the type of its bank (for ``Independent`` distributions:
 ``independent_form`` for the type of the base distribution). A family without such a form that can do better than
-broadcasting registers ``pairwise_log_prob``. For all other distributions NumPyro's ``log_prob`` is broadcast.
+broadcasting registers ``pairwise_densities``. For all other distributions NumPyro's ``log_prob`` is broadcast.
 """
 
 from functools import singledispatch
@@ -34,12 +34,15 @@ from probam.distributions.von_mises_fisher import VonMisesFisher
 from probam.numerics.bessel import log_normalizer
 
 __all__ = [
+    "Densities",
     "LinearForm",
     "Rays",
+    "gaussian_spread",
     "independent_form",
     "largest_radius",
     "linear_form",
     "origin",
+    "pairwise_densities",
     "pairwise_log_prob",
     "rays",
     "spread_of",
@@ -91,43 +94,53 @@ def independent_form(
     return None
 
 
-@singledispatch
-def pairwise_log_prob(bank: Distribution, x: Float[Array, "N D"], *, nearby: bool = False) -> Float[Array, "N K"]:
-    """Log density (nats) of each row of ``x`` under each memory of ``bank``, with batch (K,) and event shape (D,).
+class Densities(NamedTuple):
+    """Log densities (nats) of rows under each memory."""
 
-    Args:
-        bank: the memories.
-        x: the data.
-        nearby: whether rows beyond :func:`largest_radius` are first moved in to it. Differences between memories keep
-            their digits there, and log densities are finite.
+    here: Float[Array, "N K"]
+    """At the rows themselves."""
+
+    nearby: Float[Array, "N K"]
+    """The same, but rows beyond the largest radius are first moved in to it, where differences keep their digits."""
+
+
+def pairwise_log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
+    """Log density (nats) of each row of ``x`` under each memory of ``bank``, with batch (K,) and event shape (D,).
 
     >>> bank = dist.Normal(jnp.array([[0.0, 0.0], [1.0, 1.0]]), 1.0).to_event(1)
     >>> density = pairwise_log_prob(bank, jnp.array([[0.0, 0.0], [3.0, 4.0]]))
     >>> [round(value, 3) for value in (density[:, 0] - density[:, 1]).tolist()]  # half the difference of squares
     [1.0, -6.0]
     """
+    return pairwise_densities(bank, x).here
+
+
+@singledispatch
+def pairwise_densities(bank: Distribution, x: Float[Array, "N D"]) -> Densities:
+    """:func:`pairwise_log_prob` at the rows, and at the same rows moved in to the largest radius."""
     base = bank.base_dist if isinstance(bank, dist.Independent) else bank
     if isinstance(base, dist.Normal | dist.MultivariateNormal):
         loc = jnp.broadcast_to(base.loc, bank.shape())
         zero = origin(loc)
-        moved = rays(base, loc - zero, x - zero)
+        moved = rays(x - zero, gaussian_spread(base, loc - zero))
         form = linear_form(bank, jnp.where(moved.stretch > 1, zero + moved.centred, x))
         assert form is not None, "Gaussian memories have one"
-        return moved.quadratic(form.constant, *form.products, nearby=nearby)
-    if nearby:
-        x = _moved_in(bank, base, x)
-    form = linear_form(bank, x)
-    return jnp.asarray(bank.log_prob(x[:, None, :])) if form is None else sum(form.products, form.constant)
-
-
-def _moved_in(bank: Distribution, base: Distribution, x: Float[Array, "N D"]) -> Float[Array, "N D"]:
-    """Rows beyond the largest radius moved in to it; unchanged for a bank whose spread is not known."""
+        return moved.quadratic(form.constant, *form.products)
+    here = _log_prob(bank, x)
     if not hasattr(base, "loc"):
-        return x
+        return Densities(here, here)
     loc = jnp.broadcast_to(base.loc, bank.shape())
     zero = origin(loc)
-    moved = rays(base, loc - zero, x - zero)
-    return jnp.where(moved.stretch > 1, zero + moved.centred, x)
+    spread = spread_of(base, loc - zero)
+    if spread is None:
+        return Densities(here, here)
+    moved = rays(x - zero, spread)
+    return Densities(here, _log_prob(bank, jnp.where(moved.stretch > 1, zero + moved.centred, x)))
+
+
+def _log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
+    form = linear_form(bank, x)
+    return jnp.asarray(bank.log_prob(x[:, None, :])) if form is None else sum(form.products, form.constant)
 
 
 def origin(locations: Float[Array, "K D"]) -> Float[Array, " D"]:
@@ -154,33 +167,24 @@ class Rays(NamedTuple):
         constant: Float[Array, " K"] | Float[Array, "N K"],
         linear: Float[Array, "N K"],
         square: Float[Array, "N K"],
-        *,
-        nearby: bool,
-    ) -> Float[Array, "N K"]:
-        """A function of second degree at the rows themselves, from its three parts at the moved ones.
+    ) -> Densities:
+        """Log densities of second degree in a row, from their three parts at the moved rows.
 
         Args:
             constant, linear, square: the terms of degree 0, 1 and 2; the last is not positive.
-            nearby: whether to return the values at the moved rows instead.
         """
-        value = constant + linear + square
-        if nearby:
-            return value
+        nearby = constant + linear + square
         extended = constant + self.stretch * (linear + self.stretch * jnp.minimum(square, 0))
-        return jnp.where(self.stretch > 1, extended, value)
+        return Densities(jnp.where(self.stretch > 1, extended, nearby), nearby)
 
 
-def rays(base: Distribution, loc: Float[Array, "K D"], centred: Float[Array, "N D"]) -> Rays:
+def rays(centred: Float[Array, "N D"], spread: Float[Array, " D"]) -> Rays:
     """Move rows in to the largest radius.
 
     Args:
-        base: the bank, or the base distribution of an ``Independent`` bank.
-        loc: the locations of the memories relative to the origin.
-        centred: the rows relative to it.
+        centred: rows relative to the origin.
+        spread: the unit of distance along each feature (:func:`spread_of`).
     """
-    spread = spread_of(base, loc)
-    if spread is None:
-        return Rays(centred, jnp.ones((len(centred), 1), centred.dtype))
     radius = largest_radius(centred.dtype)
     distance = jnp.max(jnp.abs(centred / spread), axis=-1, keepdims=True)
     stretch = jax.lax.stop_gradient(jnp.maximum(distance / radius, 1))
@@ -205,9 +209,8 @@ def _spread(loc: Float[Array, "K D"], width: Float[Array, "..."]) -> Float[Array
     return jax.lax.stop_gradient(jnp.max(jnp.abs(loc), axis=0) + widest).astype(loc.dtype)
 
 
-@spread_of.register(dist.Normal)
-@spread_of.register(dist.Laplace)
-def _(base: dist.Normal | dist.Laplace, loc: jax.Array) -> jax.Array:
+@spread_of.register
+def _(base: dist.Laplace, loc: jax.Array) -> jax.Array:
     return _spread(loc, jnp.asarray(base.scale))
 
 
@@ -228,8 +231,12 @@ def _(base: EllipticalStudentT, loc: jax.Array) -> jax.Array:
     return _spread(loc, base.precision**-0.5)
 
 
-@spread_of.register
-def _(base: dist.MultivariateNormal, loc: jax.Array) -> jax.Array:
+@spread_of.register(dist.Normal)
+@spread_of.register(dist.MultivariateNormal)
+def gaussian_spread(base: dist.Normal | dist.MultivariateNormal, loc: Float[Array, "K D"]) -> Float[Array, " D"]:
+    """:func:`spread_of` of Gaussian memories."""
+    if isinstance(base, dist.Normal):
+        return _spread(loc, jnp.asarray(base.scale))
     return _spread(loc, jnp.sqrt(jnp.sum(base.scale_tril**2, axis=-1)))
 
 

@@ -225,8 +225,11 @@ def register(cls: _F) -> _F:
     return cls
 
 
-def families() -> dict[str, type[Family]]:
-    """Known families by name, in alphabetical order."""
+def registered() -> dict[str, type[Family]]:
+    """Families by name, in alphabetical order, of the modules imported so far.
+
+    :func:`probam.families` imports all models first.
+    """
     return dict(sorted(_FAMILIES.items()))
 
 
@@ -235,14 +238,14 @@ def _options(cls: type[Family]) -> dict[str, Field[Any]]:
 
 
 def family(name: str, **options: object) -> Family:
-    """The family called ``name`` with its options (for example ``covariance="full"``).
+    """The family called ``name``, among the :func:`registered`, with its options (for example ``covariance="full"``).
 
     Options may stand in the name as well, ``student_t,df=4`` say, which is how the command line and a saved fit give
     them. Raises :class:`probam.errors.InputError` for an unknown name or option.
     """
     name, *words = name.split(",")
     if name not in _FAMILIES:
-        raise InputError(f"family: expected one of {', '.join(families())}; got {name!r}")
+        raise InputError(f"family: expected one of {', '.join(registered())}; got {name!r}")
     cls = _FAMILIES[name]
     known = _options(cls)
     for word in words:

@@ -16,16 +16,27 @@ import numpy as np
 
 import probam.models
 from probam.errors import InputError
-from probam.family import Family, families, family
+from probam.family import Family, family, registered
 from probam.fits.options import ENGINES
 from probam.options import one_of
 
-__all__ = ["double_precision", "find_engine", "find_family"]
+__all__ = ["double_precision", "families", "find_engine", "find_family"]
 
 
 def double_precision() -> bool:
     """Whether JAX computes in float64 where it is given float64."""
     return bool(jnp.zeros(()).dtype == jnp.float64)
+
+
+def families() -> dict[str, type[Family]]:
+    """All families by name, in alphabetical order: those of ``probam.models`` and others that were registered.
+
+    >>> list(families())[:4]
+    ['bernoulli', 'dirichlet', 'gaussian', 'generalized_normal']
+    """
+    for module in pkgutil.iter_modules(probam.models.__path__, "probam.models."):
+        importlib.import_module(module.name)
+    return registered()
 
 
 def find_family(name: str | Family, covariance: str | None = None) -> Family:
@@ -42,8 +53,7 @@ def find_family(name: str | Family, covariance: str | None = None) -> Family:
         if covariance is not None:
             raise InputError("covariance: a Family object has its own covariance; leave the argument out")
         return name
-    for module in pkgutil.iter_modules(probam.models.__path__, "probam.models."):
-        importlib.import_module(module.name)
+    families()
     options = {} if covariance is None else {"covariance": covariance}
     if ":" in name:
         place, attribute = name.rsplit(":", 1)
@@ -51,7 +61,7 @@ def find_family(name: str | Family, covariance: str | None = None) -> Family:
         if not (isinstance(cls, type) and issubclass(cls, Family)):
             raise InputError(f"family: {place} has no Family called {attribute!r}")
         name = cls.name
-        if families().get(name) is not cls:
+        if registered().get(name) is not cls:
             raise InputError(f"family: {place}:{attribute} is not registered; decorate it with probam.family.register")
     return family(name, **options)
 

@@ -176,7 +176,7 @@ class Fit:
         undefined = np.isnan(np.asarray(resp)).any(axis=1)
         if undefined.any():
             raise InputError(
-                f"data: {undefined.sum()} of {len(x)} rows lie outside the support of every memory, the first is row "
+                f"data: {undefined.sum()} of {len(x)} rows have density 0 under every memory, the first is row "
                 f"{np.flatnonzero(undefined)[0]}; responsibilities are 0 / 0 there; leave these rows out"
             )
         return np.asarray(resp), np.asarray(log_density)
@@ -243,7 +243,7 @@ class Fit:
         outside = ~np.isfinite(np.asarray(result.energy))
         if outside.any():
             raise InputError(
-                f"queries: {outside.sum()} of {outside.size} lie outside the support of every memory, the first is row "
+                f"queries: {outside.sum()} of {outside.size} end where every memory has density 0, the first is row "
                 f"{np.flatnonzero(outside)[0]}; the energy is infinite there, so recall cannot start; leave them out"
             )
         return xr.Dataset(

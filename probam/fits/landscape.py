@@ -84,7 +84,7 @@ class Landscape(NamedTuple):
 
 @jax.jit
 def _most_responsible(mixture: Any, states: jax.Array) -> jax.Array:
-    return jnp.argmax(restored(mixture).log_joint(states), axis=-1)
+    return jnp.argmax(restored(mixture).log_responsibilities(states), axis=-1)
 
 
 def survey(mixture: MemoryMixture) -> Landscape:

@@ -372,7 +372,7 @@ def _walk_draws(
         starts = starts.astype(rows.dtype)
         ended = landscape.run(starts, max_steps=max_steps, tolerance=tolerance)
         arrived = ended.converged & jnp.isfinite(ended.energy)
-        memory = jnp.argmax(mixture.log_joint(ended.states), axis=-1)
+        memory = jnp.argmax(mixture.log_responsibilities(ended.states), axis=-1)
         wells = ended.states[len(rows) + len(queries) + chosen]
         passes = lowest_passes(landscape.energy, wells, update=landscape.update, keep=landscape.keep)
         return _Walks(ended.states, arrived, memory, shares, landscape.scale * barriers(passes))

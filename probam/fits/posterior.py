@@ -10,7 +10,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int
 
 from probam.family import Model, Params
@@ -61,10 +60,8 @@ def read(model: Model, sites: Params, key: jax.Array, x: Float[Array, "N D"], pa
     def one(inputs: tuple[Params, jax.Array]) -> Reading:
         params, key = inputs
         mixture = model.mixture(params)
-        log_joint = mixture.log_joint(x)
-        log_lik = logsumexp(log_joint, axis=-1)
-        weights = jnp.exp(mixture.log_weights)
-        resp = jnp.exp(log_joint - log_lik[:, None])
+        log_lik, log_resp = mixture.log_prob_and_responsibilities(x)
+        weights, resp = jnp.exp(mixture.log_weights), jnp.exp(log_resp)
         uniform = jax.random.uniform(key, (len(x), 1), dtype=resp.dtype)
         labels = jnp.sum(jnp.cumsum(resp, axis=-1) < uniform * jnp.sum(resp, -1, keepdims=True), axis=-1)
         labels = jnp.minimum(labels, resp.shape[-1] - 1)
@@ -112,11 +109,10 @@ def responsibilities(
         carry: tuple[jax.Array, jax.Array], draw: tuple[Params, jax.Array]
     ) -> tuple[tuple[jax.Array, jax.Array], None]:
         params, permutation = draw
-        log_joint = model.mixture(params).log_joint(x)
-        log_prob = logsumexp(log_joint, axis=-1, keepdims=True)
+        log_prob, log_resp = model.mixture(params).log_prob_and_responsibilities(x)
         mean, log_density = carry
-        mean = mean + jnp.exp(log_joint - log_prob)[:, permutation] / num_draws
-        return (mean, jnp.logaddexp(log_density, log_prob[:, 0])), None
+        mean = mean + jnp.exp(log_resp)[:, permutation] / num_draws
+        return (mean, jnp.logaddexp(log_density, log_prob)), None
 
     zero = jnp.zeros((len(x), permutations.shape[1]), x.dtype)
     (mean, log_density), _ = jax.lax.scan(add, (zero, jnp.full(len(x), -jnp.inf, x.dtype)), (sites, permutations))

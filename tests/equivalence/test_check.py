@@ -1,5 +1,7 @@
 """A fitted mixture and its physical twin: found by the type of the bank, equal in every number, able to disagree."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -197,3 +199,16 @@ def test_recall_of_the_twin_ends_where_the_density_is_stationary(name: str) -> N
     if twin.retract is not None:
         score = score - jnp.sum(score * ended, axis=-1, keepdims=True) * ended
     np.testing.assert_allclose(score, 0, atol=1e-6 if name == "directions" else 1e-8)
+
+
+_ASK_IN_A_FRESH_PROCESS = """
+from probam.equivalence.twin import bank_twin
+import jax.numpy as jnp, numpyro.distributions as dist
+banks = dist.Normal(jnp.eye(2), 1.0).to_event(1), dist.Laplace(jnp.eye(2), 1.0).to_event(1)
+print(*(bank_twin(bank, jnp.log(jnp.array([0.5, 0.5]))).name for bank in banks), sep=", ")
+"""
+
+
+def test_a_bank_has_its_twin_whatever_else_was_imported() -> None:
+    run = subprocess.run([sys.executable, "-c", _ASK_IN_A_FRESH_PROCESS], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "CLAM, Laplace wells"

@@ -288,7 +288,7 @@ def test_uniform_memories_say_why_they_recall_nothing_and_predict_only_inside(tm
     assert all(check.passed for check in fitted.verify())
     with pytest.raises(InputError, match="no retrieval dynamics: the energy is flat inside a support"):
         fitted.recall(X[:2])
-    with pytest.raises(InputError, match=r"1 of 2 rows lie outside the support of every memory, the first is row 1"):
+    with pytest.raises(InputError, match=r"1 of 2 rows have density 0 under every memory, the first is row 1"):
         fitted.predict(np.stack([X[0], X[0] + 1e4]))
     assert fitted.predict(X[:3])["label"].shape == (3,)
     assert np.isneginf(fitted.log_prob(X[:1] + 1e4)).all()
