@@ -280,6 +280,20 @@ def test_missing_entries_are_integrated_out_where_that_is_asked_for() -> None:
         api.fit(x, missing=True, **(given | {"engine": "clam"}))
 
 
+@pytest.mark.parametrize(("dtype", "far"), [("float64", 1e160), ("float32", 9.96921e36)])
+def test_a_row_far_from_every_memory_has_density_zero_and_a_nearest_memory(dtype: str, far: float) -> None:
+    """9.96921e36 is the value that NetCDF puts where a float is missing."""
+    rng = np.random.default_rng(0)
+    x = np.r_[rng.normal(size=(100, 2)), np.array([1, 4]) * rng.normal(size=(50, 2)) + 6].astype(dtype)
+    fit = api.fit(x, engine="em", weights="dirichlet", components=2, covariance="full", restarts=1)
+    queries = np.array([[far, far], [0, -far]], dtype)
+    np.testing.assert_array_equal(fit.log_prob(queries), -np.inf)
+    table = fit.predict(queries)
+    np.testing.assert_array_equal(table["label"], 1)  # the smaller memory, with the larger covariance
+    np.testing.assert_allclose(table["responsibilities"].sum("memory"), 1, rtol=1e-6)
+    np.testing.assert_array_equal(fit.energy(queries), np.inf)
+
+
 def test_a_datum_of_weight_two_counts_as_two_data() -> None:
     rng = np.random.default_rng(1)
     x = np.concatenate([rng.normal(-4, 1, (20, 2)), rng.normal(4, 1, (30, 2))])
