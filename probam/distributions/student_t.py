@@ -6,6 +6,7 @@ knows the precision (diagonal, or by its factor), which needs no triangular solv
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.util import validate_sample
@@ -54,14 +55,16 @@ class EllipticalStudentT(Distribution):
 
     def quadratic_form(self, value: Float[Array, "*shape D"]) -> Float[Array, "*shape"]:
         """(x - mu)^T P (x - mu), without cancellation."""
-        gap = value - self.loc
+        return self._square(value - self.loc)
+
+    def _square(self, gap: Float[Array, "*shape D"]) -> Float[Array, "*shape"]:
         if not self.is_full:
             return jnp.sum(self.precision * gap**2, axis=-1)
         return jnp.sum(jnp.einsum("...d,...de->...e", gap, self.precision, precision="highest") ** 2, axis=-1)
 
     @validate_sample  # type: ignore[untyped-decorator]
     def log_prob(self, value: Float[Array, "*shape D"]) -> Float[Array, "*shape"]:
-        """Log density in nats."""
+        """Log density in nats, finite also where the square of the distance overflows."""
         dim, df = self.event_shape[0], self.df
         if self.is_full:
             half_log_det = jnp.sum(jnp.log(jnp.diagonal(self.precision, axis1=-2, axis2=-1)), axis=-1)
@@ -69,7 +72,10 @@ class EllipticalStudentT(Distribution):
             half_log_det = 0.5 * jnp.sum(jnp.log(self.precision), axis=-1)
         half = 0.5 * (df + dim)
         constant = log_gamma_ratio(0.5 * df, 0.5 * dim) - 0.5 * dim * jnp.log(df * jnp.pi) + half_log_det
-        return constant - half * jnp.log1p(self.quadratic_form(value) / df)
+        largest = np.finfo(self.loc.dtype).max ** (1 / 3)
+        stretch = jnp.maximum(jax.lax.stop_gradient(jnp.max(jnp.abs(value), axis=-1)) / largest, 1)  # 1 but far away
+        square = self._square((value - self.loc) / stretch[..., None])
+        return constant - half * (jnp.log1p(square / df + (stretch**-2 - 1)) + 2 * jnp.log(stretch))
 
     def sample(self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape D"]:
         """Independent draws: a normal vector divided by the square root of a Gamma variable."""

@@ -11,7 +11,9 @@ A / 2.
 Queries have shape (..., D), memories (K, D); the energy is in nats.
 """
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
@@ -99,10 +101,12 @@ def _terms(
     df: Float[ArrayLike, "..."],
     weights: Weights | None,
 ) -> tuple[Float[Array, "*batch K"], Float[Array, "*batch K"]]:
-    """Log terms of the sum, and the weights u of the tangents."""
+    """Log terms of the sum, and the weights u of the tangents, relative ones where squares would overflow."""
     query, memories = points(query, memories)
     stiffness, nu = stiffness_of(stiffness, memories), rate_of_each("df", df, memories)
-    gap = query[..., None, :] - memories
+    largest = np.finfo(query.dtype).max ** (1 / 3)
+    stretch = jnp.maximum(jax.lax.stop_gradient(jnp.max(jnp.abs(query), axis=-1, keepdims=True)) / largest, 1)
+    gap = (query[..., None, :] - memories) / stretch[..., None]
     if stiffness.ndim == 3:
         form = jnp.einsum("...kd,kde,...ke->...k", gap, stiffness, gap, precision="highest")
     elif stiffness.ndim == 2:
@@ -111,4 +115,5 @@ def _terms(
         form = stiffness * jnp.sum(gap**2, axis=-1)
     power = nu + memories.shape[1]
     log_w = log_weights(weights, len(memories), query.dtype)
-    return log_w - power / 2 * jnp.log1p(form / nu), power / (nu + form)
+    log_rise = jnp.log1p(form / nu + (stretch**-2 - 1)) + 2 * jnp.log(stretch)
+    return log_w - power / 2 * log_rise, power / (nu * stretch**-2 + form)

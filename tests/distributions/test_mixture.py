@@ -208,6 +208,14 @@ def test_responsibilities_of_other_location_families_are_probabilities_where_den
     np.testing.assert_allclose(mixture.responsibilities(x).sum(-1), 1, rtol=1e-12)
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_the_student_t_density_is_finite_where_the_square_of_the_distance_overflows(full: bool) -> None:
+    precision = jnp.eye(D) + jnp.zeros((K, D, D)) if full else jnp.ones((K, D))
+    bank = EllipticalStudentT(jnp.full(K, 3.0), BANKS["diagonal"].base_dist.loc, precision)
+    near, far = (bank.log_prob(jnp.array([[distance, 0.0, 0.0]]))[0] for distance in (1e60, 1e160))
+    np.testing.assert_allclose(far - near, -(3 + D) * np.log(1e100), rtol=1e-13)
+
+
 @pytest.mark.parametrize("name", BANKS)
 def test_log_responsibilities_sum_to_one_where_the_responsibilities_underflow(name: str) -> None:
     mixture = MemoryMixture(LOG_WEIGHTS, BANKS[name])

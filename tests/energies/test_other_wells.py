@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 import scipy.special
@@ -151,3 +152,21 @@ def test_bad_arguments_are_refused_by_name() -> None:
         student_t.energy(QUERIES, MEMORIES, 1.0, RATES)
     with pytest.raises(InputError, match=r"radii: expected finite values above 0; got 0\.0"):
         supports.ball_energy(QUERIES, MEMORIES, 0.0)
+
+
+@pytest.mark.parametrize("stiffness", [RATES, MATRICES], ids=["diagonal", "full"])
+def test_the_student_t_energy_of_a_query_whose_square_overflows_is_that_of_fifty_digits(stiffness: Any) -> None:
+    query = 1e160 * np.array([0.3, -1.0, 0.7])
+    matrices = stiffness if stiffness.ndim == 3 else stiffness[:, :, None] * np.eye(D)
+    with mpmath.workdps(50):
+        v = mpmath.matrix([mpmath.mpf(float(x)) for x in query])
+        forms = [
+            (v.T * mpmath.matrix(matrix.tolist()) * v)[0] for matrix in matrices
+        ]  # the memories are 160 digits away
+        terms = [w * (1 + q / nu) ** (-(nu + D) / 2) for w, q, nu in zip(WEIGHTS, forms, DF, strict=True)]
+        exact, shares = -mpmath.log(mpmath.fsum(terms)), [float(t / mpmath.fsum(terms)) for t in terms]
+    np.testing.assert_allclose(student_t.energy(query, MEMORIES, stiffness, DF, WEIGHTS), float(exact), rtol=1e-13)
+    np.testing.assert_allclose(
+        student_t.responsibilities(query, MEMORIES, stiffness, DF, WEIGHTS), shares, rtol=1e-9, atol=1e-300
+    )
+    assert (np.abs(student_t.update(query, MEMORIES, stiffness, DF, WEIGHTS)) < 1e3).all()
