@@ -26,6 +26,9 @@ __all__ = ["Absorbed", "Learner", "Recalled", "absorb", "recall", "recall_blocks
 BLOCK = 4096
 """Rows that one call of the compiled program takes."""
 
+_NEARER = 20
+"""Powers of two by which a query is moved in until its densities are not all zero."""
+
 _QUERIES = 256
 """Queries that are scored at once."""
 
@@ -202,7 +205,24 @@ def recall(kernel: Kernel, state: StreamState, x: Float[np.ndarray, "N D"]) -> R
 
 
 def recall_blocks(score: Callable[[jax.Array], tuple[jax.Array, ...]], x: Float[np.ndarray, "N D"]) -> Recalled:
-    """What ``score`` says of queries that come in blocks of one size."""
+    """What ``score`` says of queries that come in blocks of one size.
+
+    Where all densities underflow, the memory and its probability are those at the first of x, x / 2^20, x / 2^40, ...
+    where they do not.
+    """
+    recalled, nearer = _score_in_blocks(score, x), x
+    for _ in range(np.finfo(x.dtype).maxexp // _NEARER):
+        undefined = np.flatnonzero(np.isnan(recalled.probability))
+        if undefined.size == 0:
+            break
+        nearer = np.ldexp(nearer, -_NEARER)
+        again = _score_in_blocks(score, nearer[undefined])
+        for whole, part in zip(recalled[:3], again[:3], strict=True):
+            whole[undefined] = part
+    return recalled
+
+
+def _score_in_blocks(score: Callable[[jax.Array], tuple[jax.Array, ...]], x: Float[np.ndarray, "N D"]) -> Recalled:
     parts = []
     for first in range(0, len(x), _QUERIES):
         rows = x[first : first + _QUERIES]

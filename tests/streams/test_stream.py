@@ -65,6 +65,22 @@ def test_prediction_is_the_predictive_density_of_the_chinese_restaurant(streamed
     np.testing.assert_allclose(predicted["probability_new"], shares[:, -1], rtol=1e-8)
 
 
+@pytest.mark.parametrize(("dtype", "far"), [("float64", 1e160), ("float32", 1e37)])
+@pytest.mark.parametrize("options", [KNOWN, {"covariance": "diagonal"}, {"covariance": "full"}])
+def test_a_query_whose_square_overflows_has_a_memory_and_no_answer_is_nan(
+    options: dict[str, Any], dtype: str, far: float
+) -> None:
+    stream = Stream(**options, warm=50).partial_fit(rows(120, dtype))
+    near = stream.predict(rows(3, dtype, seed=9))
+    queries = np.concatenate([np.array([[far, far], [0, -far]], dtype), rows(3, dtype, seed=9)])
+    predicted = stream.predict(queries)
+    for name in predicted:
+        assert not np.isnan(predicted[name].values).any()
+        np.testing.assert_array_equal(predicted[name].values[2:], near[name].values)
+    assert (predicted["probability"] + predicted["probability_new"] <= 1 + 1e-6).all()
+    assert (predicted["log_predictive"][:2] < -300).all()
+
+
 def test_units_change_the_score_by_their_jacobian_alone() -> None:
     x = rows(400)
     plain = Stream(covariance="diagonal").partial_fit(x).flush()
