@@ -16,8 +16,8 @@ from jaxtyping import Array, Float, Int
 from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.util import validate_sample
 
-from probam.distributions.observed import observed_densities, pattern_log_prob
-from probam.distributions.pairwise import Densities, pairwise_densities
+from probam.distributions.observed import observed_densities, observed_log_prob, pattern_log_prob
+from probam.distributions.pairwise import Densities, pairwise_densities, pairwise_log_prob
 
 __all__ = ["MemoryMixture"]
 
@@ -83,8 +83,14 @@ class MemoryMixture(Distribution):
         return int(self.bank.batch_shape[0])
 
     def log_joint(self, x: Float[Array, "... D"]) -> Float[Array, "... K"]:
-        """Log of weight times density for each datum and memory, in nats."""
-        return self._log_joints(x).here
+        """Log of weight times density for each datum and memory, in nats.
+
+        For data near the memories, as those of a fit are. :meth:`log_prob` and :meth:`log_responsibilities` also take
+        rows whose squares overflow.
+        """
+        rows = jnp.reshape(x, (-1, self.event_shape[0]))
+        of_rows = observed_log_prob if self.missing else pairwise_log_prob
+        return jnp.reshape(self.log_weights + of_rows(self.bank, rows), (*jnp.shape(x)[:-1], self.num_components))
 
     def _log_joints(self, x: Float[Array, "... D"]) -> Densities:
         of_rows = observed_densities if self.missing else pairwise_densities
@@ -99,7 +105,7 @@ class MemoryMixture(Distribution):
     @validate_sample  # type: ignore[untyped-decorator]
     def log_prob(self, value: Float[Array, "... D"]) -> Float[Array, "..."]:
         """Log density in nats, with respect to the base measure of the bank."""
-        return logsumexp(self.log_joint(value), axis=-1)
+        return logsumexp(self._log_joints(value).here, axis=-1)
 
     def responsibilities(self, x: Float[Array, "... D"]) -> Float[Array, "... K"]:
         """Posterior probability of each memory given the datum; rows sum to one."""

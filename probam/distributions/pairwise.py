@@ -12,7 +12,7 @@ of the statistics, which gives -inf where they overflow, never NaN, and responsi
 
 Such a family registers ``linear_form`` for the type of its bank (for ``Independent`` distributions:
 ``independent_form`` for the type of the base distribution). A family without such a form that can do better than
-broadcasting registers ``pairwise_densities``. For all other distributions NumPyro's ``log_prob`` is broadcast.
+broadcasting registers ``pairwise_log_prob``. For all other distributions NumPyro's ``log_prob`` is broadcast.
 """
 
 from functools import singledispatch
@@ -104,6 +104,7 @@ class Densities(NamedTuple):
     """The same, but rows beyond the largest radius are first moved in to it, where differences keep their digits."""
 
 
+@singledispatch
 def pairwise_log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
     """Log density (nats) of each row of ``x`` under each memory of ``bank``, with batch (K,) and event shape (D,).
 
@@ -112,12 +113,15 @@ def pairwise_log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array
     >>> [round(value, 3) for value in (density[:, 0] - density[:, 1]).tolist()]  # half the difference of squares
     [1.0, -6.0]
     """
-    return pairwise_densities(bank, x).here
+    form = linear_form(bank, x)
+    return jnp.asarray(bank.log_prob(x[:, None, :])) if form is None else sum(form.products, form.constant)
 
 
-@singledispatch
 def pairwise_densities(bank: Distribution, x: Float[Array, "N D"]) -> Densities:
-    """:func:`pairwise_log_prob` at the rows, and at the same rows moved in to the largest radius."""
+    """:func:`pairwise_log_prob` of rows that may be anywhere, and of the same rows moved in to the largest radius.
+
+    It costs about a quarter more, so engines, whose data are near their memories, call :func:`pairwise_log_prob`.
+    """
     base = bank.base_dist if isinstance(bank, dist.Independent) else bank
     if isinstance(base, dist.Normal | dist.MultivariateNormal):
         loc = jnp.broadcast_to(base.loc, bank.shape())
@@ -126,7 +130,7 @@ def pairwise_densities(bank: Distribution, x: Float[Array, "N D"]) -> Densities:
         form = linear_form(bank, jnp.where(moved.stretch > 1, zero + moved.centred, x))
         assert form is not None, "Gaussian memories have one"
         return moved.quadratic(form.constant, *form.products)
-    here = _log_prob(bank, x)
+    here = pairwise_log_prob(bank, x)
     if not hasattr(base, "loc"):
         return Densities(here, here)
     loc = jnp.broadcast_to(base.loc, bank.shape())
@@ -135,12 +139,7 @@ def pairwise_densities(bank: Distribution, x: Float[Array, "N D"]) -> Densities:
     if spread is None:
         return Densities(here, here)
     moved = rays(x - zero, spread)
-    return Densities(here, _log_prob(bank, jnp.where(moved.stretch > 1, zero + moved.centred, x)))
-
-
-def _log_prob(bank: Distribution, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
-    form = linear_form(bank, x)
-    return jnp.asarray(bank.log_prob(x[:, None, :])) if form is None else sum(form.products, form.constant)
+    return Densities(here, pairwise_log_prob(bank, jnp.where(moved.stretch > 1, zero + moved.centred, x)))
 
 
 def origin(locations: Float[Array, "K D"]) -> Float[Array, " D"]:
