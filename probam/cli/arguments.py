@@ -19,7 +19,7 @@ def table_of(
     data: str,
     columns: list[str] | None,
     variable: str | None,
-    prefer: Sequence[str] | None = None,
+    features: Sequence[str] | None = None,
     *,
     missing: bool = False,
 ) -> "Table":
@@ -29,7 +29,7 @@ def table_of(
         data: path of a file, or name of a shipped set.
         columns: names of columns, each word possibly several, separated by commas; None takes all.
         variable: which array of an NPZ or NetCDF file to use.
-        prefer: columns to use where all of them are there.
+        features: those that a fit has learned, for questions to it.
         missing: allow missing entries.
     """
     from difflib import get_close_matches
@@ -43,13 +43,13 @@ def table_of(
         else [name for words in columns for name in next(csv.reader([words], skipinitialspace=True), [])]
     )
     if Path(data).exists() or Path(data).suffix or ":" in data:
-        return as_table(data, columns=chosen, prefer=prefer, variable=variable, missing=missing)
+        return as_table(data, columns=chosen, features=features, variable=variable, missing=missing)
     names = [record.name for record in shipped()]
     if data not in names:
         close = get_close_matches(data, names, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "`probam data` lists the sets"
         raise InputError(f"{data}: no such file, and no shipped set of that name; {hint}")
-    return as_table(load_shipped(data), columns=chosen, prefer=prefer, variable=variable)
+    return as_table(load_shipped(data), columns=chosen, features=features, variable=variable, missing=missing)
 
 
 def check_apart(output: Path, *inputs: str | Path) -> None:

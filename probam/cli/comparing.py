@@ -96,7 +96,7 @@ def _compare_fits(fits: list[str], held_out: str | None, truth: "np.ndarray | No
 
     loaded = {name: load(path) for name, path in zip(_names(fits), fits, strict=True)}
     columns = next(iter(loaded.values())).columns
-    unseen = None if held_out is None else table_of(held_out, None, None, prefer=columns)
+    unseen = None if held_out is None else table_of(held_out, None, None, features=columns, missing=True)
     with Bar("comparing"):
         return interruptible(lambda: compare(loaded, unseen, truth, **options))
 

@@ -85,7 +85,7 @@ def api_ready(*, float32: bool = False) -> Any:
     return probam.fits.fit
 
 
-def fit_and_table(fit_file: Path, data: str, variable: str | None) -> tuple["Fit", "Table"]:
-    """A saved fit, and the data: the columns of the fit where the data have them, else all."""
+def fit_and_table(fit_file: Path, data: str, variable: str | None, *, missing: bool = False) -> tuple["Fit", "Table"]:
+    """A saved fit, and data with its features; ``missing`` allows missing entries."""
     fitted = api_ready().load(fit_file)
-    return fitted, table_of(data, None, variable, prefer=[str(name) for name in fitted.columns])
+    return fitted, table_of(data, None, variable, features=fitted.columns, missing=missing)

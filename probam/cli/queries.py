@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from probam.cli.arguments import check_apart, table_of
+from probam.cli.arguments import check_apart
 from probam.cli.console import Bar, interruptible
 from probam.cli.program import DATA, FitFile, Variable, api_ready, app, fit_and_table
 from probam.errors import InputError
@@ -70,7 +70,7 @@ def predict(
 
     check_writable(output, suffixes=TABLE_SUFFIXES)
     check_apart(output, fit_file, data)
-    fitted, table = fit_and_table(fit_file, data, variable)
+    fitted, table = fit_and_table(fit_file, data, variable, missing=True)
     with Bar("predicting"):
         predicted = interruptible(lambda: fitted.predict(table))
     write_dataset(predicted if probabilities else predicted.drop_vars(["responsibilities", "memory"]), output)
@@ -109,8 +109,7 @@ def complete(
         raise InputError(f"--by: expected mean or descent; got {by!r}")
     check_writable(output, suffixes=TABLE_SUFFIXES)
     check_apart(output, fit_file, data)
-    fitted = api_ready().load(fit_file)
-    table = table_of(data, None, variable, prefer=[str(name) for name in fitted.columns], missing=True)
+    fitted, table = fit_and_table(fit_file, data, variable, missing=True)
     with Bar("completing"):
         completed = interruptible(lambda: fitted.complete(table))
     value, sd = ("conditional_mean", "conditional_sd") if by == "mean" else ("descent", "descent_sd")

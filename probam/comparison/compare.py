@@ -158,7 +158,7 @@ def _row(fit: Fit, held_out: Any, labels: ArrayLike | None, *, bridged: bool, se
     columns["seconds"] = float(tree.attrs["seconds"])
     score = table = None
     if held_out is not None:
-        table = as_table(held_out, prefer=fit.columns, name="held_out", missing=True)
+        table = as_table(held_out, features=fit.columns, name="held_out", missing=True)
         score = held_out_score(fit, table)
         columns |= {"log_score": score.mean, "log_score_se": score.se, "log_score_mcse": score.mcse}
     loo = _leave_one_out(fit, notes)
@@ -349,7 +349,7 @@ def compare_engines(
     """
     if isinstance(engines, str):
         raise InputError(f"engines: expected a list of names; got {engines!r}; write [{engines!r}]")
-    table = as_table(data)
+    table = as_table(data, missing=bool(model_options.get("missing", False)))
     rows, others = split(table.num_data, held_out, seed)
     truth = None if labels is None else np.asarray(labels).ravel()
     if truth is not None and len(truth) != table.num_data:

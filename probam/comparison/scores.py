@@ -75,9 +75,9 @@ def held_out_score(fit: Fit, data: Any) -> HeldOut:
     sites = fit.draws()
     num_draws = len(next(iter(sites.values()))) if sites else 1
     if engine_kind(fit.tree) != "point" and num_draws * len(pointwise) <= _LARGEST and np.isfinite(pointwise).all():
-        values = as_table(data, prefer=fit.columns, name="data").values.astype(fit.dtype)
+        values = as_table(data, features=fit.columns, name="data", missing=True).values.astype(fit.dtype)
         x = jnp.asarray(fit.standardiser.apply(values))
-        density = np.asarray(posterior.density(fit.model, sites, x), np.float64)
+        density = np.asarray(posterior.density(fit.model_for(x), sites, x), np.float64)
         num_chains = fit.tree["posterior"].sizes["chain"]
         mcse = log_mean_exp_error(density.reshape(num_chains, -1, len(pointwise)))
     return HeldOut(float(pointwise.mean()), mean_error(pointwise), mcse, pointwise)
@@ -98,7 +98,7 @@ def cross_validate(
         progress: called with the number of folds that are done, their total number, and a message.
         options: other arguments of ``probam.fit``.
     """
-    table = as_table(data)
+    table = as_table(data, missing=bool(options.get("missing", False)))
     if not 2 <= num_folds <= table.num_data:
         raise InputError(f"num_folds: expected 2 to {table.num_data}, the number of data; got {num_folds}")
     fold = np.random.default_rng(seed).permutation(np.arange(table.num_data) % num_folds)

@@ -6,6 +6,7 @@ import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -71,7 +72,7 @@ def row_blocks(
 
 def _sliced(table: Table, rows: int) -> tuple[Iterator[Table], int]:
     pieces = (table.values[first : first + rows] for first in range(0, table.num_data, rows))
-    return (Table(piece, table.columns, table.source) for piece in pieces), table.num_data
+    return (replace(table, values=piece) for piece in pieces), table.num_data
 
 
 def _tables(pieces: Iterator[Any], name: str, columns: Sequence[str] | None) -> Iterator[Table]:
@@ -84,7 +85,7 @@ def _tables(pieces: Iterator[Any], name: str, columns: Sequence[str] | None) -> 
             raise InputError(f"{label}: expected the columns of the first rows, {known}; got {table.columns}")
         known = table.columns
         first += table.num_data
-        yield Table(table.values, table.columns, name)
+        yield replace(table, source=name)
 
 
 def _opened(name: str, rows: int, delimiter: str | None) -> Iterator[pd.DataFrame]:
@@ -118,7 +119,7 @@ def _delimited(lines: TextIO, name: str, rows: int, delimiter: str | None) -> It
                     f"{name}: row {read_rows + ragged + 1} has {len(records[ragged])} fields; expected {len(header)}"
                 )
             if records:
-                yield _frame(records, header)
+                yield _frame(records, header, named=headed)
             read_rows += len(records)
         if not read_rows:
             raise InputError(f"{name}: it has a header and no rows; expected one row per datum below the header")
@@ -130,7 +131,7 @@ def _delimited(lines: TextIO, name: str, rows: int, delimiter: str | None) -> It
         raise InputError(f"{name}: it cannot be read as delimited text ({cause(error)})") from error
 
 
-def _frame(records: list[list[str]], header: list[str]) -> pd.DataFrame:
+def _frame(records: list[list[str]], header: list[str], *, named: bool) -> pd.DataFrame:
     """Columns of numbers where every field is one, else of text, which as_table refuses."""
     columns: dict[str, Any] = {}
     for i, title in enumerate(header):
@@ -139,7 +140,9 @@ def _frame(records: list[list[str]], header: list[str]) -> pd.DataFrame:
             columns[title] = np.array(texts, dtype=np.float64)
         except ValueError:
             columns[title] = np.array([text if text.strip() else np.nan for text in texts], dtype=object)
-    return pd.DataFrame(columns)
+    frame = pd.DataFrame(columns)
+    frame.columns.name = None if named else "position"  # as as_table expects it
+    return frame
 
 
 def _is_number(field: str) -> bool:

@@ -48,7 +48,8 @@ def read(
 
     CSV and TSV (plain or .gz): the delimiter is a tab, or whichever of comma, semicolon and tab the first
     line has most of; the first line is a header unless all its fields are numbers; a first column without a
-    name that only counts the rows is left out; the frame's index holds line numbers. NPZ: an array ``features`` or
+    name that only counts the rows is left out; the frame's index holds line numbers, and the index of its columns is
+    called ``position`` where the file does not name them. NPZ: an array ``features`` or
     ``columns`` of D names gives the names of the columns.
 
     Args:
@@ -142,7 +143,7 @@ def _read_delimited(path: str, delimiter: str | None) -> pd.DataFrame:
             raise
         raise InputError(f"{path}: it cannot be read as delimited text ({cause(error)})") from error
     if header is None:
-        frame.columns = pd.Index([f"x{i}" for i in range(frame.shape[1])])
+        frame.columns = pd.Index([f"x{i}" for i in range(frame.shape[1])], name="position")
     if len(at) == len(frame):
         frame.index = pd.Index(at, name="line")
     return _without_row_numbers(frame)

@@ -6,7 +6,7 @@ Whatever a user gives (a path, an array, a data frame, an xarray object) becomes
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -25,14 +25,16 @@ __all__ = ["Table", "as_table", "check_rows", "check_varies"]
 class Table:
     """N data with D features: finite floats, unique column names, and their source.
 
-    ``values`` (N, D) is float32 or float64 and read-only; with ``missing`` entries may be NaN, but not all of a row or
-    of a column. Raises :class:`probam.errors.InputError` where one of these conditions fails.
+    ``values`` (N, D) is float32 or float64 and read-only; with ``missing`` entries may be NaN, but not all of a row.
+    ``named`` is False where the data came without names of columns, so that ``columns`` only count them. Raises
+    :class:`probam.errors.InputError` where one of these conditions fails.
     """
 
     values: NDArray[Any]  # (N, D)
     columns: tuple[str, ...]
     source: str = "array"
     missing: bool = False
+    named: bool = True
 
     def __post_init__(self) -> None:
         values = _checked_shape(np.asarray(self.values), self.source)
@@ -61,12 +63,12 @@ class Table:
     def select(self, columns: Sequence[str]) -> "Table":
         """The same data with these columns, in this order."""
         at = _positions(columns, self.columns, self.source)
-        return Table(self.values[:, at], tuple(self.columns[i] for i in at), self.source, self.missing)
+        return replace(self, values=self.values[:, at], columns=tuple(self.columns[i] for i in at))
 
     def astype(self, dtype: str | np.dtype[Any] | type[np.floating[Any]]) -> "Table":
         """The same data in another precision; raises for a value that overflows in it."""
         with np.errstate(over="ignore"):
-            return Table(self.values.astype(dtype), self.columns, self.source, self.missing)
+            return replace(self, values=self.values.astype(dtype))
 
     def frame(self) -> pd.DataFrame:
         """The same data as a data frame."""
@@ -77,7 +79,7 @@ def as_table(
     data: object,
     *,
     columns: Sequence[str] | None = None,
-    prefer: Sequence[str] | None = None,
+    features: Sequence[str] | None = None,
     variable: str | None = None,
     name: str = "data",
     missing: bool = False,
@@ -91,20 +93,21 @@ def as_table(
             (N, D), nested lists, a pandas frame, a 2-D xarray ``DataArray`` (the coordinate of its feature axis gives
             the column names), a ``Dataset`` whose variables share one dimension, or a ``Table``.
         columns: names of the columns to keep, in this order; the others may hold anything. None keeps all.
-        prefer: as ``columns`` if all these names exist, ignored otherwise.
+        features: for questions to what was learned from these D features. Where both sides have names, the columns of
+            these names are taken, in this order; otherwise there must be D columns, which are taken as they lie.
         variable: name of one array of an NPZ or NetCDF file or of a ``Dataset``.
         name: what errors call the data; a file is called by its path.
-        missing: keep missing entries as NaN; every row and column needs an entry that is not missing. Otherwise they
-            are refused.
+        missing: keep missing entries as NaN; every row needs an entry that is not missing. Otherwise they are refused.
 
     Raises:
-        InputError: for text, dates, complex numbers, missing or infinite values, empty data and wrong shapes.
+        InputError: for text, dates, complex numbers, missing or infinite values, empty data, wrong shapes and other
+            features than were learned.
 
     >>> as_table([[1, 2], [3, 4], [5, 6]], columns=["x1"]).values.ravel()
     array([2., 4., 6.])
     """
     if isinstance(data, (str, os.PathLike)):
-        return _convert(read(data, variable=variable), columns, os.fspath(data), prefer, missing)
+        return _convert(read(data, variable=variable), columns, os.fspath(data), features, missing)
     if variable is not None:
         if not isinstance(data, xr.Dataset):
             raise InputError(
@@ -113,14 +116,24 @@ def as_table(
         if variable not in data.data_vars:
             raise InputError(f"variable: {name} has no {variable!r}; it has {_listed(data.data_vars, variable)}")
         data = data[variable]
-    return _convert(data, columns, name, prefer, missing)
+    return _convert(data, columns, name, features, missing)
 
 
 def check_rows(table: Table, *, minimum: int = 2) -> None:
-    """Raise :class:`probam.errors.InputError` for a table with fewer than ``minimum`` rows."""
+    """Raise :class:`probam.errors.InputError` where nothing can be learned: too few rows, or a column without values.
+
+    Questions to a fit are not held to this: one row may lack a column that the fit knows.
+
+    Args:
+        table: data to learn from.
+        minimum: least number of rows.
+    """
     if table.num_data < minimum:
         rows = "one row" if table.num_data == 1 else f"{table.num_data} rows"
         raise InputError(f"{table.source}: a fit needs at least {minimum} data; got {rows}")
+    empty = np.flatnonzero(np.isnan(table.values).all(axis=0))
+    if empty.size:
+        raise InputError(f"{table.source}: column {table.columns[empty[0]]!r} has no values; leave it out")
 
 
 def check_varies(table: Table) -> None:
@@ -145,7 +158,7 @@ def check_varies(table: Table) -> None:
 
 
 def _convert(
-    data: object, columns: Sequence[str] | None, source: str, prefer: Sequence[str] | None, missing: bool
+    data: object, columns: Sequence[str] | None, source: str, features: Sequence[str] | None, missing: bool
 ) -> Table:
     """A Table from an object in memory."""
     if isinstance(data, xr.Dataset):
@@ -158,29 +171,67 @@ def _convert(
         if data.dtype.names is not None and data.ndim == 1:  # a record array
             data = pd.DataFrame({field: data[field] for field in data.dtype.names})
     if isinstance(data, pd.DataFrame):
+        named = data.columns.name != "position" and not data.columns.equals(pd.RangeIndex(data.shape[1]))
         names = tuple(_title(label) for label in data.columns)
     elif isinstance(data, Table):
-        names = data.columns
+        names, named, source = data.columns, data.named, data.source
     else:
-        data = _checked_shape(data, source)
-        names = names if names is not None else tuple(f"x{i}" for i in range(data.shape[1]))
-    if columns is None and prefer is not None and set(prefer) <= set(names):
-        columns = prefer
+        data, named = _checked_shape(data, source), names is not None
+        names = names if names is not None else _counted(data.shape[1])
+    if features is not None:
+        columns = _learned_columns(features, names, named, source) if columns is None else columns
     if isinstance(data, Table):
         if data.missing and not missing:
-            data = Table(data.values, data.columns, data.source)
+            data = replace(data, missing=False)
         return data if columns is None else data.select(columns)
     if isinstance(data, pd.DataFrame):
-        return _from_frame(data, names, columns, source, missing)
+        return _from_frame(data, names, columns, source, missing, named)
     _check_unique(names, source)
     if columns is not None:
         at = _positions(columns, names, source)
         data, names = data[:, at], tuple(names[i] for i in at)
-    return Table(_as_float(data, source, missing), names, source, missing)
+    return Table(_as_float(data, source, missing), names, source, missing, named)
+
+
+def _learned_columns(features: Sequence[str], names: Sequence[str], named: bool, source: str) -> Sequence[str] | None:
+    """The columns that hold the features that were learned; None where all are taken as they lie.
+
+    Names decide where both sides have them. Otherwise as many columns are needed as there are features.
+    """
+    if named and set(features) <= set(names):
+        return features
+    by_position = not named or _only_count(features)
+    if by_position and len(names) == len(features):
+        return None
+    absent = next(feature for feature in (*features, "") if feature not in names)
+    remedy = (
+        "give a column for each feature, in this order"
+        if by_position
+        else f"no column is called {absent!r}; rename the columns, or give an array of the features in their order"
+    )
+    raise InputError(
+        f"{source}: expected the {len(features)} features that were learned ({_listed(features)}); "
+        f"got {len(names)} ({_listed(names)}); {remedy}"
+    )
+
+
+def _counted(number: int) -> tuple[str, ...]:
+    """Names for columns that have none."""
+    return tuple(f"x{i}" for i in range(number))
+
+
+def _only_count(names: Sequence[str]) -> bool:
+    """Whether the names are those that columns without names get, from an array or from a frame."""
+    return tuple(names) in (_counted(len(names)), tuple(map(str, range(len(names)))))
 
 
 def _from_frame(
-    frame: pd.DataFrame, names: tuple[str, ...], columns: Sequence[str] | None, source: str, missing: bool
+    frame: pd.DataFrame,
+    names: tuple[str, ...],
+    columns: Sequence[str] | None,
+    source: str,
+    missing: bool,
+    named: bool = True,
 ) -> Table:
     """A Table from a frame whose columns may be of different types; an index named ``line`` has line numbers."""
     if not names:
@@ -200,7 +251,7 @@ def _from_frame(
         values[:, i] = part
     chosen = tuple(names[i] for i in at)
     _check_finite(values, chosen, source, row_words, missing)
-    return Table(values, chosen, source, missing)
+    return Table(values, chosen, source, missing, named)
 
 
 def _numbers(
@@ -320,7 +371,7 @@ def _as_float(values: NDArray[Any], source: str, missing: bool) -> NDArray[Any]:
         raise InputError(f"{source}: it holds complex numbers; give real and imaginary parts as two columns")
     if values.dtype.kind in "Mm":
         raise InputError(f"{source}: it holds dates or times ({values.dtype}); convert them to numbers")
-    names = tuple(f"x{i}" for i in range(values.shape[1]))
+    names = _counted(values.shape[1])
     return _from_frame(pd.DataFrame(values, columns=list(names), dtype=object), names, None, source, missing).values
 
 
@@ -330,9 +381,6 @@ def _check_finite(
     gone = np.isnan(values)
     finite = np.isfinite(values) | (gone if missing else False)
     if finite.all():
-        if gone.all(axis=0).any():
-            name = columns[int(np.flatnonzero(gone.all(axis=0))[0])]
-            raise InputError(f"{source}: column {name!r} has no values; leave it out")
         if gone.all(axis=1).any():
             row = int(np.flatnonzero(gone.all(axis=1))[0])
             raise InputError(f"{source}: {row_words(row)} has no values; leave it out")
@@ -340,14 +388,16 @@ def _check_finite(
     rows, cols = np.nonzero(~finite)
     value = values[rows[0], cols[0]]
     word = "a missing value (nan)" if np.isnan(value) else f"an infinite value ({value})"
+    remedy = "drop those rows or impute the values first"
+    if np.isnan(value):
+        remedy = "drop those rows, impute the values, or fit with missing=True (`--missing`), which takes gaps"
     count = (
         "it is the only one"
         if rows.size == 1
         else f"{rows.size} such values in {np.unique(rows).size} of {len(values)} rows"
     )
     raise InputError(
-        f"{source}: column {columns[cols[0]]!r} has {word} in {row_words(int(rows[0]))}; {count};"
-        " drop those rows or impute the values first"
+        f"{source}: column {columns[cols[0]]!r} has {word} in {row_words(int(rows[0]))}; {count}; {remedy}"
     )
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -86,7 +85,7 @@ class Fit:
         """The fitted data (N, D), a missing entry at its conditional mean."""
         return np.asarray(rows_of(self.tree).values)
 
-    def _model_for(self, x: jax.Array) -> Mixture:
+    def model_for(self, x: jax.Array) -> Mixture:
         """The model for these rows, which integrates missing entries out where there are any."""
         has_missing = bool(jnp.isnan(x).any())
         return replace(self.model, missing=True) if has_missing and not self.model.missing else self.model
@@ -99,19 +98,11 @@ class Fit:
     def _rows(self, data: Any, what: str, *, missing: bool = False) -> tuple[Table, jax.Array]:
         """A table in data units and its rows in model units; ``missing`` allows missing entries if the family does."""
         table = as_table(
-            data, prefer=self.columns, name=what, missing=missing and bool(MissingEntries.ask(self.model.family))
+            data, features=self.columns, name=what, missing=missing and bool(MissingEntries.ask(self.model.family))
         )
-        self._check_columns(what, table.columns, table.source)
         values = table.values.astype(self.dtype)
         DataSpace.of(self.model.family).check_support(values, self.columns)
         return table, jnp.asarray(self.standardiser.apply(values))
-
-    def _check_columns(self, what: str, columns: tuple[str, ...], source: str) -> None:
-        if len(columns) != len(self.columns):
-            raise InputError(
-                f"{what}: the fit has {len(self.columns)} features ({_listed(self.columns)}); "
-                f"{source} has {len(columns)} ({_listed(columns)})"
-            )
 
     # --- draws -------------------------------------------------------------------------------------------------
 
@@ -158,7 +149,7 @@ class Fit:
             data: rows of D features, or anything that ``probam.fit`` reads.
         """
         table, x = self._rows(data, "data", missing=True)
-        _, log_density = posterior.responsibilities(self._model_for(x), self.draws(), self._permutations, x)
+        _, log_density = posterior.responsibilities(self.model_for(x), self.draws(), self._permutations, x)
         return np.asarray(log_density) + self.standardiser.log_jacobians(table.values)
 
     def responsibilities(self, data: Any) -> np.ndarray:
@@ -172,7 +163,7 @@ class Fit:
 
     def _read(self, x: jax.Array) -> tuple[np.ndarray, np.ndarray]:
         """Responsibilities and log density of rows in model units."""
-        resp, log_density = posterior.responsibilities(self._model_for(x), self.draws(), self._permutations, x)
+        resp, log_density = posterior.responsibilities(self.model_for(x), self.draws(), self._permutations, x)
         undefined = np.isnan(np.asarray(resp)).any(axis=1)
         if undefined.any():
             raise InputError(
@@ -289,8 +280,7 @@ class Fit:
         """
         whole_number(least=1)("num_draws", num_draws)
         whole_number(least=1)("max_steps", max_steps)
-        table = as_table(data, prefer=self.columns, name="data", missing=True)
-        self._check_columns("data", table.columns, table.source)
+        table = as_table(data, features=self.columns, name="data", missing=True)
         values = table.values.astype(self.dtype)
         DataSpace.of(self.model.family).check_support(values, self.columns)
         sites = self.draws()
@@ -427,8 +417,3 @@ def verify_draws(model: Mixture, sites: Params, x: jax.Array) -> list[Check]:
             if before is None or not check.passed or (before.passed and check.error > before.error):
                 worst[check.name] = check
     return list(worst.values())
-
-
-def _listed(names: Iterable[str], most: int = 6) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from probam.data.table import Table, as_table
-from probam.errors import InputError
 from probam.family import Family
 from probam.family.capabilities import DataSpace
 from probam.fits.choices import double_precision
@@ -23,16 +22,13 @@ class Schema(NamedTuple):
 
     def read(self, data: Any, family: Family) -> np.ndarray:
         """The rows (N, D) of anything that ``probam.fit`` reads, after the checks of :meth:`rows`."""
-        return self.rows(as_table(data, prefer=self.columns), family)
+        return self.rows(as_table(data, features=self.columns), family)
 
     def rows(self, table: Table, family: Family) -> np.ndarray:
         """The rows (N, D) of a table.
 
-        Raises :class:`probam.errors.InputError` for another number of features, or rows outside the support of the
-        family.
+        Raises :class:`probam.errors.InputError` for rows outside the support of the family.
         """
-        if table.num_features != len(self.columns):
-            raise InputError(f"data: the stream has {len(self.columns)} features; got {table.num_features}")
         rows = table.astype(self.dtype).values
         DataSpace.of(family).check_support(rows, self.columns)
         return rows

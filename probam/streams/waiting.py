@@ -35,7 +35,7 @@ class Waiting:
 
     def add(self, data: Any) -> None:
         """Hold back more rows."""
-        table = as_table(data, prefer=None if self.schema is None else self.schema.columns)
+        table = as_table(data, features=None if self.schema is None else self.schema.columns)
         schema = schema_of(table) if self.schema is None else self.schema
         rows = schema.rows(table, self.family)
         self.schema = schema

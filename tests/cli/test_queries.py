@@ -48,9 +48,27 @@ def test_recalled_points_rest_where_the_energy_is_flat(
     assert (here / "short.npz").is_file()
 
 
+def test_a_fit_of_rows_with_gaps_answers_its_own_training_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = load_shipped("faithful").frame()
+    frame.loc[::7, "waiting"] = np.nan
+    frame.to_csv("gaps.csv", index=False)
+    model = ["--weights", "dirichlet", "--components", "2", "--engine", "em"]
+    assert main(["fit", "gaps.csv", "--missing", *model, "-o", "gaps.nc"]) == 0
+    assert main(["predict", "gaps.nc", "gaps.csv", "-o", "all.csv"]) == 0
+    frame.iloc[:1].to_csv("one.csv", index=False)
+    assert main(["predict", "gaps.nc", "one.csv", "-o", "first.csv"]) == 0
+    assert main(["complete", "gaps.nc", "one.csv", "-o", "whole.csv"]) == 0
+    assert "1 missing entries in 1 of 1 rows filled" in capsys.readouterr().out
+    pd.testing.assert_frame_equal(pd.read_csv("first.csv"), pd.read_csv("all.csv").iloc[:1], rtol=1e-10)
+    assert (here / "whole.csv").is_file()
+
+
 @pytest.mark.usefixtures("here")
 def test_queries_that_do_not_fit_the_fit_are_refused(saved: Path, refusal: Refusal) -> None:
     assert "2 features" in refusal("recall", str(saved), "iris", "-o", "out.csv")
+    Path("gap.csv").write_text("eruptions,waiting\n2.0,\n")
+    assert "missing value" in refusal("recall", str(saved), "gap.csv", "-o", "out.csv")
+    Path("gap.csv").unlink()
     assert "step" in refusal("recall", str(saved), "faithful", "--step", "2.5", "-o", "out.csv")
     assert "--max-steps" in refusal("recall", str(saved), "faithful", "--max-steps", "0", "-o", "out.csv")
     Path("half.nc").write_bytes(saved.read_bytes()[: saved.stat().st_size // 2])

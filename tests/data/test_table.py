@@ -106,13 +106,18 @@ def test_columns_are_selected_in_the_order_asked_for() -> None:
     assert as_table(X, columns="x1").columns == ("x1",)
 
 
-def test_preferred_columns_are_taken_where_all_are_there_and_else_none_is() -> None:
+def test_learned_features_are_found_by_name_or_by_position_or_refused() -> None:
     frame = pd.DataFrame({"a": X[:, 0], "species": list("pqrs"), "b": X[:, 1]})
-    assert as_table(frame, prefer=["b", "a"]).columns == ("b", "a")
-    assert as_table(X, prefer=["b", "a"]).columns == ("x0", "x1", "x2")
-    assert as_table(Table(X, NAMES), prefer=["c"]).columns == ("c",)
-    with pytest.raises(InputError, match="'species' holds text"):
-        as_table(frame, prefer=["b", "d"])
+    assert as_table(frame, features=["b", "a"]).columns == ("b", "a")
+    assert as_table(X, features=["c", "b", "a"]).columns == ("x0", "x1", "x2")
+    assert as_table(Table(X, NAMES), features=["c"]).columns == ("c",)
+    assert as_table(Table(X, NAMES), features=["x0", "x1", "x2"]).columns == NAMES  # a fit without names
+    with pytest.raises(InputError, match=r"\('b', 'd'\); got 3 \('a', 'species', 'b'\); no column is called 'd'"):
+        as_table(frame, features=["b", "d"])
+    with pytest.raises(InputError, match=r"expected the 2 features .* got 3 .* for each feature, in this order"):
+        as_table(X, features=["x0", "x1"])
+    with pytest.raises(InputError, match=r"expected the 2 features .* got 3"):
+        as_table(as_table(X), features=["x0", "x1"])
 
 
 def test_text_that_is_not_selected_does_no_harm() -> None:

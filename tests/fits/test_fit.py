@@ -195,7 +195,7 @@ def test_bad_arguments_are_named(data: np.ndarray, options: dict[str, object], m
 
 
 def test_queries_of_the_wrong_width_are_refused(faithful: Fit) -> None:
-    with pytest.raises(InputError, match=r"queries: the fit has 2 features \(eruptions, waiting\); .* has 3"):
+    with pytest.raises(InputError, match=r"queries: expected the 2 features .* \('eruptions', 'waiting'\); got 3"):
         faithful.recall(np.zeros((4, 3)))
 
 

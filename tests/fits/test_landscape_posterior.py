@@ -190,7 +190,7 @@ def test_complete_fills_what_is_missing_and_leaves_the_rest(fit: probam.Fit, tmp
     np.savetxt(path, masked, delimiter=",", header="x0,x1", comments="")
     again = fit.complete(path)
     np.testing.assert_allclose(again["conditional_mean"], filled["conditional_mean"], rtol=1e-12)
-    with pytest.raises(InputError, match="the fit has 2 features"):
+    with pytest.raises(InputError, match="expected the 2 features that were learned"):
         fit.complete(x[:, :1])
     with pytest.raises(InputError, match="num_draws: expected a whole number of at least 1; got 0"):
         fit.complete(masked, num_draws=0)
