@@ -17,11 +17,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from probam.errors import InputError, NumericalError
 from probam.inference.common.result import Progress, silent
-from probam.inference.stream.kernel import GROUP, Kernel, StepInfo, begin, check_kernel, grow, logits, step
+from probam.inference.stream.kernel import GROUP, Kernel, StepInfo, begin, check_kernel, grow, logits, seated_step, step
 from probam.inference.stream.state import StreamState
 from probam.inference.stream.tidy import Tidy, tidy
 
-__all__ = ["Absorbed", "Learner", "Recalled", "absorb", "recall", "recall_blocks", "start", "take_in"]
+__all__ = ["Absorbed", "Learner", "Recalled", "absorb", "recall", "recall_blocks", "seat", "start", "take_in"]
 
 BLOCK = 4096
 """Rows that one call of the compiled program takes."""
@@ -182,6 +182,31 @@ def absorb(
         pause=None if tidying is None else pause, progress=progress,
     )  # fmt: skip
     return state, Absorbed(*info, tidied)  # type: ignore[arg-type]
+
+
+def seat(
+    kernel: Kernel,
+    state: StreamState,
+    x: Float[np.ndarray, "N D"],
+    numbers: Int[np.ndarray, " N"],
+    *,
+    progress: Progress = silent,
+) -> tuple[StreamState, Absorbed]:
+    """The state after data whose memories are given, and what became of each datum.
+
+    Args:
+        kernel: a kernel that drops no memory.
+        state: memories so far.
+        x: rows.
+        numbers: the number of each row's memory. A new one is the number of memories ever created before it.
+        progress: called with (rows done, rows in all, text).
+
+    Raises:
+        NumericalError: when a predictive density stops being finite.
+    """
+    rows = np.column_stack([x, numbers]).astype(x.dtype)
+    state, info = take_in(seated_step, kernel, state, rows, enlarge=partial(_grow, kernel), progress=progress)
+    return state, Absorbed(*info, [])  # type: ignore[arg-type]
 
 
 @jax.jit

@@ -55,6 +55,7 @@ __all__ = [
     "refresh",
     "relearn",
     "relearn_is_due",
+    "seated_step",
     "step",
 ]
 
@@ -254,7 +255,30 @@ def step(kernel: Kernel, state: StreamState, x: Float[Array, " D"]) -> tuple[Str
     else:
         uniform = jax.random.uniform(jax.random.fold_in(state.key, state.seen), (), x.dtype)
         slot = choose(mass, uniform)
-    after, info = join(kernel, state, x, slot, fresh, top + jnp.log(jnp.sum(mass)))
+    return _joined(kernel, state, x, slot, fresh, top + jnp.log(jnp.sum(mass)))
+
+
+def seated_step(kernel: Kernel, state: StreamState, row: Float[Array, " D+1"]) -> tuple[StreamState, StepInfo]:
+    """One datum joins the memory whose number is the last entry of the row; the next number makes a new memory.
+
+    Memories must not be merged or dropped before all such rows have come.
+    """
+    x, number = row[:-1], row[-1].astype(jnp.int32)
+    scores, fresh = logits(kernel, state, x)
+    slot = jnp.where(number == state.created, fresh, jnp.argmax(state.ident == number)).astype(jnp.int32)
+    return _joined(kernel, state, x, slot, fresh, jax.scipy.special.logsumexp(scores))
+
+
+def _joined(
+    kernel: Kernel,
+    state: StreamState,
+    x: Float[Array, " D"],
+    slot: Int[Array, ""],
+    fresh: Int[Array, ""],
+    log_mass: Float[Array, ""],
+) -> tuple[StreamState, StepInfo]:
+    """The state after the datum joined; the process is learned anew if that is due."""
+    after, info = join(kernel, state, x, slot, fresh, log_mass)
     if kernel.learning is not None:
         is_due = relearn_is_due(kernel.learning, after.seen)
         after = after._replace(hyper=jax.lax.cond(is_due, lambda: relearn(kernel, after), lambda: after.hyper))

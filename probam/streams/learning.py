@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from copy import copy, deepcopy
 from typing import Any
 
 import jax
@@ -17,10 +18,11 @@ from probam.inference.common.result import Progress, silent
 from probam.inference.stream.engine import Absorbed
 from probam.models.mixture import mixture
 from probam.models.weights import weight_prior
+from probam.streams.base_measure import BaseMeasure, find_beginning, with_base_measure
 from probam.streams.kernel import stream_kernel
 from probam.streams.memories import memory_table, tail_warnings
 from probam.streams.options import StreamOptions
-from probam.streams.partitions import Process, start_partitions
+from probam.streams.partitions import Partitions, Process, SinglePartition, start_partitions
 from probam.streams.prior import known_arrays, stream_pair
 from probam.streams.schema import Schema
 from probam.streams.sketch import Growth, Reservoir
@@ -38,9 +40,17 @@ class Learning:
         schema: columns and precision of the rows.
         warm_rows: the first rows (data units), from which the default prior and the units follow. The stream has yet to
             learn from them by :meth:`absorb`.
+        saved: what :meth:`arrays` returned, for a stream that goes on by :meth:`restore`; None for one that begins.
     """
 
-    def __init__(self, options: StreamOptions, family: Family, schema: Schema, warm_rows: np.ndarray) -> None:
+    def __init__(
+        self,
+        options: StreamOptions,
+        family: Family,
+        schema: Schema,
+        warm_rows: np.ndarray,
+        saved: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         self.options = options
         self.family = family
         self.schema = schema
@@ -49,7 +59,12 @@ class Learning:
         with schema.precision():
             x = self.in_model_units(warm_rows)
             model = mixture(x, family=family, weights=weight_prior("dp"), num_components=1, prior=options.prior or {})
-            self.prior = model.prior
+            begun = find_beginning(options, family, model.prior, x) if saved is None else None
+            self._seats = begun.seats if begun is not None and options.begins_with_groups else None
+            self.base = None if begun is None else begun.base
+            if saved is not None:
+                self.base = BaseMeasure.from_arrays(saved)
+            self.prior = with_base_measure(family, model.prior, self.base, schema.dtype)
             pair, self.is_approximate = stream_pair(family, self.prior, self.known, 1, schema.dtype)
             kernel = stream_kernel(options, pair, self.units.scale, schema.dtype)
             key = jax.random.key(int(options.seed))
@@ -64,14 +79,32 @@ class Learning:
         return np.asarray(self.units.apply(rows), self.schema.dtype)
 
     def absorb(self, rows: np.ndarray, progress: Progress = silent) -> Absorbed:
-        """Learn from rows (data units), one after the other; returns what happened to each."""
+        """Learn from rows (data units), one after the other; returns what happened to each.
+
+        An error leaves everything as it was.
+        """
         began, seen = time.perf_counter(), self.num_data
         with self.schema.precision():
-            self.partitions, absorbed = self.partitions.absorb(self.in_model_units(rows), progress)
-        self._growth.add(seen, absorbed.size, absorbed.log_predictive + self.units.log_jacobian())
-        self._reservoir.add(seen, rows)
-        self.seconds += time.perf_counter() - began
+            partitions, absorbed = self._learned(self.in_model_units(rows), progress)
+        growth, reservoir = deepcopy(self._growth), copy(self._reservoir)
+        growth.add(seen, absorbed.size, absorbed.log_predictive + self.units.log_jacobian())
+        reservoir.add(seen, rows)
+        seconds = self.seconds + time.perf_counter() - began
+        self.partitions, self._growth, self._reservoir, self.seconds = partitions, growth, reservoir, seconds
+        self._seats = None
         return absorbed
+
+    def _learned(self, x: np.ndarray, progress: Progress) -> tuple[Partitions, Absorbed]:
+        """The partitions after more rows (model units); the first rows join the memories of their groups."""
+        if self._seats is None:
+            return self.partitions.absorb(x, progress)
+        assert isinstance(self.partitions, SinglePartition)
+        num_seats = len(self._seats)
+        seated, first = self.partitions.seat(x[:num_seats], self._seats, progress)
+        partitions, others = seated.absorb(x[num_seats:], progress)
+        return partitions, Absorbed(
+            *(np.concatenate(pair) for pair in zip(first[:-1], others[:-1], strict=True)), others.tidied
+        )
 
     # --- questions ---------------------------------------------------------------------------------------------
 
@@ -129,7 +162,8 @@ class Learning:
             recalled = self.partitions.recall(self.in_model_units(rows))
         return xr.Dataset(
             {
-                "memory": ("datum", recalled.ident),
+                "label": ("datum", recalled.ident),
+                "memory": ("datum", recalled.ident),  # former name of label
                 "probability": ("datum", recalled.probability),
                 "probability_new": ("datum", recalled.probability_new),
                 "log_predictive": ("datum", recalled.log_predictive + self.units.log_jacobian()),
@@ -147,7 +181,8 @@ class Learning:
     def arrays(self) -> dict[str, np.ndarray]:
         """Everything that a file keeps."""
         learned = {"warm_rows": self._warm_rows} | learned_arrays(self.partitions.learned)
-        return learned | self._reservoir.arrays() | self._growth.arrays()
+        base = {} if self.base is None else self.base.arrays()
+        return learned | base | self._reservoir.arrays() | self._growth.arrays()
 
     def restore(self, arrays: Mapping[str, np.ndarray], seconds: float, path: str) -> None:
         """Continue from what :meth:`arrays` returned; ``path`` names the file in messages."""

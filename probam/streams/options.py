@@ -165,6 +165,16 @@ class StreamOptions(Options):
         '{"concentration": 50.0}. Where a family has no conjugate pair without one (isotropic Gaussians, vMF) the '
         "default is the middle of its prior.",
     )
+    base: str = option(
+        "evidence",
+        check=one_of("evidence", "prior"),
+        group=_MODEL,
+        flag=str,
+        metavar="RULE",
+        help="Where Gaussian memories get the prior of their width: evidence (the first rows are divided into groups, "
+        "and the prior is the one under which their marginal likelihood is largest; not where memories move or the "
+        "width is given) or prior (the family's default, a share of the variance of all rows).",
+    )
     standardise: bool = option(
         False,
         check=boolean,
@@ -345,6 +355,14 @@ class StreamOptions(Options):
     def assignment_rule(self) -> str:
         """The rule, or the default that follows from the number of particles."""
         return self.rule or ("map" if self.particles == 1 else "sample")
+
+    @property
+    def begins_with_groups(self) -> bool:
+        """Whether the first rows join the memories of the groups that set the base measure.
+
+        They do where each datum goes to its most probable memory and stays there.
+        """
+        return self.assignment_rule == "map" and not (self.is_filtered or self.tidy_every or self.slots)
 
     @property
     def is_filtered(self) -> bool:

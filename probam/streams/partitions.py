@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 import probam.inference.stream.engine as engine
 import probam.inference.stream.particles as particle_filter
@@ -47,6 +47,13 @@ class SinglePartition:
     def absorb(self, x: Float[np.ndarray, "N D"], progress: Progress) -> tuple["SinglePartition", Absorbed]:
         """The partition after more data (model units), and what happened to each datum."""
         state, absorbed = engine.absorb(self.kernel, self.state, x, tidying=self.tidying, progress=progress)
+        return replace(self, state=state), absorbed
+
+    def seat(
+        self, x: Float[np.ndarray, "N D"], numbers: Int[np.ndarray, " N"], progress: Progress
+    ) -> tuple["SinglePartition", Absorbed]:
+        """The partition after data (model units) whose memories are given by number."""
+        state, absorbed = engine.seat(self.kernel, self.state, x, numbers, progress=progress)
         return replace(self, state=state), absorbed
 
     def recall(self, x: Float[np.ndarray, "N D"]) -> Recalled:

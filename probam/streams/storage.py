@@ -113,7 +113,7 @@ def read_stream(path: str | os.PathLike[str]) -> Saved:
     try:
         columns, dtype = tuple(json.loads(group.attrs["columns"])), group.attrs["dtype"]
         saved = Saved(
-            options=json.loads(group.attrs["options"]),
+            options={"base": "prior"} | json.loads(group.attrs["options"]),  # the first files name no base measure
             schema=Schema(columns, np.dtype(dtype)) if dtype else None,
             seconds=float(group.attrs["seconds"]),
             known={name.removeprefix("known_"): arrays[name] for name in arrays if name.startswith("known_")},

@@ -7,14 +7,14 @@ set its prior, and then :mod:`probam.streams.learning`; this file is the class t
 import json
 import os
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import pandas as pd
 import xarray as xr
 
 from probam.data.blocks import row_blocks
-from probam.errors import InputError
+from probam.errors import InputError, ProbamError
 from probam.fits.choices import find_family
 from probam.fits.fitted import Fit
 from probam.inference.common.result import Progress, silent
@@ -29,13 +29,16 @@ from probam.streams.waiting import Waiting
 
 __all__ = ["Stream", "run_stream"]
 
+_Answer = TypeVar("_Answer")
+
 
 class Stream:
     """An associative memory that creates memories as its data require.
 
     The default prior is scaled to the first ``warm`` rows, which are held back until all of them have arrived (or until
     a result is requested). How the data are divided into parts does not change the result. The same seed and data give
-    the same bits. ``help(Stream.__init__)`` describes the options.
+    the same bits. After an error a stream is, bit for bit, what it was before the call. ``help(Stream.__init__)``
+    describes the options.
     """
 
     @takes(StreamOptions)
@@ -54,7 +57,11 @@ class Stream:
         """What happened to each row of the last :meth:`partial_fit`; None while the rows are held back."""
 
     def __repr__(self) -> str:
-        return f"<probam.Stream: {self.family.signature}, {self.num_data} data, {self.num_memories} memories>"
+        try:
+            memories = f"{self.num_memories} memories"
+        except ProbamError:
+            memories = "from which no memory can be made yet"
+        return f"<probam.Stream: {self.family.signature}, {self.num_data} data, {memories}>"
 
     # --- learning ----------------------------------------------------------------------------------------------
 
@@ -70,14 +77,13 @@ class Stream:
             NumericalError: when a predictive density stops being finite.
         """
         if isinstance(self._life, Waiting):
-            self._life.add(data)
-            self.recent = None
-            if self._life.has_enough:
-                self._begin(self._life, progress)
-            return self
-        rows = self._life.schema.read(data, self.family)
-        self.recent = None
-        self.recent = self._life.absorb(rows, progress)
+            waiting = self._life.with_rows(data)
+            if waiting.has_enough:
+                self._life, self.recent = waiting.begun(progress)
+            else:
+                self._life, self.recent = waiting, None
+        else:
+            self.recent = self._life.absorb(self._life.schema.read(data, self.family), progress)
         return self
 
     def flush(self) -> "Stream":
@@ -86,19 +92,23 @@ class Stream:
         Raises:
             InputError: if there are no data yet.
         """
-        self._learning()
+        self._ask(lambda learning: None)
         return self
 
-    def _learning(self) -> Learning:
-        """The stream that learns; rows that are held back are learned from first."""
-        return self._begin(self._life, silent) if isinstance(self._life, Waiting) else self._life
+    def _ask(self, question: Callable[[Learning], _Answer]) -> _Answer:
+        """The answer of a stream that learns; rows that are held back are learned from if there is an answer."""
+        if not isinstance(self._life, Waiting):
+            return question(self._life)
+        learning, recent = self._life.begun()
+        answer = question(learning)
+        self._life, self.recent = learning, recent
+        return answer
 
-    def _begin(self, waiting: Waiting, progress: Progress) -> Learning:
-        """Go from waiting to learning, and learn from the rows that were held back."""
-        learning, rows = waiting.begin()
-        self.recent = learning.absorb(rows, progress)
-        self._life = learning
-        return learning
+    def _preview(self) -> Learning | None:
+        """The stream as :meth:`flush` would leave it, without flushing it; None before the first data."""
+        if not isinstance(self._life, Waiting):
+            return self._life
+        return self._life.begun()[0] if self._life.num_data else None
 
     # --- questions ---------------------------------------------------------------------------------------------
 
@@ -109,8 +119,13 @@ class Stream:
 
     @property
     def num_memories(self) -> int:
-        """Number of memories (in the particle of largest weight, if there are several)."""
-        return 0 if isinstance(self._life, Waiting) else self._life.num_memories
+        """Number of memories (in the particle of largest weight, if there are several).
+
+        While rows are held back, this and the other numbers below are those after :meth:`flush`, but the rows stay held
+        back. They raise :class:`probam.errors.InputError` if the prior cannot be set from these rows.
+        """
+        learning = self._preview()
+        return 0 if learning is None else learning.num_memories
 
     @property
     def seconds(self) -> float:
@@ -124,7 +139,8 @@ class Stream:
         With energy "collapsed" each term is a log density, and the sum is the log evidence as one particle estimates
         it. Energy "printed" has no normaliser, so that its sum has no meaning by itself.
         """
-        return 0.0 if isinstance(self._life, Waiting) else self._life.log_predictive
+        learning = self._preview()
+        return 0.0 if learning is None else learning.log_predictive
 
     @property
     def log_evidence(self) -> float | None:
@@ -138,12 +154,14 @@ class Stream:
     @property
     def alpha(self) -> float:
         """Strength of the process; its current value if it is learned (weighted mean of the particles)."""
-        return float(self._options.alpha) if isinstance(self._life, Waiting) else self._life.process.alpha
+        learning = None if self._options.alpha_prior is None else self._preview()
+        return float(self._options.alpha) if learning is None else learning.process.alpha
 
     @property
     def discount(self) -> float:
         """Discount of the process; its current value if it is learned (weighted mean of the particles)."""
-        return float(self._options.discount) if isinstance(self._life, Waiting) else self._life.process.discount
+        learning = None if self._options.alpha_prior is None else self._preview()
+        return float(self._options.discount) if learning is None else learning.process.discount
 
     def warnings(self) -> list[str]:
         """Sentences about assumptions of the stream that the data contradict; an empty list if there are none.
@@ -151,16 +169,16 @@ class Stream:
         The sizes of the memories are tested for a power-law tail, which contradicts a Dirichlet process (p < 0.01). A
         sentence also says so if the predictive density of the family is approximated.
         """
-        return self._learning().warnings()
+        return self._ask(Learning.warnings)
 
     def number_of_memories(self) -> pd.Series:
         """Posterior probability of each number of memories, from the weights of the particles."""
-        return self._learning().number_of_memories()
+        return self._ask(Learning.number_of_memories)
 
     @property
     def growth(self) -> pd.DataFrame:
         """Number of memories and prequential log score after n data, for n evenly spaced in log n."""
-        return self._learning().growth
+        return self._ask(lambda learning: learning.growth)
 
     def predict(self, data: Any) -> xr.Dataset:
         """The memory of each row and its probability, without learning from the rows.
@@ -169,12 +187,13 @@ class Stream:
             data: anything that ``probam.fit`` reads, with the columns of the stream.
 
         Returns:
-            For each row ``memory`` (its number, in order of creation), ``probability`` of that memory,
+            For each row ``label`` (the number of its memory, in order of creation), ``probability`` of that memory,
             ``probability_new`` (of none of the memories) and ``log_predictive`` (log density of the row given all data
-            so far, in data units and nats). Several particles are averaged by weight, except for ``memory`` and
-            ``probability``, which are those of the particle of largest weight.
+            so far, in data units and nats). Several particles are averaged by weight, except for ``label`` and
+            ``probability``, which are those of the particle of largest weight. ``memory`` is the former name of
+            ``label`` and will go.
         """
-        return self._learning().predict(data)
+        return self._ask(lambda learning: learning.predict(data))
 
     def memories(self) -> pd.DataFrame:
         """Table of the memories, largest first.
@@ -183,7 +202,7 @@ class Stream:
         and ``last`` are the numbers of the data that created it and that used it last. The columns of the data hold its
         mean for the next datum, if the family has one.
         """
-        return self._learning().memories()
+        return self._ask(Learning.memories)
 
     # --- files -------------------------------------------------------------------------------------------------
 
@@ -200,22 +219,26 @@ class Stream:
             raise InputError(
                 "prior: a stream with priors of your own cannot be saved; use known values or the default priors"
             )
-        write_stream(path, self._group())
+        write_stream(path, self._group(self._life))
 
-    def _group(self) -> xr.Dataset:
+    def _group(self, life: Waiting | Learning) -> xr.Dataset:
         """Everything, as arrays that NetCDF can hold."""
-        schema = self._life.schema
+        schema = life.schema
         attributes = {
             "options": json.dumps(self._options.attributes()),
             "columns": json.dumps([] if schema is None else list(schema.columns)),
             "dtype": "" if schema is None else schema.dtype.name,
-            "seconds": self.seconds,
-            "num_data": self.num_data,
-            "num_memories": self.num_memories,
-            "log_predictive": self.log_predictive,
+            "seconds": 0.0,
+            "num_data": life.num_data,
         }
+        if isinstance(life, Learning):
+            attributes |= {
+                "seconds": life.seconds,
+                "num_memories": life.num_memories,
+                "log_predictive": life.log_predictive,
+            }
         known = {f"known_{site}": value for site, value in known_arrays(self._options.known).items()}
-        return stream_group(known | self._life.arrays(), attributes)
+        return stream_group(known | life.arrays(), attributes)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Stream":
@@ -231,10 +254,11 @@ class Stream:
         stream = cls(**saved.options, known=saved.known)
         arrays, schema = saved.arrays, saved.schema
         if schema is not None and "warm_rows" in arrays:
-            stream._life = Learning(stream._options, stream.family, schema, arrays["warm_rows"])
-            stream._life.restore(arrays, saved.seconds, os.fspath(path))
+            learning = Learning(stream._options, stream.family, schema, arrays["warm_rows"], arrays)
+            learning.restore(arrays, saved.seconds, os.fspath(path))
+            stream._life = learning
         elif schema is not None and "waiting" in arrays:
-            stream._life = Waiting(stream._options, stream.family, schema, [arrays["waiting"]])
+            stream._life = Waiting(stream._options, stream.family, schema, (arrays["waiting"],))
         return stream
 
     # --- to a fit ----------------------------------------------------------------------------------------------
@@ -253,10 +277,13 @@ class Stream:
             progress: called with (done, total, text).
         """
         whole_number(least=1)("num_draws", num_draws)
-        learning, began = self._learning(), time.perf_counter()
+        return self._ask(lambda learning: self._fit_of(learning, num_draws, progress))
+
+    def _fit_of(self, learning: Learning, num_draws: int, progress: Progress) -> Fit:
+        began = time.perf_counter()
         tree, model = fit_tree_of_stream(learning, num_draws, progress)
-        tree["stream"] = xr.DataTree(self._group())
-        tree.attrs["seconds"] = self.seconds + time.perf_counter() - began
+        tree["stream"] = xr.DataTree(self._group(learning))
+        tree.attrs["seconds"] = learning.seconds + time.perf_counter() - began
         return Fit(tree, model)
 
 
@@ -277,7 +304,8 @@ def run_stream(
         columns: which columns to use.
         rows: number of rows that are read at once.
         begun: a stream to continue, in place of a new one.
-        progress: called with (data so far, data in all or 0 if that is unknown, text with the number of memories).
+        progress: called with (data so far, data in all or 0 if that is unknown, text with the number of memories, or
+            that the rows are held back).
         options: those of a new :class:`Stream`.
     """
     stream = Stream(**options) if begun is None else begun
@@ -285,7 +313,8 @@ def run_stream(
     blocks, total = row_blocks(source, rows=rows, columns=columns)
     for table in blocks:
         stream.partial_fit(table)
-        progress(stream.num_data - first, total or 0, f"{stream.num_data} data, {stream.num_memories} memories")
+        memories = "held back" if stream.recent is None else f"{stream.num_memories} memories"
+        progress(stream.num_data - first, total or 0, f"{stream.num_data} data, {memories}")
     stream.flush()
     progress(stream.num_data, stream.num_data, f"{stream.num_data} data, {stream.num_memories} memories")
     return stream

@@ -19,7 +19,7 @@ from probam.streams.partitions import Process
 
 __all__ = ["fit_tree_of_stream"]
 
-_ENGINE_OPTIONS = ("rule", "energy", "warm", "tidy_every", "particles", "rejuvenate_every", "window")
+_ENGINE_OPTIONS = ("rule", "energy", "base", "warm", "tidy_every", "particles", "rejuvenate_every", "window")
 
 
 def fit_tree_of_stream(learning: Learning, num_draws: int, progress: Progress) -> tuple[xr.DataTree, Mixture]:

@@ -17,6 +17,7 @@ from probam.fits.fit import load
 from probam.models.mixture import Mixture
 from probam.models.weights import weight_prior
 from probam.streams.draws import draw_from_partitions
+from probam.streams.learning import Learning
 from probam.streams.sketch import Growth, Reservoir
 from probam.streams.stream import Stream, run_stream
 
@@ -50,7 +51,8 @@ def test_memories_are_the_centres_of_the_data(streamed: Stream) -> None:
 def test_prediction_is_the_predictive_density_of_the_chinese_restaurant(streamed: Stream) -> None:
     x = rows(5, seed=9)
     frame = streamed.memories()
-    base = streamed._learning().prior["loc"].base_dist  # type: ignore[attr-defined]
+    assert isinstance(streamed._life, Learning)
+    base = streamed._life.prior["loc"].base_dist  # type: ignore[attr-defined]
     loc, spread, variance = np.asarray(base.loc), np.asarray(base.scale) ** 2, 0.25
     density = np.zeros((len(x), len(frame) + 1))
     for k, (count, mean) in enumerate(zip(frame["count"], frame[["x0", "x1"]].to_numpy(), strict=True)):
@@ -59,7 +61,7 @@ def test_prediction_is_the_predictive_density_of_the_chinese_restaurant(streamed
     density[:, -1] = 1 / 1501 * multivariate_normal(loc, np.diag(variance + spread)).pdf(x)
     predicted = streamed.predict(x)
     np.testing.assert_allclose(predicted["log_predictive"], np.log(density.sum(axis=1)), rtol=1e-9)
-    np.testing.assert_array_equal(predicted["memory"], frame.index.to_numpy()[density[:, :-1].argmax(axis=1)])
+    np.testing.assert_array_equal(predicted["label"], frame.index.to_numpy()[density[:, :-1].argmax(axis=1)])
     shares = density / density.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(predicted["probability"], shares[:, :-1].max(axis=1), rtol=1e-9)
     np.testing.assert_allclose(predicted["probability_new"], shares[:, -1], rtol=1e-8)
@@ -91,7 +93,7 @@ def test_units_change_the_score_by_their_jacobian_alone() -> None:
 
 
 def arrays_of(stream: Stream) -> dict[str, bytes]:
-    return {str(name): values.values.tobytes() for name, values in stream._group().data_vars.items()}
+    return {str(name): values.values.tobytes() for name, values in stream._group(stream._life).data_vars.items()}
 
 
 @pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
@@ -168,7 +170,8 @@ def test_every_conjugate_family_streams_and_draws_all_its_sites(options: dict[st
     assert np.isfinite(stream.log_predictive)
     assert stream.memories()["count"].sum() == 60
     assert np.isfinite(stream.memories().to_numpy()).all()
-    learning = stream._learning()
+    learning = stream._life
+    assert isinstance(learning, Learning)
     model = Mixture(stream.family, weight_prior("dp", alpha=1.0), stream.num_memories + 1, learning.prior)
     result = draw_from_partitions(jax.random.key(0), model, learning, x, 2)
     assert sites <= set(result.sites)
@@ -196,7 +199,7 @@ def test_every_source_gives_the_same_stream(tmp_path: Path, monkeypatch: pytest.
         assert stream.log_predictive == expected.log_predictive, name
         named = ["a", "b"] if name in ("x.csv", "x.parquet", "-") else ["x0", "x1"]
         assert list(stream.memories().columns[-2:]) == named
-    assert seen[0] == (70, 0, "70 data, 0 memories")
+    assert seen[0] == (70, 0, "70 data, held back")
     assert seen[-1][:2] == (300, 300)
     assert seen[-1][2] == f"300 data, {expected.num_memories} memories"
 

@@ -8,6 +8,7 @@ import pytest
 
 from probam.errors import InputError
 from probam.inference.stream.particles import number_of_memories
+from probam.streams.learning import Learning
 from probam.streams.partitions import WeightedPartitions
 from probam.streams.stream import Stream
 
@@ -41,8 +42,8 @@ def test_particles_cut_saved_and_loaded_end_in_the_same_bits(streamed: Stream, t
     for piece in np.split(rows(170), [30, 95]):
         cut.partial_fit(piece).save(tmp_path / "stream.nc")
         cut = Stream.load(tmp_path / "stream.nc")
-    for name, values in streamed._group().data_vars.items():
-        assert cut._group()[name].values.tobytes() == values.values.tobytes(), name
+    for name, values in streamed._group(streamed._life).data_vars.items():
+        assert cut._group(cut._life)[name].values.tobytes() == values.values.tobytes(), name
     assert cut.log_evidence == streamed.log_evidence == streamed.log_predictive
 
 
@@ -53,14 +54,15 @@ def test_optimally_resampled_particles_cut_saved_and_loaded_end_in_the_same_bits
     for piece in np.split(rows(170), [30, 95]):
         cut.partial_fit(piece).save(tmp_path / "stream.nc")
         cut = Stream.load(tmp_path / "stream.nc")
-    for name, values in whole._group().data_vars.items():
-        assert cut._group()[name].values.tobytes() == values.values.tobytes(), name
+    for name, values in whole._group(whole._life).data_vars.items():
+        assert cut._group(cut._life)[name].values.tobytes() == values.values.tobytes(), name
     assert np.isfinite(whole.log_predictive)
 
 
 @pytest.mark.slow
 def test_a_fit_draws_from_the_particles_by_weight(streamed: Stream) -> None:
-    partitions = streamed._learning().partitions
+    assert isinstance(streamed._life, Learning)
+    partitions = streamed._life.partitions
     assert isinstance(partitions, WeightedPartitions)
     model_size = int(partitions.particles.size) + 1
     fitted = streamed.to_fit(num_draws=40)
