@@ -42,6 +42,16 @@ class Absorbed(NamedTuple):
     size: Int[np.ndarray, " N"]  # memories alive after it
     tidied: list[tuple[int, int, int]]  # (data seen, memory that went, memory that it was merged into or -1)
 
+    def followed_by(self, other: "Absorbed") -> "Absorbed":
+        """These data and those that came after them."""
+        return Absorbed(
+            np.concatenate([self.ident, other.ident]),
+            np.concatenate([self.is_new, other.is_new]),
+            np.concatenate([self.log_predictive, other.log_predictive]),
+            np.concatenate([self.size, other.size]),
+            self.tidied + other.tidied,
+        )
+
 
 class Recalled(NamedTuple):
     """Recall of queries, without learning."""

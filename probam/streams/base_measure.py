@@ -1,18 +1,18 @@
 r"""The base measure of a stream of Gaussians, found from its first rows (empirical Bayes).
 
 One greedy pass needs to know how wide a memory is: under a vague prior the first memory widens until it holds every
-group. So the first rows are divided into groups, the prior guess W of the covariance within a memory becomes the one
-within these groups, and the stream begins its single pass with that prior. All rows, the first ones too, are then
-learned from one after the other, so that groups that come later are found by the same rule.
+group. So the first rows are divided into groups of one covariance W, which becomes the prior guess of the covariance
+within a memory. The first rows join the memories of their groups, and the pass goes on from there: groups that come
+later are found under the same base measure.
 
-The groups are those of Ward's tree (1963), cut where the joint density of rows and partition is largest,
+The groups are those of largest evidence. Each cut of Ward's tree (1963) is refined by coordinate ascent (variational
+Bayes) of a lower bound of
 
-.. math:: \log p(X, z \mid W) = \log p(z) + \sum_k \log \int \prod_{n: z_n = k} N(x_n; \mu, W) \, dN(\mu; m, B),
+.. math:: \log p(X \mid W) = \log \sum_z p(z) \prod_k \int \prod_{n: z_n = k} N(x_n; \mu, W) \, dN(\mu; m, B),
 
-with p(z) the Chinese restaurant process, N(m, B) the prior of the locations, and W the pooled covariance within the
-groups of each cut. Ward's distances are measured in the metric of W, which is found in a few rounds that begin with the
-covariance of all rows. The joint density of rows and a partition is at most the density of the rows, so that no cut
-gains by dividing one Gaussian; groups that overlap much stay together.
+with p(z) the process of partitions and N(m, B) the prior of the locations; W is the covariance within the groups of
+each cut. Ward's distances are measured in the metric of the covariance of all rows, of near pairs, and then of W, for a
+few rounds. Nothing depends on the units of the features, or on a number of groups that is known.
 
 How much the memories differ in width follows from the same groups: of the shapes of the prior of a precision the one
 with the largest marginal likelihood.
@@ -29,8 +29,8 @@ from numpyro.distributions import Distribution
 from scipy.cluster.hierarchy import cut_tree, ward
 from scipy.linalg import eigh, solve_triangular
 from scipy.spatial import cKDTree
+from scipy.special import digamma, gammaln
 
-from probam.distributions.growth import log_partition_probability
 from probam.distributions.supports import innermost
 from probam.family import Family
 from probam.models.gaussian import Gaussian
@@ -43,8 +43,17 @@ _MOST_ROWS = 1000
 """Rows that are divided into groups: of more, as many evenly spaced ones."""
 _FEWEST_ROWS = 10
 _ROUNDS = 8
-_CUTS = 60
-"""Numbers of groups that are tried at first, evenly spaced in their logs; then those near the best."""
+_CUTS = 20
+"""Numbers of groups that are tried at first, evenly spaced in their logs."""
+_NEAR_CUTS = 8
+"""Numbers of groups that are tried near the best, and again nearer."""
+_PAIRED_ROWS, _NEAR = 300, 0.1
+"""Rows whose pairs are compared, and the share of the pairs that are near."""
+_STEPS = 15
+"""Of coordinate ascent from each cut, fewer where no share changes by more than ``_SETTLED``."""
+_SETTLED = 1e-3
+_SMALLEST = 0.5
+"""Data of the smallest group that is kept."""
 _SHAPES = (2.0, 4.0, 8.0, 16.0, 32.0)
 _SITES = {"isotropic": "beta", "spherical": "beta", "diagonal": "precision", "full": "precision_cholesky"}
 
@@ -78,10 +87,25 @@ class Beginning(NamedTuple):
 class Groups(NamedTuple):
     """Rows divided into groups of a common covariance."""
 
-    labels: Int[np.ndarray, " N"]
+    shares: Float[np.ndarray, "N K"]
+    """Probability of each group for each row."""
     within: Float[np.ndarray, "D D"]
-    log_density: float
-    """Of rows and labels together, in nats."""
+    log_evidence: float
+    """Lower bound of the log density of the rows, in nats."""
+
+
+class _Setting(NamedTuple):
+    """What all partitions of the same rows share."""
+
+    x: Float[np.ndarray, "N D"]
+    """Rows, less their mean."""
+    prior_covariance: Float[np.ndarray, "D D"]
+    """Of a location."""
+    covariance: str
+    alpha: float
+    discount: float
+    narrowest: Float[np.ndarray, " D"]
+    """Smallest variances within a group."""
 
 
 def find_beginning(
@@ -98,8 +122,10 @@ def find_beginning(
     rows = all_rows[:: -(-len(x) // _MOST_ROWS)]
     spread = np.broadcast_to(np.asarray(location.scale, np.float64), rows.shape[1:])
     groups = find_groups(rows, spread, family.covariance, float(options.alpha), float(options.discount))
-    seats = groups.labels if len(rows) == len(x) else _nearest_groups(all_rows, rows, groups)
-    return Beginning(_with_best_shape(family, prior, rows.astype(x.dtype), groups), _in_order(seats))
+    labels = _drawn(groups, int(options.seed))
+    base = _with_best_shape(family, prior, rows.astype(x.dtype), groups.within, labels)
+    seats = labels if len(rows) == len(x) else _nearest_groups(all_rows, rows, groups.within, labels)
+    return Beginning(base, _in_order(seats))
 
 
 def with_base_measure(
@@ -136,7 +162,7 @@ def _is_learned(options: StreamOptions, family: Family) -> bool:
 def find_groups(
     x: Float[np.ndarray, "N D"], spread: Float[np.ndarray, " D"], covariance: str, alpha: float, discount: float
 ) -> Groups:
-    """The partition of largest joint density among the cuts of Ward's trees.
+    """The groups of largest evidence that start from a cut of Ward's trees.
 
     Args:
         x: rows.
@@ -146,15 +172,24 @@ def find_groups(
         discount: its discount.
     """
     x = x - np.mean(x, axis=0)
-    metric = _first_metric(x, covariance)
-    best: Groups | None = None
+    setting = _Setting(x, np.diag(spread**2), covariance, alpha, discount, _resolution(x) ** 2 / 4)
+    first = _first_metric(x, covariance)
+    best = max((_best_cut(setting, metric) for metric in (first, _of_near_pairs(x, first, covariance))), key=_evidence)
     for _ in range(_ROUNDS):
-        groups = _best_cut(x, metric, np.diag(spread**2), covariance, (alpha, discount))
-        if best is not None and not groups.log_density > best.log_density + 1e-6 * len(x):
+        groups = _best_cut(setting, best.within)
+        if not groups.log_evidence > best.log_evidence + 1e-6 * len(x):
             break
-        best, metric = groups, groups.within
-    assert best is not None
+        best = groups
     return best
+
+
+def _evidence(groups: Groups) -> float:
+    return groups.log_evidence
+
+
+def _resolution(x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " D"]:
+    """Median distance between neighbouring values of each feature: no group of rounded values is narrower."""
+    return np.array([np.median(np.diff(np.unique(column))) if np.ptp(column) > 0 else 0.0 for column in x.T])
 
 
 def _first_metric(x: Float[np.ndarray, "N D"], covariance: str) -> Float[np.ndarray, "D D"]:
@@ -165,88 +200,145 @@ def _first_metric(x: Float[np.ndarray, "N D"], covariance: str) -> Float[np.ndar
     if covariance == "full":
         share = np.clip(((num_features / num_data) ** 2 - 0.01) / 0.99, 0, 1)
         return np.asarray((1 - share) * total + share * diagonal)
-    return diagonal if covariance == "diagonal" else np.eye(num_features) * np.mean(np.diagonal(total))
+    return _of_kind(total, covariance)
 
 
-def _best_cut(
-    x: Float[np.ndarray, "N D"],
-    metric: Float[np.ndarray, "D D"],
-    prior_covariance: Float[np.ndarray, "D D"],
-    covariance: str,
-    process: tuple[float, float],
-) -> Groups:
-    """The best cut of the tree in this metric."""
-    tree = ward(solve_triangular(np.linalg.cholesky(metric), x.T, lower=True).T)
+def _of_near_pairs(
+    x: Float[np.ndarray, "N D"], metric: Float[np.ndarray, "D D"], covariance: str
+) -> Float[np.ndarray, "D D"]:
+    """Covariance of near pairs, near in its own metric (Art, Gnanadesikan and Kettenring 1982), from ``metric`` on."""
+    rows = x[:: -(-len(x) // _PAIRED_ROWS)]
+    first, second = np.triu_indices(len(rows), 1)
+    differences = rows[first] - rows[second]
+    num_near = max(int(_NEAR * len(differences)), min(10 * x.shape[1], len(differences)))
+    for _ in range(_ROUNDS):
+        distances = np.sum(solve_triangular(np.linalg.cholesky(metric), differences.T, lower=True) ** 2, axis=0)
+        near = differences[np.argpartition(distances, num_near - 1)[:num_near]]
+        found = _of_kind(near.T @ near / num_near, covariance)
+        metric = found + 1e-6 * np.diag(np.diagonal(metric))
+    return metric
 
-    def best_of(numbers: Int[np.ndarray, " J"]) -> Groups:
+
+def _of_kind(matrix: Float[np.ndarray, "D D"], covariance: str) -> Float[np.ndarray, "D D"]:
+    """The nearest covariance that is full, diagonal or a multiple of the identity."""
+    variances = np.diagonal(matrix)
+    if covariance == "full":
+        return matrix
+    return np.diag(variances if covariance == "diagonal" else np.full(len(variances), np.mean(variances)))
+
+
+def _best_cut(setting: _Setting, metric: Float[np.ndarray, "D D"]) -> Groups:
+    """The groups of largest evidence that start from a cut of the tree in this metric."""
+    tree = ward(solve_triangular(np.linalg.cholesky(metric), setting.x.T, lower=True).T)
+
+    def best_of(numbers: Int[np.ndarray, " J"]) -> tuple[Groups, int]:
         cuts = cut_tree(tree, n_clusters=numbers).T
-        return max((_group(x, z, metric, prior_covariance, covariance, process) for z in cuts), key=_log_density)
+        return max(
+            ((_refined(setting, metric, labels), number) for labels, number in zip(cuts, numbers, strict=True)),
+            key=lambda pair: pair[0].log_evidence,
+        )
 
-    most = max(len(x) // 2, 1)
-    best = best_of(np.unique(np.geomspace(1, most, _CUTS).round().astype(int)))
-    number = int(best.labels.max()) + 1
-    near = np.arange(max(int(number / 1.15) - 1, 1), min(int(number * 1.15) + 2, most) + 1)
-    return max(best, best_of(near), key=_log_density)
+    most = max(len(setting.x) // 2, 1)
+    best, number = best_of(np.unique(np.geomspace(1, most, _CUTS).round().astype(int)))
+    width = number * (most ** (1 / _CUTS) - 1)
+    while width >= 1:
+        near = np.linspace(number - width, number + width, _NEAR_CUTS).round().astype(int)
+        groups, other = best_of(np.unique(np.clip(near, 1, most)))
+        if groups.log_evidence > best.log_evidence:
+            best, number = groups, other
+        width = 2 * width / _NEAR_CUTS
+    return best
 
 
-def _log_density(groups: Groups) -> float:
-    return groups.log_density
+def _refined(setting: _Setting, metric: Float[np.ndarray, "D D"], labels: Int[np.ndarray, " N"]) -> Groups:
+    """The groups after coordinate ascent of the evidence from a division of the rows (variational Bayes)."""
+    shares = np.eye(int(labels.max()) + 1)[labels]
+    within, entropy = _pooled(setting, metric, shares, metric), 0.0
+    for _ in range(_STEPS):
+        before, counts = shares, shares.sum(axis=0)
+        ratios, basis = eigh(setting.prior_covariance, within)  # basis^T within basis = 1
+        precision = counts[:, None] + 1 / ratios
+        rows = setting.x @ basis
+        centres = (shares.T @ rows) / precision
+        offset = digamma(np.maximum(counts, 1) - setting.discount) - 0.5 * np.sum(centres**2 + 1 / precision, axis=1)
+        scores = rows @ centres.T + offset
+        scores -= scores.max(axis=1, keepdims=True)
+        shares = np.exp(scores)
+        total = shares.sum(axis=1, keepdims=True)
+        shares /= total
+        entropy = float(np.sum(np.log(total)) - np.sum(shares * scores))
+        kept = shares.sum(axis=0) > _SMALLEST
+        if not kept.all():
+            shares = shares[:, kept] / shares[:, kept].sum(axis=1, keepdims=True)
+        within = _pooled(setting, metric, shares, within)
+        if kept.all() and np.max(np.abs(shares - before)) < _SETTLED:
+            break
+    return Groups(shares, within, entropy + _log_evidence(setting, shares.sum(axis=0), shares.T @ setting.x, within))
 
 
-def _group(
-    x: Float[np.ndarray, "N D"],
-    labels: Int[np.ndarray, " N"],
+def _pooled(
+    setting: _Setting,
     metric: Float[np.ndarray, "D D"],
-    prior_covariance: Float[np.ndarray, "D D"],
-    covariance: str,
-    process: tuple[float, float],
-) -> Groups:
-    """The groups with their pooled covariance and the joint density."""
-    num_data, num_features = x.shape
-    counts = np.bincount(labels).astype(float)
-    means = np.zeros((len(counts), num_features))
-    np.add.at(means, labels, x)
-    means /= counts[:, None]
-    scatter = x.T @ x - (counts[:, None] * means).T @ means
-    weight = {"full": num_features + 1.0, "diagonal": 2.0}.get(covariance, 2.0 / num_features)
-    within = (scatter + weight * metric) / (num_data - len(counts) + weight)
-    if covariance != "full":
-        variances = np.diagonal(within)
-        within = np.diag(variances if covariance == "diagonal" else np.full(num_features, np.mean(variances)))
-    within = within + np.diag(np.maximum(_resolution(x) ** 2 / 4 - np.diagonal(within), 0))
-    log_density = log_partition_probability(*process, counts) + _log_marginal(x, counts, means, within, prior_covariance)
-    return Groups(labels, within, log_density)
-
-
-def _resolution(x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " D"]:
-    """Median distance between neighbouring values of each feature: no group of rounded values is narrower."""
-    return np.array([np.median(np.diff(np.unique(column))) if np.ptp(column) > 0 else 0.0 for column in x.T])
-
-
-def _log_marginal(
-    x: Float[np.ndarray, "N D"],
-    counts: Float[np.ndarray, " K"],
-    means: Float[np.ndarray, "K D"],
+    shares: Float[np.ndarray, "N K"],
     within: Float[np.ndarray, "D D"],
-    prior_covariance: Float[np.ndarray, "D D"],
+) -> Float[np.ndarray, "D D"]:
+    """Covariance within the groups, with a few pseudo-data of the covariance ``metric``.
+
+    Locations have the posterior that they have under the covariance ``within``.
+    """
+    x, num_features = setting.x, setting.x.shape[1]
+    counts, sums = shares.sum(axis=0), shares.T @ x
+    ratios, basis = eigh(setting.prior_covariance, within)
+    precision = counts[:, None] + 1 / ratios
+    centres = (sums @ basis) / precision
+    back = np.linalg.inv(basis)
+    cross = (sums @ basis).T @ centres
+    square = (counts[:, None] * centres).T @ centres - cross - cross.T + np.diag(np.sum(counts[:, None] / precision, 0))
+    weight = {"full": num_features + 1.0, "diagonal": 2.0}.get(setting.covariance, 2.0 / num_features)
+    pooled = (x.T @ x + back.T @ square @ back + weight * metric) / (len(x) + weight)
+    pooled = _of_kind(pooled, setting.covariance)
+    return np.asarray(pooled + np.diag(np.maximum(setting.narrowest - np.diagonal(pooled), 0)))
+
+
+def _log_evidence(
+    setting: _Setting,
+    counts: Float[np.ndarray, " K"],
+    sums: Float[np.ndarray, "K D"],
+    within: Float[np.ndarray, "D D"],
 ) -> float:
-    """Log density of the rows given their groups, the locations integrated out."""
+    """Expected log density of rows and groups, locations integrated out, less the entropy of the groups."""
+    x, alpha, discount = setting.x, setting.alpha, setting.discount
     num_data, num_features = x.shape
-    ratios, basis = eigh(prior_covariance, within)  # basis^T within basis = 1
-    rows, centres = x @ basis, means @ basis
-    square = np.sum(rows**2) - np.sum(counts[:, None] * centres**2)
+    ratios, basis = eigh(setting.prior_covariance, within)
+    means = (sums / counts[:, None]) @ basis
+    square = np.sum((x @ basis) ** 2) - np.sum(counts[:, None] * means**2)
     variances = ratios + 1 / counts[:, None]
-    log_volume = num_data * np.linalg.slogdet(within)[1] + num_data * num_features * np.log(2 * np.pi)
-    widths = np.sum(np.log(variances * counts[:, None]))
-    return float(-0.5 * (log_volume + square + np.sum(centres**2 / variances) + widths))
+    log_volume = num_data * (np.linalg.slogdet(within)[1] + num_features * np.log(2 * np.pi))
+    fit = log_volume + square + np.sum(means**2 / variances + np.log(variances * counts[:, None]))
+    founded = np.sum(np.log(alpha + discount * np.arange(1, len(counts))))
+    seated = np.sum(gammaln(np.maximum(counts, 1) - discount) - gammaln(1 - discount))
+    return float(-0.5 * fit + founded + seated - gammaln(alpha + num_data) + gammaln(alpha + 1))
+
+
+def _drawn(groups: Groups, seed: int) -> Int[np.ndarray, " N"]:
+    """A group of each row, drawn by its probability; numbered without gaps.
+
+    Memories that overlap keep their widths, which the most probable groups would cut off.
+    """
+    below = np.cumsum(groups.shares, axis=1)
+    uniform = np.random.default_rng(seed).uniform(size=(len(below), 1)) * below[:, -1:]
+    return np.unique(np.sum(below <= uniform, axis=1), return_inverse=True)[1]
 
 
 def _nearest_groups(
-    x: Float[np.ndarray, "N D"], rows: Float[np.ndarray, "J D"], groups: Groups
+    x: Float[np.ndarray, "N D"],
+    rows: Float[np.ndarray, "J D"],
+    within: Float[np.ndarray, "D D"],
+    labels: Int[np.ndarray, " J"],
 ) -> Int[np.ndarray, " N"]:
-    """The group whose mean is nearest to each row, in the metric of the covariance within groups."""
-    factor = np.linalg.cholesky(groups.within)
-    means = np.stack([rows[groups.labels == k].mean(axis=0) for k in range(int(groups.labels.max()) + 1)])
+    """The group whose mean is nearest to each row of ``x``, in the metric of the covariance within groups."""
+    factor = np.linalg.cholesky(within)
+    means = np.stack([rows[labels == k].mean(axis=0) for k in range(int(labels.max()) + 1)])
     points, centres = (solve_triangular(factor, values.T, lower=True).T for values in (x, means))
     return np.asarray(cKDTree(centres).query(points)[1])
 
@@ -261,18 +353,21 @@ def _in_order(labels: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
 
 
 def _with_best_shape(
-    family: Gaussian, prior: Mapping[str, Distribution], x: Float[np.ndarray, "N D"], groups: Groups
+    family: Gaussian,
+    prior: Mapping[str, Distribution],
+    x: Float[np.ndarray, "N D"],
+    within: Float[np.ndarray, "D D"],
+    labels: Int[np.ndarray, " N"],
 ) -> BaseMeasure:
-    """The shape with the largest marginal likelihood of the groups; it weighs at most as many data as there are."""
-    counts = np.bincount(groups.labels)
-    shapes = [shape for shape in _SHAPES if shape <= max(len(counts), _SHAPES[0])]
+    """The shape with the largest marginal likelihood of the groups; it is at most their number (and at least 2)."""
+    shapes = [shape for shape in _SHAPES if shape <= max(int(labels.max()) + 1, _SHAPES[0])]
     if family.covariance == "isotropic":
         shapes = shapes[:1]
-    bases = [BaseMeasure(groups.within, shape) for shape in shapes]
-    return max(bases, key=lambda base: _evidence(family, prior, base, x, groups.labels)) if len(bases) > 1 else bases[0]
+    bases = [BaseMeasure(within, shape) for shape in shapes]
+    return max(bases, key=lambda base: _log_marginal(family, prior, base, x, labels)) if len(bases) > 1 else bases[0]
 
 
-def _evidence(
+def _log_marginal(
     family: Gaussian,
     prior: Mapping[str, Distribution],
     base: BaseMeasure,

@@ -102,9 +102,7 @@ class Learning:
         num_seats = len(self._seats)
         seated, first = self.partitions.seat(x[:num_seats], self._seats, progress)
         partitions, others = seated.absorb(x[num_seats:], progress)
-        return partitions, Absorbed(
-            *(np.concatenate(pair) for pair in zip(first[:-1], others[:-1], strict=True)), others.tidied
-        )
+        return partitions, first.followed_by(others)
 
     # --- questions ---------------------------------------------------------------------------------------------
 

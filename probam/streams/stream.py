@@ -92,7 +92,7 @@ class Stream:
         Raises:
             InputError: if there are no data yet.
         """
-        self._ask(lambda learning: None)
+        self._ask(lambda learning: learning)
         return self
 
     def _ask(self, question: Callable[[Learning], _Answer]) -> _Answer:

@@ -23,12 +23,36 @@ BAD_DATA: dict[str, Any] = {
     "a missing file": "no/such/file.csv",
     "three axes": np.zeros((40, 2, 2)),
 }
+
+
+def learn(data: Any, stream: Stream, folder: Path) -> None:
+    del folder
+    stream.partial_fit(data)
+
+
+def learn_until_interrupted(stream: Stream, folder: Path) -> None:
+    del folder
+    stream.partial_fit(rows(40, seed=5), progress=interrupt)
+
+
+def fit_until_interrupted(stream: Stream, folder: Path) -> None:
+    del folder
+    stream.to_fit(num_draws=2, progress=interrupt)
+
+
+def ask(data: Any, stream: Stream, folder: Path) -> None:
+    del folder
+    stream.predict(data)
+
+
 CALLS: dict[str, Callable[[Stream, Path], Any]] = {
-    **{f"partial_fit, {name}": lambda stream, _, data=data: stream.partial_fit(data) for name, data in BAD_DATA.items()},
+    **{
+        f"partial_fit, {name}": lambda stream, _, data=data: stream.partial_fit(data) for name, data in BAD_DATA.items()
+    },
     **{f"predict, {name}": lambda stream, _, data=data: stream.predict(data) for name, data in BAD_DATA.items()},
-    "partial_fit, interrupted": lambda stream, _: stream.partial_fit(rows(40, seed=5), progress=interrupt),
+    "partial_fit, interrupted": learn_until_interrupted,
     "to_fit, no draws": lambda stream, _: stream.to_fit(num_draws=0),
-    "to_fit, interrupted": lambda stream, _: stream.to_fit(num_draws=2, progress=interrupt),
+    "to_fit, interrupted": fit_until_interrupted,
     "save, no such folder": lambda stream, folder: stream.save(folder / "none" / "stream.nc"),
 }
 QUESTIONS: dict[str, Callable[[Stream], Any]] = {
@@ -46,12 +70,12 @@ NUMBERS: dict[str, Callable[[Stream], Any]] = {
 }
 
 
-class Interrupted(Exception):
+class InterruptionError(Exception):
     """Raised by a caller's own progress function."""
 
 
 def interrupt(done: int, total: int, text: str) -> None:
-    raise Interrupted(text)
+    raise InterruptionError(f"{text}: {done} of {total}")
 
 
 def rows(num_data: int, seed: int = 0) -> np.ndarray:
@@ -92,7 +116,7 @@ class TestAnErrorLeavesNoTrace:
         if call == "partial_fit, interrupted" and state == "empty":
             stream = Stream(**(OPTIONS | {"warm": 10}))
         before = state_of(stream)
-        with pytest.raises((ProbamError, Interrupted)):
+        with pytest.raises((ProbamError, InterruptionError)):
             CALLS[call](stream, tmp_path)
         assert state_of(stream) == before
 

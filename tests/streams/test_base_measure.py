@@ -1,0 +1,138 @@
+"""Streams that find the groups of their data: the base measure and the first memories come from the first rows."""
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+from probam.streams.base_measure import find_groups
+from probam.streams.learning import Learning
+from probam.streams.stream import Stream
+
+KINDS = ["isotropic", "spherical", "diagonal", "full"]
+
+
+def rows(num_data: int, centres: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    z = rng.integers(0, len(centres), num_data)
+    return centres[z] + rng.normal(size=(num_data, centres.shape[1])), z
+
+
+def score(stream: Stream, x: np.ndarray, z: np.ndarray, centres: np.ndarray) -> float:
+    """Adjusted Rand index of the memories as a share of that of the nearest true centre."""
+    nearest = ((x[:, None] - centres) ** 2).sum(axis=-1).argmin(axis=1)
+    return float(adjusted_rand_score(z, stream.predict(x)["label"]) / adjusted_rand_score(z, nearest))
+
+
+def scattered(groups: int, dim: int) -> np.ndarray:
+    return 8 * np.random.default_rng(groups).normal(size=(groups, dim))
+
+
+@pytest.mark.parametrize("covariance", KINDS)
+@pytest.mark.parametrize(
+    ("groups", "dim", "num_data"),
+    [(5, 2, 1500), (20, 4, 1500), pytest.param(100, 16, 3000, marks=pytest.mark.slow)],
+)
+def test_a_stream_finds_well_separated_groups(groups: int, dim: int, num_data: int, covariance: str) -> None:
+    centres = scattered(groups, dim)
+    x, z = rows(num_data, centres)
+    stream = Stream(covariance=covariance).partial_fit(x)
+    assert score(stream, x, z, centres) >= 0.9
+    assert groups <= stream.num_memories <= 1.1 * groups + 1
+    old = Stream(covariance=covariance, base="prior").partial_fit(x)
+    assert score(old, x, z, centres) < 0.9
+
+
+def test_groups_that_come_after_the_first_rows_are_found() -> None:
+    centres = scattered(20, 4)
+    early, _ = rows(500, centres[:8], seed=1)
+    late, z = rows(1500, centres, seed=2)
+    stream = Stream(warm=400).partial_fit(early).partial_fit(late)
+    assert score(stream, late, z, centres) >= 0.9
+
+
+@pytest.mark.parametrize("covariance", KINDS)
+@pytest.mark.parametrize("separation", [2.0, 3.0, 4.0])
+def test_density_of_groups_that_overlap_is_near_the_true_one(separation: float, covariance: str) -> None:
+    """A batch fit is at best as good as the truth."""
+    centres = separation * np.array(list(product(range(3), range(2))), float)
+    x, _ = rows(3000, centres, seed=7)
+    stream = Stream(covariance=covariance).partial_fit(x[:1500])
+    densities = np.exp(-0.5 * ((x[1500:, None] - centres) ** 2).sum(axis=-1)).mean(axis=1) / (2 * np.pi)
+    loss = np.log(densities).mean() - float(stream.predict(x[1500:])["log_predictive"].mean())
+    assert loss < 0.05
+
+
+def test_one_gaussian_stays_whole() -> None:
+    x = np.random.default_rng(3).normal(size=(800, 6)) @ np.random.default_rng(4).normal(size=(6, 6))
+    assert Stream(covariance="full").partial_fit(x).num_memories == 1
+
+
+def test_groups_do_not_depend_on_linear_maps() -> None:
+    x, z = rows(400, scattered(6, 3), seed=5)
+    mixing = np.array([[1e3, 0.0, 0.0], [4e2, 1.0, 0.0], [7.0, -0.5, 1e-3]])
+    plain = find_groups(x, 2 * x.std(axis=0), "full", 1.0, 0.0)
+    mixed = find_groups(x @ mixing.T, 2 * (x @ mixing.T).std(axis=0), "full", 1.0, 0.0)
+    assert adjusted_rand_score(z, plain.shares.argmax(axis=1)) > 0.9
+    np.testing.assert_array_equal(mixed.shares.argmax(axis=1), plain.shares.argmax(axis=1))
+    np.testing.assert_allclose(mixed.within, mixing @ plain.within @ mixing.T, rtol=0.02)
+
+
+def test_rounded_rows_do_not_make_a_group_of_each_value() -> None:
+    x, _ = rows(500, np.array([[0.0], [12.0]]), seed=6)
+    groups = find_groups(np.round(x), 2 * x.std(axis=0), "diagonal", 1.0, 0.0)
+    assert groups.shares.shape[1] == 2
+    assert groups.within[0, 0] == pytest.approx(1.0, rel=0.2)
+
+
+def test_one_gross_outlier_costs_one_memory() -> None:
+    centres = scattered(5, 2)
+    x, z = rows(600, centres)
+    x[100] += 1e3
+    stream = Stream().partial_fit(x)
+    others = np.arange(600) != 100
+    assert score(stream, x[others], z[others], centres) >= 0.9
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"known": {"precision": [1.0, 1.0]}},
+        {"base": "prior"},
+        {"forget": 50.0},
+    ],
+)
+def test_a_width_that_is_given_or_that_moves_is_not_looked_for(options: dict[str, Any]) -> None:
+    x, _ = rows(60, scattered(5, 2))
+    stream = Stream(covariance="diagonal", **options).partial_fit(x).flush()
+    assert isinstance(stream._life, Learning)
+    assert stream._life.base is None
+
+
+@pytest.mark.parametrize("options", [{}, {"rule": "sample"}, {"half_life": 300.0}, {"particles": 2}, {"slots": 4}])
+def test_a_stream_with_a_base_measure_is_cut_saved_and_loaded_in_the_same_bits(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    x, _ = rows(160, scattered(5, 2))
+    options = {"covariance": "diagonal", "warm": 70, **options}
+    whole = Stream(**options).partial_fit(x)
+    cut = Stream(**options)
+    for piece in np.split(x, [30, 90, 110]):
+        cut.partial_fit(piece).save(tmp_path / "stream.nc")
+        cut = Stream.load(tmp_path / "stream.nc")
+    one, two = whole._group(whole._life), cut._group(cut._life)
+    assert {name: values.values.tobytes() for name, values in one.data_vars.items()} == {
+        name: values.values.tobytes() for name, values in two.data_vars.items()
+    }
+    assert {"base_within", "base_shape"} <= set(one.data_vars)
+
+
+def test_more_first_rows_than_are_divided_into_groups() -> None:
+    centres = scattered(5, 2)
+    x, z = rows(2500, centres)
+    stream = Stream(warm=2500).partial_fit(x)
+    assert score(stream, x, z, centres) >= 0.9
+    assert stream.memories()["count"].sum() == 2500
