@@ -93,7 +93,7 @@ def _described(stream: Stream, x: Float[np.ndarray, "N D"], labels: np.ndarray) 
     """Memories, largest first, with most common label and nearest data; growth; agreement with the labels."""
     frame = stream.memories()
     predicted = stream.predict(x)
-    owner = predicted["memory"].values
+    owner = predicted["label"].values
     numbers = frame.index.to_numpy()
     nearest = np.full((len(numbers), _NEAREST), -1)
     commonest, purity = [], []

@@ -86,7 +86,7 @@ class OnePass:
         """The most probable memory of each datum; the density is averaged over particles."""
         numbers = learned.number_of_memories()
         score = float(learned.predict(held_out)["log_predictive"].mean())
-        return learned.predict(x)["memory"].values, score, float((numbers.index * numbers).sum())
+        return learned.predict(x)["label"].values, score, float((numbers.index * numbers).sum())
 
 
 @dataclass(frozen=True)

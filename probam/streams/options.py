@@ -255,8 +255,7 @@ class StreamOptions(Options):
         flag=int,
         metavar="N",
         help="Reassign the rows of the window after every N data, by Gibbs sampling and split-merge moves that leave "
-        "the posterior unchanged; 0 never does. Without it one pass makes too few memories where variances are "
-        "learned.",
+        "the posterior unchanged; 0 never does, and a row then stays in the memory that it joined.",
     )
     window: int = option(
         500,

@@ -45,7 +45,7 @@ def test_a_stream_of_laplace_data_finds_its_groups_and_says_that_it_approximates
     group = rng.integers(0, 3, 240)
     x = places[group] + rng.laplace(0, 0.5, (240, 2))
     stream = Stream(family="laplace", known={"scale": [0.5, 0.5]}, warm=60).partial_fit(x)
-    owner = stream.predict(x)["memory"].values
+    owner = stream.predict(x)["label"].values
     commonest = [np.bincount(owner[group == k]).argmax() for k in range(3)]
     assert len(set(commonest)) == 3
     assert np.mean(owner == np.array(commonest)[group]) > 0.97  # the tails are not the Gaussian's: a few stand alone

@@ -1,6 +1,7 @@
 """After any error a stream is what it was before the call; numbers of rows held back are those after a flush."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,8 @@ def ask(data: Any, stream: Stream, folder: Path) -> None:
 
 
 CALLS: dict[str, Callable[[Stream, Path], Any]] = {
-    **{
-        f"partial_fit, {name}": lambda stream, _, data=data: stream.partial_fit(data) for name, data in BAD_DATA.items()
-    },
-    **{f"predict, {name}": lambda stream, _, data=data: stream.predict(data) for name, data in BAD_DATA.items()},
+    **{f"partial_fit, {name}": partial(learn, data) for name, data in BAD_DATA.items()},
+    **{f"predict, {name}": partial(ask, data) for name, data in BAD_DATA.items()},
     "partial_fit, interrupted": learn_until_interrupted,
     "to_fit, no draws": lambda stream, _: stream.to_fit(num_draws=0),
     "to_fit, interrupted": fit_until_interrupted,
