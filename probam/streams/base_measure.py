@@ -52,6 +52,8 @@ _PAIRED_ROWS, _NEAR = 300, 0.1
 _STEPS = 15
 """Of coordinate ascent from each cut, fewer where no share changes by more than ``_SETTLED``."""
 _SETTLED = 1e-3
+_RIDGE = 1e-9
+"""Share of the variance of all rows that is added to every covariance."""
 _SMALLEST = 0.5
 """Data of the smallest group that is kept."""
 _SHAPES = (2.0, 4.0, 8.0, 16.0, 32.0)
@@ -106,6 +108,8 @@ class _Setting(NamedTuple):
     discount: float
     narrowest: Float[np.ndarray, " D"]
     """Smallest variances within a group."""
+    ridge: Float[np.ndarray, "D D"]
+    """Added to every covariance, so that collinear features leave it positive definite."""
 
 
 def find_beginning(
@@ -172,8 +176,9 @@ def find_groups(
         discount: its discount.
     """
     x = x - np.mean(x, axis=0)
-    setting = _Setting(x, np.diag(spread**2), covariance, alpha, discount, _resolution(x) ** 2 / 4)
-    first = _first_metric(x, covariance)
+    ridge = _RIDGE * np.diag(np.var(x, axis=0))
+    setting = _Setting(x, np.diag(spread**2), covariance, alpha, discount, _resolution(x) ** 2 / 4, ridge)
+    first = _first_metric(x, covariance) + ridge
     best = max((_best_cut(setting, metric) for metric in (first, _of_near_pairs(x, first, covariance))), key=_evidence)
     for _ in range(_ROUNDS):
         groups = _best_cut(setting, best.within)
@@ -207,6 +212,7 @@ def _of_near_pairs(
     x: Float[np.ndarray, "N D"], metric: Float[np.ndarray, "D D"], covariance: str
 ) -> Float[np.ndarray, "D D"]:
     """Covariance of near pairs, near in its own metric (Art, Gnanadesikan and Kettenring 1982), from ``metric`` on."""
+    ridge = _RIDGE * np.diag(np.var(x, axis=0))
     rows = x[:: -(-len(x) // _PAIRED_ROWS)]
     first, second = np.triu_indices(len(rows), 1)
     differences = rows[first] - rows[second]
@@ -214,8 +220,7 @@ def _of_near_pairs(
     for _ in range(_ROUNDS):
         distances = np.sum(solve_triangular(np.linalg.cholesky(metric), differences.T, lower=True) ** 2, axis=0)
         near = differences[np.argpartition(distances, num_near - 1)[:num_near]]
-        found = _of_kind(near.T @ near / num_near, covariance)
-        metric = found + 1e-6 * np.diag(np.diagonal(metric))
+        metric = _of_kind(near.T @ near / num_near, covariance) + ridge
     return metric
 
 
@@ -297,7 +302,7 @@ def _pooled(
     weight = {"full": num_features + 1.0, "diagonal": 2.0}.get(setting.covariance, 2.0 / num_features)
     pooled = (x.T @ x + back.T @ square @ back + weight * metric) / (len(x) + weight)
     pooled = _of_kind(pooled, setting.covariance)
-    return np.asarray(pooled + np.diag(np.maximum(setting.narrowest - np.diagonal(pooled), 0)))
+    return np.asarray(pooled + setting.ridge + np.diag(np.maximum(setting.narrowest - np.diagonal(pooled), 0)))
 
 
 def _log_evidence(

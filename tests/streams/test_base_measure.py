@@ -73,7 +73,7 @@ def test_one_gaussian_stays_whole() -> None:
 
 def test_groups_do_not_depend_on_linear_maps() -> None:
     x, z = rows(400, scattered(6, 3), seed=5)
-    mixing = np.array([[1e3, 0.0, 0.0], [4e2, 1.0, 0.0], [7.0, -0.5, 1e-3]])
+    mixing = np.array([[1e3, 0.0, 0.0], [4e2, 1.0, 0.0], [7.0, -0.5, 0.1]])
     plain = find_groups(x, 2 * x.std(axis=0), "full", 1.0, 0.0)
     mixed = find_groups(x @ mixing.T, 2 * (x @ mixing.T).std(axis=0), "full", 1.0, 0.0)
     assert adjusted_rand_score(z, plain.shares.argmax(axis=1)) > 0.9
@@ -86,6 +86,21 @@ def test_rounded_rows_do_not_make_a_group_of_each_value() -> None:
     groups = find_groups(np.round(x), 2 * x.std(axis=0), "diagonal", 1.0, 0.0)
     assert groups.shares.shape[1] == 2
     assert groups.within[0, 0] == pytest.approx(1.0, rel=0.2)
+
+
+@pytest.mark.parametrize("covariance", ["spherical", "diagonal", "full"])
+@pytest.mark.parametrize("kind", ["collinear", "repeated", "wide", "of two values"])
+def test_degenerate_rows_have_a_base_measure(kind: str, covariance: str) -> None:
+    x, _ = rows(60, scattered(4, 3), seed=8)
+    x = {
+        "collinear": np.c_[x, x @ [1.0, 2.0, 3.0]],
+        "repeated": np.repeat(x[:15], 4, axis=0),
+        "wide": np.random.default_rng(9).normal(size=(30, 40)),
+        "of two values": (x > 0).astype(float),
+    }[kind]
+    groups = find_groups(x, 2 * x.std(axis=0), covariance, 1.0, 0.0)
+    assert np.isfinite(groups.log_evidence)
+    assert (np.linalg.eigvalsh(groups.within) > 0).all()
 
 
 def test_one_gross_outlier_costs_one_memory() -> None:
