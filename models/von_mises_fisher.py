@@ -42,6 +42,9 @@ __all__ = ["VonMisesFisherMemory"]
 _LARGEST = 1e6
 """Largest concentration that maximum likelihood may reach (where the normaliser is verified)."""
 
+_LENGTH_TOLERANCE = 2.0**-10
+"""Two roundings of half precision: embeddings are often stored so, or as decimals, whatever precision they have now."""
+
 
 @register
 @dataclass(frozen=True)
@@ -61,11 +64,10 @@ class VonMisesFisherMemory(AdditiveMStep, Conditionals, Conjugacy, MeanFieldFact
         if x.shape[1] < 2:
             raise InputError(f"data: directions need at least 2 columns; got 1 ({columns[0]!r})")
         length = np.linalg.norm(x, axis=1)
-        tolerance = 1e-3 if x.dtype == np.float32 else 1e-6
         if np.any(length == 0):
             row = int(np.flatnonzero(length == 0)[0])
             raise InputError(f"data: row {row} is all zeros and has no direction; leave such rows out")
-        bad = np.flatnonzero(np.abs(length - 1) > tolerance)
+        bad = np.flatnonzero(np.abs(length - 1) > _LENGTH_TOLERANCE)
         if bad.size:
             raise InputError(
                 f"data: {bad.size} of {len(x)} rows are not of unit length, first row {bad[0]} "

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,10 @@ def table_of(
         else [name for words in columns for name in next(csv.reader([words], skipinitialspace=True), [])]
     )
     if Path(data).exists() or Path(data).suffix or ":" in data:
-        return as_table(data, columns=chosen, features=features, variable=variable, missing=missing)
+        table = as_table(data, columns=chosen, features=features, variable=variable, missing=missing)
+        for name in table.left_out:
+            print(f"probam: {data}: left out {name!r}, which only numbers the rows", file=sys.stderr)
+        return table
     names = [record.name for record in shipped()]
     if data not in names:
         close = get_close_matches(data, names, n=1)

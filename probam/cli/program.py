@@ -59,7 +59,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DATA = "A file (.csv, .tsv, .parquet, .npy, .npz, .nc; FILE.npz:KEY for one array of several) or a shipped set's name."
+DATA = (
+    "A file (.csv, .tsv, .txt, .parquet, .npy, .npz, .nc; FILE.npz:KEY for one array of several) or a shipped set's "
+    "name."
+)
 FIT = "A saved fit, as written by `probam fit`."
 FitFile = Annotated[Path, typer.Argument(metavar="FIT.nc", help=FIT, show_default=False)]
 FitOutput = Annotated[Path, typer.Option("-o", "--output", metavar="FIT.nc", help="Where to save the fit (NetCDF).")]

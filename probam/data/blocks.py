@@ -15,13 +15,13 @@ import pandas as pd
 import pyarrow.parquet as parquet
 from pyarrow.lib import ArrowException
 
-from probam.data.reading import cause, read
+from probam.data.reading import cause, column_names, delimiter_of, is_number, numbers_in, read, without_row_numbers
 from probam.data.table import Table, as_table
 from probam.errors import InputError
 
 __all__ = ["row_blocks"]
 
-_DELIMITED = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_DELIMITED = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 
 
 def row_blocks(
@@ -29,7 +29,7 @@ def row_blocks(
 ) -> tuple[Iterator[Table], int | None]:
     """Tables that together hold all rows, and the number of rows (None where it is not known yet).
 
-    CSV, TSV, Parquet and NPY files are read in blocks, all other files at once.
+    CSV, TSV, TXT, Parquet and NPY files are read in blocks, all other files at once.
 
     Args:
         source: a path, ``"-"`` for CSV on standard input, or anything that :func:`probam.data.table.as_table` takes.
@@ -100,10 +100,10 @@ def _delimited(lines: TextIO, name: str, rows: int, delimiter: str | None) -> It
         first = next((line for line in lines if line.strip()), None)
         if first is None:
             raise InputError(f"{name}: it has only blank lines; expected one row per datum")
-        delimiter = delimiter or max(",;\t", key=first.count)
+        delimiter = delimiter or delimiter_of(first, name)
         fields = next(csv.reader([first], delimiter=delimiter, skipinitialspace=True))
-        headed = not all(_is_number(field) for field in fields)
-        header = [field.strip() for field in fields] if headed else [f"x{i}" for i in range(len(fields))]
+        headed = not all(is_number(field, delimiter) for field in fields)
+        header = column_names(fields) if headed else [f"x{i}" for i in range(len(fields))]
         twice = [field for i, field in enumerate(header) if field in header[:i]]
         if twice:
             raise InputError(
@@ -119,7 +119,7 @@ def _delimited(lines: TextIO, name: str, rows: int, delimiter: str | None) -> It
                     f"{name}: row {read_rows + ragged + 1} has {len(records[ragged])} fields; expected {len(header)}"
                 )
             if records:
-                yield _frame(records, header, named=headed)
+                yield without_row_numbers(_frame(records, header, delimiter, named=headed), read_rows)
             read_rows += len(records)
         if not read_rows:
             raise InputError(f"{name}: it has a header and no rows; expected one row per datum below the header")
@@ -131,23 +131,13 @@ def _delimited(lines: TextIO, name: str, rows: int, delimiter: str | None) -> It
         raise InputError(f"{name}: it cannot be read as delimited text ({cause(error)})") from error
 
 
-def _frame(records: list[list[str]], header: list[str], *, named: bool) -> pd.DataFrame:
+def _frame(records: list[list[str]], header: list[str], delimiter: str, *, named: bool) -> pd.DataFrame:
     """Columns of numbers where every field is one, else of text, which as_table refuses."""
     columns: dict[str, Any] = {}
     for i, title in enumerate(header):
         texts = [row[i] for row in records]
-        try:
-            columns[title] = np.array(texts, dtype=np.float64)
-        except ValueError:
-            columns[title] = np.array([text if text.strip() else np.nan for text in texts], dtype=object)
+        numbers = numbers_in(texts, delimiter)
+        columns[title] = np.array(texts, dtype=object) if numbers is None else numbers
     frame = pd.DataFrame(columns)
     frame.columns.name = None if named else "position"  # as as_table expects it
     return frame
-
-
-def _is_number(field: str) -> bool:
-    try:
-        float(field)
-    except ValueError:
-        return False
-    return "_" not in field

@@ -1,4 +1,4 @@
-"""Files of numbers: CSV and TSV, Parquet, NPY, NPZ, NetCDF.
+"""Files of numbers: delimited text (CSV, TSV, TXT), Parquet, NPY, NPZ, NetCDF.
 
 :func:`read` gives the contents as an array, a frame or an xarray object, not yet converted;
 :func:`probam.data.table.as_table` makes a checked table of it. Nothing here unpickles.
@@ -11,7 +11,7 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
@@ -25,12 +25,21 @@ from pyarrow.lib import ArrowException
 
 from probam.errors import InputError
 
-__all__ = ["SUFFIXES", "cause", "read"]
+__all__ = [
+    "SUFFIXES",
+    "cause",
+    "column_names",
+    "delimiter_of",
+    "is_number",
+    "numbers_in",
+    "read",
+    "without_row_numbers",
+]
 
-SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".npy", ".npz", ".nc")
+SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".parquet", ".npy", ".npz", ".nc")
 """What :func:`read` reads."""
 
-_MISSING = ["", "NA", "N/A", "n/a", "nan", "NaN", "NAN", "null", "NULL", "None", "<NA>", "#N/A"]
+_MISSING = ["", "?", "NA", "N/A", "n/a", "nan", "NaN", "NAN", "null", "NULL", "None", "<NA>", "#N/A"]
 _EXACT: dict[str, Any] = (  # from 3.1 on pandas reads every double exactly and says so if asked
     {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
 )
@@ -46,11 +55,12 @@ def read(
 ) -> NDArray[Any] | pd.DataFrame | xr.DataArray | xr.Dataset:
     """The contents of a file, not yet converted to a table.
 
-    CSV and TSV (plain or .gz): the delimiter is a tab, or whichever of comma, semicolon and tab the first
-    line has most of; the first line is a header unless all its fields are numbers; a first column without a
-    name that only counts the rows is left out; the frame's index holds line numbers, and the index of its columns is
-    called ``position`` where the file does not name them. NPZ: an array ``features`` or
-    ``columns`` of D names gives the names of the columns.
+    CSV, TSV and TXT (plain or .gz): the delimiter is a tab, or whichever of comma, semicolon and tab the first line has
+    most of (in TXT spaces, where it has none of these); numbers between other delimiters than commas may have decimal
+    commas; the first line is a header unless all its fields are numbers; a first column without a name that only counts
+    the rows is left out (``attrs["left_out"]`` names it); the frame's index holds line numbers, and the index of its
+    columns is called ``position`` where the file does not name them. NPZ: an array ``features`` or ``columns`` of D
+    names gives the names of the columns.
 
     Args:
         path: the file; its suffix decides how it is read. ``path.npz:KEY`` chooses an array, as ``variable`` does.
@@ -68,7 +78,7 @@ def read(
     kind = _kind(path)
     if variable is not None and kind not in (".npz", ".nc"):
         raise InputError(f"variable: only NPZ and NetCDF files hold named arrays; {path} is {kind[1:].upper()}")
-    if kind in (".csv", ".tsv"):
+    if kind in (".csv", ".tsv", ".txt"):
         return _read_delimited(path, "\t" if kind == ".tsv" else None)
     if kind == ".parquet":
         return _read_parquet(path)
@@ -121,7 +131,7 @@ def _read_delimited(path: str, delimiter: str | None) -> pd.DataFrame:
         if first is None:
             raise InputError(f"{path}: it has only blank lines; expected one row per datum")
         if delimiter is None:
-            delimiter = max(",;\t", key=first.count)
+            delimiter = delimiter_of(first, path)
         header, at = _scan(path, delimiter)
         with _text(path) as lines:
             frame = pd.read_csv(
@@ -146,7 +156,42 @@ def _read_delimited(path: str, delimiter: str | None) -> pd.DataFrame:
         frame.columns = pd.Index([f"x{i}" for i in range(frame.shape[1])], name="position")
     if len(at) == len(frame):
         frame.index = pd.Index(at, name="line")
-    return _without_row_numbers(frame)
+    if delimiter != ",":
+        for name in frame.columns[[not pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]]:
+            numbers = numbers_in(frame[name], delimiter)
+            frame[name] = frame[name] if numbers is None else numbers
+    return without_row_numbers(frame)
+
+
+def delimiter_of(line: str, path: str) -> str:
+    """The delimiter of a text, from its first line: comma, semicolon, tab, or in TXT files spaces."""
+    for delimiter in ";\t":
+        if delimiter in line and all(is_number(field, delimiter) for field in line.split(delimiter)):
+            return delimiter  # decimal commas may be more than the delimiters
+    is_txt = path.lower().removesuffix(".gz").endswith(".txt")
+    if is_txt and " " in line.strip() and not set(",;\t") & set(line):
+        return " "
+    return max(",;\t", key=line.count)
+
+
+def column_names(fields: list[str]) -> list[str]:
+    """The names in a header; ``column 3`` where the third has none."""
+    return [field.strip() or f"column {i + 1}" for i, field in enumerate(fields)]
+
+
+def numbers_in(fields: Iterable[object], delimiter: str) -> NDArray[np.float64] | None:
+    """Fields of a text as floats, NaN where a value is missing; None if one of them is no number.
+
+    Where the delimiter is no comma the numbers may have decimal commas, if no other has a decimal point.
+    """
+    texts = ["nan" if field != field else str(field).strip() for field in fields]
+    texts = ["nan" if text in _MISSING else text for text in texts]
+    if delimiter != "," and any("," in text for text in texts) and not any("." in text for text in texts):
+        texts = [text.replace(",", ".") for text in texts]
+    try:
+        return np.array(texts, np.float64)
+    except ValueError:
+        return None
 
 
 def _scan(path: str, delimiter: str) -> tuple[list[str] | None, list[int]]:
@@ -161,8 +206,8 @@ def _scan(path: str, delimiter: str) -> tuple[list[str] | None, list[int]]:
                 continue  # a blank line
             if not width:
                 width = len(fields)
-                if not all(_is_number(field) for field in fields):
-                    header = [field.strip() or f"column {i + 1}" for i, field in enumerate(fields)]
+                if not all(is_number(field, delimiter) for field in fields):
+                    header = column_names(fields)
                     continue
             if len(fields) != width:
                 like = "the header" if header is not None else "the first row"
@@ -183,27 +228,34 @@ def _scan(path: str, delimiter: str) -> tuple[list[str] | None, list[int]]:
     return header, at
 
 
-_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", " ": "spaces"}
 
 
-def _is_number(field: str) -> bool:
+def is_number(field: str, delimiter: str = ",") -> bool:
+    """Whether a field of a text is a number or the sign of a missing one; with a decimal comma where that can be."""
     text = field.strip()
     if text in _MISSING:
         return text != ""
     try:
-        float(text)
+        float(text if delimiter == "," else text.replace(",", "."))
     except ValueError:
         return False
     return "_" not in text
 
 
-def _without_row_numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame without a first column that has no name and only counts the rows (pandas and R write one)."""
-    if frame.shape[1] > 1 and frame.columns[0] == "column 1":
-        first = frame.iloc[:, 0]
-        if pd.api.types.is_integer_dtype(first.dtype):
-            counted = first.to_numpy() - np.arange(len(frame))
+def without_row_numbers(frame: pd.DataFrame, start: int = 0) -> pd.DataFrame:
+    """The frame without a first column that has no name and only counts the rows (pandas and R write one).
+
+    Args:
+        frame: rows of a file.
+        start: number of rows of the file before these.
+    """
+    if frame.shape[1] > 1 and frame.columns[0] in ("column 1", "Unnamed: 0"):
+        numbers = frame.iloc[:, 0]
+        if pd.api.types.is_numeric_dtype(numbers.dtype):
+            counted = numbers.to_numpy() - np.arange(start, start + len(frame))
             if np.ptp(counted) == 0 and counted[0] in (0, 1):
+                frame.attrs["left_out"] = [str(frame.columns[0])]
                 return frame.iloc[:, 1:]
     return frame
 

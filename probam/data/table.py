@@ -15,6 +15,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from probam.data.lists import spread_lists
 from probam.data.reading import read
 from probam.errors import InputError
 
@@ -26,7 +27,8 @@ class Table:
     """N data with D features: finite floats, unique column names, and their source.
 
     ``values`` (N, D) is float32 or float64 and read-only; with ``missing`` entries may be NaN, but not all of a row.
-    ``named`` is False where the data came without names of columns, so that ``columns`` only count them. Raises
+    ``named`` is False where the data came without names of columns, so that ``columns`` only count them. ``left_out``
+    names the columns of a file that were left out because they only number its rows. Raises
     :class:`probam.errors.InputError` where one of these conditions fails.
     """
 
@@ -35,6 +37,7 @@ class Table:
     source: str = "array"
     missing: bool = False
     named: bool = True
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         values = _checked_shape(np.asarray(self.values), self.source)
@@ -92,7 +95,8 @@ def as_table(
         data: a path (CSV, TSV, Parquet, NPY, NPZ, NetCDF: see :func:`probam.data.reading.read`), a NumPy or JAX array
             (N, D), nested lists, a pandas frame, a 2-D xarray ``DataArray`` (the coordinate of its feature axis gives
             the column names), a ``Dataset`` whose variables share one dimension, or a ``Table``.
-        columns: names of the columns to keep, in this order; the others may hold anything. None keeps all.
+        columns: names of the columns to keep, in this order; the others may hold anything. None keeps all. A column
+            of lists of D numbers (embeddings in Parquet) stands for D columns: ``name_0``, ``name_1``, ...
         features: for questions to what was learned from these D features. Where both sides have names, the columns of
             these names are taken, in this order; otherwise there must be D columns, which are taken as they lie.
         variable: name of one array of an NPZ or NetCDF file or of a ``Dataset``.
@@ -173,6 +177,7 @@ def _convert(
     if isinstance(data, pd.DataFrame):
         named = data.columns.name != "position" and not data.columns.equals(pd.RangeIndex(data.shape[1]))
         names = tuple(_title(label) for label in data.columns)
+        data, names, columns = spread_lists(data, names, columns)
     elif isinstance(data, Table):
         names, named, source = data.columns, data.named, data.source
     else:
@@ -251,7 +256,7 @@ def _from_frame(
         values[:, i] = part
     chosen = tuple(names[i] for i in at)
     _check_finite(values, chosen, source, row_words, missing)
-    return Table(values, chosen, source, missing, named)
+    return Table(values, chosen, source, missing, named, tuple(frame.attrs.get("left_out", ())))
 
 
 def _numbers(
@@ -287,8 +292,14 @@ def _numbers(
         usable = [n for i, n in enumerate(names) if pd.api.types.is_numeric_dtype(frame.iloc[:, i].dtype)]
         hint = f"; columns of numbers: {_listed(usable)}" if usable else ""
         text = str(objects.iloc[row])
-        comma = " (decimal commas: write points)" if "," in text and _is_number(text.replace(",", ".")) else ""
-        kind = "text" if is_text[row] else type(objects.iloc[row]).__name__
+        comma = (
+            " (decimal commas, or other signs in the same column: write points)"
+            if "," in text and _is_number(text.replace(",", "."))
+            else ""
+        )
+        value = objects.iloc[row]
+        is_list = isinstance(value, (list, tuple, np.ndarray))
+        kind = "text" if is_text[row] else "lists of different lengths, one" if is_list else type(value).__name__
         raise InputError(
             f"{source}: column {name!r} holds {kind} in {row_words(row)}: {_shortened(text)!r}{comma};"
             f" correct it, or choose other columns (`columns=`, `--columns`){hint}"

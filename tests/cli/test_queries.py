@@ -51,14 +51,16 @@ def test_recalled_points_rest_where_the_energy_is_flat(
 def test_a_fit_of_rows_with_gaps_answers_its_own_training_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frame = load_shipped("faithful").frame()
     frame.loc[::7, "waiting"] = np.nan
-    frame.to_csv("gaps.csv", index=False)
+    frame.to_csv("gaps.csv")  # with an index, which pandas writes without a name
     model = ["--weights", "dirichlet", "--components", "2", "--engine", "em"]
     assert main(["fit", "gaps.csv", "--missing", *model, "-o", "gaps.nc"]) == 0
     assert main(["predict", "gaps.nc", "gaps.csv", "-o", "all.csv"]) == 0
     frame.iloc[:1].to_csv("one.csv", index=False)
     assert main(["predict", "gaps.nc", "one.csv", "-o", "first.csv"]) == 0
     assert main(["complete", "gaps.nc", "one.csv", "-o", "whole.csv"]) == 0
-    assert "1 missing entries in 1 of 1 rows filled" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "1 missing entries in 1 of 1 rows filled" in printed.out
+    assert "gaps.csv: left out 'column 1', which only numbers the rows" in printed.err
     pd.testing.assert_frame_equal(pd.read_csv("first.csv"), pd.read_csv("all.csv").iloc[:1], rtol=1e-10)
     assert (here / "whole.csv").is_file()
 

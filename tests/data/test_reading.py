@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from probam.data.reading import SUFFIXES
+from probam.data.blocks import row_blocks
 from probam.data.table import as_table
-from probam.data.writing import write_table
+from probam.data.writing import TABLE_SUFFIXES, write_table
 from probam.errors import InputError
 
 RNG = np.random.default_rng(5)
@@ -29,7 +29,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("suffix", [s for s in SUFFIXES if s != ".npy"])
+@pytest.mark.parametrize("suffix", TABLE_SUFFIXES)
 def test_a_table_that_is_written_reads_back_to_the_last_bit(here: Path, suffix: str) -> None:
     table = as_table(pd.DataFrame(X, columns=list(NAMES)))
     write_table(table, f"t{suffix}")
@@ -77,6 +77,10 @@ def _text(content: str | bytes, name: str = "t.csv") -> str:
         (",a,b\n0,1,2\n1,3,4\n", ("a", "b"), [[1, 2], [3, 4]]),
         ('"","a"\n"1",3\n"2",5\n', ("a",), [[3], [5]]),
         (",a\n7,1\n9,2\n", ("column 1", "a"), [[7, 1], [9, 2]]),
+        ("Unnamed: 0,a,b\n0,1,2\n1,3,4\n", ("a", "b"), [[1, 2], [3, 4]]),
+        ("a;b\n1;-2,5\n3;4e1\n", ("a", "b"), [[1, -2.5], [3, 40]]),
+        ("1,5;2,5\n3;4\n", ("x0", "x1"), [[1.5, 2.5], [3, 4]]),
+        ("a\tb\n0,5\t1.5\n,25\t2\n", ("a", "b"), [[0.5, 1.5], [0.25, 2]]),
         ("a,flag\n1,True\n2,False\n", ("a", "flag"), [[1, 1], [2, 0]]),
         ("a,b\n0.1,123456789012345678\n0.30000000000000004,1e-320\n", ("a", "b"),
          [[0.1, 123456789012345678.0], [0.1 + 0.2, 1e-320]]),
@@ -86,6 +90,60 @@ def test_delimited_text_is_understood(content: str, columns: tuple[str, ...], va
     table = as_table(_text(content))
     assert table.columns == columns
     np.testing.assert_array_equal(table.values, np.array(values, float))
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    "content",
+    ["a,b\n1,2\n3,4\n", "a;b\n1,0;2\n3;4\n", "a\tb\n1\t2\n3\t4\n", "a b\n1 2\n 3  4\n", "1 2\n3 4\n", "1,0;2,0\n3;4"],
+)
+def test_text_files_have_any_delimiter_whole_and_in_blocks(content: str) -> None:
+    path = _text(content, "t.txt")
+    np.testing.assert_array_equal(as_table(path).values, [[1, 2], [3, 4]])
+    blocks, _ = row_blocks(path, rows=1)
+    np.testing.assert_array_equal(np.concatenate([block.values for block in blocks]), [[1, 2], [3, 4]])
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("sign", ["?", "NA", "", "N/A", "null"])
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_signs_of_missing_values(sign: str, delimiter: str) -> None:
+    path = _text(f"a,b\n1,{sign}\n3,4\n".replace(",", delimiter))
+    np.testing.assert_array_equal(as_table(path, missing=True).values, [[1, np.nan], [3, 4]])
+    with pytest.raises(InputError, match=r"'b' has a missing value .* missing=True \(`--missing`\)"):
+        as_table(path)
+    with pytest.raises(InputError, match="'b' has a missing value"):
+        list(row_blocks(path)[0])
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("title", ["", "Unnamed: 0"])
+def test_row_numbers_that_are_left_out_are_named_and_never_learned(title: str) -> None:
+    path = _text(f"{title},a\n1,5.5\n2,6.5\n3,8\n")
+    assert as_table(path).left_out == (title or "column 1",)
+    assert as_table(path).columns == ("a",)
+    blocks, _ = row_blocks(path, rows=2)
+    assert [block.values.ravel().tolist() for block in blocks] == [[5.5, 6.5], [8]]
+    assert as_table(_text("a,b\n1,2\n")).left_out == ()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_column_of_lists_in_parquet_is_as_many_features() -> None:
+    rows = np.array([[1, 2, 3], [4, 5, 6.5]], np.float32)
+    frame = pd.DataFrame({"id": [7, 8], "text": ["t", "u"], "embedding": list(rows), "ragged": [[1.0], [1.0, 2.0]]})
+    frame.to_parquet("t.parquet")
+    table = as_table("t.parquet", columns=["embedding"])
+    assert table.columns == ("embedding_0", "embedding_1", "embedding_2")
+    assert table.values.dtype == np.float32
+    np.testing.assert_array_equal(table.values, rows)
+    assert as_table("t.parquet", columns=["id", "embedding_1"]).columns == ("id", "embedding_1")
+    np.testing.assert_array_equal(as_table("t.parquet", features=table.columns).values, rows)
+    np.testing.assert_array_equal(next(row_blocks("t.parquet", columns=["embedding"])[0]).values, rows)
+    with pytest.raises(InputError, match="'ragged' holds lists of different lengths, one in row 0"):
+        as_table("t.parquet", columns=["ragged"])
+    frame["embedding"] = [None, rows[1]]
+    with pytest.raises(InputError, match="'embedding_0' has a missing value"):
+        as_table(frame, columns=["embedding"])
 
 
 @pytest.mark.usefixtures("here")
@@ -106,7 +164,8 @@ def test_compressed_text_and_tabs_are_understood_by_suffix() -> None:
         ("1,2\n3,4,\n", "where the first row has 2"),
         ("a,b\n1,2,3\n4,5,6\n", r"row 1 \(line 2\) has 3 fields"),
         ("a,b\n1,2\n3,oops\n", r"column 'b' holds text in row 2 \(line 3\): 'oops'; .* columns of numbers: 'a'"),
-        ("a;b\n1;2,5\n", "decimal commas"),
+        ("a;b\n1;2,5\n2;3.5\n", "decimal commas"),
+        ('a,b\n1,"2,5"\n', "decimal commas"),
         ("a,b\n1,2\n\n3,NA\n5,\n", r"'b' has a missing value \(nan\) in row 2 \(line 4\); 2 such values in 2 of 3"),
         ("a,b\n1,inf\n", r"column 'b' has an infinite value \(inf\) in row 1 \(line 2\)"),
         ("a,a\n1,2\n", "name 'a' appears more than once"),

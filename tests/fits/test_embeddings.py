@@ -1,0 +1,42 @@
+"""Embeddings as they are published: lists in one column of Parquet, rounded to half precision or to decimals."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import probam.fits.fit as api
+from probam.data.table import as_table
+from probam.errors import InputError
+from probam.models.von_mises_fisher import VonMisesFisherMemory
+
+RNG = np.random.default_rng(0)
+DIRECTIONS = RNG.normal(size=(60, 8)) + np.repeat([[4.0], [-4.0]], 30, axis=0)
+DIRECTIONS /= np.linalg.norm(DIRECTIONS, axis=1, keepdims=True)
+NAMES = tuple(f"embedding_{entry}" for entry in range(8))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_column_of_lists_is_fitted_and_questioned(dtype: Any, tmp_path: Path) -> None:
+    path = tmp_path / "embeddings.parquet"
+    rows = DIRECTIONS.astype(dtype)
+    pd.DataFrame({"id": range(60), "text": ["t"] * 60, "embedding": list(rows)}).to_parquet(path)
+    fit = api.fit(path, family="vmf", columns=["embedding"], weights="dirichlet", components=2, engine="em", restarts=1)
+    assert fit.columns == NAMES
+    answers = [fit.predict(data) for data in (path, as_table(path, columns=["embedding"]), rows)]
+    for answer in answers:
+        assert np.isfinite(answer["log_density"]).all()
+        np.testing.assert_array_equal(answer["label"], answers[0]["label"])
+    assert len(set(answers[0]["label"].values.tolist())) == 2
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_unit_length_has_one_rule_for_both_precisions(dtype: Any) -> None:
+    family = VonMisesFisherMemory()
+    for rounded in (DIRECTIONS.astype(np.float16), DIRECTIONS.round(4), DIRECTIONS * (1 + 0.9 * 2.0**-10)):
+        family.check_support(rounded.astype(dtype), NAMES)
+    for other in (1.0015, 0.9985):
+        with pytest.raises(InputError, match=r"60 of 60 rows are not of unit length, first row 0 .* divide each row"):
+            family.check_support((other * DIRECTIONS).astype(dtype), NAMES)
