@@ -67,6 +67,8 @@ _GAMMA_SHAPE = 2.0
 _VARIANCE_FLOOR = 1e-6
 """Smallest within-memory variance, as a fraction of the data's, that maximum likelihood may reach.
 
+Full covariances are held above it in every direction, after each feature was divided by its standard deviation.
+
 Without it the likelihood is unbounded: a memory on one datum with no width. It is part of the estimator
 (and not needed under a prior)."""
 
@@ -365,10 +367,7 @@ class Gaussian(LocationScale, AdditiveMStep, Conditionals, Conjugacy, MeanFieldF
         if prior is None:
             empty = (counts <= 0)[..., None, None]
             covariance = scatter / jnp.where(empty, 1, counts[..., None, None])
-            floor = _VARIANCE_FLOOR * jnp.mean(jnp.diagonal(total))
-            values, vectors = jnp.linalg.eigh(0.5 * (covariance + jnp.swapaxes(covariance, -1, -2)))
-            values = 1 / jnp.maximum(values, floor)
-            fresh = jnp.linalg.cholesky((vectors * values[..., None, :]) @ jnp.swapaxes(vectors, -1, -2))
+            fresh = _precision_cholesky_above_floor(covariance, jnp.diagonal(total))
             return {"loc": loc + moments.origin, "precision_cholesky": jnp.where(empty, factor, fresh)}
         # log density of the factor L in NumPyro's coordinates (log diagonal): sum_i e_i log L_ii - tr(A L L^T) / 2
         # with e_i = freedom + n - i (i = 0, ...) and A = rate + scatter. With A = C^T C, C lower triangular:
@@ -404,6 +403,24 @@ def _normal(prior: Distribution) -> dist.Normal:
     inner = innermost(prior)
     assert isinstance(inner, dist.Normal), "checked by maximize"
     return inner
+
+
+def _precision_cholesky_above_floor(
+    covariance: Float[Array, "*batch D D"], variance: Float[Array, " D"]
+) -> Float[Array, "*batch D D"]:
+    """Lower Cholesky factor of the inverse of a covariance whose eigenvalues are first raised to the floor.
+
+    Args:
+        covariance: of one memory or several.
+        variance: of each feature over all data; eigenvalues are those of the covariance in units of its root, so that
+            features of any size share one floor.
+    """
+    unit = jnp.sqrt(jnp.where(variance > 0, variance, 1))
+    relative = covariance / _outer(unit)
+    values, vectors = jnp.linalg.eigh(0.5 * (relative + jnp.swapaxes(relative, -1, -2)))
+    inverse = 1 / jnp.maximum(values, _VARIANCE_FLOOR)
+    factor = jnp.linalg.cholesky((vectors * inverse[..., None, :]) @ jnp.swapaxes(vectors, -1, -2))
+    return jnp.asarray(factor / unit[:, None])
 
 
 def _total_variance(counts: jax.Array, first: jax.Array, square: jax.Array) -> jax.Array:

@@ -31,6 +31,7 @@ from jaxtyping import Array, Float, Int
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.gradient_em.line_search import climb
+from probam.inference.gradient_em.units import ScaledCoordinates
 
 __all__ = ["Ascent", "advance", "begin", "complete_information", "expected_log_joint"]
 
@@ -128,19 +129,28 @@ def natural_direction(
 
 
 @jax.jit
-def begin(model: Model, free: Params) -> Ascent:
+def begin(model: Model, walk: Params) -> Ascent:
     """States before the first step (leaves lead with the restart axis)."""
-    z = jax.vmap(Coordinates(model).flatten)(free)
+    z = jax.vmap(Coordinates(model).flatten)(walk)
     nothing = jnp.zeros_like(z)
     return Ascent(z, nothing, nothing, jnp.zeros_like(z[:, 0]), jnp.full_like(z[:, 0], -jnp.inf))
 
 
 @partial(jax.jit, static_argnames=("optimiser", "num_steps"))
 def advance(
-    model: Model, climbers: Ascent, x: Float[Array, "N D"], *, optimiser: str, num_steps: int
+    model: Model, units: Params, climbers: Ascent, x: Float[Array, "N D"], *, optimiser: str, num_steps: int
 ) -> tuple[Ascent, Float[Array, "R I"]]:
-    """``num_steps`` steps of every run by ``"ecg"`` or ``"natural"``; the log joint before each (nats)."""
-    coordinates = Coordinates(model)
+    """``num_steps`` steps of every run by ``"ecg"`` or ``"natural"``; the log joint before each (nats).
+
+    Args:
+        model: the mixture.
+        units: of the coordinates, see :mod:`probam.inference.gradient_em.units`.
+        climbers: where the runs are, in coordinates divided by the units.
+        x: data in units of the model.
+        optimiser: how directions are chosen.
+        num_steps: steps of each run.
+    """
+    coordinates = ScaledCoordinates(model, units)
 
     def log_joint(z: jax.Array) -> jax.Array:
         return coordinates.log_joint(coordinates.unflatten(z), x)

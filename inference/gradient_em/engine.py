@@ -4,7 +4,8 @@ E-step: responsibilities at the current parameters. M-step: a few optax steps up
 
 .. math:: Q(\theta \mid r) = \sum_{nk} r_{nk} \log w_k p(x_n \mid \theta_k) + \log p(\theta)
 
-in unconstrained coordinates (a generalised EM asks only that Q rise). By Fisher's identity the gradient of Q at the
+in unconstrained coordinates (a generalised EM asks only that Q rise), divided by their units so that steps do not
+depend on those of the data (:mod:`probam.inference.gradient_em.units`). By Fisher's identity the gradient of Q at the
 parameters of the E-step is the gradient of the log joint itself, and for isotropic Gaussian memories a gradient step of
 size :math:`1 / (2 \beta \sum_n r_{nk})` in :math:`\mu_k` is the closed-form M-step (CLAIMS A10 iii).
 
@@ -29,12 +30,16 @@ from probam.inference.common.start import check_gradient, starts
 from probam.inference.em.engine import active_counts, point_result, side_by_side
 from probam.inference.gradient_em import ascent
 from probam.inference.gradient_em.ascent import expected_log_joint
+from probam.inference.gradient_em.units import ScaledCoordinates, units
 
 __all__ = ["OPTIMISERS", "expected_log_joint", "optima", "run"]
 
 OPTIMISERS = ("adam", "ecg", "natural")
 
 _CHUNK = 25
+
+_FLAT = 1e-3
+"""Nats per datum that the slope may promise where a search has converged; more, and it only walks slowly."""
 
 
 def _optimiser(learning_rate: Any, total_steps: int) -> optax.GradientTransformation:
@@ -45,8 +50,9 @@ def _optimiser(learning_rate: Any, total_steps: int) -> optax.GradientTransforma
 @partial(jax.jit, static_argnames=("inner_steps", "num_steps", "total_steps"))
 def _advance(
     model: Model,
+    units: Params,
     learning_rate: jax.Array,
-    free: Params,
+    walk: Params,
     state: optax.OptState,
     x: jax.Array,
     *,
@@ -54,31 +60,43 @@ def _advance(
     num_steps: int,
     total_steps: int,
 ) -> tuple[Params, optax.OptState, jax.Array]:
-    """``num_steps`` generalised EM steps of every restart; the log joint before each."""
-    coordinates, optimiser = Coordinates(model), _optimiser(learning_rate, total_steps)
+    """``num_steps`` generalised EM steps of every restart; the log joint before each. ``walk`` is in ``units``."""
+    coordinates, optimiser = ScaledCoordinates(model, units), _optimiser(learning_rate, total_steps)
 
     def outer(carry: tuple[Params, optax.OptState], _: None) -> tuple[tuple[Params, optax.OptState], jax.Array]:
-        free, state = carry
-        mixture = coordinates.model.mixture(coordinates.constrain(free))
+        walk, state = carry
+        mixture = coordinates.model.mixture(coordinates.constrain(walk))
         log_joint = mixture.log_joint(x)
-        objective = jnp.sum(jax.nn.logsumexp(log_joint, axis=-1)) + coordinates.log_prior(free)
+        objective = jnp.sum(jax.nn.logsumexp(log_joint, axis=-1)) + coordinates.log_prior(walk)
         responsibilities = jax.nn.softmax(log_joint, axis=-1)
 
         def inner(_: int, carry: tuple[Params, optax.OptState]) -> tuple[Params, optax.OptState]:
-            free, state = carry
-            gradient = jax.grad(lambda free: -expected_log_joint(coordinates, free, responsibilities, x) / len(x))(free)
-            updates, state = optimiser.update(gradient, state, free)
-            moved: Params = optax.apply_updates(free, updates)  # type: ignore[assignment]
+            walk, state = carry
+            gradient = jax.grad(lambda walk: -expected_log_joint(coordinates, walk, responsibilities, x) / len(x))(walk)
+            updates, state = optimiser.update(gradient, state, walk)
+            moved: Params = optax.apply_updates(walk, updates)  # type: ignore[assignment]
             return moved, state
 
-        return jax.lax.fori_loop(0, inner_steps, inner, (free, state)), objective
+        return jax.lax.fori_loop(0, inner_steps, inner, (walk, state)), objective
 
     def one(carry: tuple[Params, optax.OptState]) -> tuple[Params, optax.OptState, jax.Array]:
-        (free, state), trace = jax.lax.scan(outer, carry, None, length=num_steps)
-        return free, state, trace
+        (walk, state), trace = jax.lax.scan(outer, carry, None, length=num_steps)
+        return walk, state, trace
 
-    num_runs = len(next(iter(free.values())))
-    return jax.lax.map(one, (free, state), batch_size=side_by_side(num_runs, x, model.num_components))
+    num_runs = len(next(iter(walk.values())))
+    return jax.lax.map(one, (walk, state), batch_size=side_by_side(num_runs, x, model.num_components))
+
+
+@jax.jit
+def _promised_gains(model: Model, units: Params, walk: Params, x: jax.Array) -> jax.Array:
+    """Nats per datum that the slope at each run promises, were one datum to hold one unit of information."""
+    coordinates = ScaledCoordinates(model, units)
+
+    def one(walk: Params) -> jax.Array:
+        slope = jax.grad(coordinates.log_joint)(walk, x)
+        return 0.5 * sum(jnp.sum((leaf / len(x)) ** 2) for leaf in jax.tree.leaves(slope))
+
+    return jnp.asarray(jax.lax.map(one, walk))
 
 
 def optima(
@@ -104,20 +122,23 @@ def optima(
     if tolerance is None:
         tolerance = 1e-8 if x.dtype == jnp.float64 else 1e-6
     active = active_counts(model.num_components, restarts, nonparametric="sticks" in coordinates.transforms)
+    unit = units(model, x)
     free = unconstrained(model, starts(jax.random.split(key, restarts), model, x, jnp.asarray(active)))
+    walk = jax.tree.map(jnp.divide, free, unit)
     total_steps = max_iterations * inner_steps
     by_adam = optimiser == "adam"
-    state = jax.vmap(_optimiser(learning_rate, total_steps).init)(free) if by_adam else None
-    climbers = None if by_adam else ascent.begin(model, free)
+    state = jax.vmap(_optimiser(learning_rate, total_steps).init)(walk) if by_adam else None
+    climbers = None if by_adam else ascent.begin(model, walk)
     traces: list[np.ndarray] = []
     status = "max_steps"
     for done in range(0, max_iterations, _CHUNK):
         num_steps = min(_CHUNK, max_iterations - done)
         if climbers is None:
-            free, state, trace = _advance(
+            walk, state, trace = _advance(
                 model,
+                unit,
                 jnp.asarray(learning_rate, x.dtype),
-                free,
+                walk,
                 state,
                 x,
                 inner_steps=inner_steps,
@@ -125,15 +146,17 @@ def optima(
                 total_steps=total_steps,
             )
         else:
-            climbers, trace = ascent.advance(model, climbers, x, optimiser=optimiser, num_steps=num_steps)
+            climbers, trace = ascent.advance(model, unit, climbers, x, optimiser=optimiser, num_steps=num_steps)
+            walk = jax.jit(jax.vmap(coordinates.unflatten))(climbers.z)
         traces.append(np.asarray(trace))
         progress(done + num_steps, max_iterations, "gradient EM")
         if len(traces) > 1 and np.all(traces[-1].max(1) - traces[-2].max(1) <= tolerance * len(x)):
-            status = "converged"
-            break
+            promised = np.asarray(_promised_gains(model, unit, walk, x))
+            if promised[np.argmax(traces[-1].max(1))] <= _FLAT:  # else the steps are too small, not the slope
+                status = "converged"
+                break
     progress(max_iterations, max_iterations, "gradient EM")
-    if climbers is not None:
-        free = jax.jit(jax.vmap(coordinates.unflatten))(climbers.z)
+    free = jax.tree.map(jnp.multiply, walk, unit)
     final = log_joints(model, free, x)
     if not bool(jnp.any(jnp.isfinite(final))):
         raise NumericalError(
@@ -164,9 +187,10 @@ def run(
             iteration as one memory has coordinates). The last two never fall.
         max_iterations: E-steps; under Adam each is followed by ``inner_steps`` gradient steps.
         inner_steps: gradient steps per M-step of Adam.
-        learning_rate: first step size of Adam, in unconstrained coordinates.
+        learning_rate: first step size of Adam, in unconstrained coordinates divided by their units.
         tolerance: stop early when the best objective of a chunk of 25 iterations beats that of the chunk before by
-            less than this many nats per datum in every restart (default 1e-8 in float64, 1e-6 in float32).
+            less than this many nats per datum in every restart (default 1e-8 in float64, 1e-6 in float32) and the best
+            run is where the log joint is flat.
         restarts: runs from different k-means++ seeds.
 
     Raises:
