@@ -93,8 +93,8 @@ def _promised_gains(model: Model, units: Params, walk: Params, x: jax.Array) -> 
     coordinates = ScaledCoordinates(model, units)
 
     def one(walk: Params) -> jax.Array:
-        slope = jax.grad(coordinates.log_joint)(walk, x)
-        return 0.5 * sum(jnp.sum((leaf / len(x)) ** 2) for leaf in jax.tree.leaves(slope))
+        slope = coordinates.flatten(jax.grad(coordinates.log_joint)(walk, x)) / len(x)
+        return 0.5 * jnp.sum(slope**2)
 
     return jnp.asarray(jax.lax.map(one, walk))
 
