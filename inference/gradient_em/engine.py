@@ -87,6 +87,13 @@ def _advance(
     return jax.lax.map(one, (walk, state), batch_size=side_by_side(num_runs, x, model.num_components))
 
 
+def _check_options(optimiser: str, learning_rate: float) -> None:
+    if optimiser not in OPTIMISERS:
+        raise InputError(f"optimiser: expected one of {', '.join(OPTIMISERS)}; got {optimiser!r}")
+    if not learning_rate > 0:
+        raise InputError(f"learning_rate: expected a positive step size; got {learning_rate}")
+
+
 @jax.jit
 def _promised_gains(model: Model, units: Params, walk: Params, x: jax.Array) -> jax.Array:
     """Nats per datum that the slope at each run promises, were one datum to hold one unit of information."""
@@ -97,6 +104,16 @@ def _promised_gains(model: Model, units: Params, walk: Params, x: jax.Array) -> 
         return 0.5 * jnp.sum(slope**2)
 
     return jnp.asarray(jax.lax.map(one, walk))
+
+
+def _has_converged(
+    model: Model, units: Params, walk: Params, x: jax.Array, traces: list[np.ndarray], tolerance: float
+) -> bool:
+    """Whether no run rose in the last chunk and the slope at the best is flat: steps may be too small to rise."""
+    before, after = traces[-2].max(1), traces[-1].max(1)
+    if not np.all(after - before <= tolerance * len(x)):
+        return False
+    return bool(_promised_gains(model, units, walk, x)[np.argmax(after)] <= _FLAT)
 
 
 def optima(
@@ -114,10 +131,7 @@ def optima(
 ) -> tuple[Params, Float[Array, " R"], np.ndarray, str]:
     """Site values where each restart ended, the log joint there, its trace (R, I), and the status."""
     check_gradient(model)
-    if optimiser not in OPTIMISERS:
-        raise InputError(f"optimiser: expected one of {', '.join(OPTIMISERS)}; got {optimiser!r}")
-    if not learning_rate > 0:
-        raise InputError(f"learning_rate: expected a positive step size; got {learning_rate}")
+    _check_options(optimiser, learning_rate)
     coordinates = Coordinates(model)
     if tolerance is None:
         tolerance = 1e-8 if x.dtype == jnp.float64 else 1e-6
@@ -150,11 +164,9 @@ def optima(
             walk = jax.jit(jax.vmap(coordinates.unflatten))(climbers.z)
         traces.append(np.asarray(trace))
         progress(done + num_steps, max_iterations, "gradient EM")
-        if len(traces) > 1 and np.all(traces[-1].max(1) - traces[-2].max(1) <= tolerance * len(x)):
-            promised = np.asarray(_promised_gains(model, unit, walk, x))
-            if promised[np.argmax(traces[-1].max(1))] <= _FLAT:  # else the steps are too small, not the slope
-                status = "converged"
-                break
+        if len(traces) > 1 and _has_converged(model, unit, walk, x, traces, tolerance):
+            status = "converged"
+            break
     progress(max_iterations, max_iterations, "gradient EM")
     free = jax.tree.map(jnp.multiply, walk, unit)
     final = log_joints(model, free, x)
