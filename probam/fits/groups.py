@@ -40,6 +40,9 @@ __all__ = [
 _REPLICATED = 2_000_000
 """About so many numbers are replicated, in 2 to 50 data sets."""
 
+_OF_ONE_DRAW = 8
+"""Most data sets that are replicated from a single draw."""
+
 
 @dataclass(frozen=True, eq=False)
 class Group:
@@ -173,9 +176,9 @@ def partition_group(
 
 
 def predictive_group(key: jax.Array, draws: Draws, prepared: Prepared) -> Group:
-    """Replicated data sets, each from another draw."""
+    """Replicated data sets, each from another draw; several from a single one."""
     count = int(np.clip(_REPLICATED // prepared.x.size, 2, 50))
-    chosen = evenly(count, len(draws)) if len(draws) > 1 else np.zeros(8, int)
+    chosen = evenly(count, len(draws)) if len(draws) > 1 else np.zeros(min(count, _OF_ONE_DRAW), int)
     replicated = np.asarray(posterior.replicate(draws.model, draws.at(chosen), key, len(prepared.x)))
     in_units = prepared.units.invert(replicated).astype(np.float32)
     return Group({"x": (in_units[None], ("chain", "draw", "datum", "feature"))})

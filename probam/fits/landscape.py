@@ -17,6 +17,7 @@ from probam.distributions.mixture import MemoryMixture
 from probam.dynamics.recall import Recall, attractors, descend, recall
 from probam.energies import clam, counts, hypercube, laplace, quadratic
 from probam.equivalence.twins import physical_twin
+from probam.fits.descent import descent_of
 from probam.numerics.steady import restored, steady
 
 __all__ = ["MERGE", "Basins", "Landscape", "Plane", "basins", "bounded", "extent_of", "plane", "survey"]
@@ -52,8 +53,15 @@ class Landscape(NamedTuple):
         """Recall from every query."""
         how: dict[str, Any] = {"max_steps": max_steps, "record": record, "tolerance": tolerance}
         if self.update is None:
-            return descend(self.energy, queries, **how)
+            return self._kept(descend(self.energy, queries, **how))
         return recall(self.update, self.energy, queries, step=step, retract=self.retract, **how)
+
+    def _kept(self, ended: Recall) -> Recall:
+        """The states of a descent, brought to where the energy is defined."""
+        if self.inside is None:
+            return ended
+        trajectory = None if ended.trajectory is None else self.inside(ended.trajectory)
+        return ended._replace(states=self.inside(ended.states), trajectory=trajectory)
 
     @property
     def keep(self) -> Callable[[jax.Array], jax.Array] | None:
@@ -91,7 +99,8 @@ def survey(mixture: MemoryMixture) -> Landscape:
     """The landscape of a mixture, from its physical twin where one is written."""
     twin = physical_twin(mixture)
     if twin is None:
-        return Landscape(mixture, lambda v: -mixture.log_prob(v), None, None, "")
+        descent = descent_of(mixture)
+        return Landscape(mixture, descent.energy, None, None, "", descent.still, descent.inside)
     return Landscape(mixture, twin.energy, twin.update, twin.retract, twin.name, twin.still, twin.inside, twin.scale)
 
 
@@ -200,7 +209,8 @@ def bounded(grid: Plane, landscape: Landscape, x: Float[np.ndarray, "N D"]) -> P
     """The plane with its points brought to where the energy is defined.
 
     Where the data lie in the plane, points that had to be moved are no longer valid: the picture ends at the edge of
-    the square or the simplex. Elsewhere the plane is a view of a higher-dimensional body, and all points stay.
+    the square or the simplex. Elsewhere the plane is a view of a higher-dimensional body, and all points stay. Without
+    a physical twin the picture always ends at the edge of the support.
     """
     if landscape.inside is None:
         return grid
@@ -208,5 +218,5 @@ def bounded(grid: Plane, landscape: Landscape, x: Float[np.ndarray, "N D"]) -> P
     extent = float(np.ptp(x, axis=0).max()) or 1.0
     kept = np.abs(moved - grid.points).max(axis=-1) <= _EDGE * extent
     flat = grid.origin + ((x - grid.origin) @ grid.axis.T) @ grid.axis
-    lies_in_plane = np.abs(flat - x).max() <= _EDGE * extent and kept.any()
-    return grid._replace(points=moved, valid=grid.valid & kept if lies_in_plane else grid.valid)
+    ends_at_edge = not landscape.twin or np.abs(flat - x).max() <= _EDGE * extent
+    return grid._replace(points=moved, valid=grid.valid & kept if ends_at_edge and kept.any() else grid.valid)

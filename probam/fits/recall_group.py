@@ -124,10 +124,12 @@ def _at_reference(
         units: between the units of the data and those of the model.
     """
     x, points = starts.x, starts.points
+    energies = np.asarray(landscape.energies(points))
+    points = _where_defined(points, energies)
     ends = basins(landscape, points, extent_of(x), max_steps=_RECALL_STEPS)
     basin, query_basin, grid_basin = starts.split(numbers[ends.memory])
     responsible, query_responsible, grid_responsible = starts.split(numbers[landscape.memory_of(points)])
-    _, _, grid_energy = starts.split(landscape.energies(points))
+    _, _, grid_energy = starts.split(energies)
     _, converged, _ = starts.split(ends.recall.converged)
     reached = np.unique(ends.attractor[: len(starts.data)])
     distances = ((x[starts.queries][:, None] - locations) ** 2).sum(-1)
@@ -149,6 +151,17 @@ def _at_reference(
         "units": "axis, plane_origin, grid_x and grid_y are in model units",
     }
     return variables, attributes
+
+
+def _where_defined(points: Float[Array, "T D"], energies: Float[np.ndarray, " T"]) -> Float[Array, "T D"]:
+    """The points with each one of infinite energy, where recall cannot start, replaced by one of finite energy.
+
+    Only points of the plane can have infinite energy without harm: the picture does not show them.
+    """
+    is_defined = np.isfinite(energies)
+    if is_defined.all() or not is_defined.any():
+        return points
+    return jnp.where(is_defined[:, None], points, points[int(is_defined.argmax())])
 
 
 def _trajectories(landscape: Landscape, queries: Float[np.ndarray, "Q D"], units: Standardiser) -> dict[str, Variable]:
