@@ -12,7 +12,7 @@ from jaxtyping import Float
 import probam.fits.groups as groups
 import probam.fits.posterior as posterior
 from probam.distributions.conditional import conditional
-from probam.errors import InputError
+from probam.errors import InputError, ProbamError
 from probam.fits.draws import Draws, number_memories, thin
 from probam.fits.fitted import verify_draws
 from probam.fits.groups import Group
@@ -48,6 +48,8 @@ def fit_tree(
 ) -> xr.DataTree:
     """The DataTree of a fit, in the schema of ``docs/architecture.md``.
 
+    A group that follows from the posterior and cannot be made is left out; the root attribute ``left_out`` says why.
+
     Args:
         model: the program that was fitted.
         prepared: the data.
@@ -69,33 +71,67 @@ def fit_tree(
     stage(1)
     rows = np.sort(np.random.default_rng(0).permutation(num_data)[:_PARTITION_ROWS])
     resp = np.asarray(posterior.responsibilities(model, draws.sites, jnp.asarray(numbering.permutation), x)[0])
-    made: dict[str, Group | None] = {
-        "posterior": groups.posterior_group(model, result),
-        "sample_stats": groups.sample_stats_group(result),
-        "invariant": groups.invariant_group(draws, reading, probes),
-        "memory": groups.memory_group(reading, numbering, prepared.units, draws.reference),
-        "optimisation": groups.optimisation_group(result),
-        "evidence": None if result.evidence is None else groups.evidence_group(result.evidence, prepared),
-        "partition": groups.partition_group(reading, rows, resp),
-    }
-    left_out = {}
-    if reading.log_lik.size <= _LARGEST_LOG_LIKELIHOOD:
-        made["log_likelihood"] = groups.log_likelihood_group(draws, reading, prepared)
-    else:
-        left_out["log_likelihood"] = f"more than {_LARGEST_LOG_LIKELIHOOD} values"
+    collected = _Groups(
+        {
+            "posterior": groups.posterior_group(model, result),
+            "sample_stats": groups.sample_stats_group(result),
+            "invariant": groups.invariant_group(draws, reading, probes),
+            "memory": groups.memory_group(reading, numbering, prepared.units, draws.reference),
+        }
+    )
+    collected.derive("optimisation", lambda: groups.optimisation_group(result))
+    collected.derive("evidence", lambda: groups.evidence_group(result.evidence, prepared))
+    collected.derive("partition", lambda: groups.partition_group(reading, rows, resp))
+    collected.derive("log_likelihood", lambda: _log_likelihood(draws, reading, prepared))
     stage(2)
-    made["posterior_predictive"] = groups.predictive_group(key_predictive, draws, prepared)
+    collected.derive("posterior_predictive", lambda: groups.predictive_group(key_predictive, draws, prepared))
     stage(3)
-    try:
-        made["recall"] = recall_group(draws, numbering, prepared.units, positions, rows, resp)
-    except InputError as error:
-        left_out["recall"] = str(error).removeprefix("recall: ")
-    checks = verify_draws(model, draws.sites, jnp.asarray(positions)[:_CHECKED_ROWS])
-    made["verification"] = groups.verification_group(checks)
+    collected.derive("recall", lambda: recall_group(draws, numbering, prepared.units, positions, rows, resp))
+    collected.derive("verification", lambda: _verification(draws, positions))
     stage(4)
-    if left_out:
-        attributes = attributes | {"left_out": left_out}
-    return _tree({name: group for name, group in made.items() if group is not None}, attributes, prepared, positions)
+    if collected.left_out:
+        attributes = attributes | {"left_out": collected.left_out}
+    return _tree(collected.made, attributes, prepared, positions)
+
+
+class _Groups:
+    """The groups of a fit, and why some that follow from the posterior could not be made.
+
+    Attributes:
+        made: groups by name.
+        left_out: the reason by name of the group.
+    """
+
+    def __init__(self, made: dict[str, Group]) -> None:
+        self.made = made
+        self.left_out: dict[str, str] = {}
+
+    def derive(self, name: str, make: Callable[[], Group | None]) -> None:
+        """Make a group that follows from the posterior; its failure, whatever it is, must not lose the posterior.
+
+        A family of the user's own runs in here, so that any exception can come.
+        """
+        try:
+            group = make()
+        except ProbamError as error:
+            self.left_out[name] = str(error).removeprefix(f"{name}: ")
+        except Exception as error:
+            self.left_out[name] = f"{type(error).__name__}: {error}"
+        else:
+            if group is not None:
+                self.made[name] = group
+
+
+def _log_likelihood(draws: Draws, reading: posterior.HostReading, prepared: Prepared) -> Group:
+    """Log density of each datum, where there are not too many values."""
+    if reading.log_lik.size > _LARGEST_LOG_LIKELIHOOD:
+        raise InputError(f"more than {_LARGEST_LOG_LIKELIHOOD} values")
+    return groups.log_likelihood_group(draws, reading, prepared)
+
+
+def _verification(draws: Draws, positions: Float[np.ndarray, "N D"]) -> Group:
+    """The checks that the energy is the likelihood, at some of the data."""
+    return groups.verification_group(verify_draws(draws.model, draws.sites, jnp.asarray(positions)[:_CHECKED_ROWS]))
 
 
 def _announcing(progress: Progress) -> Callable[[int], None]:

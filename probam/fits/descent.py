@@ -45,7 +45,7 @@ class Descent(NamedTuple):
 
 def descent_of(mixture: MemoryMixture) -> Descent:
     """The negative log density of a mixture, constant beyond the edge of its support so that descent ends there."""
-    bank = _unvalidated(mixture.bank)
+    bank = _unvalidated(mixture.bank) if mixture.bank.is_discrete else mixture.bank
     density = MemoryMixture(mixture.log_weights, bank, missing=mixture.missing, validate_args=False)
     support = _support_of_feature(mixture.bank)
     inside: Map | None = None

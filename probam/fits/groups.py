@@ -144,8 +144,10 @@ def optimisation_group(result: EngineResult) -> Group | None:
     return Group({"objective": (result.objective, ("restart", "iteration"))}, attributes)
 
 
-def evidence_group(evidence: Evidence, prepared: Prepared) -> Group:
-    """The evidence with respect to the units of the data, nats."""
+def evidence_group(evidence: Evidence | None, prepared: Prepared) -> Group | None:
+    """The evidence with respect to the units of the data, nats; None where the engine computes none."""
+    if evidence is None:
+        return None
     shift = float(prepared.units.log_jacobians(prepared.table.values).sum())
     return Group(
         {"log_evidence": (evidence.runs + shift, ("run",))},

@@ -67,12 +67,20 @@ def read(model: Model, sites: Params, key: jax.Array, x: Float[Array, "N D"], pa
         labels = jnp.minimum(labels, resp.shape[-1] - 1)
         together = jnp.sum(resp[pairs[:, 0]] * resp[pairs[:, 1]], axis=-1)
         memories = DataSpace.of(model.family).memories(params)
-        spread = jnp.broadcast_to(DataSpace.of(model.family).spread(params), memories.shape)
+        spread = jnp.broadcast_to(_spread(model, params), memories.shape)
         return Reading(log_lik, labels.astype(jnp.int32), memories, spread, weights, together)
 
     num_draws = len(next(iter(sites.values())))
     reading: Reading = jax.lax.map(one, (sites, jax.random.split(key, num_draws)), batch_size=_at_once(model, x))
     return reading
+
+
+def _spread(model: Model, params: Params) -> Float[Array, "..."]:
+    """Standard deviation within a memory; 0 where the bank's distribution gives no variance."""
+    try:
+        return DataSpace.of(model.family).spread(params)
+    except NotImplementedError:
+        return jnp.zeros(())
 
 
 @jax.jit

@@ -101,7 +101,7 @@ def disagreement(tree: xr.DataTree) -> Disagreement:
     if "grid_basin" in recall:
         grid, owner = recall["grid_basin"].values.astype(float), recall["grid_responsible"].values.astype(float)
         valid = np.isfinite(grid) & np.isfinite(owner)
-        share = float(np.mean(grid[valid] != owner[valid]))
+        share = float(np.mean(grid[valid] != owner[valid])) if valid.any() else share
     return Disagreement("data" if "datum_basin" in recall else "queries", differ.size, int(differ.sum()), share)
 
 
@@ -279,7 +279,7 @@ def _curve(tree: xr.DataTree, seen: View) -> Figure:
     axes, strips = figure.subplots(2, 1, sharex=True, height_ratios=[5, 1])
     x = seen(rows_of(tree).values.astype(np.float64))[:, 0]
     counts, edges = np.histogram(x, bins=min(60, max(10, int(3 * np.sqrt(len(x))))))
-    low, high = float(energy.min()), float(np.quantile(energy, 0.97))
+    low, high = float(np.nanmin(energy)), float(np.nanquantile(energy, 0.97))  # NaN outside the support
     unit = (high - low) or 1.0
     axes.stairs(
         low + 0.45 * unit * counts / max(counts.max(), 1), edges, baseline=low, fill=True, color="#9aa7b3", alpha=0.35
@@ -297,8 +297,10 @@ def _curve(tree: xr.DataTree, seen: View) -> Figure:
         _numbered(axes, at, height, memory_name(tree, int(memory)), memory_colour(int(memory)))
     for row, name in enumerate(("grid_responsible", "grid_basin")):
         owners = recall[name].values[0]
-        cuts = np.concatenate([[0], np.flatnonzero(np.diff(owners)) + 1, [len(owners)]])
+        cuts = np.concatenate([[0], np.flatnonzero(np.diff(owners)) + 1, [len(owners)]])  # NaN: one point each
         for start, stop in itertools.pairwise(cuts):
+            if np.isnan(owners[start]):
+                continue
             ends = [float(across[start]), float(across[min(stop, len(across) - 1)])]
             strips.fill_between(ends, row - 0.35, row + 0.35, color=memory_colour(int(owners[start])), alpha=0.8, lw=0)
     strips.set_yticks([0, 1], ["assigned to", "recalled as"])

@@ -8,7 +8,7 @@ from probam.reports.figures.shown import is_uncertain
 from probam.reports.figures.style import inline_svg
 from probam.reports.page import Section, count, escape, figure, number, percent, spelled, table
 from probam.reports.summaries.quantities import engine_kind
-from probam.reports.tree import has
+from probam.reports.tree import has, variable
 
 __all__ = ["disagreement_section", "landscape_section", "verification_section"]
 
@@ -24,7 +24,10 @@ _REFERENCE = " Energy and recall are those of the draw of highest density; memor
 
 
 def _has_plane(tree: xr.DataTree) -> bool:
-    return has(tree, "recall", "grid_energy") and has(tree, "memory")
+    """Whether a landscape is stored, with a point of finite energy."""
+    if not (has(tree, "recall", "grid_energy") and has(tree, "memory")):
+        return False
+    return bool(np.isfinite(variable(tree, "recall", "grid_energy").values.astype(np.float64)).any())
 
 
 def landscape_section(tree: xr.DataTree) -> Section | None:

@@ -20,6 +20,33 @@ def test_verify_passes_for_a_claim_and_a_fit(saved: Path, capsys: pytest.Capture
     assert record["fit"]
 
 
+def test_a_fit_is_verified_without_the_claims_unless_they_are_asked_for(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from probam.claims import verify as court
+
+    asked: list[bool] = []
+
+    def no_claims(*_: Any, **options: Any) -> Any:
+        asked.append(options["slow"])
+        return iter(())
+
+    monkeypatch.setattr(court, "certify_each", no_claims)
+    assert main(["verify", str(saved), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["claims"] == []
+    assert record["fit"]
+    assert main(["verify", str(saved)]) == 0
+    printed = capsys.readouterr().out
+    assert "entries of the list" not in printed
+    assert "fast log density" in printed
+    assert not asked
+    assert main(["verify", str(saved), "--court"]) == 0
+    assert "entries of the list" in capsys.readouterr().out
+    assert main(["verify", str(saved), "--all"]) == 0
+    assert asked == [False, True]
+
+
 def test_a_failed_statement_gives_exit_code_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

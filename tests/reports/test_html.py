@@ -218,6 +218,34 @@ def test_one_group_alone_makes_a_report(posterior_tree: xr.DataTree) -> None:
         assert read(report_html(tree)).headings[0] == "Data and model"
 
 
+def test_a_group_that_could_not_be_made_is_a_note(em_tree: xr.DataTree) -> None:
+    tree = em_tree.copy()
+    tree.attrs["left_out"] = '{"recall": "descend: 3 queries <left> the finite numbers"}'
+    page = report_html(tree)
+    assert "no recall and energy landscape (group recall): descend: 3 queries &lt;left&gt; the finite numbers." in page
+
+
+def without_energy(tree: xr.DataTree, columns: slice) -> xr.DataTree:
+    """The fit with some columns of its picture outside the support."""
+    recall = tree["recall"].to_dataset()
+    names = ("grid_energy", "grid_basin", "grid_responsible")
+    outside = np.isin(np.arange(recall.sizes["grid_x"]), np.arange(recall.sizes["grid_x"])[columns])
+    cut = {name: recall[name].astype(float).where(xr.DataArray(~outside, dims="grid_x")) for name in names}
+    changed = tree.copy()
+    changed["recall"] = xr.DataTree(recall.assign(cut))
+    return changed
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_plane_without_a_point_of_finite_energy_is_not_drawn(posterior_tree: xr.DataTree) -> None:
+    assert "The energy landscape and recall" not in report_html(without_energy(posterior_tree, slice(None)))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_curve_ends_at_the_edge_of_the_support(line_tree: xr.DataTree) -> None:
+    assert "The energy landscape and recall" in report_html(without_energy(line_tree, slice(20)))
+
+
 def test_an_unwritable_path_is_named(em_tree: xr.DataTree, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written"):
         write_report(em_tree, tmp_path)
