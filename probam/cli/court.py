@@ -1,7 +1,7 @@
 """Commands that verify claims and run experiments."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,11 +28,7 @@ __all__ = ["experiment", "verify"]
 def verify(
     fit_file: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="FIT.nc",
-            help="Verify this saved fit, and no claims unless an option asks for them.",
-            show_default=False,
-        ),
+        typer.Argument(metavar="FIT.nc", help="Verify this saved fit, and not the claims.", show_default=False),
     ] = None,
     court: Annotated[bool, typer.Option("--court", help="Check the claims too, where a fit is given.")] = False,
     claim: Annotated[
@@ -68,12 +64,8 @@ def verify(
     with_claims = fit is None or court or everything or bool(claim) or html is not None
 
     def run() -> tuple[list["Certificate"], list["Check"]]:
-        certificates = []
-        if with_claims:
-            for left, certificate in certify_each(claim, seed=seed, slow=everything, single=float32):
-                certificates.append(certificate)
-                bar(len(certificates), len(certificates) + left, certificate.claim)
-        return certificates, [] if fit is None else fit.verify(seed=seed)
+        each = certify_each(claim, seed=seed, slow=everything, single=float32) if with_claims else ()
+        return _collected(each, bar), [] if fit is None else fit.verify(seed=seed)
 
     with Bar("verifying") as bar:
         certificates, checks = interruptible(run)
@@ -91,6 +83,15 @@ def verify(
         if fit_file is not None:
             print(checks_text(checks, fit_file))
     raise typer.Exit(0 if passed else 1)
+
+
+def _collected(each: Iterable[tuple[int, "Certificate"]], bar: Bar) -> list["Certificate"]:
+    """The certificates, which come with the number of those still to come."""
+    certificates = []
+    for left, certificate in each:
+        certificates.append(certificate)
+        bar(len(certificates), len(certificates) + left, certificate.claim)
+    return certificates
 
 
 def _print_certificates(certificates: list["Certificate"], *, single: bool, count_entries: bool) -> None:
