@@ -186,7 +186,7 @@ def lifted_mixture(scores: Scores, norm: Norm) -> MemoryMixture:
     return mixture(raised, "rms", width**0.5)
 
 
-def lift(x: Float[ArrayLike, "N D"], norm: Norm, epsilon: float | Float[ArrayLike, ""] = 1e-5) -> Float[Array, "N C+1"]:
+def lift(x: Float[ArrayLike, "N D"], norm: Norm, epsilon: float | Float[ArrayLike, ""] = 1e-5) -> Float[Array, "N A"]:
     r"""Directions one dimension up, \((\hat x / \sqrt D, \sqrt{\epsilon / (v + \epsilon)})\), of length one."""
     inside, spread = _inside(x, norm)
     last = jnp.sqrt(epsilon / (spread + epsilon))[:, None]

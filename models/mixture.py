@@ -10,6 +10,7 @@ program: give it to ``numpyro.infer.NUTS`` or ``SVI`` and pass the data to ``run
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,12 +44,12 @@ class Mixture:
     missing: bool = False
     """Whether entries of the data may be missing (NaN): a row then counts with the density of the observed ones."""
 
-    def tree_flatten(self) -> tuple[tuple[Prior, WeightPrior], tuple[Family, int, bool]]:
+    def tree_flatten(self) -> tuple[tuple[Any, WeightPrior], tuple[Family, int, bool]]:
         """Numbers of the priors; family, K and ``missing`` are static."""
         return steady((dict(self.prior), self.weights)), (self.family, self.num_components, self.missing)
 
     @classmethod
-    def tree_unflatten(cls, static: tuple[Family, int, bool], leaves: tuple[Prior, WeightPrior]) -> "Mixture":
+    def tree_unflatten(cls, static: tuple[Family, int, bool], leaves: tuple[Any, Any]) -> "Mixture":
         """Inverse of :meth:`tree_flatten`."""
         prior, weights = restored(leaves)
         return cls(static[0], weights, static[1], prior, static[2])

@@ -222,7 +222,7 @@ class StickBreaking(ExchangeableWeights):
                     f"got {type(prior).__name__}"
                 )
 
-    def tree_flatten(self) -> tuple[tuple[float | Distribution, float | Distribution], None]:
+    def tree_flatten(self) -> tuple[tuple[Any, Any], None]:
         """Alpha and discount."""
         return (self.alpha, self.discount), None
 
@@ -230,7 +230,7 @@ class StickBreaking(ExchangeableWeights):
     def tree_unflatten(
         cls,
         _: None,
-        leaves: tuple[float | Distribution, float | Distribution],
+        leaves: tuple[Any, Any],
     ) -> "StickBreaking":
         """Inverse of :meth:`tree_flatten`; values were checked when they were given."""
         prior = object.__new__(cls)

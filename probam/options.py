@@ -31,7 +31,7 @@ import os
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
 
 from probam.errors import InputError
 
@@ -223,6 +223,7 @@ _S_contra = TypeVar("_S_contra", contravariant=True)
 _R_co = TypeVar("_R_co", covariant=True)
 
 
+@runtime_checkable
 class OpenFunction(Protocol[_S_contra, _P, _R_co]):
     """A function of data and the options of a class, which hands other keywords on."""
 

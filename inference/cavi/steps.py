@@ -129,7 +129,7 @@ def _best(parts: Parts, data: Data, state: State, seen: Totals) -> State:
     """All factors but that of the labels at their best, given totals."""
     counts, dtype = seen.counts, seen.counts.dtype
 
-    def alternate(_: int, given: tuple[Params, Params, jax.Array]) -> tuple[Params, Params, jax.Array]:
+    def alternate(_: jax.Array, given: tuple[Params, Params, jax.Array]) -> tuple[Params, Params, jax.Array]:
         hyper = given[1]
         return (hyper, *parts.hyper.average(counts, hyper))
 

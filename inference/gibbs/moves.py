@@ -3,7 +3,7 @@ r"""Parts of Gibbs sweeps that every kernel shares: labels, hyper-parameters, th
 Labels z_n in {0, ..., K - 1} are drawn by inverting the distribution function (one uniform a datum).
 """
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,7 @@ _DIRECTIONS = 12
 """Most random directions along which a memory without full conditionals is moved in a sweep."""
 
 
+@runtime_checkable
 class Law(Protocol):
     """A law of labels that is exchangeable over the data."""
 

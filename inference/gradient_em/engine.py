@@ -70,7 +70,7 @@ def _advance(
         objective = jnp.sum(jax.nn.logsumexp(log_joint, axis=-1)) + coordinates.log_prior(walk)
         responsibilities = jax.nn.softmax(log_joint, axis=-1)
 
-        def inner(_: int, carry: tuple[Params, optax.OptState]) -> tuple[Params, optax.OptState]:
+        def inner(_: jax.Array, carry: tuple[Params, optax.OptState]) -> tuple[Params, optax.OptState]:
             walk, state = carry
             gradient = jax.grad(lambda walk: -expected_log_joint(coordinates, walk, responsibilities, x) / len(x))(walk)
             updates, state = optimiser.update(gradient, state, walk)

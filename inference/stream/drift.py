@@ -17,7 +17,7 @@ together, and the prior (no data) stays as it is.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -33,10 +33,11 @@ from probam.pytrees import pytree
 __all__ = ["Diffusion", "Forgetting", "Motion", "Place", "RandomWalk", "check_motion"]
 
 
+@runtime_checkable
 class Motion(Protocol):
     """How the posterior of a memory changes with its age; the rows of K memories are a pytree that leads with K."""
 
-    def empty(self, pair: Any, totals: Float[Array, "K F+1"]) -> Any:
+    def empty(self, pair: Any, totals: Float[Array, "K S"]) -> Any:
         """Rows of memories without data: the prior. Of ``totals`` only shape and dtype matter."""
 
     def ahead(self, pair: Any, rows: Any, ages: Int[Array, " K"]) -> Any:
@@ -78,7 +79,7 @@ class Place(NamedTuple):
 class _Gaussian(Motion):
     """What both Gaussian motions share: the update of a Kalman filter and its predictive density."""
 
-    def empty(self, pair: NormalKnownVariance, totals: Float[Array, "K F+1"]) -> Place:
+    def empty(self, pair: NormalKnownVariance, totals: Float[Array, "K S"]) -> Place:
         """The prior."""
         mean = jnp.zeros((len(totals), len(pair.loc)), totals.dtype)
         return Place(mean, jnp.broadcast_to(known_variance(pair)[0], mean.shape).astype(totals.dtype))
@@ -163,7 +164,7 @@ class Forgetting(Motion):
     rate: jax.Array
 
     @override
-    def empty(self, pair: ConjugatePair, totals: Float[Array, "K F+1"]) -> _Remaining:
+    def empty(self, pair: ConjugatePair, totals: Float[Array, "K S"]) -> _Remaining:
         """No data."""
         totals = jnp.zeros_like(totals)
         return _Remaining(totals[:, 0], totals[:, 1:])

@@ -8,7 +8,7 @@ caller cuts the data leave a trace in the result, not even in the last bit.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -71,6 +71,7 @@ def start(kernel: Kernel, num_features: int, dtype: Any, key: jax.Array, *, capa
     return empty
 
 
+@runtime_checkable
 class Learner(Protocol):
     """What :func:`take_in` asks of a state: how full it is, and how far."""
 

@@ -119,7 +119,7 @@ def begin(kernel: Kernel, x: Float[Array, " D"], key: jax.Array, *, capacity: in
     return _empty(kernel, jnp.zeros((slots, 1 + num_statistics), x.dtype), key)
 
 
-def _empty(kernel: Kernel, totals: Float[Array, "K F+1"], key: jax.Array) -> StreamState:
+def _empty(kernel: Kernel, totals: Float[Array, "K S"], key: jax.Array) -> StreamState:
     nobody, zero = jnp.full(len(totals), -1, jnp.int32), jnp.zeros((), jnp.int32)
     totals = jax.lax.optimization_barrier(totals)  # XLA's simplifier runs in circles over constant Bessel functions
     law = kernel.law
@@ -139,7 +139,7 @@ def _empty(kernel: Kernel, totals: Float[Array, "K F+1"], key: jax.Array) -> Str
     )
 
 
-def _rows(kernel: Kernel, totals: Float[Array, "K F+1"]) -> Any:
+def _rows(kernel: Kernel, totals: Float[Array, "K S"]) -> Any:
     """What the scores need of memories without data, or of stationary ones with these totals."""
     if kernel.motion is not None:
         return kernel.motion.empty(kernel.pair, totals)
@@ -211,7 +211,7 @@ def _running_sum(values: Float[Array, " J"]) -> Float[Array, " J"]:
 
 
 def add_to(
-    kernel: Kernel, state: StreamState, slot: Int[Array, ""], amount: Float[Array, " F+1"]
+    kernel: Kernel, state: StreamState, slot: Int[Array, ""], amount: Float[Array, " S"]
 ) -> tuple[jax.Array, jax.Array, Any]:
     """``totals``, ``low`` and ``known`` after (count, statistics) came to one slot (Kahan and Neumaier's sum)."""
 

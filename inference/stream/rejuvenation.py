@@ -66,7 +66,7 @@ def enough_room(states: StreamState) -> bool:
     return int(jnp.max(states.size)) < states.ident.shape[-1]
 
 
-def _contributions(kernel: Kernel, rows: Float[Array, "W D"]) -> Float[Array, "W F+1"]:
+def _contributions(kernel: Kernel, rows: Float[Array, "W D"]) -> Float[Array, "W S"]:
     """What each row adds to the totals of its memory."""
     return jnp.concatenate([jnp.ones((len(rows), 1), rows.dtype), kernel.pair.statistics(rows)], axis=1)
 
@@ -112,7 +112,7 @@ def reseat(
 def _reseat_one(
     kernel: Kernel,
     x: Float[Array, " D"],
-    amount: Float[Array, " F+1"],
+    amount: Float[Array, " S"],
     place: jax.Array,
     window: int,
     state: StreamState,
@@ -144,7 +144,7 @@ def _reseat_one(
 
 
 def _shift(
-    kernel: Kernel, state: StreamState, slot: jax.Array, amount: Float[Array, " F+1"], *, ends: jax.Array
+    kernel: Kernel, state: StreamState, slot: jax.Array, amount: Float[Array, " S"], *, ends: jax.Array
 ) -> StreamState:
     """A slot with so much more in it, or made empty where ``ends``."""
     low = state.low.at[slot].set(jnp.where(ends, 0, state.low[slot]))
@@ -207,7 +207,7 @@ def split_merge(
 def _move_one(
     kernel: Kernel,
     rows: Float[Array, "W D"],
-    amounts: Float[Array, "W F+1"],
+    amounts: Float[Array, "W S"],
     num_kept: jax.Array,
     state: StreamState,
     labels: Int[Array, " W"],
@@ -240,7 +240,7 @@ def _move_one(
 def _propose(
     kernel: Kernel,
     rows: Float[Array, "W D"],
-    amounts: Float[Array, "W F+1"],
+    amounts: Float[Array, "W S"],
     state: StreamState,
     labels: Int[Array, " W"],
     draws: _Draws,
@@ -277,7 +277,7 @@ def _moved(
     state: StreamState,
     a: Int[Array, ""],
     b: Int[Array, ""],
-    moved: Float[Array, " F+1"],
+    moved: Float[Array, " S"],
     divides: Bool[Array, ""],
     joins: Bool[Array, ""],
 ) -> StreamState:
@@ -302,7 +302,7 @@ def _moved(
 class _Allocation(NamedTuple):
     """Rows seated with i or with j."""
 
-    sides: Float[Array, "2 F+1"]
+    sides: Float[Array, "2 S"]
     in_b: Bool[Array, " W"]  # whether a row sits with j
     log_prob: Float[Array, ""]  # of the last pass
 
@@ -321,9 +321,9 @@ def _allocate(
     kernel: Kernel,
     law: PitmanYor,
     x: Float[Array, " D"],
-    amount: Float[Array, " F+1"],
+    amount: Float[Array, " S"],
     seat: _Seat,
-    anchors: Float[Array, "2 F+1"],
+    anchors: Float[Array, "2 S"],
     allocation: _Allocation,
 ) -> _Allocation:
     """One row: by the anchors alone at first, later taken out and drawn given all others, or as it must."""

@@ -26,8 +26,8 @@ class StreamState(NamedTuple):
     float32 sums stay right to the last digit however long the stream.
     """
 
-    totals: Float[Array, "K F+1"]
-    low: Float[Array, "K F+1"]
+    totals: Float[Array, "K S"]
+    low: Float[Array, "K S"]
     known: Any  # rows of stream_predictive.prepare, or of a motion
     ident: Int[Array, " K"]  # number of the memory in order of creation
     born: Int[Array, " K"]  # datum that created it

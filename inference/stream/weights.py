@@ -1,7 +1,7 @@
 """Laws of the next label in a stream: how likely each memory, and a new one, is before the datum is seen."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from probam.pytrees import pytree
 __all__ = ["PitmanYor", "WeightLaw", "check_pitman_yor"]
 
 
+@runtime_checkable
 class WeightLaw(Protocol):
     """A sequential law of labels. An implementation is a pytree: its numbers are leaves."""
 

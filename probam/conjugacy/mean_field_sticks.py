@@ -36,7 +36,7 @@ _FEWEST = 49
 
 def _stick_logs(
     counts: Float[Array, " T"], alpha: jax.Array, discount: jax.Array
-) -> tuple[Float[Array, " T-1"], Float[Array, " T-1"]]:
+) -> tuple[Float[Array, " R"], Float[Array, " R"]]:
     """E log V_k and E log(1 - V_k) under the posterior of the sticks."""
     behind = jnp.sum(counts) - jnp.cumsum(counts)[:-1]
     first = 1 - discount + counts[:-1]

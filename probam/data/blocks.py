@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -94,7 +94,7 @@ def _opened(name: str, rows: int, delimiter: str | None) -> Iterator[pd.DataFram
         yield from _delimited(lines, name, rows, delimiter)
 
 
-def _delimited(lines: TextIO, name: str, rows: int, delimiter: str | None) -> Iterator[pd.DataFrame]:
+def _delimited(lines: Iterator[str], name: str, rows: int, delimiter: str | None) -> Iterator[pd.DataFrame]:
     """Frames of a delimited text; its first line is a header unless all its fields are numbers."""
     try:
         first = next((line for line in lines if line.strip()), None)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -117,7 +117,7 @@ def _kind(path: str) -> str:
 
 
 @contextmanager
-def _text(path: str) -> Iterator[TextIO]:
+def _text(path: str) -> Iterator[io.TextIOWrapper]:
     """The file as text, whether compressed or not."""
     binary = gzip.open(path, "rb") if path.lower().endswith(".gz") else open(path, "rb")  # noqa: SIM115
     with binary, io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as lines:

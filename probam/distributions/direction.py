@@ -57,7 +57,7 @@ class FreeDirection(Distribution):
         return max(1.0, self.dim / 2)
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[ArrayLike, "*shape D"]) -> Float[Array, "*shape"]:
+    def log_prob(self, value: Float[ArrayLike, "... D"]) -> Float[Array, "..."]:
         """Log density at vectors, in nats."""
         half, a = self.dim / 2, self.rate
         on_sphere = math.lgamma(half) - half * math.log(math.pi) - math.lgamma(a + half) + (a + half) * math.log(a) - a

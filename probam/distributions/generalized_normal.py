@@ -50,7 +50,7 @@ class GeneralizedNormal(Distribution):
         super().__init__(shape, validate_args=validate_args)
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def log_prob(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
         """Log density in nats; its derivative at the peak is zero."""
         gap = jnp.abs(value - self.loc)
         nonzero = gap > 0
@@ -103,7 +103,7 @@ class RadialLaplace(Distribution):
         super().__init__(self.loc.shape[:-1], self.loc.shape[-1:], validate_args=validate_args)
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[Array, "*shape D"]) -> Float[Array, "*shape"]:
+    def log_prob(self, value: Float[Array, "... D"]) -> Float[Array, "..."]:
         """Log density in nats; its derivative at the peak is zero."""
         dim = self.event_shape[0]
         square = jnp.sum((value - self.loc) ** 2, axis=-1)

@@ -20,7 +20,7 @@ class Levy(dist.Levy):
     support = constraints.real
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    def log_prob(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
         """Log density in nats."""
         gap = value - self.loc
         above = gap > 0

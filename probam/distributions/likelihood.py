@@ -16,6 +16,7 @@ provide (N, K) log densities and use the same sums.
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -111,7 +112,7 @@ def linear_log_likelihood(coefficients: Float[Array, "K F"], features: Float[Arr
 
 
 @partial(linear_log_likelihood.defjvp, symbolic_zeros=True)
-def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[Any, Any]) -> tuple[jax.Array, jax.Array]:
     coefficients, features = primals
     value, moments = _value_and_moments(coefficients, features)
     change = jnp.zeros_like(value)

@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 
-def sticks_to_log_weights(sticks: Float[Array, "... T-1"]) -> Float[Array, "... T"]:
+def sticks_to_log_weights(sticks: Float[Array, "... R"]) -> Float[Array, "... R+1"]:
     r"""Log weights :math:`\log V_k + \sum_{j<k} \log(1 - V_j)`, the last with V_T = 1.
 
     Sticks of exactly 0 or 1 give log weights of -inf with a gradient of zero, not NaN.
@@ -60,7 +60,7 @@ def sticks_to_log_weights(sticks: Float[Array, "... T-1"]) -> Float[Array, "... 
     return _log_weights(log_taken, log_left)
 
 
-def _log_weights(log_taken: Float[Array, "... T-1"], log_left: Float[Array, "... T-1"]) -> Float[Array, "... T"]:
+def _log_weights(log_taken: Float[Array, "... R"], log_left: Float[Array, "... R"]) -> Float[Array, "... R+1"]:
     zero = jnp.zeros((*log_left.shape[:-1], 1), log_left.dtype)
     log_remaining = jnp.concatenate([zero, jnp.cumsum(log_left, axis=-1)], axis=-1)
     return jnp.concatenate([log_taken, zero], axis=-1) + log_remaining
@@ -135,7 +135,7 @@ class _StickBreaking(Distribution):
         return self.num_components - 1
 
     @property
-    def strengths(self) -> Float[Array, "*batch T-1"]:
+    def strengths(self) -> Float[Array, "*batch R"]:
         """The second Beta parameters alpha + k d, k = 1, ..., T-1."""
         steps = jnp.arange(1, self.num_components, dtype=self.alpha.dtype)
         return self.alpha[..., None] + steps * self.discount[..., None]
@@ -157,7 +157,7 @@ class _StickBreaking(Distribution):
         return taken - total, left - total
 
     @property
-    def _mean_left(self) -> Float[Array, "*batch T-1"]:
+    def _mean_left(self) -> Float[Array, "*batch R"]:
         """E(1 - V_k)."""
         return self.strengths / (self.strengths + 1 - self.discount[..., None])
 
@@ -181,20 +181,20 @@ class StickBreakingSticks(_StickBreaking):
     _implied = 1
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[ArrayLike, "*shape T-1"]) -> Float[Array, "*shape"]:
+    def log_prob(self, value: Float[ArrayLike, "... R"]) -> Float[Array, "..."]:
         """Log density of the sticks, in nats."""
         value = jnp.asarray(value)
         terms = xlog1py(self.strengths - 1, -value) - xlogy(self.discount[..., None], value)
         return jnp.sum(terms, axis=-1) - self._log_normalizer
 
-    def sample(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape T-1"]:
+    def sample(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape R"]:
         """Independent draws."""
         sticks = jnp.exp(self._sample_logs(key, tuple(sample_shape))[0])
         limits = np.finfo(sticks.dtype)
         return jnp.clip(sticks, limits.tiny, 1 - limits.epsneg)
 
     @property
-    def mean(self) -> Float[Array, "*batch T-1"]:
+    def mean(self) -> Float[Array, "*batch R"]:
         """E V_k = (1 - d) / (1 + alpha + (k-1) d)."""
         return 1 - self._mean_left
 
@@ -229,7 +229,7 @@ class StickBreakingWeights(_StickBreaking):
     support = constraints.simplex
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[ArrayLike, "*shape T"]) -> Float[Array, "*shape"]:
+    def log_prob(self, value: Float[ArrayLike, "... T"]) -> Float[Array, "..."]:
         """Log density of the weights, in nats."""
         value = jnp.asarray(value)
         if self.num_components == 1:

@@ -53,7 +53,7 @@ class EllipticalStudentT(Distribution):
         """Whether the precision is a matrix (by its factor) and not a diagonal."""
         return self.precision.ndim > self.loc.ndim
 
-    def quadratic_form(self, value: Float[Array, "*shape D"]) -> Float[Array, "*shape"]:
+    def quadratic_form(self, value: Float[Array, "... D"]) -> Float[Array, "..."]:
         """(x - mu)^T P (x - mu), without cancellation."""
         return self._square(value - self.loc)
 
@@ -63,7 +63,7 @@ class EllipticalStudentT(Distribution):
         return jnp.sum(jnp.einsum("...d,...de->...e", gap, self.precision, precision="highest") ** 2, axis=-1)
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[Array, "*shape D"]) -> Float[Array, "*shape"]:
+    def log_prob(self, value: Float[Array, "... D"]) -> Float[Array, "..."]:
         """Log density in nats, finite also where the square of the distance overflows."""
         dim, df = self.event_shape[0], self.df
         if self.is_full:

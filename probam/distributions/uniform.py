@@ -46,7 +46,7 @@ class UniformBox(_Flat):
     """
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[Array, "*shape D"]) -> Float[Array, "*shape"]:
+    def log_prob(self, value: Float[Array, "... D"]) -> Float[Array, "..."]:
         """Log density in nats, -inf outside."""
         inside = jnp.all(jnp.abs(value - self.loc) <= self.reach, axis=-1)
         return jnp.where(inside, -jnp.sum(jnp.log(2 * self.reach), axis=-1), -jnp.inf)
@@ -74,7 +74,7 @@ class UniformBall(_Flat):
     """
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[Array, "*shape D"]) -> Float[Array, "*shape"]:
+    def log_prob(self, value: Float[Array, "... D"]) -> Float[Array, "..."]:
         """Log density in nats, -inf outside."""
         dim = self.event_shape[0]
         inside = jnp.sum((value - self.loc) ** 2, axis=-1) <= self.reach**2

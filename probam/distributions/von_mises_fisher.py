@@ -105,7 +105,7 @@ class VonMisesFisher(Distribution):
         return int(self.event_shape[0])
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[ArrayLike, "*#shape D"]) -> Float[Array, "*shape"]:
+    def log_prob(self, value: Float[ArrayLike, "... D"]) -> Float[Array, "..."]:
         """Log density at unit vectors, in nats with respect to surface measure."""
         sq_dist = jnp.sum((jnp.asarray(value) - self.mean_direction) ** 2, axis=-1)
         return log_normalizer_scaled(self.dim, self.concentration) - 0.5 * self.concentration * sq_dist

@@ -16,7 +16,7 @@ All queries run on the device in one compiled program, which is reused for calls
 be called inside ``jit`` and ``vmap``, and then skip the checks of values.
 """
 
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,7 @@ Ties = Literal["up", "keep"]
 """What a neuron does at a local field of zero: turn to +1, or stay."""
 
 
+@runtime_checkable
 class BinaryNetwork(Protocol):
     """What the dynamics need of a network; a pytree, whose arrays may change without a new compilation.
 

@@ -57,7 +57,7 @@ class _Log(NamedTuple):
 
     def filled(
         self, steps: Int[Array, " Q"], states: Float[Array, "Q D"], energies: Float[Array, " Q"]
-    ) -> tuple[Float[Array, "T+1 Q D"] | None, Float[Array, "T+1 Q"] | None]:
+    ) -> tuple[Float[Array, "H Q D"] | None, Float[Array, "H Q"] | None]:
         if not len(self.states):
             return None, None
         after = jnp.arange(len(self.states))[:, None] > steps

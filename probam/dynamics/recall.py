@@ -61,7 +61,7 @@ def recall(
     energy: Callable[[Float[Array, "Q D"]], Float[Array, " Q"]],
     queries: Float[ArrayLike, "*batch D"],
     *,
-    step: float = 1.0,
+    step: float | Float[Array, ""] = 1.0,
     max_steps: int = 1000,
     tolerance: float | None = None,
     record: int = 0,

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from probam.errors import InputError
 
@@ -39,8 +39,8 @@ def is_traced(value: object) -> bool:
 
 
 def points(
-    query: Float[ArrayLike, "*batch D"],
-    memories: Float[ArrayLike, "K D"],
+    query: Shaped[ArrayLike, "*batch D"],
+    memories: Shaped[ArrayLike, "K D"],
     name: str = "memories",
     *,
     empty: bool = False,

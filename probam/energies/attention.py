@@ -187,7 +187,7 @@ def attend(
     keys: Float[ArrayLike, "*batch K E"],
     values: Float[ArrayLike, "*batch K V"],
     mask: Bool[ArrayLike, "*batch N K"] | None = None,
-) -> Float[Array, "*batch N V"]:
+) -> Float[Array, "*batch N O"]:
     """Mean of the values under the attention weights: the mean of the value given the query.
 
     >>> head = Head(LayerNorm(), scale=4.0)
@@ -272,7 +272,7 @@ def _scale(head: Head, projected: Float[Array, "*batch H"]) -> Float[Array, ""]:
     return jnp.asarray(scale, projected.dtype)
 
 
-def _products(queries: Float[Array, "*batch N H"], keys: Float[Array, "*batch K H"]) -> Float[Array, "*batch N K"]:
+def _products(queries: Float[Array, "*#batch N H"], keys: Float[Array, "*#batch K H"]) -> Float[Array, "*batch N K"]:
     if queries.shape[-1] != keys.shape[-1]:
         raise InputError(
             f"keys: expected as many features as the queries have, {queries.shape[-1]}; got shape {keys.shape}"

@@ -20,7 +20,7 @@ Signal, noise and capacity are in :mod:`probam.energies.crosstalk`.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,7 @@ __all__ = [
 ]
 
 
+@runtime_checkable
 class Separation(Protocol):
     """The function F of an overlap: a pytree, so that networks can be arguments of compiled functions."""
 
@@ -58,7 +59,7 @@ class Separation(Protocol):
 
     def scaled(
         self, x: Float[Array, "*any"], axis: int | tuple[int, ...]
-    ) -> tuple[Float[Array, "*any"], Float[Array, "*any"]]:
+    ) -> tuple[Float[Array, "*any"], Float[Array, "..."]]:
         """F(x) / c and log c, with one c > 0 along ``axis`` that prevents overflow; log c keeps this axis."""
 
     def scaled_derivative(self, x: Float[Array, "*any"], axis: int | tuple[int, ...]) -> Float[Array, "*any"]:
@@ -98,7 +99,7 @@ class Polynomial:
 
     def scaled(
         self, x: Float[Array, "*any"], axis: int | tuple[int, ...]
-    ) -> tuple[Float[Array, "*any"], Float[Array, "*any"]]:
+    ) -> tuple[Float[Array, "*any"], Float[Array, "..."]]:
         """Scaled by the power of two above the largest |x|, so that whole overlaps stay exact."""
         x, exponent = _scaled_by_a_power_of_two(x, axis)
         return self(x), self.degree * exponent * np.log(2).astype(x.dtype)
@@ -132,7 +133,7 @@ class Exponential:
 
     def scaled(
         self, x: Float[Array, "*any"], axis: int | tuple[int, ...]
-    ) -> tuple[Float[Array, "*any"], Float[Array, "*any"]]:
+    ) -> tuple[Float[Array, "*any"], Float[Array, "..."]]:
         """Scaled by the value at the largest x."""
         beta = positive("beta", self.beta, x.dtype)
         largest = jax.lax.stop_gradient(jnp.max(x, axis=axis, keepdims=True))
@@ -331,7 +332,7 @@ def _difference(
 
 def _scaled_by_a_power_of_two(
     x: Float[Array, "*any"], axis: int | tuple[int, ...]
-) -> tuple[Float[Array, "*any"], Int[Array, "*any"]]:
+) -> tuple[Float[Array, "*any"], Int[Array, "..."]]:
     """x / 2^e and e, where 2^e is the least power of two above all |x| along the axis (e = 0 if they vanish)."""
     largest = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), axis=axis, keepdims=True)
     exponent = jnp.frexp(largest)[1]

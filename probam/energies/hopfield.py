@@ -18,7 +18,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from probam.energies.arguments import is_traced, points
 from probam.energies.wells import dot
@@ -40,7 +40,7 @@ _ASYMMETRY = 1e3
 """Largest difference between T and its transpose that counts as rounding, in eps of the largest entry."""
 
 
-def couplings(memories: Float[ArrayLike, "K N"], *, diagonal: bool = False) -> Float[Array, "N N"]:
+def couplings(memories: Shaped[ArrayLike, "K N"], *, diagonal: bool = False) -> Float[Array, "N N"]:
     r"""Hebb's rule: \(T_{ij} = \sum_\mu \xi_i^\mu \xi_j^\mu\), with \(T_{ii} = 0\) unless ``diagonal``.
 
     The sum is not divided by N. For memories of signs the diagonal is K. With it T is positive semidefinite, so that
@@ -57,7 +57,7 @@ def couplings(memories: Float[ArrayLike, "K N"], *, diagonal: bool = False) -> F
 
 
 def pseudo_inverse_couplings(
-    memories: Float[ArrayLike, "K N"], *, diagonal: bool = True, cutoff: float | None = None
+    memories: Shaped[ArrayLike, "K N"], *, diagonal: bool = True, cutoff: float | None = None
 ) -> Float[Array, "N N"]:
     r"""The projection onto the span of the memories: \(T = \Xi^+ \Xi\), with \(T_{ii} = 0\) unless ``diagonal``.
 
@@ -200,7 +200,7 @@ class Network:
         return energy(states, self.couplings, self.bias)
 
 
-def _rows(memories: Float[ArrayLike, "K N"]) -> Float[Array, "K N"]:
+def _rows(memories: Shaped[ArrayLike, "K N"]) -> Float[Array, "K N"]:
     memories = jnp.asarray(memories)
     return points(memories if memories.ndim != 2 else memories[:1], memories)[1]
 

@@ -90,7 +90,7 @@ def forget(layer: Layer, prior: Layer, rate: Scalar) -> Layer:
 
 def free_energy(
     latent: Float[ArrayLike, "*batch Z"],
-    observation: Float[ArrayLike, "*batch D"],
+    observation: Float[ArrayLike, "*#batch D"],
     decoder: Callable[[Float[Array, "*batch Z"]], Float[Array, "*batch D"]],
     noise: Scalar,
     memories: Float[ArrayLike, "K Z"],
@@ -117,7 +117,7 @@ def free_energy(
 
 def recall_update(
     latent: Float[ArrayLike, "*batch Z"],
-    observation: Float[ArrayLike, "*batch D"],
+    observation: Float[ArrayLike, "*#batch D"],
     matrix: Float[ArrayLike, "D Z"],
     bias: Float[ArrayLike, " D"],
     noise: Scalar,

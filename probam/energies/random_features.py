@@ -44,7 +44,7 @@ def draw_frequencies(key: jax.Array, num_features: int, dim: int, gamma: Scalar)
     return jnp.sqrt(gamma) * jax.random.normal(key, (num_features, dim), gamma.dtype)
 
 
-def features(frequencies: Float[ArrayLike, "Y D"], x: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch 2Y"]:
+def features(frequencies: Float[ArrayLike, "Y D"], x: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch 2*Y"]:
     r"""The map \(\varphi(x) = Y^{-1/2} (\cos\Omega x, \sin\Omega x)\), of length one for every x."""
     x, frequencies = points(x, frequencies, "frequencies")
     return _features(frequencies, x)
@@ -52,7 +52,7 @@ def features(frequencies: Float[ArrayLike, "Y D"], x: Float[ArrayLike, "*batch D
 
 def store(
     frequencies: Float[ArrayLike, "Y D"], memories: Float[ArrayLike, "K D"], weights: Weights | None = None
-) -> Float[Array, " 2Y"]:
+) -> Float[Array, " Z"]:
     r"""All memories in one vector: \(T = \sum_\mu w_\mu \varphi(\xi_\mu)\).
 
     Args:
@@ -66,7 +66,7 @@ def store(
 
 
 def kernel_sum(
-    stored: Float[ArrayLike, " 2Y"], frequencies: Float[ArrayLike, "Y D"], query: Float[ArrayLike, "*batch D"]
+    stored: Float[ArrayLike, " Z"], frequencies: Float[ArrayLike, "Y D"], query: Float[ArrayLike, "*batch D"]
 ) -> Float[Array, "*batch"]:
     r"""Estimate \(\hat S = \varphi(x) \cdot T\) of the sum of kernels: unbiased, possibly negative."""
     query, frequencies, stored = _checked(stored, frequencies, query)
@@ -74,7 +74,7 @@ def kernel_sum(
 
 
 def energy(
-    stored: Float[ArrayLike, " 2Y"],
+    stored: Float[ArrayLike, " Z"],
     frequencies: Float[ArrayLike, "Y D"],
     query: Float[ArrayLike, "*batch D"],
     gamma: Scalar,
@@ -94,7 +94,7 @@ def energy(
 
 
 def update(
-    stored: Float[ArrayLike, " 2Y"],
+    stored: Float[ArrayLike, " Z"],
     frequencies: Float[ArrayLike, "Y D"],
     query: Float[ArrayLike, "*batch D"],
     gamma: Scalar,
@@ -115,15 +115,15 @@ def update(
     return query + jnp.where(seen, dot(turned, frequencies) / (gamma * jnp.where(seen, total, 1)), 0)
 
 
-def _features(frequencies: Float[Array, "Y D"], x: Float[Array, "*batch D"]) -> Float[Array, "*batch 2Y"]:
+def _features(frequencies: Float[Array, "Y D"], x: Float[Array, "*batch D"]) -> Float[Array, "*batch 2*Y"]:
     phase = dot(x, frequencies.T)
     scale: float = len(frequencies) ** -0.5
     return jnp.concatenate([jnp.cos(phase), jnp.sin(phase)], axis=-1) * scale
 
 
 def _checked(
-    stored: Float[ArrayLike, " 2Y"], frequencies: Float[ArrayLike, "Y D"], query: Float[ArrayLike, "*batch D"]
-) -> tuple[Float[Array, "*batch D"], Float[Array, "Y D"], Float[Array, " 2Y"]]:
+    stored: Float[ArrayLike, " Z"], frequencies: Float[ArrayLike, "Y D"], query: Float[ArrayLike, "*batch D"]
+) -> tuple[Float[Array, "*batch D"], Float[Array, "Y D"], Float[Array, " Z"]]:
     query, frequencies = points(query, frequencies, "frequencies")
     stored = jnp.asarray(stored, query.dtype)
     if stored.shape != (2 * len(frequencies),):

@@ -14,7 +14,7 @@ For softmax, max and top-k both functions are the same.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,7 @@ __all__ = [
 Scores = Float[Array, "*batch K"]
 
 
+@runtime_checkable
 class Separation(Protocol):
     """A function of scores, and its normalised form."""
 
@@ -216,16 +217,16 @@ class TopK:
         return (above + level * left / jnp.sum(level, axis=-1, keepdims=True)) / k
 
 
-def _printed_softmax(x: ArrayLike, beta: float) -> Array:
+def _printed_softmax(x: ArrayLike, beta: float | Array) -> Array:
     return jax.nn.softmax(-beta * jnp.asarray(x), axis=-1)
 
 
-def _printed_max(x: ArrayLike, _: float) -> Array:
+def _printed_max(x: ArrayLike, _: float | Array) -> Array:
     x = jnp.asarray(x)
     return jnp.broadcast_to(jnp.max(x, axis=-1, keepdims=True), x.shape)
 
 
-PRINTED: Mapping[str, Callable[[ArrayLike, float], Array]] = MappingProxyType(
+PRINTED: Mapping[str, Callable[[ArrayLike, float | Array], Array]] = MappingProxyType(
     {
         "identity": lambda x, _: jnp.asarray(x),
         "square": lambda x, _: jnp.asarray(x) ** 2,

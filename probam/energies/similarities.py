@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import xlogy
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from probam.energies.arguments import is_traced, points
 from probam.energies.wells import dot, mean_of
@@ -82,7 +82,7 @@ class Similarity:
     """Added to every entry of a vector that sums to one."""
 
     def __call__(
-        self, query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"]
+        self, query: Shaped[ArrayLike, "*batch D"], memories: Shaped[ArrayLike, "K D"]
     ) -> Float[Array, "*batch K"]:
         """Value for each query and memory, with the sign that the name implies."""
         query, memories = self._prepared(query, memories)
@@ -97,14 +97,14 @@ class Similarity:
         return values.reshape(*query.shape[:-1], len(memories))
 
     def scores(
-        self, query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"]
+        self, query: Shaped[ArrayLike, "*batch D"], memories: Shaped[ArrayLike, "K D"]
     ) -> Float[Array, "*batch K"]:
         """The value, or minus the distance: larger means more similar."""
         values = self(query, memories)
         return -values if self.is_distance else values
 
     def _prepared(
-        self, query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"]
+        self, query: Shaped[ArrayLike, "*batch D"], memories: Shaped[ArrayLike, "K D"]
     ) -> tuple[Float[Array, "*batch D"], Float[Array, "K D"]]:
         query, memories = points(query, memories)
         _check_domain(self, query, memories)
@@ -219,7 +219,7 @@ def _refined(
 # products and lengths -----------------------------------------------------------------------------------------------
 
 
-def _dot_pairs(q: Float[Array, "*batch D"], m: Float[Array, "*batch D"]) -> Float[Array, "*batch"]:
+def _dot_pairs(q: Float[Array, "*#batch D"], m: Float[Array, "*#batch D"]) -> Float[Array, "*batch"]:
     return jnp.sum(q * m, axis=-1)
 
 
@@ -235,7 +235,7 @@ def _unit(x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
     return x / jnp.sqrt(jnp.where(square > 0, square, 1))
 
 
-def _cosine_pairs(q: Float[Array, "*batch D"], m: Float[Array, "*batch D"]) -> Float[Array, "*batch"]:
+def _cosine_pairs(q: Float[Array, "*#batch D"], m: Float[Array, "*#batch D"]) -> Float[Array, "*batch"]:
     return _dot_pairs(_unit(q), _unit(m))
 
 
@@ -246,7 +246,7 @@ def _cosine_products(q: Float[Array, "Q D"], m: Float[Array, "K D"]) -> _Expande
 # distances ----------------------------------------------------------------------------------------------------------
 
 
-def _square_pairs(q: Float[Array, "*batch D"], m: Float[Array, "*batch D"]) -> Float[Array, "*batch"]:
+def _square_pairs(q: Float[Array, "*#batch D"], m: Float[Array, "*#batch D"]) -> Float[Array, "*batch"]:
     return jnp.sum((q - m) ** 2, axis=-1)
 
 
@@ -262,11 +262,11 @@ def _root(square: Float[Array, "Q K"]) -> Float[Array, "Q K"]:
     return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
 
 
-def _manhattan_pairs(q: Float[Array, "*batch D"], m: Float[Array, "*batch D"]) -> Float[Array, "*batch"]:
+def _manhattan_pairs(q: Float[Array, "*#batch D"], m: Float[Array, "*#batch D"]) -> Float[Array, "*batch"]:
     return jnp.sum(jnp.abs(q - m), axis=-1)
 
 
-def _hamming_pairs(q: Float[Array, "*batch D"], m: Float[Array, "*batch D"]) -> Float[Array, "*batch"]:
+def _hamming_pairs(q: Float[Array, "*#batch D"], m: Float[Array, "*#batch D"]) -> Float[Array, "*batch"]:
     return jnp.sum((q > 0) != (m > 0), axis=-1).astype(q.dtype)
 
 
@@ -283,7 +283,7 @@ def _safe_log(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.log(jnp.where(x > 0, x, 1))
 
 
-def _divergence(p: Float[Array, "*batch D"], r: Float[Array, "*batch D"]) -> Float[Array, "*batch"]:
+def _divergence(p: Float[Array, "*#batch D"], r: Float[Array, "*#batch D"]) -> Float[Array, "*batch"]:
     """Sum of p log(p / r) - p + r, whose terms are never negative.
 
     The log is that of one plus the relative difference, so that close vectors keep their digits.
@@ -303,7 +303,7 @@ def _divergence_products(p: Float[Array, "Q D"], r: Float[Array, "K D"]) -> _Exp
     return _Expanded(jnp.where(outside, jnp.inf, cross - entropy), entropy + cross)
 
 
-def _reverse_pairs(q: Float[Array, "*batch D"], m: Float[Array, "*batch D"]) -> Float[Array, "*batch"]:
+def _reverse_pairs(q: Float[Array, "*#batch D"], m: Float[Array, "*#batch D"]) -> Float[Array, "*batch"]:
     return _divergence(m, q)
 
 
@@ -312,7 +312,7 @@ def _reverse_products(q: Float[Array, "Q D"], m: Float[Array, "K D"]) -> _Expand
     return _Expanded(value.T, terms.T)  # type: ignore[union-attr]
 
 
-def _jeffreys_pairs(q: Float[Array, "*batch D"], m: Float[Array, "*batch D"]) -> Float[Array, "*batch"]:
+def _jeffreys_pairs(q: Float[Array, "*#batch D"], m: Float[Array, "*#batch D"]) -> Float[Array, "*batch"]:
     return _divergence(q, m) + _divergence(m, q)
 
 
@@ -321,7 +321,7 @@ def _jeffreys_products(q: Float[Array, "Q D"], m: Float[Array, "K D"]) -> _Expan
     return _Expanded(there.value + back.value, there.terms + back.terms)  # type: ignore[operator]
 
 
-def _jensen_shannon_pairs(q: Float[Array, "*batch D"], m: Float[Array, "*batch D"]) -> Float[Array, "*batch"]:
+def _jensen_shannon_pairs(q: Float[Array, "*#batch D"], m: Float[Array, "*#batch D"]) -> Float[Array, "*batch"]:
     midpoint = (q + m) / 2
     return (_divergence(q, midpoint) + _divergence(m, midpoint)) / 2
 

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from probam.energies import separations, similarities
 from probam.energies.arguments import Scalar, is_traced, positive
@@ -51,7 +51,7 @@ __all__ = [
 
 
 def scores(
-    query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], kind: Similarity | str
+    query: Shaped[ArrayLike, "*batch D"], memories: Shaped[ArrayLike, "K D"], kind: Similarity | str
 ) -> Float[Array, "*batch K"]:
     """Natural scores: the similarity, or minus the distance."""
     return _named(kind).scores(query, memories)
@@ -74,7 +74,7 @@ def reciprocal_shares(distances: Float[Array, "*batch K"]) -> Float[Array, "*bat
 
 
 def normalised_scores(
-    query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], kind: Similarity | str
+    query: Shaped[ArrayLike, "*batch D"], memories: Shaped[ArrayLike, "K D"], kind: Similarity | str
 ) -> Float[Array, "*batch K"]:
     """Scores of Appendix E: similarities or reciprocal distances, divided by their sum.
 
@@ -86,8 +86,8 @@ def normalised_scores(
 
 
 def weights(
-    query: Float[ArrayLike, "*batch D"],
-    memories: Float[ArrayLike, "K D"],
+    query: Shaped[ArrayLike, "*batch D"],
+    memories: Shaped[ArrayLike, "K D"],
     kind: Similarity | str,
     separation: Separation,
     *,
@@ -115,8 +115,8 @@ def separated(
 
 
 def retrieve(
-    query: Float[ArrayLike, "*batch D"],
-    memories: Float[ArrayLike, "K D"],
+    query: Shaped[ArrayLike, "*batch D"],
+    memories: Shaped[ArrayLike, "K D"],
     kind: Similarity | str,
     separation: Separation,
     *,
@@ -149,7 +149,7 @@ def retrieve(
 
 
 def energy(
-    query: Float[ArrayLike, "*batch D"], memories: Float[ArrayLike, "K D"], kind: Similarity | str, beta: Scalar
+    query: Shaped[ArrayLike, "*batch D"], memories: Shaped[ArrayLike, "K D"], kind: Similarity | str, beta: Scalar
 ) -> Float[Array, "*batch"]:
     r"""Energy whose well depths are the natural scores.
 
@@ -169,8 +169,8 @@ def energy(
 
 
 def retrieve_as_printed(
-    query: Float[ArrayLike, "*batch D"],
-    memories: Float[ArrayLike, "K D"],
+    query: Shaped[ArrayLike, "*batch D"],
+    memories: Shaped[ArrayLike, "K D"],
     kind: str,
     separation: str,
     parameter: float = 1.0,

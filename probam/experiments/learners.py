@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,7 @@ class Scores(NamedTuple):
     peak_mib: float  # memory of the first time, above that of a process that has imported all and loaded the data
 
 
+@runtime_checkable
 class Learner(Protocol):
     """Learns from data, then answers about them; only learning is timed."""
 

@@ -29,7 +29,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, lru_cache, partial
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -62,6 +62,9 @@ __all__ = [
 ]
 
 
+_C = TypeVar("_C", bound="Capability")
+
+
 @dataclass(frozen=True)
 class Absent:
     """The answer of a family that does not have a capability; false, where a capability is true."""
@@ -86,7 +89,7 @@ class Capability(Family):
         return True
 
     @classmethod
-    def ask(cls, family: Family) -> Self | Absent:
+    def ask(cls: type[_C], family: Family) -> _C | Absent:
         """The family in this role, or why it cannot fill it."""
         completed = _completed(family)
         if isinstance(completed, cls) and cls._is_available(completed):  # of this role, not of the first in the class
@@ -94,7 +97,7 @@ class Capability(Family):
         return Absent(getattr(family, cls._reason, "") or cls._otherwise)
 
     @classmethod
-    def of(cls, family: Family) -> Self:
+    def of(cls: type[_C], family: Family) -> _C:
         """The family in this role. Raises :class:`probam.errors.InputError` with the reason where it cannot fill it."""
         answer = cls.ask(family)
         if isinstance(answer, Absent):

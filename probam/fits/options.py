@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import ArrayLike
     from numpyro.distributions import Distribution
 
@@ -130,7 +131,7 @@ class FitOptions(Options):
         flag=str,
         metavar="LAW",
     )
-    components: int | None = option(
+    components: int | np.integer[Any] | None = option(
         None,
         help="Number of memories; required except for dp and pyp, where it is the largest number possible (20 by "
         "default): a larger one is slower and closer to the infinite process.",

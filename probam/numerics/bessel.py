@@ -301,7 +301,7 @@ def _inverse(dim: int, length: Array) -> Array:
     inside = (length > 0) & (length < 1)
     r = jnp.where(inside, length, 0.5)
 
-    def newton(_: int, kappa: Array) -> Array:
+    def newton(_: Array, kappa: Array) -> Array:
         at = _descend(dim, kappa)
         logit_error = jnp.log((kappa * at.s / r) * ((1 - r) / at.t))
         return kappa * jnp.exp(-logit_error * at.s * at.t / at.v)

@@ -28,7 +28,7 @@ def turning_point(
         low, high: the bracket, of one shape and dtype.
     """
 
-    def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def halve(_: jax.Array, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = bracket
         middle = 0.5 * (low + high)
         up = is_rising(middle)

@@ -81,10 +81,10 @@ def log_rising(
     steps = np.arange(max(0, math.ceil(_RAISED - a)))
     w = a + steps.size
     growth = log1p(s / w)
-    value: np.ndarray = (w - 0.5) * growth + s * (np.log(w + s) - 1) - log1p(s[..., None] / (a + steps)).sum(axis=-1)
+    value = (w - 0.5) * growth + s * (np.log(w + s) - 1) - log1p(s[..., None] / (a + steps)).sum(axis=-1)
     for j, bernoulli in enumerate(_BERNOULLI, start=1):
         value = value + bernoulli / (2 * j * (2 * j - 1)) * w ** (1 - 2 * j) * expm1((1 - 2 * j) * growth)
-    return value
+    return np.asarray(value)
 
 
 def log_rising_ratio(a: float, d: float, steps: int) -> float:
@@ -127,13 +127,13 @@ def digamma_difference(a: Float[ArrayLike, "*#shape"], h: Float[ArrayLike, "*#sh
     """
     a, h = np.asarray(a, float), np.asarray(h, float)
     raised = a[..., None] + np.arange(_RAISED)
-    value: np.ndarray = np.sum(h[..., None] / (raised * (raised + h[..., None])), axis=-1)
+    value = np.sum(h[..., None] / (raised * (raised + h[..., None])), axis=-1)
     w = a + _RAISED
     growth = log1p(h / w)
     value = value + growth - expm1(-growth) / (2 * w)
     for j, bernoulli in enumerate(_BERNOULLI, start=1):
         value = value - bernoulli / (2 * j) * w ** (-2 * j) * expm1(-2 * j * growth)
-    return value
+    return np.asarray(value)
 
 
 def trigamma_difference(a: Float[ArrayLike, "*#shape"], h: Float[ArrayLike, "*#shape"]) -> Float[np.ndarray, "*shape"]:
@@ -146,10 +146,10 @@ def trigamma_difference(a: Float[ArrayLike, "*#shape"], h: Float[ArrayLike, "*#s
     """
     a, h = np.asarray(a, float), np.asarray(h, float)
     raised, rise = a[..., None] + np.arange(_RAISED), h[..., None]
-    value: np.ndarray = np.sum(rise / raised**2 * (2 * raised + rise) / (raised + rise) ** 2, axis=-1)
+    value = np.sum(rise / raised**2 * (2 * raised + rise) / (raised + rise) ** 2, axis=-1)
     w = a + _RAISED
     growth = log1p(h / w)
     value = value - expm1(-growth) / w - expm1(-2 * growth) / (2 * w**2)
     for j, bernoulli in enumerate(_BERNOULLI, start=1):
         value = value - bernoulli * w ** (-1 - 2 * j) * expm1((-1 - 2 * j) * growth)
-    return value
+    return np.asarray(value)

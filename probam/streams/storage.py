@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -29,7 +30,8 @@ _LAYOUT = 2
 _Particles = TypeVar("_Particles", Particles, None)
 
 
-class Learned(NamedTuple, Generic[_Particles]):
+@dataclass(frozen=True)
+class Learned(Generic[_Particles]):
     """What changes along a stream, and the conjugate pair of its memories."""
 
     state: StreamState
@@ -49,7 +51,7 @@ class Saved(NamedTuple):
 
 def learned_arrays(learned: Learned[Any]) -> dict[str, np.ndarray]:
     """The leaves of everything learned, numbered in order; random keys as their key data."""
-    trees = _plain(learned, jax.random.key_data)._asdict()
+    trees = vars(_plain(learned, jax.random.key_data))
     return {
         f"{name}_{i}": np.asarray(leaf) for name, tree in trees.items() for i, leaf in enumerate(jax.tree.leaves(tree))
     }
@@ -60,7 +62,7 @@ def refill(learned: Learned[_Particles], arrays: Mapping[str, np.ndarray], path:
 
     Raises :class:`probam.errors.InputError` where some are missing.
     """
-    trees = _plain(learned, jax.random.key_data)._asdict()
+    trees = vars(_plain(learned, jax.random.key_data))
     try:
         filled: Learned[_Particles] = Learned(**{name: _refilled(tree, arrays, name) for name, tree in trees.items()})
     except KeyError as error:
@@ -74,7 +76,7 @@ def _plain(learned: Learned[_Particles], change: Callable[[jax.Array], jax.Array
     if particles is not None:
         states = particles.states
         particles = particles._replace(states=states._replace(key=change(states.key)))
-    return learned._replace(state=state._replace(key=change(state.key)), particles=particles)
+    return replace(learned, state=state._replace(key=change(state.key)), particles=particles)
 
 
 def _refilled(tree: Any, arrays: Mapping[str, np.ndarray], name: str) -> Any:

@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from scipy.optimize import linear_sum_assignment
 
 from probam.errors import InputError
@@ -136,7 +136,7 @@ def relabel(
 
 
 def relabel_all(
-    draws: LabelledDraws, *, methods: Sequence[Method] = get_args(Method), sizes: Float[np.ndarray, "S K"] | None = None
+    draws: LabelledDraws, *, methods: Sequence[Method] = get_args(Method), sizes: Num[np.ndarray, "S K"] | None = None
 ) -> tuple[Relabelling, dict[str, float]]:
     """The relabelling by the first of several rules, and the :func:`agreement` of each pair of rules.
 
@@ -170,7 +170,7 @@ def assignments(gain: Float[np.ndarray, "S K K"]) -> Int[np.ndarray, "S K"]:
 
 
 def agreement(
-    a: Int[np.ndarray, "S K"], b: Int[np.ndarray, "S K"], sizes: Float[np.ndarray, "S K"] | None = None
+    a: Int[np.ndarray, "S K"], b: Int[np.ndarray, "S K"], sizes: Num[np.ndarray, "S K"] | None = None
 ) -> float:
     """Share of the draws that two relabellings number alike, up to one renumbering common to all draws.
 

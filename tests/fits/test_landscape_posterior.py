@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import brentq
@@ -22,6 +23,10 @@ CORNERS = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
 RATIOS = np.array([0.90, 0.95, 1.05, 3.0])  # beta R^2
 
 
+def _arrays(sites: dict[str, Any]) -> dict[str, jax.Array]:
+    return {name: jnp.asarray(values) for name, values in sites.items()}
+
+
 def isotropic(num_components: int, num_features: int = 2) -> Mixture:
     x = RNG.normal(size=(30, num_features))
     return mixture(x, family=Gaussian("isotropic"), weights=Uniform(), num_components=num_components)
@@ -37,7 +42,7 @@ def asked(model: Mixture, sites: dict[str, Any], permutation: np.ndarray, **chan
 def triangle() -> tuple[Mixture, dict[str, Any]]:
     """Draws below, between and above the two thresholds of the equilateral triangle (CLAIMS A9)."""
     model = isotropic(3)
-    return model, {"loc": np.broadcast_to(CORNERS, (4, 3, 2)), "beta": RATIOS}
+    return model, _arrays({"loc": np.broadcast_to(CORNERS, (4, 3, 2)), "beta": RATIOS})
 
 
 def test_the_triangle_has_a_spurious_attractor_between_its_thresholds(triangle: Any) -> None:
@@ -61,7 +66,9 @@ def test_numbering_the_memories_otherwise_changes_nothing(triangle: Any) -> None
     order = np.array([[0, 1, 2], [2, 0, 1], [1, 0, 2], [1, 2, 0]])
     plain = asked(model, sites, np.tile(np.arange(3), (4, 1)))
     # memory k of the landscape is memory order[s, k] of a draw that stores it there
-    stored: dict[str, Any] = {"loc": np.stack([CORNERS[np.argsort(row)] for row in order]), "beta": RATIOS}
+    stored: dict[str, Any] = jax.tree.map(
+        jnp.asarray, {"loc": np.stack([CORNERS[np.argsort(row)] for row in order]), "beta": RATIOS}
+    )
     renamed = asked(model, stored, order)
     np.testing.assert_array_equal(plain.num_attractors, renamed.num_attractors)
     np.testing.assert_array_equal(plain.num_spurious, renamed.num_spurious)
@@ -76,7 +83,9 @@ def test_numbering_the_memories_otherwise_changes_nothing(triangle: Any) -> None
 def test_the_barrier_between_two_memories_is_in_nats_and_their_basins_meet_half_way() -> None:
     half, betas = 1.0, np.array([0.8, 2.5, 0.3])
     model = isotropic(2)
-    sites: dict[str, Any] = {"loc": np.broadcast_to([[half, 0.0], [-half, 0.0]], (3, 2, 2)), "beta": betas}
+    sites: dict[str, Any] = jax.tree.map(
+        jnp.asarray, {"loc": np.broadcast_to([[half, 0.0], [-half, 0.0]], (3, 2, 2)), "beta": betas}
+    )
     rows = np.stack([np.linspace(-1.9, 2.0, 40), np.linspace(-0.3, 0.4, 40)], axis=1)
     found = landscape_posterior(
         model, sites, np.tile([1, 0], (3, 1)), rows, rows[:4], num_data=40, extent=1.0, num_memories=2, max_steps=3000
@@ -101,7 +110,7 @@ def test_the_barrier_between_two_memories_is_in_nats_and_their_basins_meet_half_
 def test_one_memory_is_completed_alike_by_descent_and_by_the_conditional() -> None:
     model = mixture(RNG.normal(size=(30, 3)), family=Gaussian("full"), weights=Uniform(), num_components=1)
     root = np.tril(RNG.normal(size=(2, 1, 3, 3))) + 2 * np.eye(3)
-    sites: dict[str, Any] = {"loc": RNG.normal(size=(2, 1, 3)), "precision_cholesky": root}
+    sites = _arrays({"loc": RNG.normal(size=(2, 1, 3)), "precision_cholesky": root})
     x = RNG.normal(size=(6, 3))
     x[np.arange(6), [0, 1, 2, 0, 1, 2]] = x[3:, 1] = np.nan
     found = completion(model, sites, x)
@@ -114,12 +123,12 @@ def test_descent_and_conditional_agree_as_memories_sharpen_and_the_mean_errs_les
     loc = 2 * RNG.normal(size=(1, 4, 3))
     rows = loc[0, [0, 1, 2, 3]] + 0.05 * RNG.normal(size=(4, 3))
     rows[:, 2] = np.nan
-    sharp_sites: dict[str, Any] = {"loc": loc, "beta": np.array([4000.0])}
+    sharp_sites = _arrays({"loc": loc, "beta": np.array([4000.0])})
     sharp = completion(model, sharp_sites, rows)
     np.testing.assert_allclose(sharp.mean[0, :, 2], loc[0, :, 2], atol=1e-6)
     # what is seen hardly tells the first two memories apart, which differ in what is hidden
     apart = np.array([[2.0, 0.1, 0.0], [-2.0, 0.0, 0.2], [2.5, 2.0, 2.0], [-1.0, -2.0, -2.0]])
-    blunt_sites: dict[str, Any] = {"loc": apart[None], "beta": np.array([1.0])}
+    blunt_sites = _arrays({"loc": apart[None], "beta": np.array([1.0])})
     law = model.mixture({name: value[0] for name, value in blunt_sites.items()})
     data = np.asarray(law.sample(jax.random.key(0), (4000,)))
     masked = data.copy()
@@ -142,10 +151,10 @@ def test_draws_count_by_how_likely_they_make_what_is_observed() -> None:
 
 
 def test_the_plan_takes_fewer_draws_of_large_models_and_one_of_each_chain_at_least() -> None:
-    small: dict[str, Any] = {"loc": np.zeros((400, 5, 2)), "beta": np.zeros(400)}
+    small = _arrays({"loc": np.zeros((400, 5, 2)), "beta": np.zeros(400)})
     assert plan(small, (4, 100), 300, 5, 2).draws.tolist() == np.linspace(0, 99, 12).round().astype(int).tolist()
     assert plan(small, (4, 100), 300, 50, 2).num_memories == 12
-    large: dict[str, Any] = {"loc": np.zeros((400, 900, 784))}
+    large = _arrays({"loc": np.zeros((400, 900, 784))})
     few = plan(large, (4, 100), 500, 900, 784)
     assert len(few.draws) == 1
     assert few.num_memories == 2
@@ -198,6 +207,6 @@ def test_complete_fills_what_is_missing_and_leaves_the_rest(fit: probam.Fit, tmp
 
 def test_recall_that_has_no_dynamics_is_refused_in_words() -> None:
     flat = mixture(RNG.normal(size=(30, 2)), family=UniformMemory("box"), weights=Uniform(), num_components=2)
-    sites: dict[str, Any] = {"loc": np.zeros((1, 2, 2)), "half_width": np.ones((1, 2, 2))}
+    sites = _arrays({"loc": np.zeros((1, 2, 2)), "half_width": np.ones((1, 2, 2))})
     with pytest.raises(InputError, match="recall: "):
         completion(flat, sites, np.array([[0.0, np.nan]]))

@@ -397,7 +397,7 @@ def ring_of_minima_exists_below_one_half(
     """Root by bisection on the statistics' side; the physics' recall must stand still there, at a minimum."""
     square = variance(deviation)
 
-    def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: jax.Array, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket
         middle = 0.5 * (low + high)
         outward = mean_resultant_length(2, middle / square) > middle

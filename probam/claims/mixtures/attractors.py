@@ -310,7 +310,7 @@ def corner_wells_appear_at_their_threshold(radius: Array, *, threshold: float, c
     memories = radius * jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=1)
     axis = jnp.linspace(0.3, 0.45, 3001)[:, None] * memories[0]
 
-    def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: jax.Array, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket
         middle = (low + high) / 2
         advance = clam.update(axis, memories, middle)[:, 0] - axis[:, 0]

@@ -62,7 +62,7 @@ def gaussian_mixture(
     )
 
 
-def log_density(mixture: Distribution, x: Float[Array, "*batch D"]) -> Float[Array, "*batch"]:
+def log_density(mixture: Distribution, x: Float[Array, "... D"]) -> Float[Array, "..."]:
     """Log density in nats."""
     return jnp.asarray(mixture.log_prob(x))
 

@@ -211,7 +211,7 @@ def normalised_softmax_has_a_largest_weight(
     return jnp.stack([excess(computed, largest, largest), relative_error(computed[0], largest), reached])
 
 
-def _printed_separation(scores: Array, beta: float) -> Array:
+def _printed_separation(scores: Array, beta: float | Array) -> Array:
     return separations.PRINTED["softmax"](scores, beta)
 
 

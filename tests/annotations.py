@@ -1,0 +1,7 @@
+"""The checker of annotations that quick tests run under: beartype, by whose rule a whole number is a number too."""
+
+from beartype import BeartypeConf, beartype
+
+__all__ = ["checked"]
+
+checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
