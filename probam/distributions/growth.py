@@ -68,8 +68,7 @@ def _dirichlet_variance(alpha: Float[np.ndarray, " *A"], num_data: int) -> Float
     """Sum of alpha i / (alpha + i)^2 over i = 1, ..., n - 1, to the rounding of n."""
     first = alpha * digamma_difference(alpha + 1, num_data - 1)
     second = alpha**2 * trigamma_difference(alpha + 1, num_data - 1)
-    variance: Float[np.ndarray, " *A"] = np.maximum(first - second, 0)
-    return variance
+    return np.asarray(np.maximum(first - second, 0))
 
 
 def alpha_for(memories: float, num_data: int, discount: float = 0.0) -> float:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax.scipy.special import gammaln
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 from numpyro.distributions import Distribution
 
 from probam.distributions.bits import SpinBernoulli
@@ -203,7 +203,7 @@ def spread_of(_base: Distribution, _loc: Float[Array, "K D"]) -> Float[Array, " 
     return None
 
 
-def _spread(loc: Float[Array, "K D"], width: Float[Array, "..."]) -> Float[Array, " D"]:
+def _spread(loc: Float[Array, "K D"], width: Float[ArrayLike, "..."]) -> Float[Array, " D"]:
     widest = jnp.max(jnp.broadcast_to(width, loc.shape), axis=0)
     return jax.lax.stop_gradient(jnp.max(jnp.abs(loc), axis=0) + widest).astype(loc.dtype)
 

@@ -329,8 +329,7 @@ def _log_moment(alpha: float, discount: float, num_sticks: int, s: np.ndarray) -
         return np.zeros_like(s)
     inner = alpha + discount * np.arange(1, num_sticks)
     ends = log_rising(alpha + num_sticks * discount, s) - log_rising(alpha + 1, s)
-    log_moment: np.ndarray = ends - log1p(s[..., None] / inner).sum(axis=-1)
-    return log_moment
+    return np.asarray(ends - log1p(s[..., None] / inner).sum(axis=-1))
 
 
 _FEW = 5  # number of data below which probabilities are finite sums of moments

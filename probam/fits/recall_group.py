@@ -325,8 +325,8 @@ def _half_hidden(x: Float[np.ndarray, "N D"]) -> Bool[np.ndarray, "N D"]:
 
 
 def _errors(
-    pooled: dict[str, Float[np.ndarray, "N D"]],
-    masked: Float[np.ndarray, "N D"],
+    pooled: dict[str, Float[np.ndarray, "Q D"]],
+    masked: Float[np.ndarray, "Q D"],
     trial: Float[np.ndarray, "M D"],
     x: Float[np.ndarray, "N D"],
 ) -> dict[str, float]:

@@ -65,7 +65,7 @@ _RAISED = 25
 
 
 def log_rising(
-    a: float, s: Float[np.ndarray, "*shape"] | Complex[np.ndarray, "*shape"]
+    a: float, s: float | Float[np.ndarray, "*shape"] | Complex[np.ndarray, "*shape"]
 ) -> Float[np.ndarray, "*shape"] | Complex[np.ndarray, "*shape"]:
     """log Gamma(a + s) - log Gamma(a) to full relative accuracy: for whole s the log of a (a + 1) ... (a + s - 1).
 
@@ -78,6 +78,7 @@ def log_rising(
         a: above 0.
         s: real or complex, with Re(a + s) > 0.
     """
+    s = np.asarray(s)
     steps = np.arange(max(0, math.ceil(_RAISED - a)))
     w = a + steps.size
     growth = log1p(s / w)

@@ -239,7 +239,7 @@ def _best_cut(setting: _Setting, metric: Float[np.ndarray, "D D"]) -> Groups:
     def best_of(numbers: Int[np.ndarray, " J"]) -> tuple[Groups, int]:
         cuts = cut_tree(tree, n_clusters=numbers).T
         return max(
-            ((_refined(setting, metric, labels), number) for labels, number in zip(cuts, numbers, strict=True)),
+            ((_refined(setting, metric, labels), int(number)) for labels, number in zip(cuts, numbers, strict=True)),
             key=lambda pair: pair[0].log_evidence,
         )
 
