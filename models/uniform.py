@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 from numpyro.distributions import Distribution
 
 from probam.distributions.uniform import UniformBall, UniformBox
@@ -134,7 +134,7 @@ def _wider(reach: jax.Array) -> jax.Array:
     return reach * (1 + 8 * float(np.finfo(reach.dtype).eps))
 
 
-def _box(x: Float[Array, "N D"], owned: Float[Array, "N K"]) -> tuple[Float[Array, "K D"], _Reach]:
+def _box(x: Float[Array, "N D"], owned: Bool[Array, "N K"]) -> tuple[Float[Array, "K D"], _Reach]:
     """Centre of the smallest box around the data that each memory owns; half-widths of the box at other centres."""
 
     def edges(mine: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -150,7 +150,7 @@ def _box(x: Float[Array, "N D"], owned: Float[Array, "N K"]) -> tuple[Float[Arra
     return low + 0.5 * (high - low), reach
 
 
-def _ball(x: Float[Array, "N D"], owned: Float[Array, "N K"]) -> tuple[Float[Array, "K D"], _Reach]:
+def _ball(x: Float[Array, "N D"], owned: Bool[Array, "N K"]) -> tuple[Float[Array, "K D"], _Reach]:
     """Centre of nearly the smallest ball around the data that each memory owns (Badoiu and Clarkson 2003).
 
     Step i goes 1 / (i + 1) of the way to the farthest datum, starting at their mean; the radius is within a few percent

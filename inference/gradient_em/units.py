@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 from numpyro.distributions import Distribution, biject_to
 
 from probam.family import Model, Params
@@ -74,7 +74,7 @@ def units(model: Model, x: Float[Array, "N D"]) -> Params:
     return result
 
 
-def _prior_spread(law: Distribution) -> tuple[Float[Array, "*S"], Float[Array, "*S"]]:
+def _prior_spread(law: Distribution) -> tuple[Float[Array, "*S"], Bool[Array, "*S"]]:
     """Spread of a prior in its unconstrained coordinates, and in which of them the bijection is linear.
 
     The spread is taken from the quartiles, which every law has.

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Num
 from scipy.optimize import nnls
 
 from probam.errors import InputError
@@ -53,7 +53,7 @@ class AgeKernel(NamedTuple):
     error: float = 0.0
     """Largest relative error against the kernel that was asked for, at ages up to its reach."""
 
-    def __call__(self, age: Float[np.ndarray, "*A"]) -> Float[np.ndarray, "*A"]:
+    def __call__(self, age: Num[np.ndarray, "*A"]) -> Float[np.ndarray, "*A"]:
         """The worth of a datum of this age."""
         return np.exp(-np.multiply.outer(np.asarray(age, float), self.rates)) @ self.shares
 

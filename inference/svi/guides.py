@@ -335,7 +335,7 @@ class Sticks(Guide):
         return jnp.sum(sticks) + gaussian
 
 
-def draw_logits(key: jax.Array, first: Float[Array, " J"], second: Float[Array, " J"]) -> Float[Array, " J"]:
+def draw_logits(key: jax.Array, first: Float[Array, "*J"], second: Float[Array, "*J"]) -> Float[Array, "*J"]:
     """Logits of Beta draws, differentiable in both numbers."""
     logs = jax.random.loggamma(key, jnp.stack([first, second]), dtype=first.dtype)
     return logs[0] - logs[1]

@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.util import promote_shapes, validate_sample
@@ -50,7 +51,7 @@ class GeneralizedNormal(Distribution):
         super().__init__(shape, validate_args=validate_args)
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+    def log_prob(self, value: Float[Array | np.ndarray, "..."]) -> Float[Array, "..."]:
         """Log density in nats; its derivative at the peak is zero."""
         gap = jnp.abs(value - self.loc)
         nonzero = gap > 0
@@ -103,7 +104,7 @@ class RadialLaplace(Distribution):
         super().__init__(self.loc.shape[:-1], self.loc.shape[-1:], validate_args=validate_args)
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[Array, "... D"]) -> Float[Array, "..."]:
+    def log_prob(self, value: Float[Array | np.ndarray, "... D"]) -> Float[Array, "..."]:
         """Log density in nats; its derivative at the peak is zero."""
         dim = self.event_shape[0]
         square = jnp.sum((value - self.loc) ** 2, axis=-1)

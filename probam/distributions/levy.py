@@ -1,6 +1,7 @@
 r"""Lévy distribution whose log density is -inf, not NaN, at and below its location."""
 
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions import constraints
@@ -20,7 +21,7 @@ class Levy(dist.Levy):
     support = constraints.real
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
+    def log_prob(self, value: Float[Array | np.ndarray, "..."]) -> Float[Array, "..."]:
         """Log density in nats."""
         gap = value - self.loc
         above = gap > 0

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int
@@ -52,7 +53,7 @@ class MemoryMixture(Distribution):
 
     def __init__(
         self,
-        log_weights: Float[Array, " K"],
+        log_weights: Float[Array | np.ndarray, " K"],
         bank: Distribution,
         *,
         missing: bool = False,
@@ -67,7 +68,7 @@ class MemoryMixture(Distribution):
                 f"log_weights: expected one for each of the bank's {bank.batch_shape[0]} memories; "
                 f"got shape {jnp.shape(log_weights)}"
             )
-        self.log_weights = log_weights
+        self.log_weights = jnp.asarray(log_weights)
         self.bank = bank
         self.missing = missing
         super().__init__(batch_shape=(), event_shape=bank.event_shape, validate_args=validate_args)
@@ -103,9 +104,9 @@ class MemoryMixture(Distribution):
         return self.log_weights + pattern_log_prob(self.bank, x)
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[Array, "... D"]) -> Float[Array, "..."]:
+    def log_prob(self, value: Float[Array | np.ndarray, "... D"]) -> Float[Array, "..."]:
         """Log density in nats, with respect to the base measure of the bank."""
-        return logsumexp(self._log_joints(value).here, axis=-1)
+        return logsumexp(self._log_joints(jnp.asarray(value)).here, axis=-1)
 
     def responsibilities(self, x: Float[Array, "... D"]) -> Float[Array, "... K"]:
         """Posterior probability of each memory given the datum; rows sum to one."""

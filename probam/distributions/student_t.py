@@ -53,9 +53,9 @@ class EllipticalStudentT(Distribution):
         """Whether the precision is a matrix (by its factor) and not a diagonal."""
         return self.precision.ndim > self.loc.ndim
 
-    def quadratic_form(self, value: Float[Array, "... D"]) -> Float[Array, "..."]:
+    def quadratic_form(self, value: Float[Array | np.ndarray, "... D"]) -> Float[Array, "..."]:
         """(x - mu)^T P (x - mu), without cancellation."""
-        return self._square(value - self.loc)
+        return self._square(jnp.asarray(value) - self.loc)
 
     def _square(self, gap: Float[Array, "*shape D"]) -> Float[Array, "*shape"]:
         if not self.is_full:
@@ -63,7 +63,7 @@ class EllipticalStudentT(Distribution):
         return jnp.sum(jnp.einsum("...d,...de->...e", gap, self.precision, precision="highest") ** 2, axis=-1)
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[Array, "... D"]) -> Float[Array, "..."]:
+    def log_prob(self, value: Float[Array | np.ndarray, "... D"]) -> Float[Array, "..."]:
         """Log density in nats, finite also where the square of the distance overflows."""
         dim, df = self.event_shape[0], self.df
         if self.is_full:
@@ -74,7 +74,7 @@ class EllipticalStudentT(Distribution):
         constant = log_gamma_ratio(0.5 * df, 0.5 * dim) - 0.5 * dim * jnp.log(df * jnp.pi) + half_log_det
         largest = np.finfo(self.loc.dtype).max ** (1 / 3)
         stretch = jnp.maximum(jax.lax.stop_gradient(jnp.max(jnp.abs(value), axis=-1)) / largest, 1)  # 1 but far away
-        square = self._square((value - self.loc) / stretch[..., None])
+        square = self._square((jnp.asarray(value) - self.loc) / stretch[..., None])
         return constant - half * (jnp.log1p(square / df + (stretch**-2 - 1)) + 2 * jnp.log(stretch))
 
     def sample(self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape D"]:

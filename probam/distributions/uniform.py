@@ -8,6 +8,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.util import validate_sample
@@ -46,7 +47,7 @@ class UniformBox(_Flat):
     """
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[Array, "... D"]) -> Float[Array, "..."]:
+    def log_prob(self, value: Float[Array | np.ndarray, "... D"]) -> Float[Array, "..."]:
         """Log density in nats, -inf outside."""
         inside = jnp.all(jnp.abs(value - self.loc) <= self.reach, axis=-1)
         return jnp.where(inside, -jnp.sum(jnp.log(2 * self.reach), axis=-1), -jnp.inf)
@@ -74,7 +75,7 @@ class UniformBall(_Flat):
     """
 
     @validate_sample  # type: ignore[untyped-decorator]
-    def log_prob(self, value: Float[Array, "... D"]) -> Float[Array, "..."]:
+    def log_prob(self, value: Float[Array | np.ndarray, "... D"]) -> Float[Array, "..."]:
         """Log density in nats, -inf outside."""
         dim = self.event_shape[0]
         inside = jnp.sum((value - self.loc) ** 2, axis=-1) <= self.reach**2

@@ -74,7 +74,7 @@ def _moved(update: Callable[[Array], Array], free: Array, start: Array, rows: Ar
     return jnp.where(free, update(rows), start)
 
 
-def _clamped(energy: Callable[[Array], Array], point: Float[Array, " 3D"]) -> Float[Array, ""]:
+def _clamped(energy: Callable[[Array], Array], point: Float[Array, " P"]) -> Float[Array, ""]:
     """Energy of a state with its observed part from the query, of [state, query, mask]; only missing entries have a
     slope."""
     state, query, mask = jnp.split(point, 3)

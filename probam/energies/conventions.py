@@ -23,7 +23,7 @@ the noise level of a diffusion (CLAIMS D1).
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import ArrayLike, Float
 
 from probam.errors import InputError
 
@@ -79,7 +79,7 @@ CONVENTIONS: dict[str, Convention] = {
 """The known conventions by name."""
 
 
-def convert(value: Float[ArrayLike, "..."], source: str, target: str) -> Float[Array, "..."]:
+def convert(value: Float[ArrayLike, "..."], source: str, target: str) -> Float[ArrayLike, "..."]:
     """The parameter in the convention ``target`` of the kernel whose parameter in ``source`` is ``value``.
 
     >>> convert(0.5, "sd", "clam")
@@ -97,4 +97,4 @@ def convert(value: Float[ArrayLike, "..."], source: str, target: str) -> Float[A
     for argument, name in (("source", source), ("target", target)):
         if name not in CONVENTIONS:
             raise InputError(f"{argument}: expected one of {', '.join(CONVENTIONS)}; got {name!r}")
-    return CONVENTIONS[target].of_beta(CONVENTIONS[source].beta(value))  # type: ignore[return-value]
+    return CONVENTIONS[target].of_beta(CONVENTIONS[source].beta(value))

@@ -120,7 +120,7 @@ def retrieve(
     kind: Similarity | str,
     separation: Separation,
     *,
-    projection: Float[ArrayLike, "K O"] | None = None,
+    projection: Shaped[ArrayLike, "K O"] | None = None,
     normalised: bool = False,
 ) -> Float[Array, "*batch O"]:
     r"""Output of the network after one step, \(z = P^\top \operatorname{sep}(\operatorname{sim}(M, q))\).
@@ -175,7 +175,7 @@ def retrieve_as_printed(
     separation: str,
     parameter: float = 1.0,
     *,
-    projection: Float[ArrayLike, "K O"] | None = None,
+    projection: Shaped[ArrayLike, "K O"] | None = None,
 ) -> Float[Array, "*batch O"]:
     """Tables 2 and 3 exactly as printed, z = P^T sep(sim(M, q)): for comparison only.
 
@@ -209,7 +209,7 @@ def _named(kind: Similarity | str) -> Similarity:
     return similarity(kind) if isinstance(kind, str) else kind
 
 
-def _rows(projection: Float[ArrayLike, "K O"], share: Float[Array, "*batch K"]) -> Float[Array, "K O"]:
+def _rows(projection: Shaped[ArrayLike, "K O"], share: Float[Array, "*batch K"]) -> Float[Array, "K O"]:
     rows = jnp.asarray(projection, share.dtype)
     if rows.ndim != 2 or len(rows) != share.shape[-1]:
         raise InputError(f"projection: expected one row for each of the {share.shape[-1]} memories; got {rows.shape}")

@@ -180,7 +180,7 @@ class FitOptions(Options):
         check=one_of(*ENGINES),
         flag=str,
     )
-    seed: int = option(
+    seed: int | np.integer[Any] = option(
         0, help="The same seed gives the same bits on the same machine.", group=_ENGINE, check=SEEDS, flag=int
     )
     standardise: bool = option(

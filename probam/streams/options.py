@@ -24,6 +24,7 @@ from probam.options import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpyro.distributions import Distribution
 
     from probam.family import Family
@@ -144,7 +145,7 @@ class StreamOptions(Options):
         "locations at their posterior means) or printed (Eq. 12 as printed, which makes far too many memories in many "
         "dimensions). The last two are for Gaussians of known variance.",
     )
-    seed: int = option(
+    seed: int | np.integer[Any] = option(
         0,
         check=SEEDS,
         flag=int,

@@ -30,7 +30,7 @@ def _log_density(name: str, value: float, x: jax.Array, memory: jax.Array) -> ja
 
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_log_odds_of_unit_vectors_are_the_same_in_every_convention(name: str) -> None:
-    value = float(convert(BETA, "clam", name))
+    value = float(np.asarray(convert(BETA, "clam", name)))
     for x in (QUERY, SECOND):
         odds = _log_density(name, value, x, MEMORY) - _log_density(name, value, x, OTHER)
         expected = -BETA * (jnp.sum((x - MEMORY) ** 2) - jnp.sum((x - OTHER) ** 2))

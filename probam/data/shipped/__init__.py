@@ -195,7 +195,7 @@ def load_shipped(name: str) -> Table:
     return Table(record.values(_arrays(record)), record.columns, name)
 
 
-def load_labels(name: str) -> NDArray[np.str_]:
+def load_labels(name: str) -> np.ndarray:
     """The name of the known class of each row (N,).
 
     Raises :class:`probam.errors.InputError` for an unknown name and for a set without classes.
