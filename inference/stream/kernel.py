@@ -258,7 +258,7 @@ def step(kernel: Kernel, state: StreamState, x: Float[Array, " D"]) -> tuple[Str
     return _joined(kernel, state, x, slot, fresh, top + jnp.log(jnp.sum(mass)))
 
 
-def seated_step(kernel: Kernel, state: StreamState, row: Float[Array, " D+1"]) -> tuple[StreamState, StepInfo]:
+def seated_step(kernel: Kernel, state: StreamState, row: Float[Array, " R"]) -> tuple[StreamState, StepInfo]:
     """One datum joins the memory whose number is the last entry of the row; the next number makes a new memory.
 
     Memories must not be merged or dropped before all such rows have come.

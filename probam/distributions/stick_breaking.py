@@ -317,10 +317,7 @@ def remaining_moments(alpha: float, discount: float, num_sticks: int, orders: Ar
         InputError: for parameters outside their range.
     """
     check_parameters(alpha, discount)
-    moments: np.ndarray = np.exp(
-        _log_moment(float(alpha), float(discount), num_sticks, np.asarray(orders, dtype=float))
-    )
-    return moments
+    return np.asarray(np.exp(_log_moment(float(alpha), float(discount), num_sticks, np.asarray(orders, dtype=float))))
 
 
 def _log_moment(alpha: float, discount: float, num_sticks: int, s: np.ndarray) -> np.ndarray:
