@@ -9,7 +9,7 @@ READY  := $(VENV)/.ready
 # workers of the test suite: most of its time goes into compilation, which uses one core
 JOBS   ?= 2
 
-.PHONY: demo test test-slow validate check format bench clean
+.PHONY: demo test test-types test-slow validate check format bench clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -23,6 +23,9 @@ demo: $(READY)  ## fit three memories to real data, verify them, write the repor
 
 test: $(READY)  ## the whole suite but the long statistical checks
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=15 $(ARGS)
+
+test-types: $(READY)  ## the same with every annotation checked as the program runs
+	PROBAM_CHECK_TYPES=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=15 $(ARGS)
 
 test-slow: $(READY)  ## the long statistical checks
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow --timeout=3600 --durations=15 $(ARGS)

@@ -38,9 +38,10 @@ CHEAP = (
 def pytest_configure(config: pytest.Config) -> None:
     """XLA reads its flags when the first program compiles; those of the caller come last and win.
 
-    Quick tests check every annotation as the program runs: shapes and dtypes by jaxtyping, all else by beartype.
+    Where PROBAM_CHECK_TYPES is set, every annotation is checked as the program runs: shapes and dtypes by jaxtyping, all
+    else by beartype.
     """
-    if config.option.markexpr == "not slow":
+    if os.environ.get("PROBAM_CHECK_TYPES"):
         jaxtyping.install_import_hook("probam", "tests.annotations.checked")
     flags = os.environ.get("XLA_FLAGS", "")
     if config.option.markexpr == "not slow" and CHEAP not in flags:  # workers inherit them
