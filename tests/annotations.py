@@ -1,4 +1,4 @@
-"""The checker of annotations that `make test-types` runs under: beartype, by whose rule a whole number is a number too."""
+"""The checker of annotations of `make test-types`: beartype, by whose rule a whole number is a number too."""
 
 from beartype import BeartypeConf, beartype
 

@@ -38,8 +38,8 @@ CHEAP = (
 def pytest_configure(config: pytest.Config) -> None:
     """XLA reads its flags when the first program compiles; those of the caller come last and win.
 
-    Where PROBAM_CHECK_TYPES is set, every annotation is checked as the program runs: shapes and dtypes by jaxtyping, all
-    else by beartype.
+    Where PROBAM_CHECK_TYPES is set, every annotation is checked as the program runs: shapes and dtypes by jaxtyping,
+    all else by beartype.
     """
     if os.environ.get("PROBAM_CHECK_TYPES"):
         jaxtyping.install_import_hook("probam", "tests.annotations.checked")
