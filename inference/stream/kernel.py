@@ -52,7 +52,6 @@ __all__ = [
     "log_seats",
     "logits",
     "present",
-    "refresh",
     "relearn",
     "relearn_is_due",
     "seated_step",
@@ -237,11 +236,6 @@ def add_to(
     high, low, row = jax.lax.cond(slot >= 0, added, unchanged)
     known = jax.tree.map(lambda rows, new: rows.at[slot].set(new), state.known, row)
     return state.totals.at[slot].set(high), state.low.at[slot].set(low), known
-
-
-def refresh(kernel: Kernel, state: StreamState) -> StreamState:
-    """The same state with the rows of all memories made anew, after their totals were changed from outside."""
-    return state._replace(known=prepare(kernel.scorer, state.counts, state.sums))
 
 
 def step(kernel: Kernel, state: StreamState, x: Float[Array, " D"]) -> tuple[StreamState, StepInfo]:
