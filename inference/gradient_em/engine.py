@@ -106,6 +106,13 @@ def _promised_gains(model: Model, units: Params, walk: Params, x: jax.Array) -> 
     return jnp.asarray(jax.lax.map(one, walk))
 
 
+@jax.jit
+def _unflattened(model: Model, z: Float[Array, "R P"]) -> Params:
+    """Walks of every restart from their flat coordinates."""
+    walks: Params = jax.vmap(Coordinates(model).unflatten)(z)
+    return walks
+
+
 def _has_converged(
     model: Model, units: Params, walk: Params, x: jax.Array, traces: list[np.ndarray], tolerance: float
 ) -> bool:
@@ -161,7 +168,7 @@ def optima(
             )
         else:
             climbers, trace = ascent.advance(model, unit, climbers, x, optimiser=optimiser, num_steps=num_steps)
-            walk = jax.jit(jax.vmap(coordinates.unflatten))(climbers.z)
+            walk = _unflattened(model, climbers.z)
         traces.append(np.asarray(trace))
         progress(done + num_steps, max_iterations, "gradient EM")
         if len(traces) > 1 and _has_converged(model, unit, walk, x, traces, tolerance):
