@@ -179,7 +179,8 @@ def find_groups(
     ridge = _RIDGE * np.diag(np.var(x, axis=0))
     setting = _Setting(x, np.diag(spread**2), covariance, alpha, discount, _resolution(x) ** 2 / 4, ridge)
     first = _first_metric(x, covariance) + ridge
-    best = max((_best_cut(setting, metric) for metric in (first, _of_near_pairs(x, first, covariance))), key=_evidence)
+    metrics = (first, _of_near_pairs(x, first, covariance, ridge))
+    best = max((_best_cut(setting, metric) for metric in metrics), key=_evidence)
     for _ in range(_ROUNDS):
         groups = _best_cut(setting, best.within)
         if not groups.log_evidence > best.log_evidence + 1e-6 * len(x):
@@ -209,10 +210,9 @@ def _first_metric(x: Float[np.ndarray, "N D"], covariance: str) -> Float[np.ndar
 
 
 def _of_near_pairs(
-    x: Float[np.ndarray, "N D"], metric: Float[np.ndarray, "D D"], covariance: str
+    x: Float[np.ndarray, "N D"], metric: Float[np.ndarray, "D D"], covariance: str, ridge: Float[np.ndarray, "D D"]
 ) -> Float[np.ndarray, "D D"]:
     """Covariance of near pairs, near in its own metric (Art, Gnanadesikan and Kettenring 1982), from ``metric`` on."""
-    ridge = _RIDGE * np.diag(np.var(x, axis=0))
     rows = x[:: -(-len(x) // _PAIRED_ROWS)]
     first, second = np.triu_indices(len(rows), 1)
     differences = rows[first] - rows[second]
