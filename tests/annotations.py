@@ -1,7 +1,45 @@
-"""The checker of annotations of `make test-types`: beartype, by whose rule a whole number is a number too."""
+"""What `make test-types` adds to the tests: every annotation of the package is checked as the program runs.
 
+Shapes and dtypes are checked by jaxtyping, all else by beartype, by whose rule here a whole number is a number too.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import jaxtyping
+import pytest
 from beartype import BeartypeConf, beartype
 
-__all__ = ["checked"]
+__all__ = ["check_annotations", "checked"]
 
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
+"""The decorator that the import hook finds by name."""
+
+_raises = pytest.raises
+
+
+def check_annotations() -> None:
+    """Check what is imported from now on; called before any module of the package is."""
+    jaxtyping.install_import_hook("probam", f"{__name__}.checked")
+    pytest.raises = _raises_of_the_product  # type: ignore[assignment]
+
+
+def _raises_of_the_product(expected: Any, *args: Any, **options: Any) -> Any:
+    """``pytest.raises``, under which the checker stands aside for errors of probam's own.
+
+    A test that gives a wrong type or shape on purpose meets the message that a user would.
+    """
+    context = _raises(expected, *args, **options)
+    is_own = isinstance(expected, type) and any(base.__module__ == "probam.errors" for base in expected.__mro__)
+    return _unchecked(context) if is_own and not args else context
+
+
+@contextmanager
+def _unchecked(inside: AbstractContextManager[Any]) -> Iterator[Any]:
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        with inside as caught:
+            yield caught
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)

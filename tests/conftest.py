@@ -3,9 +3,7 @@
 import gc
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 # Before JAX is imported, so that the processes that tests start share them. An empty folder is as good as a full one;
 # each worker has its own, because JAX does not write entries atomically.
@@ -20,10 +18,7 @@ for name, value in COMPILED.items():
     os.environ.setdefault(name, value)
 
 import jax  # noqa: E402
-import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
-
-import tests.annotations  # noqa: E402, F401  (the hook finds it by name)
 
 jax.config.update("jax_enable_x64", True)
 
@@ -38,11 +33,12 @@ CHEAP = (
 def pytest_configure(config: pytest.Config) -> None:
     """XLA reads its flags when the first program compiles; those of the caller come last and win.
 
-    Where PROBAM_CHECK_TYPES is set, every annotation is checked as the program runs: shapes and dtypes by jaxtyping,
-    all else by beartype.
+    Where PROBAM_CHECK_TYPES is set, annotations are checked too (:mod:`tests.annotations`).
     """
     if os.environ.get("PROBAM_CHECK_TYPES"):
-        jaxtyping.install_import_hook("probam", "tests.annotations.checked")
+        from tests.annotations import check_annotations
+
+        check_annotations()
     flags = os.environ.get("XLA_FLAGS", "")
     if config.option.markexpr == "not slow" and CHEAP not in flags:  # workers inherit them
         os.environ["XLA_FLAGS"] = f"{CHEAP} {flags}".strip()
@@ -51,42 +47,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_finish() -> None:
     """What was imported stays: walking through it at every collection of garbage would take one part in twenty."""
     gc.freeze()
-
-
-_raises = pytest.raises
-
-
-def _raises_of_the_product(expected: Any, *args: Any, **options: Any) -> Any:
-    """``pytest.raises``, under which the checker of annotations stands aside for errors of probam's own.
-
-    A test that gives a wrong type or shape on purpose meets the message that a user would.
-    """
-    is_own = isinstance(expected, type) and any(base.__module__ == "probam.errors" for base in expected.__mro__)
-    return (
-        _unchecked(_raises(expected, *args, **options)) if is_own and not args else _raises(expected, *args, **options)
-    )
-
-
-@contextmanager
-def _unchecked(inside: AbstractContextManager[Any]) -> Iterator[Any]:
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    try:
-        with inside as caught:
-            yield caught
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", before)
-
-
-pytest.raises = _raises_of_the_product  # type: ignore[assignment]
-
-
-@pytest.fixture(autouse=True)
-def _stand_aside(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The same for tests that meet such an error elsewhere, an exit code say: they are marked ``bad_arguments``."""
-    jaxtyping.config.update("jaxtyping_disable", request.node.get_closest_marker("bad_arguments") is not None)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module", autouse=True)
