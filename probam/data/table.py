@@ -214,8 +214,9 @@ def _learned_columns(features: Sequence[str], names: Sequence[str], named: bool,
         if by_position
         else f"no column is called {absent!r}; rename the columns, or give an array of the features in their order"
     )
+    learned = "feature that was" if len(features) == 1 else "features that were"
     raise InputError(
-        f"{source}: expected the {len(features)} features that were learned ({_listed(features)}); "
+        f"{source}: expected the {len(features)} {learned} learned ({_listed(features)}); "
         f"got {len(names)} ({_listed(names)}); {remedy}"
     )
 

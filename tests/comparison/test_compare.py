@@ -110,7 +110,9 @@ def test_the_other_arguments_are_refused_by_name(fits: Mapping[str, Fit]) -> Non
     both = [fits["right"], fits["wide"]]
     with pytest.raises(InputError, match=r"^held_out: expected a 2-D array .*; got shape \(40,\)"):
         probam.compare(both, HELD)
-    with pytest.raises(InputError, match=r"held_out has 2"):
+    with pytest.raises(
+        InputError, match=r"^held_out: expected the 1 feature that was learned \('x'\); got 2 \('x0', 'x1'\)"
+    ):
         probam.compare(both, np.ones((4, 2)))
     with pytest.raises(InputError, match=r"^seed: expected a whole number from 0 to 2\^32 - 1; got -1$"):
         probam.compare(both, seed=-1)
