@@ -16,6 +16,7 @@ from probam.errors import InputError, ProbamError
 from probam.fits.draws import Draws, number_memories, thin
 from probam.fits.fitted import verify_draws
 from probam.fits.groups import Group
+from probam.fits.predictive_check import predictive_check_group
 from probam.fits.prepared import Prepared
 from probam.fits.recall_group import recall_group
 from probam.inference.common.result import EngineResult, Progress
@@ -59,6 +60,7 @@ def fit_tree(
         progress: called with (done, total, text).
     """
     key_labels, key_predictive, key_probe = jax.random.split(key, 3)
+    key_check = jax.random.fold_in(key, 3)
     stage = _announcing(progress)
     stage(0)
     x, num_data = jnp.asarray(prepared.x), len(prepared.x)
@@ -85,6 +87,7 @@ def fit_tree(
     collected.derive("log_likelihood", lambda: _log_likelihood(draws, reading, prepared))
     stage(2)
     collected.derive("posterior_predictive", lambda: groups.predictive_group(key_predictive, draws, prepared))
+    collected.derive("predictive_check", lambda: predictive_check_group(key_check, draws, prepared))
     stage(3)
     collected.derive("recall", lambda: recall_group(draws, numbering, prepared.units, positions, rows, resp))
     collected.derive("verification", lambda: _verification(draws, positions))

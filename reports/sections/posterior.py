@@ -23,6 +23,7 @@ from probam.reports.page import Section, count, escape, figure, number, percent,
 from probam.reports.summaries.diagnostics import Diagnosis
 from probam.reports.summaries.partition import binder_loss
 from probam.reports.summaries.quantities import engine_kind, truncation
+from probam.reports.summaries.reproduction import Reproduction, reproduction
 from probam.reports.tree import has, variable
 
 __all__ = [
@@ -231,30 +232,43 @@ def _ball_words(tree: xr.DataTree) -> str:
 
 def predictive_section(tree: xr.DataTree) -> Section | None:
     """Whether data drawn from the fit look like the data."""
-    if not has(tree, "posterior_predictive"):
-        return None
+    found = reproduction(tree)
+    body = "" if found is None else _reproduction_words(found)
+    if has(tree, "posterior_predictive"):
+        body += _histograms(tree)
+    return Section("predictive", "Does the model reproduce the data?", body) if body else None
+
+
+def _reproduction_words(found: Reproduction) -> str:
+    """What was compared, how far the data are off, and what that says."""
+    if found.is_reproduced:
+        conclusion = "The data do not deviate more from the fit than replicated data do."
+        farthest = "Farthest off, within what is usual"
+    else:
+        conclusion = "<strong>The fit does not reproduce the data.</strong>"
+        farthest = "Farthest off"
+    return (
+        f"<p>Data replicated by the fitted model should look like the data. {conclusion} Compared were "
+        f"{escape(found.what)}. Of {count(found.num_replicates)} replicated data sets a share of "
+        f"{percent(found.p_value)} deviates as far or farther in some respect. {farthest}: {escape(found.where)}.</p>"
+        "<p>The parameters were fitted to these data, so the share is too large rather than too small: small faults of "
+        "the model go unnoticed.</p>"
+    )
+
+
+def _histograms(tree: xr.DataTree) -> str:
+    """Histograms of the features that are shown, and of replicated data."""
     checks = predictive_check(tree)
     bins = sum(len(check.outside) for check in checks)
     outside = sum(int(check.outside.sum()) for check in checks)
     replicates = int(np.prod([tree["posterior_predictive"].sizes[name] for name in ("chain", "draw")]))
-    chance = expected_outside(replicates) * bins
-    if outside <= 1.4 * chance:
-        conclusion = "The model reproduces the histogram of each feature"
-    elif outside <= 2.5 * chance:
-        conclusion = "That is somewhat more than chance: look at the marked bins"
-    else:
-        conclusion = "The model does not reproduce the data: look at the marked bins"
-    body = (
-        f"<p>Data replicated by the fitted model should look like the data. In {outside} of {bins} histogram bins the "
-        f"data lie outside the 90 % band of {count(replicates)} replicated data sets; about {chance:.0f} are expected "
-        f"by chance. {conclusion}.</p>"
-    )
     svg = inline_svg(predictive_figure(tree), "predictive", "Histograms of data and of replicated data")
-    caption = (
-        "Black: the data. Blue: median and 90 % band of data replicated by the fitted model. Orange: bins in which the "
-        "data lie outside the band."
+    return figure(
+        svg,
+        f"Black: the data. Blue: median and 90 % band of {count(replicates)} data sets replicated by the fitted model. "
+        f"Orange: bins in which the data lie outside the band, {outside} of {bins}; about "
+        f"{expected_outside(replicates) * bins:.0f} are expected by chance.",
     )
-    return Section("predictive", "Does the model reproduce the data?", body + figure(svg, caption))
 
 
 def truncation_section(tree: xr.DataTree, diagnosis: Diagnosis) -> Section | None:

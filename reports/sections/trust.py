@@ -22,6 +22,7 @@ _GROUPS = {
     "log_likelihood": "log density of each datum",
     "partition": "posterior partition",
     "posterior_predictive": "replicated data",
+    "predictive_check": "comparison with replicated data",
     "recall": "recall and energy landscape",
     "verification": "verification of its energy",
 }

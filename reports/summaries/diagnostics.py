@@ -25,6 +25,7 @@ from probam.reports.summaries.quantities import (
     quantity_name,
     truncation,
 )
+from probam.reports.summaries.reproduction import reproduction
 from probam.reports.tree import has, variable
 
 __all__ = ["Advice", "Diagnosis", "Level", "advice", "diagnose"]
@@ -78,7 +79,7 @@ def _advice(tree: xr.DataTree, kind: EngineKind, draws: InvariantDraws, summary:
         by_kind = _approximation(tree)
     else:
         by_kind = _chains(tree, draws, summary)
-    verdicts = [*_finite(draws), *by_kind, *_truncation(tree, draws), *_verification(tree)]
+    verdicts = [*_finite(draws), *by_kind, *_truncation(tree, draws), *_reproduced(tree), *_verification(tree)]
     if not any(item.level in ("problem", "warning") for item in verdicts):
         verdicts.append(Advice("good", _GOOD[kind]))
     return sorted(verdicts, key=lambda item: get_args(Level).index(item.level))
@@ -298,6 +299,21 @@ def _truncation(tree: xr.DataTree, draws: InvariantDraws) -> Iterator[Advice]:
             "note",
             f"The truncation at {limit} memories changes the prior distribution of the data by up to {bound:.2g} in "
             "total variation. After the fit, what matters is whether all memories are occupied.",
+        )
+
+
+def _reproduced(tree: xr.DataTree) -> Iterator[Advice]:
+    """Whether the fit reproduces its data."""
+    found = reproduction(tree)
+    if found is None:
+        return
+    if found.is_reproduced:
+        yield Advice("note", f"Replicated data look like the data (p = {found.p_value:.2g}) in {found.what}.")
+    else:
+        yield Advice(
+            "warning",
+            f"The fit does not reproduce the data (p = {found.p_value:.2g}): {found.where}. "
+            f"Looked at were {found.what}. Try more memories, another covariance or family, or a weaker prior.",
         )
 
 
