@@ -24,7 +24,8 @@ from probam.reports.sections.posterior import (
 )
 from probam.reports.sections.recall import recall_section
 from probam.reports.sections.trust import trust_section
-from probam.reports.summaries.diagnostics import Advice, Diagnosis, Level, diagnose
+from probam.reports.summaries.diagnostics import Diagnosis, diagnose
+from probam.reports.summaries.verdict import Advice, Level, verdict_of
 from probam.reports.tree import has, variable
 
 __all__ = ["report_html", "write_report"]
@@ -88,10 +89,10 @@ def _verdict(tree: xr.DataTree, diagnosis: Diagnosis) -> str:
 
 def _belief(advice: list[Advice]) -> tuple[Level, str]:
     """How grave the gravest verdict is, and the sentences on it (HTML)."""
+    level = verdict_of(advice)
+    if level == "good":
+        return level, " ".join(escape(item.text) for item in advice if item.level == "good")
     serious = [item for item in advice if item.level in ("problem", "warning")]
-    if not serious:
-        return "good", " ".join(escape(item.text) for item in advice if item.level == "good")
-    level = serious[0].level
     opening = "Do not rely on this fit yet." if level == "problem" else "Use this fit with care."
     believe = f"{opening} {escape(serious[0].text)}"
     others = len(serious) - 1

@@ -1,6 +1,5 @@
 """The section of the report on trust: verdicts, label-invariant quantities with their errors, traces and search."""
 
-import json
 from typing import Any
 
 import numpy as np
@@ -11,28 +10,21 @@ from probam.reports.figures.posterior import optimisation_figure, traces_figure
 from probam.reports.figures.style import inline_svg
 from probam.reports.page import Section, count, escape, figure, number, table
 from probam.reports.summaries.convergence import R_HAT_LIMIT
-from probam.reports.summaries.diagnostics import Advice, Diagnosis
+from probam.reports.summaries.diagnostics import Diagnosis, left_out
 from probam.reports.summaries.quantities import quantity_name
+from probam.reports.summaries.verdict import Advice
 from probam.reports.tree import has
 
 __all__ = ["trust_section"]
 
 _LEVELS = {"good": "✓ Good", "note": "• Note", "warning": "▲ Warning", "problem": "✕ Problem"}
-_GROUPS = {
-    "log_likelihood": "log density of each datum",
-    "partition": "posterior partition",
-    "posterior_predictive": "replicated data",
-    "predictive_check": "comparison with replicated data",
-    "recall": "recall and energy landscape",
-    "verification": "verification of its energy",
-}
 _INVARIANT = "Label-invariant quantities, which do not depend on how memories are numbered"
 
 
 def trust_section(tree: xr.DataTree, diagnosis: Diagnosis) -> Section:
     """The verdicts in words, the table of label-invariant quantities, the traces and the search."""
     kind, summary = diagnosis.kind, diagnosis.summary
-    body = _verdicts([*diagnosis.advice, *_left_out(tree)])
+    body = _verdicts([*diagnosis.advice, *left_out(tree)])
     if len(summary) and kind == "point":
         rows = [(escape(quantity_name(str(name))), number(_float(row["mean"]))) for name, row in summary.iterrows()]
         body += table(["quantity", "value"], rows, caption=_INVARIANT)
@@ -55,15 +47,6 @@ def trust_section(tree: xr.DataTree, diagnosis: Diagnosis) -> Section:
         )
     title = "Can I trust this fit?" if kind == "point" else "Can I trust this posterior?"
     return Section("trust", title, body)
-
-
-def _left_out(tree: xr.DataTree) -> list[Advice]:
-    """A note for each group that the fit could not make, and why."""
-    reasons: dict[str, str] = json.loads(str(tree.attrs.get("left_out") or "{}"))
-    return [
-        Advice("note", f"This fit has no {_GROUPS.get(name, name)} (group {name}): {reason.rstrip('.')}.")
-        for name, reason in reasons.items()
-    ]
 
 
 def _verdicts(advice: list[Advice]) -> str:

@@ -1,0 +1,158 @@
+"""Rules on fits whose engine searched for an optimum: how the search ended, and what its end is worth."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from probam.reports.page import number
+from probam.reports.summaries.quantities import last_values
+from probam.reports.summaries.verdict import Facts, Finding, Rule
+from probam.reports.tree import has
+
+__all__ = ["SEARCH_RULES"]
+
+_NOISY = ("svi", "clam")
+"""Engines whose objective is an estimate: their search ends after a number of steps."""
+
+_CLIMBED = ("em", "gradient_em")
+"""Engines whose starts climb one objective, in nats, each to the end."""
+
+_FAR = 3.0
+"""Nats: optima further apart are different explanations of the data."""
+
+_K_HAT = 0.7
+
+
+class _Search(NamedTuple):
+    """How an optimiser came to its end."""
+
+    engine: str
+    what: str
+    status: str
+    objective: Float[np.ndarray, "R T"]
+
+
+def _search(tree: xr.DataTree) -> _Search | None:
+    if not has(tree, "optimisation", "objective"):
+        return None
+    group = tree["optimisation"]
+    objective = group["objective"].transpose("restart", "iteration").values.astype(np.float64)
+    what, status = str(group.attrs.get("what", "objective")), str(group.attrs.get("status", ""))
+    return _Search(str(tree.attrs.get("engine", "")), what, status, objective)
+
+
+def _step_limit(facts: Facts) -> Iterator[Finding]:
+    search = _search(facts.tree)
+    if search is None or search.status != "max_steps":
+        return
+    if search.engine not in _NOISY or _still_rising(search.objective):
+        text = f"The search reached its step limit before the {search.what} settled. Allow more steps."
+        yield Finding("warning", text)
+
+
+def _still_rising(objective: Float[np.ndarray, "R T"]) -> bool:
+    """Whether the best restart of a noisy search gained more in its last tenth than its noise explains."""
+    trace = objective[np.nanargmax(last_values(objective))]
+    trace = trace[np.isfinite(trace)]
+    tenth = len(trace) // 10
+    if tenth < 5:
+        return False
+    last, before = trace[-tenth:], trace[-2 * tenth : -tenth]
+    error = np.sqrt((last.var(ddof=1) + before.var(ddof=1)) / tenth)
+    gain = last.mean() - before.mean()
+    return bool(gain > 4 * error and gain > 1e-3 * np.ptp(trace))
+
+
+def _not_finite(facts: Facts) -> Iterator[Finding]:
+    search = _search(facts.tree)
+    if search is not None and search.status == "non_finite":
+        text = f"The {search.what} became infinite or NaN. Lower the step size, or check the data."
+        yield Finding("problem", text)
+
+
+def _found_once(facts: Facts) -> Iterator[Finding]:
+    """How many starts reached the best optimum, and how far the others stayed below."""
+    search = _search(facts.tree)
+    if search is None:
+        return
+    last = np.sort(last_values(search.objective))
+    last = last[np.isfinite(last)]
+    if len(last) < 2:
+        return
+    best, next_best = float(last[-1]), float(last[-2])
+    hits = int(np.sum(last >= best - 1e-3 * max(1.0, abs(best) * 1e-2)))
+    if hits > 1:
+        yield Finding("note", f"{hits} of {len(last)} starts reached the best {search.what}.")
+        return
+    gap = best - next_best
+    yield Finding(
+        "warning" if gap > _FAR and search.engine in _CLIMBED else "note",
+        f"Only one of {len(last)} starts reached the best {search.what}; the next one is lower by {number(gap, 3)}. "
+        "A better optimum may exist: use more restarts.",
+    )
+
+
+def _point_estimate(_: Facts) -> Iterator[Finding]:
+    text = "A point estimate has no uncertainty. To get a posterior, fit the same model with engine nuts."
+    yield Finding("note", text)
+
+
+def _pareto_k(facts: Facts) -> Iterator[Finding]:
+    k_hat = facts.tree["optimisation"].attrs.get("pareto_k") if has(facts.tree, "optimisation") else None
+    if k_hat is not None and float(k_hat) > _K_HAT:
+        yield Finding(
+            "warning",
+            f"The approximation misses part of the posterior (Pareto k-hat {float(k_hat):.2f}, above {_K_HAT}). "
+            "Do not report its error bars; use engine nuts or a richer guide.",
+        )
+
+
+def _approximation(_: Facts) -> Iterator[Finding]:
+    yield Finding(
+        "note",
+        "The draws come from a fitted approximation, which usually understates the uncertainty. R-hat is not given, "
+        "because agreement between draws says nothing about this error. Engine nuts samples the posterior itself.",
+    )
+
+
+SEARCH_RULES = (
+    Rule(
+        "step limit",
+        "how the search ended",
+        "stopped at its limit; of a noisy search (svi, clam), while the objective still rose",
+        ("warning",),
+        _step_limit,
+        ("point", "approximation"),
+    ),
+    Rule("search not finite", "how the search ended", "the objective was infinite or NaN", ("problem",), _not_finite),
+    Rule(
+        "optimum found once",
+        "where each start ended",
+        f"one start alone reached the best objective, and the next one is more than {_FAR:g} nats lower (em, "
+        "gradient_em); otherwise a note says how many reached it",
+        ("note", "warning"),
+        _found_once,
+        ("point",),
+    ),
+    Rule("point estimate", "the number of draws", "one draw", ("note",), _point_estimate, ("point",)),
+    Rule(
+        "approximation misfit",
+        "Pareto k-hat of the importance ratios",
+        f"above {_K_HAT}",
+        ("warning",),
+        _pareto_k,
+        ("approximation",),
+    ),
+    Rule(
+        "approximation",
+        "the engine",
+        "its draws are of an approximation",
+        ("note",),
+        _approximation,
+        ("approximation",),
+    ),
+)
+"""Rules on engines that search."""
