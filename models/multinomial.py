@@ -65,7 +65,7 @@ class Multinomial(AdditiveMStep, Conditionals, Conjugacy, MeanFieldFactors):
         """Refuse negative and broken counts, and a single column."""
         if x.shape[1] < 2:
             raise InputError(f"data: counts need at least 2 columns (categories); got 1 ({columns[0]!r})")
-        bad = np.argwhere((x < 0) | (x != np.round(x)))
+        bad = np.argwhere((x < 0) | (np.abs(x - np.round(x)) > 0))  # a missing entry (NaN) is not bad
         if len(bad):
             row, column = bad[0]
             raise InputError(

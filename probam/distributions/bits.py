@@ -71,6 +71,11 @@ class SpinBernoulli(Distribution):
         """Log probability in nats; linear between its values at -1 and +1."""
         return jnp.asarray(value) * self.fields - jnp.logaddexp(self.fields, -self.fields)
 
+    def cdf(self, value: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
+        """Probability of at most ``value``: 0 below -1, 1 - p below +1, 1 from there."""
+        down = jax.nn.sigmoid(-jnp.asarray(self.logits))
+        return jnp.where(jnp.asarray(value) < -1, 0, jnp.where(jnp.asarray(value) < 1, down, 1))
+
     @property
     def mean(self) -> Float[Array, "*batch"]:
         """2 p - 1."""

@@ -3,7 +3,8 @@ r"""Lévy distribution whose log density is -inf, not NaN, at and below its loca
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Array, Float
+from jax.scipy.special import erfc
+from jaxtyping import Array, ArrayLike, Float
 from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 
@@ -28,3 +29,9 @@ class Levy(dist.Levy):
         safe = jnp.where(above, gap, 1)
         inside = 0.5 * jnp.log(self.scale / (2 * jnp.pi)) - 0.5 * self.scale / safe - 1.5 * jnp.log(safe)
         return jnp.where(above, inside, -jnp.inf)
+
+    def cdf(self, value: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
+        r"""\(\operatorname{erfc} \sqrt{c / (2 (x - \mu))}\), 0 at and below the location."""
+        gap = jnp.asarray(value) - self.loc
+        above = gap > 0
+        return jnp.where(above, erfc(jnp.sqrt(0.5 * self.scale / jnp.where(above, gap, 1))), 0)

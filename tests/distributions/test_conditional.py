@@ -14,6 +14,7 @@ from probam.distributions.conditional import conditional
 from probam.distributions.counts import MultinomialCounts
 from probam.distributions.mixture import MemoryMixture
 from probam.distributions.student_t import EllipticalStudentT
+from probam.distributions.uniform import UniformBox
 from probam.distributions.von_mises_fisher import VonMisesFisher
 from probam.errors import InputError
 
@@ -147,6 +148,24 @@ def test_counts_are_completed_by_summing_poissons() -> None:
         mass = weight @ stats.poisson(rates[:, [2]]).pmf(counts)
         np.testing.assert_allclose(result.mean[n, 2], mass @ counts / mass.sum(), rtol=1e-9)
         np.testing.assert_allclose(result.log_marginal[n], np.log(mass.sum()), rtol=1e-9)
+
+
+def test_boxes_keep_their_sides() -> None:
+    """Boxes 0 and 1 hold the observed entries: shares w / (2 h)^3; the missing feature keeps its sides."""
+    loc, reach = LOC, np.array([[3.0, 2.0, 1.0, 4.0], [4.0, 4.0, 3.0, 5.0], [0.1, 0.1, 0.1, 0.1]])
+    x = 0.5 * (LOC[0] + LOC[1])[None] + 0
+    assert np.all(np.abs(x - loc)[:2] < reach[:2])
+    x[0, 2] = np.nan
+    result = solve(mixture(UniformBox(loc, reach)), x)
+    seen = [0, 1, 3]
+    mass = WEIGHTS * np.prod(1 / (2 * reach[:, seen]), axis=1) * [1, 1, 0]
+    np.testing.assert_allclose(result.log_marginal[0], np.log(mass.sum()), rtol=1e-12)
+    share = mass / mass.sum()
+    mean = share @ loc[:, 2]
+    np.testing.assert_allclose(result.mean[0, 2], mean, rtol=1e-12)
+    np.testing.assert_allclose(
+        result.variance[0, 2], share @ (reach[:, 2] ** 2 / 3 + (loc[:, 2] - mean) ** 2), rtol=1e-12
+    )
 
 
 def test_a_row_without_observed_entries_has_the_moments_of_the_mixture() -> None:
