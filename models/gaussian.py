@@ -127,6 +127,17 @@ class Gaussian(LocationScale, AdditiveMStep, Conditionals, Conjugacy, MeanFieldF
                 prior["corr_cholesky"] = dist.LKJCholesky(num_features, jnp.asarray(2.0, dtype))
         return prior
 
+    def metric(self, x: Float[Array, "N D"], prior: Prior) -> Float[Array, "N D"]:
+        """Rows in units of the covariance of a memory that a Wishart prior guesses, or in one unit for all features."""
+        origin, unit = self.frame(x)
+        if self.covariance in ("isotropic", "spherical"):
+            return (x - origin) / jnp.sqrt(jnp.mean(unit**2))
+        wishart = prior.get("precision_cholesky")
+        if not isinstance(wishart, dist.WishartCholesky):
+            return (x - origin) / unit
+        factor = jnp.linalg.cholesky(jnp.asarray(wishart.rate_matrix) / wishart.concentration)
+        return jnp.asarray(jax.scipy.linalg.solve_triangular(factor, (x - origin).T, lower=True).T)
+
     def bank(self, params: Mapping[str, jax.Array]) -> Distribution:
         """The memories as ``Normal(...).to_event(1)`` or ``MultivariateNormal``, valid by construction."""
         loc = params["loc"]

@@ -29,18 +29,20 @@ import math
 import numbers
 import os
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
 
 from probam.errors import InputError
 
 __all__ = [
     "Check",
+    "CommandWords",
     "OpenFunction",
     "Option",
     "Options",
     "boolean",
+    "command_words",
     "file_path",
     "number",
     "one_of",
@@ -127,6 +129,42 @@ class Options:
             if value is not each.default and not (is_plain and value == each.default):
                 changed[each.name] = value
         return changed
+
+
+# --- a command that gives the options -------------------------------------------------------------------------
+
+
+class CommandWords(NamedTuple):
+    """The flags of some options, and the options that the command line cannot give."""
+
+    groups: list[list[str]]
+    """Each flag with its value."""
+    in_python: list[str]
+    """Names of the options whose values are objects of Python, or that have no flag."""
+
+
+def command_words(kind: type[Options], values: Mapping[str, Any]) -> CommandWords:
+    """Values of options as words of the command line, in the order of the class.
+
+    Args:
+        kind: the class of options.
+        values: name -> value; None and False are what no flag says.
+    """
+    groups, in_python = [], []
+    for each in fields(kind):
+        value, option = values.get(each.name), option_of(each)
+        if value is None or value is False:
+            continue
+        flag = option.flag_name or f"--{each.name.replace('_', '-')}"
+        if option.flag is bool and value is True:
+            groups.append([flag])
+        elif option.flag not in (None, bool) and isinstance(value, str | os.PathLike | numbers.Number):
+            groups.append([flag, str(value)])
+        elif option.flag not in (None, bool) and isinstance(value, list | tuple):
+            groups.append([flag, ",".join(map(str, value))])
+        else:
+            in_python.append(each.name)
+    return CommandWords(groups, in_python)
 
 
 # --- checks of one value --------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from probam.reports.sections.posterior import (
 from probam.reports.sections.recall import recall_section
 from probam.reports.sections.trust import trust_section
 from probam.reports.summaries.diagnostics import Diagnosis, diagnose
+from probam.reports.summaries.estimate import headline
 from probam.reports.summaries.verdict import Advice, Level, verdict_of
 from probam.reports.tree import has, variable
 
@@ -75,8 +76,10 @@ def report_html(tree: xr.DataTree) -> str:
 
 
 def _lead(tree: xr.DataTree) -> str:
+    """What the fit is and the log likelihood there, then the model."""
     model = str(tree.attrs.get("model", ""))
-    return f'<p class="lead">{escape(model[:1].upper() + model[1:].rstrip("."))}.</p>' if model else ""
+    sentences = [headline(tree), model[:1].upper() + model[1:].rstrip(".")]
+    return "".join(f'<p class="lead">{escape(sentence)}.</p>' for sentence in sentences if sentence)
 
 
 def _verdict(tree: xr.DataTree, diagnosis: Diagnosis) -> str:

@@ -47,6 +47,7 @@ _COMPRESS_FROM = 4096
 _LONG_NAMES = {
     "observed_data/x": "data, in the units they came in",
     "observed_data/completed": "the same with each missing entry at its conditional mean",
+    "observed_data/weight": "how often each datum counts",
     "constant_data/center": "subtracted from the data: x_model = (x - center) / scale",
     "constant_data/scale": "divides the centred data: x_model = (x - center) / scale",
     "posterior/weights": "mixing weights",
@@ -95,6 +96,7 @@ def build_tree(
     scale: ArrayLike,
     posterior: Variables,
     completed: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
     coordinates: Mapping[str, ArrayLike] | None = None,
     group_attributes: Mapping[str, Mapping[str, Any]] | None = None,
     **groups: Variables | None,
@@ -109,6 +111,7 @@ def build_tree(
         scale: (D,), divides the centred data.
         posterior: draws of the parameters, chain and draw first.
         completed: the data with something to show in place of each missing entry (NaN).
+        weight: (N,), how often each datum counts; None counts each once.
         coordinates: labels of a dimension in every group (``"check"``) or in one (``"partition/row"``). A dimension
             without labels counts from 0, ``feature`` has the column names, ``row_bis`` the labels of ``row``.
         group_attributes: attributes by group, of the same kinds as those of the root.
@@ -125,6 +128,8 @@ def build_tree(
     observed: dict[str, tuple[ArrayLike, tuple[str, ...]]] = {"x": (x, ("datum", "feature"))}
     if completed is not None:
         observed["completed"] = (completed, ("datum", "feature"))
+    if weight is not None:
+        observed["weight"] = (weight, ("datum",))
     every: dict[str, Variables | None] = groups | {
         "posterior": posterior,
         "observed_data": observed,

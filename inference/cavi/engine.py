@@ -29,10 +29,9 @@ from probam.family.capabilities import Conjugacy, Gradients, Guide, MeanFieldFac
 from probam.inference.cavi import moves as cavi_moves
 from probam.inference.cavi.steps import Data, Parts, State, Totals, advance, arrange, as_type, proposed
 from probam.inference.common.coordinates import Coordinates
-from probam.inference.common.result import EngineResult, Progress, silent
+from probam.inference.common.result import APPROXIMATION, EngineResult, Progress, silent
 from probam.inference.common.rows import without_missing
-from probam.inference.common.start import hard_assignment, systematic_sample
-from probam.inference.em.engine import active_counts
+from probam.inference.common.start import active_counts, hard_assignment, systematic_sample
 
 __all__ = ["Search", "fit_factors", "run"]
 
@@ -331,4 +330,5 @@ def run(
         objective_name="evidence lower bound",
         status="converged" if bool(state.done) else "max_steps",
         note="; ".join(notes),
+        estimate=APPROXIMATION,
     )

@@ -123,5 +123,6 @@ def _result(
         objective_name="recall (minus its squared error)",
         lp=log_joints(model, free, x)[0],
         status="max_steps",
+        estimate="least recall error (CLAM), no maximum of a density",
     )
     return result._replace(note="memories of least recall error (CLAM), no maximum of the density")

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import logsumexp
 
-__all__ = ["EngineResult", "Evidence", "Progress", "combine_runs", "silent"]
+__all__ = ["APPROXIMATION", "EngineResult", "Evidence", "Progress", "combine_runs", "silent"]
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, text) while an engine works."""
@@ -15,6 +15,9 @@ Progress = Callable[[int, int, str], None]
 
 def silent(done: int, total: int, text: str) -> None:
     """Ignore progress."""
+
+
+APPROXIMATION = "draws from an approximation of the posterior"
 
 
 class Evidence(NamedTuple):
@@ -44,10 +47,12 @@ class EngineResult(NamedTuple):
     ``sites`` maps a site (or deterministic) to (C, S, ...) values in model units. ``stats`` maps a statistic to
     (C, S) values and always holds ``lp``, the log joint density in nats. ``objective`` (R, I) is the trace of
     each restart of an optimiser, NaN after its end, None for samplers; ``objective_name`` says what it is.
+    ``estimate`` says in words what the values are: which maximum, or draws from what.
     ``status`` is ``"converged"``, ``"max_steps"`` or, for samplers, ``"sampled"``. ``note`` says in words where the
     engine's target differs from the model's own posterior; empty where it does not. ``evidence`` is what an engine
     that estimates it found, None for the others. ``pareto_k`` is the tail shape of the importance ratios of
-    approximate draws (None where none was computed); ``restart_status`` says how each restart of an optimiser ended.
+    approximate draws (None where none was computed); ``restart_status`` says how each restart of an optimiser ended,
+    ``restart_kind`` how it began.
     """
 
     sites: dict[str, np.ndarray]
@@ -59,3 +64,5 @@ class EngineResult(NamedTuple):
     evidence: Evidence | None = None
     pareto_k: float | None = None
     restart_status: tuple[str, ...] = ()
+    restart_kind: tuple[str, ...] = ()
+    estimate: str = "draws from the posterior"

@@ -1,13 +1,16 @@
-r"""Where optimisers and chains begin: k-means++ seeds made into parameters.
+r"""Where optimisers and chains begin: labels of the data, at k-means++ seeds or given, made into parameters.
 
 Arthur & Vassilvitskii (2007): the next seed is a datum drawn with probability proportional to its squared distance
-from the seeds so far. Distances are taken in the family's own frame (each feature in units of its spread; on the
-sphere as they are).
+from the seeds so far. Distances are taken in the model's own metric: each feature in units of its spread, in units of a
+memory's guessed covariance where features are correlated within a memory, as they are on the sphere.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 from numpyro.distributions import Distribution, biject_to
 
 from probam.errors import InputError
@@ -16,10 +19,13 @@ from probam.family.capabilities import Absent, DataSpace, Gradients, Guide, Star
 from probam.inference.common.rows import without_missing
 
 __all__ = [
+    "Given",
+    "active_counts",
     "check_gradient",
     "check_guide",
     "hard_assignment",
     "kmeans_plus_plus",
+    "metric_rows",
     "starting_params",
     "starts",
     "systematic_sample",
@@ -98,6 +104,29 @@ def systematic_sample(
     return x[rows], None if weight is None else weight[rows]
 
 
+def active_counts(num_components: int, restarts: int, *, nonparametric: bool) -> np.ndarray:
+    """How many memories own data at the start of each restart.
+
+    In a finite mixture all of them do. Under stick-breaking the data choose the number of occupied memories, so the
+    restarts start from different numbers between K and 1.
+    """
+    if not nonparametric or restarts == 1:
+        return np.full(restarts, num_components)
+    choices = np.unique(np.round(np.geomspace(1, num_components, restarts)).astype(int))[::-1]
+    return choices[np.arange(restarts) % len(choices)]
+
+
+def _in_metric(model: Model, x: Float[Array, "N D"]) -> Float[Array, "N D"]:
+    """Rows without missing entries in the model's metric."""
+    return DataSpace.of(model.family).metric(x, model.prior)
+
+
+@jax.jit
+def metric_rows(model: Model, x: Float[Array, "N D"]) -> Float[Array, "N D"]:
+    """Rows in the metric in which the model's distances make sense; a missing entry is the mean of its feature."""
+    return _in_metric(model, without_missing(x) if model.missing else x)
+
+
 def hard_assignment(
     key: jax.Array,
     model: Model,
@@ -110,15 +139,25 @@ def hard_assignment(
     Large memories come first: the size-biased order of stick-breaking. ``num_active`` says how many memories may own
     data (default all).
     """
-    num_components = model.num_components
-    origin, unit = DataSpace.of(model.family).frame(x)
-    points = (x - origin) / unit
-    seeds, label = kmeans_plus_plus(key, points, num_components, weight)
+    points = _in_metric(model, x)
+    seeds, label = kmeans_plus_plus(key, points, model.num_components, weight)
     if num_active is not None:  # a point whose seed is not active goes to the nearest active one
-        centres = points[seeds]
-        square = jnp.sum(centres**2, -1) - 2 * jnp.matmul(points, centres.T, precision="highest")
-        label = jnp.argmin(jnp.where(jnp.arange(num_components) < num_active, square, jnp.inf), axis=-1)
-    hard = jax.nn.one_hot(label, num_components, dtype=x.dtype)
+        label = _nearest(points, seeds, num_active)
+    return _by_size(x, seeds, label, weight)
+
+
+def _nearest(points: Float[Array, "N D"], seeds: Int[Array, " K"], num_active: jax.Array | int) -> Int[Array, " N"]:
+    """The number of the nearest of the first ``num_active`` seeds."""
+    centres = points[seeds]
+    square = jnp.sum(centres**2, -1) - 2 * jnp.matmul(points, centres.T, precision="highest")
+    return jnp.argmin(jnp.where(jnp.arange(len(seeds)) < num_active, square, jnp.inf), axis=-1)
+
+
+def _by_size(
+    x: Float[Array, "N D"], seeds: Int[Array, " K"], label: Int[Array, " N"], weight: Float[Array, " N"] | None
+) -> tuple[Float[Array, "N K"], Int[Array, " K"]]:
+    """Labels as a table of ones (times the weights of the data), and the seeds, the largest memory first."""
+    hard = jax.nn.one_hot(label, len(seeds), dtype=x.dtype)
     if weight is not None:
         hard = weight[:, None] * hard
     order = jnp.argsort(-jnp.sum(hard, axis=0))
@@ -146,20 +185,28 @@ def starting_params(
         num_active: how many memories may own data (default all); the rest start where the prior alone puts them.
         weight: how often each row counts (default once).
     """
-    num_components = model.num_components
     if model.missing:
         x = without_missing(x)
-    x, weight = systematic_sample(key, x, weight, num_components)
-    hard, seeds = hard_assignment(key, model, x, num_active, weight)
-    counts = jnp.sum(hard, axis=0)
+    x, weight = systematic_sample(key, x, weight, model.num_components)
+    return _params_at(model, x, *hard_assignment(key, model, x, num_active, weight))
 
+
+def _params_at(model: Model, x: Float[Array, "N D"], hard: Float[Array, "N K"], seeds: Int[Array, " K"]) -> Params:
+    """Site values for a hard assignment, the memories at first at the seeds."""
+    num_components = model.num_components
     params = {site: _typical(law, site in model.family.shared, num_components) for site, law in model.prior.items()}
-    location = model.family.location
-    params[location] = x[seeds]
+    params[model.family.location] = x[seeds]
     params = Start.of(model.family).start(x, hard, params, model.prior)
     weights = model.weights.start(num_components)
-    weights = model.weights.maximize(counts, weights, likelihood_only=False)
+    weights = model.weights.maximize(jnp.sum(hard, axis=0), weights, likelihood_only=False)
     return {name: jnp.asarray(value, x.dtype) for name, value in (params | weights).items()}
+
+
+class Given(NamedTuple):
+    """Labels that were made elsewhere, and which of the starts take them."""
+
+    label: Int[Array, "R N"]
+    taken: Bool[Array, " R"]
 
 
 @jax.jit
@@ -168,10 +215,54 @@ def starts(
     model: Model,
     x: Float[Array, "N D"],
     num_active: Int[Array, " R"],
-    weight: Float[Array, " N"] | None = None,
+    weight: Float[Array, " N"] | None,
+    given: Given,
+    at_random: Bool[Array, " R"],
 ) -> Params:
-    """:func:`starting_params` of every key; leaves lead with that axis."""
-    return jax.vmap(lambda key, active: starting_params(key, model, x, active, weight))(keys, num_active)
+    """Site values of several starts; leaves lead with their axis.
+
+    Args:
+        keys: one for each start.
+        model: the mixture.
+        x: rows in model units.
+        num_active: how many memories may own data.
+        weight: how often each row counts (None: once).
+        given: labels; a start that takes them has its memories at the rows nearest to the means of the groups.
+        at_random: whether the seeds of a start without labels are random rows, and not those of k-means++.
+    """
+    if model.missing:
+        x = without_missing(x)
+    points = _in_metric(model, x)
+
+    def one(key: jax.Array, active: jax.Array, label: jax.Array, taken: jax.Array, random: jax.Array) -> Params:
+        by_distance, _ = kmeans_plus_plus(key, points, model.num_components, weight)
+        by_chance = _random_rows(jax.random.fold_in(key, 1), len(x), model.num_components, weight)
+        seeds = jnp.where(random, by_chance, by_distance)
+        label = jnp.where(taken, label, _nearest(points, seeds, active))
+        seeds = jnp.where(taken, _representatives(points, label, seeds), seeds)
+        return _params_at(model, x, *_by_size(x, seeds, label, weight))
+
+    return jax.vmap(one)(keys, num_active, given.label, given.taken, at_random)
+
+
+def _random_rows(key: jax.Array, num_rows: int, num_seeds: int, weight: Float[Array, " N"] | None) -> Int[Array, " K"]:
+    """Numbers of different rows, drawn by weight."""
+    noise = jax.random.gumbel(key, (num_rows,))
+    return jax.lax.top_k(noise if weight is None else noise + jnp.log(weight), num_seeds)[1]
+
+
+def _representatives(
+    points: Float[Array, "N D"], label: Int[Array, " N"], otherwise: Int[Array, " K"]
+) -> Int[Array, " K"]:
+    """The row nearest to the mean of each group; ``otherwise`` where a group has no row."""
+    member = jax.nn.one_hot(label, len(otherwise), dtype=points.dtype)
+    count = jnp.sum(member, axis=0)
+    mean = jnp.matmul(member.T, points, precision="highest") / jnp.maximum(count, 1)[:, None]
+    square = (
+        jnp.sum(mean**2, -1) - 2 * jnp.matmul(points, mean.T, precision="highest") + jnp.sum(points**2, -1)[:, None]
+    )
+    nearest = jnp.argmin(jnp.where(member > 0, square, jnp.inf), axis=0)
+    return jnp.where(count > 0, nearest, otherwise)
 
 
 def _typical(law: Distribution, shared: bool, num_components: int) -> jax.Array:

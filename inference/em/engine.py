@@ -4,10 +4,11 @@ E-step: responsibilities :math:`r_{nk} \propto w_k \, p(x_n \mid \theta_k)`, nev
 and only their sums :math:`\sum_n r_{nk} T(x_n)` are kept. A family whose M-step is not a function of sums gets the
 whole (N, K) table instead. M-step: the family's :class:`~probam.family.capabilities.MStep` and the weight prior's
 ``maximize``. The objective is the log joint density in the unconstrained coordinates of NumPyro's samplers, or the log
-likelihood. It never falls, and where it stops it is stationary. Restarts from k-means++ seeds run in one program. The
-best one is returned.
+likelihood. It never falls, and where it stops it is stationary. Starts of several kinds
+(:mod:`probam.inference.common.kinds`) run in one program. The best end is returned.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,12 +21,12 @@ from probam.errors import InputError, NumericalError
 from probam.family import Model, Moments, Params
 from probam.family.capabilities import Absent, DataSpace, Guide, MStep
 from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.kinds import Starts, best_of, joined, plan
 from probam.inference.common.result import EngineResult, Progress, silent
 from probam.inference.common.rows import Rows, check_weight, rows_on, without_missing
-from probam.inference.common.start import starts
 from probam.inference.em.steps import EMState, Settings, em_step, expectation, judged, maximization
 
-__all__ = ["active_counts", "fit_params", "point_result", "run", "side_by_side"]
+__all__ = ["fit_params", "point_result", "run", "side_by_side"]
 
 _SMALL = 200_000
 """Most numbers (rows x features x memories) for which several runs go in one batch."""
@@ -70,6 +71,9 @@ def _advance(
     )
     return after
 
+
+_Ends = tuple[EMState, np.ndarray]
+"""States of all runs, and the trace of their objectives (R, I)."""
 
 _expectation = jax.jit(expectation)
 
@@ -155,18 +159,6 @@ def check_closed_form(model: Model) -> None:
         )
 
 
-def active_counts(num_components: int, restarts: int, *, nonparametric: bool) -> np.ndarray:
-    """How many memories own data at the start of each restart.
-
-    In a finite mixture all of them do. Under stick-breaking the data choose the number of occupied memories, so the
-    restarts start from different numbers between K and 1.
-    """
-    if not nonparametric or restarts == 1:
-        return np.full(restarts, num_components)
-    choices = np.unique(np.round(np.geomspace(1, num_components, restarts)).astype(int))[::-1]
-    return choices[np.arange(restarts) % len(choices)]
-
-
 def fit_params(
     key: jax.Array,
     model: Model,
@@ -184,10 +176,10 @@ def fit_params(
     """All restarts after EM (leaves lead with the restart axis) and the trace of their objectives (R, I).
 
     Args:
-        key: for the k-means++ seeds.
+        key: for the starts.
         model: the mixture to fit.
         x: (N, D) data in model units.
-        start: site values of one run, which then replaces the restarts; None starts from k-means++ seeds.
+        start: site values of one run, which then replaces the restarts.
         progress: called with (done, total, text).
 
     The other options are those of :func:`run`.
@@ -202,26 +194,36 @@ def fit_params(
     num_data = len(x) if weight is None else float(weight.sum())
     if tolerance is None:
         tolerance = 1e-9 if x.dtype == jnp.float64 else 1e-6
-    if start is None:
-        params = _seeded(key, model, x, weight, restarts)
-    else:
-        params = {name: jnp.asarray(value)[None] for name, value in start.items()}
-    states, traces = _iterate(
+    climb = partial(
+        _iterate,
         model,
-        _before_the_first_step(params, x),
-        rows_on(model, x, weight),
-        _origin(model, x),
-        jnp.asarray(tolerance * num_data, x.dtype),
-        settings,
-        max_iterations,
-        progress,
+        parts=rows_on(model, x, weight),
+        origin=_origin(model, x),
+        tolerance=jnp.asarray(tolerance * num_data, x.dtype),
+        settings=settings,
+        max_iterations=max_iterations,
+        progress=progress,
     )
+    if start is None:
+        states, trace = _from_all_starts(Starts.of(key, model, x, restarts, weight), climb)
+    else:
+        states, trace = climb({name: jnp.asarray(value)[None] for name, value in start.items()})
     if not np.isfinite(states.objective).any():
         raise NumericalError(
             "em: the log density is not finite in any restart; standardise the data, "
             "or use fewer components or weights and a prior (estimate='map')"
         )
-    return states, np.concatenate(traces, axis=1)
+    return states, trace
+
+
+def _from_all_starts(starts: Starts, climb: Callable[[Params], _Ends]) -> _Ends:
+    """The ends of all starts: first of the fresh ones, then of those that move the memories of the best."""
+    ends = climb(starts.fresh())
+    objective = np.asarray(ends[0].objective)
+    if not starts.plan.has_moves or not np.isfinite(objective).any():
+        return ends
+    moved, num_moves = starts.moved(jax.tree.map(lambda leaf: leaf[best_of(objective)], ends[0].params))
+    return joined(ends, climb(moved), num_moves)
 
 
 def _settings(estimate: str, stop: str) -> Settings:
@@ -233,31 +235,26 @@ def _settings(estimate: str, stop: str) -> Settings:
     return Settings(likelihood_only=estimate == "ml", aitken=stop == "aitken")
 
 
-def _seeded(key: jax.Array, model: Model, x: jax.Array, weight: np.ndarray | None, restarts: int) -> Params:
-    """Site values at the k-means++ seeds of each restart."""
-    nonparametric = "sticks" in Coordinates(model).transforms
-    active = jnp.asarray(active_counts(model.num_components, restarts, nonparametric=nonparametric))
-    return starts(jax.random.split(key, restarts), model, x, active, weight)
-
-
-def _before_the_first_step(params: Params, x: jax.Array) -> EMState:
+def _before_the_first_step(params: Params, dtype: np.dtype[Any]) -> EMState:
     """States whose objective is not known yet; leaves lead with the restart axis."""
     num_runs = next(iter(params.values())).shape[0]
-    unknown = jnp.full(num_runs, -jnp.inf, x.dtype)
+    unknown = jnp.full(num_runs, -jnp.inf, dtype)
     return EMState(params, unknown, jnp.zeros(num_runs, bool), -unknown)
 
 
 def _iterate(
     model: Model,
-    states: EMState,
+    params: Params,
+    *,
     parts: list[Rows],
     origin: jax.Array,
     tolerance: jax.Array,
     settings: Settings,
     max_iterations: int,
     progress: Progress,
-) -> tuple[EMState, list[np.ndarray]]:
-    """EM steps until every restart has stopped; the trace of the objectives, in parts."""
+) -> _Ends:
+    """EM steps from every start until all have stopped, and the trace of their objectives."""
+    states = _before_the_first_step(params, origin.dtype)
     traces: list[np.ndarray] = []
     num_runs = len(states.objective)
     advance = _advance if len(parts) == 1 else _advance_across
@@ -271,7 +268,7 @@ def _iterate(
         if finished == num_runs:
             break
     progress(max_iterations, max_iterations, "EM")
-    return states, traces
+    return states, np.concatenate(traces, axis=1)
 
 
 @jax.jit
@@ -296,7 +293,7 @@ def run(
     """The best of several EM runs.
 
     Args:
-        key: for the k-means++ seeds.
+        key: for the starts.
         model: the mixture to fit.
         x: (N, D) data in model units. Rows with missing entries (NaN) count with the density of their observed
             entries, for families that have the capability.
@@ -306,7 +303,7 @@ def run(
         stop: "tolerance" ends a run when the objective rises by less than the tolerance; "aitken" when all that
             is left to gain does, estimated from the last two rises (EM converges linearly: a slow run makes small
             steps long before its end).
-        restarts: runs from different k-means++ seeds.
+        restarts: runs from different starts, of several kinds.
         sample_weight: how often each datum counts, (N,) numbers of at least 0: the objective has
             sum_n w_n log p(x_n) in the place of sum_n log p(x_n). These are not the weights of the memories.
         progress: called with (done, total, text).
@@ -327,7 +324,7 @@ def run(
         sample_weight=sample_weight,
         progress=progress,
     )
-    best = int(np.argmax(np.where(np.isfinite(states.objective), states.objective, -np.inf)))
+    best = best_of(states.objective)
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf[best]), states.params)
     return point_result(
         model,
@@ -336,11 +333,21 @@ def run(
         objective_name="log joint density" if estimate == "map" else "log likelihood",
         lp=states.objective[best],
         status="converged" if bool(states.done[best]) else "max_steps",
+        restart_kind=plan(model, restarts).kinds[: len(trace)],
+        estimate="maximum a posteriori" if estimate == "map" else "maximum likelihood",
     )
 
 
 def point_result(
-    model: Model, params: Params, *, objective: np.ndarray, objective_name: str, lp: jax.Array, status: str
+    model: Model,
+    params: Params,
+    *,
+    objective: np.ndarray,
+    objective_name: str,
+    lp: jax.Array,
+    status: str,
+    estimate: str,
+    restart_kind: tuple[str, ...] = (),
 ) -> EngineResult:
     """One point estimate as one chain with one draw."""
     values = params | model.deterministics(params)
@@ -350,4 +357,6 @@ def point_result(
         objective=objective,
         objective_name=objective_name,
         status=status,
+        estimate=estimate,
+        restart_kind=restart_kind,
     )

@@ -14,7 +14,7 @@ and the natural gradient (``"natural"``), see :mod:`probam.inference.gradient_em
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +25,10 @@ from jaxtyping import Array, Float
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates, constrained, log_joints, unconstrained
+from probam.inference.common.kinds import Starts, best_of, joined, plan
 from probam.inference.common.result import EngineResult, Progress, silent
-from probam.inference.common.start import check_gradient, starts
-from probam.inference.em.engine import active_counts, point_result, side_by_side
+from probam.inference.common.start import check_gradient
+from probam.inference.em.engine import point_result, side_by_side
 from probam.inference.gradient_em import ascent
 from probam.inference.gradient_em.ascent import expected_log_joint
 from probam.inference.gradient_em.units import ScaledCoordinates, units
@@ -123,6 +124,29 @@ def _has_converged(
     return bool(_promised_gains(model, units, walk, x)[np.argmax(after)] <= _FLAT)
 
 
+class _Climb(NamedTuple):
+    """How runs climb: the options of :func:`run`."""
+
+    optimiser: str
+    max_iterations: int
+    inner_steps: int
+    learning_rate: float
+    tolerance: float
+    progress: Progress
+
+
+class _Ends(NamedTuple):
+    """Where runs ended; leaves lead with their axis."""
+
+    params: Params
+    final: Float[Array, " R"]
+    """Log joint, nats."""
+    trace: np.ndarray
+    """Of the log joint, (R, I)."""
+    converged: np.ndarray
+    """Whether the search that the run belongs to has converged, (R,)."""
+
+
 def optima(
     key: jax.Array,
     model: Model,
@@ -136,53 +160,61 @@ def optima(
     restarts: int = 4,
     progress: Progress = silent,
 ) -> tuple[Params, Float[Array, " R"], np.ndarray, str]:
-    """Site values where each restart ended, the log joint there, its trace (R, I), and the status."""
+    """Site values where each restart ended, the log joint there, its trace (R, I), and the status of the best."""
     check_gradient(model)
     _check_options(optimiser, learning_rate)
-    coordinates = Coordinates(model)
     if tolerance is None:
         tolerance = 1e-8 if x.dtype == jnp.float64 else 1e-6
-    active = active_counts(model.num_components, restarts, nonparametric="sticks" in coordinates.transforms)
-    unit = units(model, x)
-    free = unconstrained(model, starts(jax.random.split(key, restarts), model, x, jnp.asarray(active)))
+    climb = _Climb(optimiser, max_iterations, inner_steps, learning_rate, tolerance, progress)
+    starts, unit = Starts.of(key, model, x, restarts), units(model, x)
+    ends = _climbed(climb, model, unit, unconstrained(model, starts.fresh()), x)
+    if starts.plan.has_moves and np.isfinite(ends.final).any():
+        moved, num_moves = starts.moved(jax.tree.map(lambda leaf: leaf[best_of(ends.final)], ends.params))
+        ends = joined(ends, _climbed(climb, model, unit, unconstrained(model, moved), x), num_moves)
+    if not np.isfinite(ends.final).any():
+        raise NumericalError(
+            "gradient_em: the log density is not finite in any restart; lower the learning rate or standardise the data"
+        )
+    status = "converged" if ends.converged[best_of(ends.final)] else "max_steps"
+    return ends.params, jnp.asarray(ends.final), ends.trace, status
+
+
+def _climbed(climb: _Climb, model: Model, unit: Params, free: Params, x: Float[Array, "N D"]) -> _Ends:
+    """Where runs from these unconstrained site values end."""
     walk = jax.tree.map(jnp.divide, free, unit)
-    total_steps = max_iterations * inner_steps
-    by_adam = optimiser == "adam"
-    state = jax.vmap(_optimiser(learning_rate, total_steps).init)(walk) if by_adam else None
+    total_steps = climb.max_iterations * climb.inner_steps
+    by_adam = climb.optimiser == "adam"
+    state = jax.vmap(_optimiser(climb.learning_rate, total_steps).init)(walk) if by_adam else None
     climbers = None if by_adam else ascent.begin(model, walk)
     traces: list[np.ndarray] = []
-    status = "max_steps"
-    for done in range(0, max_iterations, _CHUNK):
-        num_steps = min(_CHUNK, max_iterations - done)
+    converged = False
+    for done in range(0, climb.max_iterations, _CHUNK):
+        num_steps = min(_CHUNK, climb.max_iterations - done)
         if climbers is None:
             walk, state, trace = _advance(
                 model,
                 unit,
-                jnp.asarray(learning_rate, x.dtype),
+                jnp.asarray(climb.learning_rate, x.dtype),
                 walk,
                 state,
                 x,
-                inner_steps=inner_steps,
+                inner_steps=climb.inner_steps,
                 num_steps=num_steps,
                 total_steps=total_steps,
             )
         else:
-            climbers, trace = ascent.advance(model, unit, climbers, x, optimiser=optimiser, num_steps=num_steps)
+            climbers, trace = ascent.advance(model, unit, climbers, x, optimiser=climb.optimiser, num_steps=num_steps)
             walk = _unflattened(model, climbers.z)
         traces.append(np.asarray(trace))
-        progress(done + num_steps, max_iterations, "gradient EM")
-        if len(traces) > 1 and _has_converged(model, unit, walk, x, traces, tolerance):
-            status = "converged"
+        climb.progress(done + num_steps, climb.max_iterations, "gradient EM")
+        converged = len(traces) > 1 and _has_converged(model, unit, walk, x, traces, climb.tolerance)
+        if converged:
             break
-    progress(max_iterations, max_iterations, "gradient EM")
+    climb.progress(climb.max_iterations, climb.max_iterations, "gradient EM")
     free = jax.tree.map(jnp.multiply, walk, unit)
     final = log_joints(model, free, x)
-    if not bool(jnp.any(jnp.isfinite(final))):
-        raise NumericalError(
-            "gradient_em: the log density is not finite in any restart; lower the learning rate or standardise the data"
-        )
     trace = np.concatenate([*traces, np.asarray(final)[:, None]], axis=1)
-    return constrained(model, free), final, trace, status
+    return _Ends(constrained(model, free), final, trace, np.full(len(final), converged))
 
 
 def run(
@@ -210,7 +242,7 @@ def run(
         tolerance: stop early when the best objective of a chunk of 25 iterations beats that of the chunk before by
             less than this many nats per datum in every restart (default 1e-8 in float64, 1e-6 in float32) and the best
             run is where the log joint is flat.
-        restarts: runs from different k-means++ seeds.
+        restarts: runs from different starts, of several kinds.
 
     Raises:
         InputError: for an unknown optimiser, or a learning rate that is not positive.
@@ -228,7 +260,7 @@ def run(
         restarts=restarts,
         progress=progress,
     )
-    best = jnp.argmax(jnp.where(jnp.isfinite(final), final, -jnp.inf))
+    best = best_of(final)
     return point_result(
         model,
         jax.tree.map(lambda leaf: leaf[best], params),
@@ -236,4 +268,6 @@ def run(
         objective_name="log joint density",
         lp=final[best],
         status=status,
+        estimate="maximum a posteriori",
+        restart_kind=plan(model, restarts).kinds[: len(trace)],
     )

@@ -10,7 +10,7 @@ from probam.errors import NumericalError
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.ordering import described_order
-from probam.inference.common.result import EngineResult, Evidence
+from probam.inference.common.result import APPROXIMATION, EngineResult, Evidence
 from probam.inference.evidence.importance import Importance, pareto_smoothed
 from probam.inference.gradient_em.warm import Start
 from probam.inference.svi.climb import Climbed
@@ -58,6 +58,7 @@ def judge(
         evidence=_evidence(importance, labellings),
         pareto_k=None if importance is None else importance.pareto_k,
         restart_status=status,
+        estimate=APPROXIMATION,
     )
 
 

@@ -141,12 +141,20 @@ def fit_text(fitted: "Fit", output: Path) -> str:
 
 
 def fit_json(fitted: "Fit", output: Path) -> str:
-    """The same for machines."""
+    """The same for machines; what was maximised and the log likelihood there come first."""
+    from probam.reports.summaries.estimate import bounds_memories, estimate_in_words, total_log_likelihood
+    from probam.reports.tree import variable
+
     attributes = {key: _plain(value) for key, value in fitted.tree.attrs.items()}
     memory = fitted.tree["memory"].to_dataset()
     memories = {str(key): value.values.tolist() for key, value in memory.data_vars.items() if value.dims == ("memory",)}
     summary = _records(fitted.summary())
+    total = total_log_likelihood(fitted.tree)
+    occupied = variable(fitted.tree, "invariant", "num_occupied").values
     record = {
+        "estimate": estimate_in_words(fitted.tree),
+        "log_likelihood": None if total is None else float(total.mean()),
+        "memories_that_hold_data": {"mean": float(occupied.mean()), "upper_bound": bounds_memories(fitted.tree)},
         "saved": str(output),
         **attributes,
         "columns": list(fitted.columns),

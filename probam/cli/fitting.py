@@ -61,14 +61,17 @@ def fit(
 
 def _table(data: str, options: dict[str, Any]) -> "Table":
     """The columns to fit; in ``options``, the column of sample weights is replaced by its values."""
+    import pandas as pd
+
     from probam.data.table import check_rows
 
     columns, weight = options.pop("columns", None), options.pop("sample_weight", None)
-    if columns is not None and weight is not None:
-        columns = [*columns, weight]
-    table = table_of(data, columns, options.pop("variable", None), missing=options["missing"])
+    of_file = columns if columns is None or weight is None else [*columns, weight]
+    table = table_of(data, of_file, options.get("variable"), missing=options["missing"])
     if weight is not None:
-        options["sample_weight"] = table.select([weight]).values[:, 0]
+        options["sample_weight"] = pd.Series(table.select([weight]).values[:, 0], name=weight)
         table = table.select([name for name in table.columns if name != weight])
+    if columns is not None:
+        options["columns"] = list(table.columns)
     check_rows(table)
     return table

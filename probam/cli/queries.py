@@ -67,6 +67,7 @@ def predict(
 ) -> None:
     """Write the memory of every datum, the probability of that memory and the log density of the datum."""
     from probam.data.writing import TABLE_SUFFIXES, check_writable, write_dataset
+    from probam.reports.summaries.estimate import bounds_memories
 
     check_writable(output, suffixes=TABLE_SUFFIXES)
     check_apart(output, fit_file, data)
@@ -76,7 +77,8 @@ def predict(
     write_dataset(predicted if probabilities else predicted.drop_vars(["responsibilities", "memory"]), output)
     labels = len(set(predicted["label"].values.tolist()))
     doubtful = int((predicted["confidence"] < 0.5).sum())
-    print(f"{table.num_data} data in {labels} memories, {doubtful} of them with a confidence below one half")
+    at_most = "at most " if bounds_memories(fitted.tree) else ""
+    print(f"{table.num_data} data in {at_most}{labels} memories, {doubtful} of them with a confidence below one half")
     print(f"mean log density {float(predicted['log_density'].mean()):.4f} nats")
     print(f"wrote {output}")
 

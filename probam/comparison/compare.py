@@ -30,6 +30,7 @@ from probam.inference.common.result import Evidence, Progress, silent
 from probam.options import boolean, whole_number_in
 from probam.reports.summaries.convergence import invariant_summary
 from probam.reports.summaries.criteria import Expected, Information, expected_loo, information
+from probam.reports.summaries.estimate import NOT_A_COUNT, bounds_memories, estimate_in_words, total_log_likelihood
 from probam.reports.summaries.quantities import engine_kind
 from probam.reports.tree import variable
 
@@ -54,10 +55,12 @@ def compare(
         seed: of bridge sampling.
 
     Returns:
-        Columns ``engine``, ``memories`` (that hold data, on average), ``log_score`` (nats per datum) with
-        ``log_score_se`` (over data), ``log_score_mcse`` (over draws), ``log_score_diff`` to the best and its
-        ``log_score_diff_se``; ``elpd_loo`` (nats) with ``elpd_se``, ``elpd_mcse``, ``elpd_diff``, ``elpd_diff_se`` and
-        ``bad_k`` (data with a high Pareto k); ``bic``, ``icl`` (smaller is better); ``log_evidence``, ``evidence_se``;
+        Columns ``engine``, ``estimate`` (what was maximised or drawn from), ``log_lik`` (log likelihood of the fitted
+        data there, nats, on average over draws), ``memories`` (that hold data, on average), ``log_score`` (nats per
+        datum) with ``log_score_se`` (over data), ``log_score_mcse`` (over draws), ``log_score_diff`` to the best and
+        its ``log_score_diff_se``; ``elpd_loo`` (nats) with ``elpd_se``, ``elpd_mcse``, ``elpd_diff``,
+        ``elpd_diff_se`` and ``bad_k`` (data with a high Pareto k); ``bic``, ``icl`` (smaller is better);
+        ``log_evidence``, ``evidence_se``;
         ``ari``, ``nmi``; ``seconds``, ``ess_per_second`` (the least bulk ESS of the label-invariant quantities).
         NaN where a column does not apply to a fit. ``frame.attrs["notes"]`` says why, fit by fit.
 
@@ -116,6 +119,8 @@ def _named(fits: object) -> Mapping[str, Fit]:
 
 _COLUMNS = {
     "engine": "",
+    "estimate": "",
+    "log_lik": ".2f",
     "memories": ".2f",
     "log_score": ".4f",
     "log_score_se": ".4f",
@@ -151,9 +156,12 @@ class _Row(NamedTuple):
 
 def _row(fit: Fit, held_out: Any, labels: ArrayLike | None, *, bridged: bool, seed: int) -> _Row:
     tree = fit.tree
-    notes: list[str] = []
+    notes: list[str] = [f"memories: {NOT_A_COUNT}"] if bounds_memories(tree) else []
     columns: dict[str, Any] = dict.fromkeys(_COLUMNS, np.nan)
     columns["engine"] = str(tree.attrs["engine"])
+    columns["estimate"] = estimate_in_words(tree)
+    total = total_log_likelihood(tree)
+    columns["log_lik"] = np.nan if total is None else float(total.mean())
     columns["memories"] = float(variable(tree, "invariant", "num_occupied").mean())
     columns["seconds"] = float(tree.attrs["seconds"])
     score = table = None
@@ -197,10 +205,8 @@ def _information(fit: Fit, notes: list[str]) -> Information | None:
     except InputError as error:
         notes.append(str(error))
         return None
-    if fit.tree.attrs["engine"] == "clam":
-        notes.append("BIC and ICL are at the memories of least recall error; they are meant for maximum likelihood")
-    elif fit.options.get("estimate", "map") != "ml":
-        notes.append("BIC and ICL are at the maximum a posteriori; they are meant for estimate='ml'")
+    if criteria.estimate != "maximum likelihood":
+        notes.append(f"BIC and ICL are taken at: {criteria.estimate}; they are meant for maximum likelihood")
     return criteria
 
 
@@ -257,7 +263,7 @@ def _same_data(fits: Sequence[Fit]) -> bool:
 
 
 def comparison_text(frame: pd.DataFrame) -> str:
-    """The table for a terminal, without empty columns, and the notes below it.
+    """What each fit is, the table for a terminal without empty columns, and the notes below it.
 
     Args:
         frame: what :func:`compare` returns.
@@ -268,9 +274,10 @@ def comparison_text(frame: pd.DataFrame) -> str:
             return str(value)
         return "" if pd.isna(value) else format(float(value), how)
 
-    shown = frame.dropna(axis=1, how="all")
+    shown = frame.drop(columns="estimate").dropna(axis=1, how="all")
     cells = {name: [cell(value, how) for value in shown[name]] for name, how in _COLUMNS.items() if name in shown}
-    lines = [pd.DataFrame(cells, index=shown.index).to_string()]
+    lines = [f"{name}: {row['estimate']}, log likelihood {row['log_lik']:.2f} nats" for name, row in frame.iterrows()]
+    lines += ["", pd.DataFrame(cells, index=shown.index).to_string()]
     for name, notes in frame.attrs.get("notes", {}).items():
         lines += [f"{name}: {note}" for note in notes]
     return "\n".join(lines)

@@ -134,6 +134,16 @@ class DataSpace(Capability):
         spread = jnp.std(x, axis=0)
         return jnp.mean(x, axis=0), jnp.where(spread > 0, spread, 1)
 
+    def metric(self, x: Float[Array, "N D"], prior: Prior) -> Float[Array, "N D"]:
+        """Rows moved so that their plain distances are those that make sense to the family (for starts).
+
+        By default they are in the frame. A family whose memories lie tilted divides by what its prior guesses of their
+        shape.
+        """
+        del prior
+        origin, unit = self.frame(x)
+        return (x - origin) / unit
+
     def memories(self, params: Mapping[str, jax.Array]) -> Float[Array, "K D"]:
         """The stored patterns as points of the data space."""
         return params[self.location]

@@ -77,7 +77,7 @@ def fit_tree(
         {
             "posterior": groups.posterior_group(model, result),
             "sample_stats": groups.sample_stats_group(result),
-            "invariant": groups.invariant_group(draws, reading, probes),
+            "invariant": groups.invariant_group(draws, reading, probes, prepared.weight),
             "memory": groups.memory_group(reading, numbering, prepared.units, draws.reference),
         }
     )
@@ -163,6 +163,7 @@ def _tree(
         center=np.asarray(units.center),
         scale=np.asarray(units.scale),
         completed=np.where(missing, units.invert(positions), table.values) if missing.any() else None,
+        weight=prepared.weight,
         coordinates={
             f"{name}/{dimension}": labels
             for name, group in made.items()

@@ -1,5 +1,6 @@
 """What a fit says of itself: the attributes at the root of its file."""
 
+import json
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -11,11 +12,13 @@ from numpyro.distributions import Distribution
 from probam.data.table import Table
 from probam.distributions.stick_breaking import expected_num_components, truncation_error
 from probam.distributions.supports import innermost
+from probam.family.capabilities import Gradients
 from probam.fits.options import FitOptions
 from probam.fits.prepared import Prepared
 from probam.inference.common.result import EngineResult
 from probam.models.mixture import Mixture
 from probam.models.weights import StickBreaking
+from probam.options import command_words
 
 __all__ = ["describe", "fit_attributes", "versions"]
 
@@ -47,6 +50,9 @@ def fit_attributes(
         "engine": options.engine,
         "engine_options": {name: value for name, value in engine_options.items() if name != "checkpoint"},
         "status": result.status,
+        "estimate": _estimate(options, result),
+        "command": _command(options, engine_options, prepared, model),
+        "sampler": _sampler(options, model),
         "seed": int(options.seed),
         "dtype": prepared.dtype.name,
         "source": prepared.table.source,
@@ -56,6 +62,52 @@ def fit_attributes(
         "truncation": _truncation(model, result, prepared.table.num_data),
         "versions": versions(),
     }
+
+
+def _estimate(options: FitOptions, result: EngineResult) -> str:
+    """What was maximised or drawn from, and for a maximum a posteriori under which prior."""
+    if result.estimate != "maximum a posteriori":
+        return result.estimate
+    own = [name for name in ("alpha", "discount") if isinstance(getattr(options, name), Distribution)]
+    own = [*(options.prior or {}), *own]
+    if not own:
+        return f"{result.estimate} under the default prior"
+    return f"{result.estimate} under the given prior of {', '.join(own)} and the default prior of the rest"
+
+
+def _command(
+    options: FitOptions, engine_options: Mapping[str, Any], prepared: Prepared, model: Mixture
+) -> dict[str, Any]:
+    """The words of the command that repeats the fit, by groups that stay together, and what it cannot give.
+
+    What decides the model is named whether or not it is the default.
+    """
+    values = options.changed() | {
+        "family": options.family if isinstance(options.family, str) else model.family.signature,
+        "weights": options.weights,
+        "components": model.num_components,
+        "engine": options.engine,
+        "seed": int(options.seed),
+        "sample_weight": getattr(options.sample_weight, "name", options.sample_weight),
+    }
+    values = {name: value for name, value in values.items() if name not in ("progress", "checkpoint")}
+    flags = command_words(FitOptions, values)
+    source = prepared.table.source
+    groups = [["probam", "fit", "DATA" if source in ("array", "data") else source], *flags.groups]  # no file's names
+    groups += [["--float32"]] if prepared.dtype == np.float32 else []
+    groups += [
+        ["--option", f"{name}={json.dumps(value)}"]
+        for name, value in engine_options.items()
+        if name not in values and name != "checkpoint"
+    ]
+    return {"groups": [*groups, ["-o", "fit.nc"]], "in_python": flags.in_python}
+
+
+def _sampler(options: FitOptions, model: Mixture) -> str:
+    """The engine that samples the posterior of this model; empty where none does."""
+    if options.sample_weight is not None:
+        return ""
+    return "nuts" if Gradients.ask(model.family) else "gibbs"
 
 
 def versions() -> dict[str, str]:

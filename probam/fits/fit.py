@@ -91,7 +91,7 @@ def _run(
     run: Any, key: jax.Array, model: Mixture, prepared: Prepared, options: FitOptions, engine_options: dict[str, Any]
 ) -> EngineResult:
     """What the engine returns, all of it finite."""
-    weighted = {} if options.sample_weight is None else {"sample_weight": options.sample_weight}
+    weighted = {} if prepared.weight is None else {"sample_weight": prepared.weight}
     result: EngineResult = run(
         key, model, jnp.asarray(prepared.x), progress=options.progress or silent, **weighted, **engine_options
     )

@@ -30,7 +30,8 @@ from probam.models.mixture import Mixture
 from probam.options import file_path, whole_number, whole_number_in
 from probam.reports.html import write_report
 from probam.reports.summaries.convergence import invariant_summary
-from probam.reports.summaries.diagnostics import advice
+from probam.reports.summaries.diagnostics import advice, left_out
+from probam.reports.summaries.estimate import NOT_A_COUNT, bounds_memories, headline
 from probam.reports.tree import rows_of, write_tree
 
 __all__ = ["Fit"]
@@ -64,7 +65,7 @@ class Fit:
         attributes = self.tree.attrs
         sizes = self.tree["posterior"].sizes
         draws = f"{sizes['chain']} x {sizes['draw']} draws"
-        return f"<probam.Fit: {attributes['model']}; {attributes['engine']}, {draws}>"
+        return f"<probam.Fit: {headline(self.tree)}; {attributes['model']}; {attributes['engine']}, {draws}>"
 
     def _group(self, name: str) -> xr.Dataset:
         return self.tree[name].to_dataset()
@@ -387,7 +388,7 @@ class Fit:
         return frame
 
     def summary_text(self, *, most: int = 12) -> str:
-        """The main results in a few lines.
+        """The main results in a few lines: first what was maximised or drawn from, and the log likelihood there.
 
         Args:
             most: memories to list.
@@ -396,14 +397,17 @@ class Fit:
         occupied = self._group("invariant")["num_occupied"].values.ravel()
         counts = np.bincount(occupied.astype(int))
         run = f"{attributes['engine']}, seed {attributes['seed']}, {attributes['seconds']:.1f} s"
-        lines = [attributes["model"], run]
+        lines = [headline(self.tree), attributes["model"], run]
         if occupied.size > 1:
             likely = ", ".join(
                 f"{k}: {counts[k] / occupied.size:.0%}" for k in np.argsort(-counts)[:4] if counts[k] > 0
             )
             lines.append(f"memories that hold data: {occupied.mean():.2f} on average ({likely})")
         else:
-            lines.append(f"memories that hold data: {int(occupied[0])}")
+            most_likely = (
+                f"at most {int(occupied[0])}. {NOT_A_COUNT}" if bounds_memories(self.tree) else int(occupied[0])
+            )
+            lines.append(f"memories that hold data: {most_likely}")
         frame = self.memories()
         shown = frame[frame["size"] >= 0.5].head(most)
         shown = shown.iloc[:, : 4 + 6].round(4)
@@ -415,7 +419,7 @@ class Fit:
         if empty:
             lines.append(f"({empty} of the {len(frame)} memories hold almost no data)")
         lines.append("")
-        lines += [f"[{item.level}] {item.text}" for item in advice(self.tree)]
+        lines += [f"[{item.level}] {item.text}" for item in [*advice(self.tree), *left_out(self.tree)]]
         return "\n".join(lines)
 
     # --- files -------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from probam.fits.prepared import Prepared
 from probam.inference.common.result import EngineResult, Evidence
 from probam.models.mixture import Mixture
 from probam.reports.summaries.credible import partition_group as sampled_partitions
+from probam.reports.summaries.credible import point_estimate_group
 from probam.reports.summaries.quantities import invariant_group as invariant_quantities
 from probam.reports.tree import Variables
 
@@ -92,14 +93,27 @@ def sample_stats_group(result: EngineResult) -> Group:
     return Group({name: (values, ("chain", "draw")) for name, values in result.stats.items()})
 
 
-def invariant_group(draws: Draws, reading: posterior.HostReading, probes: Int[np.ndarray, " Q"]) -> Group:
-    """What does not depend on how memories are numbered; ``probes`` are rows at which the energy is followed."""
+def invariant_group(
+    draws: Draws,
+    reading: posterior.HostReading,
+    probes: Int[np.ndarray, " Q"],
+    weight: Float[np.ndarray, " N"] | None,
+) -> Group:
+    """What does not depend on how memories are numbered.
+
+    Args:
+        draws: draws of the model.
+        reading: what these draws say of the data.
+        probes: rows at which the energy is followed.
+        weight: how often each row counts; None counts each once.
+    """
     variables = invariant_quantities(
         log_lik=reading.log_lik,
         labels=reading.labels,
         weights=reading.weights,
         together=reading.together,
         probe_energy=-reading.log_lik[:, probes],
+        data_weight=weight,
         shape=draws.shape,
     )
     return Group(variables, coordinates={"draw": draws.kept, "probe": probes})
@@ -141,6 +155,8 @@ def optimisation_group(result: EngineResult) -> Group | None:
         attributes["pareto_k"] = result.pareto_k
     if result.restart_status:
         attributes["restart_status"] = list(result.restart_status)
+    if result.restart_kind:
+        attributes["restart_kind"] = list(result.restart_kind)
     return Group({"objective": (result.objective, ("restart", "iteration"))}, attributes)
 
 
@@ -165,14 +181,19 @@ def log_likelihood_group(draws: Draws, reading: posterior.HostReading, prepared:
 def partition_group(
     reading: posterior.HostReading, rows: Int[np.ndarray, " R"], resp: Float[np.ndarray, "N K"]
 ) -> Group:
-    """Who belongs together: sampled partitions of some rows, and the label of every datum.
+    """Who belongs together, of some rows, and the label of every datum.
+
+    From several draws by their sampled partitions, from a single one by its responsibilities.
 
     Args:
         reading: labels of all data at each draw.
         rows: the data of which partitions are compared.
         resp: posterior mean of the numbered responsibilities.
     """
-    variables, attributes = sampled_partitions(reading.labels[:, rows])
+    if len(reading.labels) > 1:
+        variables, attributes = sampled_partitions(reading.labels[:, rows])
+    else:
+        variables, attributes = point_estimate_group(resp[rows]), {}
     labels = {"label": (resp.argmax(axis=1), ("datum",)), "confidence": (resp.max(axis=1), ("datum",))}
     return Group({**variables, **labels}, attributes, {"row": rows})
 

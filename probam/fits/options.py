@@ -175,10 +175,20 @@ class FitOptions(Options):
         "nuts",
         help="nuts, gibbs and smc sample the posterior (slow, honest; smc also finds the evidence); svi and cavi "
         "approximate it (fast, too sure of themselves); em and gradient_em find one best setting (fastest, no error "
-        "bars); clam finds the memories of least recall error.",
+        "bars): the maximum a posteriori under the default prior, or by --estimate ml (em only) the maximum of the "
+        "likelihood; clam finds the memories of least recall error.",
         group=_ENGINE,
         check=one_of(*ENGINES),
         flag=str,
+    )
+    estimate: str | None = option(
+        None,
+        help="What em maximises: map (the default) the posterior density, likelihood times prior; ml the likelihood "
+        "alone (not with dp and pyp). gradient_em has map only.",
+        group=_ENGINE,
+        check=optional(one_of("map", "ml")),
+        flag=str | None,
+        metavar="map|ml",
     )
     seed: int | np.integer[Any] = option(
         0, help="The same seed gives the same bits on the same machine.", group=_ENGINE, check=SEEDS, flag=int
@@ -277,7 +287,12 @@ class FitOptions(Options):
     )
 
     def check_together(self) -> None:
-        """Refuse missing entries where the engine does not integrate them out."""
+        """Refuse missing entries and estimates that the engine does not have."""
+        if self.estimate is not None and self.engine != "em":
+            raise InputError(
+                f"estimate: only engine 'em' has a choice; got {self.estimate!r} with engine {self.engine!r}; leave it "
+                "out, or use engine 'em'"
+            )
         if self.missing and self.engine not in _TAKE_MISSING:
             raise InputError(
                 f"missing: engine {self.engine!r} does not integrate missing entries out; use one of "
@@ -287,5 +302,5 @@ class FitOptions(Options):
     @property
     def of_engine(self) -> dict[str, Any]:
         """Options for the engine that were given: name -> value."""
-        names = ("num_warmup", "num_draws", "num_chains", "checkpoint", "num_steps", "restarts")
+        names = ("estimate", "num_warmup", "num_draws", "num_chains", "checkpoint", "num_steps", "restarts")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}

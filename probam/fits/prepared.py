@@ -1,6 +1,6 @@
 """Data made ready for a fit: checked, in one precision, in the units of the model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from probam.family import Family
 from probam.family.capabilities import DataSpace
 from probam.fits.choices import double_precision
 from probam.fits.options import FitOptions
+from probam.inference.common.rows import check_weight
 
 __all__ = ["Prepared", "prepare"]
 
@@ -26,6 +27,8 @@ class Prepared:
     """Between the units of the table and those of the model."""
     x: Float[np.ndarray, "N D"]
     """The rows in the units of the model; NaN where an entry is missing."""
+    weight: Float[np.ndarray, " N"] | None = None
+    """How often each row counts; None counts each once."""
 
     @classmethod
     def of(cls, table: Table, units: Standardiser) -> "Prepared":
@@ -43,7 +46,8 @@ def prepare(data: Any, options: FitOptions, family: Family) -> Prepared:
 
     Raises :class:`probam.errors.InputError` where the data cannot be read or the family cannot have them.
     """
-    table = as_table(data, columns=options.columns, variable=options.variable, missing=options.missing)
+    variable = None if isinstance(data, Table) else options.variable  # a table was read already
+    table = as_table(data, columns=options.columns, variable=variable, missing=options.missing)
     check_rows(table)
     dtype = np.float64 if double_precision() and table.values.dtype != np.float32 else np.float32
     table = table.astype(dtype)
@@ -52,5 +56,7 @@ def prepare(data: Any, options: FitOptions, family: Family) -> Prepared:
         raise InputError(f"standardise: family {family.name!r} takes the data as they are; leave it out")
     units = standardiser(table) if options.standardise else identity(table.num_features, dtype)
     prepared = Prepared.of(table, units)
+    if options.sample_weight is not None:
+        prepared = replace(prepared, weight=check_weight(options.sample_weight, table.num_data, prepared.dtype))
     DataSpace.of(family).check_support(prepared.x, table.columns)
     return prepared

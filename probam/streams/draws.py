@@ -63,6 +63,7 @@ def draw_from_partitions(
         objective_name="",
         status="streamed",
         note=f"{learning.num_memories} memories, drawn given {text}",
+        estimate=f"draws given {text} of a stream",
     )
 
 

@@ -4,6 +4,7 @@ from importlib.metadata import version
 from typing import Any
 
 import jax
+import numpy as np
 import xarray as xr
 
 from probam.data.table import Table
@@ -13,8 +14,10 @@ from probam.fits.prepared import Prepared
 from probam.inference.common.result import EngineResult, Progress
 from probam.models.mixture import Mixture
 from probam.models.weights import weight_prior
+from probam.options import command_words
 from probam.streams.draws import draw_from_partitions
 from probam.streams.learning import Learning
+from probam.streams.options import StreamOptions
 from probam.streams.partitions import Process
 
 __all__ = ["fit_tree_of_stream"]
@@ -48,6 +51,21 @@ def _weights_options(process: Process) -> dict[str, Any]:
     return process._asdict() if process.discount else {"alpha": process.alpha}
 
 
+def _command(learning: Learning) -> dict[str, Any]:
+    """The words of the command that repeats the stream, by groups that stay together, and what it cannot give."""
+    options = learning.options
+    values = options.changed() | {
+        "family": options.attributes()["family"],
+        "alpha": options.alpha,
+        "discount": options.discount,
+        "seed": int(options.seed),
+    }
+    flags = command_words(StreamOptions, values)
+    groups = [["probam", "stream", "DATA"], *flags.groups]
+    groups += [["--float32"]] if learning.schema.dtype == np.float32 else []
+    return {"groups": [*groups, ["-o", "fit.nc"]], "in_python": flags.in_python}
+
+
 def _attributes(learning: Learning, model: Mixture, table: Table, result: EngineResult) -> dict[str, Any]:
     """Root attributes of the fit."""
     kept, process = learning.options.attributes(), learning.process
@@ -63,6 +81,9 @@ def _attributes(learning: Learning, model: Mixture, table: Table, result: Engine
         "engine": "stream",
         "engine_options": {name: kept[name] for name in _ENGINE_OPTIONS} | learning.options.change_attributes(),
         "status": result.status,
+        "estimate": result.estimate,
+        "command": _command(learning),
+        "sampler": "nuts",
         "seed": kept["seed"],
         "dtype": str(learning.schema.dtype),
         "source": "stream",

@@ -54,7 +54,7 @@ def _landscape_words(tree: xr.DataTree) -> list[str]:
         converged, total = int(recall["converged"].values.astype(bool).sum()), int(recall["converged"].size)
         share = "all" if converged == total else f"{count(converged)} of"
         sentences.append(f"Recall converged from {share} {count(total)} queries.")
-    if "attractor" in recall:
+    if "attractor" in recall and "num_attractors" not in recall:  # else the section on recall counts them
         ends = int(recall["attractor"].shape[0])
         sentences.append(f"Recall from the sampled data ends at {spelled(ends, 'attractor', 'attractors')}.")
     if view(tree).spherical:

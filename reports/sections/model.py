@@ -82,44 +82,28 @@ def _option_value(value: Any) -> str:
 
 def repeat_section(tree: xr.DataTree) -> Section:
     """The command, seed and versions that give this fit again."""
-    weights = options(tree, "weights_options")
-    in_python = [name for name, value in weights.items() if isinstance(value, str)]
-    body = f"<pre>{escape(_wrapped(_command(tree, leave_out=in_python)))}</pre>"
-    if in_python:
-        body += (
-            f"<p>The prior of {escape(', '.join(in_python))} was set in Python; this command uses the default "
-            "prior instead.</p>"
-        )
+    body = _command(options(tree, "command"))
     versions = options(tree, "versions") or {"probam": tree.attrs.get("probam_version", "")}
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
     body += f"<p>Versions: {escape(listed)}. The same seed gives the same numbers on the same machine and versions.</p>"
     return Section("repeat", "How can I repeat this?", body)
 
 
-def _command(tree: xr.DataTree, *, leave_out: list[str]) -> list[tuple[str, ...]]:
-    """The words of the command that repeats the fit, grouped as they stay together on a line."""
-    attributes = tree.attrs
-    weights = {name: value for name, value in options(tree, "weights_options").items() if name not in leave_out}
-    flags = {
-        "family": attributes.get("family"),
-        **options(tree, "family_options"),
-        "weights": attributes.get("weights"),
-    }
-    if "given" in weights:
-        flags["given-weights"] = ",".join(str(weight) for weight in weights.pop("given"))
-    flags |= {"components": attributes.get("num_components"), **weights}
-    flags |= {"engine": attributes.get("engine"), "seed": attributes.get("seed")}
-
-    source = str(attributes.get("source", ""))
-    words: list[tuple[str, ...]] = [("probam", "fit", source if source and source != "array" else "DATA")]
-    words += [(f"--{name}", str(value)) for name, value in flags.items() if value not in (None, "")]
-    words += [("--standardise",)] if attributes.get("standardised") else []
-    words += [("--float32",)] if attributes.get("dtype") == "float32" else []
-    words += [("--option", f"{name}={value}") for name, value in options(tree, "engine_options").items()]
-    return [*words, ("-o", "fit.nc")]
+def _command(command: dict[str, Any]) -> str:
+    """The command that repeats the fit, and what it cannot give; empty where the fit does not say."""
+    groups = command.get("groups", [])
+    if not groups:
+        return ""
+    body = f"<pre>{escape(_wrapped(groups))}</pre>"
+    if groups[0][-1] == "DATA":
+        body += "<p>DATA stands for a file of the rows, in their order.</p>"
+    if command["in_python"]:
+        names = ", ".join(name.replace("_", " ") for name in command["in_python"])
+        body += f"<p>Given in Python, and not by this command: {escape(names)}.</p>"
+    return body
 
 
-def _wrapped(words: list[tuple[str, ...]]) -> str:
+def _wrapped(words: list[list[str]]) -> str:
     """A command over several lines, each continued by a backslash."""
     lines = [""]
     for group in words:

@@ -21,6 +21,7 @@ from probam.reports.figures.shown import (
 from probam.reports.figures.style import inline_svg, memory_colour
 from probam.reports.page import Section, count, escape, figure, number, percent, spelled, table, with_error
 from probam.reports.summaries.diagnostics import Diagnosis
+from probam.reports.summaries.estimate import NOT_A_COUNT, bounds_memories
 from probam.reports.summaries.partition import binder_loss
 from probam.reports.summaries.quantities import engine_kind, truncation
 from probam.reports.summaries.reproduction import Reproduction, reproduction
@@ -48,6 +49,8 @@ def finding(tree: xr.DataTree, diagnosis: Diagnosis) -> str:
     values, times = np.unique(counts, return_counts=True)
     mode = int(values[times.argmax()])
     result = f"{spelled(mode, 'memory holds', 'memories hold')} the {count(num_data)} data".capitalize()
+    if bounds_memories(tree):
+        return f"At most {result[0].lower()}{result[1:]} at the point estimate. {NOT_A_COUNT}"
     if diagnosis.kind == "point":
         return f"{result} at the point estimate."
     if len(values) == 1:
@@ -71,8 +74,11 @@ def number_of_memories_section(tree: xr.DataTree, diagnosis: Diagnosis) -> Secti
     title = "How many memories?"
     if diagnosis.kind == "point":
         total = escape(tree.attrs.get("num_components", "–"))
-        body = f"At the point estimate, {counts[0]} of {total} memories hold data."
-        return Section("number", title, f"<p>{body} A point estimate does not show how certain that number is.</p>")
+        how_many, why = f"{counts[0]}", "A point estimate does not show how certain that number is."
+        if bounds_memories(tree):
+            how_many, why = f"at most {how_many}", f"{NOT_A_COUNT} Engines gibbs and nuts sample their number."
+        body = f"At the point estimate, {how_many} of {total} memories hold data. {why}"
+        return Section("number", title, f"<p>{body}</p>")
     body = f"<p>{escape(finding(tree, diagnosis))} The posterior mean is {number(float(counts.mean()), 3)}.</p>"
     if counts.min() < counts.max():
         svg = inline_svg(
@@ -198,12 +204,12 @@ def _partition_words(tree: xr.DataTree) -> str:
     data = f"the {count(num_data)} data"
     if len(labels) < num_data:
         data = f"a random sample of {count(len(labels))} of {data}"
-    probability = (
-        "the probability at the point estimate" if engine_kind(tree) == "point" else "the posterior probability"
-    )
+    is_point = engine_kind(tree) == "point"
+    probability = "the probability, given these memories," if is_point else "the posterior probability"
+    caution = " It takes the memories as known, and so is surer than a posterior would be." if is_point else ""
     return (
         f"The matrix shows {probability} that two data share a memory, which does not depend on how memories are "
-        f"numbered. The partition that summarises it best divides {data} into "
+        f"numbered.{caution} The partition that summarises it best divides {data} into "
         f"{spelled(len(sizes), 'group', 'groups')}: {shown}."
     )
 
@@ -291,5 +297,6 @@ def truncation_section(tree: xr.DataTree, diagnosis: Diagnosis) -> Section | Non
         )
     counts = _occupied(diagnosis)
     if counts is not None:
-        sentences.append(f"No draw used more than {counts.max()} of the {escape(limit)} memories.")
+        who = "The point estimate uses at most" if diagnosis.kind == "point" else "No draw used more than"
+        sentences.append(f"{who} {counts.max()} of the {escape(limit)} memories.")
     return Section("truncation", "What does the truncation cost?", f"<p>{' '.join(sentences)}</p>")

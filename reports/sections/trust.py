@@ -11,6 +11,7 @@ from probam.reports.figures.style import inline_svg
 from probam.reports.page import Section, count, escape, figure, number, table
 from probam.reports.summaries.convergence import R_HAT_LIMIT
 from probam.reports.summaries.diagnostics import Diagnosis, left_out
+from probam.reports.summaries.estimate import bounds_memories
 from probam.reports.summaries.quantities import quantity_name
 from probam.reports.summaries.verdict import Advice
 from probam.reports.tree import has
@@ -26,7 +27,11 @@ def trust_section(tree: xr.DataTree, diagnosis: Diagnosis) -> Section:
     kind, summary = diagnosis.kind, diagnosis.summary
     body = _verdicts([*diagnosis.advice, *left_out(tree)])
     if len(summary) and kind == "point":
-        rows = [(escape(quantity_name(str(name))), number(_float(row["mean"]))) for name, row in summary.iterrows()]
+        bounds = ("num_occupied",) if bounds_memories(tree) else ()
+        rows = [
+            (escape(quantity_name(str(name)) + " (upper bound)" * (name in bounds)), number(_float(row["mean"])))
+            for name, row in summary.iterrows()
+        ]
         body += table(["quantity", "value"], rows, caption=_INVARIANT)
     elif len(summary):
         body += _summary_table(summary, sampled=kind == "chains")

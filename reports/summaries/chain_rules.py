@@ -91,8 +91,8 @@ def _modes(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         "problem",
         f"The chains sit in different modes: their mean log densities differ by {gap:.1f} nats, {sds}. "
-        f"{others} of {len(means)} chains are lower than the best. The pooled draws do not represent the posterior: "
-        "use more restarts for the start values, or a tempered sampler.",
+        f"{others} of {len(means)} chains are lower than the best. The pooled draws do not represent the posterior. "
+        "Engine smc moves between modes (with more particles, where it did not).",
     )
 
 

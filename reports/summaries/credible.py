@@ -8,13 +8,15 @@ differ: with fewer clusters (upper bound in the lattice of partitions), with mor
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from probam.errors import InputError
 from probam.reports.summaries.partition import (
     Loss,
+    PartitionDraws,
     canonical,
     check_labels,
+    coclustering_from_responsibilities,
     distances,
     expected_loss,
     number_occupied,
@@ -23,7 +25,7 @@ from probam.reports.summaries.partition import (
 from probam.reports.summaries.point_partition import by_size, point_partition
 from probam.reports.tree import Variables
 
-__all__ = ["CredibleBall", "credible_ball", "partition_group"]
+__all__ = ["CredibleBall", "credible_ball", "partition_group", "point_estimate_group"]
 
 _PROBABILITY = 0.95
 
@@ -84,6 +86,27 @@ def credible_ball(
     )
 
 
+def point_estimate_group(responsibilities: Float[np.ndarray, "R K"]) -> Variables:
+    """Variables of the group ``partition`` of R data at a single setting of the parameters.
+
+    ``coclustering`` is the probability given these parameters: that two data share a memory is the sum over memories of
+    the products of their responsibilities. ``point`` and ``point_binder`` are the partitions that summarise it.
+    """
+    together = np.clip(coclustering_from_responsibilities(responsibilities[None].astype(np.float64)), 0, 1)
+    known = PartitionDraws(None, together)
+    return _similarity_and_points(known, point_partition(known), point_partition(known, loss="binder"))
+
+
+def _similarity_and_points(
+    known: PartitionDraws, point: Int[np.ndarray, " R"], binder: Int[np.ndarray, " R"]
+) -> dict[str, Any]:
+    return {
+        "coclustering": (known.similarity.astype(np.float32), ("row", "row_bis")),
+        "point": (point, ("row",)),
+        "point_binder": (binder, ("row",)),
+    }
+
+
 def partition_group(labels: Int[np.ndarray, "S R"]) -> tuple[Variables, dict[str, Any]]:
     """Variables and attributes of the group ``partition`` that follow from sampled labels of R data.
 
@@ -92,14 +115,10 @@ def partition_group(labels: Int[np.ndarray, "S R"]) -> tuple[Variables, dict[str
     and the same with ``_binder`` (shares of the pairs of data), ``credible_probability``. One draw has no ball.
     """
     known = partition_draws(canonical(labels))
-    z, together = known
+    z = known.draws
     assert z is not None, "labels are draws"
     point, binder = point_partition(known), point_partition(known, loss="binder")
-    variables: dict[str, Any] = {
-        "coclustering": (together.astype(np.float32), ("row", "row_bis")),
-        "point": (point, ("row",)),
-        "point_binder": (binder, ("row",)),
-    }
+    variables = _similarity_and_points(known, point, binder)
     if len(z) == 1:
         return variables, {}
     ball = credible_ball(z, point)

@@ -28,6 +28,7 @@ from jaxtyping import Float
 from scipy.special import logsumexp
 
 from probam.errors import InputError
+from probam.reports.summaries.estimate import data_weights, estimate_in_words, total_log_likelihood
 from probam.reports.summaries.quantities import engine_kind, options
 from probam.reports.tree import has, variable
 
@@ -58,6 +59,7 @@ class Expected(NamedTuple):
 class Information(NamedTuple):
     """Information criteria of a point estimate, nats times two, smaller is better."""
 
+    estimate: str  # where they are taken: they are meant for the maximum of the likelihood
     log_lik: float  # nats, data units
     num_free: int
     aic: float
@@ -141,7 +143,8 @@ def expected_waic(tree: xr.DataTree) -> Expected:
 def information(tree: xr.DataTree, num_free: int) -> Information:
     """AIC, BIC and ICL of a point estimate.
 
-    They are meant for maximum likelihood; at a maximum a posteriori the log likelihood is a little lower.
+    They are meant for maximum likelihood. At a maximum a posteriori the log likelihood is lower, and the criteria are
+    larger by twice the difference.
 
     Args:
         tree: a fit with one draw.
@@ -162,23 +165,20 @@ def information(tree: xr.DataTree, num_free: int) -> Information:
         )
     if num_free < 0:
         raise InputError(f"num_free: expected at least 0; got {num_free}")
-    num_data = tree["observed_data"].sizes["datum"]
-    log_lik = _total_log_lik(tree)
+    total, weight = total_log_likelihood(tree), data_weights(tree)
+    if total is None:
+        raise InputError("bic: this fit has no log likelihood; fit again with this version of probam")
+    log_lik = float(total.item())
     confidence = variable(tree, "partition", "confidence").values.astype(np.float64)
-    bic = num_free * np.log(num_data) - 2 * log_lik
+    bic = num_free * np.log(weight.sum()) - 2 * log_lik
     return Information(
-        log_lik, num_free, 2.0 * num_free - 2 * log_lik, float(bic), float(bic - 2 * np.log(confidence).sum())
+        estimate_in_words(tree),
+        log_lik,
+        num_free,
+        2.0 * num_free - 2 * log_lik,
+        float(bic),
+        float(bic - 2 * weight @ np.log(confidence)),
     )
-
-
-def _total_log_lik(tree: xr.DataTree) -> float:
-    """Log likelihood of all data at the one draw, nats, data units."""
-    if has(tree, "log_likelihood", "x"):
-        return float(variable(tree, "log_likelihood", "x").values.astype(np.float64).sum())
-    scale = variable(tree, "constant_data", "scale").values.astype(np.float64)
-    in_model_units = float(variable(tree, "invariant", "log_lik").values.ravel()[0])
-    observed = ~np.isnan(variable(tree, "observed_data", "x").values)  # a missing entry has no unit
-    return in_model_units - float(np.sum(observed * np.log(scale)))
 
 
 def log_mean_exp_error(log_density: Float[np.ndarray, "C S N"]) -> float:

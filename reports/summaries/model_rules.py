@@ -25,9 +25,10 @@ def _not_finite(facts: Facts) -> Iterator[Finding]:
 
 
 def _all_occupied(facts: Facts) -> float:
-    """Share of the draws in which every memory of a truncated process holds data; 0 for other weights."""
+    """Share of the draws in which every memory of a truncated process holds data; 0 for others (streams have none)."""
     limit = int(facts.tree.attrs.get("num_components", 0))
-    if facts.tree.attrs.get("weights") not in ("dp", "pyp") or not limit or "num_occupied" not in facts.draws:
+    is_truncated = facts.tree.attrs.get("weights") in ("dp", "pyp") and facts.tree.attrs.get("engine") != "stream"
+    if not is_truncated or not limit or "num_occupied" not in facts.draws:
         return 0.0
     return float(np.mean(facts.draws["num_occupied"] >= limit))
 
@@ -35,12 +36,10 @@ def _all_occupied(facts: Facts) -> float:
 def _truncation_reached(facts: Facts) -> Iterator[Finding]:
     share = _all_occupied(facts)
     if share > _TOUCHED:
-        limit = int(facts.tree.attrs["num_components"])
+        limit, num_data = int(facts.tree.attrs["num_components"]), int(facts.tree["observed_data"].sizes["datum"])
         when = "" if facts.kind == "point" else f"in {share:.0%} of the draws "
-        yield Finding(
-            "warning",
-            f"The truncation is too low: {when}all {limit} memories are occupied. Refit with more, say {2 * limit}.",
-        )
+        more = f" Refit with more, say {min(2 * limit, num_data)}." if limit < num_data else ""
+        yield Finding("warning", f"The truncation is too low: {when}all {limit} memories are occupied.{more}")
 
 
 def _truncation_felt(facts: Facts) -> Iterator[Finding]:

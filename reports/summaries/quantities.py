@@ -90,6 +90,7 @@ def invariant_group(
     together: Float[np.ndarray, "S P"],
     probe_energy: Float[np.ndarray, "S Q"],
     shape: tuple[int, int],
+    data_weight: Float[np.ndarray, " N"] | None = None,
 ) -> Variables:
     """Variables of the group ``invariant``: what does not change when the memories of a draw are renumbered.
 
@@ -100,10 +101,13 @@ def invariant_group(
         together: probability that the two data of each probe pair share a memory.
         probe_energy: energy at fixed points, such as the negative log density there, nats.
         shape: numbers of chains and of draws per chain, whose product is S.
+        data_weight: how often each datum counts in the log likelihood; None counts each once.
     """
     entropy = -np.sum(weights * np.log(np.where(weights > 0, weights, 1)), axis=1)
+    counted = slice(None) if data_weight is None else data_weight > 0  # 0 x -inf is not a number
+    total = log_lik[:, counted].sum(axis=1) if data_weight is None else log_lik[:, counted] @ data_weight[counted]
     each: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {
-        "log_lik": (log_lik.sum(axis=1), ()),
+        "log_lik": (total, ()),
         "num_occupied": (number_occupied(labels), ()),
         "weight_entropy": (entropy, ()),
         "largest_weight": (weights.max(axis=1), ()),

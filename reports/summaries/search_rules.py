@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from probam.reports.page import number
+from probam.reports.summaries.agreement import agreement
 from probam.reports.summaries.quantities import last_values
 from probam.reports.summaries.verdict import Facts, Finding, Rule
 from probam.reports.tree import has
@@ -74,30 +74,23 @@ def _not_finite(facts: Facts) -> Iterator[Finding]:
 
 
 def _found_once(facts: Facts) -> Iterator[Finding]:
-    """How many starts reached the best optimum, and how far the others stayed below."""
-    search = _search(facts.tree)
-    if search is None:
+    """How many starts reached the best optimum, of which kinds, and how far the others stayed below."""
+    search, found = _search(facts.tree), agreement(facts.tree)
+    if search is None or found is None:
         return
-    last = np.sort(last_values(search.objective))
-    last = last[np.isfinite(last)]
-    if len(last) < 2:
-        return
-    best, next_best = float(last[-1]), float(last[-2])
-    hits = int(np.sum(last >= best - 1e-3 * max(1.0, abs(best) * 1e-2)))
-    if hits > 1:
-        yield Finding("note", f"{hits} of {len(last)} starts reached the best {search.what}.")
-        return
-    gap = best - next_best
-    yield Finding(
-        "warning" if gap > _FAR and search.engine in _CLIMBED else "note",
-        f"Only one of {len(last)} starts reached the best {search.what}; the next one is lower by {number(gap, 3)}. "
-        "A better optimum may exist: use more restarts.",
-    )
+    is_alone = len(found.reached) < 2 and found.gap > _FAR and search.engine in _CLIMBED
+    yield Finding("warning" if is_alone else "note", found.sentence(search.what))
 
 
-def _point_estimate(_: Facts) -> Iterator[Finding]:
-    text = "A point estimate has no uncertainty. To get a posterior, fit the same model with engine nuts."
-    yield Finding("note", text)
+def _sampler(tree: xr.DataTree) -> str:
+    """The engine that samples the posterior of the same model; empty where none does."""
+    return str(tree.attrs.get("sampler", "nuts"))
+
+
+def _point_estimate(facts: Facts) -> Iterator[Finding]:
+    sampler = _sampler(facts.tree)
+    remedy = f" To get a posterior, fit the same model with engine {sampler}." if sampler else ""
+    yield Finding("note", f"A point estimate has no uncertainty.{remedy}")
 
 
 def _pareto_k(facts: Facts) -> Iterator[Finding]:
@@ -110,11 +103,18 @@ def _pareto_k(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _approximation(_: Facts) -> Iterator[Finding]:
+_ORIGINS = {"stream": "are conditional on what one pass over the data made of them"}
+"""Where draws of an approximation come from, by engine."""
+
+
+def _approximation(facts: Facts) -> Iterator[Finding]:
+    origin = _ORIGINS.get(str(facts.tree.attrs.get("engine")), "come from a fitted approximation")
+    sampler = _sampler(facts.tree)
+    remedy = f" Engine {sampler} samples the posterior itself." if sampler else ""
     yield Finding(
         "note",
-        "The draws come from a fitted approximation, which usually understates the uncertainty. R-hat is not given, "
-        "because agreement between draws says nothing about this error. Engine nuts samples the posterior itself.",
+        f"The draws {origin}, which usually understates the uncertainty. R-hat is not given, because agreement between "
+        f"draws says nothing about this error.{remedy}",
     )
 
 
@@ -131,8 +131,9 @@ SEARCH_RULES = (
     Rule(
         "optimum found once",
         "where each start ended",
-        f"one start alone reached the best objective, and the next one is more than {_FAR:g} nats lower (em, "
-        "gradient_em); otherwise a note says how many reached it",
+        f"at most one start reached the best objective (split and merge moves of its end aside), and the next one is "
+        f"more than {_FAR:g} nats lower (em, gradient_em); otherwise a note says how many reached it, and of which "
+        "kinds",
         ("note", "warning"),
         _found_once,
         ("point",),

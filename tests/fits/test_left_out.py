@@ -107,6 +107,7 @@ def test_a_derived_group_that_fails_is_left_out_with_its_reason(
     loaded = api.load(tmp_path / "fit.nc")
     np.testing.assert_array_equal(loaded.predict(POSITIVE)["label"], fit.predict(POSITIVE)["label"])
     assert f"(group {group})" in report_html(loaded.tree)
+    assert f"(group {group}): " in loaded.summary_text()
 
 
 def test_a_bank_without_a_variance_is_fitted() -> None:

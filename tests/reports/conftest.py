@@ -60,6 +60,10 @@ def posterior_tree(draws: Draws) -> xr.DataTree:
         "seconds": 1.61803,
         "dtype": "float64",
         "source": "simulated <three> groups.csv",
+        "command": {
+            "groups": [["probam", "fit", "simulated <three> groups.csv"], ["--weights", "dp"], ["-o", "fit.nc"]],
+            "in_python": ["alpha"],
+        },
         "model": "a Dirichlet process mixture of isotropic Gaussians, truncated at 8",
         "truncation": truncation_error(rng, len(x)),
         "versions": {"python": "3.11", "numpy": np.__version__},

@@ -37,7 +37,7 @@ def fit(
     """A fit whose chains are given."""
     return build_tree(
         attributes={"probam_version": "0", "engine": engine, "weights": "dirichlet", "num_components": 5, **attributes},
-        data=np.zeros((3, 2)),
+        data=np.zeros((40, 2)),
         columns=["a", "b"],
         center=np.zeros(2),
         scale=np.ones(2),

@@ -1,0 +1,224 @@
+r"""Hierarchical agglomeration of rows, and moves that split and merge groups: starts that do not depend on luck.
+
+Every row begins as a group of its own, and the two groups whose union costs least are joined until few are left. With
+:math:`n_k` rows and scatter :math:`T_k = \sum_{n \in k} |y_n - \bar y_k|^2` of group k in D dimensions the cost is
+
+.. math::
+    \sum_k n_k \log\Big(\frac{T_k}{n_k D} + v\Big) \quad\text{(likelihood)}, \qquad \sum_k T_k \quad\text{(Ward)}.
+
+The first is minus twice the log likelihood, over D, of spherical Gaussian groups that differ in width: it finds tight
+groups inside wide ones, where distances alone do not. v is the scale of squared distances between neighbours, and keeps
+single rows from a width of zero. Rows are in the metric of the model, so that "spherical" means: shaped as a memory is
+guessed to be. Sources: Fraley (1998, doi:10.1137/S1064827596311451); Ward (1963).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+__all__ = ["agglomerate", "likelihood_cost", "nearest_group", "split_and_merge", "ward_cost"]
+
+Cost = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Cost of groups, from their numbers of rows and their scatters."""
+
+
+def likelihood_cost(y: Float[np.ndarray, "N D"]) -> Cost:
+    """Minus twice the log likelihood over D of spherical groups of different widths, for rows like these."""
+    num_rows, num_features = y.shape
+    neighbours = float(y.var(axis=0).mean()) * num_rows ** (-2 / num_features) or 1.0
+    return lambda count, scatter: count * np.log(scatter / (count * num_features) + neighbours)
+
+
+def ward_cost(y: Float[np.ndarray, "N D"]) -> Cost:
+    """The scatter itself: groups of one width."""
+    del y
+    return lambda _, scatter: scatter
+
+
+@dataclass
+class _Groups:
+    """Groups of rows as counts, means and scatters; N of them, of which some may be gone (count 0)."""
+
+    count: Float[np.ndarray, " N"]
+    mean: Float[np.ndarray, "N D"]
+    scatter: Float[np.ndarray, " N"]
+
+    @classmethod
+    def of(cls, y: Float[np.ndarray, "N D"], label: Int[np.ndarray, " N"]) -> "_Groups":
+        """Groups numbered 0, 1, ... without a gap."""
+        count = np.bincount(label).astype(float)
+        mean = np.stack([y[label == group].mean(axis=0) for group in range(len(count))])
+        return cls(count, mean, np.bincount(label, np.sum((y - mean[label]) ** 2, axis=1)))
+
+    def united(self, one: int) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+        """Count and scatter of the union of one group with each."""
+        count = self.count[one] + self.count
+        apart = np.sum((self.mean - self.mean[one]) ** 2, axis=1)
+        between = self.count[one] * self.count / np.maximum(count, np.finfo(count.dtype).tiny)
+        return count, self.scatter[one] + self.scatter + between * apart
+
+    def rise(self, one: int, cost: Cost) -> Float[np.ndarray, " N"]:
+        """How much dearer the union of one group with each is than the two alone; infinite for itself and none."""
+        count, scatter = self.united(one)
+        there = self.count > 0
+        there[one] = False
+        safe = np.where(there, self.count, 1.0)
+        own = cost(self.count[one : one + 1], self.scatter[one : one + 1])[0]
+        rise = cost(np.where(there, count, 1.0), scatter) - cost(safe, self.scatter) - own
+        return np.where(there, rise, np.inf)
+
+    def join(self, one: int, other: int) -> None:
+        """Put the rows of ``other`` into ``one``."""
+        count, scatter = self.united(one)
+        self.mean[one] += (self.mean[other] - self.mean[one]) * (self.count[other] / count[other])
+        self.count[one], self.scatter[one] = count[other], scatter[other]
+        self.count[other] = 0
+
+
+def agglomerate(
+    y: Float[np.ndarray, "N D"], num_groups: int, cost: Cost, weight: Float[np.ndarray, " N"] | None = None
+) -> Int[np.ndarray, " N"]:
+    """Labels 0 to ``num_groups - 1`` of the groups that are left when the cheapest unions have been made.
+
+    The table of unions has N x N entries, and one row of it is renewed N times.
+
+    Args:
+        y: rows in the metric of the model.
+        num_groups: how many groups to leave, at most N.
+        cost: :func:`likelihood_cost` or :func:`ward_cost` of these rows.
+        weight: how often each row counts; None counts each once.
+    """
+    num_rows = len(y)
+    count = np.ones(num_rows) if weight is None else np.asarray(weight, np.float64).copy()
+    groups = _Groups(count, np.asarray(y, np.float64).copy(), np.zeros(num_rows))
+    label = np.arange(num_rows)
+    rises = np.stack([groups.rise(row, cost) for row in range(num_rows)])
+    for _ in range(num_rows - num_groups):
+        one, other = sorted(divmod(int(rises.argmin()), num_rows))
+        groups.join(one, other)
+        label[label == other] = one
+        rises[one] = rises[:, one] = groups.rise(one, cost)
+        rises[other] = rises[:, other] = np.inf
+    return np.unique(label, return_inverse=True)[1]
+
+
+def split_and_merge(
+    rng: np.random.Generator, y: Float[np.ndarray, "N D"], label: Int[np.ndarray, " N"], num_groups: int, num_moves: int
+) -> list[Int[np.ndarray, " N"]]:
+    """Labels after each of several moves: two groups are joined, and another is divided between the two numbers.
+
+    Of all moves those are taken after which the rows are likeliest, as spherical Gaussian groups of their own widths
+    and shares. A group is divided by agglomeration or at two of its rows. Where a number is free, a move may also join
+    or divide alone; likelihoods of different numbers of groups are compared as BIC does. Source: Ueda, Nakano,
+    Ghahramani & Hinton (2000, doi:10.1162/089976600300015088).
+
+    Args:
+        rng: draws the rows at which groups are divided.
+        y: rows in the metric of the model.
+        label: group of each row.
+        num_groups: how many numbers there are for groups; some may have no row.
+        num_moves: how many at most; there are fewer where there are not so many moves.
+    """
+    used, position = np.unique(label, return_inverse=True)
+    free = np.setdiff1d(np.arange(num_groups), used)[:1]
+    names = np.append(used, free)
+    joined, divided = _joined(y, position), _divided(rng, y, position)
+    moves: list[tuple[_Joined | None, _Divided | None]]
+    moves = [(join, part) for join in joined for part in divided if part.group not in join.pair]
+    if free.size:
+        moves += [(None, part) for part in divided] + [(join, None) for join in joined]
+    elif len(used) == 2:
+        moves = [(joined[0], part) for part in _divided(rng, y, np.zeros_like(position))]
+    price = 0.5 * (y.shape[1] + 2) * np.log(len(y))  # of a group, as BIC counts its mean, width and share
+    moves.sort(key=lambda move: (move[0].loss - price if move[0] else 0) + (move[1].loss + price if move[1] else 0))
+    changed = []
+    for join, part in moves[:num_moves]:
+        after = position.copy()
+        if join is not None:
+            after[after == join.pair[1]] = join.pair[0]
+        if part is not None:
+            after[part.rows] = len(used) if join is None else join.pair[1]
+        changed.append(names[after])
+    return changed
+
+
+class _Joined(NamedTuple):
+    """Two groups that become one."""
+
+    pair: tuple[int, int]
+    loss: float  # of log likelihood, nats
+
+
+class _Divided(NamedTuple):
+    """A group of which some rows leave."""
+
+    group: int
+    rows: Int[np.ndarray, " M"]
+    loss: float  # of log likelihood, nats; negative where it rises
+
+
+_TRIED = 8
+"""Most pairs, and most groups, from which moves are made."""
+
+_DIVIDED = 200
+"""Most rows by which a group is divided."""
+
+
+def _joined(y: Float[np.ndarray, "N D"], label: Int[np.ndarray, " N"]) -> list[_Joined]:
+    """The pairs of groups that are joined at least loss."""
+    groups = _Groups.of(y, label)
+    cost = _classification_cost(y)
+    rises = np.stack([groups.rise(one, cost) for one in range(len(groups.count))])
+    pairs = zip(*np.triu_indices(len(rises), 1), strict=True)
+    every = [_Joined((int(one), int(other)), float(rises[one, other])) for one, other in pairs]
+    return sorted(every, key=lambda join: join.loss)[:_TRIED]
+
+
+def _divided(rng: np.random.Generator, y: Float[np.ndarray, "N D"], label: Int[np.ndarray, " N"]) -> list[_Divided]:
+    """The groups that lie widest for their number of rows, each divided in two ways."""
+    groups = _Groups.of(y, label)
+    cost = _classification_cost(y)
+    widest = np.argsort(-groups.scatter, kind="stable")[:_TRIED]
+    parts = []
+    for group in (int(group) for group in widest if groups.count[group] > 1):
+        own = np.flatnonzero(label == group)
+        for second in (_by_agglomeration(rng, y[own]), _at_rows(rng, y[own])):
+            if 0 < second.sum() < own.size:
+                halves = _Groups.of(y[own], second.astype(int))
+                loss = np.sum(cost(halves.count, halves.scatter)) - cost(groups.count, groups.scatter)[group]
+                parts.append(_Divided(group, own[second], float(loss)))
+    return parts
+
+
+def _classification_cost(y: Float[np.ndarray, "N D"]) -> Cost:
+    """Minus the log likelihood, nats, of rows that belong to spherical groups of their own widths and shares."""
+    half, shape = likelihood_cost(y), y.shape
+    return lambda count, scatter: 0.5 * shape[1] * half(count, scatter) - count * np.log(count / shape[0])
+
+
+def _at_rows(rng: np.random.Generator, y: Float[np.ndarray, "N D"]) -> Bool[np.ndarray, " N"]:
+    """The rows that are nearer to the second of two random ones."""
+    first, second = y[rng.choice(len(y), 2, replace=False)]
+    return np.asarray(np.sum((y - second) ** 2, axis=1) < np.sum((y - first) ** 2, axis=1))
+
+
+def _by_agglomeration(rng: np.random.Generator, y: Float[np.ndarray, "N D"]) -> Bool[np.ndarray, " N"]:
+    """The rows of the second of the two groups that agglomeration leaves (of a sample, where there are many rows)."""
+    some = y if len(y) <= _DIVIDED else y[rng.choice(len(y), _DIVIDED, replace=False)]
+    return nearest_group(y, some, agglomerate(some, 2, likelihood_cost(some)), 2) == 1
+
+
+def nearest_group(
+    y: Float[np.ndarray, "N D"], known: Float[np.ndarray, "M D"], label: Int[np.ndarray, " M"], num_groups: int
+) -> Int[np.ndarray, " N"]:
+    """The group of each row under spherical groups with the means and widths of rows whose groups are known."""
+    floor = np.exp(likelihood_cost(known)(np.ones(1), np.zeros(1)))[0]
+    scores = []
+    for group in range(num_groups):
+        own = known[label == group]
+        width = own.var(axis=0).mean() + floor
+        scores.append(np.sum((y - own.mean(axis=0)) ** 2, axis=1) / width + y.shape[1] * np.log(width))
+    return np.argmin(scores, axis=0)

@@ -1,0 +1,172 @@
+"""Starts of several kinds against oracles, and the optimum that k-means++ misses against an independent search."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import cdist
+from sklearn.metrics import adjusted_rand_score
+from sklearn.mixture import GaussianMixture
+
+from probam.inference.common.agglomeration import agglomerate, likelihood_cost, split_and_merge, ward_cost
+from probam.inference.common.kinds import FRESH, MOVED, Starts, plan
+from probam.inference.common.start import metric_rows
+from probam.inference.em import engine as em
+from probam.models.gaussian import Gaussian
+from probam.models.mixture import Mixture, mixture
+from probam.models.weights import weight_prior
+
+
+def model(x: np.ndarray, covariance: str, components: int, weights: str = "dirichlet") -> Mixture:
+    return mixture(x, family=Gaussian(covariance), weights=weight_prior(weights), num_components=components)
+
+
+def groups(seed: int, sizes: tuple[int, ...], widths: tuple[float, ...], centres: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Spherical groups, and the group of each row."""
+    rng = np.random.default_rng(seed)
+    centres = np.asarray(centres, float)
+    own = [
+        rng.normal(centre, width, (size, centres.shape[1]))
+        for centre, width, size in zip(centres, widths, sizes, strict=True)
+    ]
+    return np.concatenate(own), np.repeat(np.arange(len(sizes)), sizes)
+
+
+TIGHT_IN_WIDE = groups(0, (100, 60, 55), (0.5, 1.0, 10.0), [[0] * 5, [3, 0, 0, 0, 0], [0] * 5])
+"""215 rows in 5 dimensions: two tight groups inside a wide one."""
+
+
+def test_wards_agglomeration_is_scipys() -> None:
+    y = np.random.default_rng(0).normal(size=(60, 3))
+    for number in (2, 5, 11):
+        expected = fcluster(linkage(y, "ward"), number, "maxclust")
+        assert adjusted_rand_score(expected, agglomerate(y, number, ward_cost(y))) == 1.0
+
+
+def by_trying_all(y: np.ndarray, number: int, cost: Callable[[list[np.ndarray]], float]) -> list[frozenset[int]]:
+    """Agglomeration that computes the cost of every union from the rows."""
+    parts = [frozenset([row]) for row in range(len(y))]
+    while len(parts) > number:
+        unions = [
+            [part for part in parts if part not in (one, other)] + [one | other]
+            for i, one in enumerate(parts)
+            for other in parts[:i]
+        ]
+        parts = min(unions, key=lambda union: cost([y[sorted(part)] for part in union]))
+    return parts
+
+
+def test_agglomeration_by_likelihood_takes_the_cheapest_union_of_all() -> None:
+    y = np.random.default_rng(1).normal(size=(14, 2)) * np.repeat([0.1, 2.0], 7)[:, None]
+    neighbours = y.var(axis=0).mean() / len(y)
+
+    def cost(parts: list[np.ndarray]) -> float:
+        return sum(len(part) * np.log(part.var(axis=0).mean() + neighbours) for part in parts)
+
+    for number in (2, 4):
+        label = agglomerate(y, number, likelihood_cost(y))
+        expected = by_trying_all(y, number, cost)
+        assert {frozenset(np.flatnonzero(label == group).tolist()) for group in range(number)} == set(expected)
+
+
+def test_a_row_of_weight_three_is_agglomerated_like_three_rows() -> None:
+    y = np.random.default_rng(2).normal(size=(30, 2))
+    weight = np.resize([1.0, 3.0], 30)
+    whole = np.repeat(y, weight.astype(int), axis=0)
+    cost = likelihood_cost(whole)
+    label = agglomerate(y, 4, cost, weight)
+    assert adjusted_rand_score(np.repeat(label, weight.astype(int)), agglomerate(whole, 4, cost)) == 1.0
+
+
+@pytest.mark.parametrize(("joined", "divided"), [(True, True), (True, False), (False, True)])
+def test_a_move_mends_groups_that_were_joined_and_divided(joined: bool, divided: bool) -> None:
+    y, truth = groups(3, (40, 50, 60, 70), (0.5, 1.0, 1.5, 0.5), 8 * np.eye(4))
+    wrong = truth.copy()
+    if joined:
+        wrong[wrong == 1] = 0
+    if divided:
+        wrong[np.flatnonzero(wrong == 3)[::2]] = 1 if joined else 4
+    num_groups = 4 if joined else 6  # where only one group is two, a join needs a free number to stand alone
+    moved = split_and_merge(np.random.default_rng(0), y, wrong, num_groups, 6)
+    assert len(moved) == 6
+    assert adjusted_rand_score(truth, moved[0]) == 1.0
+    assert all(label.max() < num_groups for label in moved)
+
+
+def test_one_group_alone_has_no_move_and_two_are_divided_again() -> None:
+    y = np.random.default_rng(4).normal(size=(30, 2))
+    rng = np.random.default_rng(0)
+    assert split_and_merge(rng, y, np.zeros(30, int), 1, 4) == []
+    moved = split_and_merge(rng, y, np.arange(30) % 2, 2, 4)
+    assert [len(np.unique(label)) for label in moved] == [2, 2]
+
+
+def test_distances_are_those_of_the_models_own_metric() -> None:
+    x = np.random.default_rng(5).normal(size=(50, 3)) @ np.diag([1.0, 5.0, 0.2]) + 1e3
+    law = model(x, "full", 4).prior["precision_cholesky"]
+    guess = np.asarray(law.rate_matrix) / float(law.concentration)  # type: ignore[attr-defined]
+    expected = {
+        "full": cdist(x, x, "mahalanobis", VI=np.linalg.inv(guess)),
+        "tied": cdist(x, x, "mahalanobis", VI=np.linalg.inv(guess)),
+        "spherical": cdist(x, x) / np.sqrt(x.var(axis=0).mean()),
+        "isotropic": cdist(x, x) / np.sqrt(x.var(axis=0).mean()),
+        "diagonal": cdist(x, x, "seuclidean", V=x.var(axis=0)),
+    }
+    for covariance, distances in expected.items():
+        y = np.asarray(metric_rows(model(x, covariance, 4), jnp.asarray(x)))
+        np.testing.assert_allclose(cdist(y, y), distances, rtol=1e-9, atol=1e-9)
+
+
+def test_half_of_the_starts_are_fresh_and_of_all_kinds() -> None:
+    x = TIGHT_IN_WIDE[0]
+    finite, process = model(x, "spherical", 6), model(x, "spherical", 20, "dp")
+    assert plan(finite, 8) == ((*FRESH, *[MOVED] * 4), (6, 6, 6, 6))
+    assert plan(finite, 1).kinds == FRESH[:1]
+    assert plan(finite, 2).kinds == FRESH[:2]
+    assert plan(finite, 5).kinds == (*FRESH[:3], MOVED, MOVED)
+    assert plan(finite, 13).kinds == (*FRESH, FRESH[0], FRESH[2], FRESH[0], *[MOVED] * 6)
+    assert plan(process, 1).num_active == (20,)
+    assert len(set(plan(process, 8).num_active)) == 4
+    assert min(plan(process, 8).num_active) > 1
+
+
+def test_the_optimum_that_k_means_misses_is_found_by_the_defaults_from_every_seed() -> None:
+    """Two tight groups in a wide one. The optimum is known from scikit-learn's EM, begun at the true groups."""
+    x, truth = TIGHT_IN_WIDE
+    own = [x[truth == group] for group in range(3)]
+    oracle = GaussianMixture(
+        3,
+        covariance_type="spherical",
+        tol=1e-12,
+        max_iter=2000,
+        reg_covar=0,
+        weights_init=np.bincount(truth) / len(x),
+        means_init=np.stack([part.mean(axis=0) for part in own]),
+        precisions_init=np.array([1 / part.var(axis=0).mean() for part in own]),
+    ).fit(x)
+    optimum = oracle.score(x) * len(x)
+    found, by_seeds = [], []
+    program = model(x, "spherical", 3)
+    for seed in range(10):
+        states, _ = em.fit_params(jax.random.key(seed), program, jnp.asarray(x), estimate="ml")
+        found.append(float(states.objective.max()))
+        by_seeds.append(float(states.objective[0]))
+    assert max(found) < optimum + 1e-3
+    assert np.sum(np.array(found) > optimum - 1e-3) >= 9
+    assert max(by_seeds) < optimum - 50  # k-means++, of which all starts used to be
+
+
+def test_starts_are_a_function_of_the_key() -> None:
+    x = TIGHT_IN_WIDE[0]
+    program = model(x, "spherical", 3)
+    first, second = (Starts.of(jax.random.key(3), program, jnp.asarray(x), 4) for _ in range(2))
+    made = first.fresh()
+    for site, value in second.fresh().items():
+        np.testing.assert_array_equal(value, made[site])
+    best = jax.tree.map(lambda leaf: leaf[0], made)
+    for site, value in second.moved(best)[0].items():
+        np.testing.assert_array_equal(value, first.moved(best)[0][site])
