@@ -29,7 +29,18 @@ from probam.models.gaussian import Gaussian
 from probam.models.weights import Dirichlet, StickBreaking
 from probam.reports.summaries.quantities import quantity_name
 
-__all__ = ["PROBLEMS", "Problem", "Row", "main", "replace_between", "run_all", "slow_table", "tables", "verdict"]
+__all__ = [
+    "PROBLEMS",
+    "Problem",
+    "Row",
+    "made_by",
+    "main",
+    "replace_between",
+    "run_all",
+    "slow_table",
+    "tables",
+    "verdict",
+]
 
 _LEVEL = 0.01
 """An engine passes on a problem when no quantity's ECDF test falls below this over the number of quantities."""
@@ -219,7 +230,8 @@ def replace_between(path: Path, subject: str, text: str) -> None:
         temporary.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
 
 
-def _made(command: str) -> str:
+def made_by(command: str) -> str:
+    """The line above a table: when and with what it was made."""
     now = datetime.now(UTC).strftime("%Y-%m-%d")
     versions = ", ".join(f"{name} {version(name)}" for name in ("probam", "jax", "numpyro", "numpy"))
     return f"Made on {now} by `{command}` (Python {platform.python_version()}, {versions}; float64)."
@@ -238,10 +250,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     jax.config.update("jax_enable_x64", True)
     keep_compiled()
     words = sys.argv[1:] if arguments is None else arguments
-    made = _made(" ".join(["python -m benchmarks.validation", *words]))
+    made = made_by(" ".join(["python -m benchmarks.validation", *words]))
     slow = "" if options.slow is None else slow_table(options.slow)
     if options.output is not None and slow:
-        replace_between(options.output, "slow tests", f"{_made('python -m pytest -m slow')}\n\n{slow}")
+        replace_between(options.output, "slow tests", f"{made_by('python -m pytest -m slow')}\n\n{slow}")
     rows: list[Row] = []
     for row in run_all(options.engines, options.problems, options.simulations, options.seed):
         rows.append(row)

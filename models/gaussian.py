@@ -15,8 +15,10 @@ lkj        ``loc``, ``scale`` (K, D),     :math:`diag(s) R diag(s)` log-normal s
 ========== ============================== ========================= ======================
 
 The isotropic family is the CLAM energy's mixture: precision 2 beta, covariance I / (2 beta) (Schaeffer et al. 2023,
-Eq. 5, with the covariance corrected). Default priors see the data only through each feature's mean m and standard
-deviation s: memories lie at m +- 2 s, and within-memory variances are a quarter of s^2 with a weight of four data.
+Eq. 5, with the covariance corrected). Default priors see the data through each feature's mean m and standard deviation
+s, and the covariance W within a few groups of the data (:mod:`probam.numerics.within_covariance`): memories lie at
+m +- 2 s, and the covariance of a memory is guessed to be W, with a weight of D + 3 data for ``full`` and ``tied`` and
+of four numbers for each other precision. W depends neither on the number of memories nor on the units of the data.
 """
 
 from collections.abc import Callable, Mapping
@@ -46,10 +48,12 @@ from probam.conjugacy.pairs import ConjugatePair
 from probam.distributions.observed import marginal, memory_covariances
 from probam.distributions.pairwise import upper_triangle
 from probam.distributions.supports import innermost
+from probam.distributions.wishart import InvariantWishartCholesky, mode_exponents
 from probam.errors import InputError
 from probam.family import Moments, Params, Prior, conjugate, register
 from probam.family.capabilities import AdditiveMStep, Conditionals, Conjugacy, ExpectedSums, MeanFieldFactors
 from probam.models.location_scale import LocationScale
+from probam.numerics.within_covariance import within_covariance
 
 __all__ = ["COVARIANCES", "Gaussian"]
 
@@ -58,8 +62,10 @@ COVARIANCES = ("isotropic", "spherical", "diagonal", "tied", "full", "lkj")
 _WITH_MATRIX = ("tied", "full")
 """Structures whose second site is the Cholesky factor of a precision matrix."""
 
-_VARIANCE_FRACTION = 0.25
-"""Prior guess of a memory's variance as a fraction of the data's."""
+_KINDS = {"isotropic": "spherical", "spherical": "spherical", "diagonal": "diagonal"} | dict.fromkeys(
+    ("tied", "full", "lkj"), "full"
+)
+"""Kind of the covariance within groups that the default prior guesses a memory to have."""
 
 _GAMMA_SHAPE = 2.0
 """Shape of the Gamma prior on a precision: the weight of 2 x shape data in one dimension."""
@@ -104,25 +110,25 @@ class Gaussian(LocationScale, AdditiveMStep, Conditionals, Conjugacy, MeanFieldF
         return "pattern" if self.covariance in ("tied", "full", "lkj") else "entry"
 
     def prior(self, x: np.ndarray) -> dict[str, Distribution]:
-        """Default base measure, scaled to each feature's mean and standard deviation."""
+        """Default base measure: locations over all data, covariances like those within a few groups of them."""
         dtype = x.dtype
-        mean = jnp.asarray(np.nanmean(x, axis=0), dtype)
-        variance = np.asarray(np.nanvar(x, axis=0), dtype)
         num_features = x.shape[1]
-        within = jnp.asarray(_VARIANCE_FRACTION * variance, dtype)
+        within = jnp.asarray(within_covariance(x, _KINDS[self.covariance]), dtype)
+        variances = jnp.diagonal(within)
         shape = jnp.asarray(_GAMMA_SHAPE, dtype)
+        mean, scale = np.nanmean(x, axis=0), 2 * np.nanstd(x, axis=0)
         prior: dict[str, Distribution] = {
-            "loc": dist.Normal(mean, 2 * jnp.sqrt(jnp.asarray(variance))).to_event(1),
+            "loc": dist.Normal(jnp.asarray(mean, dtype), jnp.asarray(scale, dtype)).to_event(1)
         }
         if self.covariance in ("isotropic", "spherical"):
-            prior["beta"] = dist.Gamma(shape, 2 * shape * jnp.mean(within))
+            prior["beta"] = dist.Gamma(shape, 2 * shape * variances[0])
         elif self.covariance == "diagonal":
-            prior["precision"] = dist.Gamma(jnp.full(num_features, _GAMMA_SHAPE, dtype), shape * within).to_event(1)
+            prior["precision"] = dist.Gamma(jnp.full(num_features, _GAMMA_SHAPE, dtype), shape * variances).to_event(1)
         elif self.covariance in _WITH_MATRIX:
             freedom = jnp.asarray(num_features + 2 * _GAMMA_SHAPE - 1, dtype)
-            prior["precision_cholesky"] = dist.WishartCholesky(freedom, rate_matrix=jnp.diag(freedom * within))
+            prior["precision_cholesky"] = InvariantWishartCholesky(freedom, rate_matrix=freedom * within)
         else:
-            prior["scale"] = dist.LogNormal(0.5 * jnp.log(within), jnp.asarray(0.7, dtype)).to_event(1)
+            prior["scale"] = dist.LogNormal(0.5 * jnp.log(variances), jnp.asarray(0.7, dtype)).to_event(1)
             if num_features > 1:
                 prior["corr_cholesky"] = dist.LKJCholesky(num_features, jnp.asarray(2.0, dtype))
         return prior
@@ -208,8 +214,8 @@ class Gaussian(LocationScale, AdditiveMStep, Conditionals, Conjugacy, MeanFieldF
         """Locations given the previous precisions, then precisions given the new locations (ECM).
 
         Under maximum likelihood both are the exact M-step. Under the default priors each is the exact
-        conditional maximum in unconstrained coordinates: log precision for the Gamma, the Cholesky factor
-        with log diagonal for the Wishart.
+        conditional maximum in unconstrained coordinates: log precision for the Gamma, those of
+        :mod:`probam.distributions.wishart` for the Wishart.
         """
         if prior is not None:
             for site, law in self._conjugates(prior):
@@ -380,12 +386,12 @@ class Gaussian(LocationScale, AdditiveMStep, Conditionals, Conjugacy, MeanFieldF
             covariance = scatter / jnp.where(empty, 1, counts[..., None, None])
             fresh = _precision_cholesky_above_floor(covariance, jnp.diagonal(total))
             return {"loc": loc + moments.origin, "precision_cholesky": jnp.where(empty, factor, fresh)}
-        # log density of the factor L in NumPyro's coordinates (log diagonal): sum_i e_i log L_ii - tr(A L L^T) / 2
-        # with e_i = freedom + n - i (i = 0, ...) and A = rate + scatter. With A = C^T C, C lower triangular:
+        # log density of the factor L in unconstrained coordinates: sum_i e_i log L_ii - tr(A L L^T) / 2 with the
+        # exponents of the prior plus n, and A = rate + scatter. With A = C^T C, C lower triangular:
         # tr(A L L^T) = |C L|^2, so the maximum has C L = diag(sqrt(e)).
         wishart = prior["precision_cholesky"]
         assert isinstance(wishart, dist.WishartCholesky), "checked by maximize"
-        exponents = wishart.concentration + counts[..., None] - jnp.arange(num_features)
+        exponents = mode_exponents(wishart, num_features) + counts[..., None]
         anti_cholesky = reverse_cholesky(wishart.rate_matrix + scatter)
         target = jnp.sqrt(exponents)[..., None, :] * jnp.eye(num_features, dtype=first.dtype)
         return {

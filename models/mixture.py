@@ -109,7 +109,8 @@ def mixture(
         family: for example ``Gaussian("diagonal")``.
         weights: for example ``StickBreaking(alpha=1.0)``.
         num_components: K, the truncation for stick-breaking weights.
-        prior: NumPyro distributions that replace the defaults, by site.
+        prior: NumPyro distributions that replace the defaults, by site. One of a single number stands for every entry
+            of a site, independently.
 
     Raises:
         InputError: for K < 1, a prior on a site that the family does not have, or missing entries (NaN) where
@@ -127,11 +128,26 @@ def mixture(
     unknown = sorted(set(prior or {}) - set(defaults))
     if unknown:
         raise InputError(f"prior: family {family.name!r} has no site {unknown[0]!r}; it has {', '.join(defaults)}")
-    merged = defaults | dict(prior or {})
-    for site, law in (prior or {}).items():
-        if law.shape() != defaults[site].shape():
-            raise InputError(
-                f"prior: site {site!r} of one memory has shape {defaults[site].shape()}; got {law.shape()} "
-                "(use .expand(...).to_event(1) for a vector)"
-            )
+    merged = defaults | {site: _of_shape(site, law, defaults[site].shape()) for site, law in (prior or {}).items()}
     return Mixture(family, weights, num_components, merged, missing)
+
+
+def _of_shape(site: str, law: Distribution, shape: tuple[int, ...]) -> Distribution:
+    """A prior of one memory's site: entries that the law does not span are independent."""
+    if law.shape() == shape and not law.batch_shape:
+        return law
+    between = len(shape) - len(law.event_shape)
+    if between >= 0 and law.event_shape == shape[between:] and _spans(law.batch_shape, shape[:between]):
+        return law.expand(shape[:between]).to_event(between)
+    raise InputError(
+        f"prior: site {site!r} of one memory has shape {shape}; got {law.shape()}; give a distribution of one number, "
+        "which then stands for every entry, or one of that shape"
+    )
+
+
+def _spans(batch: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether a law of this batch shape can be expanded to the shape."""
+    try:
+        return np.broadcast_shapes(batch, shape) == shape
+    except ValueError:
+        return False

@@ -124,8 +124,7 @@ class _MoreWishart(dist.WishartCholesky):
     """A Wishart prior whose degrees of freedom differ from memory to memory; read by the M-step alone."""
 
     def __init__(self, law: dist.WishartCholesky, more: Float[Array, " K"]) -> None:
-        self.concentration = law.concentration + more[:, None]
-        self.rate_matrix = law.rate_matrix
+        self.concentration, self.rate_matrix, self.support = law.concentration + more, law.rate_matrix, law.support
         Distribution.__init__(self, (), law.event_shape, validate_args=False)
 
 

@@ -96,6 +96,13 @@ def _numbers_in(text: str) -> list[float]:
         raise InputError(f"given-weights: expected numbers separated by commas; got {text!r}") from error
 
 
+def _priors_of_text(texts: list[str]) -> dict[str, Distribution] | None:
+    """Priors as the command line has them; None where none was given."""
+    from probam.fits.prior_text import priors_of_text
+
+    return priors_of_text(texts) if texts else None
+
+
 # --- the options ----------------------------------------------------------------------------------------------
 
 
@@ -218,8 +225,16 @@ class FitOptions(Options):
     )
     prior: Mapping[str, Distribution] | None = option(
         None,
-        help="NumPyro distributions that replace the default priors of the family's sites, by site.",
+        help="NumPyro distributions that replace the default priors of the family's sites, by site; one of a single "
+        "number stands for every entry of its site.",
+        group=_MODEL,
         check=optional(_priors),
+        flag=list[str] | None,
+        flag_help="A prior in place of the default one of a site, as in 'loc=Normal(0, 10)' or 'beta=Gamma(2, 0.5)': "
+        "a distribution of NumPyro with numbers, which stands for every entry of the site. May be given for several "
+        "sites.",
+        metavar="SITE=LAW",
+        parse=_priors_of_text,
     )
     missing: bool = option(
         False,

@@ -32,6 +32,7 @@ from scipy.spatial import cKDTree
 from scipy.special import digamma, gammaln
 
 from probam.distributions.supports import innermost
+from probam.distributions.wishart import InvariantWishartCholesky
 from probam.family import Family
 from probam.models.gaussian import Gaussian
 from probam.streams.options import StreamOptions
@@ -144,7 +145,7 @@ def with_base_measure(
     law: Distribution
     if family.covariance == "full":
         freedom = 2 * shape + len(within) - 1
-        law = dist.WishartCholesky(freedom, rate_matrix=freedom * within)
+        law = InvariantWishartCholesky(freedom, rate_matrix=freedom * within)
     elif family.covariance == "diagonal":
         law = dist.Gamma(jnp.broadcast_to(shape, variances.shape), shape * variances).to_event(1)
     else:

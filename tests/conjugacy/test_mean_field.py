@@ -13,6 +13,7 @@ from probam.conjugacy.mean_field_sticks import GammaAlpha, lattice
 from probam.conjugacy.normal import NormalGamma, NormalWishart
 from probam.conjugacy.pairs import ConjugatePair
 from probam.models.gaussian import Gaussian
+from probam.numerics.within_covariance import within_covariance
 
 PAIRS = {
     "diagonal": NormalGamma(jnp.array([0.3, -0.5]), jnp.array(0.2), jnp.array([1.5, 2.0]), jnp.array([0.7, 1.1])),
@@ -57,13 +58,13 @@ def _settled(family: Gaussian, x: np.ndarray) -> tuple[Any, Any, float]:
 def test_the_bound_of_one_gaussian_memory_is_just_below_its_evidence() -> None:
     """Two factors cannot hold the dependence of location and width; one dimension, quadrature on a fine grid."""
     x = np.random.default_rng(0).normal(1.0, 2.0, (7, 1))
-    mean, variance = x.mean(), x.var()
+    mean, variance, within = x.mean(), x.var(), within_covariance(x)[0, 0]
     mu = np.linspace(mean - 15, mean + 15, 1501)[:, None]
     log_tau = np.linspace(-9, 5, 1401)
     tau = np.exp(log_tau)
     scatter = np.sum((x[:, 0] - mu) ** 2, axis=1)[:, None]
     logs = 3.5 * (log_tau - np.log(2 * np.pi)) - 0.5 * tau * scatter + stats.norm.logpdf(mu, mean, 2 * variance**0.5)
-    logs = logs + stats.gamma.logpdf(tau, 2.0, scale=1 / (0.5 * variance)) + log_tau
+    logs = logs + stats.gamma.logpdf(tau, 2.0, scale=1 / (2.0 * within)) + log_tau
     evidence = logs.max() + np.log(np.sum(np.exp(logs - logs.max())) * 0.02 * 0.01)
     bounds = [_settled(Gaussian(kind), x)[2] for kind in ("diagonal", "spherical", "isotropic", "full")]
     np.testing.assert_allclose(bounds[1:], bounds[0], rtol=1e-9)  # one dimension: one model
@@ -84,7 +85,7 @@ def test_the_bound_of_a_full_covariance_is_its_definition() -> None:
     log_q = stats.multivariate_normal.logpdf(loc, np.asarray(field.loc) + mean, covariance)
     log_q = log_q + stats.wishart.logpdf(precision, freedom, np.linalg.inv(rate))
     log_p = stats.norm.logpdf(loc, x.mean(0), 2 * x.std(0)).sum(1)
-    log_p = log_p + stats.wishart.logpdf(precision, 5.0, np.linalg.inv(np.diag(5.0 * 0.25 * x.var(0))))
+    log_p = log_p + stats.wishart.logpdf(precision, 5.0, np.linalg.inv(5.0 * within_covariance(x)))
     whitened = np.einsum("nsi,sij->nsj", x[:, None] - loc, factor)
     log_det = np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(1)
     log_p = log_p + 12 * (log_det - np.log(2 * np.pi)) - 0.5 * (whitened**2).sum((0, 2))

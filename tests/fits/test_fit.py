@@ -185,7 +185,7 @@ X = np.random.default_rng(0).normal(size=(10, 2))
         (X[:1], {}, "row"),
         (np.where(X > 1, np.nan, X), {}, "(?i)nan|missing|finite"),
         (X, {"prior": {"mean": dist.Normal(0, 1)}}, "prior: family 'gaussian' has no site 'mean'"),
-        (X, {"prior": {"loc": dist.Normal(0, 1)}}, r"prior: site 'loc' of one memory has shape \(2,\)"),
+        (X, {"prior": {"loc": dist.Normal(np.zeros(3), 1)}}, r"prior: site 'loc' of one memory has shape \(2,\)"),
         (X, {"family": "nowhere.py:Thing"}, "family: no such file: nowhere.py"),
     ],
 )

@@ -93,12 +93,17 @@ def test_an_offset_changes_nothing() -> None:
 
 
 def test_units_are_those_of_the_coordinates() -> None:
-    """A row of a precision's factor is divided by its feature's unit; what is a logarithm has none."""
+    """A row of a factor in NumPyro's coordinates is divided by its feature's unit; logs and ratios have none."""
     x, unit = _clusters(), np.array([2.0**-20, 2.0**7])
     here, there = (units(_model(y), jnp.asarray(y)) for y in (x, x * unit))
     np.testing.assert_allclose(here["loc"], np.tile(x.std(0), (2, 1)), rtol=1e-12)  # the prior is twice as wide
     np.testing.assert_allclose(there["loc"], here["loc"] * unit, rtol=1e-12)
-    free = Coordinates(_model(x)).unconstrain(
+    np.testing.assert_allclose(there["precision_cholesky"], here["precision_cholesky"], rtol=1e-9)
+    np.testing.assert_array_equal(here["proportions"], 1)
+
+    models = [_model(y, precision_cholesky=_wishart(y)) for y in (x, x * unit)]
+    here, there = (units(model, jnp.asarray(y)) for model, y in zip(models, (x, x * unit), strict=True))
+    free = Coordinates(models[0]).unconstrain(
         {"loc": jnp.zeros((2, 2)), "precision_cholesky": jnp.asarray([np.eye(2), [[1.0, 0.0], [5.0, 1.0]]])}
         | {"proportions": jnp.full(2, 0.5)}
     )
@@ -110,7 +115,10 @@ def test_units_are_those_of_the_coordinates() -> None:
     assert float(here["precision_cholesky"][0, below][0]) != 1
     for result in (here, there):
         np.testing.assert_array_equal(np.asarray(result["precision_cholesky"])[:, ~below], 1)
-        np.testing.assert_array_equal(result["proportions"], 1)
+
+
+def _wishart(x: np.ndarray) -> dist.Distribution:
+    return dist.WishartCholesky(5.0, rate_matrix=jnp.diag(5.0 * jnp.asarray(x.var(0))))
 
 
 def test_a_vague_prior_on_a_location_leaves_the_unit_to_the_data() -> None:

@@ -14,6 +14,7 @@ from probam.inference.svi import engine as svi
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import Mixture, mixture
 from probam.models.weights import weight_prior
+from probam.numerics.within_covariance import within_covariance
 from tests.inference.enumeration import log_truncated, posterior
 from tests.models.known_precision import KnownPrecision
 
@@ -188,7 +189,7 @@ def test_a_flow_comes_nearer_to_the_evidence_of_a_funnel_and_k_hat_condemns_the_
     log_joint = np.asarray(stats.norm.logpdf(loc, x.mean(), 2 * x.std()))
     for datum in x[:, 0]:
         log_joint = log_joint + stats.norm.logpdf(datum, loc, sd)
-    law = stats.gamma(2.0, scale=1 / (2.0 * 0.25 * x.var()))
+    law = stats.gamma(2.0, scale=1 / (2.0 * within_covariance(x, "diagonal")[0, 0]))
     log_joint = log_joint + law.logpdf(np.exp(log_precision)) + log_precision
     evidence = np.log(np.sum(np.exp(log_joint)) * 0.01 * 0.01)
     bounds = [result.stats["lp"] - result.stats["log_q"] for result in (poor, good)]
