@@ -4,7 +4,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
@@ -42,8 +44,15 @@ def test_a_stream_finds_well_separated_groups(groups: int, dim: int, num_data: i
     stream = Stream(covariance=covariance).partial_fit(x)
     assert score(stream, x, z, centres) >= 0.9
     assert groups <= stream.num_memories <= 1.1 * groups + 1
-    old = Stream(covariance=covariance, base="prior").partial_fit(x)
-    assert score(old, x, z, centres) < 0.9
+
+
+def test_under_a_prior_as_wide_as_the_data_they_are_not() -> None:
+    """What the base measure is found for: a width of a quarter of the variance of all rows makes one memory of many."""
+    centres = scattered(20, 4)
+    x, z = rows(1500, centres)
+    wide = {"precision": dist.Gamma(jnp.full(4, 2.0), 0.5 * jnp.asarray(x[:1000].var(axis=0))).to_event(1)}
+    stream = Stream(covariance="diagonal", base="prior", prior=wide).partial_fit(x)
+    assert score(stream, x, z, centres) < 0.9
 
 
 def test_groups_that_come_after_the_first_rows_are_found() -> None:
