@@ -1,7 +1,7 @@
 """Commands that question a saved fit."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,6 +9,10 @@ from probam.cli.arguments import check_apart
 from probam.cli.console import Bar, interruptible
 from probam.cli.program import DATA, FitFile, Variable, api_ready, app, fit_and_table
 from probam.errors import InputError
+
+if TYPE_CHECKING:
+    from probam.data.table import Table
+    from probam.fits.fitted import Fit
 
 __all__ = ["complete", "predict", "recall", "report"]
 
@@ -86,8 +90,10 @@ def predict(
 @app.command(
     epilog="Examples:\n\n  probam complete fit.nc gaps.csv -o whole.csv\n\n"
     "  probam complete fit.nc gaps.csv --by descent --spread -o whole.parquet\n\n"
+    "  probam complete fit.nc gaps.csv --quantiles 0.05,0.5,0.95 --draws 20 -o imputed.csv\n\n"
     "The conditional mean has the least expected squared error; descent is what the memory recalls while the known "
-    "entries are fixed."
+    "entries are fixed. For each column y with gaps --quantiles adds y_q0.05, y_q0.5, ... and --draws adds y_draw0, "
+    "y_draw1, ...; entries that are known stay what they are there."
 )
 def complete(
     fit_file: FitFile,
@@ -102,6 +108,21 @@ def complete(
     spread: Annotated[
         bool, typer.Option("--spread", help="Also write the standard deviation of every entry (0 where it is known).")
     ] = False,
+    quantiles: Annotated[
+        str | None,
+        typer.Option(
+            metavar="Q,Q,...", help="Also write these quantiles of every missing entry (0.05,0.95: where 90 % lie)."
+        ),
+    ] = None,
+    draws: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Also write N draws of the missing entries, those of a row drawn together (multiple imputation).",
+        ),
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of --draws: the same seed gives the same bits.")] = 0,
     variable: Variable = None,
 ) -> None:
     """Fill in missing entries, given the known entries of their row."""
@@ -109,17 +130,48 @@ def complete(
 
     if by not in ("mean", "descent"):
         raise InputError(f"--by: expected mean or descent; got {by!r}")
+    levels = _levels(quantiles)
     check_writable(output, suffixes=TABLE_SUFFIXES)
     check_apart(output, fit_file, data)
     fitted, table = fit_and_table(fit_file, data, variable, missing=True)
     with Bar("completing"):
         completed = interruptible(lambda: fitted.complete(table))
+        missing = completed["missing"].values
+        told = interruptible(lambda: _told(fitted, table, levels, draws, seed)) if missing.any() else {}
     value, sd = ("conditional_mean", "conditional_sd") if by == "mean" else ("descent", "descent_sd")
     columns = completed[[value, sd] if spread else [value]].rename({value: "x"} | ({sd: "sd"} if spread else {}))
-    write_dataset(columns, output, plain="x")
-    missing = completed["missing"].values
+    write_dataset(columns.assign({name: ("datum", values) for name, values in told.items()}), output, plain="x")
     print(f"{int(missing.sum())} missing entries in {int(missing.any(axis=1).sum())} of {len(missing)} rows filled")
     print(f"wrote {output}")
+
+
+def _levels(quantiles: str | None) -> list[float]:
+    """Probabilities between 0 and 1, separated by commas."""
+    try:
+        levels = [float(word) for word in quantiles.split(",")] if quantiles is not None else []
+    except ValueError:
+        levels = [-1.0]
+    if not all(0 < level < 1 for level in levels):
+        raise InputError(f"--quantiles: expected numbers between 0 and 1, separated by commas; got {quantiles!r}")
+    return levels
+
+
+def _told(fitted: "Fit", table: "Table", levels: list[float], draws: int, seed: int) -> dict[str, Any]:
+    """Columns of quantiles and of draws for each feature with gaps: name -> values."""
+    columns: dict[str, Any] = {}
+    if not levels and not draws:
+        return columns
+    law = fitted.conditional(None, table, num_draws=50)  # as many as `complete` has
+    if levels:
+        found = law.quantile(levels)
+        for name in law.question.target:
+            of = found.sel(feature=name)
+            columns |= {f"{name}_q{level:g}": of[i].values for i, level in enumerate(levels)}
+    if draws:
+        drawn = law.sample(draws, seed=seed)
+        for name in law.question.target:
+            columns |= {f"{name}_draw{i}": row.values for i, row in enumerate(drawn.sel(feature=name))}
+    return columns
 
 
 @app.command(epilog="Example:\n\n  probam report fit.nc -o report.html")

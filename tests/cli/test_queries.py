@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 
+import probam
 from probam.cli.main import main
 from probam.data.shipped import load_shipped
 from tests.cli.conftest import Refusal
@@ -63,6 +65,25 @@ def test_a_fit_of_rows_with_gaps_answers_its_own_training_file(here: Path, capsy
     assert "gaps.csv: left out 'column 1', which only numbers the rows" in printed.err
     pd.testing.assert_frame_equal(pd.read_csv("first.csv"), pd.read_csv("all.csv").iloc[:1], rtol=1e-10)
     assert (here / "whole.csv").is_file()
+
+
+def test_completion_writes_quantiles_and_draws_of_columns_with_gaps(saved: Path, here: Path, refusal: Refusal) -> None:
+    Path("gaps.csv").write_text("eruptions,waiting\n2.0,\n4.5,\n3.0,66.0\n")
+    asked = ["complete", str(saved), "gaps.csv", "--quantiles", "0.05,0.5,.95", "--draws", "2"]
+    assert main([*asked, "-o", "told.csv"]) == 0
+    told = pd.read_csv("told.csv")
+    added = ["waiting_q0.05", "waiting_q0.5", "waiting_q0.95", "waiting_draw0", "waiting_draw1"]
+    assert list(told) == ["eruptions", "waiting", *added]
+    assert (told.loc[2, added] == 66).all()
+    law = probam.load(saved).conditional("waiting", {"eruptions": [2.0, 4.5]}, num_draws=50)
+    np.testing.assert_allclose(told.loc[:1, added[:3]].to_numpy().T, law.quantile()[:, :, 0], rtol=1e-9)
+    assert main([*asked, "--seed", "1", "-o", "again.nc"]) == 0
+    again = xr.open_dataset("again.nc")
+    assert float(again["waiting_draw0"][0]) != told.loc[0, "waiting_draw0"]
+    for wrong in ("0.5,1", "half", ""):
+        refused = refusal("complete", str(saved), "gaps.csv", "--quantiles", wrong, "-o", "out.csv")
+        assert "--quantiles: expected numbers between 0 and 1" in refused
+    assert sorted(os.listdir(here)) == ["again.nc", "gaps.csv", "told.csv"]
 
 
 @pytest.mark.usefixtures("here")
