@@ -215,7 +215,7 @@ def _with_nodes(key: jax.Array, **settings: Any) -> dict[str, Floats]:
     relation="equal",
     constant="none",
     inputs=_with_nodes,
-    cases=(ordinary("K = 4"), ordinary("K = 4, noise 1", noise=1.0)),
+    cases=(ordinary("K = 4", width=1.2), ordinary("K = 4, noise 1", width=1.2, noise=1.0)),
     tolerance=1e-12,
     exact={"entropy": 1.0, "physical_weights": lambda w: w, "direction": 1.0, "physical_width": lambda t: t},
     mutations={

@@ -27,7 +27,7 @@ def _bank(key: jax.Array, *, gamma: float = 1.6, **settings: Any) -> dict[str, F
     return {**{name: drawn[name] for name in ("queries", "memories", "weights")}, "gamma": np.asarray(gamma)}
 
 
-def _quadrature(key: jax.Array, *, num_nodes: int = 48, **settings: Any) -> dict[str, Floats]:
+def _quadrature(key: jax.Array, *, num_nodes: int = 96, **settings: Any) -> dict[str, Floats]:
     """The same with the nodes and weights of Gauss and Hermite for a standard normal in two dimensions."""
     node, mass = np.polynomial.hermite_e.hermegauss(num_nodes)
     mass = np.asarray(mass / np.sum(mass))

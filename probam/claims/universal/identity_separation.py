@@ -65,7 +65,7 @@ def classical_update_is_identity_separation(
     relation="at most",
     constant="0",
     inputs=sign_bank,
-    cases=(ordinary("K = 4, N = 7"), *HOPFIELD_BANKS[2:]),
+    cases=HOPFIELD_BANKS,
     tolerance=1e-12,
     exact={"diagonal": True, "energy": _uhn_energy},
     printed={"diagonal": False},
