@@ -30,10 +30,11 @@ test-types: $(READY)  ## the same with every annotation checked as the program r
 test-slow: $(READY)  ## the long statistical checks
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow --timeout=3600 --durations=15 $(ARGS)
 
-validate: $(READY)  ## the long checks, calibration and held-out densities, their results into docs/validation.md
+validate: $(READY)  ## the long checks, calibration, held-out densities and verdicts, their results into docs/validation.md
 	-$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow --timeout=3600 --junitxml=out/slow.xml
 	$(BIN)/python -m benchmarks.validation --slow out/slow.xml --output docs/validation.md
 	$(BIN)/python -m benchmarks.held_out --engines em gibbs --output docs/validation.md
+	$(BIN)/python -m benchmarks.verdicts --output docs/validation.md
 
 bench: $(READY)  ## probam and its peers in one interleaved run; TASKS names some
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'

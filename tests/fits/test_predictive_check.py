@@ -71,6 +71,16 @@ def test_data_of_the_fitted_family_are_reproduced(x: np.ndarray, components: int
     assert found["num_replicates"] == 200
 
 
+def test_a_right_model_is_rarely_blamed() -> None:
+    """Twenty data sets of the model; two or more below 1 % have probability 0.02 at the stated rate."""
+    p_values = []
+    for seed in range(20):
+        rng = np.random.default_rng([8, seed])
+        x = np.r_[rng.normal(-2.5, 1, (80, 2)), rng.normal(2.5, 1, (70, 2))]
+        p_values.append(judged(x, 2, covariance="isotropic").attributes["p_value"])
+    assert np.sum(np.array(p_values) < FALSE_ALARM) <= 1
+
+
 def test_one_memory_for_two_groups_is_caught_and_the_verdict_is_not_good(one_memory_for_two_groups: Fit) -> None:
     found = reproduction(one_memory_for_two_groups.tree)
     assert found is not None
