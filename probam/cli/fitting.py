@@ -1,12 +1,13 @@
 """The command that makes a fit."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from probam.cli.arguments import check_apart, engine_option, table_of
-from probam.cli.console import Bar, fit_json, fit_text, interruptible
+from probam.cli.console import Bar, fit_json, fit_text, interruptible, say
 from probam.cli.flags import flags
 from probam.cli.program import DATA, FitOutput, Json, api_ready, app
 from probam.fits.options import FitOptions
@@ -53,9 +54,14 @@ def fit(
     table = _table(data, options)
     options |= dict(map(engine_option, option or []))
     api = api_ready(float32=float32)
-    with Bar("fitting") as bar:
-        fitted = interruptible(lambda: api.fit(table.astype("float32") if float32 else table, progress=bar, **options))
-    fitted.save(output)
+    rows, began = table.astype("float32") if float32 else table, time.time()
+    try:
+        with Bar("fitting") as bar:
+            fitted = interruptible(lambda: api.fit(rows, output=output, progress=bar, **options))
+    except KeyboardInterrupt:
+        if output.exists() and output.stat().st_mtime >= began:
+            say(f"{output} holds what the engine returned; the rest is computed when it is read")
+        raise
     print(fit_json(fitted, output) if as_json else fit_text(fitted, output))
 
 

@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        say("interrupted; nothing was written")
+        say("interrupted")
         if abandoned():
             sys.stdout.flush()
             os._exit(130)

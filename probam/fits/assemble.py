@@ -23,7 +23,7 @@ from probam.inference.common.result import EngineResult, Progress
 from probam.models.mixture import Mixture
 from probam.reports.tree import build_tree
 
-__all__ = ["fit_tree"]
+__all__ = ["fit_tree", "tree_of"]
 
 _PROBES = 5
 """Data at which the energy is followed from draw to draw."""
@@ -94,7 +94,7 @@ def fit_tree(
     stage(4)
     if collected.left_out:
         attributes = attributes | {"left_out": collected.left_out}
-    return _tree(collected.made, attributes, prepared, positions)
+    return tree_of(collected.made, attributes, prepared, positions)
 
 
 class _Groups:
@@ -150,10 +150,17 @@ def _completed(draws: Draws, prepared: Prepared) -> Float[np.ndarray, "N D"]:
     return np.asarray(conditional(mixture, jnp.asarray(prepared.x)).mean)
 
 
-def _tree(
+def tree_of(
     made: dict[str, Group], attributes: dict[str, Any], prepared: Prepared, positions: Float[np.ndarray, "N D"]
 ) -> xr.DataTree:
-    """The groups and the data as a DataTree."""
+    """The groups and the data as a DataTree.
+
+    Args:
+        made: the groups by name.
+        attributes: the root attributes.
+        prepared: the data.
+        positions: the data in the units of the model, with something to show in place of a missing entry.
+    """
     table, units = prepared.table, prepared.units
     missing = np.isnan(prepared.x)
     return build_tree(

@@ -13,12 +13,14 @@ import xarray as xr
 from numpyro.distributions import Distribution
 
 from probam.data.standardise import Standardiser
+from probam.data.writing import check_writable
 from probam.errors import InputError, NumericalError
 from probam.fits.assemble import fit_tree
 from probam.fits.attributes import fit_attributes
 from probam.fits.choices import double_precision, find_engine, find_family
 from probam.fits.fitted import Fit
 from probam.fits.options import FitOptions
+from probam.fits.pending import completed, is_pending, pending_tree
 from probam.fits.prepared import Prepared, prepare
 from probam.inference.common.result import EngineResult, silent
 from probam.models.mixture import Mixture, mixture
@@ -52,6 +54,8 @@ def fit(data: Any, options: FitOptions, engine_options: dict[str, Any]) -> Fit:
     array([0])
     """
     began = time.perf_counter()
+    if options.output is not None:
+        check_writable(options.output)
     engine_options = options.of_engine | engine_options
     run = find_engine(options.engine, engine_options)
     if options.sample_weight is not None and "sample_weight" not in inspect.signature(run).parameters:
@@ -63,12 +67,24 @@ def fit(data: Any, options: FitOptions, engine_options: dict[str, Any]) -> Fit:
     num_components = _num_components(options, prepared.table.num_data)
     with jax.enable_x64(prepared.dtype == np.float64):  # in this block and thread: float32 data are fitted in float32
         model = mixture(prepared.x, family=family, weights=weights, num_components=num_components, prior=options.prior)
-        key_run, key_read = jax.random.split(jax.random.key(int(options.seed)))
+        key_run, key_read = _keys(int(options.seed))
         result = _run(run, key_run, model, prepared, options, engine_options)
         attributes = fit_attributes(options, engine_options, prepared, model, result)
+        if options.output is not None:
+            pending = pending_tree(model, prepared, result, attributes | {"seconds": time.perf_counter() - began})
+            Fit(pending, model).save(options.output)
         tree = fit_tree(model, prepared, result, key_read, attributes, options.progress or silent)
     tree.attrs["seconds"] = time.perf_counter() - began
-    return Fit(tree, model)
+    fitted = Fit(tree, model)
+    if options.output is not None:
+        fitted.save(options.output)
+    return fitted
+
+
+def _keys(seed: int) -> tuple[jax.Array, jax.Array]:
+    """For the engine, and for what is drawn to read its result."""
+    key_run, key_read = jax.random.split(jax.random.key(seed))
+    return key_run, key_read
 
 
 def _num_components(options: FitOptions, num_data: int) -> int:
@@ -106,12 +122,18 @@ def _run(
 def load(path: str | os.PathLike[str]) -> Fit:
     """A fit that was saved, with its model rebuilt.
 
+    Where a fit was cut off after its engine had ended, the groups that follow from the posterior are made now.
+
     Raises :class:`probam.errors.InputError` for a file that is missing, truncated or not a fit of probam.
     """
     file_path("path", path)
     tree = read_tree(path)
     try:
-        return Fit(tree, _saved_model(tree, str(path)))
+        model = _saved_model(tree, str(path))
+        if is_pending(tree):
+            with jax.enable_x64(tree.attrs["dtype"] == "float64"):
+                tree = completed(tree, model, _keys(int(tree.attrs["seed"]))[1], silent)
+        return Fit(tree, model)
     except KeyError as error:
         raise InputError(
             f"{path}: this fit lacks {error}; it was saved by another version of probam, fit again"

@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probam.errors import InputError
-from probam.options import Options, boolean, number, one_of, option, optional, whole_number, whole_number_in, word
+from probam.options import (
+    Options,
+    boolean,
+    file_path,
+    number,
+    one_of,
+    option,
+    optional,
+    whole_number,
+    whole_number_in,
+    word,
+)
 
 if TYPE_CHECKING:
     import os
@@ -252,6 +263,12 @@ class FitOptions(Options):
         flag=str | None,
         flag_help="A column that says how often each row counts (engine em).",
         metavar="COLUMN",
+    )
+    output: str | os.PathLike[str] | None = option(
+        None,
+        help="Write the fit to this file (NetCDF) as soon as the engine ends, and again, whole, when all that follows "
+        "from the posterior is computed. A file that was cut off between is completed by probam.load.",
+        check=optional(file_path),
     )
     progress: Progress | None = option(
         None, help="Called with (done, total, text) as the fit goes on; None is silent.", check=optional(_function)

@@ -1,0 +1,85 @@
+"""A fit whose engine has ended and whose groups are still to be made: what is written, and how it is completed."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+import probam.fits.groups as groups
+from probam.data.standardise import Standardiser
+from probam.data.table import Table
+from probam.fits.assemble import fit_tree, tree_of
+from probam.fits.prepared import Prepared
+from probam.inference.common.result import EngineResult, Progress
+from probam.models.mixture import Mixture
+
+__all__ = ["completed", "is_pending", "pending_tree"]
+
+_OF_THE_RUN = ("optimisation", "evidence")
+"""Groups that the engine's result holds beside its draws."""
+
+_TO_BE_MADE = (
+    "invariant",
+    "memory",
+    "partition",
+    "log_likelihood",
+    "posterior_predictive",
+    "predictive_check",
+    "recall",
+    "verification",
+)
+
+
+def pending_tree(model: Mixture, prepared: Prepared, result: EngineResult, attributes: dict[str, Any]) -> xr.DataTree:
+    """What the engine returned, and nothing that follows from it; the root attribute ``pending`` lists what is missing.
+
+    Args:
+        model: the program that was fitted.
+        prepared: the data.
+        result: what the engine returned.
+        attributes: the root attributes.
+    """
+    made = {
+        "posterior": groups.posterior_group(model, result),
+        "sample_stats": groups.sample_stats_group(result),
+        "optimisation": groups.optimisation_group(result),
+        "evidence": groups.evidence_group(result.evidence, prepared),
+    }
+    known = {name: group for name, group in made.items() if group is not None}
+    return tree_of(known, attributes | {"pending": list(_TO_BE_MADE)}, prepared, prepared.x)
+
+
+def is_pending(tree: xr.DataTree) -> bool:
+    """Whether groups of this fit are still to be made."""
+    return bool(tree.attrs.get("pending"))
+
+
+def completed(tree: xr.DataTree, model: Mixture, key: jax.Array, progress: Progress) -> xr.DataTree:
+    """The fit with all its groups, from a pending one.
+
+    Args:
+        tree: the pending fit.
+        model: the program that was fitted.
+        key: that of the fit for its groups, which gives the same bits.
+        progress: called with (done, total, text).
+    """
+    attributes = {str(name): value for name, value in tree.attrs.items() if name != "pending"}
+    sites, stats = (
+        {str(name): np.asarray(values) for name, values in tree[group].to_dataset().data_vars.items()}
+        for group in ("posterior", "sample_stats")
+    )
+    result = EngineResult(sites, stats, objective=None, objective_name="", status=str(attributes.get("status", "")))
+    whole = fit_tree(model, _saved_data(tree), result, key, attributes, progress)
+    for name in _OF_THE_RUN:
+        if name in tree.children:
+            whole[name] = xr.DataTree(tree[name].to_dataset())
+    return whole
+
+
+def _saved_data(tree: xr.DataTree) -> Prepared:
+    """The data of a saved fit, in the units of its model."""
+    constants, observed = tree["constant_data"].to_dataset(), tree["observed_data"].to_dataset()
+    columns = tuple(str(name) for name in observed["feature"].values)
+    table = Table(observed["x"].values, columns, str(tree.attrs.get("source", "")), missing=True)
+    return Prepared.of(table, Standardiser(constants["center"].values, constants["scale"].values))
