@@ -90,7 +90,7 @@ def _command(
         "seed": int(options.seed),
         "sample_weight": getattr(options.sample_weight, "name", options.sample_weight),
     }
-    values = {name: value for name, value in values.items() if name not in ("progress", "checkpoint")}
+    values = {name: value for name, value in values.items() if name not in ("progress", "checkpoint", "output")}
     flags = command_words(FitOptions, values)
     source = prepared.table.source
     groups = [["probam", "fit", "DATA" if source in ("array", "data") else source], *flags.groups]  # no file's names

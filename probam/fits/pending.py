@@ -1,5 +1,6 @@
 """A fit whose engine has ended and whose groups are still to be made: what is written, and how it is completed."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -82,4 +83,5 @@ def _saved_data(tree: xr.DataTree) -> Prepared:
     constants, observed = tree["constant_data"].to_dataset(), tree["observed_data"].to_dataset()
     columns = tuple(str(name) for name in observed["feature"].values)
     table = Table(observed["x"].values, columns, str(tree.attrs.get("source", "")), missing=True)
-    return Prepared.of(table, Standardiser(constants["center"].values, constants["scale"].values))
+    prepared = Prepared.of(table, Standardiser(constants["center"].values, constants["scale"].values))
+    return replace(prepared, weight=observed["weight"].values) if "weight" in observed else prepared

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from probam.distributions.conditional import conditional
 from probam.distributions.mixture import MemoryMixture
-from probam.errors import NumericalError
+from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
 from probam.fits.draws import Draws, evenly
 from probam.fits.groups import Group
@@ -90,7 +90,12 @@ def predictive_check_group(key: jax.Array, draws: Draws, prepared: Prepared) -> 
         key: for the replicated data.
         draws: draws of the posterior.
         prepared: the data.
+
+    Raises:
+        InputError: where the data have weights.
     """
+    if prepared.weight is not None:
+        raise InputError("the data have weights, and data that the fit replicates have none")
     num_data, num_features = prepared.x.shape
     chosen = evenly(_DRAWS, len(draws))
     num_replicates = -(-_REPLICATES // len(chosen))
