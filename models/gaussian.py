@@ -15,10 +15,11 @@ lkj        ``loc``, ``scale`` (K, D),     :math:`diag(s) R diag(s)` log-normal s
 ========== ============================== ========================= ======================
 
 The isotropic family is the CLAM energy's mixture: precision 2 beta, covariance I / (2 beta) (Schaeffer et al. 2023,
-Eq. 5, with the covariance corrected). Default priors see the data through each feature's mean m and standard deviation
-s, and the covariance W within a few groups of the data (:mod:`probam.numerics.within_covariance`): memories lie at
-m +- 2 s, and the covariance of a memory is guessed to be W, with a weight of D + 3 data for ``full`` and ``tied`` and
-of four numbers for each other precision. W depends neither on the number of memories nor on the units of the data.
+Eq. 5, with the covariance corrected). Default priors see the data through their mean m, their covariance S and the
+covariance W within a few groups of them (:mod:`probam.numerics.within_covariance`): memories lie around m with
+covariance 4 S (``full`` and ``tied``) or the diagonal of it, and the covariance of a memory is guessed to be W, with a
+weight of D + 3 data for ``full`` and ``tied`` and of four numbers for each other precision. W depends neither on the
+number of memories nor on the units of the data.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,6 +33,12 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
+from probam.conjugacy.location import (
+    independent_normal,
+    most_probable_locations,
+    most_probable_locations_full,
+    normal_prior,
+)
 from probam.conjugacy.mean_field import MeanField
 from probam.conjugacy.mean_field_normal import NormalAndGamma, NormalAndWishart
 from probam.conjugacy.normal import (
@@ -53,7 +60,7 @@ from probam.errors import InputError
 from probam.family import Moments, Params, Prior, conjugate, register
 from probam.family.capabilities import AdditiveMStep, Conditionals, Conjugacy, ExpectedSums, MeanFieldFactors
 from probam.models.location_scale import LocationScale
-from probam.numerics.within_covariance import within_covariance
+from probam.numerics.within_covariance import covariances
 
 __all__ = ["COVARIANCES", "Gaussian"]
 
@@ -113,12 +120,14 @@ class Gaussian(LocationScale, AdditiveMStep, Conditionals, Conjugacy, MeanFieldF
         """Default base measure: locations over all data, covariances like those within a few groups of them."""
         dtype = x.dtype
         num_features = x.shape[1]
-        within = jnp.asarray(within_covariance(x, _KINDS[self.covariance]), dtype)
+        whole, within = (jnp.asarray(matrix, dtype) for matrix in covariances(x, _KINDS[self.covariance]))
         variances = jnp.diagonal(within)
         shape = jnp.asarray(_GAMMA_SHAPE, dtype)
-        mean, scale = np.nanmean(x, axis=0), 2 * np.nanstd(x, axis=0)
+        mean = jnp.asarray(np.nanmean(x, axis=0), dtype)
         prior: dict[str, Distribution] = {
-            "loc": dist.Normal(jnp.asarray(mean, dtype), jnp.asarray(scale, dtype)).to_event(1)
+            "loc": dist.MultivariateNormal(mean, scale_tril=2 * jnp.linalg.cholesky(whole))
+            if self.covariance in _WITH_MATRIX
+            else dist.Normal(mean, jnp.asarray(2 * np.nanstd(x, axis=0), dtype)).to_event(1)
         }
         if self.covariance in ("isotropic", "spherical"):
             prior["beta"] = dist.Gamma(shape, 2 * shape * variances[0])
@@ -240,12 +249,12 @@ class Gaussian(LocationScale, AdditiveMStep, Conditionals, Conjugacy, MeanFieldF
         key_loc, key_precision = jax.random.split(key)
         counts, (first, square) = moments.counts, _split(moments)
         num_features = first.shape[-1]
-        normal = _normal(prior["loc"])
         if self.covariance in _WITH_MATRIX:
             wishart = prior["precision_cholesky"]
             assert isinstance(wishart, dist.WishartCholesky), "checked by can_draw"
             factor = jnp.broadcast_to(params["precision_cholesky"], (*first.shape, num_features))
-            loc = draw_locations_full(key_loc, counts, first, factor, normal.loc - moments.origin, normal.scale)
+            place = normal_prior(prior["loc"])
+            loc = draw_locations_full(key_loc, counts, first, factor, place.loc - moments.origin, place.precision)
             cross = loc[:, :, None] * first[:, None, :]
             scatter = symmetric(square, num_features) - cross - jnp.swapaxes(cross, -1, -2)
             scatter = scatter + counts[:, None, None] * _outer(loc)
@@ -257,7 +266,7 @@ class Gaussian(LocationScale, AdditiveMStep, Conditionals, Conjugacy, MeanFieldF
             factor = factor[0] if self.shared else factor
             return {"loc": loc + moments.origin, "precision_cholesky": factor}
         pooled = self.covariance != "diagonal"
-        site = "beta" if pooled else "precision"
+        site, normal = "beta" if pooled else "precision", independent_normal(prior["loc"])
         precision = 2 * jnp.broadcast_to(params["beta"], counts.shape)[:, None] if pooled else params["precision"]
         loc = draw_locations(key_loc, counts, first, precision, normal.loc - moments.origin, normal.scale)
         gamma = _gamma(prior[site])
@@ -275,11 +284,12 @@ class Gaussian(LocationScale, AdditiveMStep, Conditionals, Conjugacy, MeanFieldF
         """The locations, given the precisions."""
         if not self.can_draw(prior):
             return None
-        normal = _normal(prior["loc"])
-        prior_variance = jnp.broadcast_to(normal.scale**2, normal.loc.shape)
         if self.covariance in _WITH_MATRIX:
             factor = jnp.broadcast_to(params["precision_cholesky"], (*params["loc"].shape, params["loc"].shape[-1]))
-            return NormalKnownVariance.full(normal.loc, prior_variance, factor)
+            place = normal_prior(prior["loc"])
+            return NormalKnownVariance.full(place.loc, place.covariance, factor)
+        normal = independent_normal(prior["loc"])
+        prior_variance = jnp.broadcast_to(normal.scale**2, normal.loc.shape)
         if self.covariance == "diagonal":
             return NormalKnownVariance(normal.loc, prior_variance, 1 / params["precision"])
         variance = jnp.broadcast_to((0.5 / params["beta"])[..., None], params["loc"].shape)
@@ -289,19 +299,18 @@ class Gaussian(LocationScale, AdditiveMStep, Conditionals, Conjugacy, MeanFieldF
         """Normal-Gamma or Normal-Wishart: the same prior on the precisions, the locations' tied to it.
 
         The location's prior precision is the memory's own times kappa_0 = (guess of the variance within a memory) /
-        (prior variance of the location), averaged over features. None where a site is shared.
+        (prior variance of the location), averaged over features: tr(C^-1 W) / D for ``full``. None where a site is
+        shared.
         """
         if self.shared or not self.can_draw(prior):
             return None
-        normal = _normal(prior["loc"])
         if self.covariance == "full":
             wishart = prior["precision_cholesky"]
             assert isinstance(wishart, dist.WishartCholesky), "checked by can_draw"
-            guess = jnp.diagonal(wishart.rate_matrix) / wishart.concentration
-            relative = jnp.mean(guess / normal.scale**2)
-            return NormalWishart(
-                jnp.asarray(normal.loc), relative, jnp.asarray(wishart.concentration), jnp.asarray(wishart.rate_matrix)
-            )
+            place, freedom, rate = normal_prior(prior["loc"]), jnp.asarray(wishart.concentration), wishart.rate_matrix
+            relative = jnp.sum(place.precision * rate) / (freedom * len(place.loc))
+            return NormalWishart(place.loc, relative, freedom, jnp.asarray(rate))
+        normal = independent_normal(prior["loc"])
         gamma = _gamma(prior["beta" if self.covariance == "spherical" else "precision"])
         shape, rate = jnp.atleast_1d(gamma.concentration), jnp.atleast_1d(gamma.rate)
         if self.covariance == "spherical":
@@ -312,13 +321,14 @@ class Gaussian(LocationScale, AdditiveMStep, Conditionals, Conjugacy, MeanFieldF
         """One factor for the location of a memory and one for its precision (for the common beta of ``isotropic``)."""
         if self.covariance == "tied" or not self.can_draw(prior):
             return None
-        normal = _normal(prior["loc"])
+        if self.covariance == "full":
+            wishart, place = prior["precision_cholesky"], normal_prior(prior["loc"])
+            assert isinstance(wishart, dist.WishartCholesky), "checked by can_draw"
+            freedom, rate = jnp.asarray(wishart.concentration), jnp.asarray(wishart.rate_matrix)
+            return NormalAndWishart(place.loc, place.precision, freedom, rate)
+        normal = independent_normal(prior["loc"])
         loc = jnp.asarray(normal.loc)
         scale = jnp.broadcast_to(normal.scale, loc.shape)
-        if self.covariance == "full":
-            wishart = prior["precision_cholesky"]
-            assert isinstance(wishart, dist.WishartCholesky), "checked by can_draw"
-            return NormalAndWishart(loc, scale, jnp.asarray(wishart.concentration), jnp.asarray(wishart.rate_matrix))
         pooled = self.covariance != "diagonal"
         gamma = _gamma(prior["beta" if pooled else "precision"])
         shape, rate = jnp.atleast_1d(gamma.concentration), jnp.atleast_1d(gamma.rate)
@@ -335,13 +345,17 @@ class Gaussian(LocationScale, AdditiveMStep, Conditionals, Conjugacy, MeanFieldF
         """Sites and the laws that are conjugate there."""
         second = next(name for name in prior if name != "loc")
         conjugate = {"beta": dist.Gamma, "precision": dist.Gamma, "precision_cholesky": dist.WishartCholesky}[second]
-        return ("loc", dist.Normal), (second, conjugate)
+        of_location: type[Distribution] = dist.Normal
+        if self.covariance in _WITH_MATRIX and isinstance(innermost(prior["loc"]), dist.MultivariateNormal):
+            of_location = dist.MultivariateNormal
+        return ("loc", of_location), (second, conjugate)
 
     def _maximize_beta(self, moments: Moments, params: Params, prior: Prior | None) -> Params:
         counts, (first, square) = moments.counts, _split(moments)
         num_features = first.shape[-1]
         precision = 2 * jnp.broadcast_to(params["beta"], counts.shape)
-        loc = _locations(counts, first, precision[:, None], params["loc"] - moments.origin, moments.origin, prior)
+        law, previous = (prior or {}).get("loc"), params["loc"] - moments.origin
+        loc = most_probable_locations(counts, first, precision[:, None], previous, moments.origin, law)
         scatter = _scatter(counts, first, square[:, 0], loc)  # (K,): sum_n r_nk |x_n - mu_k|^2
         shape, rate = 0.5 * num_features * counts, scatter  # beta enters as beta^(n D / 2) exp(-beta scatter)
         if self.shared:
@@ -357,9 +371,8 @@ class Gaussian(LocationScale, AdditiveMStep, Conditionals, Conjugacy, MeanFieldF
 
     def _maximize_diagonal(self, moments: Moments, params: Params, prior: Prior | None) -> Params:
         counts, (first, square) = moments.counts[:, None], _split(moments)
-        loc = _locations(
-            moments.counts, first, params["precision"], params["loc"] - moments.origin, moments.origin, prior
-        )
+        law, previous = (prior or {}).get("loc"), params["loc"] - moments.origin
+        loc = most_probable_locations(moments.counts, first, params["precision"], previous, moments.origin, law)
         scatter = jnp.maximum(square - 2 * loc * first + counts * loc**2, 0)
         if prior is None:
             floor = _VARIANCE_FLOOR * _total_variance(moments.counts, first, square)
@@ -375,7 +388,8 @@ class Gaussian(LocationScale, AdditiveMStep, Conditionals, Conjugacy, MeanFieldF
         second = symmetric(square, num_features)
         factor = params["precision_cholesky"]
         precision = jnp.broadcast_to(factor @ jnp.swapaxes(factor, -1, -2), second.shape)
-        loc = _locations_full(counts, first, precision, params["loc"] - moments.origin, moments.origin, prior)
+        law, previous = (prior or {}).get("loc"), params["loc"] - moments.origin
+        loc = most_probable_locations_full(counts, first, precision, previous, moments.origin, law)
         cross = loc[:, :, None] * first[:, None, :]
         scatter = second - cross - jnp.swapaxes(cross, -1, -2) + counts[:, None, None] * _outer(loc)
         total = jnp.sum(second, 0) / jnp.sum(counts) - _outer(jnp.sum(first, 0) / jnp.sum(counts))
@@ -416,12 +430,6 @@ def _gamma(prior: Distribution) -> dist.Gamma:
     return inner
 
 
-def _normal(prior: Distribution) -> dist.Normal:
-    inner = innermost(prior)
-    assert isinstance(inner, dist.Normal), "checked by maximize"
-    return inner
-
-
 def _precision_cholesky_above_floor(
     covariance: Float[Array, "*batch D D"], variance: Float[Array, " D"]
 ) -> Float[Array, "*batch D D"]:
@@ -452,38 +460,3 @@ def _total_variance(counts: jax.Array, first: jax.Array, square: jax.Array) -> j
 def _scatter(counts: jax.Array, first: jax.Array, square: jax.Array, loc: jax.Array) -> jax.Array:
     scatter = square - 2 * jnp.sum(loc * first, -1) + counts * jnp.sum(loc**2, -1)
     return jnp.maximum(scatter, 0)
-
-
-def _locations(
-    counts: jax.Array,
-    first: jax.Array,
-    precision: jax.Array,
-    previous: jax.Array,
-    zero: jax.Array,
-    prior: Prior | None,
-) -> jax.Array:
-    """Memories relative to the origin ``zero``, for precisions (K, 1) or (K, D)."""
-    if prior is None:
-        occupied = counts[:, None] > 0
-        return jnp.where(occupied, first / jnp.where(occupied, counts[:, None], 1), previous)
-    normal = _normal(prior["loc"])
-    prior_precision = normal.scale**-2
-    pull = precision * first + prior_precision * (normal.loc - zero)
-    return jnp.asarray(pull / (precision * counts[:, None] + prior_precision))
-
-
-def _locations_full(
-    counts: jax.Array,
-    first: jax.Array,
-    precision: jax.Array,
-    previous: jax.Array,
-    zero: jax.Array,
-    prior: Prior | None,
-) -> jax.Array:
-    if prior is None:
-        return _locations(counts, first, jnp.ones_like(first), previous, zero, None)
-    normal = _normal(prior["loc"])
-    prior_precision = normal.scale**-2 * jnp.ones_like(zero)
-    pull = jnp.einsum("kij,kj->ki", precision, first) + prior_precision * (normal.loc - zero)
-    matrix = counts[:, None, None] * precision + jnp.diag(prior_precision)
-    return jnp.asarray(jnp.linalg.solve(matrix, pull[..., None])[..., 0])

@@ -122,7 +122,7 @@ class NormalAndWishart(MeanField):
     :math:`|\Lambda|^{(\nu - D - 1)/2} e^{-\mathrm{tr}(R \Lambda)/2}`."""
 
     loc: Float[Array, " D"]
-    scale: Float[Array, " D"]
+    precision: Float[Array, "D D"]  # of the prior of a location
     freedom: Float[Array, ""]  # nu
     rate: Float[Array, "D D"]  # R
 
@@ -146,7 +146,7 @@ class NormalAndWishart(MeanField):
         _, _, freedom, rate = factors.own
         precision = freedom[:, None, None] * _inverse(rate)
         first = sums[:, : len(self.loc)]
-        covariance = _inverse(counts[:, None, None] * precision + jnp.diag(self.scale**-2))
+        covariance = _inverse(counts[:, None, None] * precision + self.precision)
         loc = jnp.einsum("kij,kjl,kl->ki", covariance, precision, first)
         rate = self.rate + self._scatter(counts, sums, loc, covariance)
         return Factors((loc, covariance, self.freedom + counts, rate))
@@ -179,9 +179,10 @@ class NormalAndWishart(MeanField):
         same = same + 0.5 * self.freedom * jnp.linalg.slogdet(self.rate)[1] - 0.5 * freedom * log_det_rate
         slack = 0.5 * (self.freedom - freedom) * mean_log_det
         slack = slack - 0.5 * (jnp.sum(self.rate * precision, axis=(1, 2)) - dim * freedom)
-        variance = jnp.diagonal(covariance, axis1=1, axis2=2)
-        entropy = 0.5 * jnp.sum(jnp.linalg.slogdet(covariance)[1]) - 0.5 * jnp.sum(jnp.log(variance))
-        locations = _locations_bound(loc, variance, self.scale) + entropy
+        relative = covariance @ self.precision
+        length = jnp.einsum("ki,ij,kj->k", loc, self.precision, loc)
+        wide = jnp.trace(relative, axis1=1, axis2=2)
+        locations = 0.5 * jnp.sum(dim + jnp.linalg.slogdet(relative)[1] - wide - length)
         return Expected(slope, offset, jnp.sum(counts * logs) + fit + jnp.sum(same + slack) + locations)
 
     def draw(self, key: jax.Array, factors: Factors) -> dict[str, jax.Array]:

@@ -49,10 +49,10 @@ class NormalKnownVariance(ConjugatePair):
 
     @classmethod
     def full(
-        cls, loc: Float[Array, " D"], prior_variance: Float[Array, " D"], factor: Float[Array, "K D D"]
+        cls, loc: Float[Array, " D"], prior_covariance: Float[Array, "D D"], factor: Float[Array, "K D D"]
     ) -> "NormalKnownVariance":
         """For precisions L L^T given by their Cholesky factors (K, D, D): both covariances made diagonal at once."""
-        spread = jnp.swapaxes(factor, -1, -2) @ (prior_variance[:, None] * factor)
+        spread = jnp.swapaxes(factor, -1, -2) @ (prior_covariance @ factor)
         values, vectors = jnp.linalg.eigh(spread)
         basis = jnp.swapaxes(factor @ vectors, -1, -2)
         return cls(loc, values, jnp.ones_like(values), basis)
@@ -366,13 +366,12 @@ def draw_locations_full(
     sums: Float[Array, "K D"],
     factor: Float[Array, "K D D"],
     prior_loc: Float[Array, " D"],
-    prior_scale: Float[Array, "*#D"],
+    prior_precision: Float[Array, "D D"],
 ) -> Float[Array, "K D"]:
-    """Means of Gaussian data of known precision L L^T, under independent normal priors."""
+    """Means of Gaussian data of known precision L L^T, under a normal prior."""
     precision = factor @ jnp.swapaxes(factor, -1, -2)
-    prior_precision = prior_scale**-2 * jnp.ones_like(prior_loc)
-    pull = jnp.einsum("kij,kj->ki", precision, sums) + prior_precision * prior_loc
-    cholesky = jnp.linalg.cholesky(counts[:, None, None] * precision + jnp.diag(prior_precision))
+    pull = jnp.einsum("kij,kj->ki", precision, sums) + prior_precision @ prior_loc
+    cholesky = jnp.linalg.cholesky(counts[:, None, None] * precision + prior_precision)
     half = jax.scipy.linalg.solve_triangular(cholesky, pull[..., None], lower=True)
     noise = jax.random.normal(key, half.shape, sums.dtype)
     return jnp.asarray(jax.scipy.linalg.solve_triangular(cholesky, half + noise, lower=True, trans=1)[..., 0])

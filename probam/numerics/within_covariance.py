@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-__all__ = ["KINDS", "within_covariance"]
+__all__ = ["KINDS", "Covariances", "covariances", "within_covariance"]
 
 KINDS = ("full", "diagonal", "spherical")
 
@@ -44,15 +44,25 @@ _SMALLEST = {8: 1e-8, 4: 1e-3}
 """Smallest eigenvalue of the correlations, by bytes of a number: collinear features leave matrices that invert."""
 
 
-def within_covariance(x: Float[np.ndarray, "N D"], kind: str = "full") -> Float[np.ndarray, "D D"]:
-    """The covariance within two to five groups of the rows, positive definite, in double precision.
+class Covariances(NamedTuple):
+    """Covariances of data, positive definite and in double precision."""
+
+    whole: Float[np.ndarray, "D D"]
+    """Of all rows; nearer to diagonal where there are fewer than ten rows to a feature."""
+    within: Float[np.ndarray, "D D"]
+    """Within a few groups of them."""
+
+
+def covariances(x: Float[np.ndarray, "N D"], kind: str = "full") -> Covariances:
+    """The covariance of the rows, and that within two to five groups of them.
 
     Args:
         x: rows in any units; NaN where an entry is missing. A column without any spread counts as one of variance 1.
         kind: of covariance: ``full``, ``diagonal`` (a variance for each feature) or ``spherical`` (one variance).
 
     >>> x = np.concatenate([np.zeros((50, 1)), np.ones((50, 1))]) * 8 + np.random.default_rng(0).normal(size=(100, 1))
-    >>> bool(within_covariance(x)[0, 0] < 2 < x.var())
+    >>> whole, within = covariances(x)
+    >>> bool(within[0, 0] < 2 < 16 < whole[0, 0])
     True
     """
     shape = _Shape.of(kind, x)
@@ -63,10 +73,15 @@ def within_covariance(x: Float[np.ndarray, "N D"], kind: str = "full") -> Float[
     centred = np.where(known, rows - mean, 0)
     unit = np.sqrt(np.diagonal(shape.project(np.diag((centred**2).sum(axis=0) / count))))
     unit = np.where(unit > 0, unit, 1)
-    within = _within(centred / unit, known, shape)
+    whole, within = _of_rows(centred / unit, known, shape)
     narrowest = shape.project(np.diag([_resolution(column) ** 2 / 4 for column in (rows / unit).T]))
     within = within + np.diag(np.maximum(np.diagonal(narrowest) - np.diagonal(within), 0))
-    return np.asarray(unit[:, None] * within * unit)
+    return Covariances(unit[:, None] * whole * unit, unit[:, None] * within * unit)
+
+
+def within_covariance(x: Float[np.ndarray, "N D"], kind: str = "full") -> Float[np.ndarray, "D D"]:
+    """The second of :func:`covariances`, with the same arguments."""
+    return covariances(x, kind).within
 
 
 def _resolution(column: Float[np.ndarray, " N"]) -> float:
@@ -96,20 +111,21 @@ class _Shape(NamedTuple):
         return cls(lambda matrix: np.mean(np.diagonal(matrix)) * np.eye(num_features), 1 + 1 / num_features, smallest)
 
 
-def _within(z: Float[np.ndarray, "N D"], known: Bool[np.ndarray, "N D"], shape: _Shape) -> Float[np.ndarray, "D D"]:
+def _of_rows(z: Float[np.ndarray, "N D"], known: Bool[np.ndarray, "N D"], shape: _Shape) -> Covariances:
     """Of rows in units of their spread, with 0 in the place of missing entries."""
+    no_spread = np.zeros((z.shape[1], z.shape[1]))
     if known.all():
-        return _of_groups(z, np.zeros((z.shape[1], z.shape[1])), shape)[0]
-    covariance = shape.project(np.eye(z.shape[1]))
+        return Covariances(_whole(z, no_spread, shape), _of_groups(z, no_spread, shape)[0])
+    whole = within = shape.project(np.eye(z.shape[1]))
     means, shares = np.zeros((1, z.shape[1])), np.ones((len(z), 1))
     for fill in range(_FILLS):
-        filled, spread = _filled(z, known, covariance, shares @ means)
-        if fill < _FILLS // 2:  # as one group, for a covariance of all rows
+        filled, spread = _filled(z, known, within, shares @ means)
+        if fill < _FILLS // 2:  # as one group
             means = filled.mean(axis=0, keepdims=True)
-            covariance = _whole(filled - means, spread, shape)
+            whole = within = _whole(filled - means, spread, shape)
         else:
-            covariance, means, shares = _of_groups(filled, spread, shape)
-    return covariance
+            within, means, shares = _of_groups(filled, spread, shape)
+    return Covariances(whole, within)
 
 
 def _of_groups(

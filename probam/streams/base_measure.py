@@ -31,6 +31,7 @@ from scipy.linalg import eigh, solve_triangular
 from scipy.spatial import cKDTree
 from scipy.special import digamma, gammaln
 
+from probam.conjugacy.location import normal_prior
 from probam.distributions.supports import innermost
 from probam.distributions.wishart import InvariantWishartCholesky
 from probam.family import Family
@@ -120,12 +121,11 @@ def find_beginning(
     if not _is_learned(options, family) or len(x) < _FEWEST_ROWS:
         return None
     assert isinstance(family, Gaussian)
-    location = innermost(prior["loc"])
-    if not isinstance(location, dist.Normal):
+    if not isinstance(innermost(prior["loc"]), dist.Normal | dist.MultivariateNormal):
         return None
     all_rows = np.asarray(x, np.float64)
     rows = all_rows[:: -(-len(x) // _MOST_ROWS)]
-    spread = np.broadcast_to(np.asarray(location.scale, np.float64), rows.shape[1:])
+    spread = np.asarray(normal_prior(prior["loc"]).covariance, np.float64)
     groups = find_groups(rows, spread, family.covariance, float(options.alpha), float(options.discount))
     labels = _drawn(groups, int(options.seed))
     base = _with_best_shape(family, prior, rows.astype(x.dtype), groups.within, labels)
@@ -165,20 +165,24 @@ def _is_learned(options: StreamOptions, family: Family) -> bool:
 
 
 def find_groups(
-    x: Float[np.ndarray, "N D"], spread: Float[np.ndarray, " D"], covariance: str, alpha: float, discount: float
+    x: Float[np.ndarray, "N D"],
+    prior_covariance: Float[np.ndarray, "D D"],
+    covariance: str,
+    alpha: float,
+    discount: float,
 ) -> Groups:
     """The groups of largest evidence that start from a cut of Ward's trees.
 
     Args:
         x: rows.
-        spread: prior standard deviation of a location, by feature.
+        prior_covariance: of a location.
         covariance: full, diagonal, or another word for one variance.
         alpha: strength of the process of partitions.
         discount: its discount.
     """
     x = x - np.mean(x, axis=0)
     ridge = _RIDGE * np.diag(np.var(x, axis=0))
-    setting = _Setting(x, np.diag(spread**2), covariance, alpha, discount, _resolution(x) ** 2 / 4, ridge)
+    setting = _Setting(x, prior_covariance, covariance, alpha, discount, _resolution(x) ** 2 / 4, ridge)
     first = _first_metric(x, covariance) + ridge
     metrics = (first, _of_near_pairs(x, first, covariance, ridge))
     best = max((_best_cut(setting, metric) for metric in metrics), key=_evidence)

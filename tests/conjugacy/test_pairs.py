@@ -29,7 +29,7 @@ COUNTS = RNG.integers(0, 5, (N, D)).astype(float)
 
 KNOWN = NormalKnownVariance(jnp.asarray(M), jnp.array([1.0, 2.0, 0.5]), jnp.array([0.3, 0.9, 1.7]))
 FULL = NormalKnownVariance.full(
-    jnp.asarray(M), jnp.array([1.0, 2.0, 0.5]), jnp.asarray(np.linalg.cholesky(np.linalg.inv(RATE)))[None]
+    jnp.asarray(M), jnp.diag(jnp.array([1.0, 2.0, 0.5])), jnp.asarray(np.linalg.cholesky(np.linalg.inv(RATE)))[None]
 )
 GAMMA = NormalGamma(jnp.asarray(M), jnp.array(0.3), jnp.array([2.0, 1.5, 3.0]), jnp.array([1.0, 0.7, 2.0]))
 POOLED = NormalGamma(jnp.asarray(M), jnp.array(0.3), jnp.array([2.0]), jnp.array([1.0]))

@@ -26,7 +26,7 @@ from probam.models.mixture import Mixture, mixture
 from probam.models.multinomial import Multinomial
 from probam.models.von_mises_fisher import VonMisesFisherMemory
 from probam.models.weights import Dirichlet, StickBreaking, weight_prior
-from probam.numerics.within_covariance import within_covariance
+from probam.numerics.within_covariance import covariances
 from tests.inference.enumeration import log_truncated, posterior
 from tests.models.known_precision import KnownPrecision
 
@@ -85,8 +85,8 @@ def test_the_bound_of_one_memory_is_the_exact_evidence() -> None:
     np.testing.assert_allclose(one_memory(counts, Multinomial()), shares + sequence, rtol=1e-11)
 
     x = random.normal(1.0, 2.0, (9, 2))
-    within = within_covariance(x)
-    loc, kappa, freedom, scatter = x.mean(0), np.mean(np.diag(within) / (4 * x.var(0))), 5.0, 5.0 * within
+    whole, within = covariances(x)
+    loc, kappa, freedom, scatter = x.mean(0), np.trace(np.linalg.solve(4 * whole, within)) / 2, 5.0, 5.0 * within
     expected = 0.0
     for row in x:  # Student-t predictive densities one after another
         df: Any = freedom - 1

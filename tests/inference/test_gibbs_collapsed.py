@@ -23,7 +23,7 @@ LOC, SCALE = jnp.zeros(D), jnp.array([9.0, 16.0])
 PAIRS: dict[str, tuple[ConjugatePair, np.ndarray]] = {
     "normal-Wishart": (NormalWishart(LOC, jnp.array(0.1), jnp.array(4.0), jnp.eye(D)), X),
     "normal-gamma": (NormalGamma(LOC, jnp.array(0.1), jnp.array([2.0]), jnp.array([2.0])), X),
-    "a covariance for each memory": (NormalKnownVariance.full(LOC, SCALE, jnp.asarray(FACTOR)), X),
+    "a covariance for each memory": (NormalKnownVariance.full(LOC, jnp.diag(SCALE), jnp.asarray(FACTOR)), X),
     "a concentration for each memory": (
         DirectionOfVonMisesFisher(jnp.zeros(D), jnp.array([5.0, 8.0, 3.0, 4.0, 9.0])),
         UNIT,

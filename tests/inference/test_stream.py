@@ -61,7 +61,7 @@ GAMMA = (LOC, np.asarray(0.3), np.array([1.5, 2.0, 2.5]), SPREAD)
 FACTOR = np.linalg.cholesky(MATRIX @ MATRIX.T)[None]
 PAIRS: dict[str, Callable[[], ConjugatePair]] = {
     "known": lambda: NormalKnownVariance(*_arrays(LOC, SPREAD**2, np.array([0.4, 0.2, 0.9]))),
-    "known-full": lambda: NormalKnownVariance.full(*_arrays(LOC, SPREAD, FACTOR)),
+    "known-full": lambda: NormalKnownVariance.full(*_arrays(LOC, np.diag(SPREAD), FACTOR)),
     "gamma": lambda: NormalGamma(*_arrays(*GAMMA)),
     "gamma-shared": lambda: NormalGamma(*_arrays(LOC, np.asarray(0.3), np.array([2.5]), np.array([1.1]))),
     "wishart": lambda: NormalWishart(*_arrays(LOC, np.asarray(0.4), np.asarray(5.5), MATRIX @ MATRIX.T)),

@@ -1,5 +1,7 @@
 """The default priors of Gaussian memories: what they find, and what they do not depend on."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,6 +38,10 @@ def _model(x: np.ndarray, covariance: str, components: int = 2, **prior: dist.Di
     return mixture(x, family=Gaussian(covariance), weights=weights, num_components=components, prior=prior)
 
 
+def _laws(model: Mixture) -> dict[str, Any]:
+    return dict(model.prior)
+
+
 def test_groups_along_thin_directions_are_found() -> None:
     """Their spread is a thousandth of that of the common size; with and without standardised columns."""
     x, label = _correlated_groups()
@@ -52,6 +58,23 @@ def test_the_prior_does_not_depend_on_the_number_of_memories(covariance: str) ->
     x, _ = _correlated_groups()
     few, many = (jax.tree.leaves(dict(_model(x, covariance, number).prior)) for number in (20, 40))
     assert all(np.array_equal(a, b) for a, b in zip(few, many, strict=True))
+
+
+@pytest.mark.parametrize("covariance", ["full", "tied"])
+def test_the_prior_moves_with_the_data(covariance: str) -> None:
+    """That of A x + b is what A and b make of that of x: means of locations and precisions, and their densities."""
+    x, _ = _correlated_groups()
+    rng = np.random.default_rng(5)
+    turn, other = (np.linalg.qr(rng.normal(size=(5, 5)))[0] for _ in range(2))
+    linear, offset = turn * np.geomspace(1e-1, 1e2, 5) @ other, np.array([1.0, -50.0, 3.0, 0.0, 10.0])
+    here, there = _laws(_model(x, covariance)), _laws(_model(x @ linear.T + offset, covariance))
+    np.testing.assert_allclose(there["loc"].mean, linear @ here["loc"].mean + offset, rtol=1e-8)
+    spread_there = np.asarray(linear @ here["loc"].covariance_matrix @ linear.T)
+    np.testing.assert_allclose(np.linalg.solve(spread_there, there["loc"].covariance_matrix), np.eye(5), atol=1e-6)
+    wishart, wishart_there = here["precision_cholesky"], there["precision_cholesky"]
+    rate_there = linear @ wishart.rate_matrix @ linear.T
+    assert wishart_there.concentration == wishart.concentration
+    np.testing.assert_allclose(np.linalg.solve(np.asarray(rate_there), wishart_there.rate_matrix), np.eye(5), atol=1e-6)
 
 
 @pytest.mark.parametrize("covariance", ["full", "tied"])
