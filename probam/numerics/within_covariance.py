@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
+from threadpoolctl import threadpool_limits
 
 __all__ = ["KINDS", "Covariances", "covariances", "within_covariance"]
 
@@ -73,7 +74,8 @@ def covariances(x: Float[np.ndarray, "N D"], kind: str = "full") -> Covariances:
     centred = np.where(known, rows - mean, 0)
     unit = np.sqrt(np.diagonal(shape.project(np.diag((centred**2).sum(axis=0) / count))))
     unit = np.where(unit > 0, unit, 1)
-    whole, within = _of_rows(centred / unit, known, shape)
+    with threadpool_limits(limits=1, user_api="blas"):  # many small products: threads would wait for each other
+        whole, within = _of_rows(centred / unit, known, shape)
     narrowest = shape.project(np.diag([_resolution(column) ** 2 / 4 for column in (rows / unit).T]))
     within = within + np.diag(np.maximum(np.diagonal(narrowest) - np.diagonal(within), 0))
     return Covariances(unit[:, None] * whole * unit, unit[:, None] * within * unit)

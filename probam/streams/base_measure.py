@@ -30,6 +30,7 @@ from scipy.cluster.hierarchy import cut_tree, ward
 from scipy.linalg import eigh, solve_triangular
 from scipy.spatial import cKDTree
 from scipy.special import digamma, gammaln
+from threadpoolctl import threadpool_limits
 
 from probam.conjugacy.location import normal_prior
 from probam.distributions.supports import innermost
@@ -126,7 +127,8 @@ def find_beginning(
     all_rows = np.asarray(x, np.float64)
     rows = all_rows[:: -(-len(x) // _MOST_ROWS)]
     spread = np.asarray(normal_prior(prior["loc"]).covariance, np.float64)
-    groups = find_groups(rows, spread, family.covariance, float(options.alpha), float(options.discount))
+    with threadpool_limits(limits=1, user_api="blas"):  # many small products: threads would wait for each other
+        groups = find_groups(rows, spread, family.covariance, float(options.alpha), float(options.discount))
     labels = _drawn(groups, int(options.seed))
     base = _with_best_shape(family, prior, rows.astype(x.dtype), groups.within, labels)
     seats = labels if len(rows) == len(x) else _nearest_groups(all_rows, rows, groups.within, labels)
