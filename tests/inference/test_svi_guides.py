@@ -268,7 +268,7 @@ def test_spreads_are_those_of_the_inverse_hessian(matrix: bool) -> None:
 
     hessian = np.asarray(jax.jit(jax.hessian(minus_log_joint))(z[0]))
     if matrix:
-        assert_allclose(result @ result.T, np.linalg.inv(hessian), rtol=1e-8)
+        assert_allclose(result @ result.T, np.linalg.inv(hessian), rtol=1e-8, atol=1e-14)
     else:
         assert_allclose(result, np.diag(hessian) ** -0.5, rtol=1e-8)
 
