@@ -180,7 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     judged = []
     for one in judge(cases):
         judged.append(one)
-        _show(len(judged), len(cases), "verdicts")
+        said = f"{one.verdict} ({', '.join(one.rules)})" if one.rules else one.verdict
+        print(f"{one.case.wrong or 'right'}: {one.case.words}: {said}", file=sys.stderr, flush=True)
     print(verdict_table(judged))
     if options.output is not None:
         replace_between(options.output, "verdicts", f"{made}\n\n{verdict_table(judged)}")
