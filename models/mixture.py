@@ -9,7 +9,7 @@ program: give it to ``numpyro.infer.NUTS`` or ``SVI`` and pass the data to ``run
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ import numpyro
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
+from probam.distributions.likelihood import log_likelihood_of
 from probam.distributions.mixture import MemoryMixture
 from probam.errors import InputError
 from probam.family import Family, Prior, WeightPrior
@@ -43,16 +44,23 @@ class Mixture:
     prior: Prior = field(repr=False)
     missing: bool = False
     """Whether entries of the data may be missing (NaN): a row then counts with the density of the observed ones."""
+    row_weight: jax.Array | None = field(default=None, repr=False)
+    """How often each row of the data counts, (N,) or (N, K) with 0 for memories that a row cannot belong to."""
 
-    def tree_flatten(self) -> tuple[tuple[Any, WeightPrior], tuple[Family, int, bool]]:
-        """Numbers of the priors; family, K and ``missing`` are static."""
-        return steady((dict(self.prior), self.weights)), (self.family, self.num_components, self.missing)
+    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Family, int, bool]]:
+        """Numbers of the priors and weights of the rows; family, K and ``missing`` are static."""
+        prior, weights = steady((dict(self.prior), self.weights))
+        return (prior, weights, self.row_weight), (self.family, self.num_components, self.missing)
 
     @classmethod
-    def tree_unflatten(cls, static: tuple[Family, int, bool], leaves: tuple[Any, Any]) -> "Mixture":
+    def tree_unflatten(cls, static: tuple[Family, int, bool], leaves: tuple[Any, ...]) -> "Mixture":
         """Inverse of :meth:`tree_flatten`."""
-        prior, weights = restored(leaves)
-        return cls(static[0], weights, static[1], prior, static[2])
+        prior, weights = restored(leaves[:2])
+        return cls(static[0], weights, static[1], prior, static[2], leaves[2])
+
+    def with_row_weight(self, weight: jax.Array | None) -> "Mixture":
+        """The same model for rows that count so often."""
+        return replace(self, row_weight=weight)
 
     def parameters(self) -> tuple[Float[Array, " K"], Distribution]:
         """NumPyro program of the parameters alone: log weights and the bank."""
@@ -75,12 +83,20 @@ class Mixture:
         """
         log_weights, bank = self.parameters()
         numpyro.deterministic("weights", jnp.exp(log_weights))
+        if x is not None and self.row_weight is not None:
+            return self._weighted(x, log_weights, bank)
         rows = len(x) if x is not None else (num_data or 1)
         size = num_data or rows
         law = MemoryMixture(log_weights.astype(bank.mean.dtype), bank, missing=self.missing, validate_args=False)
         with numpyro.plate("data", rows), numpyro.handlers.scale(scale=size / rows):
             draws = numpyro.sample("x", law, obs=x)
         return jnp.asarray(draws)
+
+    def _weighted(self, x: Float[Array, "N D"], log_weights: jax.Array, bank: Distribution) -> Float[Array, "N D"]:
+        """The log likelihood of weighted rows as a factor of the program."""
+        law = MemoryMixture(log_weights.astype(bank.mean.dtype), bank, missing=self.missing, validate_args=False)
+        numpyro.factor("x", log_likelihood_of(law, x, self.row_weight)(law))
+        return x
 
     def mixture(self, params: Mapping[str, jax.Array]) -> MemoryMixture:
         """The mixture distribution at given site values."""

@@ -48,6 +48,7 @@ _LONG_NAMES = {
     "observed_data/x": "data, in the units they came in",
     "observed_data/completed": "the same with each missing entry at its conditional mean",
     "observed_data/weight": "how often each datum counts",
+    "observed_data/allowed": "whether a datum may belong to a memory (1) or is known not to (0)",
     "constant_data/center": "subtracted from the data: x_model = (x - center) / scale",
     "constant_data/scale": "divides the centred data: x_model = (x - center) / scale",
     "posterior/weights": "mixing weights",
@@ -97,6 +98,7 @@ def build_tree(
     posterior: Variables,
     completed: ArrayLike | None = None,
     weight: ArrayLike | None = None,
+    allowed: ArrayLike | None = None,
     coordinates: Mapping[str, ArrayLike] | None = None,
     group_attributes: Mapping[str, Mapping[str, Any]] | None = None,
     **groups: Variables | None,
@@ -112,6 +114,7 @@ def build_tree(
         posterior: draws of the parameters, chain and draw first.
         completed: the data with something to show in place of each missing entry (NaN).
         weight: (N,), how often each datum counts; None counts each once.
+        allowed: (N, K), to which memories each datum may belong; None where nothing is known.
         coordinates: labels of a dimension in every group (``"check"``) or in one (``"partition/row"``). A dimension
             without labels counts from 0, ``feature`` has the column names, ``row_bis`` the labels of ``row``.
         group_attributes: attributes by group, of the same kinds as those of the root.
@@ -130,6 +133,8 @@ def build_tree(
         observed["completed"] = (completed, ("datum", "feature"))
     if weight is not None:
         observed["weight"] = (weight, ("datum",))
+    if allowed is not None:
+        observed["allowed"] = (np.asarray(allowed, np.int8), ("datum", "memory"))
     every: dict[str, Variables | None] = groups | {
         "posterior": posterior,
         "observed_data": observed,

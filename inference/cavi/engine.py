@@ -19,7 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from probam.conjugacy.mean_field import Integrated, MeanField
 from probam.conjugacy.mean_field_observed import by_feature
@@ -29,8 +29,9 @@ from probam.family.capabilities import Conjugacy, Gradients, Guide, MeanFieldFac
 from probam.inference.cavi import moves as cavi_moves
 from probam.inference.cavi.steps import Data, Parts, State, Totals, advance, arrange, as_type, proposed
 from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.matching import numbered
 from probam.inference.common.result import APPROXIMATION, EngineResult, Progress, silent
-from probam.inference.common.rows import without_missing
+from probam.inference.common.rows import counted, total_weight, without_missing
 from probam.inference.common.start import active_counts, hard_assignment, systematic_sample
 
 __all__ = ["Search", "fit_factors", "run"]
@@ -57,11 +58,11 @@ _PLAIN = Search()
 
 
 @partial(jax.jit, static_argnames="batch_size")
-def _arrange(memories: MeanField, x: jax.Array, *, batch_size: int) -> Data:
-    return arrange(memories, x, batch_size)
+def _arrange(memories: MeanField, x: jax.Array, weight: jax.Array | None, *, batch_size: int) -> Data:
+    return arrange(memories, x, batch_size, weight)
 
 
-def _from_assignment(parts: Parts, data: Data, x: jax.Array, assignment: jax.Array, scale: float) -> State:
+def _from_assignment(parts: Parts, data: Data, x: jax.Array, assignment: jax.Array, scale: float | jax.Array) -> State:
     """First state: factors from a hard or soft assignment of some rows, labels of all from the factors."""
     counts = scale * jnp.sum(assignment, axis=0)
     sums = scale * jnp.matmul(assignment.T, parts.memories.statistics(x), precision="highest")
@@ -70,23 +71,47 @@ def _from_assignment(parts: Parts, data: Data, x: jax.Array, assignment: jax.Arr
     return proposed(data, parts.memories.begin(counts, sums), hyper, seen)
 
 
+class _Seeded(NamedTuple):
+    """Rows (of many data a sample) that go to the nearest of k-means++ seeds, and how often they count."""
+
+    rows: Float[Array, "R M D"]
+    assignment: Float[Array, "R M K"]
+    weight: jax.Array | None  # (R, M) or (R, M, K)
+
+
 @jax.jit
-def _from_seeds(
-    model: Model, parts: Parts, data: Data, x: jax.Array, keys: jax.Array, active: Int[Array, " R"]
-) -> State:
-    """First state of every run: rows (of many data a sample) go to the nearest of its k-means++ seeds."""
+def _seeded(model: Model, x: jax.Array, keys: jax.Array, active: Int[Array, " R"]) -> _Seeded:
+    """The first assignment of every run."""
+
+    def one(inputs: tuple[jax.Array, jax.Array]) -> _Seeded:
+        key, active = inputs
+        rows, weight = systematic_sample(key, x, model.row_weight, model.num_components)
+        each = None if weight is None else total_weight(weight)
+        filled = without_missing(rows) if model.missing else rows
+        return _Seeded(rows, hard_assignment(key, model, filled, active, each)[0], weight)
+
+    seeded: _Seeded = jax.lax.map(one, (keys, active))
+    return seeded
+
+
+@jax.jit
+def _from_seeds(parts: Parts, data: Data, seeded: _Seeded) -> State:
+    """First state of every run."""
 
     def one(inputs: tuple[jax.Array, jax.Array]) -> State:
-        key, active = inputs
-        rows, _ = systematic_sample(key, x, None, model.num_components)
-        assignment, _ = hard_assignment(key, model, without_missing(rows) if model.missing else rows, active)
-        return _from_assignment(parts, data, rows, assignment, len(x) / len(rows))
+        rows, assignment = inputs
+        return _from_assignment(parts, data, rows, assignment, _num_data(data) / jnp.sum(assignment))
 
-    states: State = jax.lax.map(one, (keys, active))
+    states: State = jax.lax.map(one, (seeded.rows, seeded.assignment))
     return states
 
 
-_from_start = jax.jit(_from_assignment, static_argnames="scale")
+def _num_data(data: Data) -> Float[Array, ""]:
+    """How many data there are, counted by their weights."""
+    return jnp.sum(data.valid if data.valid.ndim == 3 else jnp.max(data.valid, axis=-1))
+
+
+_from_start = jax.jit(_from_assignment)
 
 
 @jax.jit
@@ -169,13 +194,18 @@ def fit_factors(
     if tolerance is None:
         tolerance = 1e-9 if x.dtype == jnp.float64 else 1e-6
     rise = jnp.asarray(tolerance * len(x), x.dtype)
-    data = _arrange(memories, x, batch_size=len(x) if search.batch_size is None else search.batch_size)
+    data = _arrange(
+        memories, x, model.row_weight, batch_size=len(x) if search.batch_size is None else search.batch_size
+    )
     key_start, key_moves = jax.random.split(key)
     if start is None:
         nonparametric = "sticks" in model.weights.start(model.num_components)
         active = active_counts(model.num_components, search.restarts, nonparametric=nonparametric)
         keys = jax.random.split(key_start, search.restarts)
-        states = _from_seeds(model, parts, data, x, keys, jnp.asarray(active))
+        seeded = _seeded(model, x, keys, jnp.asarray(active))
+        if data.valid.ndim == 4:
+            seeded = seeded._replace(assignment=numbered(seeded.assignment, seeded.weight))
+        states = _from_seeds(parts, data, seeded)
     else:
         one = _from_start(parts, data, x, jnp.asarray(start, x.dtype), scale=1.0)
         states = jax.tree.map(lambda leaf: leaf[None], one)
@@ -189,7 +219,7 @@ def fit_factors(
         )
     top = int(np.argmax(np.where(np.isfinite(bounds), bounds, -np.inf)))
     state = jax.tree.map(lambda leaf: leaf[top], states)
-    if not search.moves:
+    if not search.moves or data.valid.ndim == 4:  # moves would change the numbers of the memories
         progress(_ROUNDS, _ROUNDS, "CAVI")
         return parts, state, trace, {}
     state, more, tried = _improve_by_moves(key_moves, parts, data, state, rise, search.max_iterations, progress)
@@ -293,6 +323,8 @@ def run(
     batch_size: int | None = _PLAIN.batch_size,
     moves: bool = _PLAIN.moves,
     num_draws: int = 1000,
+    sample_weight: Float[Array, " N"] | np.ndarray | None = None,
+    labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
     progress: Progress = silent,
 ) -> EngineResult:
     """Draws from the best of several factorised approximations of the posterior.
@@ -309,6 +341,9 @@ def run(
         batch_size: rows after which the factors are brought up to date (memoized; default: all rows at once).
         moves: whether birth, merge and delete moves are tried on the best run.
         num_draws: draws from the fitted factors.
+        sample_weight: how often each row counts, (N,) numbers of at least 0.
+        labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans. There
+            are no moves then.
         progress: called with (done, total, text).
 
     Raises:
@@ -317,6 +352,7 @@ def run(
     """
     if num_draws < 1:
         raise InputError(f"num_draws: expected at least 1; got {num_draws}")
+    model, x = counted(model, x, sample_weight, labels)
     key_fit, key_draws = jax.random.split(key)
     search = Search(base, max_iterations, tolerance, restarts, batch_size, moves)
     parts, state, trace, tried = fit_factors(key_fit, model, x, search, progress=progress)

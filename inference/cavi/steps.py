@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int
 
 from probam.conjugacy.mean_field import Factors, HyperField, MeanField
 from probam.family import Params, WeightPrior
+from probam.inference.common.rows import total_weight
 
 __all__ = ["Data", "Parts", "State", "Totals", "advance", "arrange", "as_type", "one_pass", "proposed", "statistics"]
 
@@ -46,7 +47,7 @@ class Data(NamedTuple):
     """Data in B batches of G blocks of rows; rows that fill up the last ones are not valid."""
 
     rows: Float[Array, "B G R F"]  # statistics, or data where ``are_statistics`` is zero-sized
-    valid: Float[Array, "B G R"]
+    valid: Float[Array, "B G R *K"]  # how often each row counts; with an axis K, 0 for memories it cannot belong to
     constant: Float[Array, ""]  # log base measure of all data
     are_statistics: Float[Array, " S"]  # length one or none: a shape, so that it is static
 
@@ -81,8 +82,8 @@ class State(NamedTuple):
     done: jax.Array
 
 
-def arrange(memories: MeanField, x: Float[Array, "N D"], batch_size: int) -> Data:
-    """The data in batches of nearly ``batch_size`` rows."""
+def arrange(memories: MeanField, x: Float[Array, "N D"], batch_size: int, weight: jax.Array | None) -> Data:
+    """The data in batches of nearly ``batch_size`` rows, which count as :attr:`probam.family.Model.row_weight` says."""
     num_data = len(x)
     num_batches = -(-num_data // batch_size)
     per_batch = -(-num_data // num_batches)
@@ -97,10 +98,16 @@ def arrange(memories: MeanField, x: Float[Array, "N D"], batch_size: int) -> Dat
     num_statistics = jax.eval_shape(memories.statistics, rows).shape[1]
     keep = rows.shape[0] * num_statistics <= _KEPT
     rows = memories.statistics(rows) if keep else rows
+    counts, constant = jnp.asarray(valid, x.dtype), memories.constant(x)
+    if weight is not None:
+        of_rows = weight[jnp.asarray(np.where(valid, row, 0))]
+        counts = counts.reshape(-1, *[1] * (weight.ndim - 1)) * of_rows
+        each = jax.lax.map(lambda one: memories.constant(one[None]), x)
+        constant = jnp.sum(total_weight(weight) * each)
     return Data(
         rows.reshape(*shape, -1),
-        jnp.asarray(valid.reshape(shape), x.dtype),
-        memories.constant(x).astype(x.dtype),
+        counts.reshape(*shape, *counts.shape[1:]),
+        constant.astype(x.dtype),
         jnp.zeros(int(keep), x.dtype),
     )
 
@@ -151,6 +158,9 @@ def _labels(parts: Parts, data: Data, rows: jax.Array, valid: jax.Array, view: V
         rows, valid = inputs
         features = statistics(parts.memories, data, rows)
         logits = jnp.matmul(features, view.slope.T, precision="highest") + offset
+        if valid.ndim == 2:
+            allowed, valid = valid > 0, jnp.max(valid, axis=1)
+            logits = jnp.where(allowed | (valid == 0)[:, None], logits, -jnp.inf)
         top = jnp.max(logits, axis=-1, keepdims=True)
         unnormalised = jnp.exp(logits - top)
         total = jnp.sum(unnormalised, axis=-1, keepdims=True)
@@ -189,7 +199,8 @@ def one_pass(parts: Parts, data: Data, state: State) -> State:
     order = jnp.argsort(-counts)
     both = jnp.stack([counts, counts[order]])
     before, after = jax.lax.map(lambda counts: parts.weights.log_marginal(counts, state.hyper), both)
-    order = jnp.where(after > before, order, jnp.arange(len(order)))
+    may_move = (after > before) & (data.valid.ndim == 3)  # known labels number the memories
+    order = jnp.where(may_move, order, jnp.arange(len(order)))
     # a bound of labels that were never brought together is none
     return State(
         factors=Factors(jax.tree.map(lambda leaf: leaf[order], state.factors.own), state.factors.common),

@@ -87,7 +87,7 @@ class Coordinates:
     def log_likelihood(self, params: Params, x: Float[Array, "N D"]) -> Float[Array, ""]:
         """Log density of the data at site values, nats."""
         mixture = self.model.mixture(params)
-        return log_likelihood_of(mixture, x)(mixture)
+        return log_likelihood_of(mixture, x, self.model.row_weight)(mixture)
 
     def log_joint(self, free: Params, x: Float[Array, "N D"]) -> Float[Array, ""]:
         """Log prior plus log likelihood: minus the potential energy of NUTS."""
@@ -95,7 +95,7 @@ class Coordinates:
 
     def log_joint_given(self, x: Float[Array, "N D"]) -> Callable[[Params], Float[Array, ""]]:
         """``log_joint`` of fixed data: what depends on them alone is computed here, so call it outside a loop."""
-        log_likelihood = log_likelihood_of(self.model.mixture(self.constrain(self.zeros)), x)
+        log_likelihood = log_likelihood_of(self.model.mixture(self.constrain(self.zeros)), x, self.model.row_weight)
 
         def log_joint(free: Params) -> Float[Array, ""]:
             return self.log_prior(free) + log_likelihood(self.model.mixture(self.constrain(free)))

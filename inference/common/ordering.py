@@ -74,6 +74,15 @@ class OrderedModel:
         """Whether entries of the data may be missing."""
         return self.model.missing
 
+    @property
+    def row_weight(self) -> jax.Array | None:
+        """That of the model."""
+        return self.model.row_weight
+
+    def with_row_weight(self, weight: jax.Array | None) -> "OrderedModel":
+        """The same model, in the same order, for rows that count so often."""
+        return OrderedModel(self.model.with_row_weight(weight), self.order, self.coordinate)
+
     def __call__(self, x: Float[Array, "N D"] | None = None, num_data: int | None = None) -> object:
         """The model's program."""
         return self.model(x, num_data)
@@ -207,6 +216,8 @@ def in_order(model: Model, order: str, coordinate: int = 0) -> Model:
     weights, num_components = model.weights, model.num_components
     if order == "none" or num_components == 1:
         return model
+    if model.row_weight is not None and model.row_weight.ndim == 2:
+        raise InputError("order: the known labels number the memories already; leave order at 'none'")
     sites = weights.start(num_components)
     if "sticks" in sites:
         raise InputError(

@@ -6,7 +6,7 @@ of weight zero. Each device has its own rows and sums over them; the first devic
 is needed, so that none can wait for a device that a busy machine does not serve.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,16 @@ from probam.errors import InputError
 from probam.family import Model
 from probam.family.capabilities import AdditiveMStep, MissingEntries, MStep
 
-__all__ = ["Rows", "by_pattern", "check_weight", "rows_on", "without_missing"]
+__all__ = [
+    "Rows",
+    "by_pattern",
+    "check_labels",
+    "check_weight",
+    "counted",
+    "rows_on",
+    "total_weight",
+    "without_missing",
+]
 
 _WORTH_SPREADING = 8_000_000
 """Fewest products (rows x statistics x memories) for which an iteration is spread over devices: some milliseconds."""
@@ -27,7 +36,7 @@ class Rows(NamedTuple):
     """Rows of one device: (N, D), or (G, B, D) in G groups that lack the same features each."""
 
     x: jax.Array
-    weight: jax.Array | None  # (N,) or (G, B)
+    weight: jax.Array | None  # (N,) or (G, B); with an axis K more where rows cannot belong to every memory
 
 
 def check_weight(weight: object, num_data: int, dtype: np.dtype) -> np.ndarray:
@@ -46,6 +55,64 @@ def check_weight(weight: object, num_data: int, dtype: np.dtype) -> np.ndarray:
     return weights
 
 
+def check_labels(labels: object, num_data: int, num_components: int) -> np.ndarray:
+    """Which memories each row may belong to, (N, K) booleans.
+
+    Args:
+        labels: (N,) whole numbers: the number of a row's memory, -1 where it is not known; or the (N, K) booleans.
+        num_data: N.
+        num_components: K.
+
+    Raises :class:`probam.errors.InputError` where they are not valid.
+    """
+    given = np.asarray(labels)
+    what = f"{num_data} whole numbers from -1 (not known) to {num_components - 1}, or ({num_data}, {num_components}) "
+    what += "booleans that say which memories are allowed"
+    if given.shape == (num_data, num_components) and given.dtype == bool:
+        none = np.flatnonzero(~given.any(axis=1))
+        if none.size:
+            raise InputError(f"labels: row {none[0]} may belong to no memory; allow it at least one")
+        return given
+    if given.shape != (num_data,) or given.dtype.kind not in "iuf":
+        raise InputError(f"labels: expected {what}; got shape {given.shape} of {given.dtype}")
+    bad = np.flatnonzero(~((given >= -1) & (given < num_components) & (given == np.floor(given))))
+    if bad.size:
+        raise InputError(f"labels: expected {what}; row {bad[0]} has {given[bad[0]]:g}")
+    return np.asarray((given[:, None] == np.arange(num_components)) | (given[:, None] == -1))
+
+
+def counted(
+    model: Model, x: Float[Array, "N D"], sample_weight: object = None, labels: object = None
+) -> tuple[Model, Float[Array, "M D"]]:
+    """The model, told how often each row counts and which memories it may belong to, and the rows that count.
+
+    A model that was told so before stays as it is where nothing more is given.
+
+    Args:
+        model: the mixture.
+        x: rows in model units.
+        sample_weight: (N,) numbers of at least 0; rows of weight 0 are left out.
+        labels: see :func:`check_labels`.
+    """
+    if sample_weight is None and labels is None:
+        return model, x
+    dtype = np.dtype(x.dtype)
+    weight = np.ones(len(x), dtype) if sample_weight is None else check_weight(sample_weight, len(x), dtype)
+    counts = weight > 0
+    rows = x if counts.all() else jnp.asarray(np.asarray(x)[counts])
+    if labels is not None:
+        weight = weight[:, None] * check_labels(labels, len(x), model.num_components)
+    return model.with_row_weight(jnp.asarray(weight[counts], dtype)), rows
+
+
+_Weight = TypeVar("_Weight", jax.Array, np.ndarray)
+
+
+def total_weight(weight: _Weight) -> _Weight:
+    """How often each row counts (N,), whatever memory it belongs to."""
+    return weight.max(axis=1) if weight.ndim == 2 else weight
+
+
 def without_missing(x: Float[Array, "N D"]) -> Float[Array, "N D"]:
     """Data with the mean of the observed entries of a feature in the place of its missing ones (for starts)."""
     known = ~jnp.isnan(x)
@@ -54,7 +121,8 @@ def without_missing(x: Float[Array, "N D"]) -> Float[Array, "N D"]:
 
 
 def by_pattern(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (G, B, D) and weights (G, B): a group's rows lack the same features; copies of weight zero fill it up.
+    """Rows (G, B, D) and weights (G, B) or (G, B, K): a group's rows lack the same features; copies of weight zero
+    fill it up.
 
     B is the power of two for which groups of B rows cost least, where a group's matrices cost as much as 8 D rows.
     """
@@ -71,10 +139,10 @@ def by_pattern(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np
         taken.append(order[np.minimum(places, end - 1)])
         valid.append(places < end)
     row = np.concatenate(taken)
-    counted = np.concatenate(valid).astype(x.dtype)
+    counts = np.concatenate(valid).astype(x.dtype)
     if weight is not None:
-        counted = counted * weight[row]
-    return x[row].reshape(-1, rows, x.shape[1]), counted.reshape(-1, rows)
+        counts = counts.reshape(-1, *[1] * (weight.ndim - 1)) * weight[row]
+    return x[row].reshape(-1, rows, x.shape[1]), counts.reshape(-1, rows, *counts.shape[1:])
 
 
 def rows_on(model: Model, x: Float[Array, "N D"], weight: np.ndarray | None) -> list[Rows]:

@@ -15,15 +15,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Moments, Params
 from probam.family.capabilities import Absent, DataSpace, Guide, MStep
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.kinds import Starts, best_of, joined, plan
+from probam.inference.common.matching import matched
 from probam.inference.common.result import EngineResult, Progress, silent
-from probam.inference.common.rows import Rows, check_weight, rows_on, without_missing
+from probam.inference.common.rows import Rows, counted, rows_on, total_weight, without_missing
 from probam.inference.em.steps import EMState, Settings, em_step, expectation, judged, maximization
 
 __all__ = ["fit_params", "point_result", "run", "side_by_side"]
@@ -171,6 +172,7 @@ def fit_params(
     restarts: int = 8,
     start: Params | None = None,
     sample_weight: Float[Array, " N"] | np.ndarray | None = None,
+    labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
     progress: Progress = silent,
 ) -> tuple[EMState, np.ndarray]:
     """All restarts after EM (leaves lead with the restart axis) and the trace of their objectives (R, I).
@@ -186,12 +188,9 @@ def fit_params(
     """
     check_closed_form(model)
     settings = _settings(estimate, stop)
-    weight: np.ndarray | None = None
-    if sample_weight is not None:
-        weight = check_weight(sample_weight, len(x), np.dtype(x.dtype))
-        if not (weight > 0).all():
-            x, weight = jnp.asarray(np.asarray(x)[weight > 0]), weight[weight > 0]
-    num_data = len(x) if weight is None else float(weight.sum())
+    told, x = counted(model, x, sample_weight, labels)
+    model, weight = model.with_row_weight(None), None if told.row_weight is None else np.asarray(told.row_weight)
+    num_data = len(x) if weight is None else float(total_weight(weight).sum())
     if tolerance is None:
         tolerance = 1e-9 if x.dtype == jnp.float64 else 1e-6
     climb = partial(
@@ -205,7 +204,9 @@ def fit_params(
         progress=progress,
     )
     if start is None:
-        states, trace = _from_all_starts(Starts.of(key, model, x, restarts, weight), climb)
+        each = None if weight is None else total_weight(weight)
+        starts = Starts.of(key, model, x, restarts, each)
+        states, trace = _from_all_starts(starts, lambda params: climb(matched(model, params, x, weight)))
     else:
         states, trace = climb({name: jnp.asarray(value)[None] for name, value in start.items()})
     if not np.isfinite(states.objective).any():
@@ -288,6 +289,7 @@ def run(
     stop: str = "tolerance",
     restarts: int = 8,
     sample_weight: Float[Array, " N"] | np.ndarray | None = None,
+    labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
     progress: Progress = silent,
 ) -> EngineResult:
     """The best of several EM runs.
@@ -300,12 +302,12 @@ def run(
         estimate: "map" (with the priors) or "ml" (maximum likelihood; finite weights only).
         max_iterations: most iterations of a restart.
         tolerance: nats per datum (default 1e-9 in float64, 1e-6 in float32); see ``stop``.
-        stop: "tolerance" ends a run when the objective rises by less than the tolerance; "aitken" when all that
-            is left to gain does, estimated from the last two rises (EM converges linearly: a slow run makes small
-            steps long before its end).
+        stop: "tolerance" ends a run when the objective rises by less than the tolerance; "aitken" when all that is
+            left to gain does, estimated from the last two rises (a slow run makes small steps long before its end).
         restarts: runs from different starts, of several kinds.
         sample_weight: how often each datum counts, (N,) numbers of at least 0: the objective has
             sum_n w_n log p(x_n) in the place of sum_n log p(x_n). These are not the weights of the memories.
+        labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans.
         progress: called with (done, total, text).
 
     Raises:
@@ -322,13 +324,13 @@ def run(
         stop=stop,
         restarts=restarts,
         sample_weight=sample_weight,
+        labels=labels,
         progress=progress,
     )
     best = best_of(states.objective)
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf[best]), states.params)
     return point_result(
         model,
-        params,
+        jax.tree.map(lambda leaf: jnp.asarray(leaf[best]), states.params),
         objective=trace,
         objective_name="log joint density" if estimate == "map" else "log likelihood",
         lp=states.objective[best],

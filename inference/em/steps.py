@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from probam.distributions.likelihood import shares
 from probam.distributions.mixture import MemoryMixture
 from probam.distributions.pairwise import linear_form
 from probam.family import Model, Moments, Params
@@ -64,7 +65,8 @@ def expectation(
             (:func:`probam.inference.common.rows.by_pattern`). Where entries are missing the sums are expected ones,
             given the observed entries.
         origin: (D,) point that the statistics are relative to.
-        weight: how often each row counts, (N,) or (G, B); None counts each once.
+        weight: how often each row counts, (N,) or (G, B); None counts each once. A last axis K has 0 for memories that
+            a row cannot belong to.
     """
     mixture = model.mixture(params)
     sums_of = AdditiveMStep.of(model.family)
@@ -74,6 +76,9 @@ def expectation(
     def block(rows: jax.Array, counted: jax.Array | None) -> _Sums:
         statistics = None if model.missing else sums_of.statistics(rows - origin)
         logits = log_joint(rows, statistics)
+        if counted is not None and counted.ndim == 2:
+            allowed, counted = counted.T > 0, jnp.max(counted, axis=1)
+            logits = jnp.where(allowed | (counted == 0), logits, -jnp.inf)  # rows that do not count keep finite numbers
         top = jax.lax.stop_gradient(jnp.max(logits, axis=0))
         unnormalised = jnp.exp(logits - top)
         total = jnp.sum(unnormalised, axis=0)
@@ -145,7 +150,8 @@ def _in_blocks(block: Callable[..., _Sums], x: jax.Array, weight: jax.Array | No
         rows = jax.lax.dynamic_slice_in_dim(x, begins[k], size)
         counted = (begins[k] + jnp.arange(size) >= k * size).astype(x.dtype)
         if weight is not None:
-            counted = counted * jax.lax.dynamic_slice_in_dim(weight, begins[k], size)
+            own = jax.lax.dynamic_slice_in_dim(weight, begins[k], size)
+            counted = counted.reshape(-1, *[1] * (weight.ndim - 1)) * own
         return block(rows, counted)
 
     return _sum_of(one, jnp.arange(num_blocks))
@@ -175,15 +181,11 @@ def em_step(
         origin = m_step.frame(x)[0] if origin is None else origin
         moments, log_likelihood = expectation(model, params, x, origin, weight)
         return maximization(model, coordinates, params, moments, log_likelihood, likelihood_only=likelihood_only)
-    log_joint = model.mixture(params).log_joint(x)
-    log_prob = jax.nn.logsumexp(log_joint, axis=-1, keepdims=True)
-    responsibilities = jnp.exp(log_joint - log_prob)
-    if weight is not None:
-        responsibilities, log_prob = weight[:, None] * responsibilities, weight[:, None] * log_prob
+    log_likelihood, responsibilities = shares(model.mixture(params).log_joint(x), weight)
     previous = {site: params[site] for site in model.prior}
     memories = m_step.maximize_from(x, responsibilities, previous, None if likelihood_only else model.prior)
     counts = jnp.sum(responsibilities, axis=0)
-    return _with_weights(model, coordinates, params, memories, counts, jnp.sum(log_prob), likelihood_only)
+    return _with_weights(model, coordinates, params, memories, counts, log_likelihood, likelihood_only)
 
 
 def maximization(

@@ -30,17 +30,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from probam.errors import InputError, NumericalError
 from probam.family import ExchangeableWeights, Model, Params
 from probam.family.capabilities import Absent, Conjugacy, MissingEntries
 from probam.inference.common.devices import devices_for
+from probam.inference.common.matching import matched
 from probam.inference.common.result import EngineResult, Progress, silent
+from probam.inference.common.rows import counted
 from probam.inference.common.start import starting_params
 from probam.inference.gibbs.kernels import KERNELS, Settings, State, sweep
 from probam.inference.gibbs.missing import Patterns, observed_log_joint, patterns, sweep_with_missing
-from probam.inference.gibbs.moves import draw_labels, statistics_of
+from probam.inference.gibbs.moves import draw_labels, held, statistics_of
 
 __all__ = ["run"]
 
@@ -48,17 +50,31 @@ _WORK = 4_000_000
 """Labels times memories that pass between two reports of progress (a second or so)."""
 
 
-@jax.jit
 def _begin(model: Model, x: jax.Array, keys: jax.Array, groups: Patterns | None) -> State:
     """First state of every chain: k-means++ seeds, labels drawn from their responsibilities."""
+    pairs = jax.vmap(jax.random.split)(keys)
+    params = matched(model, _seeded(model, x, pairs[:, 0]), x, model.row_weight)
+    return State(params, _first_labels(model, x, pairs[:, 1], params, groups))
 
-    def one(key: jax.Array) -> State:
-        key_params, key_labels = jax.random.split(key)
-        params = starting_params(key_params, model, x)
-        return State(params, draw_labels(key_labels, observed_log_joint(model.mixture(params), x, groups))[0])
 
-    state: State = jax.lax.map(one, keys)
-    return state
+@jax.jit
+def _seeded(model: Model, x: jax.Array, keys: jax.Array) -> Params:
+    """Site values at the k-means++ seeds of every chain."""
+    params: Params = jax.lax.map(lambda key: starting_params(key, model, x), keys)
+    return params
+
+
+@jax.jit
+def _first_labels(
+    model: Model, x: jax.Array, keys: jax.Array, params: Params, groups: Patterns | None
+) -> Int[Array, "C N"]:
+    def one(inputs: tuple[jax.Array, Params]) -> jax.Array:
+        key, params = inputs
+        logits = held(model, observed_log_joint(model.mixture(params), x, groups))
+        return draw_labels(key, logits, masked=model.row_weight is not None)[0]
+
+    labels: jax.Array = jax.lax.map(one, (keys, params))
+    return labels
 
 
 @partial(jax.jit, static_argnames=("settings", "num_steps", "thin", "num_devices"))
@@ -122,6 +138,7 @@ def run(
     num_warmup: int = 500,
     num_draws: int = 1000,
     thin: int = 1,
+    labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
     progress: Progress = silent,
 ) -> EngineResult:
     """Draws of ``num_chains`` chains.
@@ -138,6 +155,8 @@ def run(
         num_warmup: draws at the start of each chain that are discarded.
         num_draws: draws of each chain that are kept.
         thin: sweeps per draw.
+        labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans; for
+            kernel "blocked".
         progress: called with (done, total, text).
 
     Raises:
@@ -145,6 +164,9 @@ def run(
         NumericalError: when the log joint stops being finite, or the slice kernel runs out of memories.
     """
     settings = _settings(model, kernel, partition, base, split_merge)
+    if labels is not None and kernel != "blocked":
+        raise InputError(f"labels: kernel {kernel!r} moves memories from number to number; use kernel 'blocked'")
+    model, x = counted(model, x, None, labels)
     schedule = Schedule(num_warmup, num_draws, thin)
     _check_numbers(num_chains, schedule)
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num_chains))

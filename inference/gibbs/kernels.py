@@ -35,6 +35,7 @@ from probam.inference.gibbs.moves import (
     draw_memories,
     exchangeable_weights,
     group,
+    held,
     law_of,
     log_densities,
     permute,
@@ -123,7 +124,8 @@ def _blocked(
         labels, _ = draw_labels(key_labels, above, masked=True)
         _, log_lik = draw_labels(key_labels, model.weights.log_weights(params, num_components) + log_density)
     else:
-        labels, log_lik = draw_labels(key_labels, log_weights + log_density)
+        logits = held(model, log_weights + log_density)
+        labels, log_lik = draw_labels(key_labels, logits, masked=model.row_weight is not None)
     counts = count(labels, num_components, x.dtype)
     coordinates = Coordinates(model)
     sites = {name: params[name] for name in coordinates.transforms}
@@ -133,7 +135,8 @@ def _blocked(
     law: Law = law_of(model, params, len(x), exchangeable=False)
     if extra:
         law = _Extended(law)
-    order = reorder(key_order, law, counts)
+    known = model.row_weight is not None  # then the numbers of the memories are the labels'
+    order = jnp.arange(num_components) if known else reorder(key_order, law, counts)
     labels, counts, params = jnp.argsort(order).astype(jnp.int32)[labels], counts[order], permute(model, params, order)
     params = slice_hyper_parameters(key_hyper, model, counts, params, exchangeable=False, extra=extra)
     params = params | _typed(model.weights.draw(jax.random.fold_in(key_weights, 1), counts, params), x.dtype)

@@ -24,6 +24,7 @@ __all__ = [
     "draw_memories",
     "exchangeable_weights",
     "group",
+    "held",
     "invert",
     "law_of",
     "log_densities",
@@ -75,6 +76,12 @@ def exchangeable_weights(model: Model) -> ExchangeableWeights:
     """The weights of a model that is sampled with a free number of memories."""
     assert isinstance(model.weights, ExchangeableWeights), "checked before compiling"
     return model.weights
+
+
+def held(model: Model, log_joint: Float[Array, "N K"]) -> Float[Array, "N K"]:
+    """-inf for the memories to which a row is known not to belong."""
+    weight = model.row_weight
+    return log_joint if weight is None else jnp.where(weight > 0, log_joint, -jnp.inf)
 
 
 def draw_labels(

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from probam.distributions.likelihood import shares
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.gradient_em.line_search import climb
@@ -86,7 +87,7 @@ def complete_information(
     """
     own, rest = positions(coordinates)
     mixture = coordinates.model.mixture(coordinates.constrain(coordinates.unflatten(z)))
-    responsibilities = jax.nn.softmax(mixture.log_joint(x), axis=-1)
+    _, responsibilities = shares(mixture.log_joint(x), coordinates.model.row_weight)
 
     def minus_q(z: jax.Array) -> jax.Array:
         return -expected_log_joint(coordinates, coordinates.unflatten(z), responsibilities, x)

@@ -20,13 +20,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
+from probam.distributions.likelihood import shares
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates, constrained, log_joints, unconstrained
 from probam.inference.common.kinds import Starts, best_of, joined, plan
+from probam.inference.common.matching import matched
 from probam.inference.common.result import EngineResult, Progress, silent
+from probam.inference.common.rows import counted, total_weight
 from probam.inference.common.start import check_gradient
 from probam.inference.em.engine import point_result, side_by_side
 from probam.inference.gradient_em import ascent
@@ -67,9 +70,8 @@ def _advance(
     def outer(carry: tuple[Params, optax.OptState], _: None) -> tuple[tuple[Params, optax.OptState], jax.Array]:
         walk, state = carry
         mixture = coordinates.model.mixture(coordinates.constrain(walk))
-        log_joint = mixture.log_joint(x)
-        objective = jnp.sum(jax.nn.logsumexp(log_joint, axis=-1)) + coordinates.log_prior(walk)
-        responsibilities = jax.nn.softmax(log_joint, axis=-1)
+        log_likelihood, responsibilities = shares(mixture.log_joint(x), model.row_weight)
+        objective = log_likelihood + coordinates.log_prior(walk)
 
         def inner(_: jax.Array, carry: tuple[Params, optax.OptState]) -> tuple[Params, optax.OptState]:
             walk, state = carry
@@ -166,11 +168,17 @@ def optima(
     if tolerance is None:
         tolerance = 1e-8 if x.dtype == jnp.float64 else 1e-6
     climb = _Climb(optimiser, max_iterations, inner_steps, learning_rate, tolerance, progress)
-    starts, unit = Starts.of(key, model, x, restarts), units(model, x)
-    ends = _climbed(climb, model, unit, unconstrained(model, starts.fresh()), x)
+    weight = model.row_weight
+    starts = Starts.of(key, model, x, restarts, None if weight is None else np.asarray(total_weight(weight)))
+    unit = units(model, x)
+
+    def ends_from(params: Params) -> _Ends:
+        return _climbed(climb, model, unit, unconstrained(model, matched(model, params, x, weight)), x)
+
+    ends = ends_from(starts.fresh())
     if starts.plan.has_moves and np.isfinite(ends.final).any():
         moved, num_moves = starts.moved(jax.tree.map(lambda leaf: leaf[best_of(ends.final)], ends.params))
-        ends = joined(ends, _climbed(climb, model, unit, unconstrained(model, moved), x), num_moves)
+        ends = joined(ends, ends_from(moved), num_moves)
     if not np.isfinite(ends.final).any():
         raise NumericalError(
             "gradient_em: the log density is not finite in any restart; lower the learning rate or standardise the data"
@@ -228,6 +236,8 @@ def run(
     learning_rate: float = 0.05,
     tolerance: float | None = None,
     restarts: int = 4,
+    sample_weight: Float[Array, " N"] | np.ndarray | None = None,
+    labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
     progress: Progress = silent,
 ) -> EngineResult:
     """The best of several runs of gradient EM.
@@ -243,11 +253,14 @@ def run(
             less than this many nats per datum in every restart (default 1e-8 in float64, 1e-6 in float32) and the best
             run is where the log joint is flat.
         restarts: runs from different starts, of several kinds.
+        sample_weight: how often each row counts, (N,) numbers of at least 0.
+        labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans.
 
     Raises:
         InputError: for an unknown optimiser, or a learning rate that is not positive.
         NumericalError: when no restart stays finite.
     """
+    model, x = counted(model, x, sample_weight, labels)
     params, final, trace, status = optima(
         key,
         model,

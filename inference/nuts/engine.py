@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 from numpyro.infer.hmc import HMCState
 
 from probam.errors import InputError, NumericalError
@@ -24,6 +24,7 @@ from probam.inference.common.coordinates import Coordinates, log_joints, sites_o
 from probam.inference.common.devices import devices_for
 from probam.inference.common.ordering import described_order, in_order
 from probam.inference.common.result import EngineResult, Progress, silent
+from probam.inference.common.rows import counted
 from probam.inference.gradient_em.warm import start_at_optima
 from probam.inference.nuts.chains import Chunk, Settings, advance, first_states, states_like
 from probam.inference.nuts.checkpoint import Checkpoint, Saved, described, packed, surroundings, unpacked
@@ -61,6 +62,8 @@ def run(
     order: str = "none",
     order_by: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
+    sample_weight: Float[Array, " N"] | np.ndarray | None = None,
+    labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
     progress: Progress = silent,
 ) -> EngineResult:
     """Draws of ``num_chains`` chains.
@@ -78,6 +81,8 @@ def run(
         checkpoint: a file to which the run is written after every chunk of 100 steps. A run with the same key, model,
             data and options continues from it, to the same bits as a run without a stop. The file is kept: a larger
             ``num_draws`` continues the chains.
+        sample_weight: how often each row counts, (N,) numbers of at least 0.
+        labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans.
 
     Raises:
         InputError: for numbers below one, a target outside (0, 1), or a checkpoint that is damaged or of another run.
@@ -85,6 +90,7 @@ def run(
     """
     counts = {"num_chains": num_chains, "num_warmup": num_warmup, "num_draws": num_draws}
     _check(counts | {"max_tree_depth": max_tree_depth}, target_accept)
+    model, x = counted(model, x, sample_weight, labels)
     requested, model = model, in_order(model, order, order_by)
     settings = Settings(num_warmup, target_accept, dense_mass, max_tree_depth)
     file = None if checkpoint is None else Checkpoint(checkpoint, _identity(key, model, x, num_chains, settings))

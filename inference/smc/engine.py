@@ -17,7 +17,7 @@ spread is the standard error of the evidence.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from probam.errors import InputError, NumericalError
 from probam.family import Model
@@ -25,6 +25,7 @@ from probam.family.capabilities import Absent, Gradients
 from probam.inference.common.coordinates import sites_of
 from probam.inference.common.devices import devices_for
 from probam.inference.common.result import EngineResult, Progress, combine_runs, silent
+from probam.inference.common.rows import counted
 from probam.inference.smc.cloud import IMPOSSIBLE, LEAPFROG, Cloud, Settings, advance, begin, draws
 
 __all__ = ["run"]
@@ -49,6 +50,8 @@ def run(
     num_moves: int = 5,
     target_ess: float = 0.7,
     mutation: str | None = None,
+    sample_weight: Float[Array, " N"] | np.ndarray | None = None,
+    labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
     progress: Progress = silent,
 ) -> EngineResult:
     """The particles of ``num_chains`` independent runs as draws, and the evidence.
@@ -61,12 +64,15 @@ def run(
         target_ess: share of the particles that stays effective from one temperature to the next. Closer to one means
             more temperatures and a smaller error.
         mutation: "hmc" or "random_walk"; None takes "hmc" where the family has gradients.
+        sample_weight: how often each row counts, (N,) numbers of at least 0.
+        labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans.
 
     Raises:
         InputError: for numbers out of range, or "hmc" with a family without gradients.
         NumericalError: when no particle gives the data a positive likelihood, or a log density is not a number.
     """
     _check(num_particles, num_chains, num_moves, target_ess)
+    model, x = counted(model, x, sample_weight, labels)
     kind = _mutation(mutation, model)
     moves = num_moves * (LEAPFROG if kind == "random_walk" else 1)
     settings = Settings(num_particles, moves, kind, _batch(num_particles, x, model.num_components))

@@ -14,6 +14,7 @@ from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.result import Progress
 from probam.inference.gradient_em.warm import Start
+from probam.inference.svi.batch import draw_batch
 from probam.inference.svi.guides import Frame, Guide
 from probam.inference.svi.start import Restarts
 from probam.inference.svi.steps import adam_step, natural_step, posterior
@@ -147,12 +148,12 @@ def _advance(
 
         def step(state: tuple[Params, Any], key: jax.Array) -> tuple[tuple[Params, Any], jax.Array]:
             key_rows, key_draw = jax.random.split(key)
-            rows = x if batch_size == len(x) else x[jax.random.randint(key_rows, (batch_size,), 0, len(x))]
+            batch = draw_batch(key_rows, model, x, batch_size)
             *moved, bound = take(
                 guide,
                 *state,
                 key_draw,
-                posterior(coordinates, frame, rows, len(x)),
+                posterior(coordinates, frame, batch),
                 rate,
                 num_particles=num_particles,
             )

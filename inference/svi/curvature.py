@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from probam.distributions.likelihood import log_likelihood_of
 from probam.family import Model
 from probam.inference.common.coordinates import Coordinates
+from probam.inference.svi.batch import Batch
 
 __all__ = ["spreads"]
 
@@ -38,13 +40,12 @@ _LEAST_EIGENVALUE = 1e-3
 """Of the Hessian in units of its diagonal."""
 
 
-@partial(jax.jit, static_argnames=("num_data", "matrix"))
+@partial(jax.jit, static_argnames="matrix")
 def spreads(
     model: Model,
     points: Float[Array, "R P"],
     key: jax.Array,
-    rows: Float[Array, "B D"],
-    num_data: int,
+    batch: Batch,
     *,
     matrix: bool,
 ) -> Float[Array, "R P *P"]:
@@ -52,7 +53,7 @@ def spreads(
 
     Args:
         points: unconstrained coordinates, one row for each point.
-        rows: some of the data, whose log likelihood is scaled to ``num_data`` data.
+        batch: some of the data.
         matrix: False gives :math:`|h_i|^{-1/2}` for the diagonal h of the Hessian H. True gives the Cholesky factor of
             :math:`(-H)^{-1}`, its eigenvalues made positive, for up to 512 coordinates, a diagonal matrix for more.
     """
@@ -63,10 +64,12 @@ def spreads(
 
     def log_joint(z: jax.Array) -> jax.Array:
         params = coordinates.constrain(coordinates.unflatten(z))
-        return log_prior(z) + (num_data / len(rows)) * coordinates.log_likelihood(params, rows)
+        return log_prior(z) + batch.log_likelihood(coordinates, params)
 
-    def log_density(z: jax.Array, row: jax.Array) -> jax.Array:
-        return coordinates.log_likelihood(coordinates.constrain(coordinates.unflatten(z)), row[None])
+    def log_density(z: jax.Array, row: tuple[jax.Array, jax.Array | None]) -> jax.Array:
+        x, weight = jax.tree.map(lambda leaf: leaf[None], row)
+        mixture = coordinates.model.mixture(coordinates.constrain(coordinates.unflatten(z)))
+        return log_likelihood_of(mixture, x, weight)(mixture)
 
     exact = size <= (_EXACT_MATRIX if matrix else _EXACT)
     directions = (
@@ -80,8 +83,9 @@ def spreads(
         share = jnp.sum if exact else jnp.mean
         diagonal = jnp.abs(share(directions * products, axis=0))
         prior = jnp.abs(share(directions * jax.lax.map(of_prior, directions), axis=0))
-        slopes = jax.lax.map(lambda row: jax.grad(log_density)(z, row) ** 2, rows, batch_size=_ROWS_AT_A_TIME)
-        least = _LEAST * jnp.maximum(prior, (num_data / len(rows)) * jnp.sum(slopes, axis=0))
+        of_rows = (batch.rows, batch.weight)
+        slopes = jax.lax.map(lambda row: jax.grad(log_density)(z, row) ** 2, of_rows, batch_size=_ROWS_AT_A_TIME)
+        least = _LEAST * jnp.maximum(prior, batch.scale * jnp.sum(slopes, axis=0))
         tiny = float(np.finfo(z.dtype).tiny) ** 0.5
         scale = jax.lax.rsqrt(jnp.maximum(jnp.maximum(diagonal, least), tiny))
         if not matrix:

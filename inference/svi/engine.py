@@ -24,13 +24,15 @@ With an ``order`` there is only one labelling, and bound, ``lp`` and evidence ar
 """
 
 import jax
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
 from probam.errors import InputError
 from probam.family import Model
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.ordering import in_order
 from probam.inference.common.result import EngineResult, Progress, silent
+from probam.inference.common.rows import counted
 from probam.inference.common.start import check_guide
 from probam.inference.svi.climb import RATES, Climb, climb
 from probam.inference.svi.guides import guide_for
@@ -63,6 +65,8 @@ def run(
     restarts: int = 4,
     order: str = "none",
     order_by: int = 0,
+    sample_weight: Float[Array, " N"] | np.ndarray | None = None,
+    labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
     progress: Progress = silent,
 ) -> EngineResult:
     """Draws from the guide of the best of several restarts, with Pareto's k-hat and, where it allows, the evidence.
@@ -83,12 +87,15 @@ def run(
         restarts: guides started at different optima.
         order: "location" or "weight" to number the memories in order, as in :mod:`probam.inference.nuts.engine`.
         order_by: number of the coordinate for order "location", from 0.
+        sample_weight: how often each row counts, (N,) numbers of at least 0.
+        labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans.
 
     Raises:
         InputError: for an unknown guide or optimiser, a guide without that optimiser, or a number out of range.
         NumericalError: when no restart's evidence bound is finite.
     """
     check_guide(model)
+    model, x = counted(model, x, sample_weight, labels)
     model = in_order(model, order, order_by)
     law = guide_for(guide, Coordinates(model))
     rate = RATES.get(optimiser, 1.0) if learning_rate is None else learning_rate

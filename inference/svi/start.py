@@ -11,6 +11,7 @@ from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.result import Progress
 from probam.inference.gradient_em.warm import Start, start_at_optima
+from probam.inference.svi.batch import draw_batch
 from probam.inference.svi.curvature import spreads
 from probam.inference.svi.guides import Frame, Guide
 from probam.inference.svi.steps import start_adam
@@ -68,9 +69,8 @@ def _random_start(key: jax.Array, model: Model, x: Float[Array, "N D"], restarts
 
 def _posterior_spread(key: jax.Array, start: Start, guide: Guide) -> Float[Array, "R P *P"]:
     """Spread of the posterior at every start, by the curvature of the log joint for some of the rows."""
-    x, num_data = start.x, len(start.x)
-    rows = x if num_data <= _CURVATURE_ROWS else x[jax.random.choice(key, num_data, (_CURVATURE_ROWS,), False)]
-    return spreads(start.model, start.vectors, key, rows, num_data, matrix=guide.wants_matrix)
+    batch = draw_batch(key, start.model, start.x, min(len(start.x), _CURVATURE_ROWS), replace=False)
+    return spreads(start.model, start.vectors, key, batch, matrix=guide.wants_matrix)
 
 
 @partial(jax.jit, static_argnames="guide")

@@ -42,6 +42,7 @@ from jaxtyping import Array, Float
 
 from probam.family import Params
 from probam.inference.common.coordinates import Coordinates
+from probam.inference.svi.batch import Batch
 from probam.inference.svi.guides import Frame, Full, Guide, MeanField, Sticks, draw_logits, full_factor
 from probam.numerics.log_gamma import log_beta
 
@@ -65,18 +66,20 @@ class Posterior:
 
     log_prior: Target
     log_likelihood: Target
-    num_data: int
+    num_data: float | jax.Array
 
     def __call__(self, u: Float[Array, " P"]) -> Float[Array, ""]:
         """Log density, nats."""
         return self.log_prior(u) + self.log_likelihood(u)
 
 
-def posterior(coordinates: Coordinates, frame: Frame, rows: Float[Array, "B D"], num_data: int) -> Posterior:
-    """Log joint density of whitened coordinates.
+def posterior(coordinates: Coordinates, frame: Frame, batch: Batch) -> Posterior:
+    """Log joint density of whitened coordinates, by the rows of a minibatch.
 
     Args:
-        rows: a minibatch, whose log likelihood is scaled to ``num_data`` data.
+        coordinates: of the model.
+        frame: of the whitened coordinates.
+        batch: rows whose log likelihood stands for that of all data.
     """
 
     def log_prior(u: jax.Array) -> jax.Array:
@@ -84,9 +87,9 @@ def posterior(coordinates: Coordinates, frame: Frame, rows: Float[Array, "B D"],
 
     def log_likelihood(u: jax.Array) -> jax.Array:
         params = coordinates.constrain(coordinates.unflatten(frame.apply(u)))
-        return (num_data / len(rows)) * coordinates.log_likelihood(params, rows)
+        return batch.log_likelihood(coordinates, params)
 
-    return Posterior(log_prior, log_likelihood, num_data)
+    return Posterior(log_prior, log_likelihood, batch.num_data)
 
 
 def bound_estimate(guide: Guide, params: Params, key: jax.Array, target: Target) -> Float[Array, ""]:
@@ -201,7 +204,7 @@ def _moved(
     }
 
 
-def _counts(slope: Float[Array, " J"], logit: Float[Array, " J"], num_data: int) -> Float[Array, "2 J"]:
+def _counts(slope: Float[Array, " J"], logit: Float[Array, " J"], num_data: float | jax.Array) -> Float[Array, "2 J"]:
     r"""Data in each memory but the last, and behind it, from the slope of the log likelihood in the logits.
 
     The slope is :math:`n_j (1 - V_j) - n_{>j} V_j`, and all data together are known.

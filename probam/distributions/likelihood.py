@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 from probam.distributions.mixture import MemoryMixture
 from probam.distributions.pairwise import LinearForm, linear_form
 
-__all__ = ["linear_log_likelihood", "log_likelihood_of", "total_log_sum_exp"]
+__all__ = ["linear_log_likelihood", "log_likelihood_of", "shares", "total_log_sum_exp"]
 
 _BLOCK = 2**16
 """Entries of a (K, rows) block, which stays in the cache during exponentials and sums."""
@@ -128,7 +128,28 @@ def _coefficients(form: LinearForm, log_weights: Float[Array, " K"]) -> Float[Ar
     return jnp.concatenate([form.matrix, (form.constant + log_weights)[:, None]], axis=1)
 
 
-def log_likelihood_of(example: MemoryMixture, x: Float[Array, "N D"]) -> Callable[[MemoryMixture], Float[Array, ""]]:
+def shares(
+    log_joint: Float[Array, "N K"], weight: Float[Array, " N"] | Float[Array, "N K"] | None
+) -> tuple[Float[Array, ""], Float[Array, "N K"]]:
+    """Log likelihood of weighted rows (nats), and how much of each row each memory has.
+
+    Args:
+        log_joint: log of weight times density of every memory.
+        weight: how often each row counts: once (None), a number for each row, or a number for each row and memory that
+            is 0 where the row cannot belong to the memory and one number elsewhere.
+    """
+    if weight is None:
+        return jnp.sum(jax.nn.logsumexp(log_joint, axis=-1)), jax.nn.softmax(log_joint, axis=-1)
+    if weight.ndim == 2:
+        log_joint = jnp.where(weight > 0, log_joint, -jnp.inf)
+        weight = jnp.max(weight, axis=1)
+    log_prob = jax.nn.logsumexp(log_joint, axis=-1)
+    return jnp.sum(weight * log_prob), weight[:, None] * jax.nn.softmax(log_joint, axis=-1)
+
+
+def log_likelihood_of(
+    example: MemoryMixture, x: Float[Array, "N D"], weight: Float[Array, " N"] | Float[Array, "N K"] | None = None
+) -> Callable[[MemoryMixture], Float[Array, ""]]:
     """The log likelihood of ``x`` (nats) as a function of a mixture of the same kind as ``example``.
 
     Everything that depends only on the data is computed here, so call this function outside a loop and its result
@@ -137,7 +158,10 @@ def log_likelihood_of(example: MemoryMixture, x: Float[Array, "N D"]) -> Callabl
     Args:
         example: a mixture with the same type of bank, K and D as those to come; its parameters do not matter.
         x: the data, NaN where an entry is missing if ``example.missing``.
+        weight: how often each row counts, as in :func:`shares`.
     """
+    if weight is not None:
+        return lambda mixture: shares(mixture.log_joint(x), weight)[0]
     centre = jnp.mean(x, axis=0)
     form = None if example.missing else linear_form(example.bank, x, centre)
     if form is None:

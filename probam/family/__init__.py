@@ -193,6 +193,16 @@ class Model(Protocol):
     def missing(self) -> bool:
         """Whether entries of the data may be missing (NaN)."""
 
+    @property
+    def row_weight(self) -> jax.Array | None:
+        """How often each row of the data counts, (N,) or (N, K) with 0 for memories that a row cannot belong to.
+
+        None counts each row once. The likelihood of the data is that of these rows, in this order.
+        """
+
+    def with_row_weight(self, weight: jax.Array | None) -> "Model":
+        """The same model for rows that count so often."""
+
     def __call__(self, x: Float[Array, "N D"] | None = None, num_data: int | None = None) -> object:
         """The NumPyro program: parameters, then the data site ``x``.
 

@@ -69,7 +69,7 @@ def fit_tree(
     pairs = np.stack([probes, np.roll(probes, 1)], axis=1)
     reading = posterior.read(model, draws.sites, key_labels, x, jnp.asarray(pairs)).on_host()
     positions = _completed(draws, prepared)
-    numbering = number_memories(draws, reading, x)
+    numbering = number_memories(draws, reading, x, as_labelled=prepared.allowed is not None)
     stage(1)
     rows = np.sort(np.random.default_rng(0).permutation(num_data)[:_PARTITION_ROWS])
     resp = np.asarray(posterior.responsibilities(model, draws.sites, jnp.asarray(numbering.permutation), x)[0])
@@ -171,6 +171,7 @@ def tree_of(
         scale=np.asarray(units.scale),
         completed=np.where(missing, units.invert(positions), table.values) if missing.any() else None,
         weight=prepared.weight,
+        allowed=prepared.allowed,
         coordinates={
             f"{name}/{dimension}": labels
             for name, group in made.items()

@@ -57,7 +57,6 @@ def fit_attributes(
         "dtype": prepared.dtype.name,
         "source": prepared.table.source,
         "standardised": int(options.standardise),
-        "normalised": int(options.normalise),
         "prior": {site: _law(prior) for site, prior in model.prior.items()},
         "model": "; ".join(_sentences(options, prepared, model, result)),
         "truncation": _truncation(model, result, prepared.table.num_data),
@@ -106,9 +105,9 @@ def _command(
 
 def _sampler(options: FitOptions, model: Mixture) -> str:
     """The engine that samples the posterior of this model; empty where none does."""
-    if options.sample_weight is not None:
-        return ""
-    return "nuts" if Gradients.ask(model.family) else "gibbs"
+    if Gradients.ask(model.family):
+        return "nuts"
+    return "gibbs" if options.sample_weight is None and options.labels is None else "smc"
 
 
 def versions() -> dict[str, str]:
@@ -154,10 +153,11 @@ def _sentences(options: FitOptions, prepared: Prepared, model: Mixture, result: 
     num_missing = int(np.isnan(prepared.x).sum())
     if num_missing:
         sentences.append(f"{num_missing} of {prepared.x.size} entries missing and integrated out")
-    if options.normalise:
-        sentences.append("each row divided by its length")
     if options.sample_weight is not None:
         sentences.append("data weighted")
+    if prepared.allowed is not None:
+        known = int((~prepared.allowed.all(axis=1)).sum())
+        sentences.append(f"memories of {known} of {len(prepared.x)} rows known")
     return [*sentences, result.note] if result.note else sentences
 
 

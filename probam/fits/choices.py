@@ -101,7 +101,7 @@ def find_engine(name: str, options: Mapping[str, Any]) -> Any:
     parameters = {
         parameter.name: parameter
         for parameter in inspect.signature(run).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in ("progress", "sample_weight")
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in ("progress", "sample_weight", "labels")
     }
     for option, value in options.items():
         if option not in parameters:

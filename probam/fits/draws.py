@@ -93,7 +93,7 @@ class Numbering:
     weights: Float[np.ndarray, "S K"]
     sizes: Int[np.ndarray, "S K"]
     """Data that each memory holds, by the sampled labels."""
-    method: Method
+    method: str
     """Rule of relabelling."""
     agreement: dict[str, float]
     """Share of the data on which two rules agree, by their names."""
@@ -104,14 +104,21 @@ class Numbering:
         return int(np.sum((self.sizes > 0).mean(axis=0) >= 0.5))
 
 
-def number_memories(draws: Draws, reading: posterior.HostReading, x: Float[Array, "N D"]) -> Numbering:
+def number_memories(
+    draws: Draws, reading: posterior.HostReading, x: Float[Array, "N D"], *, as_labelled: bool = False
+) -> Numbering:
     """The memories of all draws, numbered like those of the reference draw and sorted by weight.
 
     Args:
         draws: draws of the model.
         reading: what these draws say of ``x``.
         x: the data in the units of the model.
+        as_labelled: whether known labels number the memories, so that their numbers stay.
     """
+    if as_labelled:
+        same = np.broadcast_to(np.arange(draws.model.num_components), reading.weights.shape)
+        sizes = cluster_sizes(reading.labels, draws.model.num_components)
+        return Numbering(same, reading.weights, sizes, "labels", {})
     model, sites, num_components = draws.model, draws.sites, draws.model.num_components
     labelled = LabelledDraws(
         overlap=lambda resp: np.asarray(posterior.overlap(model, sites, x, jnp.asarray(resp))),

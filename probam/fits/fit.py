@@ -1,9 +1,9 @@
 """Fit a memory to data, and load a fit that was saved."""
 
-import inspect
 import json
 import os
 import time
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -23,6 +23,7 @@ from probam.fits.options import FitOptions
 from probam.fits.pending import completed, is_pending, pending_tree
 from probam.fits.prepared import Prepared, prepare
 from probam.inference.common.result import EngineResult, silent
+from probam.inference.common.rows import check_labels
 from probam.models.mixture import Mixture, mixture
 from probam.models.weights import weight_prior
 from probam.options import file_path, takes_open
@@ -58,13 +59,14 @@ def fit(data: Any, options: FitOptions, engine_options: dict[str, Any]) -> Fit:
         check_writable(options.output)
     engine_options = options.of_engine | engine_options
     run = find_engine(options.engine, engine_options)
-    if options.sample_weight is not None and "sample_weight" not in inspect.signature(run).parameters:
-        raise InputError(f"sample_weight: engine {options.engine!r} has none; use engine 'em', or repeat the rows")
     family = find_family(options.family, options.covariance)
     prepared = prepare(data, options, family)
     given = None if options.given_weights is None else tuple(options.given_weights)
     weights = weight_prior(options.weights, alpha=options.alpha, discount=options.discount, given=given)
     num_components = _num_components(options, prepared.table.num_data)
+    if options.labels is not None:
+        allowed = check_labels(options.labels, prepared.table.num_data, num_components)
+        prepared = replace(prepared, allowed=allowed)
     with jax.enable_x64(prepared.dtype == np.float64):  # in this block and thread: float32 data are fitted in float32
         model = mixture(prepared.x, family=family, weights=weights, num_components=num_components, prior=options.prior)
         key_run, key_read = _keys(int(options.seed))
@@ -107,9 +109,14 @@ def _run(
     run: Any, key: jax.Array, model: Mixture, prepared: Prepared, options: FitOptions, engine_options: dict[str, Any]
 ) -> EngineResult:
     """What the engine returns, all of it finite."""
-    weighted = {} if prepared.weight is None else {"sample_weight": prepared.weight}
+    known = {"sample_weight": prepared.weight, "labels": prepared.allowed}
     result: EngineResult = run(
-        key, model, jnp.asarray(prepared.x), progress=options.progress or silent, **weighted, **engine_options
+        key,
+        model,
+        jnp.asarray(prepared.x),
+        progress=options.progress or silent,
+        **{name: value for name, value in known.items() if value is not None},
+        **engine_options,
     )
     for site, values in result.sites.items():
         if not np.isfinite(values).all():

@@ -42,6 +42,12 @@ ENGINES = ("em", "gradient_em", "clam", "svi", "cavi", "nuts", "gibbs", "smc")
 _TAKE_MISSING = ("em", "gradient_em", "svi", "cavi", "nuts", "gibbs", "smc")
 """Engines that were proved on data with missing entries."""
 
+_TAKE_WEIGHTS = ("em", "gradient_em", "svi", "cavi", "nuts", "smc")
+"""Engines whose likelihood takes weights of the data."""
+
+_TAKE_LABELS = ("em", "gradient_em", "svi", "cavi", "nuts", "gibbs", "smc")
+"""Engines that hold rows to the memories that they are known to belong to."""
+
 _MODEL, _ENGINE, _DATA = "Model", "Engine", "Data"
 
 SEEDS = whole_number_in("a whole number from 0 to 2^32 - 1", 0, 2**32 - 1)
@@ -218,13 +224,6 @@ class FitOptions(Options):
         check=boolean,
         flag=bool,
     )
-    normalise: bool = option(
-        False,
-        help="Divide each row by its length, for family vmf; so are the rows of every question to the fit.",
-        group=_DATA,
-        check=boolean,
-        flag=bool,
-    )
     columns: Sequence[str] | None = option(
         None,
         help="Use only these columns, in this order; the others may hold text.",
@@ -232,15 +231,6 @@ class FitOptions(Options):
         check=optional(_names),
         flag=list[str] | None,
         metavar="A,B,...",
-    )
-    drop: Sequence[str] | None = option(
-        None,
-        help="Leave these columns out; they may hold text.",
-        group=_DATA,
-        check=optional(_names),
-        flag=list[str] | None,
-        flag_help="Leave this column out; it may hold text. Give it again for more columns, or A,B,...",
-        metavar="COLUMN",
     )
     variable: str | None = option(
         None,
@@ -274,10 +264,10 @@ class FitOptions(Options):
     sample_weight: ArrayLike | None = option(
         None,
         help="How often each datum counts: (N,) numbers of at least 0. The log likelihood is sum_n w_n log p(x_n). "
-        "These are not the weights of the memories. Engine em only.",
+        f"These are not the weights of the memories. Engines {', '.join(_TAKE_WEIGHTS)}.",
         group=_DATA,
         flag=str | None,
-        flag_help="A column that says how often each row counts (engine em).",
+        flag_help=f"A column that says how often each row counts (engines {', '.join(_TAKE_WEIGHTS)}).",
         metavar="COLUMN",
     )
     output: str | os.PathLike[str] | None = option(
@@ -285,6 +275,12 @@ class FitOptions(Options):
         help="Write the fit to this file (NetCDF) as soon as the engine ends, and again, whole, when all that follows "
         "from the posterior is computed. A file that was cut off between is completed by probam.load.",
         check=optional(file_path),
+    )
+    labels: ArrayLike | None = option(
+        None,
+        help="Memories that are known for some rows: (N,) whole numbers from 0 to K - 1, -1 where a row's memory is "
+        "not known; or (N, K) booleans that say to which memories a row may belong. Memory k of the fit is then label "
+        f"k. Engines {', '.join(_TAKE_LABELS)}.",
     )
     progress: Progress | None = option(
         None, help="Called with (done, total, text) as the fit goes on; None is silent.", check=optional(_function)
@@ -335,7 +331,7 @@ class FitOptions(Options):
     )
 
     def check_together(self) -> None:
-        """Refuse missing entries and estimates that the engine does not have, and rows of no length."""
+        """Refuse missing entries and estimates that the engine does not have."""
         if self.estimate is not None and self.engine != "em":
             raise InputError(
                 f"estimate: only engine 'em' has a choice; got {self.estimate!r} with engine {self.engine!r}; leave it "
@@ -346,8 +342,16 @@ class FitOptions(Options):
                 f"missing: engine {self.engine!r} does not integrate missing entries out; use one of "
                 f"{', '.join(_TAKE_MISSING)}"
             )
-        if self.missing and self.normalise:
-            raise InputError("normalise: a row with missing entries has no length; leave out normalise or missing")
+        if self.sample_weight is not None and self.engine not in _TAKE_WEIGHTS:
+            raise InputError(
+                f"sample_weight: engine {self.engine!r} has no likelihood that takes weights of the data; use one of "
+                f"{', '.join(_TAKE_WEIGHTS)}, or repeat the rows"
+            )
+        if self.labels is not None and self.engine not in _TAKE_LABELS:
+            raise InputError(
+                f"labels: engine {self.engine!r} does not hold rows to known memories; use one of "
+                f"{', '.join(_TAKE_LABELS)}"
+            )
 
     @property
     def of_engine(self) -> dict[str, Any]:

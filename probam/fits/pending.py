@@ -84,4 +84,6 @@ def _saved_data(tree: xr.DataTree) -> Prepared:
     columns = tuple(str(name) for name in observed["feature"].values)
     table = Table(observed["x"].values, columns, str(tree.attrs.get("source", "")), missing=True)
     prepared = Prepared.of(table, Standardiser(constants["center"].values, constants["scale"].values))
+    if "allowed" in observed:
+        prepared = replace(prepared, allowed=observed["allowed"].values.astype(bool))
     return replace(prepared, weight=observed["weight"].values) if "weight" in observed else prepared

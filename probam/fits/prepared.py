@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from probam.data.standardise import Standardiser, identity, standardiser
 from probam.data.table import Table, as_table, check_rows
@@ -29,6 +29,8 @@ class Prepared:
     """The rows in the units of the model; NaN where an entry is missing."""
     weight: Float[np.ndarray, " N"] | None = None
     """How often each row counts; None counts each once."""
+    allowed: Bool[np.ndarray, "N K"] | None = None
+    """To which memories each row may belong; None: to any."""
 
     @classmethod
     def of(cls, table: Table, units: Standardiser) -> "Prepared":
@@ -47,11 +49,10 @@ def prepare(data: Any, options: FitOptions, family: Family) -> Prepared:
     Raises :class:`probam.errors.InputError` where the data cannot be read or the family cannot have them.
     """
     variable = None if isinstance(data, Table) else options.variable  # a table was read already
-    table = as_table(data, columns=options.columns, drop=options.drop, variable=variable, missing=options.missing)
+    table = as_table(data, columns=options.columns, variable=variable, missing=options.missing)
     check_rows(table)
     dtype = np.float64 if double_precision() and table.values.dtype != np.float32 else np.float32
     table = table.astype(dtype)
-    table = table.normalised() if options.normalise else table
     DataSpace.of(family).check_data(table.values, table.columns)
     if options.standardise and family.as_they_are:
         raise InputError(f"standardise: family {family.name!r} takes the data as they are; leave it out")

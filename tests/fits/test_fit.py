@@ -309,5 +309,5 @@ def test_a_datum_of_weight_two_counts_as_two_data() -> None:
     for name in ("mean", "weight"):
         got, expected = (np.sort(one.tree["memory"].to_dataset()[name].values, axis=0) for one in (weighted, repeated))
         np.testing.assert_allclose(got, expected, rtol=1e-5)
-    with pytest.raises(InputError, match="sample_weight: engine 'nuts' has none"):
-        api.fit(x, sample_weight=np.ones(50), engine="nuts")
+    with pytest.raises(InputError, match="sample_weight: engine 'gibbs' has no likelihood that takes weights"):
+        api.fit(x, sample_weight=np.ones(50), engine="gibbs")

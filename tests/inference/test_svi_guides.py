@@ -11,6 +11,7 @@ from scipy.special import betaln, polygamma
 
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.evidence.importance import pareto_smoothed
+from probam.inference.svi.batch import Batch
 from probam.inference.svi.curvature import spreads
 from probam.inference.svi.guides import Flow, Frame, Full, Guide, LowRank, MeanField, Sticks, guide_for
 from probam.inference.svi.steps import Posterior, _over_information, bound_estimate, natural_step, posterior
@@ -177,7 +178,7 @@ def test_the_first_natural_step_of_sticks_lands_on_the_conjugate_posterior(weigh
 
     @jax.jit
     def after(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
-        target = posterior(coordinates, frame, rows, len(x))
+        target = posterior(coordinates, frame, Batch(rows, None, len(x) / len(rows), len(x)))
         moved, _, _ = natural_step(guide, begin, (), jax.random.key(1), target, jnp.asarray(1.0), num_particles=2)
         return guide.betas(moved)
 
@@ -259,7 +260,9 @@ def test_spreads_are_those_of_the_inverse_hessian(matrix: bool) -> None:
     model = mixture(x, family=Gaussian("diagonal"), weights=weight_prior("uniform"), num_components=1)
     coordinates = Coordinates(model)
     z = jnp.asarray([[1.0, 1.2, -1.3, -1.5]])
-    result = np.asarray(spreads(model, z, jax.random.key(0), jnp.asarray(x), 60, matrix=matrix))[0]
+    result = np.asarray(
+        spreads(model, z, jax.random.key(0), Batch(jnp.asarray(x), None, 60 / len(x), 60), matrix=matrix)
+    )[0]
 
     def minus_log_joint(z: jax.Array) -> jax.Array:
         free = coordinates.unflatten(z)
@@ -293,7 +296,7 @@ def test_where_a_density_has_kinks_slopes_stand_in_for_curvature() -> None:
     coordinates = Coordinates(model)
     free = {name: jnp.zeros_like(value) + 0.3 for name, value in coordinates.zeros.items()}
     z = coordinates.flatten(free)
-    result = spreads(model, z[None], jax.random.key(0), jnp.asarray(x), 31, matrix=False)[0]
+    result = spreads(model, z[None], jax.random.key(0), Batch(jnp.asarray(x), None, 31 / len(x), 31), matrix=False)[0]
     scale = float(model.family.bank(coordinates.constrain(free)).variance[0, 0] / 2) ** 0.5
     assert_allclose(coordinates.unflatten(result)["loc"][0, 0], (0.1 * 31 / scale**2) ** -0.5, rtol=1e-6)
 

@@ -1,0 +1,61 @@
+"""Rows of one step of SVI, whose log likelihood stands for that of all data."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from probam.distributions.likelihood import log_likelihood_of
+from probam.family import Model, Params
+from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.rows import total_weight
+
+__all__ = ["Batch", "draw_batch"]
+
+
+class Batch(NamedTuple):
+    """Some rows, or all."""
+
+    rows: Float[Array, "B D"]
+    weight: jax.Array | None
+    """How often each of them counts, as :attr:`probam.family.Model.row_weight`."""
+    scale: float | jax.Array
+    """What their log likelihood is multiplied with."""
+    num_data: float | jax.Array
+    """How many data there are, rows counted by their weights."""
+
+    def log_likelihood(self, coordinates: Coordinates, params: Params) -> Float[Array, ""]:
+        """Estimate of the log likelihood of all data, nats."""
+        mixture = coordinates.model.mixture(params)
+        return self.scale * log_likelihood_of(mixture, self.rows, self.weight)(mixture)
+
+
+def draw_batch(key: jax.Array, model: Model, x: Float[Array, "N D"], size: int, *, replace: bool = True) -> Batch:
+    """``size`` rows drawn at random; all of them where ``size`` is their number.
+
+    Weighted rows are drawn with replacement, as often as they count, and have weight one in the batch.
+
+    Args:
+        key: of the draw.
+        model: the mixture, which knows how often each row counts.
+        x: all rows.
+        size: how many to draw.
+        replace: whether rows without weights may be drawn twice.
+    """
+    weight = model.row_weight
+    if weight is None:
+        if size == len(x):
+            return Batch(x, None, 1.0, len(x))
+        if replace:
+            index = jax.random.randint(key, (size,), 0, len(x))
+        else:
+            index = jax.random.choice(key, len(x), (size,), False)
+        return Batch(x[index], None, len(x) / size, len(x))
+    each = total_weight(weight)
+    num_data = jnp.sum(each)
+    if size == len(x):
+        return Batch(x, weight, 1.0, num_data)
+    index = jax.random.categorical(key, jnp.log(each), shape=(size,))
+    of_rows = None if weight.ndim == 1 else (weight[index] > 0).astype(x.dtype)
+    return Batch(x[index], of_rows, num_data / size, num_data)
