@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.judged import WRONGS, Case, all_cases
+from benchmarks.judged import Case, all_cases
 from benchmarks.validation import made_by, replace_between
 from probam.compiled import keep_compiled
 from probam.fits.draws import thin
@@ -166,8 +166,8 @@ def _show(done: int, total: int, text: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m benchmarks.verdicts``: 0 where no more than two fits of each kind are misjudged."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.verdicts", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--wrongs", nargs="*", choices=WRONGS, help="only right fits and these wrongs")
-    parser.add_argument("--simulations", type=int, default=200, help="of each model, for the rate of false alarms")
+    parser.add_argument("--tables", nargs="+", choices=("verdicts", "alarms"), default=("verdicts", "alarms"))
+    parser.add_argument("--simulations", type=int, default=100, help="of each model, for the rate of false alarms")
     parser.add_argument("--seed", type=int, default=0, help="of these simulations")
     parser.add_argument("--output", type=Path, help="a Markdown file in which the tables are replaced")
     options = parser.parse_args(arguments)
@@ -176,18 +176,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_compiled()
     words = sys.argv[1:] if arguments is None else arguments
     made = made_by(" ".join(["python -m benchmarks.verdicts", *words]))
-    cases = [case for case in all_cases() if options.wrongs is None or case.wrong in ("", *options.wrongs)]
+    judged: list[Judged] = []
+    if "verdicts" in options.tables:
+        judged = _judged_one_by_one(all_cases())
+        _write(options.output, "verdicts", made, verdict_table(judged))
+    if "alarms" in options.tables:
+        p_values = false_alarms(options.simulations, options.seed)
+        _write(options.output, "false alarms", made, alarm_table(p_values))
+    return int(max(mistakes(judged)) > _MOST_MISTAKES)
+
+
+def _judged_one_by_one(cases: Sequence[Case]) -> list[Judged]:
+    """The verdicts, each said as it is found."""
     judged = []
     for one in judge(cases):
         judged.append(one)
-        _show(len(judged), len(cases), "verdicts")
-    alarms = alarm_table(false_alarms(options.simulations, options.seed)) if options.simulations else ""
-    print(verdict_table(judged), alarms, sep="\n\n")
-    if options.output is not None:
-        replace_between(options.output, "verdicts", f"{made}\n\n{verdict_table(judged)}")
-        if alarms:
-            replace_between(options.output, "false alarms", f"{made}\n\n{alarms}")
-    return int(max(mistakes(judged)) > _MOST_MISTAKES)
+        said = f"{one.verdict} ({', '.join(one.rules)})" if one.rules else one.verdict
+        print(f"{one.case.wrong or 'right'}: {one.case.words}: {said}", file=sys.stderr, flush=True)
+    return judged
+
+
+def _write(output: Path | None, subject: str, made: str, table: str) -> None:
+    """Print a table, and put it into the file where there is one."""
+    print(table)
+    if output is not None:
+        replace_between(output, subject, f"{made}\n\n{table}")
 
 
 if __name__ == "__main__":

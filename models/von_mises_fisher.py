@@ -71,7 +71,7 @@ class VonMisesFisherMemory(AdditiveMStep, Conditionals, Conjugacy, MeanFieldFact
         if bad.size:
             raise InputError(
                 f"data: {bad.size} of {len(x)} rows are not of unit length, first row {bad[0]} "
-                f"(length {length[bad[0]]:.6g}); divide each row by its length"
+                f"(length {length[bad[0]]:.6g}); normalise=True (`--normalise`) divides each row by its length"
             )
 
     def frame(self, x: Float[Array, "N D"]) -> tuple[Float[Array, " D"], Float[Array, " D"]]:

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,49 +12,97 @@ from typing import TYPE_CHECKING, Any
 from probam.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from probam.data.table import Table
 
-__all__ = ["check_apart", "engine_option", "table_of"]
+__all__ = ["check_apart", "engine_option", "labelled_table_of", "names_in", "say_what_looks_like_labels", "table_of"]
 
 
-def table_of(
-    data: str,
-    columns: list[str] | None,
-    variable: str | None,
-    features: Sequence[str] | None = None,
-    *,
-    missing: bool = False,
-) -> "Table":
+def table_of(data: str, **reading: Any) -> "Table":
     """The data of a file or, where there is no file of that name, of a shipped set.
 
     Args:
         data: path of a file, or name of a shipped set.
-        columns: names of columns, each word possibly several, separated by commas; None takes all.
+        reading: keywords of :func:`labelled_table_of`.
+    """
+    return labelled_table_of(data, None, **reading)[0]
+
+
+def labelled_table_of(
+    data: str,
+    labels: str | None,
+    *,
+    columns: list[str] | None = None,
+    drop: list[str] | None = None,
+    variable: str | None = None,
+    features: Sequence[str] | None = None,
+    missing: bool = False,
+) -> tuple["Table", "np.ndarray | None"]:
+    """The data of a file or a shipped set without the column of their labels, and the labels.
+
+    Args:
+        data: path of a file, or name of a shipped set.
+        labels: name of the column of labels, ``label`` of a shipped set; None where there is none.
+        columns: names of columns to keep, each word possibly several, separated by commas; None takes all.
+        drop: names of columns to leave out, likewise.
         variable: which array of an NPZ or NetCDF file to use.
         features: those that a fit has learned, for questions to it.
         missing: allow missing entries.
     """
-    from difflib import get_close_matches
-
-    from probam.data.shipped import load_shipped, shipped
+    from probam.data.labels import split_labels
     from probam.data.table import as_table
 
-    chosen = (
-        None
-        if columns is None
-        else [name for words in columns for name in next(csv.reader([words], skipinitialspace=True), [])]
-    )
-    if Path(data).exists() or Path(data).suffix or ":" in data:
-        table = as_table(data, columns=chosen, features=features, variable=variable, missing=missing)
-        for name in table.left_out:
-            print(f"probam: {data}: left out {name!r}, which only numbers the rows", file=sys.stderr)
-        return table
+    chosen: dict[str, Any] = {"columns": names_in(columns), "drop": names_in(drop)}
+    chosen = {how: names and [name for name in names if name != labels] for how, names in chosen.items()}
+    reading = chosen | {"features": features, "missing": missing}
+    if not (Path(data).exists() or Path(data).suffix or ":" in data):
+        table, known = _shipped(data, labels)
+        return as_table(table, variable=variable, **reading), known
+    if labels is None:
+        table, known = as_table(data, variable=variable, **reading), None
+    else:
+        rest, known = split_labels(data, labels, variable=variable)
+        table = as_table(rest, name=data, **reading)
+    for sentence in table.notes():
+        print(f"probam: {sentence}", file=sys.stderr)
+    return table, known
+
+
+def names_in(words: Sequence[str] | None) -> list[str] | None:
+    """Names of columns, of which each word has one or, separated by commas, several; None where none are given."""
+    if words is None:
+        return None
+    return [name for word in words for name in next(csv.reader([word], skipinitialspace=True), [])]
+
+
+def _shipped(name: str, labels: str | None) -> tuple["Table", "np.ndarray | None"]:
+    """A shipped set and, where its column ``label`` is asked for, its known classes."""
+    from difflib import get_close_matches
+
+    from probam.data.shipped import load_labels, load_shipped, shipped
+
     names = [record.name for record in shipped()]
-    if data not in names:
-        close = get_close_matches(data, names, n=1)
+    if name not in names:
+        close = get_close_matches(name, names, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "`probam data` lists the sets"
-        raise InputError(f"{data}: no such file, and no shipped set of that name; {hint}")
-    return as_table(load_shipped(data), columns=chosen, features=features, variable=variable, missing=missing)
+        raise InputError(f"{name}: no such file, and no shipped set of that name; {hint}")
+    if labels not in (None, "label"):
+        raise InputError(f"labels: the known classes of a shipped set are its column 'label'; got {labels!r}")
+    return load_shipped(name), None if labels is None else load_labels(name)
+
+
+def say_what_looks_like_labels(table: "Table") -> None:
+    """One line on stderr for each column that looks like labels of the rows, with the flags that leave it out."""
+    from probam.data.labels import label_like
+
+    for name in label_like(table):
+        word = shlex.quote(name)
+        print(
+            f"probam: {table.source}: column {name!r} has few distinct whole numbers, as labels have, and is fitted as "
+            f"a feature; --drop {word} leaves it out, --labels {word} also compares the memories with it",
+            file=sys.stderr,
+        )
 
 
 def check_apart(output: Path, *inputs: str | Path) -> None:

@@ -96,7 +96,7 @@ def _compare_fits(fits: list[str], held_out: str | None, truth: "np.ndarray | No
 
     loaded = {name: load(path) for name, path in zip(_names(fits), fits, strict=True)}
     columns = next(iter(loaded.values())).columns
-    unseen = None if held_out is None else table_of(held_out, None, None, features=columns, missing=True)
+    unseen = None if held_out is None else table_of(held_out, features=columns, missing=True)
     with Bar("comparing"):
         return interruptible(lambda: compare(loaded, unseen, truth, **options))
 
@@ -115,7 +115,7 @@ def _compare_engines(
     if len(fits) != 1:
         raise InputError(f"DATA: expected one with --engines; got {len(fits)}")
     share = 0.2 if held_out is None else _share(held_out)
-    data = table_of(fits[0], None, None)
+    data = table_of(fits[0])
     names = [name.strip() for name in engines.split(",") if name.strip()]
     for name in names:
         find_engine(name, {})

@@ -14,10 +14,21 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 if TYPE_CHECKING:
     import pandas as pd
 
+    from probam.comparison.scores import Agreement
     from probam.equivalence.check import Check
     from probam.fits.fitted import Fit
 
-__all__ = ["Bar", "abandoned", "checks_text", "fit_json", "fit_text", "interruptible", "say", "show"]
+__all__ = [
+    "Bar",
+    "abandoned",
+    "agreement_text",
+    "checks_text",
+    "fit_json",
+    "fit_text",
+    "interruptible",
+    "say",
+    "show",
+]
 
 _T = TypeVar("_T")
 
@@ -120,9 +131,19 @@ def checks_text(checks: Sequence["Check"], path: Path) -> str:
     return "\n".join(lines)
 
 
-def fit_text(fitted: "Fit", output: Path) -> str:
-    """The results, where they were saved and what to do next."""
+def agreement_text(agreement: "Agreement") -> str:
+    """How well memories agree with known labels, in a line."""
+    return (
+        f"agreement with {agreement.num_labels} labels of {agreement.num_data} data: "
+        f"adjusted Rand index {agreement.ari:.3f}, normalised mutual information {agreement.nmi:.3f}"
+    )
+
+
+def fit_text(fitted: "Fit", output: Path, agreement: "Agreement | None" = None) -> str:
+    """The results, where they were saved and what to do next; ``agreement`` is that with known labels."""
     lines = [fitted.summary_text().rstrip()]
+    if agreement is not None:
+        lines.append(agreement_text(agreement))
     cut = _plain(fitted.tree.attrs.get("truncation", ""))
     if cut:
         lines.append(
@@ -140,7 +161,7 @@ def fit_text(fitted: "Fit", output: Path) -> str:
     return "\n".join(lines)
 
 
-def fit_json(fitted: "Fit", output: Path) -> str:
+def fit_json(fitted: "Fit", output: Path, agreement: "Agreement | None" = None) -> str:
     """The same for machines; what was maximised and the log likelihood there come first."""
     from probam.reports.summaries.estimate import bounds_memories, estimate_in_words, total_log_likelihood
     from probam.reports.tree import variable
@@ -161,6 +182,8 @@ def fit_json(fitted: "Fit", output: Path) -> str:
         "memory": memories,
         "summary": summary,
     }
+    if agreement is not None:
+        record["agreement"] = agreement._asdict()
     return json.dumps(_finite(record), indent=2)
 
 

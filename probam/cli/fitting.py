@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probam.cli.arguments import check_apart, engine_option, table_of
+from probam.cli.arguments import check_apart, engine_option, labelled_table_of, say_what_looks_like_labels
 from probam.cli.console import Bar, fit_json, fit_text, interruptible, say
 from probam.cli.flags import flags
-from probam.cli.program import DATA, FitOutput, Json, api_ready, app
+from probam.cli.program import DATA, FitOutput, Json, Labels, api_ready, app
 from probam.fits.options import FitOptions
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from probam.comparison.scores import Agreement
     from probam.data.table import Table
+    from probam.fits.fitted import Fit
 
 __all__ = ["fit"]
 
@@ -22,6 +26,7 @@ __all__ = ["fit"]
     epilog="Examples:\n\n"
     "  probam fit faithful -o fit.nc\n\n"
     "  probam fit table.csv --columns height,weight --standardise -o fit.nc\n\n"
+    "  probam fit table.csv --drop name --labels species -o fit.nc\n\n"
     "  probam fit letter20k --weights pyp --engine svi --covariance diagonal --components 60 -o letters.nc\n\n"
     "  probam fit household_directions --family vmf --weights dirichlet --components 2 --engine em -o spending.nc"
 )
@@ -30,6 +35,7 @@ def fit(
     data: Annotated[str, typer.Argument(metavar="DATA", help=DATA, show_default=False)],
     options: dict[str, Any],
     output: FitOutput = Path("fit.nc"),
+    labels: Labels = None,
     option: Annotated[
         list[str] | None,
         typer.Option(
@@ -51,7 +57,7 @@ def fit(
 
     check_writable(output, suffixes=(".nc",))
     check_apart(output, data)
-    table = _table(data, options)
+    table, known = _table(data, options, labels)
     options |= dict(map(engine_option, option or []))
     api = api_ready(float32=float32)
     rows, began = table.astype("float32") if float32 else table, time.time()
@@ -62,22 +68,36 @@ def fit(
         if output.exists() and output.stat().st_mtime >= began:
             say(f"{output} holds what the engine returned; the rest is computed when it is read")
         raise
-    print(fit_json(fitted, output) if as_json else fit_text(fitted, output))
+    agreement = None if known is None else _agreement(fitted, table, known)
+    print(fit_json(fitted, output, agreement) if as_json else fit_text(fitted, output, agreement))
 
 
-def _table(data: str, options: dict[str, Any]) -> "Table":
-    """The columns to fit; in ``options``, the column of sample weights is replaced by its values."""
+def _table(data: str, options: dict[str, Any], labels: str | None) -> tuple["Table", "np.ndarray | None"]:
+    """The columns to fit, and the labels; in ``options``, the column of sample weights is replaced by its values."""
     import pandas as pd
 
     from probam.data.table import check_rows
 
-    columns, weight = options.pop("columns", None), options.pop("sample_weight", None)
+    columns, drop, weight = (options.pop(name, None) for name in ("columns", "drop", "sample_weight"))
+    reading = {"drop": drop, "variable": options.get("variable"), "missing": options["missing"]}
     of_file = columns if columns is None or weight is None else [*columns, weight]
-    table = table_of(data, of_file, options.get("variable"), missing=options["missing"])
+    table, known = labelled_table_of(data, labels, columns=of_file, **reading)
     if weight is not None:
         options["sample_weight"] = pd.Series(table.select([weight]).values[:, 0], name=weight)
         table = table.select([name for name in table.columns if name != weight])
-    if columns is not None:
+    if (columns, drop, labels) != (None, None, None):
         options["columns"] = list(table.columns)
     check_rows(table)
-    return table
+    if columns is None:
+        say_what_looks_like_labels(table)
+    return table, known
+
+
+def _agreement(fitted: "Fit", table: "Table", known: "np.ndarray") -> "Agreement":
+    """How well the memories of the fitted data agree with known labels."""
+    from probam.comparison.scores import agreement
+    from probam.reports.tree import has, variable
+
+    is_stored = has(fitted.tree, "partition", "label")
+    memories = variable(fitted.tree, "partition", "label") if is_stored else fitted.predict(table)["label"]
+    return agreement(known, memories.values)

@@ -9,8 +9,10 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import Annotated
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
 import typer.main
@@ -52,14 +54,17 @@ def _global(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; every error is one line on stderr."""
+    """Run the command line and return its exit code; every error and every warning is one line on stderr."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     end = words.index("--") if "--" in words else len(words)
     debug = "--debug" in words[:end]
     words = [word for word in words[:end] if word != "--debug"] + words[end:]
-    hook = sys.unraisablehook
-    if not debug:  # libraries print noise about half-opened files after they have raised the error
-        sys.unraisablehook = lambda _: None
+    with _plain_words(debug):
+        return _run(words, debug)
+
+
+def _run(words: list[str], debug: bool) -> int:
+    """The exit code of the command; ``debug`` prints the traceback of an error."""
     try:
         code = typer.main.get_command(app).main(args=words, prog_name="probam", standalone_mode=False)
         sys.stdout.flush()
@@ -79,8 +84,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         return _failed(error, debug)
+
+
+@contextmanager
+def _plain_words(debug: bool) -> Iterator[None]:
+    """What libraries print, in plain words: a warning is one line, without a place in their source.
+
+    Noise about half-opened files, which follows an error that was raised already, is not printed.
+    """
+    hook, shown = sys.unraisablehook, warnings.showwarning
+    if not debug:
+        sys.unraisablehook = lambda _: None
+        warnings.showwarning = _say_warning
+    try:
+        yield
     finally:
-        sys.unraisablehook = hook
+        sys.unraisablehook, warnings.showwarning = hook, shown
+
+
+def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """One line on stderr for a warning of a library."""
+    say(f"warning: {message}")
 
 
 def _failed(error: Exception, debug: bool) -> int:

@@ -8,16 +8,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from probam.cli.arguments import table_of
+from probam.cli.arguments import labelled_table_of
 from probam.cli.flags import flag
 from probam.compiled import keep_compiled
 from probam.fits.options import FitOptions
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from probam.data.table import Table
     from probam.fits.fitted import Fit
 
-__all__ = ["DATA", "FIT", "Columns", "FitFile", "FitOutput", "Json", "Variable", "api_ready", "app", "fit_and_table"]
+__all__ = [
+    "DATA",
+    "FIT",
+    "Columns",
+    "Drop",
+    "FitFile",
+    "FitOutput",
+    "Json",
+    "Labels",
+    "Normalise",
+    "Variable",
+    "api_ready",
+    "app",
+    "fit_and_labelled_table",
+    "fit_and_table",
+]
 
 _ORDER = (
     "fit",
@@ -67,6 +84,17 @@ FIT = "A saved fit, as written by `probam fit`."
 FitFile = Annotated[Path, typer.Argument(metavar="FIT.nc", help=FIT, show_default=False)]
 FitOutput = Annotated[Path, typer.Option("-o", "--output", metavar="FIT.nc", help="Where to save the fit (NetCDF).")]
 Columns = Annotated[list[str] | None, flag(FitOptions, "columns")]
+Drop = Annotated[list[str] | None, flag(FitOptions, "drop")]
+Normalise = Annotated[bool, typer.Option("--normalise", help="Divide each row by its length.", rich_help_panel="Data")]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column of known labels (of a shipped set: label). It is not a feature; the output says how well the "
+        "memories agree with it: adjusted Rand index and normalised mutual information.",
+        rich_help_panel="Data",
+    ),
+]
 Variable = Annotated[str | None, flag(FitOptions, "variable")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text for people.")]
 
@@ -88,7 +116,30 @@ def api_ready(*, float32: bool = False) -> Any:
     return probam.fits.fit
 
 
-def fit_and_table(fit_file: Path, data: str, variable: str | None, *, missing: bool = False) -> tuple["Fit", "Table"]:
-    """A saved fit, and data with its features; ``missing`` allows missing entries."""
+def fit_and_table(fit_file: Path, data: str, **reading: Any) -> tuple["Fit", "Table"]:
+    """A saved fit, and data with its features.
+
+    Args:
+        fit_file: the fit.
+        data: path of a file, or name of a shipped set.
+        reading: keywords of :func:`fit_and_labelled_table`.
+    """
+    fitted, table, _ = fit_and_labelled_table(fit_file, data, None, **reading)
+    return fitted, table
+
+
+def fit_and_labelled_table(
+    fit_file: Path, data: str, labels: str | None, *, normalise: bool = False, **reading: Any
+) -> tuple["Fit", "Table", "np.ndarray | None"]:
+    """A saved fit, data with its features, and the labels of the data.
+
+    Args:
+        fit_file: the fit.
+        data: path of a file, or name of a shipped set.
+        labels: name of the column of labels; None where there is none.
+        normalise: divide each row by its length.
+        reading: other keywords of :func:`probam.cli.arguments.labelled_table_of`.
+    """
     fitted = api_ready().load(fit_file)
-    return fitted, table_of(data, None, variable, features=fitted.columns, missing=missing)
+    table, known = labelled_table_of(data, labels, features=fitted.columns, **reading)
+    return fitted, table.normalised() if normalise else table, known

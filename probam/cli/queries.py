@@ -6,8 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probam.cli.arguments import check_apart
-from probam.cli.console import Bar, interruptible
-from probam.cli.program import DATA, FitFile, Variable, api_ready, app, fit_and_table
+from probam.cli.console import Bar, agreement_text, interruptible
+from probam.cli.program import (
+    DATA,
+    Drop,
+    FitFile,
+    Labels,
+    Normalise,
+    Variable,
+    api_ready,
+    app,
+    fit_and_labelled_table,
+    fit_and_table,
+)
 from probam.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,6 +45,8 @@ def recall(
     max_steps: Annotated[
         int, typer.Option(min=1, help="Most steps of a query; one that has not converged by then is reported as such.")
     ] = 1000,
+    drop: Drop = None,
+    normalise: Normalise = False,
     variable: Variable = None,
 ) -> None:
     """Descend the energy from every query, and write where each one ends."""
@@ -41,7 +54,7 @@ def recall(
 
     check_writable(output, suffixes=TABLE_SUFFIXES)
     check_apart(output, fit_file, queries)
-    fitted, table = fit_and_table(fit_file, queries, variable)
+    fitted, table = fit_and_table(fit_file, queries, drop=drop, variable=variable, normalise=normalise)
     with Bar("recalling"):
         recalled = interruptible(lambda: fitted.recall(table, step=step, max_steps=max_steps))
     write_dataset(recalled, output, plain="state")
@@ -56,7 +69,8 @@ def recall(
 
 @app.command(
     epilog="Examples:\n\n  probam predict fit.nc new.csv -o labels.csv\n\n"
-    "  probam predict fit.nc new.csv --probabilities -o labels.parquet"
+    "  probam predict fit.nc new.csv --probabilities -o labels.parquet\n\n"
+    "  probam predict fit.nc test.csv --labels species -o labels.csv"
 )
 def predict(
     fit_file: FitFile,
@@ -67,6 +81,9 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write the probability of every memory, one column each.")
     ] = False,
+    labels: Labels = None,
+    drop: Drop = None,
+    normalise: Normalise = False,
     variable: Variable = None,
 ) -> None:
     """Write the memory of every datum, the probability of that memory and the log density of the datum."""
@@ -75,15 +92,21 @@ def predict(
 
     check_writable(output, suffixes=TABLE_SUFFIXES)
     check_apart(output, fit_file, data)
-    fitted, table = fit_and_table(fit_file, data, variable, missing=True)
+    fitted, table, known = fit_and_labelled_table(
+        fit_file, data, labels, drop=drop, variable=variable, normalise=normalise, missing=True
+    )
     with Bar("predicting"):
         predicted = interruptible(lambda: fitted.predict(table))
     write_dataset(predicted if probabilities else predicted.drop_vars(["responsibilities", "memory"]), output)
-    labels = len(set(predicted["label"].values.tolist()))
+    memories = len(set(predicted["label"].values.tolist()))
     doubtful = int((predicted["confidence"] < 0.5).sum())
     at_most = "at most " if bounds_memories(fitted.tree) else ""
-    print(f"{table.num_data} data in {at_most}{labels} memories, {doubtful} of them with a confidence below one half")
+    print(f"{table.num_data} data in {at_most}{memories} memories, {doubtful} of them with a confidence below one half")
     print(f"mean log density {float(predicted['log_density'].mean()):.4f} nats")
+    if known is not None:
+        from probam.comparison.scores import agreement
+
+        print(agreement_text(agreement(known, predicted["label"].values)))
     print(f"wrote {output}")
 
 
@@ -123,6 +146,7 @@ def complete(
         ),
     ] = 0,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of --draws: the same seed gives the same bits.")] = 0,
+    drop: Drop = None,
     variable: Variable = None,
 ) -> None:
     """Fill in missing entries, given the known entries of their row."""
@@ -133,7 +157,7 @@ def complete(
     levels = _levels(quantiles)
     check_writable(output, suffixes=TABLE_SUFFIXES)
     check_apart(output, fit_file, data)
-    fitted, table = fit_and_table(fit_file, data, variable, missing=True)
+    fitted, table = fit_and_table(fit_file, data, drop=drop, variable=variable, missing=True)
     with Bar("completing"):
         completed = interruptible(lambda: fitted.complete(table))
         missing = completed["missing"].values

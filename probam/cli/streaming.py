@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probam.cli.arguments import check_apart
+from probam.cli.arguments import check_apart, names_in
 from probam.cli.console import Bar, interruptible, say
 from probam.cli.flags import flags
-from probam.cli.program import Columns, FitOutput, Json, api_ready, app
+from probam.cli.program import Columns, Drop, FitOutput, Json, api_ready, app
 from probam.errors import InputError
 from probam.streams.options import StreamOptions
 
@@ -39,8 +39,8 @@ def stream(
         str,
         typer.Argument(
             metavar="DATA",
-            help="A file (.csv, .tsv, .parquet, .npy are read in blocks), - for CSV on standard input, or a shipped "
-            "set's name.",
+            help="A file (.csv, .tsv, .txt, .parquet, .npy are read in blocks, .npz and .nc at once), - for CSV on "
+            "standard input, or a shipped set's name.",
             show_default=False,
         ),
     ],
@@ -56,6 +56,7 @@ def stream(
         ),
     ] = None,
     columns: Columns = None,
+    drop: Drop = None,
     float32: Annotated[bool, typer.Option("--float32", help="Single precision.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -72,7 +73,10 @@ def stream(
 
     learned = Stream(**options) if resume is None else Stream.load(resume)
     with Bar("streaming") as bar:
-        interruptible(lambda: run_stream(_source(data), columns=columns, begun=learned, progress=bar))
+        kept, dropped = names_in(columns), names_in(drop)
+        interruptible(
+            lambda: run_stream(_source(data), columns=kept, drop=dropped, begun=learned, progress=bar, note=say)
+        )
         fitted = interruptible(lambda: learned.to_fit(progress=bar))
     fitted.save(output)
     if as_json:
@@ -129,7 +133,7 @@ def _source(data: str) -> Any:
     """A path, standard input, or the rows of a shipped set."""
     from probam.cli.arguments import table_of
 
-    return data if data == "-" or Path(data).exists() else table_of(data, None, None)
+    return data if data == "-" or Path(data).exists() else table_of(data)
 
 
 def _peak_mib() -> float:

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 import probam.fits.fit as api
 from probam.comparison.scores import (
     HeldOut,
+    agreement,
     evidence,
     free_parameters,
     held_out_score,
@@ -227,10 +227,8 @@ def _agreement(fit: Fit, held_out: Table | None, truth: np.ndarray) -> dict[str,
         which, predicted = "held-out rows", fit.predict(held_out)["label"].values
     if len(truth) != len(predicted):
         raise InputError(f"labels: expected one for each of {len(predicted)} {which}; got {len(truth)}")
-    return {
-        "ari": float(adjusted_rand_score(truth, predicted)),
-        "nmi": float(normalized_mutual_info_score(truth, predicted)),
-    }
+    scores = agreement(truth, predicted)
+    return {"ari": scores.ari, "nmi": scores.nmi}
 
 
 def _ess_per_second(fit: Fit) -> float:

@@ -25,7 +25,11 @@ _DELIMITED = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 
 
 def row_blocks(
-    source: Any, *, rows: int = 50_000, columns: Sequence[str] | None = None
+    source: Any,
+    *,
+    rows: int = 50_000,
+    columns: Sequence[str] | None = None,
+    drop: Sequence[str] | None = None,
 ) -> tuple[Iterator[Table], int | None]:
     """Tables that together hold all rows, and the number of rows (None where it is not known yet).
 
@@ -35,30 +39,32 @@ def row_blocks(
         source: a path, ``"-"`` for CSV on standard input, or anything that :func:`probam.data.table.as_table` takes.
         rows: most rows of a table.
         columns: names of the columns to keep, in this order; None keeps all.
+        drop: names of columns to leave out; they may hold anything.
 
     Raises:
         InputError: for what cannot be read; for a fault inside a file, when its block is reached.
     """
     if rows < 1:
         raise InputError(f"rows: expected a whole number of at least 1; got {rows}")
+    chosen: dict[str, Any] = {"columns": columns, "drop": drop}
     if not isinstance(source, str | os.PathLike):
-        return _sliced(as_table(source, columns=columns), rows)
+        return _sliced(as_table(source, **chosen), rows)
     name = os.fspath(source)
     lower = name.lower()
     if name == "-":
-        return _tables(_delimited(sys.stdin, "standard input", rows, None), "standard input", columns), None
+        return _tables(_delimited(sys.stdin, "standard input", rows, None), "standard input", chosen), None
     if not Path(name).is_file():
-        return _sliced(as_table(read(name), columns=columns, name=name), rows)  # path.npz:KEY, or read raises
+        return _sliced(as_table(read(name), **chosen, name=name), rows)  # path.npz:KEY, or read raises
     if lower.endswith(_DELIMITED):
         delimiter = "\t" if lower.removesuffix(".gz").endswith(".tsv") else None
-        return _tables(_opened(name, rows, delimiter), name, columns), None
+        return _tables(_opened(name, rows, delimiter), name, chosen), None
     if lower.endswith(".parquet"):
         try:
             file: Any = parquet.ParquetFile(name)  # type: ignore[no-untyped-call]
         except (ArrowException, OSError) as error:
             raise InputError(f"{name}: it cannot be read as Parquet ({cause(error)}); it may be truncated") from error
         frames = (batch.to_pandas() for batch in file.iter_batches(batch_size=rows))
-        return _tables(frames, name, columns), int(file.metadata.num_rows)
+        return _tables(frames, name, chosen), int(file.metadata.num_rows)
     if lower.endswith(".npy"):
         try:
             values = np.load(name, mmap_mode="r", allow_pickle=False)
@@ -66,8 +72,8 @@ def row_blocks(
             raise InputError(f"{name}: it cannot be read as NPY ({cause(error)})") from error
         if values.ndim == 2:
             pieces = (np.array(values[first : first + rows]) for first in range(0, len(values), rows))
-            return _tables(pieces, name, columns), len(values)
-    return _sliced(as_table(name, columns=columns), rows)
+            return _tables(pieces, name, chosen), len(values)
+    return _sliced(as_table(name, **chosen), rows)
 
 
 def _sliced(table: Table, rows: int) -> tuple[Iterator[Table], int]:
@@ -75,12 +81,12 @@ def _sliced(table: Table, rows: int) -> tuple[Iterator[Table], int]:
     return (replace(table, values=piece) for piece in pieces), table.num_data
 
 
-def _tables(pieces: Iterator[Any], name: str, columns: Sequence[str] | None) -> Iterator[Table]:
-    """Checked tables; messages count rows from the first row of the block."""
+def _tables(pieces: Iterator[Any], name: str, chosen: dict[str, Any]) -> Iterator[Table]:
+    """Checked tables of the chosen columns; messages count rows from the first row of the block."""
     first, known = 0, None
     for piece in pieces:
         label = name if first == 0 else f"{name} (rows are counted from row {first} on)"
-        table = as_table(piece, columns=columns, name=label)
+        table = as_table(piece, **chosen, name=label)
         if known is not None and table.columns != known:
             raise InputError(f"{label}: expected the columns of the first rows, {known}; got {table.columns}")
         known = table.columns

@@ -7,14 +7,14 @@ Whatever a user gives (a path, an array, a data frame, an xarray object) becomes
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from probam.data.columns import check_unique, counted, learned_columns, listed, positions, positions_kept, title
 from probam.data.lists import spread_lists
 from probam.data.reading import read
 from probam.errors import InputError
@@ -47,7 +47,7 @@ class Table:
             raise InputError(
                 f"columns: expected {values.shape[1]} names, one per feature of {self.source}; got {len(self.columns)}"
             )
-        _check_unique(self.columns, self.source)
+        check_unique(self.columns, self.source)
         _check_finite(values, self.columns, self.source, _array_row, self.missing)
         values = values.view()
         values.flags.writeable = False
@@ -65,13 +65,36 @@ class Table:
 
     def select(self, columns: Sequence[str]) -> "Table":
         """The same data with these columns, in this order."""
-        at = _positions(columns, self.columns, self.source)
+        at = positions(columns, self.columns, self.source)
         return replace(self, values=self.values[:, at], columns=tuple(self.columns[i] for i in at))
 
     def astype(self, dtype: str | np.dtype[Any] | type[np.floating[Any]]) -> "Table":
         """The same data in another precision; raises for a value that overflows in it."""
         with np.errstate(over="ignore"):
             return replace(self, values=self.values.astype(dtype))
+
+    def normalised(self) -> "Table":
+        """The same data with each row divided by its length.
+
+        Raises :class:`probam.errors.InputError` for a row of zeros, which has no direction, and for a missing entry.
+        """
+        x = self.values.astype(np.float64)
+        largest = np.abs(x).max(axis=1, keepdims=True)
+        without = np.flatnonzero(np.isnan(largest) | (largest == 0))
+        if without.size:
+            row = int(without[0])
+            what = "is all zeros" if largest[row] == 0 else "has missing entries"
+            raise InputError(
+                f"{self.source}: {_array_row(row)} {what} and has no direction ({without.size} such rows); leave such "
+                "rows out"
+            )
+        x = x / largest  # squares neither overflow nor vanish
+        unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+        return replace(self, values=unit.astype(self.values.dtype))
+
+    def notes(self) -> list[str]:
+        """Sentences on what reading the source left out."""
+        return [f"{self.source}: left out {name!r}, which only numbers the rows" for name in self.left_out]
 
     def frame(self) -> pd.DataFrame:
         """The same data as a data frame."""
@@ -82,6 +105,7 @@ def as_table(
     data: object,
     *,
     columns: Sequence[str] | None = None,
+    drop: Sequence[str] | None = None,
     features: Sequence[str] | None = None,
     variable: str | None = None,
     name: str = "data",
@@ -97,6 +121,7 @@ def as_table(
             the column names), a ``Dataset`` whose variables share one dimension, or a ``Table``.
         columns: names of the columns to keep, in this order; the others may hold anything. None keeps all. A column
             of lists of D numbers (embeddings in Parquet) stands for D columns: ``name_0``, ``name_1``, ...
+        drop: names of columns to leave out; they may hold anything.
         features: for questions to what was learned from these D features. Where both sides have names, the columns of
             these names are taken, in this order; otherwise there must be D columns, which are taken as they lie.
         variable: name of one array of an NPZ or NetCDF file or of a ``Dataset``.
@@ -111,16 +136,16 @@ def as_table(
     array([2., 4., 6.])
     """
     if isinstance(data, (str, os.PathLike)):
-        return _convert(read(data, variable=variable), columns, os.fspath(data), features, missing)
+        return _convert(read(data, variable=variable), columns, drop, os.fspath(data), features, missing)
     if variable is not None:
         if not isinstance(data, xr.Dataset):
             raise InputError(
                 f"variable: only NPZ and NetCDF files and xarray Datasets have variables; got {_kind(data)}"
             )
         if variable not in data.data_vars:
-            raise InputError(f"variable: {name} has no {variable!r}; it has {_listed(data.data_vars, variable)}")
+            raise InputError(f"variable: {name} has no {variable!r}; it has {listed(data.data_vars, variable)}")
         data = data[variable]
-    return _convert(data, columns, name, features, missing)
+    return _convert(data, columns, drop, name, features, missing)
 
 
 def check_rows(table: Table, *, minimum: int = 2) -> None:
@@ -137,7 +162,7 @@ def check_rows(table: Table, *, minimum: int = 2) -> None:
         raise InputError(f"{table.source}: a fit needs at least {minimum} data; got {rows}")
     empty = np.flatnonzero(np.isnan(table.values).all(axis=0))
     if empty.size:
-        raise InputError(f"{table.source}: column {table.columns[empty[0]]!r} has no values; leave it out")
+        raise InputError(f"{table.source}: column {table.columns[empty[0]]!r} has no values; leave it out (`drop=`)")
 
 
 def check_varies(table: Table) -> None:
@@ -156,13 +181,16 @@ def check_varies(table: Table) -> None:
         more = f" and {constant.size - 5} more" if constant.size > 5 else ""
         what = f"column {names} is" if constant.size == 1 else f"columns {names}{more} are"
         first = f"{np.nanmax(x[:, constant[0]]):g} in every row"
-        raise InputError(
-            f"{table.source}: {what} constant ({first}); drop it or choose the other columns (`columns=`, `--columns`)"
-        )
+        raise InputError(f"{table.source}: {what} constant ({first}); leave it out (`drop=`, `--drop`)")
 
 
 def _convert(
-    data: object, columns: Sequence[str] | None, source: str, features: Sequence[str] | None, missing: bool
+    data: object,
+    columns: Sequence[str] | None,
+    drop: Sequence[str] | None,
+    source: str,
+    features: Sequence[str] | None,
+    missing: bool,
 ) -> Table:
     """A Table from an object in memory."""
     if isinstance(data, xr.Dataset):
@@ -176,59 +204,44 @@ def _convert(
             data = pd.DataFrame({field: data[field] for field in data.dtype.names})
     if isinstance(data, pd.DataFrame):
         named = data.columns.name != "position" and not data.columns.equals(pd.RangeIndex(data.shape[1]))
-        names = tuple(_title(label) for label in data.columns)
+        data, names = _dropped(data, tuple(title(label) for label in data.columns), drop, source)
         data, names, columns = spread_lists(data, names, columns)
     elif isinstance(data, Table):
-        names, named, source = data.columns, data.named, data.source
+        data, names = _dropped(data, data.columns, drop, data.source)
+        named, source = data.named, data.source
     else:
         data, named = _checked_shape(data, source), names is not None
-        names = names if names is not None else _counted(data.shape[1])
+        data, names = _dropped(data, names or counted(data.shape[1]), drop, source)
     if features is not None:
-        columns = _learned_columns(features, names, named, source) if columns is None else columns
+        columns = learned_columns(features, names, named, source) if columns is None else columns
     if isinstance(data, Table):
         if data.missing and not missing:
             data = replace(data, missing=False)
         return data if columns is None else data.select(columns)
     if isinstance(data, pd.DataFrame):
         return _from_frame(data, names, columns, source, missing, named)
-    _check_unique(names, source)
+    check_unique(names, source)
     if columns is not None:
-        at = _positions(columns, names, source)
+        at = positions(columns, names, source)
         data, names = data[:, at], tuple(names[i] for i in at)
     return Table(_as_float(data, source, missing), names, source, missing, named)
 
 
-def _learned_columns(features: Sequence[str], names: Sequence[str], named: bool, source: str) -> Sequence[str] | None:
-    """The columns that hold the features that were learned; None where all are taken as they lie.
-
-    Names decide where both sides have them. Otherwise as many columns are needed as there are features.
-    """
-    if named and set(features) <= set(names):
-        return features
-    by_position = not named or _only_count(features)
-    if by_position and len(names) == len(features):
-        return None
-    absent = next(feature for feature in (*features, "") if feature not in names)
-    remedy = (
-        "give a column for each feature, in this order"
-        if by_position
-        else f"no column is called {absent!r}; rename the columns, or give an array of the features in their order"
-    )
-    learned = "feature that was" if len(features) == 1 else "features that were"
-    raise InputError(
-        f"{source}: expected the {len(features)} {learned} learned ({_listed(features)}); "
-        f"got {len(names)} ({_listed(names)}); {remedy}"
-    )
+_Columns = TypeVar("_Columns", Table, pd.DataFrame, NDArray[Any])
 
 
-def _counted(number: int) -> tuple[str, ...]:
-    """Names for columns that have none."""
-    return tuple(f"x{i}" for i in range(number))
-
-
-def _only_count(names: Sequence[str]) -> bool:
-    """Whether the names are those that columns without names get, from an array or from a frame."""
-    return tuple(names) in (_counted(len(names)), tuple(map(str, range(len(names)))))
+def _dropped(
+    data: _Columns, names: tuple[str, ...], drop: Sequence[str] | None, source: str
+) -> tuple[_Columns, tuple[str, ...]]:
+    """The data without the columns of these names, and the names that stay."""
+    if drop is None:
+        return data, names
+    left_out = data.left_out if isinstance(data, Table) else getattr(data, "attrs", {}).get("left_out", ())
+    kept = positions_kept(names, drop, source, left_out)
+    names = tuple(names[i] for i in kept)
+    if isinstance(data, Table):
+        return data.select(names), names
+    return (data.iloc[:, kept] if isinstance(data, pd.DataFrame) else data[:, kept]), names
 
 
 def _from_frame(
@@ -242,8 +255,8 @@ def _from_frame(
     """A Table from a frame whose columns may be of different types; an index named ``line`` has line numbers."""
     if not names:
         raise InputError(f"{source}: it has no columns; expected at least one column of numbers")
-    _check_unique(names, source)
-    at = list(range(len(names))) if columns is None else _positions(columns, names, source)
+    check_unique(names, source)
+    at = list(range(len(names))) if columns is None else positions(columns, names, source)
     if not len(frame):
         raise InputError(f"{source}: it has column names and no rows; expected one row per datum")
 
@@ -279,7 +292,7 @@ def _numbers(
     if pd.api.types.is_datetime64_any_dtype(column.dtype) or pd.api.types.is_timedelta64_dtype(column.dtype):
         raise InputError(
             f"{source}: column {name!r} holds dates or times ({column.dtype}); convert them to numbers, such as days "
-            "since the first, or leave the column out"
+            "since the first, or leave the column out (`drop=`, `--drop`)"
         )
     objects = column.astype(object)
     present = objects.notna().to_numpy()
@@ -291,7 +304,7 @@ def _numbers(
     if bad.size:
         row = int(bad[0])
         usable = [n for i, n in enumerate(names) if pd.api.types.is_numeric_dtype(frame.iloc[:, i].dtype)]
-        hint = f"; columns of numbers: {_listed(usable)}" if usable else ""
+        hint = f"; columns of numbers: {listed(usable)}" if usable else ""
         text = str(objects.iloc[row])
         comma = (
             " (decimal commas, or other signs in the same column: write points)"
@@ -303,7 +316,7 @@ def _numbers(
         kind = "text" if is_text[row] else "lists of different lengths, one" if is_list else type(value).__name__
         raise InputError(
             f"{source}: column {name!r} holds {kind} in {row_words(row)}: {_shortened(text)!r}{comma};"
-            f" correct it, or choose other columns (`columns=`, `--columns`){hint}"
+            f" correct it, leave the column out (`drop=`, `--drop`) or choose others (`columns=`, `--columns`){hint}"
         )
     return numeric
 
@@ -383,7 +396,7 @@ def _as_float(values: NDArray[Any], source: str, missing: bool) -> NDArray[Any]:
         raise InputError(f"{source}: it holds complex numbers; give real and imaginary parts as two columns")
     if values.dtype.kind in "Mm":
         raise InputError(f"{source}: it holds dates or times ({values.dtype}); convert them to numbers")
-    names = _counted(values.shape[1])
+    names = counted(values.shape[1])
     return _from_frame(pd.DataFrame(values, columns=list(names), dtype=object), names, None, source, missing).values
 
 
@@ -411,39 +424,6 @@ def _check_finite(
     raise InputError(
         f"{source}: column {columns[cols[0]]!r} has {word} in {row_words(int(rows[0]))}; {count}; {remedy}"
     )
-
-
-def _check_unique(names: Sequence[str], source: str) -> None:
-    if len(set(names)) < len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise InputError(f"{source}: the column name {twice!r} appears more than once; give each column its own name")
-
-
-def _positions(wanted: Sequence[str], names: Sequence[str], source: str) -> list[int]:
-    """Positions of the wanted columns."""
-    wanted = [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
-    if not wanted:
-        raise InputError(f"columns: expected at least one column name of {source}: {_listed(names)}; got none")
-    for name in wanted:
-        if name not in names:
-            raise InputError(f"columns: {source} has no column {name!r}; it has {_listed(names, name)}")
-    _check_unique(wanted, "columns")
-    return [list(names).index(name) for name in wanted]
-
-
-def _listed(names: Any, near: str | None = None, *, most: int = 12) -> str:
-    """At most ``most`` of the names, quoted, with the one closest to ``near`` at the end."""
-    names = [str(name) for name in names]
-    text = ", ".join(repr(name) for name in names[:most]) or "none"
-    if len(names) > most:
-        text += f" and {len(names) - most} more"
-    close = get_close_matches(near, names, n=1) if near is not None else []
-    return f"{text} (did you mean {close[0]!r}?)" if close else text
-
-
-def _title(label: object) -> str:
-    """A column's label as one word; levels of a hierarchy joined by underscores."""
-    return "_".join(map(str, label)) if isinstance(label, tuple) else str(label)
 
 
 def _array_row(row: int) -> str:

@@ -57,6 +57,7 @@ def fit_attributes(
         "dtype": prepared.dtype.name,
         "source": prepared.table.source,
         "standardised": int(options.standardise),
+        "normalised": int(options.normalise),
         "prior": {site: _law(prior) for site, prior in model.prior.items()},
         "model": "; ".join(_sentences(options, prepared, model, result)),
         "truncation": _truncation(model, result, prepared.table.num_data),
@@ -153,6 +154,8 @@ def _sentences(options: FitOptions, prepared: Prepared, model: Mixture, result: 
     num_missing = int(np.isnan(prepared.x).sum())
     if num_missing:
         sentences.append(f"{num_missing} of {prepared.x.size} entries missing and integrated out")
+    if options.normalise:
+        sentences.append("each row divided by its length")
     if options.sample_weight is not None:
         sentences.append("data weighted")
     if prepared.allowed is not None:

@@ -98,11 +98,20 @@ class Fit:
         """Precision of the fit."""
         return np.dtype(str(self.tree.attrs["dtype"]))
 
+    def table(self, data: Any, name: str = "data", *, missing: bool = False) -> Table:
+        """Data as a table of the features of this fit; a fit of normalised rows divides each row by its length.
+
+        Args:
+            data: rows of D features, or anything that ``probam.fit`` reads.
+            name: what errors call the data.
+            missing: allow missing entries.
+        """
+        table = as_table(data, features=self.columns, name=name, missing=missing)
+        return table.normalised() if self.tree.attrs.get("normalised", 0) else table
+
     def _rows(self, data: Any, what: str, *, missing: bool = False) -> tuple[Table, jax.Array]:
         """A table in data units and its rows in model units; ``missing`` allows missing entries if the family does."""
-        table = as_table(
-            data, features=self.columns, name=what, missing=missing and bool(MissingEntries.ask(self.model.family))
-        )
+        table = self.table(data, what, missing=missing and bool(MissingEntries.ask(self.model.family)))
         values = table.values.astype(self.dtype)
         DataSpace.of(self.model.family).check_support(values, self.columns)
         return table, jnp.asarray(self.standardiser.apply(values))
@@ -283,7 +292,7 @@ class Fit:
         """
         whole_number(least=1)("num_draws", num_draws)
         whole_number(least=1)("max_steps", max_steps)
-        table = as_table(data, features=self.columns, name="data", missing=True)
+        table = self.table(data, missing=True)
         values = table.values.astype(self.dtype)
         DataSpace.of(self.model.family).check_support(values, self.columns)
         sites = self.draws()

@@ -224,6 +224,13 @@ class FitOptions(Options):
         check=boolean,
         flag=bool,
     )
+    normalise: bool = option(
+        False,
+        help="Divide each row by its length, for family vmf; so are the rows of every question to the fit.",
+        group=_DATA,
+        check=boolean,
+        flag=bool,
+    )
     columns: Sequence[str] | None = option(
         None,
         help="Use only these columns, in this order; the others may hold text.",
@@ -231,6 +238,15 @@ class FitOptions(Options):
         check=optional(_names),
         flag=list[str] | None,
         metavar="A,B,...",
+    )
+    drop: Sequence[str] | None = option(
+        None,
+        help="Leave these columns out; they may hold text.",
+        group=_DATA,
+        check=optional(_names),
+        flag=list[str] | None,
+        flag_help="Leave this column out; it may hold text. Give it again for more columns, or A,B,...",
+        metavar="COLUMN",
     )
     variable: str | None = option(
         None,
@@ -331,7 +347,7 @@ class FitOptions(Options):
     )
 
     def check_together(self) -> None:
-        """Refuse missing entries and estimates that the engine does not have."""
+        """Refuse missing entries and estimates that the engine does not have, and rows of no length."""
         if self.estimate is not None and self.engine != "em":
             raise InputError(
                 f"estimate: only engine 'em' has a choice; got {self.estimate!r} with engine {self.engine!r}; leave it "
@@ -342,6 +358,12 @@ class FitOptions(Options):
                 f"missing: engine {self.engine!r} does not integrate missing entries out; use one of "
                 f"{', '.join(_TAKE_MISSING)}"
             )
+        if self.missing and self.normalise:
+            raise InputError("normalise: a row with missing entries has no length; leave out normalise or missing")
+        self._check_known_rows()
+
+    def _check_known_rows(self) -> None:
+        """Refuse weights of the data and known labels where the engine does not take them."""
         if self.sample_weight is not None and self.engine not in _TAKE_WEIGHTS:
             raise InputError(
                 f"sample_weight: engine {self.engine!r} has no likelihood that takes weights of the data; use one of "

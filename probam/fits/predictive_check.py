@@ -43,6 +43,9 @@ _WORK = 400_000_000
 
 _FEWEST_ROWS = 50
 
+_FEWEST_DATA = 8
+"""Least data that are compared: fewer lie too evenly about what was fitted to them."""
+
 
 class _Sets(NamedTuple):
     """Data sets under one draw: the data first, then their replicates."""
@@ -92,10 +95,12 @@ def predictive_check_group(key: jax.Array, draws: Draws, prepared: Prepared) -> 
         prepared: the data.
 
     Raises:
-        InputError: where the data have weights.
+        InputError: where the data have weights, or are too few.
     """
     if prepared.weight is not None:
         raise InputError("the data have weights, and data that the fit replicates have none")
+    if len(prepared.x) < _FEWEST_DATA:
+        raise InputError(f"{len(prepared.x)} data are too few to compare; at least {_FEWEST_DATA} are needed")
     num_data, num_features = prepared.x.shape
     chosen = evenly(_DRAWS, len(draws))
     num_replicates = -(-_REPLICATES // len(chosen))

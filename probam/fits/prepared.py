@@ -49,10 +49,11 @@ def prepare(data: Any, options: FitOptions, family: Family) -> Prepared:
     Raises :class:`probam.errors.InputError` where the data cannot be read or the family cannot have them.
     """
     variable = None if isinstance(data, Table) else options.variable  # a table was read already
-    table = as_table(data, columns=options.columns, variable=variable, missing=options.missing)
+    table = as_table(data, columns=options.columns, drop=options.drop, variable=variable, missing=options.missing)
     check_rows(table)
     dtype = np.float64 if double_precision() and table.values.dtype != np.float32 else np.float32
     table = table.astype(dtype)
+    table = table.normalised() if options.normalise else table
     DataSpace.of(family).check_data(table.values, table.columns)
     if options.standardise and family.as_they_are:
         raise InputError(f"standardise: family {family.name!r} takes the data as they are; leave it out")

@@ -183,6 +183,13 @@ class StreamOptions(Options):
         flag=bool,
         help="Use (x - mean) / sd, with the mean and sd of the first rows (see warm).",
     )
+    normalise: bool = option(
+        False,
+        check=boolean,
+        group=_MODEL,
+        flag=bool,
+        help="Divide each row by its length, for family vmf; so are the rows of every question.",
+    )
     warm: int = option(
         1000,
         check=whole_number(least=2, what="number of rows"),

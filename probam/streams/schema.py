@@ -15,10 +15,11 @@ __all__ = ["Schema", "schema_of"]
 
 
 class Schema(NamedTuple):
-    """Names of the columns, and float32 or float64."""
+    """Names of the columns, float32 or float64, and whether rows are divided by their length."""
 
     columns: tuple[str, ...]
     dtype: np.dtype[Any]
+    normalise: bool = False
 
     def read(self, data: Any, family: Family) -> np.ndarray:
         """The rows (N, D) of anything that ``probam.fit`` reads, after the checks of :meth:`rows`."""
@@ -29,7 +30,8 @@ class Schema(NamedTuple):
 
         Raises :class:`probam.errors.InputError` for rows outside the support of the family.
         """
-        rows = table.astype(self.dtype).values
+        table = table.astype(self.dtype)
+        rows = table.normalised().values if self.normalise else table.values
         DataSpace.of(family).check_support(rows, self.columns)
         return rows
 
@@ -39,7 +41,7 @@ class Schema(NamedTuple):
         return context
 
 
-def schema_of(table: Table) -> Schema:
+def schema_of(table: Table, *, normalise: bool = False) -> Schema:
     """Columns of the table; double precision if JAX has it turned on and the data are not float32."""
     is_double = double_precision() and table.values.dtype != np.float32
-    return Schema(table.columns, np.dtype(np.float64 if is_double else np.float32))
+    return Schema(table.columns, np.dtype(np.float64 if is_double else np.float32), normalise)

@@ -114,9 +114,10 @@ def read_stream(path: str | os.PathLike[str]) -> Saved:
     arrays = {str(name): np.asarray(group[name].values) for name in group.data_vars}
     try:
         columns, dtype = tuple(json.loads(group.attrs["columns"])), group.attrs["dtype"]
+        options = {"base": "prior"} | json.loads(group.attrs["options"])  # the first files name no base measure
         saved = Saved(
-            options={"base": "prior"} | json.loads(group.attrs["options"]),  # the first files name no base measure
-            schema=Schema(columns, np.dtype(dtype)) if dtype else None,
+            options=options,
+            schema=Schema(columns, np.dtype(dtype), options.get("normalise", False)) if dtype else None,
             seconds=float(group.attrs["seconds"]),
             known={name.removeprefix("known_"): arrays[name] for name in arrays if name.startswith("known_")},
             arrays=arrays,

@@ -291,9 +291,11 @@ def run_stream(
     source: Any,
     *,
     columns: Sequence[str] | None = None,
+    drop: Sequence[str] | None = None,
     rows: int = 50_000,
     begun: Stream | None = None,
     progress: Progress = silent,
+    note: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Stream:
     """A :class:`Stream` after one pass over a source.
@@ -302,16 +304,21 @@ def run_stream(
         source: a path (CSV, TSV, Parquet and NPY are read block by block), ``"-"`` for CSV on standard input, or
             anything that ``probam.fit`` reads.
         columns: which columns to use.
+        drop: which columns to leave out; they may hold text.
         rows: number of rows that are read at once.
         begun: a stream to continue, in place of a new one.
         progress: called with (data so far, data in all or 0 if that is unknown, text with the number of memories, or
             that the rows are held back).
+        note: called with a sentence for each column of row numbers that reading left out.
         options: those of a new :class:`Stream`.
     """
     stream = Stream(**options) if begun is None else begun
     first = stream.num_data
-    blocks, total = row_blocks(source, rows=rows, columns=columns)
-    for table in blocks:
+    blocks, total = row_blocks(source, rows=rows, columns=columns, drop=drop)
+    for i, table in enumerate(blocks):
+        if note is not None and i == 0:
+            for sentence in table.notes():
+                note(sentence)
         stream.partial_fit(table)
         memories = "held back" if stream.recent is None else f"{stream.num_memories} memories"
         progress(stream.num_data - first, total or 0, f"{stream.num_data} data, {memories}")

@@ -88,6 +88,7 @@ def _attributes(learning: Learning, model: Mixture, table: Table, result: Engine
         "dtype": str(learning.schema.dtype),
         "source": "stream",
         "standardised": int(kept["standardise"]),
+        "normalised": int(kept["normalise"]),
         "num_streamed": learning.num_data,
         "model": f"{description}; {result.note}",
         "truncation": None,

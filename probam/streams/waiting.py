@@ -48,7 +48,7 @@ class Waiting:
         if self.schema is not None:
             return Waiting(self.options, self.family, self.schema, (*self.blocks, self.schema.read(data, self.family)))
         table = as_table(data)
-        schema = schema_of(table)
+        schema = schema_of(table, normalise=bool(self.options.normalise))
         return Waiting(self.options, self.family, schema, (schema.rows(table, self.family),))
 
     @property

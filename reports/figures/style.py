@@ -9,6 +9,7 @@ import functools
 import html
 import io
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -16,6 +17,7 @@ import matplotlib as mpl
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 
 __all__ = [
     "GRID",
@@ -36,6 +38,14 @@ MEMORY_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a6508c", "#e69f00", "#56b4e
 
 _VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--rule)", PAPER: "var(--paper)"}
 
+_WIDE_FONTS = (
+    *("Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans", "WenQuanYi Zen Hei", "Droid Sans Fallback"),
+    *("Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo", "Yu Gothic", "Microsoft YaHei", "Malgun Gothic"),
+    *("Noto Sans Devanagari", "Noto Sans Thai", "Nirmala UI", "Arial Unicode MS"),
+)
+"""Families for the scripts that DejaVu Sans lacks. Only those that are installed are asked, to measure text: the page
+shows it in the fonts of its reader."""
+
 _STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": MUTED,
@@ -53,7 +63,7 @@ _STYLE: dict[str, Any] = {
     "axes.unicode_minus": True,
     "figure.facecolor": "none",
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
+    "font.sans-serif": ["DejaVu Sans", *sorted(set(_WIDE_FONTS) & set(fontManager.get_font_names()))],
     "font.size": 9,
     "grid.color": GRID,
     "grid.linewidth": 0.6,
@@ -112,7 +122,8 @@ def quiet(axes: Axes, *, grid: str | None = None) -> None:
 def inline_svg(figure: Figure, name: str, alt: str) -> str:
     """The figure as an ``<svg>`` element for an HTML page.
 
-    Text stays text; nothing in it refers to the network, not even a namespace.
+    Text stays text, which the reader's browser shows in fonts of its own, so that it may be in any script. Nothing
+    refers to the network, not even a namespace.
 
     Args:
         figure: drawn in the style of the report (:func:`styled`).
@@ -120,7 +131,9 @@ def inline_svg(figure: Figure, name: str, alt: str) -> str:
         alt: description for screen readers.
     """
     buffer = io.BytesIO()
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        for what in ("Glyph .* missing from font", "Matplotlib currently does not support .* natively"):
+            warnings.filterwarnings("ignore", what)  # here, where text is only measured
         figure.savefig(
             buffer, format="svg", dpi=110, metadata={"Date": None, "Creator": None, "Type": None, "Format": None}
         )

@@ -1,5 +1,6 @@
 """The command that makes a fit."""
 
+import json
 import os
 import re
 import subprocess
@@ -9,8 +10,10 @@ from typing import Any
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from probam.cli.main import main
 from probam.data.table import Table
@@ -85,6 +88,57 @@ def test_a_fit_tells_people_what_it_found_and_the_same_seed_finds_the_same(
         for name, variable in first["posterior"].data_vars.items():
             np.testing.assert_array_equal(variable, second["posterior"][str(name)])
     assert [path.name for path in here.iterdir()] == ["fit.nc"]
+
+
+@pytest.mark.usefixtures("here")
+def test_known_labels_are_no_feature_and_are_compared_with_the_memories(capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(4)
+    kind = np.repeat(["ash", "elm", "oak"], 30)
+    x = np.repeat([[0.0, 0.0], [6.0, 0.0], [0.0, 6.0]], 30, axis=0) + rng.normal(size=(90, 2))
+    frame = pd.DataFrame(x, columns=["a", "b"]).assign(kind=kind, name="tree")
+    frame.loc[7, "kind"] = None
+    frame.to_csv("trees.csv")
+    words = ["--weights", "dirichlet", "--components", "3", "--engine", "em", "--covariance", "isotropic"]
+    assert main(["fit", "trees.csv", "--drop", "name", "--labels", "kind", *words, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["columns"] == ["a", "b"]
+    assert main(["predict", "fit.nc", "trees.csv", "--labels", "kind", "-o", "labels.csv"]) == 0
+    known, found = np.delete(kind, 7), np.delete(pd.read_csv("labels.csv")["label"].to_numpy(), 7)
+    ari, nmi = adjusted_rand_score(known, found), normalized_mutual_info_score(known, found)
+    assert ari > 0.9
+    assert record["agreement"] == pytest.approx({"ari": ari, "nmi": nmi, "num_data": 89, "num_labels": 3})
+    line = (
+        f"agreement with 3 labels of 89 data: adjusted Rand index {ari:.3f}, normalised mutual information {nmi:.3f}\n"
+    )
+    assert line in capsys.readouterr().out
+    assert main(["fit", "trees.csv", "--columns", "a,b,kind", "--labels", "kind", *words]) == 0
+    assert line in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("here")
+def test_a_column_that_looks_like_labels_is_named_with_the_flags_that_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fit(*_: object, **__: object) -> None:
+        raise InputError("seen")
+
+    monkeypatch.setattr("probam.fits.fit.fit", fit)
+    x = np.random.default_rng(5).normal(size=(60, 2))
+    pd.DataFrame(x, columns=["a", "b"]).assign(**{"the kind": np.arange(60) % 3}).to_csv("x.csv", index=False)
+    assert main(["fit", "x.csv"]) == 2
+    assert capsys.readouterr().err == (
+        "probam: x.csv: column 'the kind' has few distinct whole numbers, as labels have, and is fitted as a feature; "
+        "--drop 'the kind' leaves it out, --labels 'the kind' also compares the memories with it\nprobam: seen\n"
+    )
+    for words in (["--drop", "the kind"], ["--labels", "the kind"], ["--columns", "a,the kind"]):
+        assert main(["fit", "x.csv", *words]) == 2
+        assert capsys.readouterr().err == "probam: seen\n"
+    assert main(["fit", "iris", "--labels", "label"]) == 2
+    assert main(["fit", "iris", "--labels", "species"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "probam: seen",
+        "probam: labels: the known classes of a shipped set are its column 'label'; got 'species'",
+    ]
 
 
 def test_float32_hands_single_precision_over_with_x64_off(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import typer.main
 import xarray as xr
 
 from probam.cli.main import app, main
+from probam.errors import InputError
 from tests.cli.conftest import Refusal
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -150,6 +152,23 @@ def test_debug_shows_the_traceback_of_a_refusal_too(capsys: pytest.CaptureFixtur
     printed = capsys.readouterr().err
     assert "Traceback" in printed
     assert printed.splitlines()[-1].startswith("probam: gone.csv: no such file")
+
+
+def test_a_warning_of_a_library_is_one_line_without_its_place(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fit(*_: object, **__: object) -> None:
+        warnings.warn("the sky\n is low", stacklevel=1)
+        raise InputError("seen")
+
+    monkeypatch.setattr("probam.fits.fit.fit", fit)
+    shown = warnings.showwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["fit", "faithful"]) == 2
+    assert capsys.readouterr().err == "probam: warning: the sky is low\nprobam: seen\n"
+    assert warnings.showwarning is shown
+    assert list(here.iterdir()) == []
 
 
 def test_an_interrupt_says_so_and_leaves_nothing(

@@ -66,9 +66,15 @@ def repeated(command: list[str], data: str = "DATA") -> None:
             np.testing.assert_array_equal(variable, second["posterior"][str(name)])
 
 
+@pytest.mark.parametrize(
+    "of_file",
+    [
+        ["--columns", "b", "--columns", "a length", "--sample-weight", "count", "--missing", "--standardise"],
+        ["--drop", "name", "--labels", "count", "--missing"],
+    ],
+)
 @pytest.mark.usefixtures("rows")
-def test_the_command_of_a_report_gives_the_fit_with_all_that_was_asked_of_the_file() -> None:
-    of_file = ["--columns", "b", "--columns", "a length", "--sample-weight", "count", "--missing", "--standardise"]
+def test_the_command_of_a_report_gives_the_fit_with_all_that_was_asked_of_the_file(of_file: list[str]) -> None:
     repeated(["fit", "rows.csv", *of_file, *MODEL.split(), "--engine", "em", *SHORT["em"].split()])
 
 

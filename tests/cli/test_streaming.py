@@ -34,3 +34,23 @@ def test_a_stream_in_two_pieces_is_the_stream_in_one(
     assert main(["predict", "both.nc", "whole.csv", "-o", "labels.csv"]) == 0
     capsys.readouterr()
     assert "leave it out" in refusal("stream", "whole.csv", "--resume", "half.nc", "--alpha", "3")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_stream_says_what_it_left_out_and_remembers_that_rows_are_directions(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rng = np.random.default_rng(3)
+    angle = np.repeat([0.0, 2.0], 40) + 0.05 * rng.normal(size=80)
+    x = np.column_stack([np.cos(angle), np.sin(angle)]) * rng.lognormal(size=(80, 1))
+    frame = pd.DataFrame(x, columns=["a", "b"]).assign(who="x", c=1.0)
+    frame.to_csv("rows.csv")  # with an index, which pandas writes without a name
+    words = ["--columns", "a,b", "--drop", "who", "--normalise", "--covariance", "isotropic", "--warm", "40"]
+    assert main(["stream", "rows.csv", *words]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.splitlines()[0] == "probam: rows.csv: left out 'column 1', which only numbers the rows"
+    assert "80 data" in printed.out
+    for scale, out in ((1, "one.csv"), (100, "two.csv")):
+        (scale * frame[["a", "b"]]).to_csv("asked.csv", index=False)
+        assert main(["predict", "fit.nc", "asked.csv", "-o", out]) == 0
+    pd.testing.assert_frame_equal(pd.read_csv("one.csv"), pd.read_csv("two.csv"))

@@ -196,11 +196,34 @@ def test_precision_that_overflows_is_refused() -> None:
     assert as_table(X).astype("float32").values.dtype == np.float32
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
+def test_normalised_rows_keep_their_direction_and_have_length_one(dtype: Any, size: float) -> None:
+    x = (size * X).astype(dtype)
+    unit = as_table(x).normalised()
+    assert unit.values.dtype == dtype
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(np.sum(unit.values.astype(float) ** 2, axis=1), 1, rtol=4 * eps)
+    cosine = np.sum(unit.values * (X / np.linalg.norm(X, axis=1, keepdims=True)), axis=1)
+    np.testing.assert_allclose(cosine, 1, rtol=4 * eps)
+    np.testing.assert_allclose(unit.normalised().values, unit.values, rtol=2 * eps)
+
+
+def test_a_row_without_a_direction_is_named() -> None:
+    x = X.copy()
+    x[2:] = 0
+    with pytest.raises(InputError, match=r"row 2 .* is all zeros and has no direction \(2 such rows\)"):
+        as_table(x).normalised()
+    x[1, 0] = np.nan
+    with pytest.raises(InputError, match=r"row 1 .* has missing entries and has no direction"):
+        as_table(x, missing=True).normalised()
+
+
 def test_a_constant_column_is_named() -> None:
     check_varies(Table(X, NAMES))
     x = X.copy()
     x[:, 1] = 0.1
-    with pytest.raises(InputError, match=r"column 'b' is constant \(0.1 in every row\); drop it"):
+    with pytest.raises(InputError, match=r"column 'b' is constant \(0.1 in every row\); leave it out"):
         check_varies(Table(x, NAMES))
     x[:, 2] = 1e6 * (1 + 2.0**-52 * np.arange(4) / 4)  # rounding noise
     with pytest.raises(InputError, match="columns 'b', 'c' are constant"):

@@ -38,5 +38,24 @@ def test_unit_length_has_one_rule_for_both_precisions(dtype: Any) -> None:
     for rounded in (DIRECTIONS.astype(np.float16), DIRECTIONS.round(4), DIRECTIONS * (1 + 0.9 * 2.0**-10)):
         family.check_support(rounded.astype(dtype), NAMES)
     for other in (1.0015, 0.9985):
-        with pytest.raises(InputError, match=r"60 of 60 rows are not of unit length, first row 0 .* divide each row"):
+        with pytest.raises(InputError, match=r"60 of 60 rows are not of unit length, first row 0 .*`--normalise`"):
             family.check_support((other * DIRECTIONS).astype(dtype), NAMES)
+
+
+def test_rows_of_any_length_are_fitted_and_asked_as_directions(tmp_path: Path) -> None:
+    lengths = np.random.default_rng(1).lognormal(0, 2, (60, 1))
+    model: dict[str, Any] = {"family": "vmf", "weights": "dirichlet", "components": 2, "engine": "em", "restarts": 1}
+    fit = api.fit(lengths * DIRECTIONS, normalise=True, **model)
+    same = api.fit(as_table(lengths * DIRECTIONS).normalised(), **model)
+    for site, values in same.draws().items():
+        np.testing.assert_array_equal(fit.draws()[site], values)
+    assert "each row divided by its length" in fit.tree.attrs["model"]
+    fit.save(tmp_path / "fit.nc")
+    expected = same.predict(DIRECTIONS)
+    for asked in (fit, api.load(tmp_path / "fit.nc")):
+        for scale in (1.0, 3.0, lengths):
+            answer = asked.predict(scale * DIRECTIONS)
+            np.testing.assert_allclose(answer["log_density"], expected["log_density"], atol=1e-9)
+            np.testing.assert_array_equal(answer["label"], expected["label"])
+    with pytest.raises(InputError, match="normalise: a row with missing entries has no length"):
+        api.fit(DIRECTIONS, normalise=True, missing=True, **model)

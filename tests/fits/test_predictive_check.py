@@ -12,6 +12,7 @@ import xarray as xr
 
 import probam.fits.fit as api
 import probam.fits.predictive_check as predictive_check
+from probam.errors import InputError
 from probam.fits.choices import find_family
 from probam.fits.draws import thin
 from probam.fits.fitted import Fit
@@ -113,6 +114,13 @@ def test_replicated_rows_have_the_moments_of_the_mixture(largest: int, monkeypat
     sd = np.sqrt(np.diag(covariance))
     np.testing.assert_allclose(rows.mean(axis=0), mean, atol=float(5 * sd.max() / np.sqrt(4000)))
     np.testing.assert_allclose(np.cov(rows.T), covariance, atol=float(5 * np.sqrt(2 / 4000) * sd.max() ** 2))
+
+
+def test_weighted_data_and_a_handful_of_rows_are_not_compared() -> None:
+    with pytest.raises(InputError, match="7 data are too few"):
+        judged(TWO_GROUPS[:7], 1, covariance="isotropic")
+    with pytest.raises(InputError, match="the data have weights"):
+        judged(TWO_GROUPS, 2, covariance="isotropic", sample_weight=np.ones(150))
 
 
 def test_a_few_rows_of_many_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ AS_SAVED: dict[str, Any] = {
     "seed": 0,
     "base": "evidence",
     "standardise": False,
+    "normalise": False,
     "warm": 1000,
     "tidy_every": 0,
     "merge": True,

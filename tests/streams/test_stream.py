@@ -178,6 +178,21 @@ def test_every_conjugate_family_streams_and_draws_all_its_sites(options: dict[st
     assert all(np.isfinite(values).all() for values in (*result.sites.values(), result.stats["lp"]))
 
 
+def test_a_stream_of_normalised_rows_is_the_stream_of_their_directions(tmp_path: Path) -> None:
+    lengths = np.random.default_rng(2).lognormal(0, 1, (150, 1))
+    unit = rows(150) / np.linalg.norm(rows(150), axis=1, keepdims=True)
+    options: dict[str, Any] = {"covariance": "isotropic", "known": {"beta": 200.0}, "warm": 40}
+    expected = Stream(**options).partial_fit(unit)
+    stream = Stream(**options, normalise=True)
+    for part in range(0, 150, 30):  # of which the first is held back
+        stream.partial_fit((lengths * unit)[part : part + 30])
+    np.testing.assert_allclose(stream.log_predictive, expected.log_predictive, rtol=1e-10)
+    stream.save(tmp_path / "stream.nc")
+    for asked in (stream, Stream.load(tmp_path / "stream.nc")):
+        answer = asked.predict(7 * unit)["log_predictive"]
+        np.testing.assert_allclose(answer, expected.predict(unit)["log_predictive"], rtol=1e-9)
+
+
 # --- sources --------------------------------------------------------------------------------------------------
 
 

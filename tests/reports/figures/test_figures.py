@@ -16,7 +16,7 @@ from probam.reports.figures.landscape import View, disagreement, disagreement_fi
 from probam.reports.figures.memories import memories_figure, weights_figure
 from probam.reports.figures.posterior import occupied_figure, optimisation_figure, traces_figure
 from probam.reports.figures.shown import in_use, row_partition, shown_features, shown_memories
-from probam.reports.figures.style import MEMORY_COLOURS, inline_svg
+from probam.reports.figures.style import MEMORY_COLOURS, inline_svg, new_figure
 from probam.reports.summaries.diagnostics import diagnose
 from probam.reports.tree import variable
 
@@ -249,3 +249,10 @@ def test_inline_svg_needs_nothing_and_shares_no_ids(posterior_tree: xr.DataTree)
 
     assert ids(one)
     assert not ids(one) & ids(two)
+
+
+@pytest.mark.parametrize("name", ["Größe", "Ω", "влажность", "温度", "المساحة", "मान"])
+def test_text_in_any_script_reaches_the_page_and_nothing_is_said_of_it(name: str) -> None:
+    figure = new_figure(3, 2)
+    figure.add_subplot().set_title(name)
+    assert f">{name}</text>" in inline_svg(figure, "x", name)  # a warning would be an error here

@@ -1,0 +1,87 @@
+"""Columns of a table that are labels of its rows rather than features."""
+
+import os
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from probam.data.columns import listed, title
+from probam.data.reading import read
+from probam.data.table import Table, as_table
+from probam.errors import InputError
+
+__all__ = ["label_like", "split_labels"]
+
+_MOST_LABELS = 20
+"""A column of more distinct values is not taken for labels."""
+
+_FEWEST_ROWS_OF_A_LABEL = 5
+"""Average number of rows that labels have at least."""
+
+
+def label_like(table: Table) -> tuple[str, ...]:
+    """Names of the columns that look like labels: few distinct whole numbers in an otherwise continuous table.
+
+    A table is continuous if most of its columns hold fractions.
+
+    >>> x = np.random.default_rng(0).normal(size=(60, 3))
+    >>> x[:, 1] = np.arange(60) % 3
+    >>> label_like(Table(x, ("height", "species", "width")))
+    ('species',)
+    """
+    is_whole = (np.isnan(table.values) | (table.values == np.round(table.values))).all(axis=0)
+    if 2 * is_whole.sum() >= table.num_features:
+        return ()
+    most = min(_MOST_LABELS, table.num_data // _FEWEST_ROWS_OF_A_LABEL)
+    num_values = [pd.Series(column).nunique() for column in table.values.T]  # missing ones do not count
+    named = zip(table.columns, is_whole, num_values, strict=True)
+    return tuple(name for name, whole, number in named if whole and 2 <= number <= most)
+
+
+def split_labels(
+    path: str | os.PathLike[str], column: str, *, variable: str | None = None
+) -> tuple[object, NDArray[Any]]:
+    """The contents of a file without the column that holds labels, and the labels (N,), None where one is missing.
+
+    Args:
+        path: a file that :func:`probam.data.reading.read` reads.
+        column: name of the column; of an NPZ or NetCDF file also of an array (N,) beside the table.
+        variable: as for ``read``.
+
+    Raises:
+        InputError: where the file has no such column.
+    """
+    data, source = read(path, variable=variable), os.fspath(path)
+    beside = _array_beside(source, column)
+    if beside is not None:
+        return data, _labels(beside)
+    if isinstance(data, xr.Dataset) and column in data.data_vars:
+        return data.drop_vars(column), _labels(data[column].to_numpy())
+    if not isinstance(data, pd.DataFrame):
+        labels = as_table(data, columns=[column], name=source, missing=True).values[:, 0]
+        return as_table(data, drop=[column], name=source, missing=True), _labels(labels)
+    names = [title(name) for name in data.columns]
+    if column not in names:
+        raise InputError(f"labels: {source} has no column {column!r}; it has {listed(names, column)}")
+    at = names.index(column)
+    return data.iloc[:, [i for i in range(len(names)) if i != at]], _labels(data.iloc[:, at].to_numpy())
+
+
+def _array_beside(source: str, name: str) -> NDArray[Any] | None:
+    """The 1-D array of this name in an NPZ file; None where there is none."""
+    if not source.lower().endswith(".npz"):
+        return None
+    try:
+        values = np.asarray(read(source, variable=name))
+    except InputError:
+        return None
+    return values if values.ndim == 1 else None
+
+
+def _labels(values: NDArray[Any]) -> NDArray[Any]:
+    """Labels as objects, those that are missing as None."""
+    objects = pd.Series(values).astype(object)
+    return np.asarray(objects.where(objects.notna(), None))
