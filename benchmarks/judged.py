@@ -227,7 +227,8 @@ def _wrong() -> Iterator[Case]:
     short = _options(2, "gradient_em", covariance="diagonal", max_iterations=25)
     yield Case("25 gradient steps", WRONGS[5], _Groups(2, apart=5), short)
     for num_features in (3, 4):
-        yield Case("uniform noise by 12", WRONGS[6], _noise(num_features), _options(12, covariance="spherical"))
+        rugged = _options(25, covariance="spherical", estimate="ml", restarts=4)
+        yield Case("uniform noise by 25", WRONGS[6], _noise(num_features), rugged)
     other_units = _Groups(3, scale=(1, 1, 1000))
     yield Case("one column times 1000", WRONGS[7], other_units, _options(3, covariance="isotropic"))
     yield Case("one column times 1000", WRONGS[7], other_units, _options(3, covariance="spherical"))
