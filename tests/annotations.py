@@ -1,8 +1,10 @@
-"""What `make test-types` adds to the tests: every annotation of the package is checked as the program runs.
+"""Types that run: in `make test-types` every annotation of the package is checked whenever a function is called.
 
 Shapes and dtypes are checked by jaxtyping, all else by beartype, by whose rule here a whole number is a number too.
+PROBAM_CHECK_TYPES=1 turns it on.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -11,16 +13,31 @@ import jaxtyping
 import pytest
 from beartype import BeartypeConf, beartype
 
-__all__ = ["check_annotations", "checked"]
+__all__ = ["check_annotations", "checked", "false_annotations"]
 
-checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
+false_annotations: list[str] = []
+"""What was found in the present test. A test fails by it even where the program goes on after the error, as a fit does
+without a group of its file."""
+
+
+class FalseAnnotationError(TypeError):
+    """An argument or a result is not what the annotation says."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        false_annotations.append(message)
+
+
+checked = beartype(conf=BeartypeConf(is_pep484_tower=True, violation_type=FalseAnnotationError))
 """The decorator that the import hook finds by name."""
 
 _raises = pytest.raises
 
 
 def check_annotations() -> None:
-    """Check what is imported from now on; called before any module of the package is."""
+    """Check what is imported from now on, where it is turned on; called before any module of the package is."""
+    if os.environ.get("PROBAM_CHECK_TYPES") != "1":
+        return
     jaxtyping.install_import_hook("probam", f"{__name__}.checked")
     pytest.raises = _raises_of_the_product  # type: ignore[assignment]
 

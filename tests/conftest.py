@@ -20,6 +20,10 @@ for name, value in COMPILED.items():
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from tests.annotations import check_annotations, false_annotations  # noqa: E402
+
+check_annotations()  # before the conftest of a folder imports the package
+
 jax.config.update("jax_enable_x64", True)
 
 # Quick tests run thousands of programs, most of them once: compiling is what they cost. More than half of it is LLVM's
@@ -31,14 +35,7 @@ CHEAP = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """XLA reads its flags when the first program compiles; those of the caller come last and win.
-
-    Where PROBAM_CHECK_TYPES is set, annotations are checked too (:mod:`tests.annotations`).
-    """
-    if os.environ.get("PROBAM_CHECK_TYPES"):
-        from tests.annotations import check_annotations
-
-        check_annotations()
+    """XLA reads its flags when the first program compiles; those of the caller come last and win."""
     flags = os.environ.get("XLA_FLAGS", "")
     if config.option.markexpr == "not slow" and CHEAP not in flags:  # workers inherit them
         os.environ["XLA_FLAGS"] = f"{CHEAP} {flags}".strip()
@@ -54,3 +51,12 @@ def _forget_compiled_programs() -> Iterator[None]:
     """XLA maps memory for every program it compiles; thousands of them in one process exhaust the system's maps."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def _annotations_are_true() -> Iterator[None]:
+    """No annotation was false (:mod:`tests.annotations`), even if nothing came of it."""
+    yield
+    found = false_annotations.copy()
+    false_annotations.clear()
+    assert not found

@@ -174,7 +174,7 @@ def fit_factors(
     x: Float[Array, "N D"],
     search: Search = _PLAIN,
     *,
-    start: Float[Array, "N K"] | None = None,
+    start: Float[Array | np.ndarray, "N K"] | None = None,
     progress: Progress = silent,
 ) -> tuple[Parts, State, np.ndarray, dict[str, tuple[int, int]]]:
     """The mean field, the best run's state, the traces of all runs, and the moves as (taken, tried) by kind.

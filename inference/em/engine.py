@@ -346,7 +346,7 @@ def point_result(
     *,
     objective: np.ndarray,
     objective_name: str,
-    lp: jax.Array,
+    lp: jax.Array | np.floating[Any],
     status: str,
     estimate: str,
     restart_kind: tuple[str, ...] = (),

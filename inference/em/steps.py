@@ -52,9 +52,9 @@ _Sums = tuple[jax.Array, jax.Array, jax.Array]
 def expectation(
     model: Model,
     params: Params,
-    x: Float[Array, "N D"],
+    x: Float[Array, "*groups N D"],
     origin: Float[Array, " D"],
-    weight: Float[Array, " N"] | None = None,
+    weight: Float[Array, "*groups N"] | None = None,
 ) -> tuple[Moments, Float[Array, ""]]:
     """Responsibility-weighted sums of the family's statistics, and the log likelihood (nats).
 
@@ -169,10 +169,10 @@ def em_step(
     model: Model,
     coordinates: Coordinates,
     params: Params,
-    x: Float[Array, "N D"],
+    x: Float[Array, "*groups N D"],
     *,
     likelihood_only: bool,
-    weight: Float[Array, " N"] | None = None,
+    weight: Float[Array, "*groups N"] | None = None,
     origin: Float[Array, " D"] | None = None,
 ) -> tuple[Params, Float[Array, ""]]:
     """Parameters after one EM step, and the objective *before* it (nats)."""

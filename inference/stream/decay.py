@@ -55,7 +55,7 @@ class AgeKernel(NamedTuple):
 
     def __call__(self, age: Num[np.ndarray, "*A"]) -> Float[np.ndarray, "*A"]:
         """The worth of a datum of this age."""
-        return np.exp(-np.multiply.outer(np.asarray(age, float), self.rates)) @ self.shares
+        return np.asarray(np.exp(-np.multiply.outer(age, self.rates)) @ self.shares)
 
 
 def exponential_kernel(half_life: float) -> AgeKernel:

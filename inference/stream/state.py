@@ -23,7 +23,7 @@ class StreamState(NamedTuple):
     """Everything that the next datum needs. Empty slots have ``ident`` -1, zero totals and the base measure's row.
 
     ``totals`` holds the count and the sum of statistics of each memory; ``low`` what rounding took from them, so that
-    float32 sums stay right to the last digit however long the stream.
+    float32 sums stay right to the last digit however long the stream. The states of P particles lead with that axis.
     """
 
     totals: Float[Array, "K S"]
@@ -40,17 +40,17 @@ class StreamState(NamedTuple):
     hyper: Hyper | tuple[()] = ()  # of a process that is learned
 
     @property
-    def counts(self) -> Float[Array, " K"]:
+    def counts(self) -> Float[Array, "*P K"]:
         """Data of each memory."""
         return self.totals[..., 0]
 
     @property
-    def sums(self) -> Float[Array, "K F"]:
+    def sums(self) -> Float[Array, "*P K F"]:
         """Sums of statistics of each memory."""
         return self.totals[..., 1:]
 
     @property
-    def live(self) -> Bool[Array, " K"]:
+    def live(self) -> Bool[Array, "*P K"]:
         """Slots that hold a memory."""
         return self.ident >= 0
 

@@ -28,13 +28,14 @@ _USAGE = typer.BadParameter.__bases__[0]
 """Base of the errors of the option parser (its module is private in some releases of typer)."""
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         from importlib.metadata import version
 
         python = ".".join(map(str, sys.version_info[:3]))
         print(f"probam {version('probam')} (Python {python}, jax {version('jax')}, numpyro {version('numpyro')})")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -53,7 +53,7 @@ class FeatureWise(MeanField):
 
         return jnp.sum(jax.vmap(of)(self.inner, x.T, known.T))
 
-    def _by_feature(self, sums: Float[Array, "K F"]) -> tuple[Float[Array, "D K"], Float[Array, "D K F"]]:
+    def _by_feature(self, sums: Float[Array, "K F"]) -> tuple[Float[Array, "D K"], Float[Array, "D K G"]]:
         """Counts and sums of each feature."""
         num_features = len(jax.tree.leaves(self.inner)[0])
         each = sums[:, num_features:].reshape(len(sums), num_features, -1)

@@ -351,7 +351,7 @@ def draw_locations(
     sums: Float[Array, "K D"],
     precision: Float[Array, "K #D"],
     prior_loc: Float[Array, " D"],
-    prior_scale: Float[Array, "*#D"],
+    prior_scale: Float[Array | np.ndarray, "*#D"],
 ) -> Float[Array, "K D"]:
     """Means of Gaussian data of known precision (K, 1) or (K, D), under independent normal priors."""
     prior_precision = prior_scale**-2

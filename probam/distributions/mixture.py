@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.util import validate_sample
 
@@ -130,7 +130,7 @@ class MemoryMixture(Distribution):
 
     def sample_with_memory(
         self, key: jax.Array, sample_shape: tuple[int, ...] = ()
-    ) -> tuple[Float[Array, "... D"], Int[Array, "..."]]:
+    ) -> tuple[Num[Array, "... D"], Int[Array, "..."]]:
         """Draws, and the index of the memory that each was drawn from."""
         key_memory, key_data = jax.random.split(key)
         memory = dist.Categorical(logits=self.log_weights).sample(key_memory, sample_shape)
@@ -145,7 +145,7 @@ class MemoryMixture(Distribution):
         rows = jax.lax.map(one, (keys, memory.reshape(-1)), batch_size=max(1, min(size, _ROWS_AT_ONCE // per_row)))
         return rows.reshape(*sample_shape, *self.event_shape), memory
 
-    def sample(self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()) -> Float[Array, "... D"]:
+    def sample(self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()) -> Num[Array, "... D"]:
         """Independent draws from the mixture."""
         assert key is not None, "numpyro passes a key wherever it samples"
         return self.sample_with_memory(key, sample_shape)[0]

@@ -256,8 +256,10 @@ def _step(step: Scalar, dtype: Any) -> Float[Array, ""]:
     return size
 
 
-def _moves(free: Bool[ArrayLike, "*batch D"] | None, like: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
-    """One where a coordinate moves, zero where it is clamped."""
+def _moves(
+    free: Bool[ArrayLike, "*batch D"] | None, like: Float[Array, "*batch D"]
+) -> Float[Array, "*batch D"] | Float[Array, ""]:
+    """One where a coordinate moves, zero where it is clamped; a single one where all move."""
     return jnp.ones((), like.dtype) if free is None else jnp.asarray(free).astype(like.dtype)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
 from probam.family import Model, Params
 from probam.family.capabilities import DataSpace
@@ -128,7 +128,7 @@ def responsibilities(
 
 
 @partial(jax.jit, static_argnames="num_data")
-def replicate(model: Model, sites: Params, key: jax.Array, num_data: int) -> Float[Array, "S N D"]:
+def replicate(model: Model, sites: Params, key: jax.Array, num_data: int) -> Num[Array, "S N D"]:
     """Replicated data sets, one for each draw."""
 
     def one(inputs: tuple[Params, jax.Array]) -> jax.Array:

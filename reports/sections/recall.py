@@ -78,7 +78,7 @@ def _barrier_table(tree: xr.DataTree, is_point: bool) -> str:
         return ""
     group = tree["recall"].to_dataset()
     middle, merged = group["barrier"].values.astype(np.float64), group["merged"].values
-    known = np.flatnonzero(np.isfinite(np.diag(middle)))[:_MOST_BARRIERS]
+    known = np.flatnonzero(np.isfinite(np.diag(middle)))[:_MOST_BARRIERS].tolist()
     if len(known) < 2:
         return ""
     low, high = (group[f"barrier_{name}"].values.astype(np.float64) for name in ("q05", "q95"))
@@ -91,7 +91,7 @@ def _barrier_table(tree: xr.DataTree, is_point: bool) -> str:
         text = number(float(middle[i, j]), 2)
         return text if is_point else f"{text} ({number(float(low[i, j]), 2)} to {number(float(high[i, j]), 2)})"
 
-    names = [escape(memory_name(tree, int(k))) for k in known]
+    names = [escape(memory_name(tree, k)) for k in known]
     rows = [[f"from {name}", *(cell(i, j) for j in known)] for name, i in zip(names, known, strict=True)]
     caption = "Energy barriers between memories, nats: how far the energy rises along the lowest path found"
     caption += "" if is_point else "; median and 90 % interval over the draws"

@@ -16,6 +16,7 @@ from scipy.stats import gamma
 import probam.inference.stream.engine as one_stream
 from probam.conjugacy.normal import NormalGamma, NormalKnownVariance
 from probam.errors import InputError
+from probam.inference.stream.decay import exponential_kernel, fading_process
 from probam.inference.stream.hyper import Hyper, Learning
 from probam.inference.stream.kernel import Kernel
 from probam.inference.stream.particles import (
@@ -402,11 +403,12 @@ def test_particles_that_cannot_be_are_refused(change: dict[str, Any], message: s
 
 
 def test_moves_that_cannot_be_are_refused() -> None:
+    fading = fading_process(1.0, 0.0, exponential_kernel(5.0), np.dtype(float))
     for moves, given, message in (
         (Moves(0), kernel(), "rejuvenate_every: expected a number of data of at least 1"),
         (Moves(1, -1), kernel(), "split_merge: expected a number of moves of at least 0"),
         (Moves(1), kernel(energy="conditional"), "rejuvenation needs exact densities"),
-        (Moves(1), Kernel(kernel().pair, object()), "where their order does not matter"),  # type: ignore[arg-type]
+        (Moves(1), Kernel(kernel().pair, fading), "where their order does not matter"),
     ):
         with pytest.raises(InputError, match=message):
             check_moves(moves, given)

@@ -28,7 +28,7 @@ def test_the_gaussian_that_stands_for_laplace_memories_has_the_moments_of_their_
     known = pair.begin(jnp.zeros(1), jnp.zeros((1, 2)))
     grid = np.linspace(centre - 60, centre + 60, 24_001)[:, None]
     statistics = pair.statistics(jnp.asarray(grid))
-    log_density = [pair.predict(known, pair.tables(0), row, t)[0] for row, t in ((grid[0], statistics[0]),)]
+    log_density = pair.predict(known, pair.tables(0), jnp.asarray(grid[0]), statistics[0])
     assert np.isfinite(log_density).all()
     log_joint = pair.log_marginal(jnp.ones(len(grid)), statistics) + pair.log_base(jnp.asarray(grid))
     density = np.exp(np.asarray(log_joint))

@@ -147,7 +147,7 @@ def remaining_length_has_product_moments(
     num_sticks = num_components + more
     orders = np.arange(1, num_data + 1)
     computed = np.append(remaining_moments(a, d, num_sticks, orders), expected_remaining(a, d, num_sticks))
-    exact = [_moment_product(alpha, discount, num_components, j) for j in (*orders, 1)]
+    exact = [_moment_product(alpha, discount, num_components, j) for j in (*orders.tolist(), 1)]
     return float(np.max(np.abs(computed / np.array(exact) - 1)))
 
 
