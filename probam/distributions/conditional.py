@@ -233,7 +233,7 @@ class _Regression(NamedTuple):
 
 
 def _regression(
-    loc: Float[Array, "K D"], scatter: Float[Array, "K D D"], row: Float[Array, " D"], missing: Bool[Array, " D"]
+    loc: Float[Array, "K D"], scatter: Float[Array, "#K D D"], row: Float[Array, " D"], missing: Bool[Array, " D"]
 ) -> _Regression:
     """All from one Cholesky factor L of the matrix with the observed entries first.
 
