@@ -16,7 +16,11 @@ from probam.errors import InputError
 from probam.streams.options import StreamOptions
 
 if TYPE_CHECKING:
+    from typer import Context
+
     from probam.streams.stream import Stream
+else:
+    Context = typer.Context.__bases__[0]  # of which commands get an object: typer's own class is for annotations
 
 __all__ = ["stream"]
 
@@ -34,7 +38,7 @@ _LISTED = 12
 )
 @flags(StreamOptions)
 def stream(
-    context: typer.Context,
+    context: Context,
     data: Annotated[
         str,
         typer.Argument(
@@ -89,7 +93,7 @@ def stream(
     print(f"wrote {output}")
 
 
-def _check_none_given(context: typer.Context, options: Mapping[str, Any]) -> None:
+def _check_none_given(context: Context, options: Mapping[str, Any]) -> None:
     """Raise :class:`probam.errors.InputError` for an option of the stream on a command that resumes one."""
     for name in options:
         if getattr(context.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT":
