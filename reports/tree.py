@@ -72,7 +72,7 @@ _LONG_NAMES = {
     "memory/weight": "posterior mean of the mixing weight",
     "memory/weight_sd": "posterior standard deviation of the mixing weight",
     "memory/occupied": "probability that the memory holds at least one datum",
-    "memory/size": "expected number of data that the memory holds",
+    "memory/size": "expected number of data of the memory (of a point estimate: whose most probable memory it is)",
     "partition/coclustering": "probability that two data share a memory",
     "partition/point": "partition of least expected variation of information",
     "partition/point_binder": "partition of least expected Binder loss",

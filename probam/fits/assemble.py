@@ -67,7 +67,9 @@ def fit_tree(
     draws = thin(model, result, num_data)
     probes = np.asarray(jax.random.permutation(key_probe, num_data)[: min(_PROBES, num_data)])
     pairs = np.stack([probes, np.roll(probes, 1)], axis=1)
-    reading = posterior.read(model, draws.sites, key_labels, x, jnp.asarray(pairs)).on_host()
+    reading = posterior.read(
+        model, draws.sites, key_labels, x, jnp.asarray(pairs), most_probable=len(draws) == 1
+    ).on_host()
     positions = _completed(draws, prepared)
     numbering = number_memories(draws, reading, x, as_labelled=prepared.allowed is not None)
     stage(1)

@@ -42,7 +42,7 @@ class Reading(NamedTuple):
     """Per-draw views of the data at which a model was fitted."""
 
     log_lik: Float[Array, "S N"]
-    labels: Int[Array, "S N"]  # assignments drawn from the responsibilities
+    labels: Int[Array, "S N"]  # drawn from the responsibilities, or the largest of them
     memories: Float[Array, "S K D"]  # stored patterns
     spread: Float[Array, "S K D"]  # standard deviation within a memory, NaN-free; zeros where the family has none
     weights: Float[Array, "S K"]
@@ -53,18 +53,24 @@ class Reading(NamedTuple):
         return HostReading(*(np.asarray(leaf) for leaf in self))
 
 
-@jax.jit
-def read(model: Model, sites: Params, key: jax.Array, x: Float[Array, "N D"], pairs: Int[Array, "P 2"]) -> Reading:
-    """All of :class:`Reading` in one pass over the draws."""
+@partial(jax.jit, static_argnames="most_probable")
+def read(
+    model: Model,
+    sites: Params,
+    key: jax.Array,
+    x: Float[Array, "N D"],
+    pairs: Int[Array, "P 2"],
+    *,
+    most_probable: bool = False,
+) -> Reading:
+    """All of :class:`Reading` in one pass over the draws; labels are drawn, or each is the most probable one."""
 
     def one(inputs: tuple[Params, jax.Array]) -> Reading:
         params, key = inputs
         mixture = model.mixture(params)
         log_lik, log_resp = mixture.log_prob_and_responsibilities(x)
         weights, resp = jnp.exp(mixture.log_weights), jnp.exp(log_resp)
-        uniform = jax.random.uniform(key, (len(x), 1), dtype=resp.dtype)
-        labels = jnp.sum(jnp.cumsum(resp, axis=-1) < uniform * jnp.sum(resp, -1, keepdims=True), axis=-1)
-        labels = jnp.minimum(labels, resp.shape[-1] - 1)
+        labels = jnp.argmax(resp, axis=-1) if most_probable else _drawn(key, resp)
         together = jnp.sum(resp[pairs[:, 0]] * resp[pairs[:, 1]], axis=-1)
         memories = DataSpace.of(model.family).memories(params)
         spread = jnp.broadcast_to(_spread(model, params), memories.shape)
@@ -73,6 +79,13 @@ def read(model: Model, sites: Params, key: jax.Array, x: Float[Array, "N D"], pa
     num_draws = len(next(iter(sites.values())))
     reading: Reading = jax.lax.map(one, (sites, jax.random.split(key, num_draws)), batch_size=_at_once(model, x))
     return reading
+
+
+def _drawn(key: jax.Array, resp: Float[Array, "N K"]) -> Int[Array, " N"]:
+    """A label of every datum, drawn from its responsibilities."""
+    uniform = jax.random.uniform(key, (len(resp), 1), dtype=resp.dtype)
+    labels = jnp.sum(jnp.cumsum(resp, axis=-1) < uniform * jnp.sum(resp, -1, keepdims=True), axis=-1)
+    return jnp.minimum(labels, resp.shape[-1] - 1)
 
 
 def _spread(model: Model, params: Params) -> Float[Array, "..."]:

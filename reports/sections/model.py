@@ -49,10 +49,12 @@ def _model_facts(tree: xr.DataTree) -> dict[str, str]:
     sizes = tree["posterior"].sizes
     draws = {
         "point": "a point estimate, no posterior",
-        "approximation": f"{count(sizes['draw'])} independent draws from the fitted approximation",
+        "approximation": f"{count(sizes['draw'])} independent draws",
         "chains": f"{spelled(sizes['chain'], 'chain', 'chains')} of {count(sizes['draw'])} draws",
     }[engine_kind(tree)]
     limit = "Most memories" if attributes.get("weights") in ("dp", "pyp") else "Memories"
+    if attributes.get("engine") == "stream":
+        limit = "Memories in a draw"  # those that were made, and one without data
 
     def with_options(name: str) -> str:
         return escape(_with_options(str(attributes.get(name, "–")), options(tree, f"{name}_options")))

@@ -49,15 +49,18 @@ def recall_section(tree: xr.DataTree) -> Section | None:
             "attractor, in the same order. Where the right is darker, the wells of several memories have merged.",
         )
     body += _barrier_table(tree, is_point) + _queries(tree, is_point) + _completion(tree)
-    return Section("recall", "Recall under the posterior", body)
+    return Section("recall", "Recall at the point estimate" if is_point else "Recall under the posterior", body)
 
 
 def _attractor_words(tree: xr.DataTree, is_point: bool) -> str:
     """How many attractors there are, how many of them are spurious, and how many recalls did not converge."""
     attractors, spurious = (recall_counts(tree, name) for name in ("num_attractors", "num_spurious"))
     if is_point:
-        words = f"At the point estimate, recall has {spelled(int(attractors[0]), 'attractor', 'attractors')}"
-        return words + (f", {spelled(int(spurious[0]))} of them {_SPURIOUS}." if spurious[0] else ".")
+        words = (
+            f"Recall from the data and the memories ends at {spelled(int(attractors[0]), 'attractor', 'attractors')}"
+        )
+        words += f", {spelled(int(spurious[0]))} of them {_SPURIOUS}." if spurious[0] else "."
+        return words + _unsettled_words(tree)
     values, times = np.unique(attractors, return_counts=True)
     mode = int(values[times.argmax()])
     words = (
@@ -69,8 +72,13 @@ def _attractor_words(tree: xr.DataTree, is_point: bool) -> str:
         words += f" With probability {percent(share)} at least one is {_SPURIOUS}."
     else:
         words += " None is spurious."
+    return words + _unsettled_words(tree)
+
+
+def _unsettled_words(tree: xr.DataTree) -> str:
+    """How many recalls did not come to rest; empty where all did."""
     unsettled = float(tree["recall"].attrs.get("unsettled", 0.0))
-    return words + (f" {percent(unsettled)} of the recalls were stopped before they converged." if unsettled else "")
+    return f" {percent(unsettled)} of the recalls were stopped before they converged." if unsettled else ""
 
 
 def _barrier_table(tree: xr.DataTree, is_point: bool) -> str:

@@ -126,6 +126,9 @@ def test_the_co_clustering_of_a_point_estimate_is_made_of_responsibilities(saved
     labels = partition["point"].values
     same = labels[:, None] == labels
     assert together[same].mean() > 0.5 > together[~same].mean()
+    sizes = np.bincount(shares.argmax(axis=1), minlength=5)
+    np.testing.assert_array_equal(fitted.memories()["size"], sizes)
+    assert fitted.tree["invariant"]["num_occupied"].item() == np.sum(sizes > 0)
 
 
 def test_a_weighted_datum_counts_as_often_in_the_log_likelihood() -> None:
