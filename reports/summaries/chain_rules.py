@@ -40,7 +40,8 @@ def _divergences(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         "problem" if count > _MANY_DIVERGED * total else "warning",
         f"{count} of {total} {noun} diverged: parts of the posterior are too sharply curved for the step size, and "
-        "the draws may miss them. Raise the target acceptance probability (0.9, then 0.99). If divergences remain, "
+        "the draws may miss them. Raise the target acceptance probability (option target_accept: 0.9, then 0.99). If "
+        "divergences remain, "
         "a memory may be collapsing onto a few data: widen its prior or use fewer memories.",
     )
 
@@ -56,7 +57,7 @@ def _tree_depth(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"{share:.0%} of the trajectories reached the maximum tree depth ({limit}): the draws are valid but slow. "
-            "Standardise the data, or raise max_tree_depth.",
+            "Standardise the data, or raise the option max_tree_depth.",
         )
 
 
@@ -111,7 +112,7 @@ def _agreement(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "problem" if high.iloc[0] > _R_HAT_BAD else "warning",
             f"The chains do not agree yet: R-hat exceeds {R_HAT_LIMIT} for {named}; the largest is {worst}. "
-            "Run longer chains; if that does not help, there may be several modes.",
+            f"{_longer(facts.tree)}; if that does not help, there may be several modes.",
         )
 
 
@@ -125,8 +126,15 @@ def _effective_size(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"The effective sample size is low: {low.iloc[0]:.0f} for {quantity_name(str(low.index[0]))}, {needed} "
-            f"recommended ({len(low)} of {len(ess)} quantities are below). Run about {factor} times longer.",
+            f"recommended ({len(low)} of {len(ess)} quantities are below). {_longer(facts.tree, factor)}.",
         )
+
+
+def _longer(tree: xr.DataTree, factor: int | None = None) -> str:
+    """What gives more effective draws, about so many times as many: longer chains, or more particles."""
+    if tree.attrs.get("engine") == "smc":
+        return f"Use {'more' if factor is None else f'about {factor} times as many'} particles (option num_particles)"
+    return f"Run {'longer chains' if factor is None else f'about {factor} times longer'} (option num_draws)"
 
 
 def listed(names: list[str], most: int = 4) -> str:

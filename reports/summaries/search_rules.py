@@ -20,6 +20,15 @@ _NOISY = ("svi", "clam")
 _CLIMBED = ("em", "gradient_em")
 """Engines whose starts climb one objective, in nats, each to the end."""
 
+_STEPS = {
+    "em": "max_iterations",
+    "gradient_em": "max_iterations",
+    "cavi": "max_iterations",
+    "svi": "num_steps",
+    "clam": "num_epochs",
+}
+"""The option of each engine that limits its steps."""
+
 _FAR = 3.0
 """Nats: optima further apart are different explanations of the data."""
 
@@ -49,7 +58,8 @@ def _step_limit(facts: Facts) -> Iterator[Finding]:
     if search is None or search.status != "max_steps":
         return
     if search.engine not in _NOISY or _still_rising(search.objective):
-        text = f"The search reached its step limit before the {search.what} settled. Allow more steps."
+        how = f" (option {_STEPS[search.engine]})" if search.engine in _STEPS else ""
+        text = f"The search reached its step limit before the {search.what} settled. Allow more steps{how}."
         yield Finding("warning", text)
 
 
@@ -69,7 +79,9 @@ def _still_rising(objective: Float[np.ndarray, "R T"]) -> bool:
 def _not_finite(facts: Facts) -> Iterator[Finding]:
     search = _search(facts.tree)
     if search is not None and search.status == "non_finite":
-        text = f"The {search.what} became infinite or NaN. Lower the step size, or check the data."
+        text = (
+            f"The {search.what} became infinite or NaN. Lower the step size (option learning_rate), or check the data."
+        )
         yield Finding("problem", text)
 
 
@@ -99,7 +111,7 @@ def _pareto_k(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"The approximation misses part of the posterior (Pareto k-hat {float(k_hat):.2f}, above {_K_HAT}). "
-            "Do not report its error bars; use engine nuts or a richer guide.",
+            "Do not report its error bars; use engine nuts or a richer guide (option guide).",
         )
 
 
