@@ -143,15 +143,17 @@ class Gaussian(LocationScale, AdditiveMStep, Conditionals, Conjugacy, MeanFieldF
         return prior
 
     def metric(self, x: Float[Array, "N D"], prior: Prior) -> Float[Array, "N D"]:
-        """Rows in units of the covariance of a memory that a Wishart prior guesses, or in one unit for all features."""
+        """Rows in units of the covariance of a memory that the prior guesses, or in one unit for all features."""
         origin, unit = self.frame(x)
         if self.covariance in ("isotropic", "spherical"):
             return (x - origin) / jnp.sqrt(jnp.mean(unit**2))
-        wishart = prior.get("precision_cholesky")
-        if not isinstance(wishart, dist.WishartCholesky):
-            return (x - origin) / unit
-        factor = jnp.linalg.cholesky(jnp.asarray(wishart.rate_matrix) / wishart.concentration)
-        return jnp.asarray(jax.scipy.linalg.solve_triangular(factor, (x - origin).T, lower=True).T)
+        second = innermost(next((law for site, law in prior.items() if site != "loc")))
+        if isinstance(second, dist.WishartCholesky):
+            factor = jnp.linalg.cholesky(jnp.asarray(second.rate_matrix) / second.concentration)
+            return jnp.asarray(jax.scipy.linalg.solve_triangular(factor, (x - origin).T, lower=True).T)
+        if isinstance(second, dist.Gamma):
+            unit = jnp.sqrt(jnp.asarray(second.rate) / second.concentration)
+        return jnp.asarray((x - origin) / unit)
 
     def bank(self, params: Mapping[str, jax.Array]) -> Distribution:
         """The memories as ``Normal(...).to_event(1)`` or ``MultivariateNormal``, valid by construction."""

@@ -224,7 +224,7 @@ def _from_all_starts(starts: Starts, climb: Callable[[Params], _Ends]) -> _Ends:
     if not starts.plan.has_moves or not np.isfinite(objective).any():
         return ends
     moved, num_moves = starts.moved(jax.tree.map(lambda leaf: leaf[best_of(objective)], ends[0].params))
-    return joined(ends, climb(moved), num_moves)
+    return joined(ends, climb(moved), num_moves) if num_moves else ends
 
 
 def _settings(estimate: str, stop: str) -> Settings:

@@ -178,7 +178,8 @@ def optima(
     ends = ends_from(starts.fresh())
     if starts.plan.has_moves and np.isfinite(ends.final).any():
         moved, num_moves = starts.moved(jax.tree.map(lambda leaf: leaf[best_of(ends.final)], ends.params))
-        ends = joined(ends, ends_from(moved), num_moves)
+        if num_moves:
+            ends = joined(ends, ends_from(moved), num_moves)
     if not np.isfinite(ends.final).any():
         raise NumericalError(
             "gradient_em: the log density is not finite in any restart; lower the learning rate or standardise the data"

@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
+from probam.distributions.supports import innermost
 from probam.inference.common.agglomeration import agglomerate, likelihood_cost, split_and_merge, ward_cost
 from probam.inference.common.kinds import FRESH, MOVED, Starts, plan
 from probam.inference.common.start import metric_rows
@@ -109,12 +110,15 @@ def test_distances_are_those_of_the_models_own_metric() -> None:
     x = np.random.default_rng(5).normal(size=(50, 3)) @ np.diag([1.0, 5.0, 0.2]) + 1e3
     law = model(x, "full", 4).prior["precision_cholesky"]
     guess = np.asarray(law.rate_matrix) / float(law.concentration)  # type: ignore[attr-defined]
+    gamma = innermost(model(x, "diagonal", 4).prior["precision"])
+    variances = np.asarray(gamma.rate / gamma.concentration)  # type: ignore[attr-defined]
     expected = {
         "full": cdist(x, x, "mahalanobis", VI=np.linalg.inv(guess)),
         "tied": cdist(x, x, "mahalanobis", VI=np.linalg.inv(guess)),
         "spherical": cdist(x, x) / np.sqrt(x.var(axis=0).mean()),
         "isotropic": cdist(x, x) / np.sqrt(x.var(axis=0).mean()),
-        "diagonal": cdist(x, x, "seuclidean", V=x.var(axis=0)),
+        "diagonal": cdist(x, x, "seuclidean", V=variances),
+        "lkj": cdist(x, x, "seuclidean", V=x.var(axis=0)),
     }
     for covariance, distances in expected.items():
         y = np.asarray(metric_rows(model(x, covariance, 4), jnp.asarray(x)))
