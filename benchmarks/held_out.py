@@ -97,7 +97,8 @@ def compare_on(name: str, x: Float[np.ndarray, "N D"], engines: Sequence[str], n
     for seen, held_out in splits(x, number):
         for method, score in methods.items():
             scores[method].append(score(seen, held_out))
-    return Comparison(name, *x.shape, {method: np.array(values) for method, values in scores.items()})
+    num_rows, num_features = x.shape
+    return Comparison(name, num_rows, num_features, {method: np.array(values) for method, values in scores.items()})
 
 
 def is_behind(difference: Float[np.ndarray, " S"]) -> bool:
