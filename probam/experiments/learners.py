@@ -128,7 +128,7 @@ class ScikitLearn:
 
     def learn(self, x: Float[np.ndarray, "N D"], seed: int) -> Any:
         """The best of the starts."""
-        estimator: Any = BayesianGaussianMixture(  # type: ignore[no-untyped-call]
+        estimator: Any = BayesianGaussianMixture(
             n_components=_TRUNCATION, weight_concentration_prior=_ALPHA, n_init=4, max_iter=1000, random_state=seed
         )
         return estimator.fit(x)
