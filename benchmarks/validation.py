@@ -7,6 +7,7 @@ slow tests, lists those too; the file is changed between its marks only.
 import argparse
 import platform
 import sys
+import textwrap
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -234,7 +235,8 @@ def made_by(command: str) -> str:
     """The line above a table: when and with what it was made."""
     now = datetime.now(UTC).strftime("%Y-%m-%d")
     versions = ", ".join(f"{name} {version(name)}" for name in ("probam", "jax", "numpyro", "numpy"))
-    return f"Made on {now} by `{command}` (Python {platform.python_version()}, {versions}; float64)."
+    line = f"Made on {now} by `{command}` (Python {platform.python_version()}, {versions}; float64)."
+    return textwrap.fill(line, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
