@@ -37,7 +37,7 @@ def fitted(output: Path | None, engine: str = "em") -> Fit:
     )
 
 
-def cut_off(*_: object) -> Any:
+def cut_off(*_: object, **__: object) -> Any:
     raise KeyboardInterrupt
 
 
