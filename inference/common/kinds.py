@@ -6,6 +6,7 @@ When they have ended, the other half splits and merges memories of the best of t
 own metric (:meth:`probam.family.capabilities.DataSpace.metric`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+from numpy.typing import ArrayLike
 
 from probam.family import Model, Params
 from probam.inference.common.agglomeration import (
@@ -25,7 +27,7 @@ from probam.inference.common.agglomeration import (
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.start import Given, active_counts, metric_rows, starts, systematic_sample
 
-__all__ = ["FRESH", "MOVED", "Plan", "Starts", "best_of", "joined", "plan"]
+__all__ = ["FRESH", "MOVED", "Plan", "Starts", "best_of", "plan"]
 
 FRESH = ("k-means++", "agglomeration", "random rows", "Ward's agglomeration")
 """Kinds of starts that are made afresh, in their order."""
@@ -37,6 +39,8 @@ _AGGLOMERATED = 500
 """Rows that are agglomerated, where there are not more groups than half of them."""
 
 _MOST_AGGLOMERATED = 1000
+
+_Ends = TypeVar("_Ends")
 
 
 class Plan(NamedTuple):
@@ -113,6 +117,21 @@ class Starts:
         at_random = jnp.asarray([kind == "random rows" for kind in kinds])
         return self._made(given, at_random, active)
 
+    def searched(self, climb: Callable[[Params], _Ends], reached: Callable[[_Ends], tuple[Params, ArrayLike]]) -> _Ends:
+        """The ends of all starts: first of the fresh ones, then of those that move the memories of the best.
+
+        Args:
+            climb: from site values of several starts to where they end; leaves lead with the axis of the starts.
+            reached: site values and objectives of ends.
+        """
+        ends = climb(self.fresh())
+        params, objective = reached(ends)
+        if not self.plan.has_moves or not np.isfinite(np.asarray(objective)).any():
+            return ends
+        best = best_of(objective)
+        moved, num_moves = self.moved(jax.tree.map(lambda leaf: leaf[best], params))
+        return _joined(ends, climb(moved), num_moves) if num_moves else ends
+
     def moved(self, best: Params) -> tuple[Params, int]:
         """Site values after moves of the memories at ``best``, and how many of them there are.
 
@@ -159,10 +178,7 @@ def best_of(objective: Any) -> int:
     return int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))
 
 
-_Ends = TypeVar("_Ends")
-
-
-def joined(first: _Ends, second: _Ends, keep: int) -> _Ends:
+def _joined(first: _Ends, second: _Ends, keep: int) -> _Ends:
     """Ends of several runs and those of ``keep`` others, leaves leading with the axis of the runs.
 
     Traces, whose second axis differs, are filled up with NaN.

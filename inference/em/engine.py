@@ -8,7 +8,6 @@ likelihood. It never falls, and where it stops it is stationary. Starts of sever
 (:mod:`probam.inference.common.kinds`) run in one program. The best end is returned.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -21,7 +20,7 @@ from probam.errors import InputError, NumericalError
 from probam.family import Model, Moments, Params
 from probam.family.capabilities import Absent, DataSpace, Guide, MStep
 from probam.inference.common.coordinates import Coordinates
-from probam.inference.common.kinds import Starts, best_of, joined, plan
+from probam.inference.common.kinds import Starts, best_of, plan
 from probam.inference.common.matching import matched
 from probam.inference.common.result import EngineResult, Progress, silent
 from probam.inference.common.rows import Rows, counted, rows_on, total_weight, without_missing
@@ -188,8 +187,9 @@ def fit_params(
     """
     check_closed_form(model)
     settings = _settings(estimate, stop)
-    told, x = counted(model, x, sample_weight, labels)
-    model, weight = model.with_row_weight(None), None if told.row_weight is None else np.asarray(told.row_weight)
+    weighted, x = counted(model, x, sample_weight, labels)
+    weight = None if weighted.row_weight is None else np.asarray(weighted.row_weight)
+    model = model.with_row_weight(None)  # rows and their weights are handed on together
     num_data = len(x) if weight is None else float(total_weight(weight).sum())
     if tolerance is None:
         tolerance = 1e-9 if x.dtype == jnp.float64 else 1e-6
@@ -206,7 +206,7 @@ def fit_params(
     if start is None:
         each = None if weight is None else total_weight(weight)
         starts = Starts.of(key, model, x, restarts, each)
-        states, trace = _from_all_starts(starts, lambda params: climb(matched(model, params, x, weight)))
+        states, trace = starts.searched(lambda params: climb(matched(model, params, x, weight)), _reached)
     else:
         states, trace = climb({name: jnp.asarray(value)[None] for name, value in start.items()})
     if not np.isfinite(states.objective).any():
@@ -217,14 +217,9 @@ def fit_params(
     return states, trace
 
 
-def _from_all_starts(starts: Starts, climb: Callable[[Params], _Ends]) -> _Ends:
-    """The ends of all starts: first of the fresh ones, then of those that move the memories of the best."""
-    ends = climb(starts.fresh())
-    objective = np.asarray(ends[0].objective)
-    if not starts.plan.has_moves or not np.isfinite(objective).any():
-        return ends
-    moved, num_moves = starts.moved(jax.tree.map(lambda leaf: leaf[best_of(objective)], ends[0].params))
-    return joined(ends, climb(moved), num_moves) if num_moves else ends
+def _reached(ends: _Ends) -> tuple[Params, jax.Array]:
+    """Where runs ended, and how high."""
+    return ends[0].params, ends[0].objective
 
 
 def _settings(estimate: str, stop: str) -> Settings:

@@ -26,7 +26,7 @@ from probam.distributions.likelihood import shares
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates, constrained, log_joints, unconstrained
-from probam.inference.common.kinds import Starts, best_of, joined, plan
+from probam.inference.common.kinds import Starts, best_of, plan
 from probam.inference.common.matching import matched
 from probam.inference.common.result import EngineResult, Progress, silent
 from probam.inference.common.rows import counted, total_weight
@@ -175,11 +175,7 @@ def optima(
     def ends_from(params: Params) -> _Ends:
         return _climbed(climb, model, unit, unconstrained(model, matched(model, params, x, weight)), x)
 
-    ends = ends_from(starts.fresh())
-    if starts.plan.has_moves and np.isfinite(ends.final).any():
-        moved, num_moves = starts.moved(jax.tree.map(lambda leaf: leaf[best_of(ends.final)], ends.params))
-        if num_moves:
-            ends = joined(ends, ends_from(moved), num_moves)
+    ends = starts.searched(ends_from, lambda ends: (ends.params, ends.final))
     if not np.isfinite(ends.final).any():
         raise NumericalError(
             "gradient_em: the log density is not finite in any restart; lower the learning rate or standardise the data"
