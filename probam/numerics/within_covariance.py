@@ -10,13 +10,14 @@ Rows far outside all others are left out, as the covariance of all rows says not
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 from threadpoolctl import threadpool_limits
 
-__all__ = ["KINDS", "Covariances", "covariances", "within_covariance"]
+__all__ = ["KINDS", "Covariances", "covariances", "of_kind", "resolution", "towards_diagonal", "within_covariance"]
 
 KINDS = ("full", "diagonal", "spherical")
 
@@ -76,7 +77,7 @@ def covariances(x: Float[np.ndarray, "N D"], kind: str = "full") -> Covariances:
     unit = np.where(unit > 0, unit, 1)
     with threadpool_limits(limits=1, user_api="blas"):  # many small products: threads would wait for each other
         whole, within = _of_rows(centred / unit, known, shape)
-    narrowest = shape.project(np.diag([_resolution(column) ** 2 / 4 for column in (rows / unit).T]))
+    narrowest = shape.project(np.diag(resolution(rows / unit) ** 2 / 4))
     within = within + np.diag(np.maximum(np.diagonal(narrowest) - np.diagonal(within), 0))
     return Covariances(unit[:, None] * whole * unit, unit[:, None] * within * unit)
 
@@ -86,10 +87,31 @@ def within_covariance(x: Float[np.ndarray, "N D"], kind: str = "full") -> Float[
     return covariances(x, kind).within
 
 
-def _resolution(column: Float[np.ndarray, " N"]) -> float:
-    """Median distance between neighbouring values: no group of rounded values is known to be narrower."""
-    gaps = np.diff(np.unique(column[~np.isnan(column)]))
-    return float(np.median(gaps)) if len(gaps) else 0.0
+def resolution(x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " D"]:
+    """Median distance between neighbouring values of each feature: no group of rounded values is known to be narrower.
+
+    Args:
+        x: rows; NaN where an entry is missing.
+
+    >>> resolution(np.array([[0.0, 7.0], [0.5, 7.0], [1.0, np.nan]])).tolist()
+    [0.5, 0.0]
+    """
+    gaps = [np.diff(np.unique(column[~np.isnan(column)])) for column in x.T]
+    return np.array([np.median(gap) if len(gap) else 0.0 for gap in gaps])
+
+
+def of_kind(matrix: Float[np.ndarray, "D D"], kind: str) -> Float[np.ndarray, "D D"]:
+    """The nearest covariance that is full, diagonal or, by any other word, a multiple of the identity."""
+    if kind == "full":
+        return matrix
+    variances = np.diagonal(matrix)
+    return np.diag(variances if kind == "diagonal" else np.full(len(variances), np.mean(variances)))
+
+
+def towards_diagonal(covariance: Float[np.ndarray, "D D"], num_rows: int) -> Float[np.ndarray, "D D"]:
+    """The covariance of few rows nearer to its diagonal: that itself for D rows or fewer, unchanged for 10 D."""
+    share = np.clip(((len(covariance) / num_rows) ** 2 - 0.01) / 0.99, 0, 1)
+    return np.asarray((1 - share) * covariance + share * np.diag(np.diagonal(covariance)))
 
 
 class _Shape(NamedTuple):
@@ -106,11 +128,8 @@ class _Shape(NamedTuple):
     def of(cls, kind: str, x: Float[np.ndarray, "N D"]) -> "_Shape":
         num_features = x.shape[1]
         smallest = _SMALLEST[4 if x.dtype.itemsize <= 4 else 8]
-        if kind == "full":
-            return cls(lambda matrix: matrix, num_features + 1.0, smallest)
-        if kind == "diagonal":
-            return cls(lambda matrix: np.diag(np.diagonal(matrix)), 2.0, smallest)
-        return cls(lambda matrix: np.mean(np.diagonal(matrix)) * np.eye(num_features), 1 + 1 / num_features, smallest)
+        pseudo_data = {"full": num_features + 1.0, "diagonal": 2.0, "spherical": 1 + 1 / num_features}[kind]
+        return cls(partial(of_kind, kind=kind), pseudo_data, smallest)
 
 
 def _of_rows(z: Float[np.ndarray, "N D"], known: Bool[np.ndarray, "N D"], shape: _Shape) -> Covariances:
@@ -158,10 +177,9 @@ def _whole(
 
 
 def _regular(covariance: Float[np.ndarray, "D D"], num_rows: int, shape: _Shape) -> Float[np.ndarray, "D D"]:
-    share = np.clip(((len(covariance) / num_rows) ** 2 - 0.01) / 0.99, 0, 1)
     unit = np.sqrt(np.diagonal(covariance))
     unit = np.where(unit > 0, unit, 1)
-    correlation = (1 - share) * covariance / np.outer(unit, unit)
+    correlation = towards_diagonal(covariance, num_rows) / np.outer(unit, unit)
     np.fill_diagonal(correlation, 1)
     values, vectors = np.linalg.eigh(correlation)
     if values[0] < shape.smallest:

@@ -37,6 +37,7 @@ from probam.distributions.supports import innermost
 from probam.distributions.wishart import InvariantWishartCholesky
 from probam.family import Family
 from probam.models.gaussian import Gaussian
+from probam.numerics.within_covariance import of_kind, resolution, towards_diagonal
 from probam.streams.options import StreamOptions
 from probam.streams.prior import stream_pair
 
@@ -184,7 +185,7 @@ def find_groups(
     """
     x = x - np.mean(x, axis=0)
     ridge = _RIDGE * np.diag(np.var(x, axis=0))
-    setting = _Setting(x, prior_covariance, covariance, alpha, discount, _resolution(x) ** 2 / 4, ridge)
+    setting = _Setting(x, prior_covariance, covariance, alpha, discount, resolution(x) ** 2 / 4, ridge)
     first = _first_metric(x, covariance) + ridge
     metrics = (first, _of_near_pairs(x, first, covariance, ridge))
     best = max((_best_cut(setting, metric) for metric in metrics), key=_evidence)
@@ -200,20 +201,9 @@ def _evidence(groups: Groups) -> float:
     return groups.log_evidence
 
 
-def _resolution(x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " D"]:
-    """Median distance between neighbouring values of each feature: no group of rounded values is narrower."""
-    return np.array([np.median(np.diff(np.unique(column))) if np.ptp(column) > 0 else 0.0 for column in x.T])
-
-
 def _first_metric(x: Float[np.ndarray, "N D"], covariance: str) -> Float[np.ndarray, "D D"]:
     """Covariance of all rows; nearer to diagonal where there are fewer than ten rows to a feature."""
-    num_data, num_features = x.shape
-    total = x.T @ x / num_data
-    diagonal = np.diag(np.diagonal(total))
-    if covariance == "full":
-        share = np.clip(((num_features / num_data) ** 2 - 0.01) / 0.99, 0, 1)
-        return np.asarray((1 - share) * total + share * diagonal)
-    return _of_kind(total, covariance)
+    return of_kind(towards_diagonal(x.T @ x / len(x), len(x)), covariance)
 
 
 def _of_near_pairs(
@@ -227,16 +217,8 @@ def _of_near_pairs(
     for _ in range(_ROUNDS):
         distances = np.sum(solve_triangular(np.linalg.cholesky(metric), differences.T, lower=True) ** 2, axis=0)
         near = differences[np.argpartition(distances, num_near - 1)[:num_near]]
-        metric = _of_kind(near.T @ near / num_near, covariance) + ridge
+        metric = of_kind(near.T @ near / num_near, covariance) + ridge
     return metric
-
-
-def _of_kind(matrix: Float[np.ndarray, "D D"], covariance: str) -> Float[np.ndarray, "D D"]:
-    """The nearest covariance that is full, diagonal or a multiple of the identity."""
-    variances = np.diagonal(matrix)
-    if covariance == "full":
-        return matrix
-    return np.diag(variances if covariance == "diagonal" else np.full(len(variances), np.mean(variances)))
 
 
 def _best_cut(setting: _Setting, metric: Float[np.ndarray, "D D"]) -> Groups:
@@ -308,7 +290,7 @@ def _pooled(
     square = (counts[:, None] * centres).T @ centres - cross - cross.T + np.diag(np.sum(counts[:, None] / precision, 0))
     weight = {"full": num_features + 1.0, "diagonal": 2.0}.get(setting.covariance, 2.0 / num_features)
     pooled = (x.T @ x + back.T @ square @ back + weight * metric) / (len(x) + weight)
-    pooled = _of_kind(pooled, setting.covariance)
+    pooled = of_kind(pooled, setting.covariance)
     return np.asarray(pooled + setting.ridge + np.diag(np.maximum(setting.narrowest - np.diagonal(pooled), 0)))
 
 
