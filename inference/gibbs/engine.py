@@ -42,7 +42,7 @@ from probam.inference.common.rows import counted
 from probam.inference.common.start import starting_params
 from probam.inference.gibbs.kernels import KERNELS, Settings, State, sweep
 from probam.inference.gibbs.missing import Patterns, observed_log_joint, patterns, sweep_with_missing
-from probam.inference.gibbs.moves import draw_labels, held, statistics_of
+from probam.inference.gibbs.moves import allowed_only, draw_labels, statistics_of
 
 __all__ = ["run"]
 
@@ -70,7 +70,7 @@ def _first_labels(
 ) -> Int[Array, "C N"]:
     def one(inputs: tuple[jax.Array, Params]) -> jax.Array:
         key, params = inputs
-        logits = held(model, observed_log_joint(model.mixture(params), x, groups))
+        logits = allowed_only(model, observed_log_joint(model.mixture(params), x, groups))
         return draw_labels(key, logits, masked=model.row_weight is not None)[0]
 
     labels: jax.Array = jax.lax.map(one, (keys, params))

@@ -30,12 +30,12 @@ from probam.inference.common.coordinates import Coordinates
 from probam.inference.gibbs.collapsed import block_starts, collapsed_labels, one_label
 from probam.inference.gibbs.moves import (
     Law,
+    allowed_only,
     count,
     draw_labels,
     draw_memories,
     exchangeable_weights,
     group,
-    held,
     law_of,
     log_densities,
     permute,
@@ -124,7 +124,7 @@ def _blocked(
         labels, _ = draw_labels(key_labels, above, masked=True)
         _, log_lik = draw_labels(key_labels, model.weights.log_weights(params, num_components) + log_density)
     else:
-        logits = held(model, log_weights + log_density)
+        logits = allowed_only(model, log_weights + log_density)
         labels, log_lik = draw_labels(key_labels, logits, masked=model.row_weight is not None)
     counts = count(labels, num_components, x.dtype)
     coordinates = Coordinates(model)

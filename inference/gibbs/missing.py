@@ -33,7 +33,7 @@ from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.rows import by_pattern
 from probam.inference.gibbs.kernels import Settings, State, sweep
-from probam.inference.gibbs.moves import draw_labels, held
+from probam.inference.gibbs.moves import allowed_only, draw_labels
 
 __all__ = ["Patterns", "completed", "observed_log_joint", "patterns", "sweep_with_missing"]
 
@@ -124,7 +124,7 @@ def sweep_with_missing(
     """
     key_labels, key_entries, key_sweep = jax.random.split(key, 3)
     mixture, labels = model.mixture(state.params), state.labels
-    log_joint = held(model, observed_log_joint(mixture, x, groups))
+    log_joint = allowed_only(model, observed_log_joint(mixture, x, groups))
     if not settings.exchangeable and settings.kernel != "slice":
         labels, _ = draw_labels(key_labels, log_joint, masked=model.row_weight is not None)
     filled = completed(key_entries, mixture.bank, x, labels, groups)
@@ -132,7 +132,7 @@ def sweep_with_missing(
     after, (params, stats) = sweep(key_sweep, complete, filled, state._replace(labels=labels), settings)
     if not (settings.exchangeable or settings.integrated):
         if any(params[name] is not state.params[name] for name in params):  # kept are the sites after the sweep
-            log_joint = held(model, observed_log_joint(model.mixture(params), x, groups))
+            log_joint = allowed_only(model, observed_log_joint(model.mixture(params), x, groups))
         coordinates = Coordinates(model)
         free = coordinates.unconstrain({name: params[name] for name in coordinates.transforms})
         stats = stats | {"lp": jnp.sum(logsumexp(log_joint, axis=-1)) + coordinates.log_prior(free)}

@@ -19,12 +19,12 @@ from probam.numerics.slice_sampling import slice_update
 __all__ = [
     "Law",
     "ModelLaw",
+    "allowed_only",
     "count",
     "draw_labels",
     "draw_memories",
     "exchangeable_weights",
     "group",
-    "held",
     "invert",
     "law_of",
     "log_densities",
@@ -78,7 +78,7 @@ def exchangeable_weights(model: Model) -> ExchangeableWeights:
     return model.weights
 
 
-def held(model: Model, log_joint: Float[Array, "N K"]) -> Float[Array, "N K"]:
+def allowed_only(model: Model, log_joint: Float[Array, "N K"]) -> Float[Array, "N K"]:
     """-inf for the memories to which a row is known not to belong."""
     weight = model.row_weight
     return log_joint if weight is None else jnp.where(weight > 0, log_joint, -jnp.inf)

@@ -63,10 +63,6 @@ def _law(call: str, text: str) -> Distribution:
         raise InputError(f"prior: {tree.func.id} does not take the arguments of {text!r}: {error}") from error
 
 
-def _unpacks(call: ast.Call) -> bool:
-    return any(keyword.arg is None for keyword in call.keywords)
-
-
 def _numbers(node: ast.expr, text: str) -> Any:
     """A number, or an array from nested lists of numbers."""
     try:

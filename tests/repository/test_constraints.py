@@ -54,7 +54,7 @@ def test_a_good_file_passes(project: Path) -> None:
 
 def test_every_kind_of_fault_is_named() -> None:
     faults = [
-        ("alpha==1.5", "--find-links wheels", "is an option; expected name==version"),
+        ("alpha==1.5", "--pre", "is an option; expected name==version"),
         ("alpha==1.5", "alpha @ https://packages.example/alpha.whl", "is an address"),
         ("alpha==1.5", "https://packages.example/alpha.whl", "is an address"),
         ("alpha==1.5", "alpha>=1.5", "is no exact version"),
@@ -84,7 +84,7 @@ def test_every_kind_of_fault_is_named() -> None:
 
 def test_a_bad_file_is_refused_with_exit_code_1(project: Path) -> None:
     bad = project.with_name("bad.txt")
-    bad.write_text(GOOD + "--find-links wheels\n")
+    bad.write_text(GOOD + "--pre\n")
     run = _check(bad, project)
     assert run.returncode == 1
-    assert run.stderr == "bad.txt: line 8: '--find-links wheels' is an option; expected name==version\n"
+    assert run.stderr == "bad.txt: line 8: '--pre' is an option; expected name==version\n"
