@@ -16,6 +16,9 @@ __all__ = ["CHAIN_RULES", "listed"]
 _R_HAT_BAD = 1.05
 _ESS_PER_CHAIN = 100
 _E_BFMI = 0.3
+_TARGETS = (0.9, 0.99)
+"""Target acceptance probabilities to try, one after the other, where trajectories diverge."""
+
 _MANY_DIVERGED = 0.01
 _DEPTH_REACHED = 0.01
 """The depth of trees matters when this share of the trajectories reaches its maximum."""
@@ -37,12 +40,19 @@ def _divergences(facts: Facts) -> Iterator[Finding]:
         return
     count, total = int(diverging.sum()), diverging.size
     noun = "trajectory" if count == 1 else "trajectories"
+    given = options(facts.tree, "engine_options").get("target_accept")
+    higher = [level for level in _TARGETS if not isinstance(given, int | float) or level > given]
+    remedy = (
+        f"Raise the target acceptance probability (option target_accept: {', then '.join(map(str, higher))}). If "
+        "divergences remain, a"
+        if higher
+        else "A"
+    )
     yield Finding(
         "problem" if count > _MANY_DIVERGED * total else "warning",
         f"{count} of {total} {noun} diverged: parts of the posterior are too sharply curved for the step size, and "
-        "the draws may miss them. Raise the target acceptance probability (option target_accept: 0.9, then 0.99). If "
-        "divergences remain, "
-        "a memory may be collapsing onto a few data: widen its prior or use fewer memories.",
+        f"the draws may miss them. {remedy} memory may be collapsing onto a few data: widen its prior or use fewer "
+        "memories.",
     )
 
 

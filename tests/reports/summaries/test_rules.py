@@ -187,3 +187,19 @@ def test_the_sentence_on_replicated_data_names_what_was_looked_at_and_what_is_of
         assert "the spread of features and principal directions and the tails (3 rows and 2 features)" in text
     assert "(p = 0.005): spread of a (6 sd too small), largest energy (1 sd too large)" in off
     assert "look like the data (p = 0.4)" in like
+
+
+@pytest.mark.parametrize(
+    ("given", "advised"),
+    [("{}", "0.9, then 0.99"), ('{"target_accept": 0.95}', "0.99"), ('{"target_accept": 0.99}', "")],
+)
+def test_divergences_are_answered_with_a_higher_target_than_the_fit_had(given: str, advised: str) -> None:
+    tree = diverged(5)
+    tree.attrs["engine_options"] = given
+    text = next(item.text for item in advice(tree) if item.rule == "divergences")
+    assert text.endswith("memory may be collapsing onto a few data: widen its prior or use fewer memories.")
+    if advised:
+        assert f"(option target_accept: {advised}). If divergences remain, a memory" in text
+    else:
+        assert "target_accept" not in text
+        assert "may miss them. A memory" in text
