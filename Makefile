@@ -9,7 +9,7 @@ READY  := $(VENV)/.ready
 # workers of the test suite: most of its time goes into compilation, which uses one core
 JOBS   ?= 2
 
-.PHONY: demo test test-types test-slow validate check format bench clean
+.PHONY: demo test test-slow validate check format bench clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -21,17 +21,15 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## fit three memories to real data, verify them, write the reports into out/demo
 	$(BIN)/python examples/demo.py
 
+# every annotation is checked as the program runs (tests/annotations.py); PROBAM_CHECK_TYPES=0 make test leaves it out
 test: $(READY)  ## the whole suite but the long statistical checks
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=15 $(ARGS)
 
-test-types: $(READY)  ## the same with every annotation checked as the program runs
-	PROBAM_CHECK_TYPES=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=15 $(ARGS)
-
-test-slow: $(READY)  ## the long statistical checks
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow --timeout=3600 --durations=15 $(ARGS)
+test-slow: $(READY)  ## the long statistical checks, annotations unchecked
+	PROBAM_CHECK_TYPES=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow --timeout=3600 --durations=15 $(ARGS)
 
 validate: $(READY)  ## the long checks, calibration, held-out densities and verdicts, their results into docs/validation.md
-	-$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow --timeout=3600 --junitxml=out/slow.xml
+	-PROBAM_CHECK_TYPES=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow --timeout=3600 --junitxml=out/slow.xml
 	$(BIN)/python -m benchmarks.validation --slow out/slow.xml --output docs/validation.md
 	$(BIN)/python -m benchmarks.held_out --engines em gibbs --output docs/validation.md
 	$(BIN)/python -m benchmarks.verdicts --output docs/validation.md

@@ -1,7 +1,7 @@
-"""Types that run: in `make test-types` every annotation of the package is checked whenever a function is called.
+"""Types that run: in the quick tests every annotation of the package is checked whenever a function is called.
 
 Shapes and dtypes are checked by jaxtyping, all else by beartype, by whose rule here a whole number is a number too.
-PROBAM_CHECK_TYPES=1 turns it on.
+PROBAM_CHECK_TYPES=0 turns it off.
 """
 
 import os
@@ -35,8 +35,8 @@ _raises = pytest.raises
 
 
 def check_annotations() -> None:
-    """Check what is imported from now on, where it is turned on; called before any module of the package is."""
-    if os.environ.get("PROBAM_CHECK_TYPES") != "1":
+    """Check what is imported from now on, unless it is turned off; called before any module of the package is."""
+    if os.environ.get("PROBAM_CHECK_TYPES") == "0":
         return
     jaxtyping.install_import_hook("probam", f"{__name__}.checked")
     pytest.raises = _raises_of_the_product  # type: ignore[assignment]
