@@ -25,6 +25,7 @@ from probam.inference.common.matching import matched
 from probam.inference.common.result import EngineResult, Progress, silent
 from probam.inference.common.rows import Rows, counted, rows_on, total_weight, without_missing
 from probam.inference.em.steps import EMState, Settings, em_step, expectation, judged, maximization
+from probam.options import whole_number
 
 __all__ = ["fit_params", "point_result", "run", "side_by_side"]
 
@@ -187,6 +188,8 @@ def fit_params(
     """
     check_closed_form(model)
     settings = _settings(estimate, stop)
+    for name, value in (("max_iterations", max_iterations), ("restarts", restarts)):
+        whole_number(least=1)(name, value)
     weighted, x = counted(model, x, sample_weight, labels)
     weight = None if weighted.row_weight is None else np.asarray(weighted.row_weight)
     model = model.with_row_weight(None)  # rows and their weights are handed on together

@@ -54,7 +54,7 @@ def expectation(
     params: Params,
     x: Float[Array, "*groups N D"],
     origin: Float[Array, " D"],
-    weight: Float[Array, "*groups N"] | None = None,
+    weight: Float[Array, "*groups N"] | Float[Array, "*groups N K"] | None = None,
 ) -> tuple[Moments, Float[Array, ""]]:
     """Responsibility-weighted sums of the family's statistics, and the log likelihood (nats).
 
@@ -172,7 +172,7 @@ def em_step(
     x: Float[Array, "*groups N D"],
     *,
     likelihood_only: bool,
-    weight: Float[Array, "*groups N"] | None = None,
+    weight: Float[Array, "*groups N"] | Float[Array, "*groups N K"] | None = None,
     origin: Float[Array, " D"] | None = None,
 ) -> tuple[Params, Float[Array, ""]]:
     """Parameters after one EM step, and the objective *before* it (nats)."""

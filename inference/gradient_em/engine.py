@@ -35,6 +35,7 @@ from probam.inference.em.engine import point_result, side_by_side
 from probam.inference.gradient_em import ascent
 from probam.inference.gradient_em.ascent import expected_log_joint
 from probam.inference.gradient_em.units import ScaledCoordinates, units
+from probam.options import whole_number
 
 __all__ = ["OPTIMISERS", "expected_log_joint", "optima", "run"]
 
@@ -90,11 +91,13 @@ def _advance(
     return jax.lax.map(one, (walk, state), batch_size=side_by_side(num_runs, x, model.num_components))
 
 
-def _check_options(optimiser: str, learning_rate: float) -> None:
+def _check_options(optimiser: str, learning_rate: float, **counts: int) -> None:
     if optimiser not in OPTIMISERS:
         raise InputError(f"optimiser: expected one of {', '.join(OPTIMISERS)}; got {optimiser!r}")
     if not learning_rate > 0:
         raise InputError(f"learning_rate: expected a positive step size; got {learning_rate}")
+    for name, value in counts.items():
+        whole_number(least=1)(name, value)
 
 
 @jax.jit
@@ -164,7 +167,7 @@ def optima(
 ) -> tuple[Params, Float[Array, " R"], np.ndarray, str]:
     """Site values where each restart ended, the log joint there, its trace (R, I), and the status of the best."""
     check_gradient(model)
-    _check_options(optimiser, learning_rate)
+    _check_options(optimiser, learning_rate, max_iterations=max_iterations, inner_steps=inner_steps, restarts=restarts)
     if tolerance is None:
         tolerance = 1e-8 if x.dtype == jnp.float64 else 1e-6
     climb = _Climb(optimiser, max_iterations, inner_steps, learning_rate, tolerance, progress)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from probam.data.table import Table
 
-__all__ = ["check_apart", "engine_option", "labelled_table_of", "names_in", "say_what_looks_like_labels", "table_of"]
+__all__ = ["check_apart", "engine_option", "labelled_table_of", "names_in", "table_of", "table_to_fit"]
 
 
 def table_of(data: str, **reading: Any) -> "Table":
@@ -69,6 +69,33 @@ def labelled_table_of(
     return table, known
 
 
+def table_to_fit(data: str, options: dict[str, Any], labels: str | None) -> tuple["Table", "np.ndarray | None"]:
+    """The columns to fit, and the labels; in ``options``, the column of sample weights is replaced by its values.
+
+    Args:
+        data: path of a file, or name of a shipped set.
+        options: of a fit; those that say what is read of the data are carried out.
+        labels: name of the column of labels; None where there is none.
+    """
+    import pandas as pd
+
+    from probam.data.table import check_rows
+
+    columns, drop, weight = (options.pop(name, None) for name in ("columns", "drop", "sample_weight"))
+    reading = {"drop": drop, "variable": options.get("variable"), "missing": options.get("missing", False)}
+    of_file = columns if columns is None or weight is None else [*columns, weight]
+    table, known = labelled_table_of(data, labels, columns=of_file, **reading)
+    if weight is not None:
+        options["sample_weight"] = pd.Series(table.select([weight]).values[:, 0], name=weight)
+        table = table.select([name for name in table.columns if name != weight])
+    if (columns, drop, labels) != (None, None, None):
+        options["columns"] = list(table.columns)
+    check_rows(table)
+    if columns is None:
+        _say_what_looks_like_labels(table)
+    return table, known
+
+
 def names_in(words: Sequence[str] | None) -> list[str] | None:
     """Names of columns, of which each word has one or, separated by commas, several; None where none are given."""
     if words is None:
@@ -92,7 +119,7 @@ def _shipped(name: str, labels: str | None) -> tuple["Table", "np.ndarray | None
     return load_shipped(name), None if labels is None else load_labels(name)
 
 
-def say_what_looks_like_labels(table: "Table") -> None:
+def _say_what_looks_like_labels(table: "Table") -> None:
     """One line on stderr for each column that looks like labels of the rows, with the flags that leave it out."""
     from probam.data.labels import label_like
 

@@ -1,17 +1,19 @@
 """The command that puts fits, or engines, side by side."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probam.cli.arguments import table_of
+from probam.cli.arguments import labelled_table_of, table_to_fit
 from probam.cli.console import Bar, interruptible
 from probam.cli.flags import flags
 from probam.cli.program import Json, api_ready, app
 from probam.errors import InputError
 from probam.fits.options import FitOptions
+from probam.options import option_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 _MODEL = "Model (with --engines)"
-_COMPARED = ("family", "covariance", "weights", "components", "standardise")
+_COMPARED = [each.name for each in fields(FitOptions) if option_of(each).group in ("Model", "Data")]
+"""Options of a fit that all engines share."""
 
 
 @app.command(
@@ -49,9 +52,9 @@ def compare(
     labels: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE",
+            metavar="COLUMN|FILE",
             help="Known classes of the held-out data (of the fitted data without --held-out; of DATA with --engines): "
-            "a shipped set's name, or a CSV file whose last column they are.",
+            "a column of these data, a shipped set's name, or a CSV file whose last column they are.",
         ),
     ] = None,
     evidence: Annotated[
@@ -72,15 +75,15 @@ def compare(
 
     if output is not None:
         check_writable(output, suffixes=(".csv",))
-    if engines is None and FitOptions(**model).changed():
-        raise InputError(f"{', '.join(f'--{name}' for name in _COMPARED)}: they need --engines")
-    truth = None if labels is None else _labels(labels)
+    if engines is None and (changed := FitOptions(**model).changed()):
+        flags_given = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+        raise InputError(f"{flags_given}: the model and what is read of DATA; they need --engines")
     api_ready()
     how: dict[str, Any] = {"bridged": evidence, "seed": seed}
     if engines is None:
-        frame = _compare_fits(fits, held_out, truth, **how)
+        frame = _compare_fits(fits, held_out, labels, **how)
     else:
-        frame = _compare_engines(fits, engines, held_out, truth, **how, **model)
+        frame = _compare_engines(fits, engines, held_out, labels, model, **how)
     if output is not None:
         with write_atomically(output) as temporary:
             frame.to_csv(temporary, index_label="fit")
@@ -89,14 +92,18 @@ def compare(
         print(f"wrote {output}")
 
 
-def _compare_fits(fits: list[str], held_out: str | None, truth: "np.ndarray | None", **options: Any) -> "pd.DataFrame":
+def _compare_fits(fits: list[str], held_out: str | None, labels: str | None, **options: Any) -> "pd.DataFrame":
     """The table of saved fits, by file name."""
     from probam.comparison.compare import compare
     from probam.fits.fit import load
 
     loaded = {name: load(path) for name, path in zip(_names(fits), fits, strict=True)}
-    columns = next(iter(loaded.values())).columns
-    unseen = None if held_out is None else table_of(held_out, features=columns, missing=True)
+    unseen, truth = None, None
+    if held_out is not None:
+        columns = next(iter(loaded.values())).columns
+        unseen, truth = labelled_table_of(held_out, _column(labels), features=columns, missing=True)
+    if truth is None and labels is not None:
+        truth = _labels(labels)
     with Bar("comparing"):
         return interruptible(lambda: compare(loaded, unseen, truth, **options))
 
@@ -105,7 +112,8 @@ def _compare_engines(
     fits: list[str],
     engines: str,
     held_out: str | None,
-    truth: "np.ndarray | None",
+    labels: str | None,
+    model: dict[str, Any],
     **options: Any,
 ) -> "pd.DataFrame":
     """The table of one model fitted by several engines to the same data."""
@@ -115,13 +123,15 @@ def _compare_engines(
     if len(fits) != 1:
         raise InputError(f"DATA: expected one with --engines; got {len(fits)}")
     share = 0.2 if held_out is None else _share(held_out)
-    data = table_of(fits[0])
     names = [name.strip() for name in engines.split(",") if name.strip()]
     for name in names:
         find_engine(name, {})
+    data, truth = table_to_fit(fits[0], model, _column(labels))
+    if truth is None and labels is not None:
+        truth = _labels(labels)
     with Bar("comparing") as bar:
         frame, _ = interruptible(
-            lambda: compare_engines(data, names, held_out=share, labels=truth, progress=bar, **options)
+            lambda: compare_engines(data, names, held_out=share, labels=truth, progress=bar, **options, **model)
         )
     return frame
 
@@ -147,13 +157,27 @@ def _share(text: str) -> float:
         raise InputError(f"--held-out: with --engines expected a share such as 0.2; got {text!r}") from error
 
 
+def _column(labels: str | None) -> str | None:
+    """The name of a column of labels; None where there are none, or a file or a shipped set has them."""
+    from probam.data.shipped import shipped
+
+    if labels is None or Path(labels).exists() or labels in {record.name for record in shipped()}:
+        return None
+    return labels
+
+
 def _labels(source: str) -> "np.ndarray":
     """Classes of a shipped set, or the last column of a CSV file."""
     import pandas as pd
 
-    from probam.data.shipped import load_labels
+    from probam.data.shipped import load_labels, shipped
 
     if not Path(source).exists():
+        if source not in {record.name for record in shipped()}:
+            raise InputError(
+                f"--labels: {source} is neither a file nor a shipped set; a column of labels is read of --held-out, or "
+                "of DATA with --engines"
+            )
         return load_labels(source)
     try:
         return pd.read_csv(source).iloc[:, -1].to_numpy()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probam.cli.arguments import check_apart, engine_option, labelled_table_of, say_what_looks_like_labels
+from probam.cli.arguments import check_apart, engine_option, table_to_fit
 from probam.cli.console import Bar, fit_json, fit_text, interruptible, say
 from probam.cli.flags import flags
 from probam.cli.program import DATA, FitOutput, Json, Labels, api_ready, app
@@ -57,7 +57,7 @@ def fit(
 
     check_writable(output, suffixes=(".nc",))
     check_apart(output, data)
-    table, known = _table(data, options, labels)
+    table, known = table_to_fit(data, options, labels)
     options |= dict(map(engine_option, option or []))
     api = api_ready(float32=float32)
     rows, began = table.astype("float32") if float32 else table, time.time()
@@ -70,27 +70,6 @@ def fit(
         raise
     agreement = None if known is None else _agreement(fitted, table, known)
     print(fit_json(fitted, output, agreement) if as_json else fit_text(fitted, output, agreement))
-
-
-def _table(data: str, options: dict[str, Any], labels: str | None) -> tuple["Table", "np.ndarray | None"]:
-    """The columns to fit, and the labels; in ``options``, the column of sample weights is replaced by its values."""
-    import pandas as pd
-
-    from probam.data.table import check_rows
-
-    columns, drop, weight = (options.pop(name, None) for name in ("columns", "drop", "sample_weight"))
-    reading = {"drop": drop, "variable": options.get("variable"), "missing": options["missing"]}
-    of_file = columns if columns is None or weight is None else [*columns, weight]
-    table, known = labelled_table_of(data, labels, columns=of_file, **reading)
-    if weight is not None:
-        options["sample_weight"] = pd.Series(table.select([weight]).values[:, 0], name=weight)
-        table = table.select([name for name in table.columns if name != weight])
-    if (columns, drop, labels) != (None, None, None):
-        options["columns"] = list(table.columns)
-    check_rows(table)
-    if columns is None:
-        say_what_looks_like_labels(table)
-    return table, known
 
 
 def _agreement(fitted: "Fit", table: "Table", known: "np.ndarray") -> "Agreement":

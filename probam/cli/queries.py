@@ -54,7 +54,7 @@ def recall(
 
     check_writable(output, suffixes=TABLE_SUFFIXES)
     check_apart(output, fit_file, queries)
-    fitted, table = fit_and_table(fit_file, queries, drop=drop, variable=variable, normalise=normalise)
+    fitted, table = fit_and_table(fit_file, queries, drop=drop, variable=variable, normalise=normalise, missing=True)
     with Bar("recalling"):
         recalled = interruptible(lambda: fitted.recall(table, step=step, max_steps=max_steps))
     write_dataset(recalled, output, plain="state")

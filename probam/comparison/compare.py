@@ -23,6 +23,7 @@ from probam.comparison.scores import (
     mean_error,
     stored_evidence,
 )
+from probam.comparison.splits import of_rows, read_once, rows_of_table, split
 from probam.data.table import Table, as_table
 from probam.errors import InputError, NumericalError
 from probam.fits.fitted import Fit
@@ -34,7 +35,7 @@ from probam.reports.summaries.estimate import NOT_A_COUNT, bounds_memories, esti
 from probam.reports.summaries.quantities import engine_kind
 from probam.reports.tree import variable
 
-__all__ = ["compare", "compare_engines", "comparison_record", "comparison_text", "split"]
+__all__ = ["compare", "compare_engines", "comparison_record", "comparison_text"]
 
 
 def compare(
@@ -304,26 +305,6 @@ def comparison_record(frame: pd.DataFrame) -> dict[str, Any]:
 # --- comparisons that fit ------------------------------------------------------------------------------------
 
 
-def split(num_data: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers that are fitted and that are held out, each in order; the same seed gives the same split.
-
-    Args:
-        num_data: number of rows.
-        fraction: share of the rows to hold out, between 0 and 1.
-        seed: of the permutation.
-    """
-    if not 0 < fraction < 1:
-        raise InputError(f"held_out: expected a share between 0 and 1; got {fraction}")
-    size = round(fraction * num_data)
-    if not 0 < size < num_data:
-        raise InputError(
-            f"held_out: a share of {fraction} of {num_data} data leaves none to fit or none to hold out; "
-            "choose another share"
-        )
-    order = np.random.default_rng(seed).permutation(num_data)
-    return np.sort(order[size:]), np.sort(order[:size])
-
-
 def compare_engines(
     data: Any,
     engines: Sequence[str] = ("em", "svi", "nuts", "gibbs"),
@@ -347,19 +328,21 @@ def compare_engines(
         engine_options: options of single engines, by the name of the engine.
         bridged: as in :func:`compare`.
         progress: called with the number of engines that are done, their total number, and a message.
-        model_options: other arguments of ``probam.fit`` (``family``, ``weights``, ``components``, ...).
+        model_options: other arguments of ``probam.fit`` (``family``, ``weights``, ``components``, ``drop``,
+            ``normalise``, ...). Weights of the data go with their rows; a datum that is held out counts once.
 
     Returns:
         The table of :func:`compare`, and the fits by engine. ``frame.attrs["notes"]`` names engines left out.
     """
     if isinstance(engines, str):
         raise InputError(f"engines: expected a list of names; got {engines!r}; write [{engines!r}]")
-    table = as_table(data, missing=bool(model_options.get("missing", False)))
+    table, model_options = read_once(data, model_options)
     rows, others = split(table.num_data, held_out, seed)
     truth = None if labels is None else np.asarray(labels).ravel()
     if truth is not None and len(truth) != table.num_data:
         raise InputError(f"labels: expected one for each of {table.num_data} rows; got {len(truth)}")
-    fitted, unseen = (pd.DataFrame(table.values[chosen], columns=list(table.columns)) for chosen in (rows, others))
+    fitted, unseen = rows_of_table(table, rows), rows_of_table(table, others)
+    model_options = of_rows(model_options, rows, table.num_data)
     fits, left_out = {}, {}
     for done, engine in enumerate(engines):
         progress(done, len(engines), f"compare: {engine}")

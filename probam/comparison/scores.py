@@ -17,7 +17,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 import probam.fits.fit as api
 import probam.fits.posterior as posterior
-from probam.data.table import as_table
+from probam.comparison.splits import of_rows, read_once, rows_of_table
 from probam.distributions.direction import FreeDirection
 from probam.errors import InputError
 from probam.family import Model
@@ -132,19 +132,19 @@ def cross_validate(
         num_folds: from 2 to the number of data.
         seed: of the folds and of every fit.
         progress: called with the number of folds that are done, their total number, and a message.
-        options: other arguments of ``probam.fit``.
+        options: other arguments of ``probam.fit``. Weights of the data and known labels go with their rows. A datum
+            that is held out counts once, with the density of its features alone.
     """
-    table = as_table(data, missing=bool(options.get("missing", False)))
+    table, options = read_once(data, options)
     if not 2 <= num_folds <= table.num_data:
         raise InputError(f"num_folds: expected 2 to {table.num_data}, the number of data; got {num_folds}")
     fold = np.random.default_rng(seed).permutation(np.arange(table.num_data) % num_folds)
     pointwise = np.full(table.num_data, np.nan)
     for k in range(num_folds):
         progress(k, num_folds, f"fold {k + 1} of {num_folds}")
-        inside, outside = (
-            pd.DataFrame(table.values[rows], columns=list(table.columns)) for rows in (fold != k, fold == k)
-        )
-        pointwise[fold == k] = api.fit(inside, seed=seed, **options).log_prob(outside)
+        inside, outside = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+        fitted = api.fit(rows_of_table(table, inside), seed=seed, **of_rows(options, inside, table.num_data))
+        pointwise[outside] = fitted.log_prob(rows_of_table(table, outside))
     progress(num_folds, num_folds, "cross-validation")
     return CrossValidated(float(pointwise.mean()), mean_error(pointwise), pointwise, fold)
 

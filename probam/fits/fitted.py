@@ -15,17 +15,18 @@ import xarray as xr
 
 import probam.fits.posterior as posterior
 from probam.data.standardise import Standardiser
-from probam.data.table import Table, as_table
+from probam.data.table import Table
 from probam.data.writing import write_atomically
 from probam.equivalence.check import Check, verify_mixture
 from probam.errors import InputError
 from probam.family import Params
-from probam.family.capabilities import DataSpace, MissingEntries
+from probam.family.capabilities import DataSpace
 from probam.fits.conditional import ConditionalDistribution, rows_given
 from probam.fits.draws import evenly
 from probam.fits.landscape import Landscape, basins, extent_of, survey
 from probam.fits.landscape_posterior import completion
 from probam.fits.options import SEEDS
+from probam.fits.questions import NO_LENGTH, question_table, rows_of_family
 from probam.models.mixture import Mixture
 from probam.options import file_path, whole_number, whole_number_in
 from probam.reports.html import write_report
@@ -104,16 +105,19 @@ class Fit:
         Args:
             data: rows of D features, or anything that ``probam.fit`` reads.
             name: what errors call the data.
-            missing: allow missing entries.
+            missing: allow missing entries; a fit of normalised rows takes none, since such a row has no length.
         """
-        table = as_table(data, features=self.columns, name=name, missing=missing)
-        return table.normalised() if self.tree.attrs.get("normalised", 0) else table
+        return question_table(data, self.columns, name=name, missing=missing, normalised=self.is_normalised)
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether each row was divided by its length (``normalise=True``); so are the rows of questions."""
+        return bool(self.tree.attrs.get("normalised", 0))
 
     def _rows(self, data: Any, what: str, *, missing: bool = False) -> tuple[Table, jax.Array]:
         """A table in data units and its rows in model units; ``missing`` allows missing entries if the family does."""
-        table = self.table(data, what, missing=missing and bool(MissingEntries.ask(self.model.family)))
-        values = table.values.astype(self.dtype)
-        DataSpace.of(self.model.family).check_support(values, self.columns)
+        table = self.table(data, what, missing=missing)
+        values = rows_of_family(self.model.family, table, self.dtype)
         return table, jnp.asarray(self.standardiser.apply(values))
 
     # --- draws -------------------------------------------------------------------------------------------------
@@ -326,8 +330,8 @@ class Fit:
             num_draws: most posterior draws to use, evenly spaced. A draw is weighted by the density of what is given.
 
         Raises:
-            InputError: for features that the fit does not have, rows of density 0, and families without an exact
-                conditional.
+            InputError: for features that the fit does not have, rows of density 0, families without an exact
+                conditional, and fits of normalised rows: what is given has no length without its target.
 
         >>> import probam
         >>> line = np.linspace(0, 1, 50)
@@ -338,6 +342,8 @@ class Fit:
         array([0.6, 2.4])
         """
         whole_number(least=1)("num_draws", num_draws)
+        if self.is_normalised:
+            raise InputError(f"given: a row without its target has gaps; {NO_LENGTH}")
         which = evenly(num_draws, len(self._permutations))
         x = self.standardiser.apply(self._positions).astype(self.dtype)
         return ConditionalDistribution.of(

@@ -35,3 +35,25 @@ def test_fits_are_compared_and_the_better_one_comes_first(refusal: Refusal, caps
     assert "log_score" in capsys.readouterr().out
     assert "named twice" in refusal("compare", "one.nc", "one.nc")
     assert "they need --engines" in refusal("compare", "one.nc", "two.nc", "--components", "3")
+
+
+@pytest.mark.usefixtures("here")
+def test_engines_are_compared_with_the_data_options_of_fit(
+    refusal: Refusal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(5)
+    kind = np.arange(60) % 2
+    directions = rng.normal(0, 0.1, (60, 2)) + np.where(kind[:, None] == 0, [1.0, 0.0], [0.0, 1.0])
+    frame = pd.DataFrame(rng.lognormal(0, 2, (60, 1)) * directions, columns=["a", "b"])
+    frame.assign(name="n", kind=np.where(kind == 0, "east", "north")).to_csv("rows.csv", index=False)
+    words = ["compare", "rows.csv", "--engines", "em", "--family", "vmf", "--weights", "dirichlet", "--components", "2"]
+    words += ["--drop", "name", "--normalise"]
+    assert main([*words, "--labels", "kind", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert list(record["fits"]) == ["em"]
+    assert record["fits"]["em"]["ari"] == 1.0
+    assert np.isfinite(record["fits"]["em"]["log_score"])
+    assert "rows.csv has no column 'sort'" in refusal(*words, "--labels", "sort")
+    assert "'kind' holds text" in refusal(*words)
+    said = refusal("compare", "one.nc", "two.nc", "--drop", "name", "--normalise")
+    assert "--normalise, --drop: the model and what is read of DATA; they need --engines" in said

@@ -12,8 +12,9 @@ from scipy import stats
 
 import probam
 import probam.fits.fit as api
-from probam.comparison.compare import compare, compare_engines, comparison_record, comparison_text, split
+from probam.comparison.compare import compare, compare_engines, comparison_record, comparison_text
 from probam.comparison.scores import free_parameters
+from probam.comparison.splits import split
 from probam.errors import InputError
 from probam.fits.fitted import Fit
 from tests.comparison.exact_fits import CENTER, HELD, SCALE, X, predictive

@@ -110,3 +110,20 @@ def test_cross_validation_never_scores_a_datum_that_was_fitted(monkeypatch: pyte
     np.testing.assert_allclose(result.mean, result.pointwise.mean())
     with pytest.raises(InputError, match="num_folds: expected 2 to 30"):
         cross_validate(X[:, None], num_folds=31)
+
+
+def test_weights_and_known_labels_go_with_the_rows_of_their_folds() -> None:
+    rng = np.random.default_rng(3)
+    known = np.arange(24) % 2
+    frame = pd.DataFrame({"name": "n", "x": rng.normal(4 * known, 1)})
+    weight, labels = rng.uniform(0.5, 2, 24), np.where(rng.uniform(size=24) < 0.5, known, -1)
+    model: dict[str, Any] = {"covariance": "isotropic", "weights": "dirichlet", "components": 2, "engine": "em"}
+    model["restarts"] = 1
+    result = cross_validate(frame, num_folds=2, drop=["name"], sample_weight=weight, labels=labels, **model)
+    for fold in range(2):
+        held = result.fold == fold
+        given = {"sample_weight": weight[~held], "labels": labels[~held]}
+        fitted = api.fit(frame.loc[~held, ["x"]], **given, **model)
+        np.testing.assert_array_equal(result.pointwise[held], fitted.log_prob(frame.loc[held, ["x"]]))
+    with pytest.raises(InputError, match="sample_weight: expected one for each of 24 rows; got shape"):
+        cross_validate(frame, num_folds=2, drop=["name"], sample_weight=weight[:3], **model)

@@ -59,3 +59,19 @@ def test_rows_of_any_length_are_fitted_and_asked_as_directions(tmp_path: Path) -
             np.testing.assert_array_equal(answer["label"], expected["label"])
     with pytest.raises(InputError, match="normalise: a row with missing entries has no length"):
         api.fit(DIRECTIONS, normalise=True, missing=True, **model)
+
+
+@pytest.mark.parametrize("family", ["vmf", "gaussian"])
+def test_a_row_with_gaps_has_no_length_and_a_fit_of_directions_answers_none(family: str) -> None:
+    """Given values of other lengths would be answers to another question: both calls are refused, with a remedy."""
+    fit = api.fit(
+        5 * DIRECTIONS, family=family, normalise=True, weights="dirichlet", components=1, engine="em", restarts=1
+    )
+    gaps = 5 * np.where(np.arange(8) == 2, np.nan, DIRECTIONS[:3])
+    said = r"divides each row by its length \(normalise=True, `--normalise`\), and a row with gaps has none: impute"
+    for question in (fit.complete, fit.predict, fit.log_prob, fit.responsibilities, fit.recall, fit.energy):
+        with pytest.raises(InputError, match=rf"column 'x2' has a missing value in row 0 .*{said}"):
+            question(gaps)
+    for target, given in (("x2", np.delete(gaps, 2, axis=1)), (None, gaps)):
+        with pytest.raises(InputError, match=rf"given: a row without its target has gaps; .*{said}"):
+            fit.conditional(target, given)

@@ -62,10 +62,18 @@ def test_a_column_without_values_cannot_be_learned_and_recall_needs_whole_rows(u
     with pytest.raises(InputError, match="column 'x1' has no values; leave it out"):
         api.fit(np.where([False, True, False], np.nan, X), missing=True, **MODEL)
     for question in (unnamed.recall, unnamed.energy):
-        with pytest.raises(InputError, match="missing value"):
+        with pytest.raises(InputError, match=r"column 'x1' has a missing value in row 0 .*need whole rows: impute"):
             question(GAPS)
     with pytest.raises(InputError, match=r"row 0 .* has no values"):
         unnamed.predict(np.full((1, 3), np.nan))
+
+
+def test_gaps_that_a_family_cannot_integrate_out_are_refused_with_its_reason() -> None:
+    rows = np.array([[0.6, 0.8], [0.8, 0.6], [1.0, 0.0]])
+    fit = api.fit(rows, family="vmf", weights="uniform", components=1, engine="em", restarts=1)
+    for question in (fit.predict, fit.log_prob):
+        with pytest.raises(InputError, match=r"family 'vmf' cannot integrate them out: .*; leave those"):
+            question(np.array([[0.6, np.nan]]))
 
 
 def test_scores_of_rows_with_gaps() -> None:

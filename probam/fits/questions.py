@@ -1,0 +1,62 @@
+"""Rows that a fit is asked about: held to the features that it learned, and to what it can answer."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from probam.data.table import Table, as_table
+from probam.errors import InputError
+from probam.family import Family
+from probam.family.capabilities import Absent, DataSpace, MissingEntries
+
+__all__ = ["NO_LENGTH", "question_table", "rows_of_family"]
+
+_WHOLE_ROWS = (
+    "energy and recall need whole rows: impute the values (`complete` does, where the family can) or leave those rows "
+    "out"
+)
+
+NO_LENGTH = (
+    "this fit divides each row by its length (normalise=True, `--normalise`), and a row with gaps has none: impute the "
+    "values or leave those rows out; a fit without it, of family 'gaussian' or 'student_t', fills gaps"
+)
+"""Why a fit of normalised rows takes no gaps, and what to do."""
+
+
+def question_table(data: Any, columns: tuple[str, ...], *, name: str, missing: bool, normalised: bool) -> Table:
+    """Data as a table of the features of a fit.
+
+    Args:
+        data: rows of D features, or anything that ``probam.fit`` reads.
+        columns: the features.
+        name: what errors call the data.
+        missing: allow missing entries.
+        normalised: divide each row by its length; then no entry may be missing.
+    """
+    table = as_table(data, features=columns, name=name, missing=True)
+    gaps = np.argwhere(np.isnan(table.values))
+    if len(gaps) and (normalised or not missing):
+        row, column = gaps[0]
+        raise InputError(
+            f"{table.source}: column {columns[column]!r} has a missing value in row {row} (counting from 0); "
+            f"{NO_LENGTH if normalised else _WHOLE_ROWS}"
+        )
+    return table.normalised() if normalised else table
+
+
+def rows_of_family(family: Family, table: Table, dtype: np.dtype[Any]) -> Float[np.ndarray, "N D"]:
+    """The rows of a table in this precision.
+
+    Raises :class:`probam.errors.InputError` for rows outside the support of the family, and for missing entries that
+    it cannot integrate out.
+    """
+    entries = MissingEntries.ask(family)
+    if isinstance(entries, Absent) and np.isnan(table.values).any():
+        raise InputError(
+            f"{table.source}: entries are missing, and family {family.name!r} cannot integrate them out: "
+            f"{entries.reason}; leave those rows out or impute the values first"
+        )
+    values = table.values.astype(dtype)
+    DataSpace.of(family).check_support(values, table.columns)
+    return values
