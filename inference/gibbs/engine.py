@@ -23,6 +23,7 @@ Missing entries are drawn with the rest (:mod:`probam.inference.gibbs.missing`).
 the labels and whatever is not integrated out.
 """
 
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -41,8 +42,9 @@ from probam.inference.common.result import EngineResult, Progress, silent
 from probam.inference.common.rows import counted
 from probam.inference.common.start import starting_params
 from probam.inference.gibbs.kernels import KERNELS, Settings, State, sweep
+from probam.inference.gibbs.length import Draws, Length, draws_agree, every_second, length_of
 from probam.inference.gibbs.missing import Patterns, observed_log_joint, patterns, sweep_with_missing
-from probam.inference.gibbs.moves import allowed_only, draw_labels, statistics_of
+from probam.inference.gibbs.moves import allowed_only, conditionals_of, draw_labels, statistics_of
 
 __all__ = ["run"]
 
@@ -77,24 +79,31 @@ def _first_labels(
     return labels
 
 
-@partial(jax.jit, static_argnames=("settings", "num_steps", "thin", "num_devices"))
+class _Span(NamedTuple):
+    """Draws to make next: the number of the first, the number after the last, and the sweeps of each."""
+
+    first: int | jax.Array
+    end: int | jax.Array
+    thin: int | jax.Array
+
+
+@partial(jax.jit, static_argnames=("settings", "num_steps", "num_devices"))
 def _advance(
     model: Model,
     x: jax.Array,
     states: State,
     keys: jax.Array,
-    done: jax.Array,
+    span: _Span,
     groups: Patterns | None,
     settings: Settings,
     *,
     num_steps: int,
-    thin: int,
     num_devices: int,
 ) -> tuple[State, tuple[Params, dict[str, jax.Array]]]:
-    """``num_steps`` kept draws of every chain, ``thin`` sweeps each; sweep t of a chain has the key of t."""
+    """``num_steps`` draws of every chain; sweep t of a chain has the key of t. Draws after the span take no sweep."""
 
     def chain(
-        model: Model, x: jax.Array, groups: Patterns | None, state: State, key: jax.Array
+        model: Model, x: jax.Array, groups: Patterns | None, span: _Span, state: State, key: jax.Array
     ) -> tuple[State, tuple[Params, Params]]:
         statistics = None if model.missing else statistics_of(model, x)
 
@@ -104,24 +113,28 @@ def _advance(
                 return sweep_with_missing(key_sweep, model, x, state, settings, groups)
             return sweep(key_sweep, model, x, state, settings, statistics)
 
-        def step(state: State, t: jax.Array) -> tuple[State, tuple[Params, Params]]:
-            state, every = jax.lax.scan(once, state, t * thin + jnp.arange(thin))
-            params, stats = jax.tree.map(lambda leaf: leaf[-1], every)
+        def step(state: State, number: jax.Array) -> tuple[State, tuple[Params, Params]]:
+            nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(once, state, number))
+            begin = number * span.thin
+            end = jnp.where(number < span.end, begin + span.thin, begin)
+            state, (params, stats) = jax.lax.fori_loop(
+                begin, end, lambda t, carry: once(carry[0], t), (state, nothing[1])
+            )
             return state, (params | model.deterministics(params), stats)
 
-        advanced: tuple[State, tuple[Params, Params]] = jax.lax.scan(step, state, done + jnp.arange(num_steps))
+        advanced: tuple[State, tuple[Params, Params]] = jax.lax.scan(step, state, span.first + jnp.arange(num_steps))
         return advanced
 
     def chains(
-        model: Model, x: jax.Array, groups: Patterns | None, states: State, keys: jax.Array
+        model: Model, x: jax.Array, groups: Patterns | None, span: _Span, states: State, keys: jax.Array
     ) -> tuple[State, tuple[Params, Params]]:
-        return jax.lax.map(lambda inputs: chain(model, x, groups, *inputs), (states, keys))
+        return jax.lax.map(lambda inputs: chain(model, x, groups, span, *inputs), (states, keys))
 
     spread, whole = PartitionSpec("chain"), PartitionSpec()
     mesh = Mesh(np.asarray(jax.devices()[:num_devices]), ("chain",))
-    specs = (whole, whole, whole, spread, spread)
+    specs = (whole, whole, whole, whole, spread, spread)
     return jax.shard_map(chains, mesh=mesh, in_specs=specs, out_specs=spread, check_vma=False)(
-        model, x, groups, states, keys
+        model, x, groups, span, states, keys
     )
 
 
@@ -136,8 +149,8 @@ def run(
     split_merge: int = 0,
     num_chains: int = 4,
     num_warmup: int = 500,
-    num_draws: int = 1000,
-    thin: int = 1,
+    num_draws: int | None = None,
+    thin: int | None = None,
     labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
     progress: Progress = silent,
 ) -> EngineResult:
@@ -153,8 +166,10 @@ def run(
         split_merge: split-merge moves after each collapsed sweep.
         num_chains: number of chains.
         num_warmup: draws at the start of each chain that are discarded.
-        num_draws: draws of each chain that are kept.
-        thin: sweeps per draw.
+        num_draws: draws of each chain that are kept. None keeps 1000, and lengthens the chains until they agree.
+        thin: sweeps per draw, 1 by default where ``num_draws`` is given. Where neither is, it is doubled until R-hat
+            and the effective draws meet the bars of the verdict, or the work reaches a limit
+            (:mod:`probam.inference.gibbs.length`); the note of the result says where it ended.
         labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans; for
             kernel "blocked".
         progress: called with (done, total, text).
@@ -166,79 +181,87 @@ def run(
     settings = _settings(model, kernel, partition, base, split_merge)
     if labels is not None and kernel != "blocked":
         raise InputError(f"labels: kernel {kernel!r} moves memories from number to number; use kernel 'blocked'")
+    length = length_of(
+        (len(x), x.shape[1], model.num_components),
+        settings,
+        has_conditionals=bool(conditionals_of(model)),
+        num_chains=num_chains,
+        num_warmup=num_warmup,
+        num_draws=num_draws,
+        thin=thin,
+    )
     model, x = counted(model, x, None, labels)
-    schedule = Schedule(num_warmup, num_draws, thin)
-    _check_numbers(num_chains, schedule)
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num_chains))
     groups = patterns(np.asarray(x)) if model.missing and MissingEntries.of(model.family).missing == "pattern" else None
-    sites, stats = _sample(model, x, keys, groups, settings, schedule, progress)
-    _check_draws(stats, model.num_components)
+    sampler = _Sampler(model, x, keys, groups, settings, length, progress)
+    (sites, stats), thin = sampler.draws()
     return EngineResult(
-        sites=sites, stats=stats, objective=None, objective_name="", status="sampled", note=_note(model, settings)
+        sites=sites, stats=stats, objective=None, objective_name="", status="sampled", note=_note(model, settings, thin)
     )
 
 
-class Schedule(NamedTuple):
-    """How many draws of a chain are discarded and kept, and the sweeps per draw."""
+@dataclass(frozen=True)
+class _Sampler:
+    """Everything that the chains of one call share."""
 
-    num_warmup: int
-    num_draws: int
-    thin: int
+    model: Model
+    x: Float[Array, "N D"]
+    keys: jax.Array
+    groups: Patterns | None
+    settings: Settings
+    length: Length
+    progress: Progress
 
+    def draws(self) -> tuple[Draws, int]:
+        """Sites and statistics of the kept draws of every chain, and the sweeps of each draw."""
+        length, thin, done = self.length, self.length.thin, 0
+        states = _begin(self.model, self.x, self.keys, self.groups)
+        kept: list[Draws] = []
+        while True:
+            states, more = self._continued(states, done, thin)
+            draws: Draws = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *kept, *more)
+            _check_draws(draws[1], self.model.num_components)
+            if thin >= length.most or draws_agree(draws):
+                return jax.tree.map(lambda leaf: leaf[:, : length.num_draws], draws), thin
+            kept, thin, done = [every_second(draws, length.num_warmup)], 2 * thin, length.total // 2
 
-def _check_numbers(num_chains: int, schedule: Schedule) -> None:
-    for name, number in (("num_chains", num_chains), ("num_draws", schedule.num_draws), ("thin", schedule.thin)):
-        if number < 1:
-            raise InputError(f"{name}: expected at least 1; got {number}")
-    if schedule.num_warmup < 0:
-        raise InputError(f"num_warmup: expected at least 0; got {schedule.num_warmup}")
+    def _continued(self, states: State, done: int, thin: int) -> tuple[State, list[Draws]]:
+        """The chains after all draws, ``done`` of which are there already, and the new ones after the warm-up."""
+        total, num_warmup = self.length.total, self.length.num_warmup
+        work = len(self.x) * self.model.num_components * len(self.keys) * self.length.thin
+        chunk = int(np.clip(_WORK // work, 1, min(total, 250)))
+        chunk = -(-total // -(-total // chunk))  # chunks of one length, so that one program serves them all
+        num_steps = max(1, chunk * self.length.thin // thin)
+        kept = []
+        while done < total:
+            end = min(done + num_steps, total)
+            states, draws = _advance(
+                self.model,
+                self.x,
+                states,
+                self.keys,
+                _Span(*(jnp.asarray(number) for number in (done, end, thin))),
+                self.groups,
+                self.settings,
+                num_steps=chunk,
+                num_devices=devices_for(len(self.keys)),
+            )
+            if end > num_warmup:
+                kept.append(jax.tree.map(partial(_between, max(num_warmup - done, 0), end - done), draws))
+            else:
+                jax.block_until_ready(states)
+            self._show(end, thin, np.asarray(draws[1]["occupied"])[:, end - done - 1])
+            done = end
+        return states, kept
 
-
-def _sample(
-    model: Model,
-    x: Float[Array, "N D"],
-    keys: jax.Array,
-    groups: Patterns | None,
-    settings: Settings,
-    schedule: Schedule,
-    progress: Progress,
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Sites and statistics of the kept draws of every chain (leaves lead with chain and draw)."""
-    num_chains = len(keys)
-    states = _begin(model, x, keys, groups)
-    num_devices = devices_for(num_chains)
-    work = len(x) * model.num_components * num_chains * schedule.thin
-    total = schedule.num_warmup + schedule.num_draws
-    chunk = int(np.clip(_WORK // work, 1, min(total, 250)))
-    chunk = -(-total // -(-total // chunk))  # chunks of one length, so that one program serves them all
-    kept = []
-    done = 0
-    while done < total:
-        states, (sites, stats) = _advance(
-            model,
-            x,
-            states,
-            keys,
-            jnp.asarray(done),
-            groups,
-            settings,
-            num_steps=chunk,
-            thin=schedule.thin,
-            num_devices=num_devices,
+    def _show(self, done: int, thin: int, occupied: np.ndarray) -> None:
+        phase = "warm-up" if done <= self.length.num_warmup else "sampling"
+        longer = f", {thin} sweeps a draw" if thin > 1 else ""
+        self.progress(
+            done * thin,
+            self.length.total * thin,
+            f"Gibbs {phase}, {occupied.min()} to {occupied.max()} memories hold data{longer}",
         )
-        first, last = max(schedule.num_warmup - done, 0), min(total - done, chunk)
-        done += chunk
-        if first < last:
-            kept.append(jax.tree.map(partial(_between, first, last), (sites, stats)))
-        else:
-            jax.block_until_ready(states)
-        occupied = np.asarray(stats["occupied"])[:, -1]
-        phase = "warm-up" if done <= schedule.num_warmup else "sampling"
-        progress(min(done, total), total, f"Gibbs {phase}, {occupied.min()} to {occupied.max()} memories hold data")
-    draws: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = jax.tree.map(
-        lambda *chunks: np.concatenate(chunks, axis=1), *kept
-    )
-    return draws
 
 
 def _check_draws(stats: dict[str, np.ndarray], num_components: int) -> None:
@@ -329,8 +352,8 @@ def _is_conjugate(model: Model) -> bool:
     return has_pair[0]
 
 
-def _note(model: Model, settings: Settings) -> str:
-    notes = []
+def _note(model: Model, settings: Settings, thin: int) -> str:
+    notes = [] if thin == 1 else [f"{thin} sweeps between two draws"]
     if settings.exchangeable:
         law = "Chinese restaurant process" if model.weights.name == "stick-breaking" else "mixture of finite mixtures"
         notes.append(f"sampled under the {law}, at most {model.num_components} memories with data")

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from probam.reports.summaries.convergence import R_HAT_LIMIT, e_bfmi
+from probam.reports.summaries.convergence import ESS_PER_CHAIN, R_HAT_LIMIT, e_bfmi
 from probam.reports.summaries.quantities import options, quantity_name
 from probam.reports.summaries.verdict import Facts, Finding, Rule
 from probam.reports.tree import has
@@ -14,7 +14,6 @@ from probam.reports.tree import has
 __all__ = ["CHAIN_RULES", "listed"]
 
 _R_HAT_BAD = 1.05
-_ESS_PER_CHAIN = 100
 _E_BFMI = 0.3
 _TARGETS = (0.9, 0.99)
 """Target acceptance probabilities to try, one after the other, where trajectories diverge."""
@@ -129,7 +128,7 @@ def _agreement(facts: Facts) -> Iterator[Finding]:
 def _effective_size(facts: Facts) -> Iterator[Finding]:
     """Whether there are enough effective draws, and if not, how many more would do."""
     ess = facts.summary[["ess_bulk", "ess_tail"]].min(axis=1).dropna()
-    needed = _ESS_PER_CHAIN * max(int(facts.tree["posterior"].sizes["chain"]), 4)
+    needed = ESS_PER_CHAIN * max(int(facts.tree["posterior"].sizes["chain"]), 4)
     low = ess[ess < needed].sort_values()
     if len(low):
         factor = int(np.ceil(needed / max(float(low.iloc[0]), 1.0)))
@@ -191,7 +190,7 @@ CHAIN_RULES = (
     Rule(
         "few effective draws",
         "bulk and tail ESS of the label-invariant quantities",
-        f"below {_ESS_PER_CHAIN} a chain, of four chains at least",
+        f"below {ESS_PER_CHAIN} a chain, of four chains at least",
         ("warning",),
         _effective_size,
         ("chains",),

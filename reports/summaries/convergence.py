@@ -15,10 +15,13 @@ from jaxtyping import Float
 
 from probam.reports.summaries.quantities import EngineKind, InvariantDraws, engine_kind, invariant_draws
 
-__all__ = ["R_HAT_LIMIT", "e_bfmi", "effective_draws", "invariant_summary", "summarise"]
+__all__ = ["ESS_PER_CHAIN", "R_HAT_LIMIT", "agree", "e_bfmi", "effective_draws", "invariant_summary", "summarise"]
 
 R_HAT_LIMIT = 1.01
 """Chains agree where R-hat is below it."""
+
+ESS_PER_CHAIN = 100
+"""Effective draws that are wanted of each chain, in the bulk and in the tails (Vehtari et al. 2021)."""
 
 _arviz: Any = arviz_stats  # it has no types
 
@@ -32,6 +35,16 @@ def effective_draws(values: Float[np.ndarray, "C S"]) -> float:
         return float(values.shape[1])
     own = [float(_arviz.ess(_dataset(chain[None]))["q"]) if np.ptp(chain) > 0 else 1.0 for chain in values]
     return float(np.mean(own))
+
+
+def agree(draws: InvariantDraws) -> bool:
+    """Whether R-hat of every quantity is within the limit, where there are chains to compare, and ESS is enough."""
+    table = summarise(draws, "chains")
+    num_chains = max(len(values) for values in draws.values())
+    return bool(
+        (table["r_hat"].dropna() <= R_HAT_LIMIT).all()
+        and (table[["ess_bulk", "ess_tail"]].min(axis=1).dropna() >= ESS_PER_CHAIN * num_chains).all()
+    )
 
 
 def e_bfmi(energy: Float[np.ndarray, "C S"]) -> Float[np.ndarray, " M"]:
