@@ -28,11 +28,12 @@ test: $(READY)  ## the whole suite but the long statistical checks
 test-slow: $(READY)  ## the long statistical checks, annotations unchecked
 	PROBAM_CHECK_TYPES=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow --timeout=3600 --durations=15 $(ARGS)
 
-validate: $(READY)  ## the long checks, calibration, held-out densities and verdicts, their results into docs/validation.md
+validate: $(READY)  ## the long checks, calibration, held-out densities and verdicts; results go into docs/validation.md
 	-PROBAM_CHECK_TYPES=0 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m slow --timeout=3600 --junitxml=out/slow.xml
 	$(BIN)/python -m benchmarks.validation --slow out/slow.xml --output docs/validation.md
 	$(BIN)/python -m benchmarks.held_out --engines em gibbs --output docs/validation.md
 	$(BIN)/python -m benchmarks.verdicts --output docs/validation.md
+	$(BIN)/python -m benchmarks.cells --output docs/validation.md
 
 bench: $(READY)  ## probam and its peers in one interleaved run; TASKS names some
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'

@@ -12,7 +12,7 @@ from numpyro.distributions import Distribution
 from probam.data.table import Table
 from probam.distributions.stick_breaking import expected_num_components, truncation_error
 from probam.distributions.supports import innermost
-from probam.family.capabilities import Gradients
+from probam.fits.choices import sampler_of
 from probam.fits.options import FitOptions
 from probam.fits.prepared import Prepared
 from probam.inference.common.result import EngineResult
@@ -52,7 +52,7 @@ def fit_attributes(
         "status": result.status,
         "estimate": _estimate(options, result),
         "command": _command(options, engine_options, prepared, model),
-        "sampler": _sampler(options, model),
+        "sampler": sampler_of(model, has_row_weights=options.sample_weight is not None),
         "seed": int(options.seed),
         "dtype": prepared.dtype.name,
         "source": prepared.table.source,
@@ -102,13 +102,6 @@ def _command(
         if name not in values and name != "checkpoint"
     ]
     return {"groups": [*groups, ["-o", "fit.nc"]], "in_python": flags.in_python}
-
-
-def _sampler(options: FitOptions, model: Mixture) -> str:
-    """The engine that samples the posterior of this model; empty where none does."""
-    if Gradients.ask(model.family):
-        return "nuts"
-    return "gibbs" if options.sample_weight is None and options.labels is None else "smc"
 
 
 def versions() -> dict[str, str]:

@@ -16,11 +16,13 @@ import numpy as np
 
 import probam.models
 from probam.errors import InputError
-from probam.family import Family, family, registered
+from probam.family import Family, Model, family, registered
+from probam.family.capabilities import Gradients
 from probam.fits.options import ENGINES
+from probam.inference.gibbs.moves import conditionals_of
 from probam.options import one_of
 
-__all__ = ["double_precision", "families", "find_engine", "find_family"]
+__all__ = ["double_precision", "families", "find_engine", "find_family", "sampler_of"]
 
 
 def double_precision() -> bool:
@@ -97,17 +99,43 @@ def find_engine(name: str, options: Mapping[str, Any]) -> Any:
     Raises :class:`probam.errors.InputError` for an engine or an option that does not exist, and for a wrong type.
     """
     one_of(*ENGINES)("engine", name)
-    run = importlib.import_module(f"probam.inference.{name}.engine").run
-    parameters = {
-        parameter.name: parameter
-        for parameter in inspect.signature(run).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in ("progress", "sample_weight", "labels")
-    }
+    parameters = _parameters(name)
     for option, value in options.items():
         if option not in parameters:
-            raise InputError(f"{option}: engine {name!r} has no such option; it has {', '.join(parameters)}")
+            others = [repr(engine) for engine in ENGINES if option in _parameters(engine)]
+            there = f"; engine {others[0]} has it" if len(others) == 1 else f"; engines {', '.join(others)} have it"
+            raise InputError(
+                f"{option}: engine {name!r} has no such option; it has {', '.join(parameters)}{there if others else ''}"
+            )
         _check_type(option, value, parameters[option].annotation)
-    return run
+    return _run_of(name)
+
+
+def _run_of(engine: str) -> Any:
+    return importlib.import_module(f"probam.inference.{engine}.engine").run
+
+
+def _parameters(engine: str) -> dict[str, inspect.Parameter]:
+    """The options of an engine: the keywords of its ``run`` that are no option of every fit."""
+    return {
+        parameter.name: parameter
+        for parameter in inspect.signature(_run_of(engine)).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in ("progress", "sample_weight", "labels")
+    }
+
+
+def sampler_of(model: Model, *, has_row_weights: bool) -> str:
+    """The engine that samples the posterior of a model best: the default one.
+
+    Where memories can be drawn from their full conditionals, ``gibbs`` moves all labels at once and is cheap enough
+    to run until its chains agree; NUTS crosses between the many orders and splits of a process too rarely. ``gibbs``
+    has no weights of the data.
+    """
+    if conditionals_of(model) and not has_row_weights:
+        return "gibbs"
+    if Gradients.ask(model.family):
+        return "nuts"
+    return "smc" if has_row_weights else "gibbs"
 
 
 _TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {

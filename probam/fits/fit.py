@@ -17,7 +17,7 @@ from probam.data.writing import check_writable
 from probam.errors import InputError, NumericalError
 from probam.fits.assemble import fit_tree
 from probam.fits.attributes import fit_attributes
-from probam.fits.choices import double_precision, find_engine, find_family
+from probam.fits.choices import double_precision, find_engine, find_family, sampler_of
 from probam.fits.fitted import Fit
 from probam.fits.options import FitOptions
 from probam.fits.pending import completed, is_pending, pending_tree
@@ -58,7 +58,8 @@ def fit(data: Any, options: FitOptions, engine_options: dict[str, Any]) -> Fit:
     if options.output is not None:
         check_writable(options.output)
     engine_options = options.of_engine | engine_options
-    run = find_engine(options.engine, engine_options)
+    if options.engine is not None:
+        find_engine(options.engine, engine_options)  # a wrong name is told before the data are read
     family = find_family(options.family, options.covariance)
     prepared = prepare(data, options, family)
     given = None if options.given_weights is None else tuple(options.given_weights)
@@ -69,6 +70,8 @@ def fit(data: Any, options: FitOptions, engine_options: dict[str, Any]) -> Fit:
         prepared = replace(prepared, allowed=allowed)
     with jax.enable_x64(prepared.dtype == np.float64):  # in this block and thread: float32 data are fitted in float32
         model = mixture(prepared.x, family=family, weights=weights, num_components=num_components, prior=options.prior)
+        engine = options.engine or sampler_of(model, has_row_weights=prepared.weight is not None)
+        options, run = replace(options, engine=engine), find_engine(engine, engine_options)
         key_run, key_read = _keys(int(options.seed))
         result = _run(run, key_run, model, prepared, options, engine_options)
         attributes = fit_attributes(options, engine_options, prepared, model, result)

@@ -195,15 +195,16 @@ class FitOptions(Options):
         metavar="W,W,...",
         parse=_numbers_in,
     )
-    engine: str = option(
-        "nuts",
-        help="nuts, gibbs and smc sample the posterior (slow, honest; smc also finds the evidence); svi and cavi "
+    engine: str | None = option(
+        None,
+        help="gibbs, nuts and smc sample the posterior (slow, honest; smc also finds the evidence); svi and cavi "
         "approximate it (fast, too sure of themselves); em and gradient_em find one best setting (fastest, no error "
         "bars): the maximum a posteriori under the default prior, or by --estimate ml (em only) the maximum of the "
-        "likelihood; clam finds the memories of least recall error.",
+        "likelihood; clam finds the memories of least recall error. By default gibbs, for families whose memories it "
+        "can draw exactly, and nuts for others and for weighted rows.",
         group=_ENGINE,
-        check=one_of(*ENGINES),
-        flag=str,
+        check=optional(one_of(*ENGINES)),
+        flag=str | None,
     )
     estimate: str | None = option(
         None,
@@ -310,7 +311,8 @@ class FitOptions(Options):
     )
     num_draws: int | None = option(
         None,
-        help="nuts, gibbs (of each chain), svi, cavi: draws to keep; more make errors smaller.",
+        help="nuts, gibbs (of each chain), svi, cavi: draws to keep; more make errors smaller. Where none are asked "
+        "for, gibbs runs until its chains agree, or for a minute or so.",
         group=_ENGINE,
         flag=int | None,
         metavar="N",
@@ -349,11 +351,12 @@ class FitOptions(Options):
     def check_together(self) -> None:
         """Refuse missing entries and estimates that the engine does not have, and rows of no length."""
         if self.estimate is not None and self.engine != "em":
+            engine = "the default engine" if self.engine is None else f"engine {self.engine!r}"
             raise InputError(
-                f"estimate: only engine 'em' has a choice; got {self.estimate!r} with engine {self.engine!r}; leave it "
-                "out, or use engine 'em'"
+                f"estimate: only engine 'em' has a choice; got {self.estimate!r} with {engine}; leave it out, or use "
+                "engine 'em'"
             )
-        if self.missing and self.engine not in _TAKE_MISSING:
+        if self.missing and self.engine not in (None, *_TAKE_MISSING):
             raise InputError(
                 f"missing: engine {self.engine!r} does not integrate missing entries out; use one of "
                 f"{', '.join(_TAKE_MISSING)}"
@@ -364,12 +367,12 @@ class FitOptions(Options):
 
     def _check_known_rows(self) -> None:
         """Refuse weights of the data and known labels where the engine does not take them."""
-        if self.sample_weight is not None and self.engine not in _TAKE_WEIGHTS:
+        if self.sample_weight is not None and self.engine not in (None, *_TAKE_WEIGHTS):
             raise InputError(
                 f"sample_weight: engine {self.engine!r} has no likelihood that takes weights of the data; use one of "
                 f"{', '.join(_TAKE_WEIGHTS)}, or repeat the rows"
             )
-        if self.labels is not None and self.engine not in _TAKE_LABELS:
+        if self.labels is not None and self.engine not in (None, *_TAKE_LABELS):
             raise InputError(
                 f"labels: engine {self.engine!r} does not hold rows to known memories; use one of "
                 f"{', '.join(_TAKE_LABELS)}"

@@ -10,6 +10,7 @@ import xarray as xr
 from probam.data.table import Table
 from probam.fits.assemble import fit_tree
 from probam.fits.attributes import describe, versions
+from probam.fits.choices import sampler_of
 from probam.fits.prepared import Prepared
 from probam.inference.common.result import EngineResult, Progress
 from probam.models.mixture import Mixture
@@ -83,7 +84,7 @@ def _attributes(learning: Learning, model: Mixture, table: Table, result: Engine
         "status": result.status,
         "estimate": result.estimate,
         "command": _command(learning),
-        "sampler": "nuts",
+        "sampler": sampler_of(model, has_row_weights=False),
         "seed": kept["seed"],
         "dtype": str(learning.schema.dtype),
         "source": "stream",
