@@ -35,7 +35,8 @@ def length(num_data: int, **changes: Any) -> Any:
 def test_a_lengthened_run_has_the_bits_of_the_run_with_that_thinning() -> None:
     found = blocked(num_warmup=7)  # an odd number of draws in all
     thin = int(found.note.split()[0])
-    assert thin > 1 and thin & (thin - 1) == 0
+    assert thin > 1
+    assert thin & (thin - 1) == 0, "a power of two"
     asked = blocked(num_warmup=7, num_draws=1000, thin=thin)
     for name, values in (found.sites | found.stats).items():
         np.testing.assert_array_equal(values, (asked.sites | asked.stats)[name], err_msg=name)
