@@ -185,12 +185,13 @@ def _joined(first: _Ends, second: _Ends, keep: int) -> _Ends:
     """
 
     def both(one: Any, other: Any) -> Any:
+        joined: Any = jnp if isinstance(one, jax.Array) else np
         one, other = np.asarray(one), np.asarray(other)[:keep]
         if one.ndim > 1 and one.shape[2:] == other.shape[2:] and one.shape[1] != other.shape[1]:
             length = max(one.shape[1], other.shape[1])
             one, other = (
                 np.pad(trace, ((0, 0), (0, length - trace.shape[1])), constant_values=np.nan) for trace in (one, other)
             )
-        return np.concatenate([one, other])
+        return joined.asarray(np.concatenate([one, other]))
 
     return jax.tree.map(both, first, second)

@@ -92,8 +92,8 @@ def kmeans_plus_plus(
 
 
 def systematic_sample(
-    key: jax.Array, x: Float[Array, "N D"], weight: Float[Array, " N"] | None, num_seeds: int
-) -> tuple[Float[Array, "M D"], Float[Array, " M"] | None]:
+    key: jax.Array, x: Float[Array, "N D"], weight: Float[Array, "N *each"] | None, num_seeds: int
+) -> tuple[Float[Array, "M D"], Float[Array, "M *each"] | None]:
     """Enough rows to draw seeds from: all of few data, else one row from each of equally long stretches of rows."""
     enough = max(_ENOUGH, _ENOUGH_PER_MEMORY * num_seeds)
     if len(x) <= 2 * enough:

@@ -222,7 +222,7 @@ def fit_params(
 
 def _reached(ends: _Ends) -> tuple[Params, jax.Array]:
     """Where runs ended, and how high."""
-    return ends[0].params, ends[0].objective
+    return jax.tree.map(jnp.asarray, (ends[0].params, ends[0].objective))
 
 
 def _settings(estimate: str, stop: str) -> Settings:

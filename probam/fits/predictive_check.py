@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Real
 
 from probam.distributions.conditional import conditional
 from probam.distributions.mixture import MemoryMixture
@@ -73,7 +73,7 @@ def _replicated(model: Model, params: Params, key: jax.Array, x: Float[Array, "N
     return sets
 
 
-def drawn(model: Model, params: Params, mixture: MemoryMixture, key: jax.Array, num_rows: int) -> Float[Array, "N D"]:
+def drawn(model: Model, params: Params, mixture: MemoryMixture, key: jax.Array, num_rows: int) -> Real[Array, "N D"]:
     """Rows of the mixture: from a bank with one memory for each of them, unless that is larger than all draws of all.
 
     ``MemoryMixture.sample`` draws from every memory for each row, which takes K times as many numbers.

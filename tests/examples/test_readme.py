@@ -21,10 +21,10 @@ COMMANDS = [
 
 
 def test_the_python_of_the_readme_runs_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every block in one namespace, as a reader pastes them, with EM instead of NUTS and with a short chain."""
+    """Every block in one namespace, as a reader pastes them, with EM instead of Gibbs sampling and with a short chain."""
     program = "\n".join(PYTHON)
     shorter = {
-        'engine="nuts"': 'engine="em"',
+        'load_shipped("faithful"), standardise=True': 'load_shipped("faithful"), engine="em", standardise=True',
         "num_warmup=300, num_samples=300)": "num_warmup=20, num_samples=20, progress_bar=False)",
     }
     for printed, short in shorter.items():
