@@ -21,7 +21,7 @@ COMMANDS = [
 
 
 def test_the_python_of_the_readme_runs_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every block in one namespace, as a reader pastes them, with EM instead of Gibbs sampling and with a short chain."""
+    """Every block in one namespace, as a reader pastes them, with EM for Gibbs sampling and a short chain."""
     program = "\n".join(PYTHON)
     shorter = {
         'load_shipped("faithful"), standardise=True': 'load_shipped("faithful"), engine="em", standardise=True',
