@@ -19,7 +19,8 @@ where g is fitted to relabelled draws. q, g_sym and therefore h do not change wh
 labelling of a draw or a proposal does not matter, nor whether the chains have switched: the identity holds exactly.
 (Where the copies do not overlap this is the familiar rule: fit at one copy, and add log K!.) The sum runs over all
 permutations, which limits K to 6. Stick-breaking and fixed weights are not exchangeable: there the draws must have
-visited every mode, and a normal proposal may fit badly; the relative error shows how badly.
+visited every mode, and a normal proposal may fit badly; the relative error shows how badly. Known labels that tell all
+memories apart number them: there is one mode, and nothing to sum over.
 """
 
 import itertools
@@ -143,7 +144,8 @@ def log_evidence(
         InputError: with too few draws for the fit, or exchangeable weights and more than ``MOST_MEMORIES`` memories.
         NumericalError: when no bridge exists, because proposal and posterior hardly overlap.
     """
-    symmetric = model.weights.name in EXCHANGEABLE and model.num_components > 1
+    is_numbered = model.row_weight is not None and model.row_weight.ndim == 2  # by known labels
+    symmetric = model.weights.name in EXCHANGEABLE and model.num_components > 1 and not is_numbered
     if symmetric and model.num_components > MOST_MEMORIES:
         raise InputError(
             f"evidence: bridge sampling sums over all labellings, for at most {MOST_MEMORIES} memories; this model has "

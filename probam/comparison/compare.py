@@ -33,7 +33,7 @@ from probam.reports.summaries.convergence import invariant_summary
 from probam.reports.summaries.criteria import Expected, Information, expected_loo, information
 from probam.reports.summaries.estimate import NOT_A_COUNT, bounds_memories, estimate_in_words, total_log_likelihood
 from probam.reports.summaries.quantities import engine_kind
-from probam.reports.tree import variable
+from probam.reports.tree import has, variable
 
 __all__ = ["compare", "compare_engines", "comparison_record", "comparison_text"]
 
@@ -181,6 +181,9 @@ def _row(fit: Fit, held_out: Any, labels: ArrayLike | None, *, bridged: bool, se
         columns |= {"log_evidence": estimate.log_evidence, "evidence_se": estimate.se}
     if labels is not None:
         columns |= _agreement(fit, table, np.asarray(labels).ravel())
+        if table is None and has(tree, "observed_data", "allowed"):
+            known = int((variable(tree, "observed_data", "allowed").values == 0).any(axis=1).sum())
+            notes.append(f"the memories of {known} fitted data were known; they count in ari and nmi")
     columns["ess_per_second"] = _ess_per_second(fit)
     return _Row(columns, score, loo, notes)
 
@@ -256,9 +259,15 @@ def _differences(names: "pd.Index[Any]", pointwise: Mapping[str, np.ndarray], *,
 
 
 def _same_data(fits: Sequence[Fit]) -> bool:
-    first = variable(fits[0].tree, "observed_data", "x").values
-    others = (variable(fit.tree, "observed_data", "x").values for fit in fits[1:])
-    return all(np.array_equal(first, x, equal_nan=True) for x in others)
+    """Whether all fits have the same rows, weights of the data and known labels."""
+    first, *others = (fit.tree["observed_data"].to_dataset() for fit in fits)
+    names = [name for name in ("x", "weight", "allowed") if name in first]
+    for other in others:
+        if [name for name in ("x", "weight", "allowed") if name in other] != names:
+            return False
+        if not all(np.array_equal(first[name].values, other[name].values, equal_nan=True) for name in names):
+            return False
+    return True
 
 
 def comparison_text(frame: pd.DataFrame) -> str:

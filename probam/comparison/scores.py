@@ -24,8 +24,10 @@ from probam.family import Model
 from probam.fits.fitted import Fit
 from probam.inference.common.coordinates import Coordinates, log_joints, unconstrained
 from probam.inference.common.result import Evidence, Progress, silent
+from probam.inference.common.rows import counted
 from probam.inference.evidence import bridge
 from probam.reports.summaries.criteria import log_mean_exp_error
+from probam.reports.summaries.estimate import data_weights
 from probam.reports.summaries.quantities import engine_kind
 from probam.reports.tree import has, variable
 
@@ -165,8 +167,9 @@ def evidence(fit: Fit, *, seed: int = 0) -> Evidence:
 
     Raises:
         InputError: for a point estimate or an approximation, which has no posterior draws; for more memories than
-            bridge sampling can renumber; where the draws are of another density than the model's (some kernels of
-            Gibbs, or a loaded fit whose priors were the user's own).
+            bridge sampling can renumber, or where known labels tell some of them apart and not all; where the draws are
+            of another density than the model's (some kernels of Gibbs, or a loaded fit whose priors were the user's
+            own).
         NumericalError: where bridge sampling fails.
     """
     stored = stored_evidence(fit)
@@ -177,26 +180,48 @@ def evidence(fit: Fit, *, seed: int = 0) -> Evidence:
             f"evidence: engine {fit.tree.attrs['engine']!r} has no draws of the posterior; use engine 'smc' or 'nuts'"
         )
     with jax.enable_x64(fit.dtype == np.float64):
+        weight, allowed = _known_of_rows(fit)
         draws = variable(fit.tree, "invariant", "draw").values
         group = fit.tree["posterior"].to_dataset().sel(draw=draws)
         sites = {name: group[name].values for name in Coordinates(fit.model).transforms}
-        x = np.asarray(fit.standardiser.apply(variable(fit.tree, "observed_data", "x").values), fit.dtype)
-        _check_target(fit, sites, x, variable(fit.tree, "sample_stats", "lp").sel(draw=draws).values)
+        values = variable(fit.tree, "observed_data", "x").values
+        x = jnp.asarray(fit.standardiser.apply(values), fit.dtype)
+        model, x = counted(fit.model, x, weight, allowed)
+        _check_target(model, sites, x, variable(fit.tree, "sample_stats", "lp").sel(draw=draws).values)
         shape = (group.sizes["chain"], group.sizes["draw"], -1)
         permutations = variable(fit.tree, "memory", "permutation").values.reshape(shape)
         key = jax.random.key(seed)
-        estimate = bridge.log_evidence(key, fit.model, jnp.asarray(x), sites, permutations=permutations)
-    jacobian = float(fit.standardiser.log_jacobians(x).sum())
+        estimate = bridge.log_evidence(key, model, x, sites, permutations=permutations)
+    jacobian = float(data_weights(fit.tree) @ fit.standardiser.log_jacobians(values))
     return estimate._replace(runs=estimate.runs + jacobian, log_evidence=estimate.log_evidence + jacobian)
 
 
-def _check_target(fit: Fit, sites: Mapping[str, np.ndarray], x: np.ndarray, lp: Float[np.ndarray, "C S"]) -> None:
+def _known_of_rows(fit: Fit) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """How often each fitted row counted, and to which memories it may belong; None where the fit was not told.
+
+    Raises :class:`probam.errors.InputError` where labels leave memories that can be renumbered: then draws of one
+    numbering have a part of the evidence only.
+    """
+    observed = fit.tree["observed_data"].to_dataset()
+    weight = observed["weight"].values if "weight" in observed else None
+    if "allowed" not in observed:
+        return weight, None
+    allowed = observed["allowed"].values.astype(bool)
+    if fit.model.weights.name in bridge.EXCHANGEABLE and np.unique(allowed, axis=1).shape[1] < allowed.shape[1]:
+        raise InputError(
+            "evidence: the known labels do not tell all memories apart, and bridge sampling cannot renumber some of "
+            "them; fit with engine 'smc', which estimates the evidence"
+        )
+    return weight, allowed
+
+
+def _check_target(model: Model, sites: Mapping[str, np.ndarray], x: jax.Array, lp: Float[np.ndarray, "C S"]) -> None:
     """Raise where the log joint density that the engine wrote is not the model's."""
     first = {name: jnp.asarray(value[0, :_CHECKED]) for name, value in sites.items()}
-    computed = np.asarray(log_joints(fit.model, unconstrained(fit.model, first), jnp.asarray(x)), np.float64)
+    computed = np.asarray(log_joints(model, unconstrained(model, first), x), np.float64)
     stored = np.asarray(lp[0, :_CHECKED], np.float64)
     scale = np.maximum(np.abs(stored), len(x))
-    if not np.all(np.abs(computed - stored) <= 10 * np.sqrt(np.finfo(fit.dtype).eps) * scale):
+    if not np.all(np.abs(computed - stored) <= 10 * np.sqrt(np.finfo(x.dtype).eps) * scale):
         raise InputError(
             "evidence: the draws are not of this model's posterior (engine 'gibbs' sampled another target, or the fit "
             "was saved with priors of your own, which files do not keep); fit again with engine 'smc' or 'nuts'"

@@ -96,7 +96,9 @@ class Conditional(NamedTuple):
     variance: Float[Array, "N D"]
 
 
-def conditional(mixture: MemoryMixture, x: Float[Array, "N D"]) -> Conditional:
+def conditional(
+    mixture: MemoryMixture, x: Float[Array, "N D"], allowed: Bool[Array, "N K"] | None = None
+) -> Conditional:
     r"""Mean and variance of the missing entries (NaN) of each row, given the others.
 
     .. math::
@@ -107,15 +109,18 @@ def conditional(mixture: MemoryMixture, x: Float[Array, "N D"]) -> Conditional:
     Args:
         mixture: the mixture.
         x: data, NaN where an entry is missing.
+        allowed: to which memories each row may belong; None: to any.
 
     Raises:
         InputError: for families without an exact conditional.
     """
 
-    def one(row: Float[Array, " D"]) -> Conditional:
+    def one(row_and_allowed: tuple[Float[Array, " D"], Bool[Array, " K"] | None]) -> Conditional:
+        row, may = row_and_allowed
         missing = jnp.isnan(row)
         of = memory_conditional(mixture.bank, jnp.where(missing, 0, row), missing)
         joint = mixture.log_weights + of.log_marginal
+        joint = joint if may is None else jnp.where(may, joint, -jnp.inf)
         share = jax.nn.softmax(joint)
         mean, variance = pooled(share, *of.moments())
         return Conditional(logsumexp(joint), share, jnp.where(missing, mean, row), jnp.where(missing, variance, 0))
@@ -124,7 +129,7 @@ def conditional(mixture: MemoryMixture, x: Float[Array, "N D"]) -> Conditional:
     per_row = (
         mixture.num_components * num_features * (1 if isinstance(mixture.bank, dist.Independent) else num_features)
     )
-    result: Conditional = jax.lax.map(one, x, batch_size=max(1, min(len(x), _AT_ONCE // per_row)))
+    result: Conditional = jax.lax.map(one, (x, allowed), batch_size=max(1, min(len(x), _AT_ONCE // per_row)))
     return result
 
 

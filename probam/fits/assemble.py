@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 import probam.fits.groups as groups
 import probam.fits.posterior as posterior
@@ -65,16 +65,18 @@ def fit_tree(
     stage(0)
     x, num_data = jnp.asarray(prepared.x), len(prepared.x)
     draws = thin(model, result, num_data)
-    probes = np.asarray(jax.random.permutation(key_probe, num_data)[: min(_PROBES, num_data)])
+    allowed = None if prepared.allowed is None else jnp.asarray(prepared.allowed)
+    probes = _probes(key_probe, prepared)
     pairs = np.stack([probes, np.roll(probes, 1)], axis=1)
     reading = posterior.read(
-        model, draws.sites, key_labels, x, jnp.asarray(pairs), most_probable=len(draws) == 1
+        model, draws.sites, key_labels, x, jnp.asarray(pairs), allowed, most_probable=len(draws) == 1
     ).on_host()
     positions = _completed(draws, prepared)
-    numbering = number_memories(draws, reading, x, as_labelled=prepared.allowed is not None)
+    numbering = number_memories(draws, reading, x, as_labelled=allowed is not None)
     stage(1)
     rows = np.sort(np.random.default_rng(0).permutation(num_data)[:_PARTITION_ROWS])
-    resp = np.asarray(posterior.responsibilities(model, draws.sites, jnp.asarray(numbering.permutation), x)[0])
+    permutation = jnp.asarray(numbering.permutation)
+    resp = np.asarray(posterior.responsibilities(model, draws.sites, permutation, x, allowed)[0])
     collected = _Groups(
         {
             "posterior": groups.posterior_group(model, result),
@@ -97,6 +99,15 @@ def fit_tree(
     if collected.left_out:
         attributes = attributes | {"left_out": collected.left_out}
     return tree_of(collected.made, attributes, prepared, positions)
+
+
+def _probes(key: jax.Array, prepared: Prepared) -> Int[np.ndarray, " Q"]:
+    """Random data, first of all those whose memory is not known."""
+    order = np.asarray(jax.random.permutation(key, len(prepared.x)))
+    if prepared.allowed is not None:
+        known = np.any(~prepared.allowed, axis=1)
+        order = order[np.argsort(known[order], kind="stable")]
+    return order[:_PROBES]
 
 
 class _Groups:
@@ -149,7 +160,8 @@ def _completed(draws: Draws, prepared: Prepared) -> Float[np.ndarray, "N D"]:
     if not draws.model.missing:
         return prepared.x
     mixture = draws.model.mixture(draws.at(draws.reference))
-    return np.asarray(conditional(mixture, jnp.asarray(prepared.x)).mean)
+    allowed = None if prepared.allowed is None else jnp.asarray(prepared.allowed)
+    return np.asarray(conditional(mixture, jnp.asarray(prepared.x), allowed).mean)
 
 
 def tree_of(

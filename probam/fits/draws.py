@@ -86,7 +86,7 @@ def thin(model: Mixture, result: EngineResult, num_data: int) -> Draws:
 
 @dataclass(frozen=True, eq=False)
 class Numbering:
-    """Memories numbered alike in all draws, the largest on average first."""
+    """Memories numbered alike in all draws, the largest on average first; or by their labels, where some are known."""
 
     permutation: Int[np.ndarray, "S K"]
     """Memory k as numbered is memory ``permutation[s, k]`` of draw s."""

@@ -195,7 +195,9 @@ class Fit:
     def predict(self, data: Any) -> xr.Dataset:
         """Label, confidence, log density and responsibilities of each datum.
 
-        Labels are the numbers of the relabelled memories in the group ``memory``, the largest first.
+        Labels are the numbers of the relabelled memories in the group ``memory``: the largest first, or the known
+        labels of a fit with ``labels``. A question has no label: a fitted row that is asked again is answered by its
+        features alone, and the group ``partition`` has what its known label says.
 
         Args:
             data: rows of D features, or anything that ``probam.fit`` reads; entries may be missing (NaN) if the
@@ -387,7 +389,10 @@ class Fit:
         return invariant_summary(self.tree)
 
     def memories(self) -> pd.DataFrame:
-        """The relabelled memories in data units, largest first: weight, size, probability of being occupied, mean."""
+        """The relabelled memories in data units: weight, size, probability of being occupied, mean.
+
+        The largest comes first; where labels were known, memory k is label k.
+        """
         group = self._group("memory")
         frame = pd.DataFrame(
             {
@@ -424,10 +429,11 @@ class Fit:
             )
             lines.append(f"memories that hold data: {most_likely}")
         frame = self.memories()
-        shown = frame[frame["size"] >= 0.5].head(most)
+        holding = frame[frame["size"] >= 0.5]
+        shown = holding.loc[holding.nlargest(most, "weight").index.sort_values()]
         shown = shown.iloc[:, : 4 + 6].round(4)
         lines += ["", shown.to_string(float_format=lambda value: f"{value:.4g}")]
-        smaller = int((frame["size"] >= 0.5).sum()) - len(shown)
+        smaller = len(holding) - len(shown)
         empty = int((frame["size"] < 0.5).sum())
         if smaller:
             lines.append(f"({smaller} smaller memories are not listed)")

@@ -164,7 +164,8 @@ def evidence_group(evidence: Evidence | None, prepared: Prepared) -> Group | Non
     """The evidence with respect to the units of the data, nats; None where the engine computes none."""
     if evidence is None:
         return None
-    shift = float(prepared.units.log_jacobians(prepared.table.values).sum())
+    jacobians = prepared.units.log_jacobians(prepared.table.values)
+    shift = float(jacobians.sum() if prepared.weight is None else prepared.weight @ jacobians)
     return Group(
         {"log_evidence": (evidence.runs + shift, ("run",))},
         {"log_evidence": evidence.log_evidence + shift, "se": evidence.se, "method": evidence.method},

@@ -66,7 +66,7 @@ _LEAST = 0.5
 
 
 class LandscapePosterior(NamedTuple):
-    """Recall at each of S draws, for R rows and Q queries; memories as relabelled, the first M of them."""
+    """Recall at each of S draws, for R rows and Q queries; memories as relabelled, M of them."""
 
     num_attractors: Int[np.ndarray, " S"]
     num_spurious: Int[np.ndarray, " S"]
@@ -145,7 +145,7 @@ def landscape_posterior(
     *,
     num_data: int,
     extent: float,
-    num_memories: int,
+    memories: Int[np.ndarray, " M"],
     max_steps: int = 500,
 ) -> LandscapePosterior:
     """Recall of data and queries at every draw.
@@ -158,7 +158,7 @@ def landscape_posterior(
         queries: model units.
         num_data: how many data the rows stand for.
         extent: spread of the data; places closer than a thousandth of it are one.
-        num_memories: M, the memories (the first as relabelled) between which barriers are computed.
+        memories: numbers, as relabelled, of those between which barriers are computed.
         max_steps: most steps of a recall.
 
     Raises :class:`probam.errors.InputError` where the energy has no dynamics, and for rows that are not finite.
@@ -167,7 +167,7 @@ def landscape_posterior(
     if not (np.isfinite(rows).all() and np.isfinite(queries).all()):
         raise InputError("rows, queries: expected finite values; recall starts from complete data")
     centre = _centres(min(model.num_components, _CENTRES))
-    order = permutation[:, :num_memories]
+    order = permutation[:, memories]
     walks = _walked(model, sites, order, rows, queries, centre, extent, max_steps)
     occupied = walks.shares * num_data >= _LEAST  # (S, K)
     num_starts = (len(rows), len(queries), model.num_components)
@@ -271,7 +271,7 @@ def _between_memories(
         rest: number of the attractor there, -1 where it is none.
         occupied: which memories of a draw hold data.
         barrier: nats from row to column, of the memories in their ``order``.
-        order: the draw's own numbers of the first M memories as relabelled.
+        order: the draw's own numbers of these M memories.
     """
     first_rest, holds = (np.take_along_axis(values, order, axis=1) for values in (rest, occupied))
     comes_to_rest = holds & (first_rest >= 0)

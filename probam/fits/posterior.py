@@ -1,7 +1,8 @@
 r"""Data under the draws of a posterior: densities, memories, partitions, replicates.
 
 Every function takes the site values of S draws (leaves lead with the draw axis) and goes through them one at a time
-on the device, so that memory does not grow with S x N x K.
+on the device, so that memory does not grow with S x N x K. Of the fitted rows it may be known to which memories they
+belong (``allowed``): their density is then the sum over these, and so are their responsibilities.
 """
 
 from functools import partial
@@ -10,8 +11,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int, Num
 
+from probam.distributions.mixture import MemoryMixture
 from probam.family import Model, Params
 from probam.family.capabilities import DataSpace
 from probam.inference.em.engine import side_by_side
@@ -41,7 +43,7 @@ class HostReading(NamedTuple):
 class Reading(NamedTuple):
     """Per-draw views of the data at which a model was fitted."""
 
-    log_lik: Float[Array, "S N"]
+    log_lik: Float[Array, "S N"]  # of what is known of each datum
     labels: Int[Array, "S N"]  # drawn from the responsibilities, or the largest of them
     memories: Float[Array, "S K D"]  # stored patterns
     spread: Float[Array, "S K D"]  # standard deviation within a memory, NaN-free; zeros where the family has none
@@ -60,6 +62,7 @@ def read(
     key: jax.Array,
     x: Float[Array, "N D"],
     pairs: Int[Array, "P 2"],
+    allowed: Bool[Array, "N K"] | None = None,
     *,
     most_probable: bool = False,
 ) -> Reading:
@@ -68,7 +71,7 @@ def read(
     def one(inputs: tuple[Params, jax.Array]) -> Reading:
         params, key = inputs
         mixture = model.mixture(params)
-        log_lik, log_resp = mixture.log_prob_and_responsibilities(x)
+        log_lik, log_resp = _of_rows(mixture, x, allowed)
         weights, resp = jnp.exp(mixture.log_weights), jnp.exp(log_resp)
         labels = jnp.argmax(resp, axis=-1) if most_probable else _drawn(key, resp)
         together = jnp.sum(resp[pairs[:, 0]] * resp[pairs[:, 1]], axis=-1)
@@ -81,10 +84,22 @@ def read(
     return reading
 
 
+def _of_rows(
+    mixture: MemoryMixture, x: Float[Array, "N D"], allowed: Bool[Array, "N K"] | None
+) -> tuple[Float[Array, " N"], Float[Array, "N K"]]:
+    """Log density and log responsibilities of rows, summed over the memories that each may belong to."""
+    log_prob, log_resp = mixture.log_prob_and_responsibilities(x)
+    if allowed is None:
+        return log_prob, log_resp
+    log_resp = jnp.where(allowed, log_resp, -jnp.inf)
+    log_share = jax.nn.logsumexp(log_resp, axis=-1)
+    return log_prob + log_share, log_resp - log_share[:, None]
+
+
 def _drawn(key: jax.Array, resp: Float[Array, "N K"]) -> Int[Array, " N"]:
     """A label of every datum, drawn from its responsibilities."""
     uniform = jax.random.uniform(key, (len(resp), 1), dtype=resp.dtype)
-    labels = jnp.sum(jnp.cumsum(resp, axis=-1) < uniform * jnp.sum(resp, -1, keepdims=True), axis=-1)
+    labels = jnp.sum(jnp.cumsum(resp, axis=-1) <= uniform * jnp.sum(resp, -1, keepdims=True), axis=-1)
     return jnp.minimum(labels, resp.shape[-1] - 1)
 
 
@@ -121,7 +136,11 @@ def density(model: Model, sites: Params, x: Float[Array, "N D"]) -> Float[Array,
 
 @jax.jit
 def responsibilities(
-    model: Model, sites: Params, permutations: Int[Array, "S K"], x: Float[Array, "N D"]
+    model: Model,
+    sites: Params,
+    permutations: Int[Array, "S K"],
+    x: Float[Array, "N D"],
+    allowed: Bool[Array, "N K"] | None = None,
 ) -> tuple[Float[Array, "N K"], Float[Array, " N"]]:
     """Posterior mean of the relabelled responsibilities, and the log posterior predictive density (nats)."""
     num_draws = permutations.shape[0]
@@ -130,7 +149,7 @@ def responsibilities(
         carry: tuple[jax.Array, jax.Array], draw: tuple[Params, jax.Array]
     ) -> tuple[tuple[jax.Array, jax.Array], None]:
         params, permutation = draw
-        log_prob, log_resp = model.mixture(params).log_prob_and_responsibilities(x)
+        log_prob, log_resp = _of_rows(model.mixture(params), x, allowed)
         mean, log_density = carry
         mean = mean + jnp.exp(log_resp)[:, permutation] / num_draws
         return (mean, jnp.logaddexp(log_density, log_prob)), None

@@ -220,6 +220,7 @@ def _over_draws(
     num_starts = len(starts) + len(queries) + 2 * num_components
     chosen, num_memories = plan(draws.sites, draws.shape, num_starts, numbering.num_occupied, x.shape[1])
     used = draws.only(chosen)
+    memories = np.sort(np.argsort(-numbering.weights.mean(axis=0), kind="stable")[:num_memories])
     recalled = landscape_posterior(
         used.model,
         used.sites,
@@ -228,12 +229,14 @@ def _over_draws(
         queries,
         num_data=len(x),
         extent=extent_of(x[complete]),
-        num_memories=num_memories,
+        memories=memories,
         max_steps=_RECALL_STEPS,
     )
     basin = np.full((len(used), len(rows)), -1)
     basin[:, complete[rows]] = recalled.basin
-    variables = _recalled(recalled, basin, used.shape, num_components, units) | _barriers(recalled, num_components)
+    variables = _recalled(recalled, basin, used.shape, num_components, units) | _barriers(
+        recalled, memories, num_components
+    )
     attributes = {
         "num_draws": len(used),
         "unsettled": float(np.mean(recalled.basin < 0)),
@@ -295,14 +298,15 @@ def _recalled(
     }
 
 
-def _barriers(recalled: LandscapePosterior, num_components: int) -> dict[str, Variable]:
+def _barriers(
+    recalled: LandscapePosterior, memories: Int[np.ndarray, " M"], num_components: int
+) -> dict[str, Variable]:
     """Quantiles over the draws in which both memories hold data; NaN where there is none."""
     between = ("memory", "memory_bis")
-    size = recalled.barrier.shape[1]
 
     def whole(values: Float[np.ndarray, "M M"]) -> Float[np.ndarray, "K K"]:
         out = np.full((num_components, num_components), np.nan, np.float32)
-        out[:size, :size] = values
+        out[np.ix_(memories, memories)] = values
         return out
 
     times = recalled.at_rest.sum(axis=0)

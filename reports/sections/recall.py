@@ -17,7 +17,7 @@ from probam.reports.figures.shown import memory_name
 from probam.reports.figures.style import inline_svg
 from probam.reports.page import Section, count, escape, figure, number, percent, spelled, table, with_error
 from probam.reports.summaries.quantities import engine_kind
-from probam.reports.tree import has
+from probam.reports.tree import has, variable
 
 __all__ = ["recall_section"]
 
@@ -86,7 +86,9 @@ def _barrier_table(tree: xr.DataTree, is_point: bool) -> str:
         return ""
     group = tree["recall"].to_dataset()
     middle, merged = group["barrier"].values.astype(np.float64), group["merged"].values
-    known = np.flatnonzero(np.isfinite(np.diag(middle)))[:_MOST_BARRIERS].tolist()
+    known = np.flatnonzero(np.isfinite(np.diag(middle)))
+    heaviest = np.argsort(-variable(tree, "memory", "weight").values[known], kind="stable")[:_MOST_BARRIERS]
+    known = known[np.sort(heaviest)].tolist()
     if len(known) < 2:
         return ""
     low, high = (group[f"barrier_{name}"].values.astype(np.float64) for name in ("q05", "q95"))

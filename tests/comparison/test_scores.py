@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from scipy import stats
 
 import probam.fits.fit as api
@@ -67,6 +68,18 @@ def test_draws_of_another_density_have_no_bridge(fits: Mapping[str, Fit]) -> Non
     other = mixture(X[:, None], family=KnownPrecision(1.0, 3.0), weights=weight_prior("uniform"), num_components=1)
     with pytest.raises(InputError, match="the draws are not of this model's posterior"):
         evidence(Fit(fits["right"].tree, other))
+
+
+def test_labels_that_do_not_tell_all_memories_apart_have_no_bridge(fits: Mapping[str, Fit]) -> None:
+    model = mixture(X[:, None], family=KnownPrecision(), weights=weight_prior("dirichlet"), num_components=3)
+    tree = fits["right"].tree.copy()
+    allowed = np.ones((len(X), 3), np.int8)
+    allowed[0] = [1, 0, 0]
+    tree["observed_data"] = xr.DataTree(
+        tree["observed_data"].to_dataset().assign(allowed=(("datum", "memory"), allowed))
+    )
+    with pytest.raises(InputError, match=r"the known labels do not tell all memories apart.*engine 'smc'"):
+        evidence(Fit(tree, model))
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def isotropic(num_components: int, num_features: int = 2) -> Mixture:
 
 def asked(model: Mixture, sites: dict[str, Any], permutation: np.ndarray, **changed: Any) -> Any:
     disc = 0.5 * np.random.default_rng(2).normal(size=(40, 2))
-    options = {"num_data": 40, "extent": 1.0, "num_memories": 3, "max_steps": 6000} | changed
+    options: dict[str, Any] = {"num_data": 40, "extent": 1.0, "memories": np.arange(3), "max_steps": 6000} | changed
     return landscape_posterior(model, sites, permutation, disc, disc[:5], **options)
 
 
@@ -88,7 +88,15 @@ def test_the_barrier_between_two_memories_is_in_nats_and_their_basins_meet_half_
     )
     rows = np.stack([np.linspace(-1.9, 2.0, 40), np.linspace(-0.3, 0.4, 40)], axis=1)
     found = landscape_posterior(
-        model, sites, np.tile([1, 0], (3, 1)), rows, rows[:4], num_data=40, extent=1.0, num_memories=2, max_steps=3000
+        model,
+        sites,
+        np.tile([1, 0], (3, 1)),
+        rows,
+        rows[:4],
+        num_data=40,
+        extent=1.0,
+        memories=np.arange(2),
+        max_steps=3000,
     )
     np.testing.assert_array_equal(found.num_attractors, [2, 2, 1])  # one well below beta a^2 = 1/2
     for s, beta in enumerate(betas[:2]):
