@@ -19,7 +19,7 @@ from probam.data.lists import spread_lists
 from probam.data.reading import read
 from probam.errors import InputError
 
-__all__ = ["Table", "as_table", "check_rows", "check_varies"]
+__all__ = ["Table", "as_table", "check_rows", "check_unit", "check_varies"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +182,23 @@ def check_varies(table: Table) -> None:
         what = f"column {names} is" if constant.size == 1 else f"columns {names}{more} are"
         first = f"{np.nanmax(x[:, constant[0]]):g} in every row"
         raise InputError(f"{table.source}: {what} constant ({first}); leave it out (`drop=`, `--drop`)")
+
+
+def check_unit(table: Table) -> None:
+    """Raise :class:`probam.errors.InputError` for a column whose squares leave the numbers of its precision.
+
+    They overflow where numbers are too large, and vanish where all are too small.
+    """
+    limits = np.finfo(table.values.dtype)
+    most, least = np.sqrt(limits.max / len(table.values)), np.sqrt(limits.tiny)
+    largest = np.nanmax(np.abs(table.values), axis=0)
+    for column, size in zip(table.columns, largest, strict=True):
+        if size > most or 0 < size < least:
+            where = "larger than" if size > most else "smaller than"
+            raise InputError(
+                f"{table.source}: column {column!r} has numbers of size {size:.1e}, {where} those whose squares fit "
+                f"into {table.values.dtype}; give it another unit (multiply it by a power of ten)"
+            )
 
 
 def _convert(
@@ -415,7 +432,9 @@ def _check_finite(
     word = "a missing value (nan)" if np.isnan(value) else f"an infinite value ({value})"
     remedy = "drop those rows or impute the values first"
     if np.isnan(value):
-        remedy = "drop those rows, impute the values, or fit with missing=True (`--missing`), which takes gaps"
+        remedy = (
+            "drop those rows, impute the values, or fit with missing=True (`probam fit --missing`), which takes gaps"
+        )
     count = (
         "it is the only one"
         if rows.size == 1

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from probam.data.standardise import Standardiser, identity, standardiser
-from probam.data.table import Table, as_table, check_rows
+from probam.data.table import Table, as_table, check_rows, check_unit
 from probam.errors import InputError
 from probam.family import Family
 from probam.family.capabilities import DataSpace
@@ -54,6 +54,7 @@ def prepare(data: Any, options: FitOptions, family: Family) -> Prepared:
     dtype = np.float64 if double_precision() and table.values.dtype != np.float32 else np.float32
     table = table.astype(dtype)
     table = table.normalised() if options.normalise else table
+    check_unit(table)
     DataSpace.of(family).check_data(table.values, table.columns)
     if options.standardise and family.as_they_are:
         raise InputError(f"standardise: family {family.name!r} takes the data as they are; leave it out")

@@ -110,7 +110,7 @@ def test_text_files_have_any_delimiter_whole_and_in_blocks(content: str) -> None
 def test_signs_of_missing_values(sign: str, delimiter: str) -> None:
     path = _text(f"a,b\n1,{sign}\n3,4\n".replace(",", delimiter))
     np.testing.assert_array_equal(as_table(path, missing=True).values, [[1, np.nan], [3, 4]])
-    with pytest.raises(InputError, match=r"'b' has a missing value .* missing=True \(`--missing`\)"):
+    with pytest.raises(InputError, match=r"'b' has a missing value .* missing=True \(`probam fit --missing`\)"):
         as_table(path)
     with pytest.raises(InputError, match="'b' has a missing value"):
         list(row_blocks(path)[0])

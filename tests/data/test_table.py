@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from probam.data.table import Table, as_table, check_rows, check_varies
+from probam.data.table import Table, as_table, check_rows, check_unit, check_varies
 from probam.errors import InputError
 
 X = np.array([[1.5, -2.0, 3.0], [0.25, 7.0, 1e6], [4.0, 5.0, -6.0], [2.0, 8.5, 0.125]])
@@ -246,3 +246,15 @@ def test_a_table_that_breaks_its_promise_cannot_be_made() -> None:
         Table(X, ("a", "b"), "here")
     with pytest.raises(InputError, match="expected float32 or float64 numbers; got int64"):
         Table(np.ones((2, 3), np.int64), NAMES)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numbers_whose_squares_do_not_fit_are_named(dtype: Any) -> None:
+    rows = np.random.default_rng(0).normal(size=(30, 2)).astype(dtype)
+    limits = np.finfo(dtype)
+    for size, words in ((np.sqrt(limits.max), "larger"), (0.1 * np.sqrt(limits.tiny), "smaller")):
+        x = rows * np.array([1, size], dtype) / np.abs(rows).max(axis=0)
+        with pytest.raises(InputError, match=rf"column 'b' has numbers of size .*, {words} than those .*another unit"):
+            check_unit(Table(x, ("a", "b")))
+    for size in (np.sqrt(limits.max / 30), np.sqrt(limits.tiny), 0):
+        check_unit(Table(np.array([[size], [size / 2]], dtype), ("a",)))
