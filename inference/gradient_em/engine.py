@@ -184,7 +184,7 @@ def optima(
             "gradient_em: the log density is not finite in any restart; lower the learning rate or standardise the data"
         )
     status = "converged" if ends.converged[best_of(ends.final)] else "max_steps"
-    return jax.tree.map(jnp.asarray, ends.params), jnp.asarray(ends.final), ends.trace, status
+    return ends.params, jnp.asarray(ends.final), ends.trace, status
 
 
 def _climbed(climb: _Climb, model: Model, unit: Params, free: Params, x: Float[Array, "N D"]) -> _Ends:
