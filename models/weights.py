@@ -27,7 +27,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from jax.scipy.special import xlogy
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from numpyro.distributions import Distribution, biject_to
 from numpyro.distributions.transforms import Transform
 from typing_extensions import override
@@ -124,6 +124,12 @@ class Fixed(_Known):
             raise InputError(f"weights: expected one for each of {num_components} memories; got {len(self.weights)}")
         weights = jnp.asarray(self.weights)
         return jnp.log(weights / jnp.sum(weights))
+
+    @override
+    def orders_by_size(self, counts: Float[Array, " K"]) -> Int[Array, "1 K"]:
+        """The more data, the larger the weight."""
+        rank = jnp.argsort(jnp.argsort(-jnp.asarray(self.weights)))
+        return jnp.argsort(-counts).astype(jnp.int32)[rank][None]
 
 
 @jax.tree_util.register_static
@@ -343,6 +349,18 @@ class StickBreaking(ExchangeableWeights):
         """Of labelled assignments: product of B(1 - d + n_k, alpha + k d + n_{>k}) / B(1 - d, alpha + k d)."""
         a, b, first, second = self._raised(counts, params)
         return jnp.sum(log_beta(first, second) - log_beta(a, b))
+
+    @override
+    def orders_by_size(self, counts: Float[Array, " K"]) -> Int[Array, "K K"]:
+        """Large memories first, but for the last one, which takes what the sticks leave: each memory may be that one.
+
+        Two neighbours before the last are likelier in falling order, whatever alpha and discount: all of the ratio that
+        depends on their order is 1 / (alpha + k d + n_{>k}). For alpha above 1 the last one is often not the smallest.
+        """
+        num_components = len(counts)
+        place, last = jnp.arange(num_components), jnp.arange(num_components)[:, None]
+        rank = jnp.where(place == num_components - 1, last, place + (place >= last))
+        return jnp.argsort(-counts).astype(jnp.int32)[rank]
 
     def log_predictive(self, counts: Float[Array, " K"], params: Params) -> Float[Array, " K"]:
         """E V_k times the product of E(1 - V_j), j < k, under the posterior of the sticks."""

@@ -178,7 +178,7 @@ def _labels(parts: Parts, data: Data, rows: jax.Array, valid: jax.Array, view: V
 
 
 def one_pass(parts: Parts, data: Data, state: State) -> State:
-    """Every batch visited once; then memories sorted by size where that is likelier under the prior of the weights."""
+    """Every batch visited once; then memories in the order that the prior of the weights makes likeliest."""
     begin = jax.tree.map(
         lambda seen, by_batch: jnp.where(state.fresh, seen, by_batch), state.seen, _totals(state.by_batch)
     )
@@ -196,11 +196,8 @@ def one_pass(parts: Parts, data: Data, state: State) -> State:
 
     (state, _), _ = jax.lax.scan(visit, (state, begin), jnp.arange(len(data.rows)))
     counts = jnp.sum(state.by_batch.counts, axis=0)
-    order = jnp.argsort(-counts)
-    both = jnp.stack([counts, counts[order]])
-    before, after = jax.lax.map(lambda counts: parts.weights.log_marginal(counts, state.hyper), both)
-    may_move = (after > before) & (data.valid.ndim == 3)  # known labels number the memories
-    order = jnp.where(may_move, order, jnp.arange(len(order)))
+    known = data.valid.ndim == 4  # labels number the memories
+    order = jnp.arange(len(counts)) if known else parts.weights.likeliest_order(counts, state.hyper)
     # a bound of labels that were never brought together is none
     return State(
         factors=Factors(jax.tree.map(lambda leaf: leaf[order], state.factors.own), state.factors.common),

@@ -84,6 +84,14 @@ class Coordinates:
             total = total + self.model.log_labellings
         return jnp.asarray(total)
 
+    def log_prior_of_weights(self, params: Params) -> Float[Array, ""]:
+        """The part of ``log_prior`` that depends on the sites of the weights alone, at site values, nats."""
+        total, _ = log_density(self.model.weights.sample, (self.model.num_components,), {}, params)
+        for name in set(self.transforms) - set(self.model.prior):
+            transform = self.transforms[name]
+            total = total + jnp.sum(transform.log_abs_det_jacobian(transform.inv(params[name]), params[name]))
+        return jnp.asarray(total)
+
     def log_likelihood(self, params: Params, x: Float[Array, "N D"]) -> Float[Array, ""]:
         """Log density of the data at site values, nats."""
         mixture = self.model.mixture(params)

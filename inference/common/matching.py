@@ -1,8 +1,9 @@
-"""Starts whose memories are numbered as the known labels have them.
+"""The numbers of the memories of starts.
 
 A start numbers its memories in any order. Where it is known to which memories some rows may belong, the numbering
 counts: memories are matched to labels so that these rows keep as much of their responsibilities as they can (the
-assignment problem, solved for each start).
+assignment problem, solved for each start). Under stick-breaking and fixed weights it counts as well: there every order
+of the same memories is another mode, and no step along a gradient leads from one to the other.
 """
 
 import jax
@@ -11,9 +12,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.optimize import linear_sum_assignment
 
+from probam.distributions.likelihood import shares
 from probam.family import Model, Params
 
-__all__ = ["matched", "numbered"]
+__all__ = ["in_likeliest_order", "matched", "numbered"]
 
 
 def matched(model: Model, params: Params, x: Float[Array, "N D"], weight: jax.Array | np.ndarray | None) -> Params:
@@ -42,6 +44,40 @@ def _overlap(
     """Responsibility of each memory (columns) for the rows that may belong to a label (rows), of every start."""
     known = _known(weight)
     return jnp.asarray(jax.lax.map(lambda params: known.T @ model.mixture(params).responsibilities(x), params))
+
+
+def in_likeliest_order(model: Model, params: Params, x: Float[Array, "N D"]) -> Params:
+    """Site values of several starts, with the memories of each in the order that the prior of the weights prefers.
+
+    The weights are then the likeliest ones for that order. What is known of the rows numbers the memories already.
+
+    Args:
+        model: the mixture.
+        params: site values; leaves lead with the axis of the starts.
+        x: rows in model units.
+    """
+    known = model.row_weight is not None and model.row_weight.ndim == 2
+    if known or not len(model.weights.orders_by_size(jnp.zeros(model.num_components))):
+        return params
+    return _reordered(model, params, x)
+
+
+@jax.jit
+def _reordered(model: Model, params: Params, x: Float[Array, "N D"]) -> Params:
+    owned = set(model.prior) - model.family.shared
+
+    def one(params: Params) -> Params:
+        _, responsibilities = shares(model.mixture(params).log_joint(x), model.row_weight)
+        counts = jnp.sum(responsibilities, axis=0)
+        order = model.weights.likeliest_order(counts, params)
+        memories = {name: params[name][order] if name in owned else params[name] for name in model.prior}
+        others = {name: value for name, value in params.items() if name not in model.prior}
+        moved = memories | model.weights.maximize(counts[order], others, likelihood_only=False)
+        is_new = jnp.any(order != jnp.arange(len(order)))
+        return {name: jnp.where(is_new, moved[name], value) for name, value in params.items()}
+
+    after: Params = jax.lax.map(one, params)
+    return after
 
 
 def numbered(assignment: Float[Array, "R M K"], weight: Float[Array, "R M K"]) -> Float[Array, "R M K"]:

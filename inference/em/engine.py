@@ -59,7 +59,7 @@ def _advance(
             coordinates,
             state.params,
             rows.x,
-            likelihood_only=settings.likelihood_only,
+            settings,
             weight=rows.weight,
             origin=origin,
         )
@@ -98,7 +98,7 @@ def _ascend(
         state.params,
         Moments(jnp.asarray(counts), jnp.asarray(sums), parts[0][0].origin),
         jnp.asarray(log_likelihood),
-        likelihood_only=settings.likelihood_only,
+        settings,
     )
     return judged(state, params, objective, tolerance, settings)
 
@@ -187,11 +187,11 @@ def fit_params(
     The other options are those of :func:`run`.
     """
     check_closed_form(model)
-    settings = _settings(estimate, stop)
     for name, value in (("max_iterations", max_iterations), ("restarts", restarts)):
         whole_number(least=1)(name, value)
     weighted, x = counted(model, x, sample_weight, labels)
     weight = None if weighted.row_weight is None else np.asarray(weighted.row_weight)
+    settings = _settings(estimate, stop, numbered=weight is not None and weight.ndim == 2)
     model = model.with_row_weight(None)  # rows and their weights are handed on together
     num_data = len(x) if weight is None else float(total_weight(weight).sum())
     if tolerance is None:
@@ -225,13 +225,13 @@ def _reached(ends: _Ends) -> tuple[Params, jax.Array]:
     return jax.tree.map(jnp.asarray, (ends[0].params, ends[0].objective))
 
 
-def _settings(estimate: str, stop: str) -> Settings:
+def _settings(estimate: str, stop: str, *, numbered: bool) -> Settings:
     """The options of the steps, after a check of their values."""
     if estimate not in ("map", "ml"):
         raise InputError(f"estimate: expected 'map' or 'ml'; got {estimate!r}")
     if stop not in ("tolerance", "aitken"):
         raise InputError(f"stop: expected 'tolerance' or 'aitken'; got {stop!r}")
-    return Settings(likelihood_only=estimate == "ml", aitken=stop == "aitken")
+    return Settings(likelihood_only=estimate == "ml", aitken=stop == "aitken", numbered=numbered)
 
 
 def _before_the_first_step(params: Params, dtype: np.dtype[Any]) -> EMState:

@@ -46,6 +46,14 @@ class EMState(NamedTuple):
     gain: Float[Array, ""]
 
 
+class Settings(NamedTuple):
+    """Options of the steps, static under jit."""
+
+    likelihood_only: bool
+    aitken: bool
+    numbered: bool  # whether known labels number the memories
+
+
 _Sums = tuple[jax.Array, jax.Array, jax.Array]
 
 
@@ -170,8 +178,8 @@ def em_step(
     coordinates: Coordinates,
     params: Params,
     x: Float[Array, "*groups N D"],
+    settings: Settings,
     *,
-    likelihood_only: bool,
     weight: Float[Array, "*groups N"] | Float[Array, "*groups N K"] | None = None,
     origin: Float[Array, " D"] | None = None,
 ) -> tuple[Params, Float[Array, ""]]:
@@ -180,12 +188,12 @@ def em_step(
     if isinstance(m_step, AdditiveMStep):
         origin = m_step.frame(x)[0] if origin is None else origin
         moments, log_likelihood = expectation(model, params, x, origin, weight)
-        return maximization(model, coordinates, params, moments, log_likelihood, likelihood_only=likelihood_only)
+        return maximization(model, coordinates, params, moments, log_likelihood, settings)
     log_likelihood, responsibilities = shares(model.mixture(params).log_joint(x), weight)
     previous = {site: params[site] for site in model.prior}
-    memories = m_step.maximize_from(x, responsibilities, previous, None if likelihood_only else model.prior)
+    memories = m_step.maximize_from(x, responsibilities, previous, None if settings.likelihood_only else model.prior)
     counts = jnp.sum(responsibilities, axis=0)
-    return _with_weights(model, coordinates, params, memories, counts, log_likelihood, likelihood_only)
+    return _with_weights(model, coordinates, params, memories, counts, log_likelihood, settings)
 
 
 def maximization(
@@ -194,13 +202,13 @@ def maximization(
     params: Params,
     moments: Moments,
     log_likelihood: Float[Array, ""],
-    *,
-    likelihood_only: bool,
+    settings: Settings,
 ) -> tuple[Params, Float[Array, ""]]:
     """Parameters after the M-step of an additive family, and the objective before it (nats)."""
     previous = {site: params[site] for site in model.prior}
-    memories = AdditiveMStep.of(model.family).maximize(moments, previous, None if likelihood_only else model.prior)
-    return _with_weights(model, coordinates, params, memories, moments.counts, log_likelihood, likelihood_only)
+    prior = None if settings.likelihood_only else model.prior
+    memories = AdditiveMStep.of(model.family).maximize(moments, previous, prior)
+    return _with_weights(model, coordinates, params, memories, moments.counts, log_likelihood, settings)
 
 
 def _with_weights(
@@ -210,14 +218,39 @@ def _with_weights(
     memories: Params,
     counts: jax.Array,
     log_likelihood: jax.Array,
-    likelihood_only: bool,
+    settings: Settings,
 ) -> tuple[Params, jax.Array]:
     """The M-step of the weights beside that of the memories; the objective at the parameters before it."""
     objective = log_likelihood
-    if not likelihood_only:
+    if not settings.likelihood_only:
         objective = objective + coordinates.log_prior(coordinates.unconstrain(params))
     others = {name: value for name, value in params.items() if name not in model.prior}
-    return memories | model.weights.maximize(counts, others, likelihood_only=likelihood_only), objective
+    weights = model.weights.maximize(counts, others, likelihood_only=settings.likelihood_only)
+    if settings.numbered or not len(model.weights.orders_by_size(counts)):
+        return memories | weights, objective
+    return _in_order(model, coordinates, memories, weights, counts, settings), objective
+
+
+def _in_order(
+    model: Model, coordinates: Coordinates, memories: Params, weights: Params, counts: jax.Array, settings: Settings
+) -> Params:
+    """Memories and weights, in another order where the expected log joint is higher there.
+
+    The data do not care for the order of the memories, but under stick-breaking and fixed weights the prior does. Each
+    order is a mode of its own, and a step that keeps the numbers never leaves it.
+    """
+    order = model.weights.likeliest_order(counts, weights)
+    moved = model.weights.maximize(counts[order], weights, likelihood_only=settings.likelihood_only)
+
+    def height(counts: jax.Array, weights: Params) -> jax.Array:
+        logs = model.weights.log_weights(weights, model.num_components)
+        fit = jnp.sum(jnp.where(counts > 0, counts * logs, 0))
+        return fit if settings.likelihood_only else fit + coordinates.log_prior_of_weights(weights)
+
+    higher = height(counts[order], moved) > height(counts, weights)
+    owned = set(model.prior) - model.family.shared
+    reordered = {name: value[order] if name in owned else value for name, value in memories.items()} | moved
+    return {name: jnp.where(higher, reordered[name], value) for name, value in (memories | weights).items()}
 
 
 def remaining_rise(gain: Float[Array, "..."], previous: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -231,13 +264,6 @@ def remaining_rise(gain: Float[Array, "..."], previous: Float[Array, "..."]) -> 
     shrinks = (gain < previous) & (gain > 0) & jnp.isfinite(previous)
     ratio = jnp.where(shrinks, gain, 0) / jnp.where(shrinks, previous, 1)
     return jnp.where(shrinks, gain * ratio / (1 - ratio), jnp.inf)
-
-
-class Settings(NamedTuple):
-    """Options of the steps, static under jit."""
-
-    likelihood_only: bool
-    aitken: bool
 
 
 def judged(

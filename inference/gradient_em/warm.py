@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 from probam.errors import InputError
 from probam.family import Model, Params
 from probam.family.capabilities import Absent, MStep
-from probam.inference.common.coordinates import Coordinates, arranged, unconstrained
+from probam.inference.common.coordinates import Coordinates, arranged, log_joints, unconstrained
+from probam.inference.common.matching import in_likeliest_order
 from probam.inference.common.ordering import unordered
 from probam.inference.common.result import Progress, silent
 from probam.inference.common.start import check_gradient
@@ -75,9 +76,10 @@ def start_at_optima(
     *,
     progress: Progress = silent,
 ) -> Start:
-    """``num_starts`` optima of the log joint, best first, with the memories in the model's order where it has one.
+    """``num_starts`` optima of the log joint, best first.
 
-    Closed-form EM where family and prior allow it, gradient EM otherwise; of twice as many runs the best are kept.
+    Closed-form EM where family and prior allow it, gradient EM otherwise; of twice as many runs the best are kept. The
+    memories are in the model's order where it has one, else in the order that the prior of the weights prefers.
 
     Args:
         x: data in units of the model, NaN where an entry is missing.
@@ -94,6 +96,10 @@ def start_at_optima(
         params, heights, _, _ = gradient_em.optima(
             key, free, x, max_iterations=_ITERATIONS, restarts=runs, progress=progress
         )
+    ends = {name: jnp.asarray(value) for name, value in params.items()}
+    params = in_likeliest_order(free, ends, x)
+    if params is not ends:
+        heights = log_joints(free, unconstrained(free, params), x)
     order = jnp.argsort(-jnp.where(jnp.isfinite(heights), heights, -jnp.inf))[:num_starts]
     best = jax.tree.map(lambda leaf: leaf[order], params)
     return Start(model, x, unconstrained(model, best if free is model else arranged(model, best)))

@@ -15,8 +15,9 @@ from dataclasses import Field, fields, is_dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from numpyro.distributions import Distribution
 
 from probam.conjugacy.mean_field import HyperField, KnownHyper
@@ -155,6 +156,19 @@ class WeightPrior(ABC):
     @abstractmethod
     def log_predictive(self, counts: Float[Array, " K"], params: Params) -> Float[Array, " K"]:
         """Log probability of the next datum's memory given the counts so far, the weights integrated out."""
+
+    def orders_by_size(self, counts: Float[Array, " K"]) -> Int[Array, "O K"]:
+        """Orders of the memories, of which one is likeliest for these counts; none where all orders are alike."""
+        return jnp.zeros((0, len(counts)), jnp.int32)
+
+    def likeliest_order(self, counts: Float[Array, " K"], params: Params) -> Int[Array, " K"]:
+        """The order of the memories under which ``log_marginal`` of these counts is largest.
+
+        Memory ``order[k]`` becomes memory k. The present order stays where no other is likelier.
+        """
+        present = jnp.arange(len(counts), dtype=jnp.int32)
+        orders = jnp.concatenate([present[None], self.orders_by_size(counts)])
+        return orders[jnp.argmax(jax.vmap(lambda counts: self.log_marginal(counts, params))(counts[orders]))]
 
 
 class ExchangeableWeights(WeightPrior):
