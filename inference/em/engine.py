@@ -3,9 +3,9 @@ r"""Expectation-maximisation in closed form, maximum a posteriori or maximum lik
 E-step: responsibilities :math:`r_{nk} \propto w_k \, p(x_n \mid \theta_k)`, never stored: rows are taken in blocks
 and only their sums :math:`\sum_n r_{nk} T(x_n)` are kept. A family whose M-step is not a function of sums gets the
 whole (N, K) table instead. M-step: the family's :class:`~probam.family.capabilities.MStep` and the weight prior's
-``maximize``. The objective is the log joint density in the unconstrained coordinates of NumPyro's samplers, or the log
-likelihood. It never falls, and where it stops it is stationary. Starts of several kinds
-(:mod:`probam.inference.common.kinds`) run in one program. The best end is returned.
+``maximize``, in another order of the memories where that is better. The objective is the log joint density in the
+unconstrained coordinates of NumPyro's samplers, or the log likelihood. It never falls, and where it stops it is
+stationary. Starts of several kinds (:mod:`probam.inference.common.kinds`) run in one program. The best end is returned.
 """
 
 from functools import partial
