@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from probam.errors import InputError
@@ -74,6 +75,7 @@ def start_at_optima(
     x: Float[Array, "N D"],
     num_starts: int,
     *,
+    reach: float = float("inf"),
     progress: Progress = silent,
 ) -> Start:
     """``num_starts`` optima of the log joint, best first.
@@ -83,6 +85,7 @@ def start_at_optima(
 
     Args:
         x: data in units of the model, NaN where an entry is missing.
+        reach: optima lower than the best by more nats than this are left out; the others then serve several times.
     """
     free = unordered(model)
     check_gradient(free)  # every engine that starts here follows gradients
@@ -100,6 +103,8 @@ def start_at_optima(
     params = in_likeliest_order(free, ends, x)
     if params is not ends:
         heights = log_joints(free, unconstrained(free, params), x)
-    order = jnp.argsort(-jnp.where(jnp.isfinite(heights), heights, -jnp.inf))[:num_starts]
+    heights = np.where(np.isfinite(heights), heights, -np.inf)
+    order = np.argsort(-heights, kind="stable")[:num_starts]
+    order = np.resize(order[heights[order] >= heights[order[0]] - reach], num_starts)
     best = jax.tree.map(lambda leaf: leaf[order], params)
     return Start(model, x, unconstrained(model, best if free is model else arranged(model, best)))

@@ -21,6 +21,12 @@ __all__ = ["Restarts", "begin"]
 _CURVATURE_ROWS = 2000
 """Rows from which the curvature at the start is measured."""
 
+_REACH = 1.0
+"""Nats per coordinate by which a start may be lower than the best: the volumes of modes rarely differ by as much.
+
+From a start that has lost memories a guide seldom comes back: a repeat of a better one is worth more.
+"""
+
 _RANDOM_SCALE = 0.1
 """Starting scale of a guide at a random point, in unconstrained coordinates."""
 
@@ -51,7 +57,8 @@ def begin(
     """
     key_start, key_curvature, key_guide = keys
     if at == "em":
-        start = start_at_optima(key_start, model, x, restarts, progress=progress)
+        reach = _REACH * sum(zero.size for zero in Coordinates(model).zeros.values())
+        start = start_at_optima(key_start, model, x, restarts, reach=reach, progress=progress)
         spread, scale = _posterior_spread(key_curvature, start, guide), 1.0
     else:
         start = _random_start(key_start, model, x, restarts)
