@@ -103,8 +103,8 @@ def start_at_optima(
     params = in_likeliest_order(free, ends, x)
     if params is not ends:
         heights = log_joints(free, unconstrained(free, params), x)
-    heights = np.where(np.isfinite(heights), heights, -np.inf)
-    order = np.argsort(-heights, kind="stable")[:num_starts]
-    order = np.resize(order[heights[order] >= heights[order[0]] - reach], num_starts)
+    height = np.where(np.isfinite(heights), heights, -np.inf)
+    order = np.argsort(-height, kind="stable")[:num_starts]
+    order = np.resize(order[height[order] >= height[order[0]] - reach], num_starts)
     best = jax.tree.map(lambda leaf: leaf[order], params)
     return Start(model, x, unconstrained(model, best if free is model else arranged(model, best)))
