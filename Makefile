@@ -33,7 +33,7 @@ validate: $(READY)  ## the long checks, calibration, held-out densities and verd
 	$(BIN)/python -m benchmarks.validation --slow out/slow.xml --output docs/validation.md
 	$(BIN)/python -m benchmarks.held_out --engines em gibbs --output docs/validation.md
 	$(BIN)/python -m benchmarks.verdicts --output docs/validation.md
-	$(BIN)/python -m benchmarks.cells --output docs/validation.md
+	$(BIN)/python -m benchmarks.cells --jobs $(JOBS) --output docs/validation.md
 
 bench: $(READY)  ## probam and its peers in one interleaved run; TASKS names some
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'

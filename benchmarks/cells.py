@@ -3,7 +3,7 @@
 Seven shipped data sets and three made ones, whose groups are known, each fitted by every engine that takes the family
 with nothing but the engine named. Each fit is a process of its own and is stopped after a limit. The table says the
 verdict, which rules spoke, how many memories hold data, how well they agree with known groups (adjusted Rand index),
-and seconds of the whole process.
+and the CPU seconds of the whole process.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,18 +135,21 @@ class Cell(NamedTuple):
         return cls(data.name, engine, verdict, tuple(rules), float(np.mean(occupied)), index)
 
 
-def measured(sets: Sequence[DataSet], engines: Sequence[str], limit: float = _LIMIT) -> Iterator[Cell]:
-    """Every cell, each in its own process."""
-    for data in sets:
-        for engine in engines:
-            began = time.perf_counter()
-            command = [sys.executable, "-m", "benchmarks.cells", "--cell", data.name, engine]
-            try:
-                ended = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=True)
-                cell = Cell(**json.loads(ended.stdout.splitlines()[-1]))
-            except subprocess.TimeoutExpired:
-                cell = Cell(data.name, engine, f"stopped after {limit:.0f} s")
-            yield cell._replace(rules=tuple(cell.rules), seconds=time.perf_counter() - began)
+def measured(sets: Sequence[DataSet], engines: Sequence[str], limit: float = _LIMIT, jobs: int = 1) -> Iterator[Cell]:
+    """Every cell, each in its own process, ``jobs`` of them at a time."""
+
+    def measure(pair: tuple[DataSet, str]) -> Cell:
+        data, engine = pair
+        command = [sys.executable, "-m", "benchmarks.cells", "--cell", data.name, engine]
+        try:
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=True)
+        except subprocess.TimeoutExpired:
+            return Cell(data.name, engine, f"stopped after {limit:.0f} s")
+        cell = Cell(**json.loads(ended.stdout.splitlines()[-1]))
+        return cell._replace(rules=tuple(cell.rules))
+
+    with ThreadPoolExecutor(jobs) as pool:
+        yield from pool.map(measure, [(data, engine) for data in sets for engine in engines])
 
 
 def cell_table(cells: Sequence[Cell]) -> str:
@@ -155,7 +159,7 @@ def cell_table(cells: Sequence[Cell]) -> str:
     lines = [
         f"{good} of {len(fitted)} fits are good.",
         "",
-        "| data | engine | verdict | rules that spoke | memories | adjusted Rand index | seconds |",
+        "| data | engine | verdict | rules that spoke | memories | adjusted Rand index | CPU seconds |",
         "|---|---|---|---|---|---|---|",
     ]
     for cell in cells:
@@ -173,6 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sets", nargs="+", choices=names, default=names)
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     parser.add_argument("--limit", type=float, default=_LIMIT, help="seconds after which a fit is stopped")
+    parser.add_argument("--jobs", type=int, default=1, help="fits at a time")
     parser.add_argument("--cell", nargs=2, metavar=("SET", "ENGINE"), help="one cell alone, in this process, as JSON")
     parser.add_argument("--output", type=Path, help="a Markdown file in which the table is replaced")
     options = parser.parse_args(arguments)
@@ -180,12 +185,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.cell is not None:
         jax.config.update("jax_enable_x64", True)
         keep_compiled()
-        print(json.dumps(Cell.of(by_name[options.cell[0]], options.cell[1])._asdict()))
+        cell = Cell.of(by_name[options.cell[0]], options.cell[1])._replace(seconds=time.process_time())
+        print(json.dumps(cell._asdict()))
         return 0
     words = sys.argv[1:] if arguments is None else arguments
     made = made_by(" ".join(["python -m benchmarks.cells", *words]))
     cells = []
-    for cell in measured([by_name[name] for name in options.sets], options.engines, options.limit):
+    for cell in measured([by_name[name] for name in options.sets], options.engines, options.limit, options.jobs):
         cells.append(cell)
         print(*(value for value in cell if value is not None), file=sys.stderr, flush=True)
         if options.output is not None:  # after each: nothing done is lost
