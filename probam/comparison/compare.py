@@ -74,18 +74,23 @@ def compare(
     rows = {name: _row(fit, held_out, labels, bridged=bridged, seed=seed) for name, fit in named.items()}
     same_data = _same_data(list(named.values()))
     frame = pd.DataFrame.from_dict({name: row.columns for name, row in rows.items()}, orient="index")
-    scores = {name: row.held_out.pointwise for name, row in rows.items() if row.held_out is not None}
+    alike = len({fit.is_normalised for fit in named.values()}) == 1
+    scores = {name: row.held_out.pointwise for name, row in rows.items() if row.held_out is not None and alike}
     elpds = {name: row.loo.pointwise for name, row in rows.items() if row.loo is not None and same_data}
     frame[["log_score_diff", "log_score_diff_se"]] = _differences(frame.index, scores, per_datum=True)
     frame[["elpd_diff", "elpd_diff_se"]] = _differences(frame.index, elpds, per_datum=False)
     key = "log_score" if held_out is not None else "elpd_loo"
     frame = frame[list(_COLUMNS)].sort_values(key, ascending=False, kind="stable", na_position="last")
-    notes = {name: row.notes + [_OTHER_DATA] * (not same_data) for name, row in rows.items()}
+    others = [_OTHER_DATA] * (not same_data) + [_OTHER_LENGTHS] * (held_out is not None and not alike)
+    notes = {name: row.notes + others for name, row in rows.items()}
     frame.attrs["notes"] = {name: sentences for name, sentences in notes.items() if sentences}
     return frame
 
 
 _OTHER_DATA = "not all fits have the same data: leave-one-out, BIC, ICL and evidence cannot be compared"
+
+
+_OTHER_LENGTHS = "not all fits divide each row by its length: their log scores cannot be compared"
 
 
 def _named(fits: object) -> Mapping[str, Fit]:

@@ -80,6 +80,16 @@ def test_without_held_out_data_leave_one_out_decides(fits: Mapping[str, Fit]) ->
         compare(fits, HELD[:, None], np.zeros(30))
 
 
+def test_log_scores_of_rows_of_other_lengths_have_no_difference(fits: Mapping[str, Fit]) -> None:
+    divided = Fit(fits["right"].tree.copy(), fits["right"].model)
+    divided.tree.attrs["normalised"] = 1
+    frame = compare({"rows": fits["right"], "directions": divided}, HELD[:, None])
+    assert frame["log_score"].notna().all()
+    assert frame["log_score_diff"].isna().all()
+    said = "not all fits divide each row by its length: their log scores cannot be compared"
+    assert all(said in frame.attrs["notes"][name] for name in ("rows", "directions"))
+
+
 def test_a_list_of_fits_is_numbered_from_one(fits: Mapping[str, Fit]) -> None:
     named = probam.compare({"fit 1": fits["wide"], "fit 2": fits["right"]})
     for several in ([fits["wide"], fits["right"]], (fits["wide"], fits["right"])):
