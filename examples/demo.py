@@ -1,10 +1,11 @@
 """The main job on real data: three memories fitted, verified and reported. Run by ``make demo``.
 
-1. Old Faithful (272 eruptions): a Dirichlet-process mixture of full Gaussians, by NUTS.
-2. Letters (20,000 images of capital letters, 16 features): Pitman-Yor mixtures, by EM and by SVI.
-3. Comets (orbit normals, unit vectors): a Dirichlet-process mixture of von Mises-Fisher memories, by SVI.
+1. Old Faithful (272 eruptions): a Dirichlet-process mixture of full Gaussians.
+2. Galaxies (82 velocities): a Pitman-Yor mixture.
+3. Households (40 budgets as directions): a Dirichlet-process mixture of von Mises-Fisher memories.
 
-Everything is written into out/demo.
+All three are sampled by the default engine, exact Gibbs, until the chains agree. A fourth fit shows speed: 20,000
+letters by EM. Everything is written into out/demo.
 """
 
 import os
@@ -19,8 +20,8 @@ import jax
 
 jax.config.update("jax_enable_x64", True)
 
-import numpy as np
 from rich.console import Console
+from sklearn.metrics import adjusted_rand_score
 
 from probam.claims.entries import ENTRIES
 from probam.claims.verify import summary, table, verify
@@ -50,45 +51,39 @@ def job(name: str, data: Any, **options: Any) -> Fit:
     return fitted
 
 
+def letters() -> None:
+    """20,000 images of capital letters, 16 features, by EM: how fast, and how near to the 26 letters."""
+    console.rule("[bold]letters")
+    data, labels = load_shipped("letter20k"), load_labels("letter20k")
+    began = time.perf_counter()
+    with Bar() as bar:
+        fitted = fit(
+            data,
+            progress=bar,
+            covariance="diagonal",
+            weights="pyp",
+            components=40,
+            engine="em",
+            restarts=1,
+            max_iterations=500,
+            output=OUT / "letters.nc",
+        )
+    index = adjusted_rand_score(labels, fitted.predict(data)["label"])
+    console.print(
+        f"40 memories of 20,000 rows in {time.perf_counter() - began:.0f} s by EM; adjusted Rand index with the 26 "
+        f"letters {index:.3f}. Features are whole numbers from 0 to 15, so Gaussians cannot reproduce them: "
+        "`probam report` says so."
+    )
+
+
 def main() -> None:
-    """Run the three jobs and the court."""
+    """Run the jobs and the court."""
     began = time.perf_counter()
     OUT.mkdir(parents=True, exist_ok=True)
-    job(
-        "faithful",
-        load_shipped("faithful"),
-        weights="dp",
-        components=10,
-        engine="nuts",
-        standardise=True,
-        num_draws=1500,
-        target_accept=0.95,
-    )
-
-    letters, labels = load_shipped("letter20k"), load_labels("letter20k")
-    options: dict[str, Any] = {"covariance": "diagonal", "weights": "pyp", "components": 40, "standardise": True}
-    by_em = job("letter-em", letters, engine="em", restarts=1, max_iterations=500, **options)
-    by_svi = job("letter-svi", letters, engine="svi", restarts=1, num_steps=1500, num_draws=200, **options)
-    from sklearn.metrics import adjusted_rand_score
-
-    for name, fitted in (("EM", by_em), ("SVI", by_svi)):
-        found = fitted.predict(letters)
-        console.print(
-            f"{name}: mean log density {float(np.mean(found['log_density'])):.4f} nats, "
-            f"adjusted Rand index with the 26 letters {adjusted_rand_score(labels, found['label']):.3f}"
-        )
-
-    job(
-        "comets",
-        load_shipped("comets"),
-        family="vmf",
-        weights="dp",
-        components=12,
-        engine="svi",
-        restarts=2,
-        num_steps=1200,
-        num_draws=500,
-    )
+    job("faithful", load_shipped("faithful"))
+    job("galaxies", load_shipped("galaxy82"), weights="pyp")
+    job("households", load_shipped("household_directions"), family="vmf")
+    letters()
 
     console.rule("[bold]the court")
     console.print("the first paper's entries; `probam verify` tries all 58", style="dim")
