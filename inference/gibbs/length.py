@@ -28,8 +28,8 @@ _NUM_DRAWS = 1000
 _LONGEST = 64
 """Most sweeps between two draws that are tried."""
 
-_MOST_WORK = 3e9
-"""Most work of all chains (:func:`_work`) that is spent on longer ones: a minute or so on two cores."""
+_MOST_WORK = 7e9
+"""Most work of all chains (:func:`_work`) that is spent on longer ones: a minute or two on two cores."""
 
 _PER_SWEEP = 4000
 """What a sweep costs whatever the data, in numbers read."""

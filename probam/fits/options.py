@@ -312,7 +312,7 @@ class FitOptions(Options):
     num_draws: int | None = option(
         None,
         help="nuts, gibbs (of each chain), svi, cavi: draws to keep; more make errors smaller. Where none are asked "
-        "for, gibbs runs until its chains agree, or for a minute or so.",
+        "for, gibbs runs until its chains agree, or for a minute or two.",
         group=_ENGINE,
         flag=int | None,
         metavar="N",
