@@ -152,7 +152,7 @@ def test_help_says_what_em_maximises(capsys: pytest.CaptureFixture[str], refusal
     assert "the maximum a posteriori under the default prior" in words
     assert "--estimate" in words
     assert "ml the likelihood alone" in words
-    assert "estimate: only engine 'em' has a choice; got 'ml' with engine 'nuts'" in refusal(
+    assert "estimate: only engine 'em' has a choice; got 'ml' with the default engine; leave it out" in refusal(
         "fit", "faithful", "--estimate", "ml"
     )
     assert "estimate: expected one of map, ml; got 'mle'" in refusal("fit", "faithful", "--estimate", "mle")

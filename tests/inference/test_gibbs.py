@@ -314,7 +314,7 @@ def test_the_same_key_gives_the_same_bits_and_hyper_parameters_are_sites() -> No
     assert set(sites) == {"loc", "precision", "sticks", "alpha", "weights"}
     assert sites["loc"].shape == (2, 20, 3, 2)
     assert runs[0].stats["lp"].shape == (2, 20)
-    assert calls[-1] == (23, 23)
+    assert calls[-1] == (46, 46)  # sweeps
     assert "Chinese restaurant" in runs[0].note
     assert "conjugate base" in runs[0].note
 
