@@ -24,7 +24,7 @@ RULES: tuple[Rule, ...] = (*SEARCH_RULES, *CHAIN_RULES, *MODEL_RULES)
 _GOOD: dict[EngineKind, str] = {
     "point": "The search ended without problems. It gives a point estimate, without error bars.",
     "approximation": "The approximation was fitted without problems. Its error bars are usually too small.",
-    "chains": "The chains agree with each other, no trajectory diverged, and there are enough effective draws.",
+    "chains": "The chains agree with each other, and there are enough effective draws.",
 }
 _GROUPS = {
     "log_likelihood": "log density of each datum",
