@@ -16,6 +16,7 @@ from jaxtyping import Float
 from probam.errors import InputError
 from probam.inference.gibbs.kernels import Settings
 from probam.reports.summaries.convergence import agree
+from probam.reports.summaries.quantities import weight_entropy
 
 __all__ = ["Draws", "Length", "draws_agree", "every_second", "length_of"]
 
@@ -106,7 +107,7 @@ def draws_agree(draws: Draws) -> bool:
     watched |= {name: value for name, value in sites.items() if value.ndim == 2}
     if "weights" in sites:
         weights = sites["weights"]
-        watched["entropy"] = -np.sum(weights * np.log(np.where(weights > 0, weights, 1)), axis=-1)
+        watched["entropy"] = weight_entropy(weights)
         watched["largest"] = weights.max(axis=-1)
     return agree({name: np.asarray(values, np.float64) for name, values in watched.items()})
 

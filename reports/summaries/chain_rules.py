@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from probam.reports.summaries.convergence import ESS_PER_CHAIN, R_HAT_LIMIT, e_bfmi
+from probam.reports.summaries.convergence import ESS_PER_CHAIN, R_HAT_LIMIT, e_bfmi, wanted_draws
 from probam.reports.summaries.quantities import options, quantity_name
 from probam.reports.summaries.verdict import Facts, Finding, Rule
 from probam.reports.tree import has
@@ -128,7 +128,7 @@ def _agreement(facts: Facts) -> Iterator[Finding]:
 def _effective_size(facts: Facts) -> Iterator[Finding]:
     """Whether there are enough effective draws, and if not, how many more would do."""
     ess = facts.summary[["ess_bulk", "ess_tail"]].min(axis=1).dropna()
-    needed = ESS_PER_CHAIN * max(int(facts.tree["posterior"].sizes["chain"]), 4)
+    needed = wanted_draws(int(facts.tree["posterior"].sizes["chain"]))
     low = ess[ess < needed].sort_values()
     if len(low):
         factor = int(np.ceil(needed / max(float(low.iloc[0]), 1.0)))

@@ -15,7 +15,16 @@ from jaxtyping import Float
 
 from probam.reports.summaries.quantities import EngineKind, InvariantDraws, engine_kind, invariant_draws
 
-__all__ = ["ESS_PER_CHAIN", "R_HAT_LIMIT", "agree", "e_bfmi", "effective_draws", "invariant_summary", "summarise"]
+__all__ = [
+    "ESS_PER_CHAIN",
+    "R_HAT_LIMIT",
+    "agree",
+    "e_bfmi",
+    "effective_draws",
+    "invariant_summary",
+    "summarise",
+    "wanted_draws",
+]
 
 R_HAT_LIMIT = 1.01
 """Chains agree where R-hat is below it."""
@@ -37,13 +46,18 @@ def effective_draws(values: Float[np.ndarray, "C S"]) -> float:
     return float(np.mean(own))
 
 
+def wanted_draws(num_chains: int) -> int:
+    """Effective draws that are wanted of so many chains: fewer than four have to give as many as four."""
+    return ESS_PER_CHAIN * max(num_chains, 4)
+
+
 def agree(draws: InvariantDraws) -> bool:
     """Whether R-hat of every quantity is within the limit, where there are chains to compare, and ESS is enough."""
     table = summarise(draws, "chains")
     num_chains = max(len(values) for values in draws.values())
     return bool(
         (table["r_hat"].dropna() <= R_HAT_LIMIT).all()
-        and (table[["ess_bulk", "ess_tail"]].min(axis=1).dropna() >= ESS_PER_CHAIN * num_chains).all()
+        and (table[["ess_bulk", "ess_tail"]].min(axis=1).dropna() >= wanted_draws(num_chains)).all()
     )
 
 

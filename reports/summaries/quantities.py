@@ -22,6 +22,7 @@ __all__ = [
     "options",
     "quantity_name",
     "truncation",
+    "weight_entropy",
 ]
 
 EngineKind = Literal["point", "approximation", "chains"]
@@ -103,13 +104,12 @@ def invariant_group(
         shape: numbers of chains and of draws per chain, whose product is S.
         data_weight: how often each datum counts in the log likelihood; None counts each once.
     """
-    entropy = -np.sum(weights * np.log(np.where(weights > 0, weights, 1)), axis=1)
     counted = slice(None) if data_weight is None else data_weight > 0  # 0 x -inf is not a number
     total = log_lik[:, counted].sum(axis=1) if data_weight is None else log_lik[:, counted] @ data_weight[counted]
     each: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {
         "log_lik": (total, ()),
         "num_occupied": (number_occupied(labels), ()),
-        "weight_entropy": (entropy, ()),
+        "weight_entropy": (weight_entropy(weights), ()),
         "largest_weight": (weights.max(axis=1), ()),
         "together": (together, ("pair",)),
         "probe_energy": (probe_energy, ("probe",)),
@@ -118,6 +118,11 @@ def invariant_group(
         name: (values.reshape(*shape, *values.shape[1:]), ("chain", "draw", *rest))
         for name, (values, rest) in each.items()
     }
+
+
+def weight_entropy(weights: Float[np.ndarray, "*S K"]) -> Float[np.ndarray, "*S"]:
+    """Entropy of mixing weights, nats; a weight of zero adds nothing."""
+    return np.asarray(-np.sum(weights * np.log(np.where(weights > 0, weights, 1)), axis=-1))
 
 
 def quantity_name(name: str) -> str:
