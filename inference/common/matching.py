@@ -14,8 +14,9 @@ from scipy.optimize import linear_sum_assignment
 
 from probam.distributions.likelihood import shares
 from probam.family import Model, Params
+from probam.inference.common.rows import numbers_memories
 
-__all__ = ["in_likeliest_order", "matched", "numbered"]
+__all__ = ["in_likeliest_order", "matched", "numbered", "permute"]
 
 
 def matched(model: Model, params: Params, x: Float[Array, "N D"], weight: jax.Array | np.ndarray | None) -> Params:
@@ -56,28 +57,31 @@ def in_likeliest_order(model: Model, params: Params, x: Float[Array, "N D"]) -> 
         params: site values; leaves lead with the axis of the starts.
         x: rows in model units.
     """
-    known = model.row_weight is not None and model.row_weight.ndim == 2
-    if known or not len(model.weights.orders_by_size(jnp.zeros(model.num_components))):
+    if numbers_memories(model.row_weight) or not len(model.weights.orders_by_size(jnp.zeros(model.num_components))):
         return params
     return _reordered(model, params, x)
 
 
 @jax.jit
 def _reordered(model: Model, params: Params, x: Float[Array, "N D"]) -> Params:
-    owned = set(model.prior) - model.family.shared
-
     def one(params: Params) -> Params:
         _, responsibilities = shares(model.mixture(params).log_joint(x), model.row_weight)
         counts = jnp.sum(responsibilities, axis=0)
         order = model.weights.likeliest_order(counts, params)
-        memories = {name: params[name][order] if name in owned else params[name] for name in model.prior}
         others = {name: value for name, value in params.items() if name not in model.prior}
-        moved = memories | model.weights.maximize(counts[order], others, likelihood_only=False)
+        weights = model.weights.maximize(counts[order], others, likelihood_only=False)
+        moved = permute(model, params, order) | weights
         is_new = jnp.any(order != jnp.arange(len(order)))
         return {name: jnp.where(is_new, moved[name], value) for name, value in params.items()}
 
     after: Params = jax.lax.map(one, params)
     return after
+
+
+def permute(model: Model, params: Params, order: Int[Array, " K"]) -> Params:
+    """The same parameters with memory ``order[j]`` in place j; the weights' sites are left as they are."""
+    owned = set(model.prior) - model.family.shared
+    return {name: value[order] if name in owned else value for name, value in params.items()}
 
 
 def numbered(assignment: Float[Array, "R M K"], weight: Float[Array, "R M K"]) -> Float[Array, "R M K"]:

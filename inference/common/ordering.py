@@ -30,6 +30,7 @@ from numpyro.distributions import Distribution
 from probam.distributions.mixture import MemoryMixture
 from probam.errors import InputError
 from probam.family import Family, Model, Params, Prior, WeightPrior
+from probam.inference.common.rows import numbers_memories
 from probam.pytrees import pytree
 
 __all__ = ["ORDERS", "OrderedModel", "described_order", "in_order", "unordered"]
@@ -216,7 +217,7 @@ def in_order(model: Model, order: str, coordinate: int = 0) -> Model:
     weights, num_components = model.weights, model.num_components
     if order == "none" or num_components == 1:
         return model
-    if model.row_weight is not None and model.row_weight.ndim == 2:
+    if numbers_memories(model.row_weight):
         raise InputError("order: the known labels number the memories already; leave order at 'none'")
     sites = weights.start(num_components)
     if "sticks" in sites:

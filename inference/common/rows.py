@@ -23,6 +23,7 @@ __all__ = [
     "check_labels",
     "check_weight",
     "counted",
+    "numbers_memories",
     "rows_on",
     "total_weight",
     "without_missing",
@@ -111,6 +112,11 @@ _Weight = TypeVar("_Weight", jax.Array, np.ndarray)
 def total_weight(weight: _Weight) -> _Weight:
     """How often each row counts (N,), whatever memory it belongs to."""
     return weight.max(axis=1) if weight.ndim == 2 else weight
+
+
+def numbers_memories(weight: jax.Array | np.ndarray | None) -> bool:
+    """Whether rows are weighted for each memory, (N, K): then known labels are the numbers of the memories."""
+    return weight is not None and weight.ndim == 2
 
 
 def without_missing(x: Float[Array, "N D"]) -> Float[Array, "N D"]:

@@ -23,7 +23,7 @@ from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.kinds import Starts, best_of, plan
 from probam.inference.common.matching import matched
 from probam.inference.common.result import EngineResult, Progress, silent
-from probam.inference.common.rows import Rows, counted, rows_on, total_weight, without_missing
+from probam.inference.common.rows import Rows, counted, numbers_memories, rows_on, total_weight, without_missing
 from probam.inference.em.steps import EMState, Settings, em_step, expectation, judged, maximization
 from probam.options import whole_number
 
@@ -135,7 +135,7 @@ def _advance_across(
                 break
         after.append(state)
         traces[run, : len(objectives)] = objectives
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *after), traces
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *after), traces
 
 
 def side_by_side(num_runs: int, x: jax.Array, num_components: int) -> int:
@@ -191,7 +191,7 @@ def fit_params(
         whole_number(least=1)(name, value)
     weighted, x = counted(model, x, sample_weight, labels)
     weight = None if weighted.row_weight is None else np.asarray(weighted.row_weight)
-    settings = _settings(estimate, stop, numbered=weight is not None and weight.ndim == 2)
+    settings = _settings(estimate, stop, numbered=numbers_memories(weight))
     model = model.with_row_weight(None)  # rows and their weights are handed on together
     num_data = len(x) if weight is None else float(total_weight(weight).sum())
     if tolerance is None:
@@ -222,7 +222,7 @@ def fit_params(
 
 def _reached(ends: _Ends) -> tuple[Params, jax.Array]:
     """Where runs ended, and how high."""
-    return jax.tree.map(jnp.asarray, (ends[0].params, ends[0].objective))
+    return ends[0].params, ends[0].objective
 
 
 def _settings(estimate: str, stop: str, *, numbered: bool) -> Settings:

@@ -18,6 +18,7 @@ from probam.distributions.pairwise import linear_form
 from probam.family import Model, Moments, Params
 from probam.family.capabilities import AdditiveMStep, ExpectedSums, MStep
 from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.matching import permute
 
 __all__ = [
     "EMState",
@@ -248,8 +249,7 @@ def _in_order(
         return fit if settings.likelihood_only else fit + coordinates.log_prior_of_weights(weights)
 
     higher = height(counts[order], moved) > height(counts, weights)
-    owned = set(model.prior) - model.family.shared
-    reordered = {name: value[order] if name in owned else value for name, value in memories.items()} | moved
+    reordered = permute(model, memories, order) | moved
     return {name: jnp.where(higher, reordered[name], value) for name, value in (memories | weights).items()}
 
 

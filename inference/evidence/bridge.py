@@ -42,6 +42,7 @@ from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.result import Evidence
+from probam.inference.common.rows import numbers_memories
 
 __all__ = ["EXCHANGEABLE", "MOST_MEMORIES", "log_evidence"]
 
@@ -144,8 +145,8 @@ def log_evidence(
         InputError: with too few draws for the fit, or exchangeable weights and more than ``MOST_MEMORIES`` memories.
         NumericalError: when no bridge exists, because proposal and posterior hardly overlap.
     """
-    is_numbered = model.row_weight is not None and model.row_weight.ndim == 2  # by known labels
-    symmetric = model.weights.name in EXCHANGEABLE and model.num_components > 1 and not is_numbered
+    alike = model.weights.name in EXCHANGEABLE and not numbers_memories(model.row_weight)
+    symmetric = alike and model.num_components > 1
     if symmetric and model.num_components > MOST_MEMORIES:
         raise InputError(
             f"evidence: bridge sampling sums over all labellings, for at most {MOST_MEMORIES} memories; this model has "

@@ -82,9 +82,9 @@ def _first_labels(
 class _Span(NamedTuple):
     """Draws to make next: the number of the first, the number after the last, and the sweeps of each."""
 
-    first: int | jax.Array
-    end: int | jax.Array
-    thin: int | jax.Array
+    first: jax.Array
+    end: jax.Array
+    thin: jax.Array
 
 
 @partial(jax.jit, static_argnames=("settings", "num_steps", "num_devices"))

@@ -27,6 +27,7 @@ from probam.distributions.pairwise import pairwise_log_prob
 from probam.family import Model, Params
 from probam.family.capabilities import Conjugacy
 from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.matching import permute
 from probam.inference.gibbs.collapsed import block_starts, collapsed_labels, one_label
 from probam.inference.gibbs.moves import (
     Law,
@@ -38,7 +39,6 @@ from probam.inference.gibbs.moves import (
     group,
     law_of,
     log_densities,
-    permute,
     reorder,
     slice_hyper_parameters,
     statistics_of,

@@ -28,7 +28,6 @@ __all__ = [
     "invert",
     "law_of",
     "log_densities",
-    "permute",
     "reorder",
     "slice_hyper_parameters",
     "slice_memories",
@@ -146,12 +145,6 @@ def log_densities(
     if form is None or statistics is None:
         return pairwise_log_prob(bank, x)
     return jnp.matmul(statistics, form.matrix.T, precision="highest") + form.constant
-
-
-def permute(model: Model, params: Params, order: Int[Array, " K"]) -> Params:
-    """The same parameters with memory ``order[j]`` in place j; the weights' sites are left as they are."""
-    owned = set(model.prior) - model.family.shared
-    return {name: value[order] if name in owned else value for name, value in params.items()}
 
 
 def reorder(key: jax.Array, law: Law, counts: Float[Array, " K"]) -> Int[Array, " K"]:

@@ -102,9 +102,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines inst
 def api_ready(*, float32: bool = False) -> Any:
     """:mod:`probam.fits.fit`, after JAX was set up: precision, all cores as devices, compiled programs kept on disk."""
     if "jax" not in sys.modules:
-        os.environ.setdefault(
-            "TF_CPP_MIN_LOG_LEVEL", "3"
-        )  # compilers that take long say so, with a place in their source
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # a slow compiler would say so, with a place in its source
         flag = "--xla_force_host_platform_device_count"
         flags = os.environ.get("XLA_FLAGS", "")
         if flag not in flags:
