@@ -125,7 +125,7 @@ class Cell(NamedTuple):
             fitted = probam.fit(rows.x, engine=engine, **data.options)
         except probam.InputError as error:
             return cls(data.name, engine, "refused", (str(error),))
-        said = advice(fitted.tree)
+        said = advice(with_groups(fitted.tree, fitted.model, ["verification"]))
         rules = dict.fromkeys(item.rule for item in said if item.level in ("problem", "warning"))
         occupied = fitted.tree["invariant"].to_dataset()["num_occupied"].values
         index = None

@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks.judged import Case, all_cases
 from benchmarks.validation import made_by, replace_between
 from probam.compiled import keep_compiled
+from probam.fits.derived import with_groups
 from probam.fits.draws import thin
 from probam.fits.fit import fit
 from probam.fits.options import FitOptions
@@ -63,7 +64,8 @@ def judge(cases: Sequence[Case]) -> Iterator[Judged]:
     """Make the fits and give the verdict on each."""
     for case in cases:
         began = time.perf_counter()
-        tree = fit(case.data(case.rng()), seed=case.number, **case.options).tree
+        fitted = fit(case.data(case.rng()), seed=case.number, **case.options)
+        tree = with_groups(fitted.tree, fitted.model, ["verification"])
         said = advice(tree if case.spoil is None else case.spoil(tree))
         rules = dict.fromkeys(item.rule for item in said if item.level in ("problem", "warning"))
         yield Judged(case, verdict_of(said), tuple(rules), time.perf_counter() - began)

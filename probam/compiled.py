@@ -16,13 +16,16 @@ from platformdirs import user_cache_path
 
 from probam.errors import InputError
 
-__all__ = ["SWITCH", "compiler_options", "keep_compiled"]
+__all__ = ["SWITCH", "compiler_options", "drop_oldest", "keep_compiled", "kept_folder"]
 
 SWITCH = "PROBAM_COMPILED"
 """Environment variable: ``off`` disables the cache, any other value is its folder."""
 
 _LARGEST = 1 << 30
-"""Size of the cache in bytes above which the least recently used programs are deleted."""
+"""Size of a folder of the cache in bytes above which the least recently used entries are deleted."""
+
+_folder: Path | None = None
+"""Where this process keeps compiled programs and what else can be made again."""
 
 
 def keep_compiled(folder: str | os.PathLike[str] | None = None) -> Path | None:
@@ -39,16 +42,19 @@ def keep_compiled(folder: str | os.PathLike[str] | None = None) -> Path | None:
     Raises:
         InputError: when an explicitly requested folder cannot be created.
     """
+    global _folder
     import jax
 
     asked = folder if folder is not None else os.environ.get(SWITCH)
+    if asked == "off":
+        _folder = None
     if asked == "off" or (asked is None and getattr(jax.config, "jax_compilation_cache_dir", None) is not None):
         return None
     place = Path(asked) if asked is not None else user_cache_path("probam")
     place = place / f"jax-{jax.__version__}-{_processor()}"
     try:
         place.mkdir(parents=True, exist_ok=True)
-        _drop_oldest(place)
+        drop_oldest(place)
     except OSError as error:
         if asked is None:
             return None  # work without a cache where the home folder cannot be written to
@@ -60,7 +66,15 @@ def keep_compiled(folder: str | os.PathLike[str] | None = None) -> Path | None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     # JAX compiles again where an entry cannot be read (while another process writes it, for example), and warns
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
+    _folder = place
     return place
+
+
+def kept_folder() -> Path | None:
+    """The folder that :func:`keep_compiled` has chosen in this process; None where nothing is kept."""
+    import jax
+
+    return _folder if str(_folder) == getattr(jax.config, "jax_compilation_cache_dir", None) else None
 
 
 def _processor() -> str:
@@ -73,8 +87,8 @@ def _processor() -> str:
     return hashlib.sha256("\n".join(description).encode()).hexdigest()[:10]
 
 
-def _drop_oldest(place: Path) -> None:
-    """If the folder exceeds its limit, delete the least recently used entries until it holds at most half of it."""
+def drop_oldest(place: Path) -> None:
+    """If a folder exceeds its limit, delete the least recently used entries until it holds at most half of it."""
     entries = [(path, path.stat()) for path in place.iterdir() if path.is_file()]
     size = sum(status.st_size for _, status in entries)
     if size <= _LARGEST:

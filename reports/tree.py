@@ -16,7 +16,17 @@ from numpy.typing import ArrayLike
 
 from probam.errors import InputError
 
-__all__ = ["Variables", "build_tree", "has", "read_tree", "rows_of", "variable", "write_tree"]
+__all__ = [
+    "Variables",
+    "build_tree",
+    "group_dataset",
+    "has",
+    "read_tree",
+    "rows_of",
+    "variable",
+    "with_datasets",
+    "write_tree",
+]
 
 Variables = Mapping[str, tuple[ArrayLike, tuple[str, ...]]]
 """Variable name -> (array, names of its dimensions)."""
@@ -148,6 +158,36 @@ def build_tree(
         if (variables := every.get(name)) is not None
     }
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=_stored(attributes)), **nodes})
+
+
+def group_dataset(
+    tree: xr.DataTree,
+    name: str,
+    variables: Variables,
+    *,
+    coordinates: Mapping[str, ArrayLike],
+    attributes: Mapping[str, Any],
+) -> xr.Dataset:
+    """One more group for a tree, from plain arrays.
+
+    Args:
+        tree: the fit.
+        name: of the group.
+        variables: its arrays.
+        coordinates: labels by dimension, as in :func:`build_tree`.
+        attributes: of the group.
+    """
+    x = variable(tree, "observed_data", "x")
+    labels: dict[str, ArrayLike] = {"feature": x["feature"].values, **coordinates}
+    return _dataset(name, variables, labels, dict(x.sizes)).assign_attrs(_stored(attributes))  # type: ignore[arg-type]
+
+
+def with_datasets(tree: xr.DataTree, groups: Mapping[str, xr.Dataset], attributes: Mapping[str, Any]) -> xr.DataTree:
+    """The tree with more groups, in the order of the file, and more root attributes; the tree itself stays as it is."""
+    nodes = {name: node.to_dataset() for name, node in tree.children.items()} | dict(groups)
+    order = sorted(nodes, key=lambda name: _GROUPS.index(name) if name in _GROUPS else len(_GROUPS))
+    root = tree.to_dataset().assign_attrs(_stored(attributes))
+    return xr.DataTree.from_dict({"/": root, **{name: nodes[name] for name in order}})
 
 
 def _check_groups(groups: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:

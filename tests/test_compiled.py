@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probam.compiled import SWITCH
-from probam.compiled import _drop_oldest as drop_oldest
+from probam.compiled import SWITCH, drop_oldest
 
 PROGRAM = """
 import logging, sys

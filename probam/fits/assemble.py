@@ -12,13 +12,11 @@ from jaxtyping import Float, Int
 import probam.fits.groups as groups
 import probam.fits.posterior as posterior
 from probam.distributions.conditional import conditional
-from probam.errors import InputError, ProbamError
-from probam.fits.draws import Draws, number_memories, thin
-from probam.fits.fitted import verify_draws
-from probam.fits.groups import Group
+from probam.errors import InputError
+from probam.fits.draws import Draws, compared_rows, number_memories, thin
+from probam.fits.groups import Group, reason
 from probam.fits.predictive_check import predictive_check_group
 from probam.fits.prepared import Prepared
-from probam.fits.recall_group import recall_group
 from probam.inference.common.result import EngineResult, Progress
 from probam.models.mixture import Mixture
 from probam.reports.tree import build_tree
@@ -28,15 +26,10 @@ __all__ = ["fit_tree", "tree_of"]
 _PROBES = 5
 """Data at which the energy is followed from draw to draw."""
 
-_PARTITION_ROWS = 400
-"""Most data of which partitions are compared."""
-
-_CHECKED_ROWS = 200
-
 _LARGEST_LOG_LIKELIHOOD = 20_000_000
 """Most values (draws x data) of the group ``log_likelihood``; it is left out where there are more."""
 
-_STAGES = 4
+_STAGES = 3
 
 
 def fit_tree(
@@ -47,7 +40,8 @@ def fit_tree(
     attributes: dict[str, Any],
     progress: Progress,
 ) -> xr.DataTree:
-    """The DataTree of a fit, in the schema of ``docs/architecture.md``.
+    """The DataTree of a fit, in the schema of ``docs/architecture.md``, without the groups of
+    :mod:`probam.fits.derived`.
 
     A group that follows from the posterior and cannot be made is left out; the root attribute ``left_out`` says why.
 
@@ -74,7 +68,7 @@ def fit_tree(
     positions = _completed(draws, prepared)
     numbering = number_memories(draws, reading, x, as_labelled=allowed is not None)
     stage(1)
-    rows = np.sort(np.random.default_rng(0).permutation(num_data)[:_PARTITION_ROWS])
+    rows = compared_rows(num_data)
     permutation = jnp.asarray(numbering.permutation)
     resp = np.asarray(posterior.responsibilities(model, draws.sites, permutation, x, allowed)[0])
     collected = _Groups(
@@ -93,9 +87,6 @@ def fit_tree(
     collected.derive("posterior_predictive", lambda: groups.predictive_group(key_predictive, draws, prepared))
     collected.derive("predictive_check", lambda: predictive_check_group(key_check, draws, prepared))
     stage(3)
-    collected.derive("recall", lambda: recall_group(draws, numbering, prepared.units, positions, rows, resp))
-    collected.derive("verification", lambda: _verification(draws, positions))
-    stage(4)
     if collected.left_out:
         attributes = attributes | {"left_out": collected.left_out}
     return tree_of(collected.made, attributes, prepared, positions)
@@ -129,10 +120,8 @@ class _Groups:
         """
         try:
             group = make()
-        except ProbamError as error:
-            self.left_out[name] = str(error).removeprefix(f"{name}: ")
         except Exception as error:
-            self.left_out[name] = f"{type(error).__name__}: {error}"
+            self.left_out[name] = reason(name, error)
         else:
             if group is not None:
                 self.made[name] = group
@@ -143,11 +132,6 @@ def _log_likelihood(draws: Draws, reading: posterior.HostReading, prepared: Prep
     if reading.log_lik.size > _LARGEST_LOG_LIKELIHOOD:
         raise InputError(f"more than {_LARGEST_LOG_LIKELIHOOD} values")
     return groups.log_likelihood_group(draws, reading, prepared)
-
-
-def _verification(draws: Draws, positions: Float[np.ndarray, "N D"]) -> Group:
-    """The checks that the energy is the likelihood, at some of the data."""
-    return groups.verification_group(verify_draws(draws.model, draws.sites, jnp.asarray(positions)[:_CHECKED_ROWS]))
 
 
 def _announcing(progress: Progress) -> Callable[[int], None]:

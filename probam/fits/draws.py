@@ -14,12 +14,15 @@ from probam.models.mixture import Mixture
 from probam.reports.summaries.partition import cluster_sizes
 from probam.reports.summaries.relabel import LabelledDraws, Method, relabel_all
 
-__all__ = ["Draws", "Numbering", "evenly", "number_memories", "thin"]
+__all__ = ["Draws", "Numbering", "compared_rows", "evenly", "number_memories", "thin"]
 
 _RESPONSIBILITIES = 300_000_000
 """Most responsibilities (draws x data x memories) that reading a posterior computes; more draws are thinned."""
 
 _MOST_DRAWS = 4000
+
+_PARTITION_ROWS = 400
+"""Most data of which partitions are compared."""
 
 _COMPARED = 20_000_000
 """Most responsibilities for which all rules of relabelling are tried; Stephens' goes through them several times."""
@@ -70,6 +73,11 @@ def evenly(count: int, num_draws: int) -> Int[np.ndarray, " T"]:
     return np.unique(np.linspace(0, num_draws - 1, count).round().astype(int))
 
 
+def compared_rows(num_data: int) -> Int[np.ndarray, " R"]:
+    """The data of which partitions are compared."""
+    return np.sort(np.random.default_rng(0).permutation(num_data)[:_PARTITION_ROWS])
+
+
 def thin(model: Mixture, result: EngineResult, num_data: int) -> Draws:
     """As many draws as can be read at reasonable cost, evenly taken from each chain."""
     num_chains, num_draws = next(iter(result.sites.values())).shape[:2]
@@ -97,11 +105,6 @@ class Numbering:
     """Rule of relabelling."""
     agreement: dict[str, float]
     """Share of the data on which two rules agree, by their names."""
-
-    @property
-    def num_occupied(self) -> int:
-        """Memories that hold data in half of the draws or more."""
-        return int(np.sum((self.sizes > 0).mean(axis=0) >= 0.5))
 
 
 def number_memories(

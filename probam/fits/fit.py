@@ -18,6 +18,7 @@ from probam.errors import InputError, NumericalError
 from probam.fits.assemble import fit_tree
 from probam.fits.attributes import fit_attributes
 from probam.fits.choices import double_precision, find_engine, find_family, sampler_of
+from probam.fits.derived import with_groups
 from probam.fits.fitted import Fit
 from probam.fits.options import FitOptions
 from probam.fits.pending import completed, is_pending, pending_tree
@@ -79,6 +80,7 @@ def fit(data: Any, options: FitOptions, engine_options: dict[str, Any]) -> Fit:
             pending = pending_tree(model, prepared, result, attributes | {"seconds": time.perf_counter() - began})
             Fit(pending, model).save(options.output)
         tree = fit_tree(model, prepared, result, key_read, attributes, options.progress or silent)
+        tree = with_groups(tree, model) if options.complete else tree
     tree.attrs["seconds"] = time.perf_counter() - began
     fitted = Fit(tree, model)
     if options.output is not None:

@@ -17,27 +17,30 @@ import probam.fits.posterior as posterior
 from probam.data.standardise import Standardiser
 from probam.data.table import Table
 from probam.data.writing import write_atomically
-from probam.equivalence.check import Check, verify_mixture
+from probam.equivalence.check import Check
 from probam.errors import InputError
 from probam.family import Params
 from probam.family.capabilities import DataSpace
 from probam.fits.conditional import ConditionalDistribution, rows_given
+from probam.fits.derived import DERIVED, with_groups
 from probam.fits.draws import evenly
 from probam.fits.landscape import Landscape, basins, extent_of, survey
 from probam.fits.landscape_posterior import completion
 from probam.fits.options import SEEDS
 from probam.fits.questions import NO_LENGTH, question_table, rows_of_family
+from probam.fits.saved import saved_sites, saved_units
+from probam.fits.verification import verify_draws
 from probam.models.mixture import Mixture
-from probam.options import file_path, whole_number, whole_number_in
+from probam.options import boolean, file_path, whole_number, whole_number_in
 from probam.reports.html import write_report
 from probam.reports.summaries.convergence import invariant_summary
 from probam.reports.summaries.diagnostics import advice, left_out
 from probam.reports.summaries.estimate import NOT_A_COUNT, bounds_memories, headline
+from probam.reports.summaries.quantities import options
 from probam.reports.tree import rows_of, write_tree
 
 __all__ = ["Fit"]
 
-_CHECKED_DRAWS = 3
 _CHECKED_DATA = 200
 
 
@@ -48,7 +51,8 @@ class Fit:
     inside.
 
     Attributes:
-        tree: the fit as a DataTree in ArviZ's schema (``docs/architecture.md`` lists its groups).
+        tree: the fit as a DataTree in ArviZ's schema, as its file holds it (``docs/architecture.md`` lists its
+            groups). Groups that are made when they are asked for are in :meth:`to_datatree` and :meth:`group`.
         model: the NumPyro program that was fitted.
     """
 
@@ -61,6 +65,7 @@ class Fit:
             )
         self.tree = tree
         self.model = model
+        self._with_derived = tree
 
     def __repr__(self) -> str:
         attributes = self.tree.attrs
@@ -71,13 +76,35 @@ class Fit:
     def _group(self, name: str) -> xr.Dataset:
         return self.tree[name].to_dataset()
 
+    # --- groups ------------------------------------------------------------------------------------------------
+
+    def group(self, name: str) -> xr.Dataset:
+        """A group of the fit; ``recall`` and ``verification`` are made now where the file does not hold them.
+
+        Args:
+            name: as in the table of ``docs/architecture.md``.
+        """
+        tree = self._having(name) if name in DERIVED else self.tree
+        if name in tree.children:
+            return tree[name].to_dataset()
+        why = options(tree, "left_out").get(name) or f"it has {', '.join(map(str, tree.children))}"
+        raise InputError(f"name: this fit has no group {name!r}: {why}")
+
+    def to_datatree(self) -> xr.DataTree:
+        """The fit as a DataTree with all groups; those that the file does not hold are made now."""
+        return self._having(*DERIVED)
+
+    def _having(self, *names: str) -> xr.DataTree:
+        """The tree with derived groups, which are made once."""
+        self._with_derived = with_groups(self._with_derived, self.model, names)
+        return self._with_derived
+
     # --- units -------------------------------------------------------------------------------------------------
 
     @cached_property
     def standardiser(self) -> Standardiser:
         """Converts the units of the data to those of the model and back."""
-        constants = self._group("constant_data")
-        return Standardiser(constants["center"].values, constants["scale"].values)
+        return saved_units(self.tree)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -128,17 +155,7 @@ class Fit:
         Args:
             thinned: only the draws that the group ``memory`` was made from; False gives all.
         """
-        group = self._group("posterior")
-        if thinned:
-            group = group.sel(draw=self._group("invariant")["draw"].values)
-        sites = [name for name in group.data_vars if name in self._sites]
-        return {str(name): jnp.asarray(group[name].values.reshape(-1, *group[name].shape[2:])) for name in sites}
-
-    @cached_property
-    def _sites(self) -> frozenset[str]:
-        from probam.inference.common.coordinates import Coordinates
-
-        return frozenset(Coordinates(self.model).transforms)
+        return saved_sites(self.tree, self.model, thinned=thinned)
 
     @cached_property
     def reference(self) -> Params:
@@ -440,45 +457,36 @@ class Fit:
         if empty:
             lines.append(f"({empty} of the {len(frame)} memories hold almost no data)")
         lines.append("")
-        lines += [f"[{item.level}] {item.text}" for item in [*advice(self.tree), *left_out(self.tree)]]
+        tree = self._having("verification")
+        lines += [f"[{item.level}] {item.text}" for item in [*advice(tree), *left_out(tree)]]
         return "\n".join(lines)
 
     # --- files -------------------------------------------------------------------------------------------------
 
-    def to_datatree(self) -> xr.DataTree:
-        """The fit as a DataTree."""
-        return self.tree
-
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, complete: bool = False) -> None:
         """Write the fit as NetCDF4, completely or not at all.
+
+        Args:
+            path: the file.
+            complete: also write the groups that are otherwise made when they are asked for.
 
         Raises :class:`probam.errors.InputError` when ``path`` cannot be written.
         """
         file_path("path", path)
+        boolean("complete", complete)
+        tree = self.to_datatree() if complete else self.tree
         with write_atomically(path) as temporary:
-            write_tree(self.tree, temporary)
+            write_tree(tree, temporary)
 
     def report(self, path: str | os.PathLike[str]) -> None:
         """Write the report as one self-contained HTML file, completely or not at all."""
         file_path("path", path)
+        tree = self.to_datatree()
         with write_atomically(path) as temporary:
-            write_report(self.tree, temporary)
+            write_report(tree, temporary)
 
     @property
     def options(self) -> dict[str, Any]:
         """Options that were passed to the engine."""
         options: dict[str, Any] = json.loads(self.tree.attrs["engine_options"])
         return options
-
-
-def verify_draws(model: Mixture, sites: Params, x: jax.Array) -> list[Check]:
-    """The checks of :func:`verify_mixture` at a few draws spread over the posterior, the largest error of each."""
-    num_draws = len(next(iter(sites.values()))) if sites else 1
-    worst: dict[str, Check] = {}
-    for draw in sorted({round(i) for i in np.linspace(0, num_draws - 1, _CHECKED_DRAWS)}):
-        mixture = model.mixture({name: value[draw] for name, value in sites.items()})
-        for check in verify_mixture(mixture, x):
-            before = worst.get(check.name)
-            if before is None or not check.passed or (before.passed and check.error > before.error):
-                worst[check.name] = check
-    return list(worst.values())

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 import probam.fits.posterior as posterior
 from probam.data.standardise import Standardiser
-from probam.equivalence.check import Check
+from probam.errors import ProbamError
 from probam.fits.draws import Draws, Numbering, evenly
 from probam.fits.prepared import Prepared
 from probam.inference.common.result import EngineResult, Evidence
@@ -34,8 +34,8 @@ __all__ = [
     "partition_group",
     "posterior_group",
     "predictive_group",
+    "reason",
     "sample_stats_group",
-    "verification_group",
 ]
 
 _REPLICATED = 2_000_000
@@ -53,6 +53,13 @@ class Group:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     coordinates: Mapping[str, Any] = field(default_factory=dict)
     """Labels by dimension; a dimension without them counts from 0."""
+
+
+def reason(name: str, error: Exception) -> str:
+    """Why a group could not be made, in a sentence for the file."""
+    if isinstance(error, ProbamError):
+        return str(error).removeprefix(f"{name}: ")
+    return f"{type(error).__name__}: {error}"
 
 
 def posterior_group(model: Mixture, result: EngineResult) -> Group:
@@ -206,15 +213,3 @@ def predictive_group(key: jax.Array, draws: Draws, prepared: Prepared) -> Group:
     replicated = np.asarray(posterior.replicate(draws.model, draws.at(chosen), key, len(prepared.x)))
     in_units = prepared.units.invert(replicated).astype(np.float32)
     return Group({"x": (in_units[None], ("chain", "draw", "datum", "feature"))})
-
-
-def verification_group(checks: list[Check]) -> Group:
-    """The energy of the physics against the log density of the program."""
-    variables: dict[str, Any] = {
-        "relation": ([check.relation for check in checks], ("check",)),
-        "witnesses": ([check.witnesses for check in checks], ("check",)),
-        "error": ([float(check.error) for check in checks], ("check",)),
-        "tolerance": ([float(check.tolerance) for check in checks], ("check",)),
-        "passed": ([bool(check.passed) for check in checks], ("check",)),
-    }
-    return Group(variables, coordinates={"check": [check.name for check in checks]})

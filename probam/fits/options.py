@@ -293,6 +293,13 @@ class FitOptions(Options):
         "from the posterior is computed. A file that was cut off between is completed by probam.load.",
         check=optional(file_path),
     )
+    complete: bool = option(
+        False,
+        help="Also compute what is otherwise computed when it is asked for, and write it into the file: recall (the "
+        "energy landscape and what recall does under the posterior) and the verification of the energy.",
+        check=boolean,
+        flag=bool,
+    )
     labels: ArrayLike | None = option(
         None,
         help="Memories that are known for some rows: (N,) whole numbers from 0 to K - 1, -1 where a row's memory is "

@@ -1,6 +1,5 @@
 """A fit whose engine has ended and whose groups are still to be made: what is written, and how it is completed."""
 
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -8,10 +7,9 @@ import numpy as np
 import xarray as xr
 
 import probam.fits.groups as groups
-from probam.data.standardise import Standardiser
-from probam.data.table import Table
 from probam.fits.assemble import fit_tree, tree_of
 from probam.fits.prepared import Prepared
+from probam.fits.saved import saved_data
 from probam.inference.common.result import EngineResult, Progress
 from probam.models.mixture import Mixture
 
@@ -27,8 +25,6 @@ _TO_BE_MADE = (
     "log_likelihood",
     "posterior_predictive",
     "predictive_check",
-    "recall",
-    "verification",
 )
 
 
@@ -57,7 +53,7 @@ def is_pending(tree: xr.DataTree) -> bool:
 
 
 def completed(tree: xr.DataTree, model: Mixture, key: jax.Array, progress: Progress) -> xr.DataTree:
-    """The fit with all its groups, from a pending one.
+    """The fit with the groups that a file always has, from a pending one.
 
     Args:
         tree: the pending fit.
@@ -71,19 +67,8 @@ def completed(tree: xr.DataTree, model: Mixture, key: jax.Array, progress: Progr
         for group in ("posterior", "sample_stats")
     )
     result = EngineResult(sites, stats, objective=None, objective_name="", status=str(attributes.get("status", "")))
-    whole = fit_tree(model, _saved_data(tree), result, key, attributes, progress)
+    whole = fit_tree(model, saved_data(tree), result, key, attributes, progress)
     for name in _OF_THE_RUN:
         if name in tree.children:
             whole[name] = xr.DataTree(tree[name].to_dataset())
     return whole
-
-
-def _saved_data(tree: xr.DataTree) -> Prepared:
-    """The data of a saved fit, in the units of its model."""
-    constants, observed = tree["constant_data"].to_dataset(), tree["observed_data"].to_dataset()
-    columns = tuple(str(name) for name in observed["feature"].values)
-    table = Table(observed["x"].values, columns, str(tree.attrs.get("source", "")), missing=True)
-    prepared = Prepared.of(table, Standardiser(constants["center"].values, constants["scale"].values))
-    if "allowed" in observed:
-        prepared = replace(prepared, allowed=observed["allowed"].values.astype(bool))
-    return replace(prepared, weight=observed["weight"].values) if "weight" in observed else prepared

@@ -13,10 +13,11 @@ from jaxtyping import Array, Bool, Float, Int
 from probam.data.standardise import Standardiser
 from probam.errors import InputError
 from probam.family.capabilities import DataSpace
-from probam.fits.draws import Draws, Numbering
+from probam.fits.draws import Draws
 from probam.fits.groups import Group
 from probam.fits.landscape import Landscape, Plane, basins, bounded, extent_of, plane, survey
 from probam.fits.landscape_posterior import LandscapePosterior, completion, landscape_posterior, plan
+from probam.fits.saved import Saved
 from probam.reports.summaries.partition import coclustering
 
 __all__ = ["recall_group"]
@@ -34,26 +35,12 @@ Variable = tuple[Any, tuple[str, ...]]
 """An array, and the names of its dimensions."""
 
 
-def recall_group(
-    draws: Draws,
-    numbering: Numbering,
-    units: Standardiser,
-    x: Float[np.ndarray, "N D"],
-    rows: Int[np.ndarray, " R"],
-    resp: Float[np.ndarray, "N K"],
-) -> Group:
+def recall_group(fit: Saved) -> Group:
     """All of the group, from the thinned draws of a fit.
-
-    Args:
-        draws: draws of the model.
-        numbering: their memories, numbered alike.
-        units: between the units of the data and those of the model.
-        x: the data in the units of the model; rows with missing entries (NaN) are left out.
-        rows: the data of the co-clustering matrix.
-        resp: posterior mean of the numbered responsibilities.
 
     Raises :class:`probam.errors.InputError` where the energy has no dynamics, and where no datum is complete.
     """
+    draws, units, x = fit.draws, fit.units, fit.x
     reference = draws.at(draws.reference)
     landscape = survey(draws.model.mixture(reference))
     if landscape.still:
@@ -61,12 +48,12 @@ def recall_group(
     complete = np.isfinite(x).all(axis=1)
     if not complete.any():
         raise InputError("recall: every datum has a missing entry; recall starts from complete data")
-    starts = _starts(landscape, x[complete], resp[complete])
-    numbers = np.argsort(numbering.permutation[draws.reference])
+    starts = _starts(landscape, x[complete], fit.confidence[complete])
+    numbers = np.argsort(fit.permutation[draws.reference])
     locations = np.asarray(DataSpace.of(draws.model.family).memories(reference))
     variables, attributes = _at_reference(landscape, locations, numbers, starts, units)
     variables["datum_row"] = (np.flatnonzero(complete)[starts.data], ("looked_at",))
-    recalled, used = _over_draws(draws, numbering, x, rows, starts.x[starts.queries], units)
+    recalled, used = _over_draws(fit, starts.x[starts.queries])
     completed = _completed_queries(used, x[complete], starts.x[starts.queries], units)
     return Group(
         {**variables, **recalled.variables, **completed.variables},
@@ -97,11 +84,11 @@ class _Starts(NamedTuple):
         return np.split(np.asarray(values), np.cumsum([len(self.data), len(self.queries)]))
 
 
-def _starts(landscape: Landscape, x: Float[np.ndarray, "N D"], resp: Float[np.ndarray, "N K"]) -> _Starts:
+def _starts(landscape: Landscape, x: Float[np.ndarray, "N D"], confidence: Float[np.ndarray, " N"]) -> _Starts:
     """Random data, and as queries the data that are least sure of their memory and some others."""
     rng = np.random.default_rng(0)
     data = np.sort(rng.permutation(len(x))[:_BASIN_DATA])
-    doubtful = np.argsort(resp.max(axis=1))[: _QUERIES // 2]
+    doubtful = np.argsort(confidence)[: _QUERIES // 2]
     others = rng.permutation(len(x))[: _QUERIES - len(doubtful)]
     grid = bounded(plane(x, spherical=landscape.retract is not None), landscape, x)
     return _Starts(x, data, np.unique(np.concatenate([doubtful, others])), grid)
@@ -205,26 +192,20 @@ def _picture(
 # --- the posterior --------------------------------------------------------------------------------------------
 
 
-def _over_draws(
-    draws: Draws,
-    numbering: Numbering,
-    x: Float[np.ndarray, "N D"],
-    rows: Int[np.ndarray, " R"],
-    queries: Float[np.ndarray, "Q D"],
-    units: Standardiser,
-) -> tuple[Group, Draws]:
+def _over_draws(fit: Saved, queries: Float[np.ndarray, "Q D"]) -> tuple[Group, Draws]:
     """What recall says under the posterior, and the draws that it was run on."""
+    draws, x, rows = fit.draws, fit.x, fit.rows
     complete = np.isfinite(x).all(axis=1)
     starts = rows[complete[rows]]
     num_components = draws.model.num_components
     num_starts = len(starts) + len(queries) + 2 * num_components
-    chosen, num_memories = plan(draws.sites, draws.shape, num_starts, numbering.num_occupied, x.shape[1])
+    chosen, num_memories = plan(draws.sites, draws.shape, num_starts, fit.num_occupied, x.shape[1])
     used = draws.only(chosen)
-    memories = np.sort(np.argsort(-numbering.weights.mean(axis=0), kind="stable")[:num_memories])
+    memories = np.sort(np.argsort(-fit.weights, kind="stable")[:num_memories])
     recalled = landscape_posterior(
         used.model,
         used.sites,
-        numbering.permutation[draws.of_every_chain(chosen)],
+        fit.permutation[draws.of_every_chain(chosen)],
         x[starts],
         queries,
         num_data=len(x),
@@ -234,7 +215,7 @@ def _over_draws(
     )
     basin = np.full((len(used), len(rows)), -1)
     basin[:, complete[rows]] = recalled.basin
-    variables = _recalled(recalled, basin, used.shape, num_components, units) | _barriers(
+    variables = _recalled(recalled, basin, used.shape, num_components, fit.units) | _barriers(
         recalled, memories, num_components
     )
     attributes = {

@@ -110,7 +110,7 @@ def test_the_fit_is_verified(faithful: Fit, galaxies: Fit) -> None:
         checks = fitted.verify()
         assert checks
         assert all(check.passed for check in checks), checks
-        assert set(fitted.tree["verification"].to_dataset()["check"].values) == {check.name for check in checks}
+        assert set(fitted.group("verification")["check"].values) == {check.name for check in checks}
 
 
 def test_samples_look_like_the_data(faithful: Fit) -> None:
@@ -124,7 +124,7 @@ def test_the_same_seed_gives_the_same_bits() -> None:
     options = {"covariance": "diagonal", "weights": "dirichlet", "components": 2, "engine": "em", "restarts": 2}
     one, two = (api.fit(load_shipped("faithful"), seed=7, **options) for _ in range(2))
     for name in ("posterior", "memory", "posterior_predictive", "invariant", "recall"):
-        xr.testing.assert_identical(one.tree[name].to_dataset(), two.tree[name].to_dataset())
+        xr.testing.assert_identical(one.group(name), two.group(name))
 
 
 def test_frames_arrays_and_files_are_the_same_data(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_barriers_and_the_summary_look_at_the_heaviest_memories_whatever_their_n
     fit = api.fit(X, labels=GROUP, missing=True, restarts=1, **MODEL)
     size = variable(fit.tree, "memory", "size").values
     assert size[:2].tolist() == [0, 0]
-    barrier = variable(fit.tree, "recall", "barrier").values
+    barrier = fit.group("recall")["barrier"].values
     assert np.isfinite(barrier[2:, 2:]).all()
     assert np.isnan(barrier[:2]).all()
     lines = fit.summary_text(most=1).splitlines()

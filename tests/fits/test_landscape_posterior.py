@@ -175,7 +175,7 @@ def fit() -> probam.Fit:
 
 
 def test_a_fit_stores_recall_under_its_posterior(fit: probam.Fit) -> None:
-    recall = fit.tree["recall"].to_dataset()
+    recall = fit.group("recall")
     assert recall["num_attractors"].dims == recall["num_spurious"].dims == ("chain", "draw")
     assert recall["recalled"].dims == ("chain", "draw", "query", "feature")
     assert recall["recalled_memory"].dims == ("chain", "draw", "query")

@@ -13,14 +13,13 @@ import numpyro.distributions as dist
 import pytest
 from numpyro.distributions import Distribution
 
-import probam.fits.assemble as assemble
+import probam.fits.derived as derived
 import probam.fits.fit as api
 import probam.fits.groups as groups
 from probam.errors import NumericalError
 from probam.family import Family, register
 from probam.fits.fitted import Fit
 from probam.reports.html import report_html
-from probam.reports.tree import variable
 
 RNG = np.random.default_rng(1)
 POSITIVE = np.r_[RNG.gamma(4, 0.25, (40, 2)), RNG.gamma(30, 0.2, (40, 2))]
@@ -74,10 +73,10 @@ def test_families_on_positive_numbers_and_counts_are_fitted_recalled_and_reporte
     family: Family, x: np.ndarray, tmp_path: Path
 ) -> None:
     fit = fitted(x, family)
-    assert "left_out" not in fit.tree.attrs
+    assert "left_out" not in fit.to_datatree().attrs
     fit.report(tmp_path / "report.html")
     assert "The energy landscape and recall" in (tmp_path / "report.html").read_text()
-    energy = variable(fit.tree, "recall", "grid_energy").values
+    energy = fit.group("recall")["grid_energy"].values
     assert np.isfinite(energy).any()
     assert np.isnan(energy).any()  # the plane reaches beyond 0
     recalled = fit.recall(x)
@@ -96,8 +95,11 @@ def test_a_derived_group_that_fails_is_left_out_with_its_reason(
     def fail(*_: object) -> groups.Group:
         raise error
 
-    monkeypatch.setattr(assemble if name == "recall_group" else groups, name, fail)
-    fit = fitted(POSITIVE)
+    if name in ("recall_group", "verification_group"):
+        monkeypatch.setitem(derived.DERIVED, name.removesuffix("_group"), fail)
+    else:
+        monkeypatch.setattr(groups, name, fail)
+    fit = fitted(POSITIVE, complete=True)
     group = {"predictive_group": "posterior_predictive"}.get(name, name.removesuffix("_group"))
     reasons = json.loads(fit.tree.attrs["left_out"])
     assert list(reasons) == [group]

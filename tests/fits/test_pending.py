@@ -69,7 +69,7 @@ def test_a_fit_that_was_not_cut_off_replaces_what_was_written_first(tmp_path: Pa
     loaded = api.load(tmp_path / "fit.nc")
     assert [path.name for path in tmp_path.iterdir()] == ["fit.nc"]
     assert "pending" not in read_tree(tmp_path / "fit.nc").attrs
-    xr.testing.assert_identical(loaded.tree["recall"].to_dataset(), whole.tree["recall"].to_dataset())
+    xr.testing.assert_identical(loaded.group("recall"), whole.group("recall"))
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_any_work(

@@ -79,8 +79,8 @@ def test_em_says_what_works_for_a_family_without_closed_form() -> None:
 def test_a_family_with_an_m_step_gets_em_the_command_line_and_the_report(tmp_path: Path) -> None:
     np.savetxt(tmp_path / "x.csv", _data(), delimiter=",", header="a,b", comments="")
     fit, page = tmp_path / "fit.nc", tmp_path / "report.html"
-    arguments = ["--family", KNOWN, "--engine", "em", "--weights", "pyp", "--components", "4", "-o", str(fit)]
-    assert main(["fit", str(tmp_path / "x.csv"), *arguments]) == 0
+    arguments = ["--family", KNOWN, "--engine", "em", "--weights", "pyp", "--components", "4", "--complete"]
+    assert main(["fit", str(tmp_path / "x.csv"), *arguments, "-o", str(fit)]) == 0
     with xr.open_datatree(fit) as tree:
         assert tree.attrs["family"] == KNOWN
         assert bool(tree["verification"]["passed"].all())

@@ -1,0 +1,83 @@
+"""Groups of a fit that are made when they are asked for: each is a function of the other groups, and has no randomness.
+
+:func:`with_groups` is the one door: it looks in the tree, then in the folder of the user's cache, then makes them. So
+a group has the same bits whenever it is made. What is made is kept in that folder and never written into a file that
+was only read.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import jax
+import xarray as xr
+
+from probam.fits.groups import Group, reason
+from probam.fits.kept import keep, kept, shelf
+from probam.fits.recall_group import recall_group
+from probam.fits.saved import Saved
+from probam.fits.verification import verification_group
+from probam.models.mixture import Mixture
+from probam.reports.summaries.quantities import options
+from probam.reports.tree import group_dataset, has, with_datasets
+
+__all__ = ["DERIVED", "with_groups"]
+
+DERIVED: dict[str, Callable[[Saved], Group]] = {"recall": recall_group, "verification": verification_group}
+"""How each derived group is made."""
+
+_SOURCES = (
+    "posterior",
+    "sample_stats",
+    "invariant",
+    "observed_data",
+    "constant_data",
+    "memory",
+    "partition",
+)
+"""The groups that derived groups are made of; nothing else is given to their functions."""
+
+_SOURCE_ATTRIBUTES = ("family", "family_options", "weights", "num_components", "dtype")
+
+
+def with_groups(tree: xr.DataTree, model: Mixture, names: Iterable[str] = tuple(DERIVED)) -> xr.DataTree:
+    """The fit with derived groups; the root attribute ``left_out`` says why one of them cannot be made.
+
+    Args:
+        tree: the fit, which is not changed.
+        model: the program that was fitted.
+        names: the derived groups to have; by default all.
+    """
+    failed = options(tree, "left_out")
+    absent = [name for name in names if not has(tree, name) and name not in failed]
+    if not absent:
+        return tree
+    found: dict[str, xr.Dataset] = {}
+    saved = Saved(_sources(tree), model)
+    is_shipped = type(model.family).__module__.startswith("probam.")
+    place = shelf(saved.tree) if is_shipped else None  # the code of another family may change
+    with jax.enable_x64(tree.attrs["dtype"] == "float64"):
+        for name in absent:
+            try:
+                found[name] = _kept_or_made(saved, name, place)
+            except Exception as error:  # a family of the user's own runs in here
+                failed[name] = reason(name, error)
+    return with_datasets(tree, found, {"left_out": failed} if failed else {})
+
+
+def _sources(tree: xr.DataTree) -> xr.DataTree:
+    """What derived groups are functions of."""
+    attributes = {name: tree.attrs[name] for name in _SOURCE_ATTRIBUTES if name in tree.attrs}
+    groups = {name: tree[name].to_dataset() for name in _SOURCES if name in tree.children}
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attributes), **groups})
+
+
+def _kept_or_made(saved: Saved, name: str, place: Path | None) -> xr.Dataset:
+    """A derived group from the user's cache; otherwise it is made and kept there."""
+    found = None if place is None else kept(place, name)
+    if found is not None:
+        return found
+    group = DERIVED[name](saved)
+    made = group_dataset(saved.tree, name, group.variables, coordinates=group.coordinates, attributes=group.attributes)
+    if place is not None:
+        keep(place, name, made)
+    return made

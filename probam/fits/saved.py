@@ -1,0 +1,118 @@
+"""What the tree of a fit holds, as groups are made of it: the data, the thinned draws, the memories numbered alike."""
+
+from dataclasses import replace
+from functools import cached_property
+
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Int
+
+import probam.fits.posterior as posterior
+from probam.data.standardise import Standardiser
+from probam.data.table import Table
+from probam.family import Params
+from probam.fits.draws import Draws, compared_rows
+from probam.fits.prepared import Prepared
+from probam.inference.common.coordinates import Coordinates
+from probam.models.mixture import Mixture
+from probam.reports.tree import has, rows_of, variable
+
+__all__ = ["Saved", "saved_data", "saved_sites", "saved_units"]
+
+
+def saved_units(tree: xr.DataTree) -> Standardiser:
+    """Converts the units of the data to those of the model and back."""
+    center, scale = (variable(tree, "constant_data", name).values for name in ("center", "scale"))
+    return Standardiser(center, scale)
+
+
+def saved_data(tree: xr.DataTree) -> Prepared:
+    """The data, as the fit had them."""
+    observed = tree["observed_data"].to_dataset()
+    columns = tuple(str(name) for name in observed["feature"].values)
+    table = Table(observed["x"].values, columns, str(tree.attrs.get("source", "")), missing=True)
+    prepared = Prepared.of(table, saved_units(tree))
+    if "allowed" in observed:
+        prepared = replace(prepared, allowed=observed["allowed"].values.astype(bool))
+    return replace(prepared, weight=observed["weight"].values) if "weight" in observed else prepared
+
+
+def saved_sites(tree: xr.DataTree, model: Mixture, *, thinned: bool = True) -> Params:
+    """Site values of the draws, S of them in one row, chain by chain: name -> (S, ...).
+
+    Args:
+        tree: the fit.
+        model: the program that was fitted.
+        thinned: only the draws that the group ``memory`` was made from; False gives all.
+    """
+    group, names = tree["posterior"].to_dataset(), Coordinates(model).transforms
+    if thinned:
+        group = group.sel(draw=variable(tree, "invariant", "draw").values)
+    sites = {str(name): values.values for name, values in group.data_vars.items() if name in names}
+    return {name: jnp.asarray(values.reshape(-1, *values.shape[2:])) for name, values in sites.items()}
+
+
+class Saved:
+    """The tree of a fit, read where it is asked for.
+
+    Attributes:
+        tree: the fit.
+        model: the program that was fitted.
+    """
+
+    def __init__(self, tree: xr.DataTree, model: Mixture) -> None:
+        self.tree = tree
+        self.model = model
+
+    @cached_property
+    def units(self) -> Standardiser:
+        """Between the units of the data and those of the model."""
+        return saved_units(self.tree)
+
+    @cached_property
+    def draws(self) -> Draws:
+        """The thinned draws."""
+        kept = variable(self.tree, "invariant", "draw").values
+        lp = variable(self.tree, "sample_stats", "lp").sel(draw=kept).values
+        return Draws(self.model, saved_sites(self.tree, self.model), lp.reshape(-1), kept)
+
+    @cached_property
+    def permutation(self) -> Int[np.ndarray, "S K"]:
+        """Memory k as numbered is memory ``permutation[s, k]`` of draw s."""
+        return np.asarray(variable(self.tree, "memory", "permutation").values)
+
+    @cached_property
+    def weights(self) -> Float[np.ndarray, " K"]:
+        """Posterior mean of the weight of each numbered memory."""
+        return np.asarray(variable(self.tree, "memory", "weight").values)
+
+    @property
+    def num_occupied(self) -> int:
+        """Memories that hold data in half of the draws or more."""
+        return int(np.sum(variable(self.tree, "memory", "occupied").values >= 0.5))
+
+    @cached_property
+    def x(self) -> Float[np.ndarray, "N D"]:
+        """The data in the units of the model, a missing entry at its conditional mean."""
+        rows = rows_of(self.tree).values
+        return np.asarray(self.units.apply(rows), rows.dtype)
+
+    @cached_property
+    def rows(self) -> Int[np.ndarray, " R"]:
+        """The data of the co-clustering matrix."""
+        if has(self.tree, "partition"):
+            return np.asarray(variable(self.tree, "partition", "row").values)
+        return compared_rows(len(self.x))
+
+    @cached_property
+    def confidence(self) -> Float[np.ndarray, " N"]:
+        """Probability of the label of each datum."""
+        if has(self.tree, "partition"):
+            return np.asarray(variable(self.tree, "partition", "confidence").values)
+        data, draws = saved_data(self.tree), self.draws
+        allowed = None if data.allowed is None else jnp.asarray(data.allowed)
+        resp, _ = posterior.responsibilities(
+            self.model, draws.sites, jnp.asarray(self.permutation), jnp.asarray(data.x), allowed
+        )
+        return np.asarray(resp.max(axis=1))

@@ -1,0 +1,44 @@
+"""The energy of a fit against its likelihood, at draws of the posterior."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from probam.equivalence.check import Check, verify_mixture
+from probam.family import Params
+from probam.fits.groups import Group
+from probam.fits.saved import Saved
+from probam.models.mixture import Mixture
+
+__all__ = ["verification_group", "verify_draws"]
+
+_DRAWS = 3
+_ROWS = 200
+
+
+def verification_group(fit: Saved) -> Group:
+    """The checks at the first of the data, as a group of the file."""
+    checks = verify_draws(fit.model, fit.draws.sites, jnp.asarray(fit.x)[:_ROWS])
+    variables: dict[str, Any] = {
+        "relation": ([check.relation for check in checks], ("check",)),
+        "witnesses": ([check.witnesses for check in checks], ("check",)),
+        "error": ([float(check.error) for check in checks], ("check",)),
+        "tolerance": ([float(check.tolerance) for check in checks], ("check",)),
+        "passed": ([bool(check.passed) for check in checks], ("check",)),
+    }
+    return Group(variables, coordinates={"check": [check.name for check in checks]})
+
+
+def verify_draws(model: Mixture, sites: Params, x: jax.Array) -> list[Check]:
+    """The checks of :func:`verify_mixture` at a few draws spread over the posterior, the largest error of each."""
+    num_draws = len(next(iter(sites.values()))) if sites else 1
+    worst: dict[str, Check] = {}
+    for draw in sorted({round(i) for i in np.linspace(0, num_draws - 1, _DRAWS)}):
+        mixture = model.mixture({name: value[draw] for name, value in sites.items()})
+        for check in verify_mixture(mixture, x):
+            before = worst.get(check.name)
+            if before is None or not check.passed or (before.passed and check.error > before.error):
+                worst[check.name] = check
+    return list(worst.values())
