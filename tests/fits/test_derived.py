@@ -132,8 +132,9 @@ def test_a_folder_that_cannot_be_written_to_loses_no_group(
 
 def test_the_summary_gives_the_verdict_on_the_energy(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*_: object) -> Group:
-        names = {"relation": "equal", "witnesses": "two", "error": 2.0, "tolerance": 1.0, "passed": False}
-        return Group({name: ([value], ("check",)) for name, value in names.items()}, {}, {"check": ["force"]})
+        values: dict[str, Any] = {"relation": "equal", "witnesses": "two", "error": 2.0, "tolerance": 1.0}
+        values["passed"] = False
+        return Group({name: ([value], ("check",)) for name, value in values.items()}, {}, {"check": ["force"]})
 
     assert "does not match the likelihood" not in fit.summary_text()
     monkeypatch.setitem(derived.DERIVED, "verification", failing)
