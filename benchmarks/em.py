@@ -43,7 +43,7 @@ def _our_fit(model: Any, x: np.ndarray, params: dict[str, np.ndarray]) -> Callab
     def fit(steps: int) -> None:
         state, _ = fit_params(
             jax.random.key(0), model, data, max_iterations=steps, tolerance=-1e30, start=params, estimate="ml"
-        )
+        ).ends
         jax.block_until_ready(state)
 
     return fit

@@ -97,7 +97,7 @@ def _check(model: Model, beta: float | None, restarts: int) -> None:
 
 def _beta_by_em(key: jax.Array, model: Model, x: Float[Array, "N D"], restarts: int) -> float:
     """The inverse temperature of the best of several runs of closed-form EM."""
-    states, _ = em.fit_params(key, model, x, max_iterations=_ITERATIONS, restarts=2 * restarts)
+    states, _ = em.fit_params(key, model, x, max_iterations=_ITERATIONS, restarts=2 * restarts).ends
     return float(states.params["beta"][int(np.nanargmax(np.asarray(states.objective)))])
 
 

@@ -4,11 +4,15 @@ The first half of the starts is made afresh: at k-means++ seeds, by agglomeratio
 different widths, at random rows, by Ward's agglomeration; further ones are of the first and the third kind in turns.
 When they have ended, the other half splits and merges memories of the best of them. All distances are in the model's
 own metric (:meth:`probam.family.capabilities.DataSpace.metric`).
+
+Under stick-breaking the best end is the one with the largest mass (:mod:`probam.inference.common.information`), not the
+highest: nothing in the height of a mode speaks against one more memory, so that the highest explains each group by
+several. The moves then go on as long as they find more mass.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +21,7 @@ from jaxtyping import Array, Float, Int
 from numpy.typing import ArrayLike
 
 from probam.family import Model, Params
+from probam.family.capabilities import Gradients
 from probam.inference.common.agglomeration import (
     agglomerate,
     likelihood_cost,
@@ -25,9 +30,11 @@ from probam.inference.common.agglomeration import (
     ward_cost,
 )
 from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.information import log_volumes, positions
+from probam.inference.common.result import Restarts
 from probam.inference.common.start import Given, active_counts, metric_rows, starts, systematic_sample
 
-__all__ = ["FRESH", "MOVED", "Plan", "Starts", "best_of", "plan"]
+__all__ = ["FRESH", "MOVED", "Plan", "Searched", "Starts", "best_of", "plan"]
 
 FRESH = ("k-means++", "agglomeration", "random rows", "Ward's agglomeration")
 """Kinds of starts that are made afresh, in their order."""
@@ -40,7 +47,36 @@ _AGGLOMERATED = 500
 
 _MOST_AGGLOMERATED = 1000
 
+_ROUNDS = 8
+"""Most rounds of moves where ends are judged by their mass."""
+
+_RISE = 0.1
+"""Nats of mass for which one more round is worth it."""
+
+_WEIGHED = 2048
+"""Rows from which the information at an end is taken."""
+
+_MOST_COORDINATES = 256
+"""Coordinates of a memory above which its information costs too much, and ends are judged by height."""
+
 _Ends = TypeVar("_Ends")
+
+
+@dataclass(frozen=True, eq=False)
+class Searched(Generic[_Ends]):
+    """What a search came to."""
+
+    ends: _Ends
+    """Of all runs; leaves lead with their axis."""
+    worth: Float[np.ndarray, " R"]
+    """By what ends are compared, nats: the height of each, or its mass."""
+    restarts: Restarts
+    """How each run began."""
+
+    @property
+    def best(self) -> int:
+        """The number of the best end."""
+        return best_of(self.worth)
 
 
 class Plan(NamedTuple):
@@ -87,10 +123,21 @@ class Starts:
     y: Float[np.ndarray, "M D"]
     """The same in the model's metric, missing entries filled."""
     weight: Float[Array, " M"] | None
+    stands_for: float
+    """How many rows of the data a row of the sample stands for."""
+    by_mass: bool
+    """Whether ends are judged by their mass."""
 
     @classmethod
     def of(
-        cls, key: jax.Array, model: Model, x: Float[Array, "N D"], restarts: int, weight: np.ndarray | None = None
+        cls,
+        key: jax.Array,
+        model: Model,
+        x: Float[Array, "N D"],
+        restarts: int,
+        weight: np.ndarray | None = None,
+        *,
+        by_mass: bool = True,
     ) -> "Starts":
         """For these data.
 
@@ -100,11 +147,13 @@ class Starts:
             x: data in model units; NaN where an entry is missing.
             restarts: how many starts.
             weight: how often each row counts; None counts each once.
+            by_mass: whether ends may be judged by their mass; they are where the model has stick-breaking weights.
         """
         counted = None if weight is None else jnp.asarray(weight)
         rows, counted = systematic_sample(key, x, counted, model.num_components)
         y = np.asarray(metric_rows(model, rows), np.float64)
-        return cls(plan(model, restarts), model, key, rows, y, counted)
+        by_mass = by_mass and _has_mass(model)
+        return cls(plan(model, restarts), model, key, rows, y, counted, len(x) / len(rows), by_mass)
 
     def fresh(self) -> Params:
         """Site values of the starts that are made afresh; leaves lead with their axis."""
@@ -117,7 +166,9 @@ class Starts:
         at_random = jnp.asarray([kind == "random rows" for kind in kinds])
         return self._made(given, at_random, active)
 
-    def searched(self, climb: Callable[[Params], _Ends], reached: Callable[[_Ends], tuple[Params, ArrayLike]]) -> _Ends:
+    def searched(
+        self, climb: Callable[[Params], _Ends], reached: Callable[[_Ends], tuple[Params, ArrayLike]]
+    ) -> Searched[_Ends]:
         """The ends of all starts: first of the fresh ones, then of those that move the memories of the best.
 
         Args:
@@ -125,21 +176,51 @@ class Starts:
             reached: site values and objectives of ends.
         """
         ends = climb(self.fresh())
-        params, objective = reached(ends)
-        if not self.plan.has_moves or not np.isfinite(np.asarray(objective)).any():
-            return ends
-        best = best_of(objective)
-        moved, num_moves = self.moved(jax.tree.map(lambda leaf: leaf[best], params))
-        return _joined(ends, climb(moved), num_moves) if num_moves else ends
+        worth = self._worth(*reached(ends))
+        rounds = [0] * len(worth)
+        for number in range(1, 1 + self._num_rounds):
+            best = best_of(worth)
+            if not np.isfinite(worth[best]):
+                break
+            moved, num_moves = self.moved(jax.tree.map(lambda leaf, best=best: leaf[best], reached(ends)[0]), number)
+            if not num_moves:
+                break
+            after = climb(moved)
+            worth = np.concatenate([worth, self._worth(*reached(after))[:num_moves]])
+            rounds += [number] * num_moves
+            ends = _joined(ends, after, num_moves)
+            if not worth[best_of(worth)] > worth[best] + _RISE:
+                break
+        kinds = (*self.plan.kinds[: self.plan.num_fresh], *[MOVED] * (len(rounds) - self.plan.num_fresh))
+        return Searched(ends, worth, Restarts(kinds, tuple(rounds), worth if self.by_mass else None))
 
-    def moved(self, best: Params) -> tuple[Params, int]:
+    @property
+    def _num_rounds(self) -> int:
+        if not self.plan.has_moves:
+            return 0
+        return _ROUNDS if self.by_mass else 1
+
+    def _worth(self, params: Params, objective: ArrayLike) -> Float[np.ndarray, " R"]:
+        """By what ends are compared: how high they are, or how much mass they have."""
+        height = np.asarray(objective, np.float64)
+        if not self.by_mass:
+            return height
+        chosen = self._rng(2).permutation(len(self.x))[:_WEIGHED]
+        share = jnp.full(len(chosen), self.stands_for * len(self.x) / len(chosen), self.x.dtype)
+        weight = share if self.weight is None else share * self.weight[chosen]
+        volumes = log_volumes(self.model.with_row_weight(weight), params, self.x[chosen])
+        return height + np.asarray(volumes, np.float64)
+
+    def moved(self, best: Params, number: int = 1) -> tuple[Params, int]:
         """Site values after moves of the memories at ``best``, and how many of them there are.
 
         As many as :meth:`fresh` makes, so that the same program climbs from them; what there is too much repeats.
+        ``number`` is that of the round.
         """
         num_moves = len(self.plan.kinds) - self.plan.num_fresh
         label = np.asarray(_labels(self.model, best, self.x))
-        moves = split_and_merge(self._rng(1), self.y, label, self.model.num_components, num_moves)
+        rng = self._rng(1 if number == 1 else 1 + number)
+        moves = split_and_merge(rng, self.y, label, self.model.num_components, num_moves)
         every = np.resize(np.stack([*moves, label]), (self.plan.num_fresh, len(label)))
         given = Given(jnp.asarray(every, jnp.int32), jnp.ones(len(every), bool))
         return self._made(given, jnp.zeros(len(every), bool), [self.model.num_components] * len(every)), len(moves)
@@ -164,6 +245,13 @@ class Starts:
         if num_rows < len(self.y):
             label = nearest_group(self.y, some, label, num_groups)
         return label.astype(np.int32)
+
+
+def _has_mass(model: Model) -> bool:
+    """Whether ends of this model are judged by their mass: under stick-breaking, where their information is at hand."""
+    coordinates = Coordinates(model)
+    affordable = positions(coordinates)[0].shape[1] <= _MOST_COORDINATES
+    return "sticks" in coordinates.transforms and affordable and bool(Gradients.ask(model.family))
 
 
 @jax.jit

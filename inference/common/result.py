@@ -41,6 +41,17 @@ def combine_runs(runs: Float[np.ndarray, " C"], method: str) -> Evidence:
     return Evidence(np.asarray(runs), combined, se, method)
 
 
+class Restarts(NamedTuple):
+    """How each run of a search began."""
+
+    kind: tuple[str, ...]
+    """What kind of start it was."""
+    round: tuple[int, ...]
+    """0 for fresh starts; the number of the round for those that moved the memories of the best end before."""
+    log_mass: Float[np.ndarray, " R"] | None
+    """Log of the mass around each end (nats), where that is what ends are compared by."""
+
+
 class EngineResult(NamedTuple):
     """Site values and statistics of every draw; optimisers return one chain.
 
@@ -52,7 +63,7 @@ class EngineResult(NamedTuple):
     engine's target differs from the model's own posterior; empty where it does not. ``evidence`` is what an engine
     that estimates it found, None for the others. ``pareto_k`` is the tail shape of the importance ratios of
     approximate draws (None where none was computed); ``restart_status`` says how each restart of an optimiser ended,
-    ``restart_kind`` how it began.
+    ``restarts`` how it began and what its end is worth.
     """
 
     sites: dict[str, np.ndarray]
@@ -64,5 +75,5 @@ class EngineResult(NamedTuple):
     evidence: Evidence | None = None
     pareto_k: float | None = None
     restart_status: tuple[str, ...] = ()
-    restart_kind: tuple[str, ...] = ()
+    restarts: Restarts | None = None
     estimate: str = "draws from the posterior"

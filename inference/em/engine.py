@@ -5,7 +5,8 @@ and only their sums :math:`\sum_n r_{nk} T(x_n)` are kept. A family whose M-step
 whole (N, K) table instead. M-step: the family's :class:`~probam.family.capabilities.MStep` and the weight prior's
 ``maximize``, in another order of the memories where that is better. The objective is the log joint density in the
 unconstrained coordinates of NumPyro's samplers, or the log likelihood. It never falls, and where it stops it is
-stationary. Starts of several kinds (:mod:`probam.inference.common.kinds`) run in one program. The best end is returned.
+stationary. Starts of several kinds (:mod:`probam.inference.common.kinds`) run in one program. The best end is returned:
+the highest, or under stick-breaking the one with the largest mass.
 """
 
 from functools import partial
@@ -20,9 +21,9 @@ from probam.errors import InputError, NumericalError
 from probam.family import Model, Moments, Params
 from probam.family.capabilities import Absent, DataSpace, Guide, MStep
 from probam.inference.common.coordinates import Coordinates
-from probam.inference.common.kinds import Starts, best_of, plan
+from probam.inference.common.kinds import Searched, Starts
 from probam.inference.common.matching import matched
-from probam.inference.common.result import EngineResult, Progress, silent
+from probam.inference.common.result import EngineResult, Progress, Restarts, silent
 from probam.inference.common.rows import Rows, counted, numbers_memories, rows_on, total_weight, without_missing
 from probam.inference.em.steps import EMState, Settings, em_step, expectation, judged, maximization
 from probam.options import whole_number
@@ -173,22 +174,24 @@ def fit_params(
     start: Params | None = None,
     sample_weight: Float[Array, " N"] | np.ndarray | None = None,
     labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
+    by_mass: bool = True,
     progress: Progress = silent,
-) -> tuple[EMState, np.ndarray]:
-    """All restarts after EM (leaves lead with the restart axis) and the trace of their objectives (R, I).
+) -> Searched[_Ends]:
+    """Where all restarts end: states (leaves lead with the restart axis) and the trace of their objectives (R, I).
 
     Args:
         key: for the starts.
         model: the mixture to fit.
         x: (N, D) data in model units.
         start: site values of one run, which then replaces the restarts.
+        by_mass: whether the best end under stick-breaking is that with the largest mass, and not the highest.
         progress: called with (done, total, text).
 
     The other options are those of :func:`run`.
     """
     check_closed_form(model)
-    for name, value in (("max_iterations", max_iterations), ("restarts", restarts)):
-        whole_number(least=1)(name, value)
+    whole_number(least=1)("max_iterations", max_iterations)
+    whole_number(least=1)("restarts", restarts)
     weighted, x = counted(model, x, sample_weight, labels)
     weight = None if weighted.row_weight is None else np.asarray(weighted.row_weight)
     settings = _settings(estimate, stop, numbered=numbers_memories(weight))
@@ -207,17 +210,18 @@ def fit_params(
         progress=progress,
     )
     if start is None:
-        each = None if weight is None else total_weight(weight)
-        starts = Starts.of(key, model, x, restarts, each)
-        states, trace = starts.searched(lambda params: climb(matched(model, params, x, weight)), _reached)
+        each, by_mass = None if weight is None else total_weight(weight), by_mass and not settings.numbered
+        starts = Starts.of(key, model, x, restarts, each, by_mass=by_mass)
+        found = starts.searched(lambda params: climb(matched(model, params, x, weight)), _reached)
     else:
-        states, trace = climb({name: jnp.asarray(value)[None] for name, value in start.items()})
-    if not np.isfinite(states.objective).any():
+        ends = climb({name: jnp.asarray(value)[None] for name, value in start.items()})
+        found = Searched(ends, np.asarray(ends[0].objective), Restarts(("given",), (0,), None))
+    if not np.isfinite(found.worth).any():
         raise NumericalError(
             "em: the log density is not finite in any restart; standardise the data, "
             "or use fewer components or weights and a prior (estimate='map')"
         )
-    return states, trace
+    return found
 
 
 def _reached(ends: _Ends) -> tuple[Params, jax.Array]:
@@ -312,7 +316,7 @@ def run(
         InputError: for a family without a closed-form M-step, or invalid weights of the data.
         NumericalError: when no restart stays finite.
     """
-    states, trace = fit_params(
+    found = fit_params(
         key,
         model,
         x,
@@ -325,7 +329,7 @@ def run(
         labels=labels,
         progress=progress,
     )
-    best = best_of(states.objective)
+    (states, trace), best = found.ends, found.best
     return point_result(
         model,
         jax.tree.map(lambda leaf: jnp.asarray(leaf[best]), states.params),
@@ -333,7 +337,7 @@ def run(
         objective_name="log joint density" if estimate == "map" else "log likelihood",
         lp=states.objective[best],
         status="converged" if bool(states.done[best]) else "max_steps",
-        restart_kind=plan(model, restarts).kinds[: len(trace)],
+        restarts=found.restarts,
         estimate="maximum a posteriori" if estimate == "map" else "maximum likelihood",
     )
 
@@ -347,7 +351,7 @@ def point_result(
     lp: jax.Array | np.floating[Any],
     status: str,
     estimate: str,
-    restart_kind: tuple[str, ...] = (),
+    restarts: Restarts | None = None,
 ) -> EngineResult:
     """One point estimate as one chain with one draw."""
     values = params | model.deterministics(params)
@@ -358,5 +362,5 @@ def point_result(
         objective_name=objective_name,
         status=status,
         estimate=estimate,
-        restart_kind=restart_kind,
+        restarts=restarts,
     )

@@ -25,16 +25,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from probam.distributions.likelihood import shares
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.information import complete_information, positions
 from probam.inference.gradient_em.line_search import climb
 from probam.inference.gradient_em.units import ScaledCoordinates
 
-__all__ = ["Ascent", "advance", "begin", "complete_information", "expected_log_joint"]
+__all__ = ["Ascent", "advance", "begin"]
 
 _LEAST_EIGENVALUE = 1e-8
 """Of a block of the information, as a part of its largest."""
@@ -48,62 +47,6 @@ class Ascent(NamedTuple):
     direction: Float[Array, " P"]
     step: Float[Array, ""]  # of the last search, times its slope: what the next one starts from
     objective: Float[Array, ""]  # log joint at z
-
-
-def expected_log_joint(
-    coordinates: Coordinates,
-    free: Params,
-    responsibilities: Float[Array, "N K"],
-    x: Float[Array, "N D"],
-) -> Float[Array, ""]:
-    """Q(free | responsibilities), nats, with the log prior in unconstrained coordinates."""
-    params = coordinates.constrain(free)
-    mixture = coordinates.model.mixture(params)
-    return jnp.sum(responsibilities * mixture.log_joint(x)) + coordinates.log_prior(free)
-
-
-def positions(coordinates: Coordinates) -> tuple[Int[np.ndarray, "K M"], Int[np.ndarray, " S"]]:
-    """Where in the flat vector each memory's own coordinates are, and where all others."""
-    model, own, rest, begin = coordinates.model, [], [], 0
-    for site, value in coordinates.zeros.items():
-        index = np.arange(begin, begin + value.size)
-        begin += value.size
-        if site in model.prior and site not in model.family.shared:
-            own.append(index.reshape(model.num_components, -1))
-        else:
-            rest.append(index)
-    return (
-        np.concatenate(own, axis=1) if own else np.zeros((model.num_components, 0), int),
-        np.concatenate(rest) if rest else np.zeros(0, int),
-    )
-
-
-def complete_information(
-    coordinates: Coordinates, z: Float[Array, " P"], x: Float[Array, "N D"]
-) -> tuple[Float[Array, "K M M"], Float[Array, "S S"]]:
-    """Minus the Hessian of Q at its own responsibilities: a block for each memory, and one for the rest.
-
-    Costs M + S products of the Hessian with a vector, whatever K: one direction serves all memories.
-    """
-    own, rest = positions(coordinates)
-    mixture = coordinates.model.mixture(coordinates.constrain(coordinates.unflatten(z)))
-    _, responsibilities = shares(mixture.log_joint(x), coordinates.model.row_weight)
-
-    def minus_q(z: jax.Array) -> jax.Array:
-        return -expected_log_joint(coordinates, coordinates.unflatten(z), responsibilities, x)
-
-    directions = np.zeros((own.shape[1] + len(rest), z.size))
-    for j in range(own.shape[1]):
-        directions[j, own[:, j]] = 1
-    directions[own.shape[1] + np.arange(len(rest)), rest] = 1
-    _, product = jax.linearize(jax.grad(minus_q), z)
-    products = jax.lax.map(product, jnp.asarray(directions, z.dtype))
-    blocks = jnp.moveaxis(products[: own.shape[1], own], 0, -1)  # (K, M, M)
-    return _symmetric(blocks), _symmetric(products[own.shape[1] :, rest])
-
-
-def _symmetric(matrix: Float[Array, "*batch M M"]) -> Float[Array, "*batch M M"]:
-    return 0.5 * (matrix + jnp.swapaxes(matrix, -1, -2))
 
 
 def _divided(information: Float[Array, "*batch M M"], gradient: Float[Array, "*batch M"]) -> Float[Array, "*batch M"]:

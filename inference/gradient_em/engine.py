@@ -9,8 +9,8 @@ depend on those of the data (:mod:`probam.inference.gradient_em.units`). By Fish
 parameters of the E-step is the gradient of the log joint itself, and for isotropic Gaussian memories a gradient step of
 size :math:`1 / (2 \beta \sum_n r_{nk})` in :math:`\mu_k` is the closed-form M-step (CLAIMS A10 iii).
 
-That is the optimiser ``"adam"``. Two others climb the log joint itself and never fall: conjugate gradients (``"ecg"``)
-and the natural gradient (``"natural"``), see :mod:`probam.inference.gradient_em.ascent`.
+That is the optimiser ``"adam"``. Two others climb the log joint itself and never fall: conjugate gradients (``"ecg"``,
+the default) and the natural gradient (``"natural"``), see :mod:`probam.inference.gradient_em.ascent`.
 """
 
 from functools import partial
@@ -26,20 +26,20 @@ from probam.distributions.likelihood import shares
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates, constrained, log_joints, unconstrained
-from probam.inference.common.kinds import Starts, best_of, plan
+from probam.inference.common.information import expected_log_joint
+from probam.inference.common.kinds import Searched, Starts
 from probam.inference.common.matching import matched
 from probam.inference.common.result import EngineResult, Progress, silent
-from probam.inference.common.rows import counted, total_weight
+from probam.inference.common.rows import counted, numbers_memories, total_weight
 from probam.inference.common.start import check_gradient
 from probam.inference.em.engine import point_result, side_by_side
 from probam.inference.gradient_em import ascent
-from probam.inference.gradient_em.ascent import expected_log_joint
 from probam.inference.gradient_em.units import ScaledCoordinates, units
 from probam.options import whole_number
 
-__all__ = ["OPTIMISERS", "expected_log_joint", "optima", "run"]
+__all__ = ["OPTIMISERS", "optima", "run"]
 
-OPTIMISERS = ("adam", "ecg", "natural")
+OPTIMISERS = ("ecg", "natural", "adam")
 
 _CHUNK = 25
 
@@ -119,14 +119,11 @@ def _unflattened(model: Model, z: Float[Array, "R P"]) -> Params:
     return walks
 
 
-def _has_converged(
-    model: Model, units: Params, walk: Params, x: jax.Array, traces: list[np.ndarray], tolerance: float
-) -> bool:
-    """Whether no run rose in the last chunk and the slope at the best is flat: steps may be too small to rise."""
-    before, after = traces[-2].max(1), traces[-1].max(1)
-    if not np.all(after - before <= tolerance * len(x)):
-        return False
-    return bool(_promised_gains(model, units, walk, x)[np.argmax(after)] <= _FLAT)
+def _at_rest(traces: list[np.ndarray], least_rise: float) -> Bool[np.ndarray, " R"]:
+    """Which runs rose by no more than ``least_rise`` (nats) in the last chunk."""
+    if len(traces) < 2:
+        return np.zeros(len(traces[-1]), bool)
+    return np.asarray(traces[-1].max(1) - traces[-2].max(1) <= least_rise)
 
 
 class _Climb(NamedTuple):
@@ -140,7 +137,7 @@ class _Climb(NamedTuple):
     progress: Progress
 
 
-class _Ends(NamedTuple):
+class Ends(NamedTuple):
     """Where runs ended; leaves lead with their axis."""
 
     params: Params
@@ -149,7 +146,7 @@ class _Ends(NamedTuple):
     trace: np.ndarray
     """Of the log joint, (R, I)."""
     converged: np.ndarray
-    """Whether the search that the run belongs to has converged, (R,)."""
+    """Whether each run has, (R,): it rises no more, and the slope is flat."""
 
 
 def optima(
@@ -157,37 +154,38 @@ def optima(
     model: Model,
     x: Float[Array, "N D"],
     *,
-    optimiser: str = "adam",
-    max_iterations: int = 1000,
+    optimiser: str = "ecg",
+    max_iterations: int = 3000,
     inner_steps: int = 3,
     learning_rate: float = 0.05,
     tolerance: float | None = None,
-    restarts: int = 4,
+    restarts: int = 8,
+    by_mass: bool = True,
     progress: Progress = silent,
-) -> tuple[Params, Float[Array, " R"], np.ndarray, str]:
-    """Site values where each restart ended, the log joint there, its trace (R, I), and the status of the best."""
+) -> Searched[Ends]:
+    """Where all restarts end."""
     check_gradient(model)
     _check_options(optimiser, learning_rate, max_iterations=max_iterations, inner_steps=inner_steps, restarts=restarts)
     if tolerance is None:
         tolerance = 1e-8 if x.dtype == jnp.float64 else 1e-6
     climb = _Climb(optimiser, max_iterations, inner_steps, learning_rate, tolerance, progress)
-    weight = model.row_weight
-    starts = Starts.of(key, model, x, restarts, None if weight is None else np.asarray(total_weight(weight)))
+    weight = None if model.row_weight is None else np.asarray(model.row_weight)
+    each = None if weight is None else total_weight(weight)
+    starts = Starts.of(key, model, x, restarts, each, by_mass=by_mass and not numbers_memories(weight))
     unit = units(model, x)
 
-    def ends_from(params: Params) -> _Ends:
+    def ends_from(params: Params) -> Ends:
         return _climbed(climb, model, unit, unconstrained(model, matched(model, params, x, weight)), x)
 
-    ends = starts.searched(ends_from, lambda ends: (ends.params, ends.final))
-    if not np.isfinite(ends.final).any():
+    found = starts.searched(ends_from, lambda ends: (ends.params, ends.final))
+    if not np.isfinite(found.worth).any():
         raise NumericalError(
             "gradient_em: the log density is not finite in any restart; lower the learning rate or standardise the data"
         )
-    status = "converged" if ends.converged[best_of(ends.final)] else "max_steps"
-    return ends.params, jnp.asarray(ends.final), ends.trace, status
+    return found
 
 
-def _climbed(climb: _Climb, model: Model, unit: Params, free: Params, x: Float[Array, "N D"]) -> _Ends:
+def _climbed(climb: _Climb, model: Model, unit: Params, free: Params, x: Float[Array, "N D"]) -> Ends:
     """Where runs from these unconstrained site values end."""
     walk = jax.tree.map(jnp.divide, free, unit)
     total_steps = climb.max_iterations * climb.inner_steps
@@ -195,7 +193,11 @@ def _climbed(climb: _Climb, model: Model, unit: Params, free: Params, x: Float[A
     state = jax.vmap(_optimiser(climb.learning_rate, total_steps).init)(walk) if by_adam else None
     climbers = None if by_adam else ascent.begin(model, walk)
     traces: list[np.ndarray] = []
-    converged = False
+    at_rest = np.zeros(len(next(iter(walk.values()))), bool)
+
+    def is_flat(walk: Params) -> Bool[np.ndarray, " R"]:  # where it is not, steps may be too small to rise
+        return np.asarray(_promised_gains(model, unit, walk, x)) <= _FLAT
+
     for done in range(0, climb.max_iterations, _CHUNK):
         num_steps = min(_CHUNK, climb.max_iterations - done)
         if climbers is None:
@@ -215,14 +217,14 @@ def _climbed(climb: _Climb, model: Model, unit: Params, free: Params, x: Float[A
             walk = _unflattened(model, climbers.z)
         traces.append(np.asarray(trace))
         climb.progress(done + num_steps, climb.max_iterations, "gradient EM")
-        converged = len(traces) > 1 and _has_converged(model, unit, walk, x, traces, climb.tolerance)
-        if converged:
+        at_rest = _at_rest(traces, climb.tolerance * len(x))
+        if at_rest.all() and is_flat(walk)[np.argmax(traces[-1].max(1))]:
             break
     climb.progress(climb.max_iterations, climb.max_iterations, "gradient EM")
     free = jax.tree.map(jnp.multiply, walk, unit)
     final = log_joints(model, free, x)
     trace = np.concatenate([*traces, np.asarray(final)[:, None]], axis=1)
-    return _Ends(constrained(model, free), final, trace, np.full(len(final), converged))
+    return Ends(constrained(model, free), final, trace, at_rest & is_flat(walk))
 
 
 def run(
@@ -230,12 +232,12 @@ def run(
     model: Model,
     x: Float[Array, "N D"],
     *,
-    optimiser: str = "adam",
-    max_iterations: int = 1000,
+    optimiser: str = "ecg",
+    max_iterations: int = 3000,
     inner_steps: int = 3,
     learning_rate: float = 0.05,
     tolerance: float | None = None,
-    restarts: int = 4,
+    restarts: int = 8,
     sample_weight: Float[Array, " N"] | np.ndarray | None = None,
     labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
     progress: Progress = silent,
@@ -243,15 +245,15 @@ def run(
     """The best of several runs of gradient EM.
 
     Args:
-        optimiser: "adam" (generalised EM, its step decaying by the cosine rule), "ecg" (conjugate gradients with a
-            line search) or "natural" (the gradient over the complete-data information: as many Hessian products an
-            iteration as one memory has coordinates). The last two never fall.
+        optimiser: "ecg" (conjugate gradients with a line search), "natural" (the gradient over the complete-data
+            information: as many Hessian products an iteration as one memory has coordinates), or "adam" (generalised
+            EM, its step decaying by the cosine rule). The first two never fall.
         max_iterations: E-steps; under Adam each is followed by ``inner_steps`` gradient steps.
         inner_steps: gradient steps per M-step of Adam.
         learning_rate: first step size of Adam, in unconstrained coordinates divided by their units.
         tolerance: stop early when the best objective of a chunk of 25 iterations beats that of the chunk before by
-            less than this many nats per datum in every restart (default 1e-8 in float64, 1e-6 in float32) and the best
-            run is where the log joint is flat.
+            less than this many nats per datum in every restart (default 1e-8 in float64, 1e-6 in float32), and the log
+            joint is flat where it is.
         restarts: runs from different starts, of several kinds.
         sample_weight: how often each row counts, (N,) numbers of at least 0.
         labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans.
@@ -261,7 +263,7 @@ def run(
         NumericalError: when no restart stays finite.
     """
     model, x = counted(model, x, sample_weight, labels)
-    params, final, trace, status = optima(
+    found = optima(
         key,
         model,
         x,
@@ -273,14 +275,14 @@ def run(
         restarts=restarts,
         progress=progress,
     )
-    best = best_of(final)
+    ends, best = found.ends, found.best
     return point_result(
         model,
-        jax.tree.map(lambda leaf: leaf[best], params),
-        objective=trace,
+        jax.tree.map(lambda leaf: leaf[best], ends.params),
+        objective=ends.trace,
         objective_name="log joint density",
-        lp=final[best],
-        status=status,
+        lp=ends.final[best],
+        status="converged" if ends.converged[best] else "max_steps",
         estimate="maximum a posteriori",
-        restart_kind=plan(model, restarts).kinds[: len(trace)],
+        restarts=found.restarts,
     )

@@ -92,13 +92,14 @@ def start_at_optima(
     runs = 2 * num_starts
     if has_m_step(free, x):
         states, _ = em.fit_params(
-            key, free, x, max_iterations=_ITERATIONS, tolerance=1e-6, restarts=runs, progress=progress
-        )
+            key, free, x, max_iterations=_ITERATIONS, tolerance=1e-6, restarts=runs, by_mass=False, progress=progress
+        ).ends
         params, heights = states.params, states.objective
     else:
-        params, heights, _, _ = gradient_em.optima(
-            key, free, x, max_iterations=_ITERATIONS, restarts=runs, progress=progress
-        )
+        optima = gradient_em.optima(
+            key, free, x, max_iterations=_ITERATIONS, restarts=runs, by_mass=False, progress=progress
+        ).ends
+        params, heights = optima.params, optima.final
     ends = {name: jnp.asarray(value) for name, value in params.items()}
     params = in_likeliest_order(free, ends, x)
     if params is not ends:

@@ -162,9 +162,13 @@ def optimisation_group(result: EngineResult) -> Group | None:
         attributes["pareto_k"] = result.pareto_k
     if result.restart_status:
         attributes["restart_status"] = list(result.restart_status)
-    if result.restart_kind:
-        attributes["restart_kind"] = list(result.restart_kind)
-    return Group({"objective": (result.objective, ("restart", "iteration"))}, attributes)
+    variables: dict[str, Any] = {"objective": (result.objective, ("restart", "iteration"))}
+    if result.restarts is not None:
+        attributes["restart_kind"] = list(result.restarts.kind)
+        variables["round"] = (np.asarray(result.restarts.round), ("restart",))
+        if result.restarts.log_mass is not None:
+            variables["log_mass"] = (result.restarts.log_mass, ("restart",))
+    return Group(variables, attributes)
 
 
 def evidence_group(evidence: Evidence | None, prepared: Prepared) -> Group | None:

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from probam.errors import InputError
 from probam.reports.figures.style import GRID, MEMORY_COLOURS, MUTED, new_figure, quiet, styled
+from probam.reports.summaries.agreement import worth_of_ends
 from probam.reports.summaries.convergence import effective_draws
 from probam.reports.summaries.diagnostics import Diagnosis
 from probam.reports.summaries.quantities import engine_kind, last_values, quantity_name
@@ -133,7 +134,7 @@ def optimisation_figure(tree: xr.DataTree) -> Figure:
     group = tree["optimisation"]
     objective = group["objective"].transpose("restart", "iteration").values.astype(np.float64)
     last = last_values(objective)
-    best = int(np.nanargmax(last))
+    best = int(np.nanargmax(worth_of_ends(tree)))
     bold = 0.9 if engine_kind(tree) == "approximation" else 1.8  # a noisy trace is thick enough by itself
     figure = new_figure(8.4, 2.7)
     axes = figure.add_subplot()

@@ -90,8 +90,8 @@ def _found_once(facts: Facts) -> Iterator[Finding]:
     search, found = _search(facts.tree), agreement(facts.tree)
     if search is None or found is None:
         return
-    is_alone = len(found.reached) < 2 and found.gap > _FAR and search.engine in _CLIMBED
-    yield Finding("warning" if is_alone else "note", found.sentence(search.what))
+    is_alone = len(found.reached) < 2 and found.gap > _FAR and not found.settled and search.engine in _CLIMBED
+    yield Finding("warning" if is_alone else "note", found.sentence())
 
 
 def _sampler(tree: xr.DataTree) -> str:
@@ -144,8 +144,8 @@ SEARCH_RULES = (
         "optimum found once",
         "where each start ended",
         f"at most one start reached the best objective (split and merge moves of its end aside), and the next one is "
-        f"more than {_FAR:g} nats lower (em, gradient_em); otherwise a note says how many reached it, and of which "
-        "kinds",
+        f"more than {_FAR:g} nats lower (em, gradient_em); where ends are compared by mass, only if the last moves "
+        "still raised it; otherwise a note says how many reached it, and of which kinds",
         ("note", "warning"),
         _found_once,
         ("point",),

@@ -114,7 +114,7 @@ def test_methods_on_a_family_that_inherits_nothing_make_a_capability_with_its_op
 def test_em_fits_a_family_written_without_capabilities(family: Family) -> None:
     x = np.concatenate([np.linspace(-5, -3, 20), np.linspace(2, 4, 30)])[:, None]
     model = mixture(x, family=family, weights=Dirichlet(), num_components=2)
-    states, trace = fit_params(jax.random.key(0), model, jnp.asarray(x), restarts=2)
+    states, trace = fit_params(jax.random.key(0), model, jnp.asarray(x), restarts=2).ends
     assert np.nanmin(np.diff(trace[0][np.isfinite(trace[0])])) > -1e-9
     np.testing.assert_allclose(sorted(np.asarray(states.params["loc"])[0, :, 0]), [-4, 3], atol=0.1)
 

@@ -209,7 +209,9 @@ def test_weights_and_holes_go_together() -> None:
     start = {"loc": jnp.array([[0.0, 0, 0], [2, 0, -1]]), "proportions": jnp.array([0.5, 0.5])}
     start["precision_cholesky"] = jnp.broadcast_to(jnp.eye(D), (K, D, D))
     weighted, repeated = (
-        em.fit_params(jax.random.key(0), model, jnp.asarray(rows), start=start, sample_weight=w, max_iterations=15)[0]
+        em.fit_params(
+            jax.random.key(0), model, jnp.asarray(rows), start=start, sample_weight=w, max_iterations=15
+        ).ends[0]
         for rows, w in ((x, weight), (np.repeat(x, weight, axis=0), None))
     )
     np.testing.assert_allclose(weighted.objective, repeated.objective, rtol=1e-11)

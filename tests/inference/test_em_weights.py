@@ -37,7 +37,7 @@ def _start(model: Mixture, x: np.ndarray) -> dict[str, jax.Array]:
 
 def _steps(model: Mixture, x: np.ndarray, **options: Any) -> tuple[EMState, np.ndarray]:
     """Exactly twelve steps."""
-    return em.fit_params(jax.random.key(0), model, jnp.asarray(x), tolerance=-1e30, max_iterations=12, **options)
+    return em.fit_params(jax.random.key(0), model, jnp.asarray(x), tolerance=-1e30, max_iterations=12, **options).ends
 
 
 def _assert_same(one: EMState, two: EMState) -> None:
@@ -119,7 +119,7 @@ def test_aitken_stops_a_slow_run_at_its_end_and_the_tolerance_long_before() -> N
     for stop, tolerance in (("tolerance", 1e-13), ("tolerance", 1e-5), ("aitken", 1e-5)):
         states, _ = em.fit_params(
             jax.random.key(0), model, x, start=start, stop=stop, tolerance=tolerance, max_iterations=20000
-        )
+        ).ends
         assert states.done.all()
         heights[stop, tolerance] = float(states.objective[0])
     left = {stop: heights["tolerance", 1e-13] - heights[stop, 1e-5] for stop in ("tolerance", "aitken")}
@@ -157,7 +157,8 @@ rng = np.random.default_rng(0)
 x = rng.normal(size=(301, 3)) + 2 * rng.integers(0, 2, (301, 1))
 model = mixture(x, family=Gaussian("diagonal"), weights=weight_prior("dirichlet"), num_components=3)
 def heights():
-    return em.fit_params(jax.random.key(0), model, jax.numpy.asarray(x), restarts=2, max_iterations=30, tolerance=1e-9)
+    found = em.fit_params(jax.random.key(0), model, jax.numpy.asarray(x), restarts=2, max_iterations=30, tolerance=1e-9)
+    return found.ends
 one, _ = heights()
 em_rows._WORTH_SPREADING = 0
 assert len(em_rows.rows_on(model, jax.numpy.asarray(x), None)) == 2

@@ -11,6 +11,7 @@ from scipy.special import xlogy
 
 from probam.errors import InputError
 from probam.family import Params, innermost
+from probam.inference.common import information
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.em import engine as em
 from probam.inference.gradient_em import ascent
@@ -34,7 +35,7 @@ def _model(covariance: str = "diagonal", weights: str = "dirichlet") -> tuple[Mi
 
 
 def _one_step_of_em(model: Mixture, x: jax.Array, params: Params, estimate: str) -> dict[str, np.ndarray]:
-    states, _ = em.fit_params(jax.random.key(0), model, x, estimate=estimate, start=params, max_iterations=1)
+    states, _ = em.fit_params(jax.random.key(0), model, x, estimate=estimate, start=params, max_iterations=1).ends
     return {name: np.asarray(value[0]) for name, value in states.params.items()}
 
 
@@ -99,7 +100,7 @@ def test_a_unit_natural_step_in_a_location_is_the_m_step() -> None:
         z = coordinates.flatten(params)
         gradient = jax.grad(lambda z: coordinates.log_joint(coordinates.unflatten(z), x))(z)
         direction = ascent.natural_direction(coordinates, z, gradient, x)
-        blocks, _ = ascent.complete_information(coordinates, z, x)
+        blocks, _ = information.complete_information(coordinates, z, x)
         return coordinates.unflatten(z + direction)["loc"], blocks, model.mixture(params).responsibilities(x)
 
     stepped, blocks, responsibilities = both(params)
@@ -118,7 +119,7 @@ def test_the_information_of_bits_is_fishers_in_their_logits() -> None:
     (site,) = model.prior
     prior: Any = innermost(model.prior[site])
     total = np.asarray(prior.concentration1 + prior.concentration0)
-    blocks, rest = jax.jit(lambda z: ascent.complete_information(coordinates, z, x))(z)
+    blocks, rest = jax.jit(lambda z: information.complete_information(coordinates, z, x))(z)
     p = 1 / (1 + np.exp(-np.asarray(z).reshape(2, 4)))
     log_joint = xlogy(x[:, None], p).sum(-1) + xlogy(1 - x[:, None], 1 - p).sum(-1)
     odds = np.exp(log_joint[:, 0] - log_joint[:, 1])
@@ -135,11 +136,11 @@ def test_the_blocks_of_the_information_are_those_of_the_hessian_of_q() -> None:
     @jax.jit
     def both(z: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         responsibilities = model.mixture(coordinates.constrain(coordinates.unflatten(z))).responsibilities(x)
-        q = lambda z: ascent.expected_log_joint(coordinates, coordinates.unflatten(z), responsibilities, x)  # noqa: E731
-        return -jax.hessian(q)(z), ascent.complete_information(coordinates, z, x)
+        q = lambda z: information.expected_log_joint(coordinates, coordinates.unflatten(z), responsibilities, x)  # noqa: E731
+        return -jax.hessian(q)(z), information.complete_information(coordinates, z, x)
 
     whole, (memories, rest) = both(z)
-    own, others = ascent.positions(coordinates)
+    own, others = information.positions(coordinates)
     assert own.shape == (3, 2)
     assert len(others) == 4
     for k in range(3):
@@ -191,5 +192,5 @@ def test_conjugate_gradients_need_fewer_steps_than_em_where_memories_overlap() -
 
 def test_an_unknown_optimiser_is_named() -> None:
     model, x = _model()
-    with pytest.raises(InputError, match="optimiser: expected one of adam, ecg, natural; got 'newton'"):
+    with pytest.raises(InputError, match="optimiser: expected one of ecg, natural, adam; got 'newton'"):
         gradient_em.run(jax.random.key(0), model, x, optimiser="newton")

@@ -148,7 +148,15 @@ def test_a_search_whose_steps_are_too_small_has_not_converged() -> None:
     x = np.concatenate([_clusters(), rng.normal(0, 1, (60, 2))])
     model = _model(x, "diagonal")
     slow, quick = (
-        gradient_em.run(jax.random.key(0), model, jnp.asarray(x), restarts=1, learning_rate=rate, max_iterations=400)
+        gradient_em.run(
+            jax.random.key(0),
+            model,
+            jnp.asarray(x),
+            optimiser="adam",
+            restarts=1,
+            learning_rate=rate,
+            max_iterations=400,
+        )
         for rate in (1e-10, 0.05)
     )
     assert slow.stats["lp"][0, 0] < quick.stats["lp"][0, 0] - 1

@@ -91,7 +91,7 @@ def test_em_ends_at_the_best_order_from_every_order(alpha: float) -> None:
     best = max(height for height, _ in ends)
     assert best - min(height for height, _ in ends) > 0.1
     for _, end in ends:
-        state, trace = em.fit_params(jax.random.key(0), model, jnp.asarray(GROUPS[:, None]), start=end)
+        state, trace = em.fit_params(jax.random.key(0), model, jnp.asarray(GROUPS[:, None]), start=end).ends
         assert_allclose(state.objective[0], best, atol=1e-5)
         assert np.all(np.diff(trace[0][np.isfinite(trace[0])]) > -1e-12)
 

@@ -156,7 +156,7 @@ def test_the_optimum_that_k_means_misses_is_found_by_the_defaults_from_every_see
     found, by_seeds = [], []
     program = model(x, "spherical", 3)
     for seed in range(10):
-        states, _ = em.fit_params(jax.random.key(seed), program, jnp.asarray(x), estimate="ml")
+        states, _ = em.fit_params(jax.random.key(seed), program, jnp.asarray(x), estimate="ml").ends
         found.append(float(states.objective.max()))
         by_seeds.append(float(states.objective[0]))
     assert max(found) < optimum + 1e-3

@@ -122,7 +122,7 @@ def test_em_never_falls_and_ends_where_the_potential_of_nuts_is_flat(name: str) 
     model = mixture(x, family=family, weights=weight_prior("dirichlet"), num_components=K)
     states, trace = fit_params(
         jax.random.key(2), model, jnp.asarray(x), restarts=1, max_iterations=3000, tolerance=1e-15
-    )
+    ).ends
     for run in trace:
         rises = np.diff(run[np.isfinite(run)])
         assert rises.min() > -1e-9 * np.nanmax(np.abs(run))

@@ -43,7 +43,7 @@ def test_maximum_likelihood_on_old_faithful_is_that_of_mclust_eee() -> None:
         tolerance=1e-12,
         max_iterations=5000,
         restarts=10,
-    )
+    ).ends
     best = float(np.max(states.objective))
     above = best + 1126.326236  # mclust stops at a relative rise of 1e-5, EM here at 1e-12
     assert 0 <= above < 2e-5 * abs(best), best

@@ -1,6 +1,7 @@
 """The sentence on the starts of a search counts kinds, and moves of the best end are no starts of their own."""
 
 import json
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -12,9 +13,12 @@ from probam.reports.tree import build_tree
 SEEDS, AGGLOMERATED, RANDOM, WARD = FRESH
 
 
-def search(ends: list[float], kinds: list[str]) -> xr.DataTree:
+def search(
+    ends: list[float], kinds: list[str], mass: list[float] | None = None, rounds: list[int] | None = None
+) -> xr.DataTree:
     """A search whose starts of these kinds ended there."""
     one = np.ones((1, 1))
+    by_mass: dict[str, Any] = {} if mass is None else {"log_mass": (np.array(mass), ("restart",))}
     return build_tree(
         attributes={"probam_version": "0", "engine": "em"},
         data=np.zeros((3, 1)),
@@ -22,15 +26,23 @@ def search(ends: list[float], kinds: list[str]) -> xr.DataTree:
         center=np.zeros(1),
         scale=np.ones(1),
         posterior={"beta": (one, ("chain", "draw"))},
-        optimisation={"objective": (np.array(ends)[:, None], ("restart", "iteration"))},
-        group_attributes={"optimisation": {"restart_kind": json.dumps(kinds)} if kinds else {}},
+        optimisation=by_mass
+        | {
+            "objective": (np.array(ends)[:, None], ("restart", "iteration")),
+            "round": (np.array(rounds or [0] * len(ends)), ("restart",)),
+        },
+        group_attributes={
+            "optimisation": {"what": "log likelihood"} | ({"restart_kind": json.dumps(kinds)} if kinds else {})
+        },
     )
 
 
-def sentence(ends: list[float], kinds: list[str]) -> str:
-    found = agreement(search(ends, kinds))
+def sentence(
+    ends: list[float], kinds: list[str], mass: list[float] | None = None, rounds: list[int] | None = None
+) -> str:
+    found = agreement(search(ends, kinds, mass, rounds))
     assert found is not None
-    return found.sentence("log likelihood")
+    return found.sentence()
 
 
 def test_agreement_is_counted_across_kinds() -> None:
@@ -57,3 +69,24 @@ def test_moves_that_return_to_the_best_end_are_no_agreement() -> None:
 def test_one_end_alone_is_no_agreement() -> None:
     assert agreement(search([-5.0], [SEEDS])) is None
     assert agreement(search([-5.0, np.nan], [SEEDS, AGGLOMERATED])) is None
+
+
+def test_where_ends_are_compared_by_mass_the_height_does_not_count() -> None:
+    kinds = [SEEDS, AGGLOMERATED, MOVED, MOVED]
+    assert sentence([-5, -9, -9, -9], kinds, [-40, -20, -20, -20.05], [0, 0, 1, 1]) == (
+        "Only one of 2 starts (agglomeration) reached the best posterior mass; the next one is lower by 20. 2 moves "
+        "that split and merge its memories found no better."
+    )
+
+
+def test_moves_that_still_raised_the_mass_leave_a_doubt_and_those_that_did_not_leave_none() -> None:
+    kinds = [SEEDS, AGGLOMERATED, MOVED, MOVED]
+    raised = (
+        "None of 2 starts reached the best posterior mass; moves that split and merge memories raised the best of them"
+    )
+    assert sentence([-5] * 4, kinds, [-40, -30, -20, -40], [0, 0, 1, 1]) == (
+        f"{raised} by 10. A better optimum may exist: use more restarts."
+    )
+    assert sentence([-5] * 5, [*kinds, MOVED], [-40, -30, -20, -40, -20], [0, 0, 1, 1, 2]) == (
+        f"{raised} by 10, until no move raised it further."
+    )
