@@ -196,7 +196,8 @@ def fit_params(
     weight = None if weighted.row_weight is None else np.asarray(weighted.row_weight)
     settings = _settings(estimate, stop, numbered=numbers_memories(weight))
     model = model.with_row_weight(None)  # rows and their weights are handed on together
-    num_data = len(x) if weight is None else float(total_weight(weight).sum())
+    each = None if weight is None else total_weight(weight)
+    num_data = len(x) if each is None else float(each.sum())
     if tolerance is None:
         tolerance = 1e-9 if x.dtype == jnp.float64 else 1e-6
     climb = partial(
@@ -210,8 +211,7 @@ def fit_params(
         progress=progress,
     )
     if start is None:
-        each, by_mass = None if weight is None else total_weight(weight), by_mass and not settings.numbered
-        starts = Starts.of(key, model, x, restarts, each, by_mass=by_mass)
+        starts = Starts.of(key, model, x, restarts, each, by_mass=by_mass and not settings.numbered)
         found = starts.searched(lambda params: climb(matched(model, params, x, weight)), _reached)
     else:
         ends = climb({name: jnp.asarray(value)[None] for name, value in start.items()})
