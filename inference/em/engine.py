@@ -161,6 +161,11 @@ def check_closed_form(model: Model) -> None:
         )
 
 
+def _check_counts(**counts: int) -> None:
+    for name, value in counts.items():
+        whole_number(least=1)(name, value)
+
+
 def fit_params(
     key: jax.Array,
     model: Model,
@@ -190,8 +195,7 @@ def fit_params(
     The other options are those of :func:`run`.
     """
     check_closed_form(model)
-    whole_number(least=1)("max_iterations", max_iterations)
-    whole_number(least=1)("restarts", restarts)
+    _check_counts(max_iterations=max_iterations, restarts=restarts)
     weighted, x = counted(model, x, sample_weight, labels)
     weight = None if weighted.row_weight is None else np.asarray(weighted.row_weight)
     settings = _settings(estimate, stop, numbered=numbers_memories(weight))
