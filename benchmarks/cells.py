@@ -26,6 +26,7 @@ import probam
 from benchmarks.validation import made_by, replace_between
 from probam.compiled import keep_compiled
 from probam.data.shipped import load_labels, load_shipped
+from probam.fits.derived import with_groups
 from probam.reports.summaries.diagnostics import advice
 from probam.reports.summaries.verdict import verdict_of
 
