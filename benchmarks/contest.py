@@ -60,12 +60,17 @@ def make(name: str) -> Task:
     return made
 
 
+_HOLDS_BACK = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+"""Variables that keep OpenBLAS from the kernels of this processor: no side inherits them."""
+
+
 class Runner:
     """The process of one side."""
 
     def __init__(self, task: Task, side: str) -> None:
         self.side = side
-        environment = os.environ | dict(task.environment.get(side, {}))
+        inherited = {name: value for name, value in os.environ.items() if name not in _HOLDS_BACK}
+        environment = inherited | dict(task.environment.get(side, {}))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.side", task.name, side],
             stdin=subprocess.PIPE,
@@ -75,6 +80,7 @@ class Runner:
             cwd=Path(__file__).parents[1],
         )
         self.missing = self._answer()  # "" when prepared, else the reason
+        self.pools: list[dict[str, Any]] = [] if self.missing else json.loads(self._answer())
 
     def _answer(self) -> str:
         assert self._process.stdout is not None
@@ -93,8 +99,10 @@ class Runner:
     def close(self) -> None:
         """End the process."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(timeout=60)
+        self._process.stdout.close()
 
 
 def contest(task: Task, *, rounds: int, report: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -120,7 +128,12 @@ def contest(task: Task, *, rounds: int, report: Callable[[str], None]) -> list[d
             report(f"{task.name}: round {number + 1} of {rounds}, {runner.side} {figure:.4g} {task.unit}")
     for runner in runners:
         runner.close()
-    return [_record(task, side, figures[OURS], theirs) for side, theirs in figures.items() if side != OURS]
+    pools = {runner.side: runner.pools for runner in present}
+    return [
+        _record(task, side, figures[OURS], theirs) | {"pools": pools[side]}
+        for side, theirs in figures.items()
+        if side != OURS
+    ]
 
 
 def _record(task: Task, peer: str, ours: list[float], theirs: list[float]) -> dict[str, Any]:
