@@ -30,13 +30,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from probam.errors import InputError, NumericalError
 from probam.family import ExchangeableWeights, Model, Params
 from probam.family.capabilities import Absent, Conjugacy, MissingEntries
-from probam.inference.common.devices import devices_for
+from probam.inference.common.devices import devices_for, over_chains, spread
 from probam.inference.common.matching import matched
 from probam.inference.common.result import EngineResult, Progress, silent
 from probam.inference.common.rows import counted
@@ -130,12 +129,7 @@ def _advance(
     ) -> tuple[State, tuple[Params, Params]]:
         return jax.lax.map(lambda inputs: chain(model, x, groups, span, *inputs), (states, keys))
 
-    spread, whole = PartitionSpec("chain"), PartitionSpec()
-    mesh = Mesh(np.asarray(jax.devices()[:num_devices]), ("chain",))
-    specs = (whole, whole, whole, whole, spread, spread)
-    return jax.shard_map(chains, mesh=mesh, in_specs=specs, out_specs=spread, check_vma=False)(
-        model, x, groups, span, states, keys
-    )
+    return over_chains(chains, num_devices, num_shared=4)(model, x, groups, span, states, keys)
 
 
 def run(
@@ -215,7 +209,7 @@ class _Sampler:
     def draws(self) -> tuple[Draws, int]:
         """Sites and statistics of the kept draws of every chain, and the sweeps of each draw."""
         length, thin, done = self.length, self.length.thin, 0
-        states = _begin(self.model, self.x, self.keys, self.groups)
+        states = spread(_begin(self.model, self.x, self.keys, self.groups), devices_for(len(self.keys)))
         kept: list[Draws] = []
         while True:
             states, more = self._continued(states, done, thin)

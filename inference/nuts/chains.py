@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 from numpyro.infer import NUTS
 from numpyro.infer.hmc import HMCState
@@ -19,6 +18,7 @@ from numpyro.infer.hmc import HMCState
 from probam.errors import NumericalError
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.devices import over_chains
 from probam.inference.gradient_em.warm import Start
 
 __all__ = ["Chunk", "Settings", "advance", "first_states", "states_like"]
@@ -121,11 +121,7 @@ def advance(
     def chains(model: Model, x: jax.Array, num_steps: jax.Array, states: HMCState) -> tuple[HMCState, dict[str, Any]]:
         return jax.lax.map(partial(chain, model, x, num_steps), states)
 
-    spread, whole = PartitionSpec("chain"), PartitionSpec()
-    mesh = Mesh(np.asarray(jax.devices()[: chunk.num_devices]), ("chain",))
-    return jax.shard_map(chains, mesh=mesh, in_specs=(whole, whole, whole, spread), out_specs=spread, check_vma=False)(
-        model, x, num_steps, states
-    )
+    return over_chains(chains, chunk.num_devices, num_shared=3)(model, x, num_steps, states)
 
 
 def _kernel(

@@ -21,7 +21,7 @@ from numpyro.infer.hmc import HMCState
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates, log_joints, sites_of, unconstrained
-from probam.inference.common.devices import devices_for
+from probam.inference.common.devices import devices_for, spread
 from probam.inference.common.ordering import described_order, in_order
 from probam.inference.common.result import EngineResult, Progress, silent
 from probam.inference.common.rows import counted
@@ -132,7 +132,8 @@ def _continued(walk: _Walk, model: Model, x: jax.Array, num_draws: int, settings
     warm_up, total = walk.done < settings.num_warmup, settings.num_warmup + num_draws
     num_steps = min(_CHUNK, (settings.num_warmup if warm_up else total) - walk.done)
     chunk = Chunk(_CHUNK, devices_for(len(walk.states.i)))
-    states, draws = advance(model, x, walk.states, jnp.asarray(num_steps), settings, chunk)
+    states = spread(walk.states, chunk.num_devices)
+    states, draws = advance(model, x, states, jnp.asarray(num_steps), settings, chunk)
     kept = walk.kept
     if not warm_up:
         fresh = {name: np.asarray(values)[:, :num_steps] for name, values in draws.items()}

@@ -19,12 +19,12 @@ from blackjax.smc.resampling import systematic
 from blackjax.smc.solver import dichotomy
 from jax.flatten_util import ravel_pytree
 from jax.scipy.special import logsumexp
-from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 from numpyro import handlers
 
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.devices import over_chains
 
 __all__ = ["IMPOSSIBLE", "LEAPFROG", "Cloud", "Settings", "advance", "begin", "draws"]
 
@@ -250,12 +250,7 @@ def advance(
         cooled: Cloud = jax.lax.map(lambda inputs: one(model, x, target_ess, *inputs), (clouds, keys))
         return cooled
 
-    spread, whole = PartitionSpec("chain"), PartitionSpec()
-    mesh = Mesh(np.asarray(jax.devices()[:num_devices]), ("chain",))
-    specs = (whole, whole, whole, spread, spread)
-    return jax.shard_map(runs, mesh=mesh, in_specs=specs, out_specs=spread, check_vma=False)(
-        model, x, target_ess, clouds, keys
-    )
+    return over_chains(runs, num_devices, num_shared=3)(model, x, target_ess, clouds, keys)
 
 
 @jax.jit

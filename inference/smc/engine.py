@@ -23,7 +23,7 @@ from probam.errors import InputError, NumericalError
 from probam.family import Model
 from probam.family.capabilities import Absent, Gradients
 from probam.inference.common.coordinates import sites_of
-from probam.inference.common.devices import devices_for
+from probam.inference.common.devices import devices_for, spread
 from probam.inference.common.result import EngineResult, Progress, combine_runs, silent
 from probam.inference.common.rows import counted
 from probam.inference.smc.cloud import IMPOSSIBLE, LEAPFROG, Cloud, Settings, advance, begin, draws
@@ -150,6 +150,7 @@ def _cooled(
 ) -> Cloud:
     """The clouds of every run at inverse temperature one."""
     aim, num_devices = jnp.asarray(target_ess, x.dtype), devices_for(len(keys))
+    clouds = spread(clouds, num_devices)
     while True:
         clouds = advance(model, x, clouds, keys, aim, settings, num_devices=num_devices)
         if not np.isfinite(np.asarray(clouds.log_evidence)).all():

@@ -20,10 +20,12 @@ BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "probam", "models", "inf
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 
 
+WITHOUT_CHECKOUT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 def _run(*command: str | Path, cwd: Path) -> str:
     """What the command prints, without sight of the checkout."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    run = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    run = subprocess.run(command, cwd=cwd, env=WITHOUT_CHECKOUT, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
 
@@ -69,7 +71,7 @@ def _with_dependencies_of_this_one(environment: Path, wheel: Path) -> None:
     """Install the wheel alone; its dependencies are those that run the tests."""
     venv.create(environment, with_pip=False)
     python = _programs(environment) / "python"
-    subprocess.run([*PIP, "--python", python, "install", "--no-deps", wheel], check=True)
+    subprocess.run([*PIP, "--python", python, "install", "--no-deps", wheel], check=True, env=WITHOUT_CHECKOUT)
     (site,) = environment.rglob("site-packages")
     (site / "borrowed.pth").write_text(sysconfig.get_paths()["purelib"])
 
