@@ -31,7 +31,7 @@ from probam.dynamics.loops import Outcome, iterate, slide
 from probam.energies.arguments import is_traced
 from probam.errors import InputError, NumericalError
 
-__all__ = ["Recall", "attractors", "descend", "recall"]
+__all__ = ["Recall", "attractors", "check_finite", "check_step", "descend", "recall"]
 
 _TOLERANCE = 4
 """Default tolerance in units of the dtype's eps: the rounding of one well-conditioned update."""
@@ -94,8 +94,8 @@ def recall(
     >>> bool(report.converged), int(jnp.rint(report.states[1]))
     (True, 1)
     """
-    if not is_traced(step) and not 0 < step < 2:
-        raise InputError(f"step: expected a number in (0, 2), the time step over tau; got {step}")
+    if not is_traced(step):
+        check_step(step)
     flat, options = _prepare(queries, max_steps, tolerance, record, block_size)
     functions: tuple[Callable[..., Array], ...] = (update, energy)
     flat = flat.astype(jnp.result_type(flat, _check_rows("update", update, flat, flat.shape)))
@@ -305,13 +305,29 @@ def _each(change: Callable[[Array, int], Array], outcome: Outcome) -> Outcome:
 
 def _report(name: str, outcome: Outcome, batch: tuple[int, ...]) -> Recall:
     """The outcome in the shape of the queries, or an error where a state is not finite."""
-    if not is_traced(outcome[0]):
-        lost = ~(np.isfinite(np.asarray(outcome[0])).all(axis=-1) & np.isfinite(np.asarray(outcome[2])))
-        if lost.any():
-            raise NumericalError(
-                f"{name}: {lost.sum()} of {lost.size} queries left the finite numbers, the first is number "
-                f"{np.flatnonzero(lost)[0]}; check the energy and its update there, or scale the data"
-            )
-    return Recall(
+    ended = Recall(
         *_each(lambda array, lead: array.reshape(*array.shape[:lead], *batch, *array.shape[lead + 1 :]), outcome)
     )
+    return ended if is_traced(ended.states) else check_finite(name, ended)
+
+
+def check_step(step: Any) -> None:
+    """Raise :class:`probam.errors.InputError` for a step of recall that goes uphill."""
+    if not 0 < step < 2:
+        raise InputError(f"step: expected a number in (0, 2), the time step over tau; got {step}")
+
+
+def check_finite(name: str, ended: Recall) -> Recall:
+    """The same, or :class:`probam.errors.NumericalError` where a state is not finite.
+
+    Args:
+        name: what errors call the run.
+        ended: the report of a run.
+    """
+    lost = ~(np.isfinite(np.asarray(ended.states)).all(axis=-1) & np.isfinite(np.asarray(ended.residual)))
+    if lost.any():
+        raise NumericalError(
+            f"{name}: {lost.sum()} of {lost.size} queries left the finite numbers, the first is number "
+            f"{np.flatnonzero(lost)[0]}; check the energy and its update there, or scale the data"
+        )
+    return ended

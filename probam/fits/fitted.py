@@ -24,7 +24,7 @@ from probam.family.capabilities import DataSpace
 from probam.fits.conditional import ConditionalDistribution, rows_given
 from probam.fits.derived import DERIVED, with_groups
 from probam.fits.draws import evenly
-from probam.fits.landscape import Landscape, basins, extent_of, survey
+from probam.fits.landscape import basins, energies_at, extent_of, kind_of, recalled
 from probam.fits.landscape_posterior import completion
 from probam.fits.options import SEEDS
 from probam.fits.questions import NO_LENGTH, question_table, rows_of_family
@@ -155,20 +155,21 @@ class Fit:
         Args:
             thinned: only the draws that the group ``memory`` was made from; False gives all.
         """
-        return saved_sites(self.tree, self.model, thinned=thinned)
+        return _on_device(saved_sites(self.tree, self.model, thinned=thinned))
 
     @cached_property
     def reference(self) -> Params:
         """Site values of the draw with the highest log joint density among the thinned ones."""
         best = int(self.tree["memory"].attrs["reference"])
-        return {name: value[best] for name, value in self.draws().items()}
+        return _on_device({name: value[best] for name, value in saved_sites(self.tree, self.model).items()})
 
-    def _landscape(self, draw: int | None = None) -> Landscape:
+    def _sites_of(self, draw: int | None = None) -> Params:
+        """Site values of a thinned draw, None for the reference draw."""
         if draw is None:
-            return survey(self.model.mixture(self.reference))
+            return self.reference
         num_draws = len(self._permutations)
         whole_number_in(f"the number of a thinned draw, from 0 to {num_draws - 1}", 0, num_draws - 1)("draw", draw)
-        return survey(self.model.mixture({name: value[draw] for name, value in self.draws().items()}))
+        return _on_device({name: value[draw] for name, value in saved_sites(self.tree, self.model).items()})
 
     # --- questions ---------------------------------------------------------------------------------------------
 
@@ -243,7 +244,7 @@ class Fit:
             draw: number of a thinned draw; None for the reference draw, the one of highest log joint density.
         """
         _, x = self._rows(data, "data")
-        return np.asarray(self._landscape(draw).energy(x))
+        return np.asarray(energies_at(self.model, self._sites_of(draw), x))
 
     def recall(self, queries: Any, *, step: float = 1.0, max_steps: int = 1000, draw: int | None = None) -> xr.Dataset:
         """Where the memory's dynamics end from each query.
@@ -261,10 +262,11 @@ class Fit:
         """
         whole_number(least=1)("max_steps", max_steps)
         table, x = self._rows(queries, "queries")
-        landscape = self._landscape(draw)
-        if landscape.still:
-            raise InputError(f"recall: {landscape.still}")
-        ends = basins(landscape, x, self._extent, step=step, max_steps=max_steps)
+        params = self._sites_of(draw)
+        still = kind_of(self.model, params).still
+        if still:
+            raise InputError(f"recall: {still}")
+        ends = recalled(self.model, params, x, step=step, max_steps=max_steps)
         result = ends.recall
         outside = ~np.isfinite(np.asarray(result.energy))
         if outside.any():
@@ -279,8 +281,8 @@ class Fit:
                 "residual": ("query", np.asarray(result.residual)),
                 "energy": ("query", np.asarray(result.energy)),
                 "converged": ("query", np.asarray(result.converged)),
-                "basin": ("query", self._relabel(ends.memory, draw)),
-                "responsible": ("query", self._relabel(landscape.memory_of(x), draw)),
+                "basin": ("query", self._relabel(basins(ends, self._extent).memory, draw)),
+                "responsible": ("query", self._relabel(ends.responsible, draw)),
             },
             coords={"query": np.arange(table.num_data), "feature": list(self.columns)},
         )
@@ -318,9 +320,8 @@ class Fit:
         table = self.table(data, missing=True)
         values = table.values.astype(self.dtype)
         DataSpace.of(self.model.family).check_support(values, self.columns)
-        sites = self.draws()
         which = evenly(num_draws, len(self._permutations))
-        chosen = {name: value[which] for name, value in sites.items()}
+        chosen = _on_device({name: value[which] for name, value in saved_sites(self.tree, self.model).items()})
         x = np.asarray(self.standardiser.apply(values), self.dtype)
         completed = completion(self.model, chosen, x, max_steps=max_steps)
         missing = np.isnan(values)
@@ -490,3 +491,8 @@ class Fit:
         """Options that were passed to the engine."""
         options: dict[str, Any] = json.loads(self.tree.attrs["engine_options"])
         return options
+
+
+def _on_device(sites: dict[str, np.ndarray]) -> Params:
+    """Site values, chosen in NumPy: a choice on the device would compile a program for each site."""
+    return {name: jnp.asarray(value) for name, value in sites.items()}

@@ -6,6 +6,7 @@ its own negative log density. Positions are in model units; callers map them.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -13,17 +14,38 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from probam.compiled import compiler_options
 from probam.distributions.mixture import MemoryMixture
-from probam.dynamics.recall import Recall, attractors, descend, recall
+from probam.dynamics.recall import Recall, attractors, check_finite, check_step, descend, recall
 from probam.energies import clam, counts, hypercube, laplace, quadratic
 from probam.equivalence.twins import physical_twin
+from probam.family import Params
 from probam.fits.descent import descent_of
-from probam.numerics.steady import restored, steady
+from probam.models.mixture import Mixture
 
-__all__ = ["MERGE", "Basins", "Landscape", "Plane", "basins", "bounded", "extent_of", "plane", "survey"]
+__all__ = [
+    "MERGE",
+    "Basins",
+    "Ends",
+    "Landscape",
+    "Plane",
+    "basins",
+    "bounded",
+    "energies_at",
+    "extent_of",
+    "is_small",
+    "kind_of",
+    "plane",
+    "recalled",
+    "run_all",
+    "survey",
+]
 
 MERGE = 1e-3
 """Attractors closer than this fraction of the data's spread are one."""
+
+_SMALL = 10_000_000
+"""States times parameters of a draw up to which programs are compiled quickly: they run for a moment."""
 
 _EDGE = 1e-4
 """A point that is moved by less than this fraction of the data's extent was inside."""
@@ -45,7 +67,7 @@ class Landscape(NamedTuple):
         self,
         queries: Float[Array, "Q D"],
         *,
-        step: float = 1.0,
+        step: float | Float[Array, ""] = 1.0,
         max_steps: int = 1000,
         record: int = 0,
         tolerance: float | None = None,
@@ -85,15 +107,6 @@ class Landscape(NamedTuple):
         """Energy of each state."""
         return jnp.asarray(jax.jit(jax.vmap(self.energy))(states))
 
-    def memory_of(self, states: Float[Array, "Q D"]) -> Int[np.ndarray, " Q"]:
-        """Number of the memory with the largest responsibility at each state."""
-        return np.asarray(_most_responsible(steady(self.mixture), states))
-
-
-@jax.jit
-def _most_responsible(mixture: Any, states: jax.Array) -> jax.Array:
-    return jnp.argmax(restored(mixture).log_responsibilities(states), axis=-1)
-
 
 def survey(mixture: MemoryMixture) -> Landscape:
     """The landscape of a mixture, from its physical twin where one is written."""
@@ -109,31 +122,97 @@ def extent_of(x: Float[np.ndarray, "N D"]) -> float:
     return float(np.sqrt(x.var(axis=0).sum())) or 1.0
 
 
-class Basins(NamedTuple):
+def kind_of(model: Mixture, params: Params) -> Landscape:
+    """What the landscape of a draw is like: its twin, what keeps states inside, and why nothing moves.
+
+    Where there is a twin, nothing is computed for it, and of its functions only ``inside`` can be called.
+    """
+    found: list[Landscape] = []
+    jax.eval_shape(lambda params: found.append(survey(model.mixture(params))), params)
+    kind = found[0]
+    if not kind.twin:
+        return survey(model.mixture(params))  # a descent depends on the numbers
+    return kind if kind.inside is None else kind._replace(inside=lambda states: _inside(model, params, states))
+
+
+@jax.jit
+def _inside(model: Mixture, params: Params, states: Float[Array, "... D"]) -> Float[Array, "... D"]:
+    """The states, brought to where the energy is defined."""
+    inside = survey(model.mixture(params)).inside
+    return states if inside is None else inside(states)
+
+
+class Ends(NamedTuple):
     """Where recall ends from each query."""
 
     recall: Recall
-    attractor: Int[np.ndarray, " Q"]  # number of the attractor
-    positions: Float[np.ndarray, "A D"]  # of the attractors
-    memory: Int[np.ndarray, " Q"]  # most responsible for the attractor
+    responsible: Int[np.ndarray, " Q"]  # memory most responsible at the query
+    memory: Int[np.ndarray, " Q"]  # and where recall ended
 
 
-def basins(
-    landscape: Landscape, queries: Float[Array, "Q D"], scale: float, *, step: float = 1.0, max_steps: int = 1000
-) -> Basins:
-    """Recall from every query.
+def recalled(
+    model: Mixture, params: Params, queries: Float[Array, "Q D"], *, step: float = 1.0, max_steps: int = 1000
+) -> Ends:
+    """Recall from every query, in one program for all fits of a kind.
 
     Args:
-        landscape: the energy and its dynamics.
+        model: the program that was fitted.
+        params: its sites.
         queries: where recall starts, in the units of the model.
-        scale: spread of the data; ends of recall closer than a thousandth of it are one attractor.
         step: Euler step in units of tau, in (0, 2).
         max_steps: most steps of a query.
     """
-    result = landscape.run(queries, step=step, max_steps=max_steps)
-    labels, positions = attractors(np.asarray(result.states), MERGE * scale)
-    memory = landscape.memory_of(jnp.asarray(positions, queries.dtype))
-    return Basins(result, np.asarray(labels), np.asarray(positions), memory[np.asarray(labels)])
+    check_step(step)
+    ended, responsible, memory = _recall(is_small(params, len(queries)))(
+        model, params, queries, jnp.asarray(step, queries.dtype), max_steps=max_steps
+    )
+    return Ends(check_finite("recall", ended), np.asarray(responsible), np.asarray(memory))
+
+
+@cache
+def _recall(small: bool) -> Callable[..., tuple[Recall, Array, Array]]:
+    return jax.jit(run_all, static_argnames="max_steps", compiler_options=compiler_options() if small else None)
+
+
+def run_all(
+    model: Mixture, params: Params, queries: Float[Array, "Q D"], step: Float[Array, ""], *, max_steps: int
+) -> tuple[Recall, Int[Array, " Q"], Int[Array, " Q"]]:
+    """Recall, and the memories most responsible at each query and where its recall ends."""
+    mixture = model.mixture(params)
+    ended = survey(mixture).run(queries, step=step, max_steps=max_steps)
+    at_query, at_end = (jnp.argmax(mixture.log_responsibilities(v), axis=-1) for v in (queries, ended.states))
+    return ended, at_query, at_end
+
+
+def is_small(params: Params, num_states: int) -> bool:
+    """Whether compiling a program of recall costs more than running it."""
+    return num_states * sum(value.size for value in params.values()) <= _SMALL
+
+
+@jax.jit
+def energies_at(model: Mixture, params: Params, states: Float[Array, "Q D"]) -> Float[Array, " Q"]:
+    """Energy of each state."""
+    return survey(model.mixture(params)).energy(states)
+
+
+class Basins(NamedTuple):
+    """Where recall ends from each query, close ends as one attractor."""
+
+    attractor: Int[np.ndarray, " Q"]  # number of the attractor
+    positions: Float[np.ndarray, "A D"]  # of the attractors
+    memory: Int[np.ndarray, " Q"]  # most responsible at the first end of the attractor
+
+
+def basins(ends: Ends, scale: float) -> Basins:
+    """The attractors of recall.
+
+    Args:
+        ends: where recall ended.
+        scale: spread of the data; ends of recall closer than a thousandth of it are one attractor.
+    """
+    labels, positions = attractors(np.asarray(ends.recall.states), MERGE * scale)
+    _, first = np.unique(labels, return_index=True)
+    return Basins(labels, positions, ends.memory[first][labels])
 
 
 class Plane(NamedTuple):

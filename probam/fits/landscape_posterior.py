@@ -19,7 +19,7 @@ One compiled program serves all draws: site values are its arguments. Positions 
 from collections.abc import Callable
 from functools import cache
 from itertools import combinations, pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ from probam.dynamics.recall import attractors
 from probam.errors import InputError
 from probam.family import Params
 from probam.family.capabilities import DataSpace
-from probam.fits.landscape import MERGE, survey
+from probam.fits.landscape import MERGE, Landscape, kind_of, survey
 from probam.models.mixture import Mixture
 
 __all__ = ["Completion", "LandscapePosterior", "Plan", "completion", "landscape_posterior", "plan"]
@@ -310,9 +310,9 @@ def completion(model: Mixture, sites: Params, x: Float[np.ndarray, "N D"], *, ma
     return completed
 
 
-def _surveyed(model: Mixture, sites: Params) -> Any:
+def _surveyed(model: Mixture, sites: Params) -> Landscape:
     """The landscape of the first draw, whose kind is that of all."""
-    return survey(model.mixture({name: value[0] for name, value in sites.items()}))
+    return kind_of(model, {name: jnp.asarray(np.asarray(value)[0]) for name, value in sites.items()})
 
 
 def _check_moves(model: Mixture, sites: Params) -> None:

@@ -4,20 +4,39 @@ Positions are stored in the data's units, the plane of the picture in the model'
 group ``memory``.
 """
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from probam.compiled import compiler_options
 from probam.data.standardise import Standardiser
+from probam.dynamics.recall import Recall, check_finite
 from probam.errors import InputError
+from probam.family import Params
 from probam.family.capabilities import DataSpace
 from probam.fits.draws import Draws
 from probam.fits.groups import Group
-from probam.fits.landscape import Landscape, Plane, basins, bounded, extent_of, plane, survey
+from probam.fits.landscape import (
+    Ends,
+    Landscape,
+    Plane,
+    basins,
+    bounded,
+    extent_of,
+    is_small,
+    kind_of,
+    plane,
+    run_all,
+    survey,
+)
 from probam.fits.landscape_posterior import LandscapePosterior, completion, landscape_posterior, plan
 from probam.fits.saved import Saved
+from probam.models.mixture import Mixture
 from probam.reports.summaries.partition import coclustering
 
 __all__ = ["recall_group"]
@@ -42,16 +61,15 @@ def recall_group(fit: Saved) -> Group:
     """
     draws, units, x = fit.draws, fit.units, fit.x
     reference = draws.at(draws.reference)
-    landscape = survey(draws.model.mixture(reference))
-    if landscape.still:
-        raise InputError(f"recall: {landscape.still}")
+    kind = kind_of(draws.model, reference)
+    if kind.still:
+        raise InputError(f"recall: {kind.still}")
     complete = np.isfinite(x).all(axis=1)
     if not complete.any():
         raise InputError("recall: every datum has a missing entry; recall starts from complete data")
-    starts = _starts(landscape, x[complete], fit.confidence[complete])
+    starts = _starts(kind, x[complete], fit.confidence[complete])
     numbers = np.argsort(fit.permutation[draws.reference])
-    locations = np.asarray(DataSpace.of(draws.model.family).memories(reference))
-    variables, attributes = _at_reference(landscape, locations, numbers, starts, units)
+    variables, attributes = _at_reference(draws.model, reference, kind, numbers, starts, units)
     variables["datum_row"] = (np.flatnonzero(complete)[starts.data], ("looked_at",))
     recalled, used = _over_draws(fit, starts.x[starts.queries])
     completed = _completed_queries(used, x[complete], starts.x[starts.queries], units)
@@ -74,29 +92,44 @@ class _Starts(NamedTuple):
     grid: Plane
 
     @property
-    def points(self) -> Float[Array, "T D"]:
-        """All of them in one array, so that one program recalls them."""
+    def points(self) -> Float[np.ndarray, "T D"]:
+        """All of them in one array, so that one program recalls them, for few and for many data.
+
+        The last datum and the last query are repeated until there are as many as there can be.
+        """
         grid = self.grid.points.reshape(-1, self.x.shape[1]).astype(self.x.dtype)
-        return jnp.asarray(np.concatenate([self.x[self.data], self.x[self.queries], grid]))
+        return np.concatenate([_repeated(self.x[self.data], _BASIN_DATA), self.padded_queries, grid])
+
+    @property
+    def padded_queries(self) -> Float[np.ndarray, "Q D"]:
+        """The queries, the last one repeated."""
+        return _repeated(self.x[self.queries], _QUERIES)
 
     def split(self, values: Any) -> list[np.ndarray]:
         """What belongs to the data, to the queries and to the grid."""
-        return np.split(np.asarray(values), np.cumsum([len(self.data), len(self.queries)]))
+        of_data, of_queries, of_grid = np.split(np.asarray(values), np.cumsum([_BASIN_DATA, _QUERIES]))
+        return [of_data[: len(self.data)], of_queries[: len(self.queries)], of_grid]
 
 
-def _starts(landscape: Landscape, x: Float[np.ndarray, "N D"], confidence: Float[np.ndarray, " N"]) -> _Starts:
+def _repeated(x: Float[np.ndarray, "N D"], count: int) -> Float[np.ndarray, "M D"]:
+    """So many rows: those of ``x``, and its last one again and again."""
+    return np.pad(x, ((0, count - len(x)), (0, 0)), mode="edge")
+
+
+def _starts(kind: Landscape, x: Float[np.ndarray, "N D"], confidence: Float[np.ndarray, " N"]) -> _Starts:
     """Random data, and as queries the data that are least sure of their memory and some others."""
     rng = np.random.default_rng(0)
     data = np.sort(rng.permutation(len(x))[:_BASIN_DATA])
     doubtful = np.argsort(confidence)[: _QUERIES // 2]
     others = rng.permutation(len(x))[: _QUERIES - len(doubtful)]
-    grid = bounded(plane(x, spherical=landscape.retract is not None), landscape, x)
+    grid = bounded(plane(x, spherical=kind.retract is not None), kind, x)
     return _Starts(x, data, np.unique(np.concatenate([doubtful, others])), grid)
 
 
 def _at_reference(
-    landscape: Landscape,
-    locations: Float[np.ndarray, "K D"],
+    model: Mixture,
+    reference: Params,
+    kind: Landscape,
     numbers: Int[np.ndarray, " K"],
     starts: _Starts,
     units: Standardiser,
@@ -104,63 +137,90 @@ def _at_reference(
     """Recall at the reference draw: trajectories of the queries, basins of the data and on the plane.
 
     Args:
-        landscape: the energy of the reference draw.
-        locations: its memories.
-        numbers: their numbers in the group ``memory``.
+        model: the program that was fitted.
+        reference: sites of the reference draw.
+        kind: its landscape.
+        numbers: the numbers of its memories in the group ``memory``.
         starts: where recall starts.
         units: between the units of the data and those of the model.
     """
     x, points = starts.x, starts.points
-    energies = np.asarray(landscape.energies(points))
-    points = _where_defined(points, energies)
-    ends = basins(landscape, points, extent_of(x), max_steps=_RECALL_STEPS)
-    basin, query_basin, grid_basin = starts.split(numbers[ends.memory])
-    responsible, query_responsible, grid_responsible = starts.split(numbers[landscape.memory_of(points)])
+    energies, ends, paths = _recalled_reference(model, reference, points, starts.padded_queries)
+    reached = basins(ends, extent_of(x))
+    basin, query_basin, grid_basin = starts.split(numbers[reached.memory])
+    responsible, query_responsible, grid_responsible = starts.split(numbers[ends.responsible])
     _, _, grid_energy = starts.split(energies)
     _, converged, _ = starts.split(ends.recall.converged)
-    reached = np.unique(ends.attractor[: len(starts.data)])
+    locations = np.asarray(DataSpace.of(model.family).memories(reference))
     distances = ((x[starts.queries][:, None] - locations) ** 2).sum(-1)
+    attractor = reached.positions[np.unique(reached.attractor[: len(starts.data)])]
     variables: dict[str, Variable] = {
-        **_trajectories(landscape, x[starts.queries], units),
+        **_trajectories(paths, x[starts.queries], units),
         "converged": (converged, ("query",)),
         "basin": (query_basin, ("query",)),
         "responsible": (query_responsible, ("query",)),
         "nearest": (numbers[distances.argmin(axis=1)], ("query",)),
-        "attractor": (units.invert(ends.positions[reached].astype(x.dtype)), ("attractor", "feature")),
+        "attractor": (units.invert(attractor.astype(x.dtype)), ("attractor", "feature")),
         "datum_basin": (basin, ("looked_at",)),
         "datum_responsible": (responsible, ("looked_at",)),
         **_picture(starts.grid, grid_energy, grid_basin, grid_responsible),
     }
     attributes = {
         "disagreement": float(np.mean(basin != responsible)),
-        "spherical": int(landscape.retract is not None),
-        "twin": landscape.twin or "negative log density (no physical twin written)",
+        "spherical": int(kind.retract is not None),
+        "twin": kind.twin or "negative log density (no physical twin written)",
         "units": "axis, plane_origin, grid_x and grid_y are in model units",
     }
     return variables, attributes
 
 
-def _where_defined(points: Float[Array, "T D"], energies: Float[np.ndarray, " T"]) -> Float[Array, "T D"]:
+def _recalled_reference(
+    model: Mixture, reference: Params, points: Float[np.ndarray, "T D"], queries: Float[np.ndarray, "Q D"]
+) -> tuple[Float[np.ndarray, " T"], Ends, Recall]:
+    """Energies of the points, where recall from them ends, and the first steps of recall from the queries."""
+    energies, (ended, responsible, memory), paths = _reference(is_small(reference, len(points)))(
+        model, reference, jnp.asarray(points), jnp.asarray(queries)
+    )
+    check_finite("recall", ended)
+    return np.asarray(energies), Ends(ended, np.asarray(responsible), np.asarray(memory)), check_finite("recall", paths)
+
+
+@cache
+def _reference(small: bool) -> Callable[..., Any]:
+    return jax.jit(_recall_reference, compiler_options=compiler_options() if small else None)
+
+
+def _recall_reference(
+    model: Mixture, reference: Params, points: Float[Array, "T D"], queries: Float[Array, "Q D"]
+) -> tuple[Float[Array, " T"], tuple[Recall, Array, Array], Recall]:
+    landscape = survey(model.mixture(reference))
+    energies = landscape.energies(points)
+    points = _where_defined(points, energies)
+    ended = run_all(model, reference, points, jnp.ones((), points.dtype), max_steps=_RECALL_STEPS)
+    return energies, ended, landscape.run(queries, max_steps=_TRAJECTORY, record=_TRAJECTORY)
+
+
+def _where_defined(points: Float[Array, "T D"], energies: Float[Array, " T"]) -> Float[Array, "T D"]:
     """The points with each one of infinite energy, where recall cannot start, replaced by one of finite energy.
 
     Only points of the plane can have infinite energy without harm: the picture does not show them.
     """
-    is_defined = np.isfinite(energies)
-    if is_defined.all() or not is_defined.any():
-        return points
-    return jnp.where(is_defined[:, None], points, points[int(is_defined.argmax())])
+    is_defined = jnp.isfinite(energies)
+    is_kept = is_defined | ~jnp.any(is_defined)
+    return jnp.where(is_kept[:, None], points, points[jnp.argmax(is_defined)])
 
 
-def _trajectories(landscape: Landscape, queries: Float[np.ndarray, "Q D"], units: Standardiser) -> dict[str, Variable]:
-    """The first steps of recall from each query."""
-    paths = landscape.run(jnp.asarray(queries), max_steps=_TRAJECTORY, record=_TRAJECTORY)
+def _trajectories(paths: Recall, queries: Float[np.ndarray, "Q D"], units: Standardiser) -> dict[str, Variable]:
+    """The first steps of recall from each query; ``paths`` may hold repeated ones after them."""
     if paths.trajectory is None or paths.energies is None:
         raise AssertionError("recall was asked to record and did not")
-    trajectory = np.swapaxes(units.invert(np.asarray(paths.trajectory)), 0, 1)
+    states, energies = (
+        np.swapaxes(np.asarray(kept), 0, 1)[: len(queries)] for kept in (paths.trajectory, paths.energies)
+    )
     return {
         "query": (units.invert(queries), ("query", "feature")),
-        "trajectory": (trajectory, ("query", "step", "feature")),
-        "energy": (np.swapaxes(np.asarray(paths.energies), 0, 1), ("query", "step")),
+        "trajectory": (units.invert(states), ("query", "step", "feature")),
+        "energy": (energies, ("query", "step")),
     }
 
 

@@ -11,7 +11,6 @@ from jaxtyping import Float, Int
 import probam.fits.posterior as posterior
 from probam.data.standardise import Standardiser
 from probam.data.table import Table
-from probam.family import Params
 from probam.fits.draws import Draws, compared_rows
 from probam.fits.prepared import Prepared
 from probam.inference.common.coordinates import Coordinates
@@ -38,7 +37,7 @@ def saved_data(tree: xr.DataTree) -> Prepared:
     return replace(prepared, weight=observed["weight"].values) if "weight" in observed else prepared
 
 
-def saved_sites(tree: xr.DataTree, model: Mixture, *, thinned: bool = True) -> Params:
+def saved_sites(tree: xr.DataTree, model: Mixture, *, thinned: bool = True) -> dict[str, np.ndarray]:
     """Site values of the draws, S of them in one row, chain by chain: name -> (S, ...).
 
     Args:
@@ -50,7 +49,7 @@ def saved_sites(tree: xr.DataTree, model: Mixture, *, thinned: bool = True) -> P
     if thinned:
         group = group.sel(draw=variable(tree, "invariant", "draw").values)
     sites = {str(name): values.values for name, values in group.data_vars.items() if name in names}
-    return {name: jnp.asarray(values.reshape(-1, *values.shape[2:])) for name, values in sites.items()}
+    return {name: values.reshape(-1, *values.shape[2:]) for name, values in sites.items()}
 
 
 class Saved:
@@ -75,7 +74,8 @@ class Saved:
         """The thinned draws."""
         kept = variable(self.tree, "invariant", "draw").values
         lp = variable(self.tree, "sample_stats", "lp").sel(draw=kept).values
-        return Draws(self.model, saved_sites(self.tree, self.model), lp.reshape(-1), kept)
+        sites = {name: jnp.asarray(values) for name, values in saved_sites(self.tree, self.model).items()}
+        return Draws(self.model, sites, lp.reshape(-1), kept)
 
     @cached_property
     def permutation(self) -> Int[np.ndarray, "S K"]:
