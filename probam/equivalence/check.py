@@ -18,7 +18,7 @@ from probam.distributions.counts import MultinomialCounts
 from probam.distributions.mixture import MemoryMixture
 from probam.distributions.pairwise import pairwise_log_prob
 from probam.distributions.von_mises_fisher import VonMisesFisher
-from probam.equivalence.twins import physical_twin
+from probam.equivalence.twins import physical_twin, twin_name
 from probam.numerics.bessel import log_normalizer
 from probam.numerics.steady import restored, steady
 
@@ -56,7 +56,7 @@ def verify_mixture(mixture: MemoryMixture, x: Float[Array, "N D"]) -> list[Check
         mixture: a mixture with the numbers of one posterior draw.
         x: the points, in model units. Where the memories are directions, they are first scaled to length one.
     """
-    twin = physical_twin(mixture)
+    twin = twin_name(mixture)
     rounding = _ROUNDING * float(np.finfo(x.dtype).eps)
     if twin is None:
         compare = jax.jit(partial(_compare_alone, mixture), compiler_options=compiler_options())
@@ -66,7 +66,7 @@ def verify_mixture(mixture: MemoryMixture, x: Float[Array, "N D"]) -> list[Check
         return checks if differences is None else [*checks, differences]
     measured = {name: float(value) for name, value in _with_twin()(steady(mixture), x).items()}
     unit = rounding * measured["size"]
-    both = f"probam.energies ({twin.name}) against probam.distributions"
+    both = f"probam.energies ({twin}) against probam.distributions"
     checks = [
         _fast_check(measured, unit),
         _check("energy", "log p = -scale E - constant", both, measured["energy"], unit / measured["log_prob"]),

@@ -35,8 +35,9 @@ from probam.energies import clam, composition, counts, hypercube, quadratic, sph
 from probam.energies.arguments import Logs
 from probam.equivalence.twin import Twin, bank_twin, independent_twin, recall_functions, with_parameters
 from probam.numerics.bessel import log_normalizer
+from probam.numerics.steady import restored, steady
 
-__all__ = ["physical_twin"]
+__all__ = ["physical_twin", "twin_name"]
 
 
 @independent_twin.register
@@ -127,3 +128,10 @@ def _wells(loc: jax.Array, stiffness: jax.Array, log_weights: jax.Array) -> Twin
 def physical_twin(mixture: MemoryMixture) -> Twin | None:
     """The energy that is the negative log density of the mixture, with its dynamics; ``None`` where there is none."""
     return bank_twin(mixture.bank, mixture.log_weights)
+
+
+def twin_name(mixture: MemoryMixture) -> str | None:
+    """The name of the physical twin, ``None`` where there is none; nothing is computed for it."""
+    found: list[Twin | None] = []
+    jax.eval_shape(lambda law: found.append(physical_twin(restored(law))), steady(mixture))
+    return None if found[0] is None else found[0].name

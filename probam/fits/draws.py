@@ -54,8 +54,8 @@ class Draws:
         return int(np.argmax(self.lp))
 
     def at(self, which: int | Int[np.ndarray, " P"]) -> Params:
-        """Site values of one draw, or of several."""
-        return {name: value[which] for name, value in self.sites.items()}
+        """Site values of one draw, or of several, chosen in NumPy: on the device each site would need a program."""
+        return {name: jnp.asarray(np.asarray(value)[which]) for name, value in self.sites.items()}
 
     def of_every_chain(self, chosen: Int[np.ndarray, " U"]) -> Int[np.ndarray, " P"]:
         """Positions among the S draws of those that stand at the positions ``chosen`` within their chain."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
 from probam.compiled import compiler_options
@@ -93,12 +94,12 @@ class Landscape(NamedTuple):
     @property
     def keeps_total(self) -> bool:
         """Whether recall never changes the sum of a state (counts): rests at different totals are different places."""
-        return getattr(self.update, "func", None) is counts.update
+        return _own_function(self.update) is counts.update
 
     @property
     def is_separable(self) -> bool:
         """Whether each coordinate of the update minimises a bound on the energy in that coordinate alone."""
-        function = getattr(self.update, "func", None)
+        function = _own_function(self.update)
         if function is quadratic.update:
             return bool(self.update.keywords["stiffness"].ndim == 2)  # type: ignore[union-attr]
         return function in (clam.update, hypercube.update, laplace.update)
@@ -114,7 +115,29 @@ def survey(mixture: MemoryMixture) -> Landscape:
     if twin is None:
         descent = descent_of(mixture)
         return Landscape(mixture, descent.energy, None, None, "", descent.still, descent.inside)
-    return Landscape(mixture, twin.energy, twin.update, twin.retract, twin.name, twin.still, twin.inside, twin.scale)
+    energy, update, retract = map(_traced_once, (twin.energy, twin.update, twin.retract))
+    return Landscape(mixture, energy, update, retract, twin.name, twin.still, twin.inside, twin.scale)
+
+
+def _traced_once(function: Any) -> Any:
+    """The same function of states. Programs that call it often trace and lower it once, and run it where it is called.
+
+    Functions of a twin are partial ones; others are left as they are.
+    """
+    if not isinstance(function, Partial):
+        return function
+    return Partial(_jitted(function.func), *function.args, **function.keywords)
+
+
+@cache
+def _jitted(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    return jax.jit(function)
+
+
+def _own_function(function: Any) -> Any:
+    """The function of the physics behind a function of states."""
+    called = getattr(function, "func", None)
+    return getattr(called, "__wrapped__", called)
 
 
 def extent_of(x: Float[np.ndarray, "N D"]) -> float:
