@@ -159,7 +159,7 @@ def complete(
     check_apart(output, fit_file, data)
     fitted, table = fit_and_table(fit_file, data, drop=drop, variable=variable, missing=True)
     with Bar("completing"):
-        completed = interruptible(lambda: fitted.complete(table))
+        completed = interruptible(lambda: fitted.complete(table, descent=by == "descent"))
         missing = completed["missing"].values
         told = interruptible(lambda: _told(fitted, table, levels, draws, seed)) if missing.any() else {}
     value, sd = ("conditional_mean", "conditional_sd") if by == "mean" else ("descent", "descent_sd")

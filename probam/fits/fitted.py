@@ -25,10 +25,10 @@ from probam.fits.conditional import ConditionalDistribution, rows_given
 from probam.fits.derived import DERIVED, with_groups
 from probam.fits.draws import evenly
 from probam.fits.landscape import basins, energies_at, extent_of, kind_of, recalled
-from probam.fits.landscape_posterior import completion
+from probam.fits.landscape_posterior import completion, fill
 from probam.fits.options import SEEDS
 from probam.fits.questions import NO_LENGTH, question_table, rows_of_family
-from probam.fits.saved import saved_sites, saved_units
+from probam.fits.saved import on_device, saved_sites, saved_units, site_names
 from probam.fits.verification import verify_draws
 from probam.models.mixture import Mixture
 from probam.options import boolean, file_path, whole_number, whole_number_in
@@ -118,7 +118,7 @@ class Fit:
 
     def model_for(self, x: jax.Array) -> Mixture:
         """The model for these rows, which integrates missing entries out where there are any."""
-        has_missing = bool(jnp.isnan(x).any())
+        has_missing = bool(np.isnan(np.asarray(x)).any())
         return replace(self.model, missing=True) if has_missing and not self.model.missing else self.model
 
     @property
@@ -155,13 +155,16 @@ class Fit:
         Args:
             thinned: only the draws that the group ``memory`` was made from; False gives all.
         """
-        return _on_device(saved_sites(self.tree, self.model, thinned=thinned))
+        return on_device(saved_sites(self.tree, self._names, thinned=thinned))
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return site_names(self.model)
 
     @cached_property
     def reference(self) -> Params:
         """Site values of the draw with the highest log joint density among the thinned ones."""
-        best = int(self.tree["memory"].attrs["reference"])
-        return _on_device({name: value[best] for name, value in saved_sites(self.tree, self.model).items()})
+        return self._chosen(int(self.tree["memory"].attrs["reference"]))
 
     def _sites_of(self, draw: int | None = None) -> Params:
         """Site values of a thinned draw, None for the reference draw."""
@@ -169,7 +172,11 @@ class Fit:
             return self.reference
         num_draws = len(self._permutations)
         whole_number_in(f"the number of a thinned draw, from 0 to {num_draws - 1}", 0, num_draws - 1)("draw", draw)
-        return _on_device({name: value[draw] for name, value in saved_sites(self.tree, self.model).items()})
+        return self._chosen(draw)
+
+    def _chosen(self, which: int | np.ndarray) -> Params:
+        """Site values of one thinned draw, or of several."""
+        return on_device({name: value[which] for name, value in saved_sites(self.tree, self._names).items()})
 
     # --- questions ---------------------------------------------------------------------------------------------
 
@@ -297,7 +304,7 @@ class Fit:
         inverse = np.argsort(self._group("memory")["permutation"].values[index])
         return np.asarray(inverse[memory])
 
-    def complete(self, data: Any, *, num_draws: int = 50, max_steps: int = 500) -> xr.Dataset:
+    def complete(self, data: Any, *, num_draws: int = 50, max_steps: int = 500, descent: bool = True) -> xr.Dataset:
         """Missing entries (NaN) of each row, by recall and by the exact conditional of the mixture.
 
         Args:
@@ -305,6 +312,7 @@ class Fit:
             num_draws: most posterior draws to use, evenly spaced. A draw is weighted by the likelihood of the observed
                 entries of a row.
             max_steps: most steps of a descent.
+            descent: whether to recall; without it there is no ``descent``, ``descent_sd`` and ``converged``.
 
         Returns:
             (datum, feature), data units: ``conditional_mean`` and ``conditional_sd``, the posterior predictive mean
@@ -313,25 +321,27 @@ class Fit:
             starts at the mixture's mean and the observed entries are fixed; ``missing``. Observed entries are
             unchanged. And ``converged`` (datum), the share of the draws in which descent came to rest.
 
-        Raises :class:`probam.errors.InputError` for families without an exact conditional or without recall.
+        Raises :class:`probam.errors.InputError` for families without an exact conditional or without this recall.
         """
         whole_number(least=1)("num_draws", num_draws)
         whole_number(least=1)("max_steps", max_steps)
+        boolean("descent", descent)
         table = self.table(data, missing=True)
         values = table.values.astype(self.dtype)
         DataSpace.of(self.model.family).check_support(values, self.columns)
-        which = evenly(num_draws, len(self._permutations))
-        chosen = _on_device({name: value[which] for name, value in saved_sites(self.tree, self.model).items()})
+        chosen = self._chosen(evenly(num_draws, len(self._permutations)))
         x = np.asarray(self.standardiser.apply(values), self.dtype)
-        completed = completion(self.model, chosen, x, max_steps=max_steps)
+        recalled = completion(self.model, chosen, x, max_steps=max_steps) if descent else None
+        pooled = fill(self.model, chosen, x).pooled() if recalled is None else recalled.pooled()
         missing = np.isnan(values)
         variables: dict[str, Any] = {}
-        for name, own in completed.pooled().items():
+        for name, own in pooled.items():
             is_spread = name.endswith("_sd")
             in_units = own * self.standardiser.scale if is_spread else self.standardiser.invert(own)
             variables[name] = (("datum", "feature"), np.where(missing, in_units, 0 if is_spread else values))
         variables["missing"] = (("datum", "feature"), missing)
-        variables["converged"] = ("datum", completed.converged.mean(axis=0))
+        if recalled is not None:
+            variables["converged"] = ("datum", recalled.converged.mean(axis=0))
         return xr.Dataset(variables, coords={"datum": np.arange(len(values)), "feature": list(self.columns)})
 
     def conditional(
@@ -369,7 +379,7 @@ class Fit:
         return ConditionalDistribution.of(
             rows_given(target, given, self.columns, self.dtype),
             self.model,
-            {name: value[which] for name, value in self.draws().items()},
+            self._chosen(which),
             self.standardiser,
             np.stack([x.min(axis=0), x.max(axis=0)]),
         )
@@ -378,12 +388,9 @@ class Fit:
         """New data (num_data, D) from the posterior predictive, in data units; the same seed gives the same bits."""
         whole_number(least=1)("num_data", num_data)
         SEEDS("seed", seed)
-        sites = self.draws()
         key_draw, key_data = jax.random.split(jax.random.key(seed))
-        num_draws = len(self._permutations)
-        which = jax.random.randint(key_draw, (num_data,), 0, num_draws)
-        chosen = {name: value[which] for name, value in sites.items()}
-        rows = np.asarray(posterior.replicate(self.model, chosen, key_data, 1))[:, 0]
+        which = jax.random.randint(key_draw, (num_data,), 0, len(self._permutations))
+        rows = np.asarray(posterior.replicate(self.model, self._chosen(np.asarray(which)), key_data, 1))[:, 0]
         return np.asarray(self.standardiser.invert(rows))
 
     # --- judgement ---------------------------------------------------------------------------------------------
@@ -491,8 +498,3 @@ class Fit:
         """Options that were passed to the engine."""
         options: dict[str, Any] = json.loads(self.tree.attrs["engine_options"])
         return options
-
-
-def _on_device(sites: dict[str, np.ndarray]) -> Params:
-    """Site values, chosen in NumPy: a choice on the device would compile a program for each site."""
-    return {name: jnp.asarray(value) for name, value in sites.items()}

@@ -37,7 +37,16 @@ from probam.family.capabilities import DataSpace
 from probam.fits.landscape import MERGE, Landscape, kind_of, survey
 from probam.models.mixture import Mixture
 
-__all__ = ["Completion", "LandscapePosterior", "Plan", "completion", "landscape_posterior", "plan"]
+__all__ = [
+    "Completion",
+    "Filled",
+    "LandscapePosterior",
+    "Plan",
+    "completion",
+    "fill",
+    "landscape_posterior",
+    "plan",
+]
 
 _NUMBERS = 20_000_000
 """Most numbers in the ends of recall (draws x starts x D); with more, the draws are thinned."""
@@ -79,14 +88,12 @@ class LandscapePosterior(NamedTuple):
     at_rest: Bool[np.ndarray, "S M M"]  # both hold data and have come to rest
 
 
-class Completion(NamedTuple):
-    """Missing entries of N rows at each of S draws; observed entries are themselves."""
+class Filled(NamedTuple):
+    """Missing entries of N rows at each of S draws by the exact conditional; observed entries are themselves."""
 
     log_marginal: Float[np.ndarray, "S N"]  # of the observed entries, nats
     mean: Float[np.ndarray, "S N D"]
     variance: Float[np.ndarray, "S N D"]
-    descent: Float[np.ndarray, "S N D"]
-    converged: Bool[np.ndarray, "S N"]
 
     @property
     def draw_weights(self) -> Float[np.ndarray, "S N"]:
@@ -95,14 +102,28 @@ class Completion(NamedTuple):
         return np.asarray(raised / raised.sum(axis=0))
 
     def pooled(self) -> dict[str, Float[np.ndarray, "N D"]]:
-        r"""``conditional_mean`` and ``conditional_sd`` under the posterior predictive law, and ``descent``,
-        ``descent_sd``: mean and spread over draws of where descent ends. Draws count with :attr:`draw_weights`."""
+        r"""``conditional_mean`` and ``conditional_sd`` under the posterior predictive law. Draws count with
+        :attr:`draw_weights`."""
         weight = self.draw_weights[..., None]
         mean = np.sum(weight * self.mean, axis=0)
         variance = np.sum(weight * (self.variance + (self.mean - mean) ** 2), axis=0)
+        return {"conditional_mean": mean, "conditional_sd": np.sqrt(variance)}
+
+
+class Completion(NamedTuple):
+    """The same with recall: where descent from the mixture's mean ends while observed entries are fixed."""
+
+    filled: Filled
+    descent: Float[np.ndarray, "S N D"]
+    converged: Bool[np.ndarray, "S N"]
+
+    def pooled(self) -> dict[str, Float[np.ndarray, "N D"]]:
+        r"""``descent`` and ``descent_sd``, mean and spread over draws of where descent ends, beside those of
+        :meth:`Filled.pooled`."""
+        weight = self.filled.draw_weights[..., None]
         end = np.sum(weight * self.descent, axis=0)
         spread = np.sqrt(np.sum(weight * (self.descent - end) ** 2, axis=0))
-        return {"descent": end, "descent_sd": spread, "conditional_mean": mean, "conditional_sd": np.sqrt(variance)}
+        return {"descent": end, "descent_sd": spread, **self.filled.pooled()}
 
 
 class Plan(NamedTuple):
@@ -286,28 +307,44 @@ def _between_memories(
     }
 
 
+def fill(model: Mixture, sites: Params, x: Float[np.ndarray, "N D"]) -> Filled:
+    """Missing entries (NaN) of rows in model units by the exact conditional, at every draw.
+
+    Raises :class:`probam.errors.InputError` for infinite entries and for families without an exact conditional.
+    """
+    x = _not_infinite(x)
+    return _finite(model, Filled(*map(np.asarray, _fillings()(model, sites, jnp.asarray(x)))))
+
+
 def completion(model: Mixture, sites: Params, x: Float[np.ndarray, "N D"], *, max_steps: int = 500) -> Completion:
     """Missing entries (NaN) of rows in model units, by descent and by the exact conditional, at every draw.
 
     Descent starts from the observed entries and the mixture's mean in the place of the others. Raises
-    :class:`probam.errors.InputError` for infinite entries, where the energy has no dynamics, and for families without
-    an exact conditional.
+    :class:`probam.errors.InputError` as :func:`fill` does, and where the energy has no dynamics.
     """
+    x = _not_infinite(x)
+    _check_moves(model, sites)
+    *filled, descent, converged = map(np.asarray, _completions()(model, sites, jnp.asarray(x), max_steps=max_steps))
+    return Completion(_finite(model, Filled(*filled)), descent, converged)
+
+
+def _not_infinite(x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
     x = np.asarray(x)
     if np.isinf(x).any():
         raise InputError("x: expected finite values, NaN where an entry is missing; an entry is infinite")
-    _check_moves(model, sites)
-    completed = Completion(
-        *(np.asarray(leaf) for leaf in _completions()(model, sites, jnp.asarray(x), max_steps=max_steps))
-    )
-    endless = ~np.isfinite(completed.mean).all(axis=(0, 2))
+    return x
+
+
+def _finite(model: Mixture, filled: Filled) -> Filled:
+    """The same, or an error where an entry has no mean."""
+    endless = ~np.isfinite(filled.mean).all(axis=(0, 2))
     if endless.any():
         raise InputError(
-            f"complete: missing entries have no finite mean in {endless.sum()} of {len(x)} rows, the first is row "
-            f"{np.flatnonzero(endless)[0]}: tails of {model.family.name!r} memories are too heavy, or the observed "
+            f"complete: missing entries have no finite mean in {endless.sum()} of {len(endless)} rows, the first is "
+            f"row {np.flatnonzero(endless)[0]}: tails of {model.family.name!r} memories are too heavy, or the observed "
             "entries lie outside every support"
         )
-    return completed
+    return filled
 
 
 def _surveyed(model: Mixture, sites: Params) -> Landscape:
@@ -382,7 +419,21 @@ def _walk_draws(
 
 
 @cache
-def _completions() -> Callable[..., Completion]:
+def _fillings() -> Callable[..., tuple[Array, ...]]:
+    return jax.jit(_fill_draws, compiler_options=compiler_options())
+
+
+def _fill_draws(model: Mixture, sites: Params, x: Float[Array, "N D"]) -> tuple[Array, ...]:
+    def one(params: Params) -> tuple[Array, ...]:
+        exact = conditional(model.mixture(params), x)
+        return exact.log_marginal, exact.mean, exact.variance
+
+    filled: tuple[Array, ...] = jax.lax.map(one, sites)
+    return filled
+
+
+@cache
+def _completions() -> Callable[..., tuple[Array, ...]]:
     return jax.jit(_complete_draws, static_argnames="max_steps", compiler_options=compiler_options())
 
 

@@ -1,5 +1,6 @@
 """What the tree of a fit holds, as groups are made of it: the data, the thinned draws, the memories numbered alike."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
 
@@ -11,13 +12,14 @@ from jaxtyping import Float, Int
 import probam.fits.posterior as posterior
 from probam.data.standardise import Standardiser
 from probam.data.table import Table
+from probam.family import Params
 from probam.fits.draws import Draws, compared_rows
 from probam.fits.prepared import Prepared
 from probam.inference.common.coordinates import Coordinates
 from probam.models.mixture import Mixture
 from probam.reports.tree import has, rows_of, variable
 
-__all__ = ["Saved", "saved_data", "saved_sites", "saved_units"]
+__all__ = ["Saved", "on_device", "saved_data", "saved_sites", "saved_units", "site_names"]
 
 
 def saved_units(tree: xr.DataTree) -> Standardiser:
@@ -37,19 +39,29 @@ def saved_data(tree: xr.DataTree) -> Prepared:
     return replace(prepared, weight=observed["weight"].values) if "weight" in observed else prepared
 
 
-def saved_sites(tree: xr.DataTree, model: Mixture, *, thinned: bool = True) -> dict[str, np.ndarray]:
+def site_names(model: Mixture) -> frozenset[str]:
+    """The sites of a model; the group ``posterior`` also has what follows from them."""
+    return frozenset(Coordinates(model).transforms)
+
+
+def saved_sites(tree: xr.DataTree, names: Collection[str], *, thinned: bool = True) -> dict[str, np.ndarray]:
     """Site values of the draws, S of them in one row, chain by chain: name -> (S, ...).
 
     Args:
         tree: the fit.
-        model: the program that was fitted.
+        names: the sites of its model (:func:`site_names`).
         thinned: only the draws that the group ``memory`` was made from; False gives all.
     """
-    group, names = tree["posterior"].to_dataset(), Coordinates(model).transforms
+    group = tree["posterior"].to_dataset()
     if thinned:
         group = group.sel(draw=variable(tree, "invariant", "draw").values)
     sites = {str(name): values.values for name, values in group.data_vars.items() if name in names}
     return {name: values.reshape(-1, *values.shape[2:]) for name, values in sites.items()}
+
+
+def on_device(sites: Mapping[str, np.ndarray]) -> Params:
+    """Site values as JAX arrays. What is chosen of them is chosen in NumPy: here each choice would need a program."""
+    return {name: jnp.asarray(value) for name, value in sites.items()}
 
 
 class Saved:
@@ -74,8 +86,7 @@ class Saved:
         """The thinned draws."""
         kept = variable(self.tree, "invariant", "draw").values
         lp = variable(self.tree, "sample_stats", "lp").sel(draw=kept).values
-        sites = {name: jnp.asarray(values) for name, values in saved_sites(self.tree, self.model).items()}
-        return Draws(self.model, sites, lp.reshape(-1), kept)
+        return Draws(self.model, on_device(saved_sites(self.tree, site_names(self.model))), lp.reshape(-1), kept)
 
     @cached_property
     def permutation(self) -> Int[np.ndarray, "S K"]:

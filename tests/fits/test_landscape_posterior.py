@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 import probam
 from probam.claims.mixtures.attractors import CORNER_WELLS
 from probam.errors import InputError
-from probam.fits.landscape_posterior import Completion, completion, landscape_posterior, plan
+from probam.fits.landscape_posterior import Completion, Filled, completion, fill, landscape_posterior, plan
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import Mixture, mixture
 from probam.models.uniform import UniformMemory
@@ -123,7 +123,10 @@ def test_one_memory_is_completed_alike_by_descent_and_by_the_conditional() -> No
     x[np.arange(6), [0, 1, 2, 0, 1, 2]] = x[3:, 1] = np.nan
     found = completion(model, sites, x)
     assert found.converged.all()
-    np.testing.assert_allclose(found.descent, found.mean, atol=1e-6)
+    np.testing.assert_allclose(found.descent, found.filled.mean, atol=1e-6)
+    alone = fill(model, sites, x)
+    for name, values in alone._asdict().items():
+        np.testing.assert_allclose(values, getattr(found.filled, name), rtol=1e-10)
 
 
 def test_descent_and_conditional_agree_as_memories_sharpen_and_the_mean_errs_less_before() -> None:
@@ -133,7 +136,7 @@ def test_descent_and_conditional_agree_as_memories_sharpen_and_the_mean_errs_les
     rows[:, 2] = np.nan
     sharp_sites = _arrays({"loc": loc, "beta": np.array([4000.0])})
     sharp = completion(model, sharp_sites, rows)
-    np.testing.assert_allclose(sharp.mean[0, :, 2], loc[0, :, 2], atol=1e-6)
+    np.testing.assert_allclose(sharp.filled.mean[0, :, 2], loc[0, :, 2], atol=1e-6)
     # what is seen hardly tells the first two memories apart, which differ in what is hidden
     apart = np.array([[2.0, 0.1, 0.0], [-2.0, 0.0, 0.2], [2.5, 2.0, 2.0], [-1.0, -2.0, -2.0]])
     blunt_sites = _arrays({"loc": apart[None], "beta": np.array([1.0])})
@@ -142,16 +145,16 @@ def test_descent_and_conditional_agree_as_memories_sharpen_and_the_mean_errs_les
     masked = data.copy()
     masked[:, 0] = np.nan
     found = completion(model, blunt_sites, masked)
-    by_mean, by_descent = ((guess[0, :, 0] - data[:, 0]) ** 2 for guess in (found.mean, found.descent))
+    by_mean, by_descent = ((guess[0, :, 0] - data[:, 0]) ** 2 for guess in (found.filled.mean, found.descent))
     gain = by_descent - by_mean
     assert gain.mean() > 3 * gain.std() / np.sqrt(len(gain))
-    np.testing.assert_allclose(by_mean.mean(), found.variance[0, :, 0].mean(), rtol=0.1)
+    np.testing.assert_allclose(by_mean.mean(), found.filled.variance[0, :, 0].mean(), rtol=0.1)
 
 
 def test_draws_count_by_how_likely_they_make_what_is_observed() -> None:
     shapes = np.array([[0.0, -3.0], [np.log(3.0), -3.0]])
     mean = np.array([[[1.0, 0.0], [0.0, 0.0]], [[5.0, 0.0], [2.0, 0.0]]])
-    found = Completion(shapes, mean, np.ones_like(mean), mean, np.ones((2, 2), bool))
+    found = Completion(Filled(shapes, mean, np.ones_like(mean)), mean, np.ones((2, 2), bool))
     pooled = found.pooled()
     np.testing.assert_allclose(pooled["conditional_mean"][:, 0], [4.0, 1.0])
     np.testing.assert_allclose(pooled["conditional_sd"][:, 0] ** 2, [1 + 3.0, 1 + 1.0])
@@ -207,6 +210,9 @@ def test_complete_fills_what_is_missing_and_leaves_the_rest(fit: probam.Fit, tmp
     np.savetxt(path, masked, delimiter=",", header="x0,x1", comments="")
     again = fit.complete(path)
     np.testing.assert_allclose(again["conditional_mean"], filled["conditional_mean"], rtol=1e-12)
+    by_mean = fit.complete(masked, descent=False)
+    assert set(filled) - set(by_mean) == {"descent", "descent_sd", "converged"}
+    np.testing.assert_allclose(by_mean["conditional_mean"], filled["conditional_mean"], rtol=1e-10)
     with pytest.raises(InputError, match="expected the 2 features that were learned"):
         fit.complete(x[:, :1])
     with pytest.raises(InputError, match="num_draws: expected a whole number of at least 1; got 0"):
