@@ -59,7 +59,7 @@ def saved_sites(tree: xr.DataTree, names: Collection[str], *, thinned: bool = Tr
     return {name: values.reshape(-1, *values.shape[2:]) for name, values in sites.items()}
 
 
-def on_device(sites: Mapping[str, np.ndarray]) -> Params:
+def on_device(sites: Mapping[str, np.ndarray | np.generic]) -> Params:
     """Site values as JAX arrays. What is chosen of them is chosen in NumPy: here each choice would need a program."""
     return {name: jnp.asarray(value) for name, value in sites.items()}
 
