@@ -44,7 +44,7 @@ from probam.distributions.stick_breaking import StickBreakingSticks, check_param
 from probam.errors import InputError
 from probam.family import ExchangeableWeights, Params, WeightPrior
 from probam.numerics.bisection import turning_point
-from probam.numerics.log_gamma import log_beta, log_gamma_ratio
+from probam.numerics.log_gamma import log_gamma_ratio
 
 __all__ = ["WEIGHTS", "Dirichlet", "Fixed", "StickBreaking", "Uniform", "weight_prior"]
 
@@ -346,9 +346,25 @@ class StickBreaking(ExchangeableWeights):
         return _draw_sticks(key, jnp.where(counts[:-1] > 0, raised - 1, first), second)
 
     def log_marginal(self, counts: Float[Array, " K"], params: Params) -> Float[Array, ""]:
-        """Of labelled assignments: product of B(1 - d + n_k, alpha + k d + n_{>k}) / B(1 - d, alpha + k d)."""
-        a, b, first, second = self._raised(counts, params)
-        return jnp.sum(log_beta(first, second) - log_beta(a, b))
+        r"""Of labelled assignments: product over k < K of B(1 - d + n_k, alpha + k d + n_{>k}) / B(1 - d, alpha + k d).
+
+        As n_k + n_{>k} = n_{>k-1}, the Gamma functions of the tails cancel from stick to stick, and what is left is
+
+        .. math:: \frac{(\alpha + (K-1) d)_{n_K}}{(\alpha + 1)_N} \prod_{k=1}^{K-1} (1 - d)_{n_k}
+            \prod_{k=1}^{K-2} \frac{\alpha + k d}{\alpha + k d + n_{>k}}
+
+        with rising factorials :math:`(a)_n = \Gamma(a + n) / \Gamma(a)`.
+        """
+        num_components = len(counts)
+        if num_components == 1:
+            return jnp.zeros((), counts.dtype)
+        alpha, discount = self.parameters(params)
+        left = alpha + discount * jnp.arange(1, num_components - 1)
+        behind = (jnp.sum(counts) - jnp.cumsum(counts))[:-2]  # data in the memories after k
+        ends = log_gamma_ratio(alpha + (num_components - 1) * discount, counts[-1]) - log_gamma_ratio(
+            alpha + 1, jnp.sum(counts)
+        )
+        return ends + jnp.sum(log_gamma_ratio(1 - discount, counts[:-1])) - jnp.sum(jnp.log1p(behind / left))
 
     @override
     def orders_by_size(self, counts: Float[Array, " K"]) -> Int[Array, "K K"]:

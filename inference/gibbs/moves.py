@@ -156,7 +156,7 @@ def reorder(key: jax.Array, law: Law, counts: Float[Array, " K"]) -> Int[Array, 
     num_components = len(counts)
     if num_components == 1:
         return jnp.zeros(1, jnp.int32)
-    num_swaps = 2 * num_components
+    num_swaps = num_components
     key_place, key_step, key_accept = jax.random.split(key, 3)
     first = jax.random.randint(key_place, (num_swaps,), 0, num_components - 1)
     far = 1 + jax.random.randint(key_step, (num_swaps,), 0, num_components - 1 - first)

@@ -1,0 +1,56 @@
+"""The law of labels under stick-breaking against Beta functions to 40 digits, and its total."""
+
+from itertools import product
+
+import jax.numpy as jnp
+import mpmath as mp
+import numpy as np
+import pytest
+
+from probam.models.weights import StickBreaking
+
+
+def by_beta_functions(counts: np.ndarray, alpha: float, discount: float) -> float:
+    """Log of the product of E V_k^n_k (1 - V_k)^(data after k) over independent Beta sticks."""
+    with mp.workdps(40):
+        a, d, total, tail = mp.mpf(alpha), mp.mpf(discount), mp.mpf(0), int(counts.sum())
+        for k, count in enumerate(counts[:-1], start=1):
+            tail -= int(count)
+            total += mp.log(mp.beta(1 - d + int(count), a + k * d + tail)) - mp.log(mp.beta(1 - d, a + k * d))
+        return float(total)
+
+
+CASES = [
+    (1.3, 0.0, 5, 20),
+    (0.02, 0.3, 7, 300),
+    (1e12, 0.0, 6, 100),
+    (5.0, 0.9, 3, 1000),
+    (0.0, 0.4, 4, 30),
+    (-0.2, 0.4, 4, 30),
+    (0.7, 0.2, 2, 9),
+    (0.7, 0.0, 1, 9),
+    (2.0, 0.0, 20, 1_000_000),
+]
+
+
+@pytest.mark.parametrize(("alpha", "discount", "num_components", "num_data"), CASES)
+def test_the_law_of_labels_is_the_product_of_beta_functions(
+    alpha: float, discount: float, num_components: int, num_data: int
+) -> None:
+    rng = np.random.default_rng(num_data)
+    for concentration in (0.1, 3.0):
+        counts = rng.multinomial(num_data, rng.dirichlet(np.full(num_components, concentration))).astype(float)
+        law = StickBreaking(alpha, discount)
+        np.testing.assert_allclose(
+            float(law.log_marginal(jnp.asarray(counts), {})),
+            by_beta_functions(counts, alpha, discount),
+            rtol=1e-14,
+            atol=1e-11,
+        )
+
+
+def test_the_law_of_labels_sums_to_one() -> None:
+    law = StickBreaking(0.7, 0.3)
+    counts = np.array([np.bincount(labels, minlength=3) for labels in product(range(3), repeat=5)], float)
+    total = sum(float(jnp.exp(law.log_marginal(jnp.asarray(row), {}))) for row in counts)
+    assert total == pytest.approx(1, abs=1e-12)
