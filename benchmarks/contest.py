@@ -152,11 +152,12 @@ def _record(task: Task, peer: str, ours: list[float], theirs: list[float]) -> di
         "size": task.size,
         "note": task.note,
         "rounds": len(ours),
-        "versions": _versions(peer),
+        "versions": versions_of(peer),
     }
 
 
-def _versions(peer: str) -> dict[str, str]:
+def versions_of(peer: str) -> dict[str, str]:
+    """Versions of Python, of ours and of a peer."""
     versions = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in (OURS, "jax", "numpyro", "numpy", peer.split(",")[0]):
         try:
