@@ -9,8 +9,8 @@ of the same memories is another mode, and no step along a gradient leads from on
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jaxtyping import Array, Float, Int
-from scipy.optimize import linear_sum_assignment
 
 from probam.distributions.likelihood import shares
 from probam.family import Model, Params
@@ -107,4 +107,4 @@ def _known(weight: Float[Array, "*R N K"]) -> Float[Array, "*R N K"]:
 
 def _best_order(overlap: Float[Array, "R K K"]) -> Int[np.ndarray, "R K"]:
     """The memory that gets each number, so that what labels (rows) and memories (columns) share is largest."""
-    return np.stack([linear_sum_assignment(-each)[1] for each in np.asarray(overlap)])
+    return np.stack([scipy.optimize.linear_sum_assignment(-each)[1] for each in np.asarray(overlap)])

@@ -11,11 +11,10 @@ in [0, 1), and ``num_data`` is n >= 1.
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Float
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq, minimize, root
-from scipy.special import expit, expm1, gammaln, logit
-from scipy.stats import chi2, gamma
+from scipy.special import chdtrc, expit, expm1, gammaincinv, gammaln, logit
 
 from probam.distributions.stick_breaking import check_parameters, expected_num_components
 from probam.errors import InputError
@@ -99,7 +98,7 @@ def alpha_for(memories: float, num_data: int, discount: float = 0.0) -> float:
     def miss(log_alpha: float) -> float:
         return expected_num_components(float(np.exp(log_alpha)), discount, num_data) - memories
 
-    return float(np.exp(brentq(miss, np.log(_LEAST), np.log(_MOST), xtol=1e-13)))
+    return float(np.exp(scipy.optimize.brentq(miss, np.log(_LEAST), np.log(_MOST), xtol=1e-13)))
 
 
 def parameters_for(memories: float, num_data: int, later_memories: float, later_num_data: int) -> tuple[float, float]:
@@ -126,14 +125,17 @@ def parameters_for(memories: float, num_data: int, later_memories: float, later_
 
     widest = _LARGEST_DISCOUNT
     if not possible(widest):  # the discount at which alpha would have to be zero
-        widest = brentq(lambda d: expected_num_components(_LEAST, d, num_data) - memories, 0, widest) * (1 - 1e-9)
+        beyond = scipy.optimize.brentq(lambda d: expected_num_components(_LEAST, d, num_data) - memories, 0, widest)
+        widest = beyond * (1 - 1e-9)
     low, high = later(0.0), later(widest)
     if not low <= later_memories <= high:
         raise InputError(
             f"later_memories: {memories:g} memories at {num_data} data allow between {low:.4g} and {high:.4g} at "
             f"{later_num_data}; got {later_memories:g}"
         )
-    discount = 0.0 if later_memories == low else float(brentq(lambda d: later(d) - later_memories, 0, widest))
+    discount = (
+        0.0 if later_memories == low else float(scipy.optimize.brentq(lambda d: later(d) - later_memories, 0, widest))
+    )
     return alpha_for(memories, num_data, discount), discount
 
 
@@ -160,7 +162,7 @@ def alpha_prior_for(memories: float, sd: float, num_data: int) -> tuple[float, f
 
     def law(log_mean: float, log_concentration: float) -> tuple[float, float]:
         concentration = np.exp(log_concentration)
-        alpha = np.maximum(gamma.ppf(quantiles, concentration) * np.exp(log_mean) / concentration, 1e-300)
+        alpha = np.maximum(gammaincinv(concentration, quantiles) * np.exp(log_mean) / concentration, 1e-300)
         mean = 1 + alpha * digamma_difference(alpha + 1, num_data - 1)
         average = float(mass @ mean)
         variance = mass @ _dirichlet_variance(alpha, num_data) + mass @ (mean - average) ** 2
@@ -171,7 +173,7 @@ def alpha_prior_for(memories: float, sd: float, num_data: int) -> tuple[float, f
         return [np.log(average / memories), np.log(spread / sd)]
 
     guess = np.array([np.log(centre), -np.log(max((sd**2 - floor**2) / memories**2, 1e-3))])
-    solution = root(miss, guess)
+    solution = scipy.optimize.root(miss, guess)
     if not solution.success or np.abs(solution.fun).max() > 1e-6:
         raise InputError(
             f"sd: no Gamma prior on alpha gives {memories:g} memories with a standard deviation of {sd:g} at "
@@ -216,7 +218,7 @@ class Tail(NamedTuple):
     @property
     def p_value(self) -> float:
         """P-value of the likelihood ratio against d = 0, a boundary point: half of a chi-square with one degree."""
-        return float(0.5 * chi2.sf(2 * max(self.log_probability - self.log_probability_dirichlet, 0), 1))
+        return float(0.5 * chdtrc(1, 2 * max(self.log_probability - self.log_probability_dirichlet, 0)))
 
 
 def tail_of(sizes: ArrayLike) -> Tail:
@@ -243,9 +245,12 @@ def tail_of(sizes: ArrayLike) -> Tail:
         return -_log_probability(float(np.exp(point[0])), 0.0, counts)
 
     start = np.log(max(len(counts) / np.log(counts.sum() + 1), 0.1))
-    null = minimize(cost_without_discount, np.array([start]))
+    null = scipy.optimize.minimize(cost_without_discount, np.array([start]))
     bounds = [(np.log(_LEAST), np.log(_MOST)), (-25.0, logit(_LARGEST_DISCOUNT))]
-    runs = [minimize(cost, np.array([start, logit(d)]), method="L-BFGS-B", bounds=bounds) for d in (0.05, 0.5)]
+    runs = [
+        scipy.optimize.minimize(cost, np.array([start, logit(d)]), method="L-BFGS-B", bounds=bounds)
+        for d in (0.05, 0.5)
+    ]
     best = min(runs, key=lambda run: float(run.fun))
     if -best.fun <= -null.fun + 1e-9:
         return Tail(float(np.exp(null.x[0])), 0.0, np.inf, -float(null.fun), -float(null.fun))

@@ -21,11 +21,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jax.scipy.special import gammaln, xlog1py, xlogy
 from jaxtyping import Array, ArrayLike, Float
 from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.util import validate_sample
-from scipy.optimize import brentq
 from scipy.special import digamma, expm1, log1p, polygamma
 
 from probam.errors import InputError
@@ -364,7 +364,7 @@ def _probability_in_tail(alpha: float, discount: float, num_sticks: int, num_dat
         by_data = digamma(n + 1 - c) - digamma(q - c) - 1 / c
         return float(by_data + digamma(outer + c) - digamma(alpha + 1 + c) - np.sum(1 / (inner + c)))
 
-    c = float(brentq(slope, 1e-12, q - 1e-12))
+    c = float(scipy.optimize.brentq(slope, 1e-12, q - 1e-12))
     curvature = polygamma(1, [q - c, outer + c]).sum() - polygamma(1, [n + 1 - c, alpha + 1 + c]).sum()
     sigma = float(curvature + c**-2 + np.sum((inner + c) ** -2.0)) ** -0.5
     u = np.arange(0, math.asinh(_FAR / sigma), _SPACING)

@@ -32,7 +32,6 @@ from probam.fits.saved import on_device, saved_sites, saved_units, site_names
 from probam.fits.verification import verify_draws
 from probam.models.mixture import Mixture
 from probam.options import boolean, file_path, whole_number, whole_number_in
-from probam.reports.html import write_report
 from probam.reports.summaries.convergence import invariant_summary
 from probam.reports.summaries.diagnostics import advice, left_out
 from probam.reports.summaries.estimate import NOT_A_COUNT, bounds_memories, headline
@@ -488,6 +487,8 @@ class Fit:
 
     def report(self, path: str | os.PathLike[str]) -> None:
         """Write the report as one self-contained HTML file, completely or not at all."""
+        from probam.reports.html import write_report  # it brings matplotlib, which nothing else here needs
+
         file_path("path", path)
         tree = self.to_datatree()
         with write_atomically(path) as temporary:

@@ -7,7 +7,6 @@ under renumbering do. Estimators are those of Vehtari et al. (2021, arXiv:1903.0
 from collections.abc import Sequence
 from typing import Any
 
-import arviz_stats
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -32,7 +31,12 @@ R_HAT_LIMIT = 1.01
 ESS_PER_CHAIN = 100
 """Effective draws that are wanted of each chain, in the bulk and in the tails (Vehtari et al. 2021)."""
 
-_arviz: Any = arviz_stats  # it has no types
+
+def _arviz() -> Any:
+    """``arviz_stats``, which has no types; a fit that asks for no estimate is spared the half second of its import."""
+    import arviz_stats
+
+    return arviz_stats
 
 
 def effective_draws(values: Float[np.ndarray, "C S"]) -> float:
@@ -42,7 +46,7 @@ def effective_draws(values: Float[np.ndarray, "C S"]) -> float:
     """
     if values.shape[1] < 4:
         return float(values.shape[1])
-    own = [float(_arviz.ess(_dataset(chain[None]))["q"]) if np.ptp(chain) > 0 else 1.0 for chain in values]
+    own = [float(_arviz().ess(_dataset(chain[None]))["q"]) if np.ptp(chain) > 0 else 1.0 for chain in values]
     return float(np.mean(own))
 
 
@@ -69,7 +73,7 @@ def e_bfmi(energy: Float[np.ndarray, "C S"]) -> Float[np.ndarray, " M"]:
     moving = energy[np.ptp(energy, axis=1) > 0]
     if not len(moving):
         return np.empty(0)
-    return np.asarray(_arviz.bfmi(xr.DataTree.from_dict({"sample_stats": _dataset(moving, "energy")}))["energy"])
+    return np.asarray(_arviz().bfmi(xr.DataTree.from_dict({"sample_stats": _dataset(moving, "energy")}))["energy"])
 
 
 def invariant_summary(tree: xr.DataTree) -> pd.DataFrame:
@@ -108,15 +112,15 @@ def _row(values: Float[np.ndarray, "C S"], kind: EngineKind) -> Sequence[float |
     if np.ptp(values, axis=1).max() == 0:
         return [mean, sd, None, None, None, np.inf, "chains stuck"]
     data = _dataset(values)
-    mcse = float(_arviz.mcse(data)["q"])
-    bulk = float(_arviz.ess(data, method="bulk")["q"])
-    tail = float(_arviz.ess(data, method="tail")["q"])
+    mcse = float(_arviz().mcse(data)["q"])
+    bulk = float(_arviz().ess(data, method="bulk")["q"])
+    tail = float(_arviz().ess(data, method="tail")["q"])
     if num_chains == 1:
         return [mean, sd, mcse, bulk, tail, None, "one chain"]
     folded = np.abs(values - np.median(values))
     methods = ["z_scale"] + (["folded"] if np.ptp(folded) > 0 else [])  # a two-valued quantity folds to a constant
     with np.errstate(invalid="ignore", divide="ignore"):
-        r_hats = [float(_arviz.rhat(data, method=method)["q"]) for method in methods]
+        r_hats = [float(_arviz().rhat(data, method=method)["q"]) for method in methods]
     finite = [r_hat for r_hat in r_hats if not np.isnan(r_hat)]
     return [mean, sd, mcse, bulk, tail, max(finite, default=np.inf), ""]
 

@@ -27,8 +27,8 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, Int, Num
-from scipy.optimize import linear_sum_assignment
 
 from probam.errors import InputError
 
@@ -166,7 +166,7 @@ def assignments(gain: Float[np.ndarray, "S K K"]) -> Int[np.ndarray, "S K"]:
         raise InputError(f"gain: expected shape (S, K, K); got {g.shape}")
     if not np.isfinite(g).all():
         raise InputError("gain: expected finite values; some are not finite, so the draws cannot be relabelled")
-    return np.array([linear_sum_assignment(each, maximize=True)[1] for each in g]).reshape(g.shape[:2])
+    return np.array([scipy.optimize.linear_sum_assignment(each, maximize=True)[1] for each in g]).reshape(g.shape[:2])
 
 
 def agreement(
@@ -188,7 +188,7 @@ def agreement(
     there = np.take_along_axis(place, a, axis=1)  # (S, K): where b puts what a puts into k
     together = np.zeros((num_components, num_components))
     np.add.at(together, (np.broadcast_to(np.arange(num_components), a.shape)[counted], there[counted]), 1)
-    common = linear_sum_assignment(together, maximize=True)[1]
+    common = scipy.optimize.linear_sum_assignment(together, maximize=True)[1]
     return float(np.mean(((there == common) | ~counted).all(axis=1)))
 
 
