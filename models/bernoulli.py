@@ -29,6 +29,7 @@ from typing_extensions import override
 from probam.conjugacy.mean_field import Integrated, MeanField
 from probam.conjugacy.pairs import BetaBernoulli, ConjugatePair
 from probam.distributions.bits import SpinBernoulli
+from probam.distributions.built import built
 from probam.distributions.supports import innermost
 from probam.errors import InputError
 from probam.family import Moments, Params, Prior, conjugate, register
@@ -44,6 +45,11 @@ _RAREST = 1e-6
 
 Without it a feature that is the same in all of a memory's data forbids the other value for ever. It is part of the
 estimator (and not needed under a prior)."""
+
+
+def _between_fair_and(frequency: Float[Array, " D"]) -> tuple[Distribution, ...]:
+    """Priors of probabilities, as two data would leave them: half a one, half a zero and one of the frequency."""
+    return (dist.Beta(0.5 + frequency, 1.5 - frequency, validate_args=False).to_event(1),)
 
 
 @register
@@ -90,8 +96,9 @@ class Bernoulli(AdditiveMStep, Conditionals, Conjugacy, MeanFieldFactors, Expect
     def prior(self, x: np.ndarray) -> dict[str, Distribution]:
         """Beta priors between a fair coin and the frequencies of the data."""
         low, high = VALUES[self.values]
-        frequency = jnp.asarray((np.nanmean(x, axis=0) - low) / (high - low), x.dtype)
-        return {"prob": dist.Beta(0.5 + frequency, 1.5 - frequency).to_event(1)}
+        frequency = ((np.nanmean(x, axis=0) - low) / (high - low)).astype(x.dtype)
+        (prob,) = built(_between_fair_and, frequency)
+        return {"prob": prob}
 
     def bank(self, params: Mapping[str, jax.Array]) -> Distribution:
         """The memories as ``Bernoulli(...).to_event(1)`` or ``SpinBernoulli(...).to_event(1)``."""

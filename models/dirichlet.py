@@ -84,8 +84,8 @@ class DirichletMemory(AdditiveMStep):
         variance = max(float(x.var(axis=0, dtype=np.float64).sum()), 1e-6)
         overall = float(np.sum(mean * (1 - mean))) / variance  # 1 + A of one Dirichlet with these moments
         expected = np.maximum(_CONCENTRATED * overall * mean, 10 * _SMALLEST)
-        rate = jnp.asarray(1 / expected, x.dtype)
-        return {"concentration": dist.Gamma(jnp.ones_like(rate), rate).to_event(1)}
+        rate = (1 / expected).astype(x.dtype)
+        return {"concentration": dist.Gamma(np.ones_like(rate), rate).to_event(1)}
 
     def bank(self, params: Mapping[str, jax.Array]) -> Distribution:
         """The memories as one NumPyro ``Dirichlet``."""

@@ -52,6 +52,7 @@ from probam.conjugacy.normal import (
     wishart_cholesky,
 )
 from probam.conjugacy.pairs import ConjugatePair
+from probam.distributions.built import built
 from probam.distributions.observed import marginal, memory_covariances
 from probam.distributions.pairwise import upper_triangle
 from probam.distributions.supports import innermost
@@ -84,6 +85,22 @@ Full covariances are held above it in every direction, after each feature was di
 
 Without it the likelihood is unbounded: a memory on one datum with no width. It is part of the estimator
 (and not needed under a prior)."""
+
+
+def _normal_and_wishart(
+    mean: Float[Array, " D"], whole: Float[Array, "D D"], within: Float[Array, "D D"]
+) -> tuple[Distribution, ...]:
+    """Priors of a location around all data, and of a precision around that within groups."""
+    freedom = jnp.asarray(len(mean) + 2 * _GAMMA_SHAPE - 1, mean.dtype)
+    return (
+        dist.MultivariateNormal(mean, scale_tril=2 * jnp.linalg.cholesky(whole), validate_args=False),
+        InvariantWishartCholesky(freedom, rate_matrix=freedom * within, validate_args=False),
+    )
+
+
+def _correlations(variances: Float[Array, " D"]) -> tuple[Distribution, ...]:
+    """The prior of correlations between so many features."""
+    return (dist.LKJCholesky(len(variances), jnp.asarray(2.0, variances.dtype), validate_args=False),)
 
 
 @register
@@ -120,26 +137,24 @@ class Gaussian(LocationScale, AdditiveMStep, Conditionals, Conjugacy, MeanFieldF
         """Default base measure: locations over all data, covariances like those within a few groups of them."""
         dtype = x.dtype
         num_features = x.shape[1]
-        whole, within = (jnp.asarray(matrix, dtype) for matrix in covariances(x, _KINDS[self.covariance]))
-        variances = jnp.diagonal(within)
-        shape = jnp.asarray(_GAMMA_SHAPE, dtype)
-        mean = jnp.asarray(np.nanmean(x, axis=0), dtype)
+        whole, within = (matrix.astype(dtype) for matrix in covariances(x, _KINDS[self.covariance]))
+        variances = np.diagonal(within)
+        shape = dtype.type(_GAMMA_SHAPE)
+        mean = np.nanmean(x, axis=0).astype(dtype)
+        if self.covariance in _WITH_MATRIX:
+            loc, precision_cholesky = built(_normal_and_wishart, mean, whole, within)
+            return {"loc": loc, "precision_cholesky": precision_cholesky}
         prior: dict[str, Distribution] = {
-            "loc": dist.MultivariateNormal(mean, scale_tril=2 * jnp.linalg.cholesky(whole))
-            if self.covariance in _WITH_MATRIX
-            else dist.Normal(mean, jnp.asarray(2 * np.nanstd(x, axis=0), dtype)).to_event(1)
+            "loc": dist.Normal(mean, (2 * np.nanstd(x, axis=0)).astype(dtype)).to_event(1)
         }
         if self.covariance in ("isotropic", "spherical"):
             prior["beta"] = dist.Gamma(shape, 2 * shape * variances[0])
         elif self.covariance == "diagonal":
-            prior["precision"] = dist.Gamma(jnp.full(num_features, _GAMMA_SHAPE, dtype), shape * variances).to_event(1)
-        elif self.covariance in _WITH_MATRIX:
-            freedom = jnp.asarray(num_features + 2 * _GAMMA_SHAPE - 1, dtype)
-            prior["precision_cholesky"] = InvariantWishartCholesky(freedom, rate_matrix=freedom * within)
+            prior["precision"] = dist.Gamma(np.full(num_features, shape), shape * variances).to_event(1)
         else:
-            prior["scale"] = dist.LogNormal(0.5 * jnp.log(variances), jnp.asarray(0.7, dtype)).to_event(1)
+            prior["scale"] = dist.LogNormal(0.5 * np.log(variances), dtype.type(0.7)).to_event(1)
             if num_features > 1:
-                prior["corr_cholesky"] = dist.LKJCholesky(num_features, jnp.asarray(2.0, dtype))
+                (prior["corr_cholesky"],) = built(_correlations, variances)
         return prior
 
     def metric(self, x: Float[Array, "N D"], prior: Prior) -> Float[Array, "N D"]:

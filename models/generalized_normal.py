@@ -62,8 +62,8 @@ class GeneralizedNormalMemory(LocationScale, MStep):
         power = np.mean(np.abs(x - centre) ** self.power, axis=0)
         rate = (_SHAPE * self.power * power / 2**self.power).astype(x.dtype)
         return {
-            "loc": dist.Normal(jnp.asarray(centre), jnp.asarray(3 * width)).to_event(1),
-            "beta": dist.Gamma(jnp.full(x.shape[1], _SHAPE, x.dtype), jnp.asarray(rate)).to_event(1),
+            "loc": dist.Normal(centre, 3 * width).to_event(1),
+            "beta": dist.Gamma(np.full(x.shape[1], _SHAPE, x.dtype), rate).to_event(1),
         }
 
     def bank(self, params: Mapping[str, jax.Array]) -> Distribution:

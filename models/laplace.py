@@ -54,8 +54,8 @@ class Laplace(LocationScale, MStep, Conjugacy):
 
     def prior(self, x: np.ndarray) -> dict[str, Distribution]:
         """Default base measure, scaled to each feature's median and mean absolute deviation."""
-        centre, width = (jnp.asarray(value) for value in centre_and_width(x))
-        shape = jnp.full(x.shape[1], _SHAPE, x.dtype)
+        centre, width = centre_and_width(x)
+        shape = np.full(x.shape[1], _SHAPE, x.dtype)
         return {
             "loc": dist.Laplace(centre, 2 * width).to_event(1),
             "scale": dist.InverseGamma(shape, shape * width / 2).to_event(1),

@@ -57,8 +57,8 @@ class LevyMemory(LocationScale, Start):
         middle = np.median(gap, axis=0)
         width = np.where(middle > 0, np.minimum(middle, gap.mean(axis=0)), gap.mean(axis=0)).astype(x.dtype)
         return {
-            "mode": dist.Normal(jnp.asarray(median, x.dtype), jnp.asarray(3 * width)).to_event(1),
-            "scale": dist.LogNormal(jnp.asarray(np.log(width)), jnp.asarray(1.0, x.dtype)).to_event(1),
+            "mode": dist.Normal(median.astype(x.dtype), 3 * width).to_event(1),
+            "scale": dist.LogNormal(np.log(width), x.dtype.type(1)).to_event(1),
         }
 
     def bank(self, params: Mapping[str, jax.Array]) -> Distribution:

@@ -140,7 +140,7 @@ def mixture(
             f"data: entries are missing, and family {family.name!r} cannot integrate them out: {entries.reason}; "
             "leave those rows out or impute the values first"
         )
-    defaults = family.prior(np.asarray(jnp.asarray(x)))  # in the precision that JAX computes in
+    defaults = family.prior(x.astype(jax.dtypes.canonicalize_dtype(x.dtype)))  # in the precision of JAX
     unknown = sorted(set(prior or {}) - set(defaults))
     if unknown:
         raise InputError(f"prior: family {family.name!r} has no site {unknown[0]!r}; it has {', '.join(defaults)}")

@@ -88,11 +88,11 @@ class Multinomial(AdditiveMStep, Conditionals, Conjugacy, MeanFieldFactors):
     def prior(self, x: np.ndarray) -> dict[str, Distribution]:
         """Dirichlet priors between equal shares and those of the data; Gamma on the total."""
         per_row = float(x.sum()) / len(x)
-        share = jnp.asarray(x.mean(axis=0) / per_row, x.dtype)
-        shape = jnp.asarray(_TOTAL_SHAPE, x.dtype)
+        share = (x.mean(axis=0) / per_row).astype(x.dtype)
+        shape = x.dtype.type(_TOTAL_SHAPE)
         return {
             "prob": dist.Dirichlet(0.5 + 0.5 * x.shape[1] * share),
-            "total": dist.Gamma(shape, shape / jnp.asarray(per_row, x.dtype)),
+            "total": dist.Gamma(shape, shape / x.dtype.type(per_row)),
         }
 
     def bank(self, params: Mapping[str, jax.Array]) -> Distribution:

@@ -51,10 +51,10 @@ class RadialLaplaceMemory(LocationScale, MStep):
         dim = x.shape[1]
         distance = np.mean(np.linalg.norm(x - centre, axis=1))
         base = np.sqrt(dim + 1) / (3 * width.mean())
-        shape = jnp.asarray(_SHAPE, x.dtype)
+        shape = x.dtype.type(_SHAPE)
         return {
-            "loc": RadialLaplace(jnp.asarray(centre), jnp.asarray(base, x.dtype)),
-            "beta": dist.Gamma(shape, jnp.asarray(_SHAPE * distance / (2 * dim), x.dtype)),
+            "loc": RadialLaplace(centre, x.dtype.type(base)),
+            "beta": dist.Gamma(shape, x.dtype.type(_SHAPE * distance / (2 * dim))),
         }
 
     def bank(self, params: Mapping[str, jax.Array]) -> Distribution:

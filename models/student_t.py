@@ -73,7 +73,7 @@ class StudentT(LocationScale, MStep):
         """The Gaussian family's base measure, and Gamma(2, 0.1) on free degrees of freedom."""
         prior = self._gaussian.prior(x)
         if not self.df:
-            prior["df"] = dist.Gamma(jnp.asarray(2.0, x.dtype), jnp.asarray(0.1, x.dtype))
+            prior["df"] = dist.Gamma(x.dtype.type(2.0), x.dtype.type(0.1))
         return prior
 
     def bank(self, params: Mapping[str, jax.Array]) -> Distribution:

@@ -75,11 +75,11 @@ class UniformMemory(LocationScale, MStep):
         """Default base measure, scaled to each feature's range."""
         low, high = x.min(axis=0), x.max(axis=0)
         half = 0.5 * (high - low)
-        loc = dist.Normal(jnp.asarray(low + half), jnp.asarray(half)).to_event(1)
-        shape = jnp.full(half.shape, _SHAPE, x.dtype)
+        loc = dist.Normal(low + half, half).to_event(1)
+        shape = np.full(half.shape, _SHAPE, x.dtype)
         if self.shape == "box":
-            return {"loc": loc, "half_width": dist.InverseGamma(shape, jnp.asarray(shape * half / 4)).to_event(1)}
-        guess = jnp.asarray(np.linalg.norm(half) / 4, x.dtype)
+            return {"loc": loc, "half_width": dist.InverseGamma(shape, shape * half / 4).to_event(1)}
+        guess = x.dtype.type(np.linalg.norm(half) / 4)
         return {"loc": loc, "radius": dist.InverseGamma(shape[0], shape[0] * guess)}
 
     def bank(self, params: Mapping[str, jax.Array]) -> Distribution:

@@ -83,10 +83,10 @@ class VonMisesFisherMemory(AdditiveMStep, Conditionals, Conjugacy, MeanFieldFact
         num_features = x.shape[1]
         resultant = min(float(np.linalg.norm(x.mean(axis=0))), 1 - 1e-6)
         overall = float(inverse_mean_resultant_length(num_features, jnp.asarray(resultant, x.dtype)))
-        centre = jnp.asarray(np.log(np.e * (overall + num_features)), x.dtype)
+        centre = x.dtype.type(np.log(np.e * (overall + num_features)))
         return {
             "direction": FreeDirection(num_features),
-            "concentration": dist.LogNormal(centre, jnp.asarray(1.5, x.dtype)),
+            "concentration": dist.LogNormal(centre, x.dtype.type(1.5)),
         }
 
     def bank(self, params: Mapping[str, jax.Array]) -> Distribution:

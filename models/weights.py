@@ -205,7 +205,7 @@ class Dirichlet(ExchangeableWeights):
 class StickBreaking(ExchangeableWeights):
     """Dirichlet-process (discount 0) or Pitman-Yor weights, truncated at K memories.
 
-    A pytree: alpha and discount, or the numbers of their priors, may be traced.
+    A pytree: alpha and discount, or the numbers of their priors, may be traced. A discount of 0 is part of the program.
     """
 
     alpha: float | Distribution
@@ -229,8 +229,8 @@ class StickBreaking(ExchangeableWeights):
                 )
 
     def tree_flatten(self) -> tuple[tuple[Any, Any], None]:
-        """Alpha and discount."""
-        return (self.alpha, self.discount), None
+        """Alpha and discount, None for the 0 of a Dirichlet process."""
+        return (self.alpha, None if self.is_dirichlet_process else self.discount), None
 
     @classmethod
     def tree_unflatten(
@@ -241,8 +241,13 @@ class StickBreaking(ExchangeableWeights):
         """Inverse of :meth:`tree_flatten`; values were checked when they were given."""
         prior = object.__new__(cls)
         object.__setattr__(prior, "alpha", leaves[0])
-        object.__setattr__(prior, "discount", leaves[1])
+        object.__setattr__(prior, "discount", 0.0 if leaves[1] is None else leaves[1])
         return prior
+
+    @property
+    def is_dirichlet_process(self) -> bool:
+        """Whether the discount is known to be 0."""
+        return isinstance(self.discount, int | float) and self.discount == 0
 
     def hyper_priors(self) -> dict[str, Distribution]:
         """Sites that are sampled: ``alpha`` and ``discount`` where they have priors."""
@@ -252,11 +257,10 @@ class StickBreaking(ExchangeableWeights):
             if isinstance(value, Distribution)
         }
 
-    def parameters(self, params: Mapping[str, jax.Array]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """(alpha, discount): sampled where they are sites, fixed otherwise."""
-        alpha = params.get("alpha", self.alpha)
-        discount = params.get("discount", self.discount)
-        return jnp.asarray(alpha), jnp.asarray(discount)
+    def parameters(self, params: Mapping[str, jax.Array]) -> tuple[Float[Array, ""], Float[Array, ""] | float]:
+        """(alpha, discount): sampled where they are sites, fixed otherwise; 0.0 of a Dirichlet process."""
+        alpha = jnp.asarray(params.get("alpha", self.alpha))
+        return alpha, 0.0 if self.is_dirichlet_process else jnp.asarray(params.get("discount", self.discount))
 
     def sample(self, num_components: int) -> Float[Array, " K"]:
         """Sites ``alpha`` and ``discount`` (where they have priors) and ``sticks`` (K - 1,)."""
@@ -286,15 +290,25 @@ class StickBreaking(ExchangeableWeights):
             )
         num_components = counts.shape[0]
         params = dict(params)
+        log_left = jnp.zeros((), counts.dtype)
         if num_components > 1:
             alpha, discount = self.parameters(params)
             behind = jnp.cumsum(counts[::-1])[::-1][1:]  # data in the memories after k
             first = 1 - discount + counts[:-1]
             second = alpha + discount * jnp.arange(1, num_components) + behind
             params["sticks"] = first / (first + second)
+            log_left = jnp.sum(jnp.log(second / (first + second)))  # of what all sticks leave
         priors = self.hyper_priors()
         if not priors:
             return params
+        if isinstance(self.alpha, dist.Gamma) and self.is_dirichlet_process:
+            # the density of log(alpha) is proportional to alpha^(a + K - 1) exp(-alpha (b - log_left))
+            shape = jnp.asarray(self.alpha.concentration) + num_components - 1
+            return params | {"alpha": jnp.asarray(shape / (self.alpha.rate - log_left), counts.dtype)}
+        return self._climbed(params, priors, num_components)
+
+    def _climbed(self, params: Params, priors: Mapping[str, Distribution], num_components: int) -> Params:
+        """The most probable alpha and discount given the sticks, one at a time, by bisection."""
 
         def log_density(hyper: Params) -> jax.Array:
             """Of the hyper-parameters and the sticks, in the unconstrained coordinates of the former."""
@@ -329,13 +343,14 @@ class StickBreaking(ExchangeableWeights):
         """A Gamma factor for alpha under a Gamma prior where the discount is 0; else a lattice."""
         if not self.hyper_priors():
             return KnownHyper()
-        if isinstance(self.alpha, dist.Gamma) and not isinstance(self.discount, Distribution) and self.discount == 0:
+        if isinstance(self.alpha, dist.Gamma) and self.is_dirichlet_process:
             return GammaAlpha(jnp.asarray(self.alpha.concentration), jnp.asarray(self.alpha.rate))
         return lattice(self.alpha, self.discount, num_components)
 
     def partition_law(self, params: Params, num_slots: int, num_data: int | jax.Array) -> GibbsTypePartition:
         """The Chinese restaurant process, without truncation."""
-        return chinese_restaurant(*self.parameters(params), num_slots, num_data)
+        alpha, discount = self.parameters(params)
+        return chinese_restaurant(alpha, jnp.asarray(discount), num_slots, num_data)
 
     def draw_given_partition(self, key: jax.Array, counts: Float[Array, " K"], params: Params) -> Params:
         """V_k ~ Beta(n_k - d, alpha + k d + n_{>k}) for memories with data, from the prior for the others.

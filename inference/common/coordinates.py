@@ -7,6 +7,7 @@ A model whose memories are in order (:mod:`probam.inference.common.ordering`) ha
 where its density is K! times that of the unordered model.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -44,11 +45,16 @@ class Coordinates:
                     shapes[name] = self.transforms[name].inverse_shape(jnp.shape(site["value"]))
 
         jax.eval_shape(look)  # supports and shapes are all that is needed: nothing is drawn or compiled
-        self.zeros: Params = {name: jnp.zeros(shapes[name]) for name in sorted(shapes)}
-        """Unconstrained zero at every site: names and shapes in one place, and one order of them.
+        self.shapes = {name: shapes[name] for name in sorted(shapes)}
+        """Of the unconstrained values: names and shapes in one place, and one order of them.
 
         The order of the program will not do: JAX sorts the priors of a model that enters a compiled function.
         """
+
+    @property
+    def zeros(self) -> Params:
+        """Unconstrained zero at every site, in the order of ``shapes``."""
+        return {name: jnp.zeros(shape) for name, shape in self.shapes.items()}
 
     def unconstrain(self, params: Params) -> Params:
         """Site values to unconstrained values."""
@@ -66,17 +72,17 @@ class Coordinates:
 
     def flatten(self, free: Params) -> Float[Array, " P"]:
         """One vector, sites in alphabetical order."""
-        return jnp.concatenate([jnp.ravel(free[name]) for name in self.zeros])
+        return jnp.concatenate([jnp.ravel(free[name]) for name in self.shapes])
 
     def unflatten(self, vector: Float[Array, " P"]) -> Params:
         """Inverse of :meth:`flatten`."""
-        ends = np.cumsum([zero.size for zero in self.zeros.values()])
+        ends = np.cumsum([math.prod(shape) for shape in self.shapes.values()])
         parts = jnp.split(vector, ends[:-1])
-        return {name: jnp.reshape(part, self.zeros[name].shape) for name, part in zip(self.zeros, parts, strict=True)}
+        return {name: jnp.reshape(part, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
-    def log_prior(self, free: Params) -> Float[Array, ""]:
-        """Log prior density with the Jacobian, nats."""
-        params = self.constrain(free)
+    def log_prior(self, free: Params, params: Params | None = None) -> Float[Array, ""]:
+        """Log prior density with the Jacobian, nats; ``params`` are the site values at ``free`` where they are known."""
+        params = self.constrain(free) if params is None else params
         total, _ = log_density(self.model.parameters, (), {}, params)
         for name, transform in self.transforms.items():
             total = total + jnp.sum(transform.log_abs_det_jacobian(free[name], params[name]))
@@ -87,7 +93,7 @@ class Coordinates:
     def log_prior_of_weights(self, params: Params) -> Float[Array, ""]:
         """The part of ``log_prior`` that depends on the sites of the weights alone, at site values, nats."""
         total, _ = log_density(self.model.weights.sample, (self.model.num_components,), {}, params)
-        for name in set(self.transforms) - set(self.model.prior):
+        for name in sorted(set(self.transforms) - set(self.model.prior)):  # the same program in every process
             transform = self.transforms[name]
             total = total + jnp.sum(transform.log_abs_det_jacobian(transform.inv(params[name]), params[name]))
         return jnp.asarray(total)
@@ -99,14 +105,16 @@ class Coordinates:
 
     def log_joint(self, free: Params, x: Float[Array, "N D"]) -> Float[Array, ""]:
         """Log prior plus log likelihood: minus the potential energy of NUTS."""
-        return self.log_prior(free) + self.log_likelihood(self.constrain(free), x)
+        params = self.constrain(free)
+        return self.log_prior(free, params) + self.log_likelihood(params, x)
 
     def log_joint_given(self, x: Float[Array, "N D"]) -> Callable[[Params], Float[Array, ""]]:
         """``log_joint`` of fixed data: what depends on them alone is computed here, so call it outside a loop."""
         log_likelihood = log_likelihood_of(self.model.mixture(self.constrain(self.zeros)), x, self.model.row_weight)
 
         def log_joint(free: Params) -> Float[Array, ""]:
-            return self.log_prior(free) + log_likelihood(self.model.mixture(self.constrain(free)))
+            params = self.constrain(free)
+            return self.log_prior(free, params) + log_likelihood(self.model.mixture(params))
 
         return log_joint
 

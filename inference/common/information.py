@@ -16,6 +16,8 @@ integrated completed likelihood of Biernacki, Celeux & Govaert (2000, doi:10.110
 explain one group by two memories than the evidence itself says.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,15 +42,15 @@ def expected_log_joint(
     """Q(free | responsibilities), nats, with the log prior in unconstrained coordinates."""
     params = coordinates.constrain(free)
     mixture = coordinates.model.mixture(params)
-    return jnp.sum(responsibilities * mixture.log_joint(x)) + coordinates.log_prior(free)
+    return jnp.sum(responsibilities * mixture.log_joint(x)) + coordinates.log_prior(free, params)
 
 
 def positions(coordinates: Coordinates) -> tuple[Int[np.ndarray, "K M"], Int[np.ndarray, " S"]]:
     """Where in the flat vector each memory's own coordinates are, and where all others."""
     model, own, rest, begin = coordinates.model, [], [], 0
-    for site, value in coordinates.zeros.items():
-        index = np.arange(begin, begin + value.size)
-        begin += value.size
+    for site, shape in coordinates.shapes.items():
+        index = np.arange(begin, begin + math.prod(shape))
+        begin += len(index)
         if site in model.prior and site not in model.family.shared:
             own.append(index.reshape(model.num_components, -1))
         else:

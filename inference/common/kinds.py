@@ -12,12 +12,13 @@ several. The moves then go on as long as they find more mass.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import ArrayLike
 
 from probam.family import Model, Params
@@ -34,7 +35,7 @@ from probam.inference.common.information import log_volumes, positions
 from probam.inference.common.result import Restarts
 from probam.inference.common.start import Given, active_counts, metric_rows, starts, systematic_sample
 
-__all__ = ["FRESH", "MOVED", "Plan", "Searched", "Starts", "best_of", "plan"]
+__all__ = ["FRESH", "MOVED", "Plan", "Searched", "Starts", "best_of", "plan", "run_of"]
 
 FRESH = ("k-means++", "agglomeration", "random rows", "Ward's agglomeration")
 """Kinds of starts that are made afresh, in their order."""
@@ -117,7 +118,6 @@ class Starts:
 
     plan: Plan
     model: Model
-    key: jax.Array
     x: Float[Array, "M D"]
     """Rows in model units, all or a systematic sample; NaN where an entry is missing."""
     y: Float[np.ndarray, "M D"]
@@ -127,6 +127,8 @@ class Starts:
     """How many rows of the data a row of the sample stands for."""
     by_mass: bool
     """Whether ends are judged by their mass."""
+    keys: "_Keys"
+    """Of the fresh starts and of what is drawn for them."""
 
     @classmethod
     def of(
@@ -152,19 +154,17 @@ class Starts:
         counted = None if weight is None else jnp.asarray(weight)
         rows, counted = systematic_sample(key, x, counted, model.num_components)
         y = np.asarray(metric_rows(model, rows), np.float64)
-        by_mass = by_mass and _has_mass(model)
-        return cls(plan(model, restarts), model, key, rows, y, counted, len(x) / len(rows), by_mass)
+        by_mass, its_plan = by_mass and _has_mass(model), plan(model, restarts)
+        keys = _keys(key, num_starts=its_plan.num_fresh)
+        return cls(its_plan, model, rows, y, counted, len(x) / len(rows), by_mass, keys)
 
     def fresh(self) -> Params:
         """Site values of the starts that are made afresh; leaves lead with their axis."""
         kinds, active = self.plan.kinds[: self.plan.num_fresh], self.plan.num_active
         label = [self._agglomerated(kind, count) for kind, count in zip(kinds, active, strict=True)]
-        given = Given(
-            jnp.asarray(np.stack([np.zeros(len(self.y), np.int32) if own is None else own for own in label])),
-            jnp.asarray([own is not None for own in label]),
-        )
-        at_random = jnp.asarray([kind == "random rows" for kind in kinds])
-        return self._made(given, at_random, active)
+        given = np.stack([np.zeros(len(self.y), np.int32) if own is None else own for own in label])
+        taken = np.array([own is not None for own in label])
+        return self._made(given, taken, np.array([kind == "random rows" for kind in kinds]), np.array(active))
 
     def searched(
         self, climb: Callable[[Params], _Ends], reached: Callable[[_Ends], tuple[Params, ArrayLike]]
@@ -182,7 +182,7 @@ class Starts:
             best = best_of(worth)
             if not np.isfinite(worth[best]):
                 break
-            moved, num_moves = self.moved(jax.tree.map(lambda leaf, best=best: leaf[best], reached(ends)[0]), number)
+            moved, num_moves = self.moved(run_of(reached(ends)[0], best), number)
             if not num_moves:
                 break
             after = climb(moved)
@@ -206,9 +206,11 @@ class Starts:
         if not self.by_mass:
             return height
         chosen = self._rng(2).permutation(len(self.x))[:_WEIGHED]
-        share = jnp.full(len(chosen), self.stands_for * len(self.x) / len(chosen), self.x.dtype)
-        weight = share if self.weight is None else share * self.weight[chosen]
-        volumes = log_volumes(self.model.with_row_weight(weight), params, self.x[chosen])
+        weight = np.full(len(chosen), self.stands_for * len(self.x) / len(chosen), self.x.dtype)
+        if self.weight is not None:
+            weight = weight * np.asarray(self.weight)[chosen]
+        rows = jax.device_put(np.asarray(self.x)[chosen])
+        volumes = log_volumes(self.model.with_row_weight(jax.device_put(weight)), params, rows)
         return height + np.asarray(volumes, np.float64)
 
     def moved(self, best: Params, number: int = 1) -> tuple[Params, int]:
@@ -222,15 +224,23 @@ class Starts:
         rng = self._rng(1 if number == 1 else 1 + number)
         moves = split_and_merge(rng, self.y, label, self.model.num_components, num_moves)
         every = np.resize(np.stack([*moves, label]), (self.plan.num_fresh, len(label)))
-        given = Given(jnp.asarray(every, jnp.int32), jnp.ones(len(every), bool))
-        return self._made(given, jnp.zeros(len(every), bool), [self.model.num_components] * len(every)), len(moves)
+        all_of_them = np.ones(len(every), bool)
+        active = np.full(len(every), self.model.num_components)
+        return self._made(every.astype(np.int32), all_of_them, ~all_of_them, active), len(moves)
 
-    def _made(self, given: Given, at_random: jax.Array, active: Any) -> Params:
-        keys = jax.random.split(self.key, len(at_random))
-        return starts(keys, self.model, self.x, jnp.asarray(active), self.weight, given, at_random)
+    def _made(
+        self,
+        label: Int[np.ndarray, "R M"],
+        taken: Bool[np.ndarray, " R"],
+        at_random: Bool[np.ndarray, " R"],
+        active: Int[np.ndarray, " R"],
+    ) -> Params:
+        given = Given(jax.device_put(label), jax.device_put(taken))
+        counts, by_chance = jax.device_put(active), jax.device_put(at_random)
+        return starts(self.keys.of_starts, self.model, self.x, counts, self.weight, given, by_chance)
 
     def _rng(self, number: int) -> np.random.Generator:
-        return np.random.default_rng(np.asarray(jax.random.key_data(jax.random.fold_in(self.key, number))))
+        return np.random.default_rng(np.asarray(self.keys.seeds)[number])
 
     def _agglomerated(self, kind: str, num_groups: int) -> Int[np.ndarray, " M"] | None:
         """The group of every row by agglomeration of some rows; None for a kind that starts from seeds."""
@@ -254,6 +264,20 @@ def _has_mass(model: Model) -> bool:
     return "sticks" in coordinates.transforms and affordable and bool(Gradients.ask(model.family))
 
 
+class _Keys(NamedTuple):
+    """What is drawn with the key of a search."""
+
+    of_starts: jax.Array
+    seeds: jax.Array
+    """Of the generators of what is not drawn in a compiled program: of the rows that are agglomerated, of moves."""
+
+
+@partial(jax.jit, static_argnames="num_starts")
+def _keys(key: jax.Array, *, num_starts: int) -> _Keys:
+    seeds = jax.vmap(lambda number: jax.random.key_data(jax.random.fold_in(key, number)))(jnp.arange(2 + _ROUNDS))
+    return _Keys(jax.random.split(key, num_starts), seeds)
+
+
 @jax.jit
 def _labels(model: Model, params: Params, x: Float[Array, "M D"]) -> Int[Array, " M"]:
     """The memory of largest responsibility of each row."""
@@ -266,6 +290,11 @@ def best_of(objective: Any) -> int:
     return int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))
 
 
+def run_of(params: Params, run: int) -> Params:
+    """Site values of one of several runs, taken on the host: a slice of each would be a program of its own."""
+    return {name: jax.device_put(np.asarray(value)[run]) for name, value in params.items()}
+
+
 def _joined(first: _Ends, second: _Ends, keep: int) -> _Ends:
     """Ends of several runs and those of ``keep`` others, leaves leading with the axis of the runs.
 
@@ -273,13 +302,14 @@ def _joined(first: _Ends, second: _Ends, keep: int) -> _Ends:
     """
 
     def both(one: Any, other: Any) -> Any:
-        joined: Any = jnp if isinstance(one, jax.Array) else np
+        on_device = isinstance(one, jax.Array)
         one, other = np.asarray(one), np.asarray(other)[:keep]
         if one.ndim > 1 and one.shape[2:] == other.shape[2:] and one.shape[1] != other.shape[1]:
             length = max(one.shape[1], other.shape[1])
             one, other = (
                 np.pad(trace, ((0, 0), (0, length - trace.shape[1])), constant_values=np.nan) for trace in (one, other)
             )
-        return joined.asarray(np.concatenate([one, other]))
+        joined = np.concatenate([one, other])
+        return jax.device_put(joined) if on_device else joined
 
     return jax.tree.map(both, first, second)

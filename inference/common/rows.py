@@ -157,7 +157,7 @@ def rows_on(model: Model, x: Float[Array, "N D"], weight: np.ndarray | None) -> 
     parts = 1
     m_step = MStep.of(model.family)
     if isinstance(m_step, AdditiveMStep):
-        num_statistics = jax.eval_shape(m_step.statistics, x[:1]).shape[-1]
+        num_statistics = jax.eval_shape(m_step.statistics, jax.ShapeDtypeStruct((1, x.shape[1]), x.dtype)).shape[-1]
         if len(x) * num_statistics * model.num_components >= _WORTH_SPREADING:
             parts = len(devices)
     weights: list[np.ndarray | None]

@@ -21,7 +21,7 @@ from probam.errors import InputError, NumericalError
 from probam.family import Model, Moments, Params
 from probam.family.capabilities import Absent, DataSpace, Guide, MStep
 from probam.inference.common.coordinates import Coordinates
-from probam.inference.common.kinds import Searched, Starts
+from probam.inference.common.kinds import Searched, Starts, run_of
 from probam.inference.common.matching import matched
 from probam.inference.common.result import EngineResult, Progress, Restarts, silent
 from probam.inference.common.rows import Rows, counted, numbers_memories, rows_on, total_weight, without_missing
@@ -209,7 +209,7 @@ def fit_params(
         model,
         parts=rows_on(model, x, weight),
         origin=_origin(model, x),
-        tolerance=jnp.asarray(tolerance * num_data, x.dtype),
+        tolerance=jax.device_put(x.dtype.type(tolerance * num_data)),
         settings=settings,
         max_iterations=max_iterations,
         progress=progress,
@@ -218,7 +218,7 @@ def fit_params(
         starts = Starts.of(key, model, x, restarts, each, by_mass=by_mass and not settings.numbered)
         found = starts.searched(lambda params: climb(matched(model, params, x, weight)), _reached)
     else:
-        ends = climb({name: jnp.asarray(value)[None] for name, value in start.items()})
+        ends = climb({name: jax.device_put(np.asarray(value)[None]) for name, value in start.items()})
         found = Searched(ends, np.asarray(ends[0].objective), Restarts(("given",), (0,), None))
     if not np.isfinite(found.worth).any():
         raise NumericalError(
@@ -245,8 +245,8 @@ def _settings(estimate: str, stop: str, *, numbered: bool) -> Settings:
 def _before_the_first_step(params: Params, dtype: np.dtype[Any]) -> EMState:
     """States whose objective is not known yet; leaves lead with the restart axis."""
     num_runs = next(iter(params.values())).shape[0]
-    unknown = jnp.full(num_runs, -jnp.inf, dtype)
-    return EMState(params, unknown, jnp.zeros(num_runs, bool), -unknown)
+    unknown = np.full(num_runs, -np.inf, dtype)
+    return EMState(params, *jax.device_put((unknown, np.zeros(num_runs, bool), -unknown)))
 
 
 def _iterate(
@@ -270,7 +270,7 @@ def _iterate(
         num_steps = min(_CHUNK, max_iterations - done_steps)
         states, trace = advance(model, states, rows, origin, tolerance, settings=settings, num_steps=num_steps)
         traces.append(np.asarray(trace))
-        finished = int(np.sum(states.done))
+        finished = int(np.asarray(states.done).sum())
         progress(min(done_steps + _CHUNK, max_iterations), max_iterations, f"EM, {finished} of {num_runs} runs done")
         if finished == num_runs:
             break
@@ -336,14 +336,19 @@ def run(
     (states, trace), best = found.ends, found.best
     return point_result(
         model,
-        jax.tree.map(lambda leaf: jnp.asarray(leaf[best]), states.params),
+        run_of(states.params, best),
         objective=trace,
         objective_name="log joint density" if estimate == "map" else "log likelihood",
-        lp=states.objective[best],
-        status="converged" if bool(states.done[best]) else "max_steps",
+        lp=np.asarray(states.objective)[best],
+        status="converged" if np.asarray(states.done)[best] else "max_steps",
         restarts=found.restarts,
         estimate="maximum a posteriori" if estimate == "map" else "maximum likelihood",
     )
+
+
+@jax.jit
+def _deterministics(model: Model, params: Params) -> Params:
+    return model.deterministics(params)
 
 
 def point_result(
@@ -358,7 +363,7 @@ def point_result(
     restarts: Restarts | None = None,
 ) -> EngineResult:
     """One point estimate as one chain with one draw."""
-    values = params | model.deterministics(params)
+    values = params | _deterministics(model, params)
     return EngineResult(
         sites={name: np.asarray(value)[None, None] for name, value in values.items()},
         stats={"lp": np.asarray(lp)[None, None]},

@@ -224,7 +224,7 @@ def _with_weights(
     """The M-step of the weights beside that of the memories; the objective at the parameters before it."""
     objective = log_likelihood
     if not settings.likelihood_only:
-        objective = objective + coordinates.log_prior(coordinates.unconstrain(params))
+        objective = objective + coordinates.log_prior(coordinates.unconstrain(params), params)
     others = {name: value for name, value in params.items() if name not in model.prior}
     weights = model.weights.maximize(counts, others, likelihood_only=settings.likelihood_only)
     if settings.numbered or not len(model.weights.orders_by_size(counts)):

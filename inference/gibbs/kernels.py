@@ -129,7 +129,7 @@ def _blocked(
     counts = count(labels, num_components, x.dtype)
     coordinates = Coordinates(model)
     sites = {name: params[name] for name in coordinates.transforms}
-    lp = jnp.sum(log_lik) + coordinates.log_prior(coordinates.unconstrain(sites))
+    lp = jnp.sum(log_lik) + coordinates.log_prior(coordinates.unconstrain(sites), sites)
     kept = (params, {"lp": lp, "occupied": jnp.sum(counts > 0), **stats})
 
     law: Law = law_of(model, params, len(x), exchangeable=False)

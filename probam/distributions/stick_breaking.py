@@ -105,11 +105,13 @@ class _StickBreaking(Distribution):
     arg_constraints = {"alpha": constraints.real, "discount": constraints.unit_interval}  # noqa: RUF012
     reparametrized_params = ["alpha", "discount"]  # noqa: RUF012
     pytree_data_fields = ("alpha", "discount")
-    pytree_aux_fields = ("num_components",)
+    pytree_aux_fields = ("num_components", "is_dirichlet_process")
 
     alpha: Float[Array, "*batch"]
     discount: Float[Array, "*batch"]
     num_components: int
+    is_dirichlet_process: bool
+    """Whether the discount is known to be 0, without a look at arrays: the density is then a simpler program."""
     _implied = 0  # number of entries of the event that are omitted because they follow from the others
 
     def __init__(
@@ -127,6 +129,7 @@ class _StickBreaking(Distribution):
         self.alpha = jnp.broadcast_to(jnp.asarray(alpha, dtype), batch_shape)
         self.discount = jnp.broadcast_to(jnp.asarray(discount, dtype), batch_shape)
         self.num_components = num_components
+        self.is_dirichlet_process = isinstance(discount, int | float) and discount == 0
         super().__init__(batch_shape, (num_components - self._implied,), validate_args=validate_args)
 
     @property
@@ -138,12 +141,16 @@ class _StickBreaking(Distribution):
     def strengths(self) -> Float[Array, "*batch R"]:
         """The second Beta parameters alpha + k d, k = 1, ..., T-1."""
         steps = jnp.arange(1, self.num_components, dtype=self.alpha.dtype)
+        if self.is_dirichlet_process:
+            return self.alpha[..., None] + jnp.zeros_like(steps)
         return self.alpha[..., None] + steps * self.discount[..., None]
 
     @property
     def _log_normalizer(self) -> Float[Array, "*batch"]:
         """Sum of log B(1 - d, alpha + k d); the Gamma functions of neighbouring sticks cancel except at the ends."""
         alpha, d, num_sticks = self.alpha, self.discount, self.num_sticks
+        if self.is_dirichlet_process:  # B(1, alpha) = 1 / alpha
+            return -num_sticks * jnp.log(alpha)
         ends = log_gamma_ratio(alpha + 1, num_sticks * d)
         return num_sticks * gammaln(1 - d) + ends - jnp.sum(jnp.log(self.strengths), axis=-1)
 
@@ -184,7 +191,9 @@ class StickBreakingSticks(_StickBreaking):
     def log_prob(self, value: Float[ArrayLike, "... R"]) -> Float[Array, "..."]:
         """Log density of the sticks, in nats."""
         value = jnp.asarray(value)
-        terms = xlog1py(self.strengths - 1, -value) - xlogy(self.discount[..., None], value)
+        terms = xlog1py(self.strengths - 1, -value)
+        if not self.is_dirichlet_process:
+            terms = terms - xlogy(self.discount[..., None], value)
         return jnp.sum(terms, axis=-1) - self._log_normalizer
 
     def sample(self, key: Array | None, sample_shape: tuple[int, ...] = ()) -> Float[Array, "*shape R"]:

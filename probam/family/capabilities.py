@@ -424,7 +424,7 @@ def _bank_support(family: Family, num_features: int) -> Constraint[Any] | None:
         supports.append(fixed_support(family.bank(params)))
 
     try:
-        prior = family.prior(np.asarray(jnp.asarray(made_up)))  # in the precision that JAX computes in
+        prior = family.prior(made_up.astype(_precision()))
     except ValueError:  # a prior that refuses such data says nothing of the support
         return None
     jax.eval_shape(bank, {site: _one_value(law, site in family.shared) for site, law in prior.items()})
@@ -433,4 +433,9 @@ def _bank_support(family: Family, num_features: int) -> Constraint[Any] | None:
 
 def _one_value(law: Distribution, shared: bool) -> jax.ShapeDtypeStruct:
     shape = law.event_shape if shared else (1, *law.event_shape)
-    return jax.ShapeDtypeStruct(shape, jnp.zeros(()).dtype)
+    return jax.ShapeDtypeStruct(shape, _precision())
+
+
+def _precision() -> np.dtype[Any]:
+    """The one that JAX computes in."""
+    return np.dtype(jax.dtypes.canonicalize_dtype(np.float64))

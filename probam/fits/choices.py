@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args, get_origin
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 import probam.models
@@ -27,7 +27,7 @@ __all__ = ["double_precision", "families", "find_engine", "find_family", "sample
 
 def double_precision() -> bool:
     """Whether JAX computes in float64 where it is given float64."""
-    return bool(jnp.zeros(()).dtype == jnp.float64)
+    return bool(jax.dtypes.canonicalize_dtype(np.float64) == np.float64)
 
 
 def families() -> dict[str, type[Family]]:

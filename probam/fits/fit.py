@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from numpyro.distributions import Distribution
@@ -73,7 +72,7 @@ def fit(data: Any, options: FitOptions, engine_options: dict[str, Any]) -> Fit:
         model = mixture(prepared.x, family=family, weights=weights, num_components=num_components, prior=options.prior)
         engine = options.engine or sampler_of(model, has_row_weights=prepared.weight is not None)
         options, run = replace(options, engine=engine), find_engine(engine, engine_options)
-        key_run, key_read = _keys(int(options.seed))
+        key_run, key_read = _keys(np.uint32(options.seed))
         result = _run(run, key_run, model, prepared, options, engine_options)
         attributes = fit_attributes(options, engine_options, prepared, model, result)
         if options.output is not None:
@@ -88,7 +87,8 @@ def fit(data: Any, options: FitOptions, engine_options: dict[str, Any]) -> Fit:
     return fitted
 
 
-def _keys(seed: int) -> tuple[jax.Array, jax.Array]:
+@jax.jit
+def _keys(seed: np.uint32 | jax.Array) -> tuple[jax.Array, jax.Array]:
     """For the engine, and for what is drawn to read its result."""
     key_run, key_read = jax.random.split(jax.random.key(seed))
     return key_run, key_read
@@ -118,7 +118,7 @@ def _run(
     result: EngineResult = run(
         key,
         model,
-        jnp.asarray(prepared.x),
+        jax.device_put(prepared.x),
         progress=options.progress or silent,
         **{name: value for name, value in known.items() if value is not None},
         **engine_options,
@@ -144,7 +144,7 @@ def load(path: str | os.PathLike[str]) -> Fit:
         model = _saved_model(tree, str(path))
         if is_pending(tree):
             with jax.enable_x64(tree.attrs["dtype"] == "float64"):
-                tree = completed(tree, model, _keys(int(tree.attrs["seed"]))[1], silent)
+                tree = completed(tree, model, _keys(np.uint32(tree.attrs["seed"]))[1], silent)
         return Fit(tree, model)
     except KeyError as error:
         raise InputError(
