@@ -9,17 +9,34 @@ import hashlib
 import os
 import platform
 import warnings
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 from platformdirs import user_cache_path
 
 from probam.errors import InputError
 
-__all__ = ["SWITCH", "compiler_options", "drop_oldest", "keep_compiled", "kept_folder"]
+__all__ = [
+    "SWITCH",
+    "compiled_by_size",
+    "compiled_quickly",
+    "compiler_options",
+    "drop_oldest",
+    "is_small",
+    "keep_compiled",
+    "kept_folder",
+]
 
 SWITCH = "PROBAM_COMPILED"
 """Environment variable: ``off`` disables the cache, any other value is its folder."""
+
+_SMALL = 200_000
+"""Most numbers (rows x features x memories) of a problem for which compiling costs more than running does."""
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 _LARGEST = 1 << 30
 """Size of a folder of the cache in bytes above which the least recently used entries are deleted."""
@@ -100,18 +117,71 @@ def drop_oldest(place: Path) -> None:
             return
 
 
-@cache
-def compiler_options() -> dict[str, bool | int] | None:
-    """Compiler options for programs that run only a few times on small arrays; None if this XLA does not have them.
+def compiler_options(*, often: bool = False) -> dict[str, bool | int] | None:
+    """Compiler options for programs on small arrays; None if this XLA does not have them.
 
-    They make compilation about three times faster. Optimising the machine code of such programs costs more than it
-    saves.
+    They make compilation about three times faster, since optimising the machine code of such programs costs more than
+    it saves.
+
+    Args:
+        often: whether the program runs hundreds of times. It is then as fast as any, and compiled in two thirds of the
+            time.
     """
+    options = _known_options()
+    return {**options, "xla_backend_optimization_level": int(often)} if options else None
+
+
+@cache
+def _known_options() -> dict[str, bool | int]:
+    """The options that this XLA has: all, or none of them."""
     import jax
 
     options: dict[str, bool | int] = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
     try:
         jax.jit(lambda x: x + 1, compiler_options=options)(1.0)
     except (RuntimeError, ValueError):
-        return None
+        return {}
     return options
+
+
+def is_small(x: Any, num_components: int) -> bool:
+    """Whether so many memories of data like these are a small problem: compiling then costs more than running."""
+    return bool(x.size * num_components <= _SMALL)
+
+
+def compiled_by_size(
+    small: Callable[..., bool], *, often: bool = False, **options: Any
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """``jax.jit`` of a function as one of two programs: compiled quickly for small arguments, well for large ones.
+
+    A function so decorated cannot be called by another compiled one.
+
+    Args:
+        small: whether the arguments of a call are small.
+        often: whether a program runs hundreds of times, as for :func:`compiler_options`.
+        options: others of ``jax.jit``.
+    """
+    import jax
+
+    def decorated(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        well = jax.jit(function, **options)
+        quickly = cache(lambda: jax.jit(function, compiler_options=compiler_options(often=often), **options))
+
+        @wraps(function)
+        def compiled(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            program = quickly() if small(*args, **kwargs) else well
+            result: _R = program(*args, **kwargs)
+            return result
+
+        return compiled
+
+    return decorated
+
+
+def compiled_quickly(**options: Any) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """``jax.jit`` for programs on a few numbers, whatever the data: :func:`compiled_by_size` of small arguments.
+
+    Args:
+        options: of ``jax.jit``.
+    """
+    return compiled_by_size(lambda *_, **__: True, **options)

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from probam.compiled import compiled_by_size, is_small
 from probam.distributions.likelihood import shares
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
@@ -89,7 +90,7 @@ def _symmetric(matrix: Float[Array, "*batch M M"]) -> Float[Array, "*batch M M"]
     return 0.5 * (matrix + jnp.swapaxes(matrix, -1, -2))
 
 
-@jax.jit
+@compiled_by_size(lambda model, _, x: is_small(x, model.num_components))
 def log_volumes(model: Model, params: Params, x: Float[Array, "N D"]) -> Float[Array, " R"]:
     r"""Log of :math:`(2\pi)^{P/2} \det(I_c)^{-1/2}` at several points: what the mass of a mode has beside its height.
 

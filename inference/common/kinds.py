@@ -12,7 +12,6 @@ several. The moves then go on as long as they find more mass.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
@@ -21,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import ArrayLike
 
+from probam.compiled import compiled_by_size, compiled_quickly, is_small
 from probam.family import Model, Params
 from probam.family.capabilities import Gradients
 from probam.inference.common.agglomeration import (
@@ -272,13 +272,13 @@ class _Keys(NamedTuple):
     """Of the generators of what is not drawn in a compiled program: of the rows that are agglomerated, of moves."""
 
 
-@partial(jax.jit, static_argnames="num_starts")
+@compiled_quickly(static_argnames="num_starts")
 def _keys(key: jax.Array, *, num_starts: int) -> _Keys:
     seeds = jax.vmap(lambda number: jax.random.key_data(jax.random.fold_in(key, number)))(jnp.arange(2 + _ROUNDS))
     return _Keys(jax.random.split(key, num_starts), seeds)
 
 
-@jax.jit
+@compiled_by_size(lambda model, _, x: is_small(x, model.num_components))
 def _labels(model: Model, params: Params, x: Float[Array, "M D"]) -> Int[Array, " M"]:
     """The memory of largest responsibility of each row."""
     return jnp.argmax(model.mixture(params).log_joint(x), axis=-1)

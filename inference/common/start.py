@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from numpyro.distributions import Distribution, biject_to
 
+from probam.compiled import compiled_by_size, is_small
 from probam.errors import InputError
 from probam.family import Model, Params
 from probam.family.capabilities import Absent, DataSpace, Gradients, Guide, Start
@@ -121,7 +122,7 @@ def _in_metric(model: Model, x: Float[Array, "N D"]) -> Float[Array, "N D"]:
     return DataSpace.of(model.family).metric(x, model.prior)
 
 
-@jax.jit
+@compiled_by_size(lambda model, x: is_small(x, model.num_components))
 def metric_rows(model: Model, x: Float[Array, "N D"]) -> Float[Array, "N D"]:
     """Rows in the metric in which the model's distances make sense; a missing entry is the mean of its feature."""
     return _in_metric(model, without_missing(x) if model.missing else x)
@@ -209,7 +210,7 @@ class Given(NamedTuple):
     taken: Bool[Array, " R"]
 
 
-@jax.jit
+@compiled_by_size(lambda _, model, x, *__: is_small(x, model.num_components))
 def starts(
     keys: jax.Array,
     model: Model,

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from probam.compiled import compiled_by_size, compiled_quickly, is_small
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Moments, Params
 from probam.family.capabilities import Absent, DataSpace, Guide, MStep
@@ -30,9 +31,6 @@ from probam.options import whole_number
 
 __all__ = ["fit_params", "point_result", "run", "side_by_side"]
 
-_SMALL = 200_000
-"""Most numbers (rows x features x memories) for which several runs go in one batch."""
-
 _CHUNK = 50
 """Iterations between two reports of progress."""
 
@@ -40,7 +38,11 @@ _ASK = 8
 """Iterations on several devices after which it is asked whether a run has stopped: devices wait for the question."""
 
 
-@partial(jax.jit, static_argnames=("settings", "num_steps"))
+@compiled_by_size(
+    lambda model, _, rows, *__, **___: is_small(rows.x, model.num_components),
+    often=True,
+    static_argnames=("settings", "num_steps"),
+)
 def _advance(
     model: Model,
     states: EMState,
@@ -145,7 +147,7 @@ def side_by_side(num_runs: int, x: jax.Array, num_components: int) -> int:
     On large data one at a time is several times faster, because its products are plain matrix products and not batched
     ones. It also avoids large batched products, on which XLA's CPU thread pool was seen to hang.
     """
-    return num_runs if x.size * num_components <= _SMALL else 1
+    return num_runs if is_small(x, num_components) else 1
 
 
 def check_closed_form(model: Model) -> None:
@@ -278,7 +280,7 @@ def _iterate(
     return states, np.concatenate(traces, axis=1)
 
 
-@jax.jit
+@compiled_by_size(lambda model, x: is_small(x, model.num_components))
 def _origin(model: Model, x: jax.Array) -> jax.Array:
     """Where the sums have their zero."""
     return DataSpace.of(model.family).frame(without_missing(x) if model.missing else x)[0]
@@ -346,7 +348,7 @@ def run(
     )
 
 
-@jax.jit
+@compiled_quickly()
 def _deterministics(model: Model, params: Params) -> Params:
     return model.deterministics(params)
 

@@ -6,13 +6,13 @@ are given, so NumPy arrays are enough there.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 from numpyro.distributions import Distribution
 
+from probam.compiled import compiled_quickly
 from probam.numerics.steady import restored, steady
 
 __all__ = ["built"]
@@ -32,6 +32,6 @@ def built(make: Callable[..., Laws], *numbers: np.ndarray | jax.Array) -> Laws:
     return laws
 
 
-@partial(jax.jit, static_argnums=0)
-def _built(make: Callable[..., Laws], *numbers: jax.Array) -> Any:
+@compiled_quickly(static_argnums=0)
+def _built(make: Callable[..., Laws], *numbers: np.ndarray | jax.Array) -> Any:
     return steady(make(*numbers))

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from numpyro.distributions import Distribution
 
+from probam.compiled import compiled_quickly
 from probam.data.standardise import Standardiser
 from probam.data.writing import check_writable
 from probam.errors import InputError, NumericalError
@@ -87,7 +88,7 @@ def fit(data: Any, options: FitOptions, engine_options: dict[str, Any]) -> Fit:
     return fitted
 
 
-@jax.jit
+@compiled_quickly()
 def _keys(seed: np.uint32 | jax.Array) -> tuple[jax.Array, jax.Array]:
     """For the engine, and for what is drawn to read its result."""
     key_run, key_read = jax.random.split(jax.random.key(seed))
