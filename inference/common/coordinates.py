@@ -81,7 +81,7 @@ class Coordinates:
         return {name: jnp.reshape(part, shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
     def log_prior(self, free: Params, params: Params | None = None) -> Float[Array, ""]:
-        """Log prior density with the Jacobian, nats; ``params`` are the site values at ``free`` where they are known."""
+        """Log prior density with the Jacobian, nats; ``params`` are the site values at ``free``, where known."""
         params = self.constrain(free) if params is None else params
         total, _ = log_density(self.model.parameters, (), {}, params)
         for name, transform in self.transforms.items():
