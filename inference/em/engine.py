@@ -204,8 +204,7 @@ def fit_params(
     model = model.with_row_weight(None)  # rows and their weights are handed on together
     each = None if weight is None else total_weight(weight)
     num_data = len(x) if each is None else float(each.sum())
-    if tolerance is None:
-        tolerance = 1e-9 if x.dtype == jnp.float64 else 1e-6
+    tolerance = (1e-9 if x.dtype == jnp.float64 else 1e-6) if tolerance is None else tolerance
     climb = partial(
         _iterate,
         model,
