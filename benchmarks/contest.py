@@ -64,13 +64,17 @@ _HOLDS_BACK = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 """Variables that keep OpenBLAS from the kernels of this processor: no side inherits them."""
 
 
+def inherited() -> dict[str, str]:
+    """The environment of a process that is measured."""
+    return {name: value for name, value in os.environ.items() if name not in _HOLDS_BACK}
+
+
 class Runner:
     """The process of one side."""
 
     def __init__(self, task: Task, side: str) -> None:
         self.side = side
-        inherited = {name: value for name, value in os.environ.items() if name not in _HOLDS_BACK}
-        environment = inherited | dict(task.environment.get(side, {}))
+        environment = inherited() | dict(task.environment.get(side, {}))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.side", task.name, side],
             stdin=subprocess.PIPE,

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.contest import versions_of
+from benchmarks.contest import inherited, versions_of
 from probam.data.shipped import load_shipped
 from probam.data.writing import write_atomically
 from probam.errors import ProbamError
@@ -36,9 +36,6 @@ x = np.loadtxt(sys.argv[1], delimiter=",", skiprows=1)
 options = dict(n_init=8, init_params="k-means++", tol=1e-9, max_iter=5000, random_state=0)
 print(np.bincount(GaussianMixture(20, **options).fit_predict(x)))
 """
-
-_HELD_BACK = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
-"""Environment variables that can make the peer slower than it is."""
 
 _AT_ITS_BEST = {"OPENBLAS_NUM_THREADS": "1"}
 """Of the peer: on matrices this small a second thread of BLAS only waits, at several times the CPU seconds."""
@@ -116,9 +113,8 @@ class _Bench:
 
     def peer(self) -> float:
         """CPU seconds of scikit-learn's script."""
-        environment = {name: value for name, value in os.environ.items() if name not in _HELD_BACK}
         words = [sys.executable, "-c", _PEER, str(self._folder / "whole.csv")]
-        return _cpu_and_peak(words, environment | _AT_ITS_BEST)[0]
+        return _cpu_and_peak(words, inherited() | _AT_ITS_BEST)[0]
 
     def run(self, command: Command, data: str, caches: Path, peer_seconds: float) -> Figures:
         """One process of the command."""
@@ -131,7 +127,7 @@ class _Bench:
 
 def _with_caches(folder: Path) -> dict[str, str]:
     """The environment of a process that finds and keeps programs, and all else that probam keeps, in a folder."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_COMPILATION_CACHE")}
+    kept = {name: value for name, value in inherited().items() if not name.startswith("JAX_COMPILATION_CACHE")}
     return kept | {"PROBAM_COMPILED": str(folder / "compiled"), "XDG_CACHE_HOME": str(folder)}
 
 
