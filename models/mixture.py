@@ -140,12 +140,21 @@ def mixture(
             f"data: entries are missing, and family {family.name!r} cannot integrate them out: {entries.reason}; "
             "leave those rows out or impute the values first"
         )
-    defaults = family.prior(x.astype(jax.dtypes.canonicalize_dtype(x.dtype)))  # in the precision of JAX
+    laws = family.prior(x.astype(jax.dtypes.canonicalize_dtype(x.dtype)))  # in the precision of JAX
+    defaults = {site: _of_jax_arrays(law) for site, law in laws.items()}
     unknown = sorted(set(prior or {}) - set(defaults))
     if unknown:
         raise InputError(f"prior: family {family.name!r} has no site {unknown[0]!r}; it has {', '.join(defaults)}")
     merged = defaults | {site: _of_shape(site, law, defaults[site].shape()) for site, law in (prior or {}).items()}
     return Mixture(family, weights, num_components, merged, missing)
+
+
+def _of_jax_arrays(law: Distribution) -> Distribution:
+    """The same prior with its NumPy arrays as JAX has them, by no program of XLA."""
+    moved: Distribution = jax.tree.map(
+        lambda leaf: jax.device_put(leaf) if isinstance(leaf, np.ndarray | np.generic) else leaf, law
+    )
+    return moved
 
 
 def _of_shape(site: str, law: Distribution, shape: tuple[int, ...]) -> Distribution:
