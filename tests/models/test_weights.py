@@ -1,11 +1,13 @@
-"""The law of labels under stick-breaking against Beta functions to 40 digits, and its total."""
+"""The law of labels under stick-breaking against Beta functions to 40 digits, and its total; its M-step."""
 
 from itertools import product
 
 import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
+import scipy
 
 from probam.models.weights import StickBreaking
 
@@ -54,3 +56,22 @@ def test_the_law_of_labels_sums_to_one() -> None:
     counts = np.array([np.bincount(labels, minlength=3) for labels in product(range(3), repeat=5)], float)
     total = sum(float(jnp.exp(law.log_marginal(jnp.asarray(row), {}))) for row in counts)
     assert total == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("num_components", [1, 2, 9])
+def test_alpha_of_a_dirichlet_process_is_the_most_probable_given_the_sticks(num_components: int) -> None:
+    """Against a search on the density of log(alpha): Gamma prior, Beta(1, alpha) sticks, the Jacobian of the log."""
+    counts = np.random.default_rng(0).uniform(0, 40, num_components)
+    before = {"alpha": jnp.asarray(0.7), "sticks": jnp.full(num_components - 1, 0.5)}
+    after = StickBreaking(dist.Gamma(2.0, 3.0)).maximize(jnp.asarray(counts), before, likelihood_only=False)
+    sticks = np.asarray(after["sticks"]) if num_components > 1 else np.zeros(0)
+
+    def minus_log_density(log_alpha: float) -> float:
+        alpha = np.exp(log_alpha)
+        of_sticks = scipy.stats.beta(1, alpha).logpdf(sticks).sum()
+        return float(-(scipy.stats.gamma(2, scale=1 / 3).logpdf(alpha) + log_alpha + of_sticks))
+
+    found = scipy.optimize.minimize_scalar(
+        minus_log_density, bounds=(-6, 6), method="bounded", options={"xatol": 1e-10}
+    )
+    np.testing.assert_allclose(np.log(after["alpha"]), found.x, atol=1e-6)
