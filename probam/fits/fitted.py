@@ -490,9 +490,8 @@ class Fit:
         from probam.reports.html import write_report  # it brings matplotlib, which nothing else here needs
 
         file_path("path", path)
-        tree = self.to_datatree()
         with write_atomically(path) as temporary:
-            write_report(tree, temporary)
+            write_report(self.to_datatree(), temporary)
 
     @property
     def options(self) -> dict[str, Any]:
