@@ -26,7 +26,7 @@ from probam.inference.common.kinds import Searched, Starts, run_of
 from probam.inference.common.matching import matched
 from probam.inference.common.result import EngineResult, Progress, Restarts, silent
 from probam.inference.common.rows import Rows, counted, numbers_memories, rows_on, total_weight, without_missing
-from probam.inference.em.steps import EMState, Settings, em_step, expectation, judged, maximization
+from probam.inference.em.steps import EMState, Settings, em_step, expectation, judged, kept_statistics, maximization
 from probam.options import whole_number
 
 __all__ = ["fit_params", "point_result", "run", "side_by_side"]
@@ -54,7 +54,7 @@ def _advance(
     num_steps: int,
 ) -> tuple[EMState, jax.Array]:
     """``num_steps`` EM steps of every restart; the objective before each, NaN once a restart has stopped."""
-    coordinates = Coordinates(model)
+    coordinates, kept = Coordinates(model), kept_statistics(model, rows.x, origin, rows.weight)
 
     def one(state: EMState, _: None) -> tuple[EMState, jax.Array]:
         params, objective = em_step(
@@ -65,6 +65,7 @@ def _advance(
             settings,
             weight=rows.weight,
             origin=origin,
+            kept=kept,
         )
         return judged(state, params, objective, tolerance, settings)
 
@@ -80,6 +81,7 @@ _Ends = tuple[EMState, np.ndarray]
 """States of all runs, and the trace of their objectives (R, I)."""
 
 _expectation = jax.jit(expectation)
+_kept_statistics = jax.jit(kept_statistics)
 
 
 @partial(jax.jit, static_argnames=("settings",))
@@ -119,6 +121,7 @@ def _advance_across(
     """As :func:`_advance`, each device summing over its own rows while the others sum over theirs."""
     devices = [next(iter(part.x.devices())) for part in parts]
     copies = [jax.device_put((model, origin), device) for device in devices]
+    kept = [_kept_statistics(copy[0], part.x, copy[1], part.weight) for part, copy in zip(parts, copies, strict=True)]
     num_runs = len(states.objective)
     after: list[EMState] = []
     traces = np.full((num_runs, num_steps), np.nan, states.objective.dtype)
@@ -127,8 +130,8 @@ def _advance_across(
         objectives: list[jax.Array] = []
         for step in range(0 if bool(states.done[run]) else num_steps):
             sums = [
-                _expectation(copy[0], jax.device_put(state.params, device), part.x, copy[1], part.weight)
-                for part, copy, device in zip(parts, copies, devices, strict=True)
+                _expectation(copy[0], jax.device_put(state.params, device), part.x, copy[1], part.weight, own)
+                for part, copy, device, own in zip(parts, copies, devices, kept, strict=True)
             ]
             state, objective = _ascend(
                 copies[0][0], state, jax.device_put(sums, devices[0]), tolerance, settings=settings

@@ -1,7 +1,8 @@
 r"""One step of closed-form EM: sums over blocks of rows, the M-step, and the check for convergence.
 
 The E-step never stores the (N, K) responsibilities of an additive family: rows are taken in blocks that stay in cache,
-one exponential each, and only their sums are kept.
+one exponential each, and only their sums are kept. Where a row has many statistics and all of them fit into little
+memory, they are made once for all steps (:func:`kept_statistics`).
 """
 
 from collections.abc import Callable
@@ -22,11 +23,13 @@ from probam.inference.common.matching import permute
 
 __all__ = [
     "EMState",
+    "Kept",
     "Settings",
     "block_rows",
     "em_step",
     "expectation",
     "judged",
+    "kept_statistics",
     "maximization",
     "remaining_rise",
 ]
@@ -36,6 +39,12 @@ _BLOCK_BYTES = 2**18
 
 _FEWEST_ROWS = 256
 """Rows of a block however wide they are."""
+
+_KEPT_BYTES = 2**26
+"""Most memory for statistics that are made once for all steps."""
+
+_MANY = 2
+"""So many statistics for each feature, and more, are worth keeping: fewer are made as fast as they are read."""
 
 
 class EMState(NamedTuple):
@@ -58,12 +67,20 @@ class Settings(NamedTuple):
 _Sums = tuple[jax.Array, jax.Array, jax.Array]
 
 
+class Kept(NamedTuple):
+    """Statistics of all rows in G blocks of B; the last one is filled up with rows that do not count."""
+
+    statistics: Float[Array, "G F B"]
+    weight: Float[Array, "G B *each"] | None
+
+
 def expectation(
     model: Model,
     params: Params,
     x: Float[Array, "*groups N D"],
     origin: Float[Array, " D"],
     weight: Float[Array, "*groups N"] | Float[Array, "*groups N K"] | None = None,
+    kept: Kept | None = None,
 ) -> tuple[Moments, Float[Array, ""]]:
     """Responsibility-weighted sums of the family's statistics, and the log likelihood (nats).
 
@@ -76,27 +93,30 @@ def expectation(
         origin: (D,) point that the statistics are relative to.
         weight: how often each row counts, (N,) or (G, B); None counts each once. A last axis K has 0 for memories that
             a row cannot belong to.
+        kept: the statistics of the rows with their weights, where :func:`kept_statistics` made them.
     """
     mixture = model.mixture(params)
     sums_of = AdditiveMStep.of(model.family)
     origin = jnp.asarray(origin)
+
+    if kept is not None:
+        coefficients, constant = _linear_log_joint(mixture, x, origin)
+
+        def kept_block(block: tuple[jax.Array, jax.Array | None]) -> _Sums:
+            statistics, counted = block
+            logits = jnp.matmul(coefficients, statistics, precision="highest") + constant
+            responsibilities, log_prob = _shared_out(logits, counted)
+            sums = jnp.matmul(responsibilities, statistics.T, precision="highest")
+            return jnp.sum(responsibilities, axis=1), sums, jnp.sum(log_prob)
+
+        counts, sums, log_likelihood = _sum_of(kept_block, tuple(kept))
+        return Moments(counts, sums, origin), log_likelihood
+
     log_joint = _log_joint(model, mixture, x, origin)
 
     def block(rows: jax.Array, counted: jax.Array | None) -> _Sums:
         statistics = None if model.missing else sums_of.statistics(rows - origin)
-        logits = log_joint(rows, statistics)
-        if counted is not None and counted.ndim == 2:
-            allowed, counted = counted.T > 0, jnp.max(counted, axis=1)
-            logits = jnp.where(allowed | (counted == 0), logits, -jnp.inf)  # rows that do not count keep finite numbers
-        top = jax.lax.stop_gradient(jnp.max(logits, axis=0))
-        unnormalised = jnp.exp(logits - top)
-        total = jnp.sum(unnormalised, axis=0)
-        log_prob = top + jnp.log(total)
-        if counted is None:
-            responsibilities = unnormalised * (1 / total)
-        else:
-            responsibilities = unnormalised * (counted / total)
-            log_prob = counted * log_prob
+        responsibilities, log_prob = _shared_out(log_joint(rows, statistics), counted)
         if statistics is None:
             sums = ExpectedSums.of(model.family).expected_sums(params, rows, responsibilities.T, origin)
         else:
@@ -111,6 +131,52 @@ def expectation(
     return Moments(counts, sums, origin), log_likelihood
 
 
+def _shared_out(
+    logits: Float[Array, "K B"], counted: Float[Array, " B"] | Float[Array, "B K"] | None
+) -> tuple[Float[Array, "K B"], Float[Array, " B"]]:
+    """Responsibilities times how often each row counts, and the log density of each row times the same."""
+    if counted is not None and counted.ndim == 2:
+        allowed, counted = counted.T > 0, jnp.max(counted, axis=1)
+        logits = jnp.where(allowed | (counted == 0), logits, -jnp.inf)  # rows that do not count keep finite numbers
+    top = jax.lax.stop_gradient(jnp.max(logits, axis=0))
+    unnormalised = jnp.exp(logits - top)
+    total = jnp.sum(unnormalised, axis=0)
+    log_prob = top + jnp.log(total)
+    if counted is None:
+        return unnormalised * (1 / total), log_prob
+    return unnormalised * (counted / total), counted * log_prob
+
+
+def kept_statistics(
+    model: Model,
+    x: Float[Array, "*groups N D"],
+    origin: Float[Array, " D"],
+    weight: Float[Array, "*groups N"] | Float[Array, "*groups N K"] | None = None,
+) -> Kept | None:
+    """The statistics of all rows, for steps that share them; None where each step makes its own.
+
+    Arguments are those of :func:`expectation`. Log densities must be linear in the statistics, a row must have many of
+    them, and all must fit into little memory.
+    """
+    m_step = MStep.of(model.family)
+    if x.ndim == 3 or model.missing or not isinstance(m_step, AdditiveMStep) or not m_step.linear:
+        return None
+    num_statistics: int = jax.eval_shape(m_step.statistics, x[:1]).shape[-1]
+    if num_statistics <= _MANY * x.shape[1] or len(x) * num_statistics * x.dtype.itemsize > _KEPT_BYTES:
+        return None
+    size = min(block_rows(model, x), len(x))
+    lacking = -len(x) % size
+    if lacking and weight is None:
+        weight = jnp.ones(len(x), x.dtype)
+
+    def in_blocks(rows: jax.Array, fill: jax.Array | float) -> jax.Array:
+        filled = jnp.concatenate([rows, jnp.full((lacking, *rows.shape[1:]), fill, rows.dtype)]) if lacking else rows
+        return filled.reshape(-1, size, *rows.shape[1:])
+
+    statistics = jnp.swapaxes(in_blocks(m_step.statistics(x - origin), 0), 1, 2)
+    return Kept(statistics, None if weight is None else in_blocks(weight, 0))
+
+
 def _log_joint(
     model: Model, mixture: MemoryMixture, x: jax.Array, origin: jax.Array
 ) -> Callable[[Float[Array, "B D"], Float[Array, "B F"] | None], Float[Array, "K B"]]:
@@ -120,16 +186,23 @@ def _log_joint(
     """
     if x.ndim == 3:
         return lambda rows, _: mixture.log_joint_of_pattern(rows).T
-    linear = AdditiveMStep.of(model.family).linear and not model.missing
-    form = linear_form(mixture.bank, x[:1], origin) if linear else None
-    if form is None:
+    if model.missing or not AdditiveMStep.of(model.family).linear or linear_form(mixture.bank, x[:1], origin) is None:
         return lambda rows, _: mixture.log_joint(rows).T
-    coefficients, constant = form.matrix, (form.constant + mixture.log_weights)[:, None]
+    coefficients, constant = _linear_log_joint(mixture, x, origin)
 
     def of_statistics(_: jax.Array, statistics: jax.Array | None) -> jax.Array:
         return jnp.einsum("kf,nf->kn", coefficients, statistics, precision="highest") + constant
 
     return of_statistics
+
+
+def _linear_log_joint(
+    mixture: MemoryMixture, x: Float[Array, "N D"], origin: Float[Array, " D"]
+) -> tuple[Float[Array, "K F"], Float[Array, "K 1"]]:
+    """Coefficients of the statistics in the log of weight times density, and what does not depend on them."""
+    form = linear_form(mixture.bank, x[:1], origin)
+    assert form is not None, "families with linear log densities have the form"
+    return form.matrix, (form.constant + mixture.log_weights)[:, None]
 
 
 def block_rows(model: Model, x: Float[Array, "N D"]) -> int:
@@ -183,12 +256,13 @@ def em_step(
     *,
     weight: Float[Array, "*groups N"] | Float[Array, "*groups N K"] | None = None,
     origin: Float[Array, " D"] | None = None,
+    kept: Kept | None = None,
 ) -> tuple[Params, Float[Array, ""]]:
     """Parameters after one EM step, and the objective *before* it (nats)."""
     m_step = MStep.of(model.family)
     if isinstance(m_step, AdditiveMStep):
         origin = m_step.frame(x)[0] if origin is None else origin
-        moments, log_likelihood = expectation(model, params, x, origin, weight)
+        moments, log_likelihood = expectation(model, params, x, origin, weight, kept)
         return maximization(model, coordinates, params, moments, log_likelihood, settings)
     log_likelihood, responsibilities = shares(model.mixture(params).log_joint(x), weight)
     previous = {site: params[site] for site in model.prior}

@@ -18,7 +18,7 @@ from probam.inference.common.coordinates import Coordinates, constrained
 from probam.inference.common.information import expected_log_joint
 from probam.inference.common.result import EngineResult
 from probam.inference.em import engine as em
-from probam.inference.em.steps import expectation
+from probam.inference.em.steps import expectation, kept_statistics
 from probam.inference.gradient_em import engine as gradient_em
 from probam.inference.gradient_em.warm import start_at_optima
 from probam.models.gaussian import Gaussian
@@ -117,6 +117,36 @@ def test_row_blocks_sum_to_the_whole() -> None:
         moments.sums, resp.T @ AdditiveMStep.of(model.family).statistics(many - origin), rtol=1e-9, atol=1e-8
     )
     np.testing.assert_allclose(log_likelihood, law.log_prob(many).sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("weighted", ["", "rows", "rows and memories"])
+def test_statistics_that_are_kept_give_the_sums_of_those_that_are_not(weighted: str) -> None:
+    """4501 rows do not fill the last block: it ends with rows that do not count."""
+    model, _ = _model(FAMILIES["full"])
+    rng = np.random.default_rng(0)
+    many, origin = jnp.asarray(rng.normal(0, 3, (4501, 3))), jnp.asarray([0.3, -0.2, 0.1])
+    allowed = (rng.random((4501, model.num_components)) < 0.7) | (np.arange(model.num_components) == 0)
+    weight = {"": None, "rows": rng.integers(0, 3, 4501).astype(float), "rows and memories": 1.5 * allowed}[weighted]
+    weight = None if weight is None else jnp.asarray(weight)
+    coordinates = Coordinates(model)
+    params = coordinates.constrain(coordinates.zeros)
+    kept = kept_statistics(model, many, origin, weight)
+    assert kept is not None
+    assert kept.statistics.shape[0] > 1
+    expected = expectation(model, params, many, origin, weight)
+    for ours, theirs in zip(
+        jax.tree.leaves(expectation(model, params, many, origin, weight, kept)), jax.tree.leaves(expected), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-9)
+
+
+def test_statistics_are_not_kept_where_there_are_few_or_too_many() -> None:
+    few, _ = _model(FAMILIES["diagonal"])
+    many, _ = _model(FAMILIES["full"])
+    origin = jnp.zeros(3)
+    assert kept_statistics(few, jnp.zeros((10, 3)), origin) is None
+    assert kept_statistics(many, jnp.zeros((10, 3)), origin) is not None
+    assert kept_statistics(many, jnp.zeros((1_000_000, 3)), origin) is None  # 72 MB
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared data folder is not here")
