@@ -27,7 +27,7 @@ from probam.fits.draws import evenly
 from probam.fits.landscape import basins, energies_at, extent_of, kind_of, recalled
 from probam.fits.landscape_posterior import completion, fill
 from probam.fits.options import SEEDS
-from probam.fits.questions import NO_LENGTH, question_table, rows_of_family
+from probam.fits.questions import NO_LENGTH, padded, question_table, rows_of_family
 from probam.fits.saved import on_device, saved_sites, saved_units, site_names
 from probam.fits.verification import verify_draws
 from probam.models.mixture import Mixture
@@ -115,7 +115,7 @@ class Fit:
         """The fitted data (N, D), a missing entry at its conditional mean."""
         return np.asarray(rows_of(self.tree).values)
 
-    def model_for(self, x: jax.Array) -> Mixture:
+    def model_for(self, x: jax.Array | np.ndarray) -> Mixture:
         """The model for these rows, which integrates missing entries out where there are any."""
         has_missing = bool(np.isnan(np.asarray(x)).any())
         return replace(self.model, missing=True) if has_missing and not self.model.missing else self.model
@@ -140,11 +140,11 @@ class Fit:
         """Whether each row was divided by its length (``normalise=True``); so are the rows of questions."""
         return bool(self.tree.attrs.get("normalised", 0))
 
-    def _rows(self, data: Any, what: str, *, missing: bool = False) -> tuple[Table, jax.Array]:
+    def _rows(self, data: Any, what: str, *, missing: bool = False) -> tuple[Table, np.ndarray]:
         """A table in data units and its rows in model units; ``missing`` allows missing entries if the family does."""
         table = self.table(data, what, missing=missing)
         values = rows_of_family(self.model.family, table, self.dtype)
-        return table, jnp.asarray(self.standardiser.apply(values))
+        return table, self.standardiser.apply(values)
 
     # --- draws -------------------------------------------------------------------------------------------------
 
@@ -169,8 +169,8 @@ class Fit:
         """Site values of a thinned draw, None for the reference draw."""
         if draw is None:
             return self.reference
-        num_draws = len(self._permutations)
-        whole_number_in(f"the number of a thinned draw, from 0 to {num_draws - 1}", 0, num_draws - 1)("draw", draw)
+        last = len(self._permutations) - 1
+        whole_number_in(f"the number of a thinned draw, from 0 to {last}", 0, last)("draw", draw)
         return self._chosen(draw)
 
     def _chosen(self, which: int | np.ndarray) -> Params:
@@ -189,8 +189,7 @@ class Fit:
             data: rows of D features, or anything that ``probam.fit`` reads.
         """
         table, x = self._rows(data, "data", missing=True)
-        _, log_density = posterior.responsibilities(self.model_for(x), self.draws(), self._permutations, x)
-        return np.asarray(log_density) + self.standardiser.log_jacobians(table.values)
+        return self._averaged(x)[1] + self.standardiser.log_jacobians(table.values)
 
     def responsibilities(self, data: Any) -> np.ndarray:
         """Posterior probability (N, K) that each relabelled memory owns the datum, averaged over the draws.
@@ -201,16 +200,22 @@ class Fit:
         _, x = self._rows(data, "data", missing=True)
         return self._read(x)[0]
 
-    def _read(self, x: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+    def _read(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Responsibilities and log density of rows in model units."""
-        resp, log_density = posterior.responsibilities(self.model_for(x), self.draws(), self._permutations, x)
-        undefined = np.isnan(np.asarray(resp)).any(axis=1)
+        resp, log_density = self._averaged(x)
+        undefined = np.isnan(resp).any(axis=1)
         if undefined.any():
             raise InputError(
                 f"data: {undefined.sum()} of {len(x)} rows have density 0 under every memory, the first is row "
                 f"{np.flatnonzero(undefined)[0]}; responsibilities are 0 / 0 there; leave these rows out"
             )
-        return np.asarray(resp), np.asarray(log_density)
+        return resp, log_density
+
+    def _averaged(self, x: np.ndarray) -> list[np.ndarray]:
+        """The same, NaN where they are undefined."""
+        rows = jnp.asarray(padded(x, self.model.num_components))
+        answers = posterior.responsibilities(self.model_for(x), self.draws(), self._permutations, rows)
+        return [np.asarray(answer)[: len(x)] for answer in answers]
 
     @property
     def _permutations(self) -> jax.Array:
@@ -250,7 +255,7 @@ class Fit:
             draw: number of a thinned draw; None for the reference draw, the one of highest log joint density.
         """
         _, x = self._rows(data, "data")
-        return np.asarray(energies_at(self.model, self._sites_of(draw), x))
+        return np.asarray(energies_at(self.model, self._sites_of(draw), jnp.asarray(x)))
 
     def recall(self, queries: Any, *, step: float = 1.0, max_steps: int = 1000, draw: int | None = None) -> xr.Dataset:
         """Where the memory's dynamics end from each query.
@@ -373,12 +378,11 @@ class Fit:
         whole_number(least=1)("num_draws", num_draws)
         if self.is_normalised:
             raise InputError(f"given: a row without its target has gaps; {NO_LENGTH}")
-        which = evenly(num_draws, len(self._permutations))
         x = self.standardiser.apply(self._positions).astype(self.dtype)
         return ConditionalDistribution.of(
             rows_given(target, given, self.columns, self.dtype),
             self.model,
-            self._chosen(which),
+            self._chosen(evenly(num_draws, len(self._permutations))),
             self.standardiser,
             np.stack([x.min(axis=0), x.max(axis=0)]),
         )
@@ -401,12 +405,9 @@ class Fit:
             seed: chooses the data at which both are compared.
         """
         SEEDS("seed", seed)
-        return verify_draws(self.model, self.draws(), self._checked_points(seed))
-
-    def _checked_points(self, seed: int) -> jax.Array:
         x = self.standardiser.apply(self._positions).astype(self.dtype)
-        rng = np.random.default_rng(seed)
-        return jnp.asarray(x[rng.permutation(len(x))[:_CHECKED_DATA]])
+        chosen = np.random.default_rng(seed).permutation(len(x))[:_CHECKED_DATA]
+        return verify_draws(self.model, self.draws(), jnp.asarray(x[chosen]))
 
     def summary(self) -> pd.DataFrame:
         """Label-invariant quantities: mean, sd, Monte Carlo error, effective sample sizes, R-hat."""
@@ -457,8 +458,7 @@ class Fit:
         shown = holding.loc[holding.nlargest(most, "weight").index.sort_values()]
         shown = shown.iloc[:, : 4 + 6].round(4)
         lines += ["", shown.to_string(float_format=lambda value: f"{value:.4g}")]
-        smaller = len(holding) - len(shown)
-        empty = int((frame["size"] < 0.5).sum())
+        smaller, empty = len(holding) - len(shown), int((frame["size"] < 0.5).sum())
         if smaller:
             lines.append(f"({smaller} smaller memories are not listed)")
         if empty:

@@ -22,6 +22,7 @@ from probam.energies import clam, counts, hypercube, laplace, quadratic
 from probam.equivalence.twins import physical_twin
 from probam.family import Params
 from probam.fits.descent import descent_of
+from probam.fits.questions import padded
 from probam.models.mixture import Mixture
 
 __all__ = [
@@ -174,7 +175,7 @@ class Ends(NamedTuple):
 
 
 def recalled(
-    model: Mixture, params: Params, queries: Float[Array, "Q D"], *, step: float = 1.0, max_steps: int = 1000
+    model: Mixture, params: Params, queries: Float[np.ndarray, "Q D"], *, step: float = 1.0, max_steps: int = 1000
 ) -> Ends:
     """Recall from every query, in one program for all fits of a kind.
 
@@ -186,10 +187,12 @@ def recalled(
         max_steps: most steps of a query.
     """
     check_step(step)
-    ended, responsible, memory = _recall(is_small(params, len(queries)))(
-        model, params, queries, jnp.asarray(step, queries.dtype), max_steps=max_steps
+    starts = jnp.asarray(padded(queries, model.num_components))
+    found = _recall(is_small(params, len(starts)))(
+        model, params, starts, jnp.asarray(step, queries.dtype), max_steps=max_steps
     )
-    return Ends(check_finite("recall", ended), np.asarray(responsible), np.asarray(memory))
+    ended, responsible, memory = jax.tree.map(lambda of_start: np.asarray(of_start)[: len(queries)], found)
+    return Ends(check_finite("recall", ended), responsible, memory)
 
 
 @cache

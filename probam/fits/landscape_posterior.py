@@ -35,6 +35,7 @@ from probam.errors import InputError
 from probam.family import Params
 from probam.family.capabilities import DataSpace
 from probam.fits.landscape import MERGE, Landscape, kind_of, survey
+from probam.fits.questions import padded
 from probam.models.mixture import Mixture
 
 __all__ = [
@@ -216,20 +217,25 @@ def _walked(
     max_steps: int,
 ) -> "_HostWalks":
     """Recall from slightly displaced rows, queries, memories and centres of memories, at every draw."""
-    num_given, num_own = len(rows) + len(queries), model.num_components + len(centre)
+    given = padded(rows, model.num_components)
+    num_given, num_own = len(given) + len(queries), model.num_components + len(centre)
     noise = np.random.default_rng(0).normal(size=(num_given + num_own, rows.shape[1]))
     noise *= extent * np.repeat([_OFF / 10, _OFF], [num_given, num_own])[:, None]
     walks = _walks()(
         model,
         sites,
         jnp.asarray(order),
-        jnp.asarray(rows),
+        jnp.asarray(given),
+        jnp.asarray(len(rows)),
         jnp.asarray(queries),
         jnp.asarray(centre, rows.dtype),
         jnp.asarray(noise, rows.dtype),
         max_steps=max_steps,
     )
-    return _HostWalks(*(np.asarray(leaf) for leaf in walks))
+    repeated = np.arange(len(rows), len(given))
+    host = _HostWalks(*(np.asarray(leaf) for leaf in walks))
+    of_starts = {name: np.delete(getattr(host, name), repeated, axis=1) for name in ("states", "arrived", "memory")}
+    return host._replace(**of_starts)
 
 
 class _Rests(NamedTuple):
@@ -312,8 +318,8 @@ def fill(model: Mixture, sites: Params, x: Float[np.ndarray, "N D"]) -> Filled:
 
     Raises :class:`probam.errors.InputError` for infinite entries and for families without an exact conditional.
     """
-    x = _not_infinite(x)
-    return _finite(model, Filled(*map(np.asarray, _fillings()(model, sites, jnp.asarray(x)))))
+    rows = jnp.asarray(padded(_not_infinite(x), model.num_components))
+    return _finite(model, Filled(*(np.asarray(values)[:, : len(x)] for values in _fillings()(model, sites, rows))))
 
 
 def completion(model: Mixture, sites: Params, x: Float[np.ndarray, "N D"], *, max_steps: int = 500) -> Completion:
@@ -322,9 +328,10 @@ def completion(model: Mixture, sites: Params, x: Float[np.ndarray, "N D"], *, ma
     Descent starts from the observed entries and the mixture's mean in the place of the others. Raises
     :class:`probam.errors.InputError` as :func:`fill` does, and where the energy has no dynamics.
     """
-    x = _not_infinite(x)
+    rows = jnp.asarray(padded(_not_infinite(x), model.num_components))
     _check_moves(model, sites)
-    *filled, descent, converged = map(np.asarray, _completions()(model, sites, jnp.asarray(x), max_steps=max_steps))
+    found = _completions()(model, sites, rows, max_steps=max_steps)
+    *filled, descent, converged = (np.asarray(values)[:, : len(x)] for values in found)
     return Completion(_finite(model, Filled(*filled)), descent, converged)
 
 
@@ -388,6 +395,7 @@ def _walk_draws(
     sites: Params,
     order: Int[Array, "S M"],
     rows: Float[Array, "R D"],
+    num_rows: Int[Array, ""],
     queries: Float[Array, "Q D"],
     centre: Float[Array, "G C"],
     noise: Float[Array, "T D"],
@@ -395,13 +403,14 @@ def _walk_draws(
     max_steps: int,
 ) -> _Walks:
     tolerance = max(4 * float(np.finfo(rows.dtype).eps), _TOLERANCE)
+    counted = (jnp.arange(len(rows)) < num_rows).astype(rows.dtype)  # the others repeat the last one
 
     def one(inputs: tuple[Params, Int[Array, " M"]]) -> _Walks:
         params, chosen = inputs
         mixture = model.mixture(params)
         landscape = survey(mixture)
         memories = DataSpace.of(model.family).memories(params)
-        shares = jnp.mean(mixture.responsibilities(rows), axis=0)
+        shares = counted @ mixture.responsibilities(rows) / num_rows
         largest = jnp.argsort(-shares)[: centre.shape[1]]
         starts = jnp.concatenate([rows, queries, memories, centre @ memories[largest]]) + noise
         if landscape.keep is not None:

@@ -10,12 +10,15 @@ from probam.errors import InputError
 from probam.family import Family
 from probam.family.capabilities import Absent, DataSpace, MissingEntries
 
-__all__ = ["NO_LENGTH", "question_table", "rows_of_family"]
+__all__ = ["NO_LENGTH", "padded", "question_table", "rows_of_family"]
 
 _WHOLE_ROWS = (
     "energy and recall need whole rows: impute the values (`complete` does, where the family can) or leave those rows "
     "out"
 )
+
+_SMALL = 200_000
+"""Most numbers (rows x features x memories) of a question whose rows are padded."""
 
 NO_LENGTH = (
     "this fit divides each row by its length (normalise=True, `--normalise`), and a row with gaps has none: impute the "
@@ -60,3 +63,20 @@ def rows_of_family(family: Family, table: Table, dtype: np.dtype[Any]) -> Float[
     values = table.values.astype(dtype)
     DataSpace.of(family).check_support(values, table.columns)
     return values
+
+
+def padded(x: Float[np.ndarray, "N D"], num_components: int) -> Float[np.ndarray, "M D"]:
+    """The rows and, where the question is small, the last one again and again: a program that was compiled for one
+    number of rows then serves others.
+
+    There are at most a quarter more rows, and so few different numbers of them.
+
+    Args:
+        x: rows.
+        num_components: memories that they meet.
+    """
+    num_rows, num_features = x.shape
+    if not 0 < num_rows * num_features * num_components <= _SMALL:
+        return x
+    step = max(1, 2 ** (num_rows.bit_length() - 3))
+    return np.pad(x, ((0, -num_rows % step), (0, 0)), mode="edge")

@@ -258,6 +258,7 @@ def _over_draws(fit: Saved, queries: Float[np.ndarray, "Q D"]) -> tuple[Group, D
     complete = np.isfinite(x).all(axis=1)
     starts = rows[complete[rows]]
     num_components = draws.model.num_components
+    num_queries, queries = len(queries), _repeated(queries, _QUERIES)
     num_starts = len(starts) + len(queries) + 2 * num_components
     chosen, num_memories = plan(draws.sites, draws.shape, num_starts, fit.num_occupied, x.shape[1])
     used = draws.only(chosen)
@@ -272,6 +273,9 @@ def _over_draws(fit: Saved, queries: Float[np.ndarray, "Q D"]) -> tuple[Group, D
         extent=extent_of(x[complete]),
         memories=memories,
         max_steps=_RECALL_STEPS,
+    )
+    recalled = recalled._replace(
+        recalled=recalled.recalled[:, :num_queries], recalled_memory=recalled.recalled_memory[:, :num_queries]
     )
     basin = np.full((len(used), len(rows)), -1)
     basin[:, complete[rows]] = recalled.basin

@@ -113,6 +113,31 @@ def test_the_fit_is_verified(faithful: Fit, galaxies: Fit) -> None:
         assert set(fitted.group("verification")["check"].values) == {check.name for check in checks}
 
 
+def test_questions_of_other_lengths_are_answered_by_the_same_programs(galaxies: Fit) -> None:
+    x = load_shipped("galaxy82").values
+    compiled: list[str] = []
+
+    def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    def asked(num_rows: int) -> list[xr.Dataset]:
+        return [ask(x[:num_rows]) for ask in (galaxies.predict, galaxies.recall, galaxies.complete)]
+
+    few = asked(41)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        more = asked(47)
+        assert not compiled
+        asked(49)
+        assert compiled  # so what is not compiled anew would be noticed
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    for one, other in zip(few, more, strict=True):
+        rows = other.isel({next(iter(one.sizes)): slice(41)})
+        xr.testing.assert_allclose(one, rows, rtol=1e-12)
+
+
 def test_samples_look_like_the_data(faithful: Fit) -> None:
     x = load_shipped("faithful").values
     drawn = faithful.sample(4000, seed=1)
