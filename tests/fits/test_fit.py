@@ -118,6 +118,7 @@ def test_questions_of_other_lengths_are_answered_by_the_same_programs(galaxies: 
     compiled: list[str] = []
 
     def listen(event: str, duration_secs: float, **_: str | int) -> None:
+        assert duration_secs >= 0
         if event == "/jax/core/compile/backend_compile_duration":
             compiled.append(event)
 
