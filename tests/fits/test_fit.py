@@ -115,12 +115,11 @@ def test_the_fit_is_verified(faithful: Fit, galaxies: Fit) -> None:
 
 def test_questions_of_other_lengths_are_answered_by_the_same_programs(galaxies: Fit) -> None:
     x = load_shipped("galaxy82").values
-    compiled: list[str] = []
+    compiled: list[float] = []
 
     def listen(event: str, duration_secs: float, **_: str | int) -> None:
-        assert duration_secs >= 0
         if event == "/jax/core/compile/backend_compile_duration":
-            compiled.append(event)
+            compiled.append(duration_secs)
 
     def asked(num_rows: int) -> list[xr.Dataset]:
         return [ask(x[:num_rows]) for ask in (galaxies.predict, galaxies.recall, galaxies.complete)]
