@@ -45,11 +45,13 @@ def trust_section(tree: xr.DataTree, diagnosis: Diagnosis) -> Section:
     if has(tree, "optimisation", "objective"):
         what = escape(tree["optimisation"].attrs.get("what", "objective"))
         svg = inline_svg(optimisation_figure(tree), "search", "Objective of every restart against iterations")
-        body += figure(
-            svg,
-            f"The {what} of every start by iteration; the best start is blue. Starts that end lower reached a poorer "
-            "optimum.",
+        best = (
+            "the one whose end has the largest posterior mass is blue. An end that is higher and has less mass explains "
+            "groups by several memories each."
+            if has(tree, "optimisation", "log_mass")
+            else "the best start is blue. Starts that end lower reached a poorer optimum."
         )
+        body += figure(svg, f"The {what} of every start by iteration; {best}")
     title = "Can I trust this fit?" if kind == "point" else "Can I trust this posterior?"
     return Section("trust", title, body)
 
