@@ -46,8 +46,8 @@ def trust_section(tree: xr.DataTree, diagnosis: Diagnosis) -> Section:
         what = escape(tree["optimisation"].attrs.get("what", "objective"))
         svg = inline_svg(optimisation_figure(tree), "search", "Objective of every restart against iterations")
         best = (
-            "the one whose end has the largest posterior mass is blue. An end that is higher and has less mass explains "
-            "groups by several memories each."
+            "the one whose end has the largest posterior mass is blue. An end that is higher and has less mass "
+            "explains groups by several memories each."
             if has(tree, "optimisation", "log_mass")
             else "the best start is blue. Starts that end lower reached a poorer optimum."
         )
