@@ -15,7 +15,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int
 
-from probam.compiled import compiler_options
+from probam.compiled import compiled_by_size
 from probam.distributions.mixture import MemoryMixture
 from probam.dynamics.recall import Recall, attractors, check_finite, check_step, descend, recall
 from probam.energies import clam, counts, hypercube, laplace, quadratic
@@ -35,19 +35,19 @@ __all__ = [
     "bounded",
     "energies_at",
     "extent_of",
-    "is_small",
     "kind_of",
     "plane",
     "recalled",
     "run_all",
+    "runs_briefly",
     "survey",
 ]
 
 MERGE = 1e-3
 """Attractors closer than this fraction of the data's spread are one."""
 
-_SMALL = 10_000_000
-"""States times parameters of a draw up to which programs are compiled quickly: they run for a moment."""
+_BRIEF = 10_000_000
+"""Most states times parameters of a draw for which recall runs for a moment only."""
 
 _EDGE = 1e-4
 """A point that is moved by less than this fraction of the data's extent was inside."""
@@ -188,16 +188,9 @@ def recalled(
     """
     check_step(step)
     starts = jnp.asarray(padded(queries, model.num_components))
-    found = _recall(is_small(params, len(starts)))(
-        model, params, starts, jnp.asarray(step, queries.dtype), max_steps=max_steps
-    )
+    found = _recall(model, params, starts, jnp.asarray(step, starts.dtype), max_steps=max_steps)
     ended, responsible, memory = jax.tree.map(lambda of_start: np.asarray(of_start)[: len(queries)], found)
     return Ends(check_finite("recall", ended), responsible, memory)
-
-
-@cache
-def _recall(small: bool) -> Callable[..., tuple[Recall, Array, Array]]:
-    return jax.jit(run_all, static_argnames="max_steps", compiler_options=compiler_options() if small else None)
 
 
 def run_all(
@@ -210,9 +203,14 @@ def run_all(
     return ended, at_query, at_end
 
 
-def is_small(params: Params, num_states: int) -> bool:
+def runs_briefly(params: Params, num_states: int) -> bool:
     """Whether compiling a program of recall costs more than running it."""
-    return num_states * sum(value.size for value in params.values()) <= _SMALL
+    return num_states * sum(value.size for value in params.values()) <= _BRIEF
+
+
+_recall = compiled_by_size(
+    lambda _, params, queries, *__, **___: runs_briefly(params, len(queries)), static_argnames="max_steps"
+)(run_all)
 
 
 @jax.jit

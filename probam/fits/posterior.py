@@ -5,7 +5,6 @@ on the device, so that memory does not grow with S x N x K. Of the fitted rows i
 belong (``allowed``): their density is then the sum over these, and so are their responsibilities.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
+from probam.compiled import compiled_by_size
 from probam.distributions.mixture import MemoryMixture
 from probam.family import Model, Params
 from probam.family.capabilities import DataSpace
@@ -24,9 +24,18 @@ _DRAWS = 8
 """Draws taken at a time where one alone cannot fill the cores."""
 
 
+_BRIEF = 20_000_000
+"""Most data times site values of all draws that a program goes through in a moment."""
+
+
 def _at_once(model: Model, x: jax.Array) -> int:
     """Draws taken at a time, by the rule of EM's restarts."""
     return side_by_side(_DRAWS, x, model.num_components)
+
+
+def _runs_briefly(sites: Params, num_data: int) -> bool:
+    """Whether compiling a program on these draws and so many data costs more than running it."""
+    return num_data * sum(value.size for value in sites.values()) <= _BRIEF
 
 
 class HostReading(NamedTuple):
@@ -55,7 +64,7 @@ class Reading(NamedTuple):
         return HostReading(*(np.asarray(leaf) for leaf in self))
 
 
-@partial(jax.jit, static_argnames="most_probable")
+@compiled_by_size(lambda _, sites, __, x, *___, **____: _runs_briefly(sites, len(x)), static_argnames="most_probable")
 def read(
     model: Model,
     sites: Params,
@@ -111,7 +120,7 @@ def _spread(model: Model, params: Params) -> Float[Array, "..."]:
         return jnp.zeros(())
 
 
-@jax.jit
+@compiled_by_size(lambda _, sites, x, __: _runs_briefly(sites, len(x)))
 def overlap(
     model: Model, sites: Params, x: Float[Array, "N D"], reference: Float[Array, "N K"]
 ) -> Float[Array, "S K K"]:
@@ -123,7 +132,7 @@ def overlap(
     return jnp.asarray(jax.lax.map(one, sites, batch_size=_at_once(model, x)))
 
 
-@jax.jit
+@compiled_by_size(lambda _, sites, x: _runs_briefly(sites, len(x)))
 def density(model: Model, sites: Params, x: Float[Array, "N D"]) -> Float[Array, "S N"]:
     """Log density (nats) of each datum at each draw."""
     log_prob = jax.lax.map(
@@ -134,7 +143,7 @@ def density(model: Model, sites: Params, x: Float[Array, "N D"]) -> Float[Array,
     return jnp.asarray(log_prob)
 
 
-@jax.jit
+@compiled_by_size(lambda _, sites, __, x, *___: _runs_briefly(sites, len(x)))
 def responsibilities(
     model: Model,
     sites: Params,
@@ -159,7 +168,7 @@ def responsibilities(
     return mean, log_density - jnp.log(1.0 * num_draws)
 
 
-@partial(jax.jit, static_argnames="num_data")
+@compiled_by_size(lambda _, sites, __, num_data: _runs_briefly(sites, num_data), static_argnames="num_data")
 def replicate(model: Model, sites: Params, key: jax.Array, num_data: int) -> Num[Array, "S N D"]:
     """Replicated data sets, one for each draw."""
 

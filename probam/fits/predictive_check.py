@@ -5,7 +5,6 @@ are looked at and the same gaps; a gap is filled with its conditional mean under
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Real
 
+from probam.compiled import compiled_by_size
 from probam.distributions.conditional import conditional
 from probam.distributions.mixture import MemoryMixture
 from probam.errors import InputError, NumericalError
@@ -41,6 +41,9 @@ _LARGEST_BANK = 2**22
 _WORK = 400_000_000
 """About so many products (rows x parameters, over all replicates) are computed; there are fewer rows if need be."""
 
+_BRIEF = 20_000_000
+"""Most products of one draw that are computed in a moment."""
+
 _FEWEST_ROWS = 50
 
 _FEWEST_DATA = 8
@@ -55,7 +58,12 @@ class _Sets(NamedTuple):
     memory: Int[Array, "M N"]
 
 
-@partial(jax.jit, static_argnames="num_replicates")
+@compiled_by_size(
+    lambda _, params, __, x, num_replicates: (
+        num_replicates * len(x) * sum(value.size for value in params.values()) <= _BRIEF
+    ),
+    static_argnames="num_replicates",
+)
 def _replicated(model: Model, params: Params, key: jax.Array, x: Float[Array, "N D"], num_replicates: int) -> _Sets:
     """The data and their replicates, with the energy and the most likely memory of each row."""
     mixture = model.mixture(params)

@@ -4,16 +4,13 @@ Positions are stored in the data's units, the plane of the picture in the model'
 group ``memory``.
 """
 
-from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from probam.compiled import compiler_options
+from probam.compiled import compiled_by_size
 from probam.data.standardise import Standardiser
 from probam.dynamics.recall import Recall, check_finite
 from probam.errors import InputError
@@ -28,10 +25,10 @@ from probam.fits.landscape import (
     basins,
     bounded,
     extent_of,
-    is_small,
     kind_of,
     plane,
     run_all,
+    runs_briefly,
     survey,
 )
 from probam.fits.landscape_posterior import LandscapePosterior, completion, landscape_posterior, plan
@@ -178,18 +175,14 @@ def _recalled_reference(
     model: Mixture, reference: Params, points: Float[np.ndarray, "T D"], queries: Float[np.ndarray, "Q D"]
 ) -> tuple[Float[np.ndarray, " T"], Ends, Recall]:
     """Energies of the points, where recall from them ends, and the first steps of recall from the queries."""
-    energies, (ended, responsible, memory), paths = _reference(is_small(reference, len(points)))(
+    energies, (ended, responsible, memory), paths = _recall_reference(
         model, reference, jnp.asarray(points), jnp.asarray(queries)
     )
     check_finite("recall", ended)
     return np.asarray(energies), Ends(ended, np.asarray(responsible), np.asarray(memory)), check_finite("recall", paths)
 
 
-@cache
-def _reference(small: bool) -> Callable[..., Any]:
-    return jax.jit(_recall_reference, compiler_options=compiler_options() if small else None)
-
-
+@compiled_by_size(lambda _, reference, points, __: runs_briefly(reference, len(points)))
 def _recall_reference(
     model: Mixture, reference: Params, points: Float[Array, "T D"], queries: Float[Array, "Q D"]
 ) -> tuple[Float[Array, " T"], tuple[Recall, Array, Array], Recall]:
