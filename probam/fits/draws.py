@@ -123,12 +123,13 @@ def number_memories(
         sizes = cluster_sizes(reading.labels, draws.model.num_components)
         return Numbering(same, reading.weights, sizes, "labels", {})
     model, sites, num_components = draws.model, draws.sites, draws.model.num_components
+    reference, as_it_is = draws.at(np.array([draws.reference])), jnp.asarray(np.arange(num_components)[None])
     labelled = LabelledDraws(
         overlap=lambda resp: np.asarray(posterior.overlap(model, sites, x, jnp.asarray(resp))),
         mean=lambda numbers: np.asarray(posterior.responsibilities(model, sites, jnp.asarray(numbers), x)[0]),
         memories=reading.memories,
         reference=draws.reference,
-        start=np.asarray(model.mixture(draws.at(draws.reference)).responsibilities(x)),
+        start=np.asarray(posterior.responsibilities(model, reference, as_it_is, x)[0]),
     )
     is_cheap = len(draws) * len(x) * num_components <= _COMPARED
     methods: tuple[Method, ...] = ("stephens", "ecr", "pivotal") if len(draws) > 1 and is_cheap else ("ecr",)

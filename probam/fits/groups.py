@@ -64,7 +64,8 @@ def reason(name: str, error: Exception) -> str:
 
 def posterior_group(model: Mixture, result: EngineResult) -> Group:
     """All draws. What a memory owns leads with the dimension ``memory``, vectors of D are features."""
-    num_features = int(model.mixture({k: jnp.asarray(v[0, 0]) for k, v in result.sites.items()}).event_shape[0])
+    first = {name: values[0, 0] for name, values in result.sites.items()}
+    num_features = jax.eval_shape(lambda params: jnp.zeros(model.mixture(params).event_shape), first).shape[0]
     variables = {}
     for name, values in result.sites.items():
         sizes = list(values.shape[2:])

@@ -141,7 +141,7 @@ def predictive_check_group(key: jax.Array, draws: Draws, prepared: Prepared) -> 
 
 def _num_rows(draws: Draws, num_data: int) -> int:
     """How many rows are looked at."""
-    num_parameters = sum(value[0].size for value in draws.sites.values())
+    num_parameters = sum(value.size // len(value) for value in draws.sites.values())
     return int(np.clip(_WORK // (_REPLICATES * num_parameters), _FEWEST_ROWS, min(_MOST_ROWS, num_data)))
 
 
