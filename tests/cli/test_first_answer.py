@@ -8,8 +8,8 @@ from pathlib import Path
 
 from probam.compiled import SWITCH
 
-_MOST = 150
-"""Programs of a fit by EM; some fifteen belong to the engine and to what comes before it."""
+_MOST = 50
+"""Programs of a fit by EM."""
 
 
 def _counted(folder: Path, *words: str) -> dict[str, int]:
