@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 import probam.fits.groups as groups
 import probam.fits.posterior as posterior
+from probam.compiled import compiled_quickly
 from probam.distributions.conditional import conditional
 from probam.errors import InputError
 from probam.fits.draws import Draws, compared_rows, number_memories, thin
@@ -53,23 +54,22 @@ def fit_tree(
         attributes: the root attributes (family, weights, engine, ...).
         progress: called with (done, total, text).
     """
-    key_labels, key_predictive, key_probe = jax.random.split(key, 3)
-    key_check = jax.random.fold_in(key, 3)
+    key_labels, key_predictive, key_probe, key_check = _keys(key)
     stage = _announcing(progress)
     stage(0)
-    x, num_data = jnp.asarray(prepared.x), len(prepared.x)
+    x, num_data = jax.device_put(prepared.x), len(prepared.x)
     draws = thin(model, result, num_data)
     allowed = None if prepared.allowed is None else jnp.asarray(prepared.allowed)
     probes = _probes(key_probe, prepared)
     pairs = np.stack([probes, np.roll(probes, 1)], axis=1)
     reading = posterior.read(
-        model, draws.sites, key_labels, x, jnp.asarray(pairs), allowed, most_probable=len(draws) == 1
+        model, draws.sites, key_labels, x, jax.device_put(pairs), allowed, most_probable=len(draws) == 1
     ).on_host()
     positions = _completed(draws, prepared)
     numbering = number_memories(draws, reading, x, as_labelled=allowed is not None)
     stage(1)
     rows = compared_rows(num_data)
-    permutation = jnp.asarray(numbering.permutation)
+    permutation = jax.device_put(numbering.permutation)
     resp = np.asarray(posterior.responsibilities(model, draws.sites, permutation, x, allowed)[0])
     collected = _Groups(
         {
@@ -90,6 +90,13 @@ def fit_tree(
     if collected.left_out:
         attributes = attributes | {"left_out": collected.left_out}
     return tree_of(collected.made, attributes, prepared, positions)
+
+
+@compiled_quickly()
+def _keys(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """For labels, replicated data, probes, and the check of replicated data."""
+    key_labels, key_predictive, key_probe = jax.random.split(key, 3)
+    return key_labels, key_predictive, key_probe, jax.random.fold_in(key, 3)
 
 
 def _probes(key: jax.Array, prepared: Prepared) -> Int[np.ndarray, " Q"]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -55,7 +55,7 @@ class Draws:
 
     def at(self, which: int | Int[np.ndarray, " P"]) -> Params:
         """Site values of one draw, or of several, chosen in NumPy: on the device each site would need a program."""
-        return {name: jnp.asarray(np.asarray(value)[which]) for name, value in self.sites.items()}
+        return {name: jax.device_put(np.asarray(value)[which]) for name, value in self.sites.items()}
 
     def of_every_chain(self, chosen: Int[np.ndarray, " U"]) -> Int[np.ndarray, " P"]:
         """Positions among the S draws of those that stand at the positions ``chosen`` within their chain."""
@@ -85,7 +85,7 @@ def thin(model: Mixture, result: EngineResult, num_data: int) -> Draws:
     kept = evenly(min(most, num_draws), num_draws)
     names = Coordinates(model).transforms
     sites: Params = {
-        name: jnp.asarray(values[:, kept].reshape(-1, *values.shape[2:]))
+        name: jax.device_put(values[:, kept].reshape(-1, *values.shape[2:]))
         for name, values in result.sites.items()
         if name in names
     }
@@ -123,10 +123,10 @@ def number_memories(
         sizes = cluster_sizes(reading.labels, draws.model.num_components)
         return Numbering(same, reading.weights, sizes, "labels", {})
     model, sites, num_components = draws.model, draws.sites, draws.model.num_components
-    reference, as_it_is = draws.at(np.array([draws.reference])), jnp.asarray(np.arange(num_components)[None])
+    reference, as_it_is = draws.at(np.array([draws.reference])), jax.device_put(np.arange(num_components)[None])
     labelled = LabelledDraws(
-        overlap=lambda resp: np.asarray(posterior.overlap(model, sites, x, jnp.asarray(resp))),
-        mean=lambda numbers: np.asarray(posterior.responsibilities(model, sites, jnp.asarray(numbers), x)[0]),
+        overlap=lambda resp: np.asarray(posterior.overlap(model, sites, x, jax.device_put(resp))),
+        mean=lambda numbers: np.asarray(posterior.responsibilities(model, sites, jax.device_put(numbers), x)[0]),
         memories=reading.memories,
         reference=draws.reference,
         start=np.asarray(posterior.responsibilities(model, reference, as_it_is, x)[0]),
