@@ -75,13 +75,11 @@ def compare(
 
     if output is not None:
         check_writable(output, suffixes=(".csv",))
-    if engines is None and (changed := FitOptions(**model).changed()):
-        flags_given = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
-        raise InputError(f"{flags_given}: the model and what is read of DATA; they need --engines")
+    own = _own_family(model) if engines is None else None
     api_ready()
     how: dict[str, Any] = {"bridged": evidence, "seed": seed}
     if engines is None:
-        frame = _compare_fits(fits, held_out, labels, **how)
+        frame = _compare_fits(fits, held_out, labels, own, **how)
     else:
         frame = _compare_engines(fits, engines, held_out, labels, model, **how)
     if output is not None:
@@ -92,11 +90,26 @@ def compare(
         print(f"wrote {output}")
 
 
-def _compare_fits(fits: list[str], held_out: str | None, labels: str | None, **options: Any) -> "pd.DataFrame":
-    """The table of saved fits, by file name."""
+def _own_family(model: dict[str, Any]) -> str | None:
+    """The family of the user's own that the fits were made with; every other option of a model is refused."""
+    own = model["family"] if ":" in model["family"] else None
+    changed = [name for name in FitOptions(**model).changed() if own is None or name != "family"]
+    if changed:
+        flags_given = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+        raise InputError(f"{flags_given}: the model and what is read of DATA; they need --engines")
+    return own
+
+
+def _compare_fits(
+    fits: list[str], held_out: str | None, labels: str | None, own: str | None, **options: Any
+) -> "pd.DataFrame":
+    """The table of saved fits, by file name; ``own`` names the code of the family of some of them."""
     from probam.comparison.compare import compare
+    from probam.fits.choices import find_family
     from probam.fits.fit import load
 
+    if own is not None:
+        find_family(own)
     loaded = {name: load(path) for name, path in zip(_names(fits), fits, strict=True)}
     unseen, truth = None, None
     if held_out is not None:

@@ -151,12 +151,14 @@ def fit_text(fitted: "Fit", output: Path, agreement: "Agreement | None" = None) 
             f"prior's weight on average; the total variation error of the prior law of the data is at most "
             f"{_sized(cut['tv_bound'])}"
         )
+    recorded = str(fitted.tree.attrs["family"])
+    fit = f"{output} --family {recorded}" if ":" in recorded else str(output)
     lines += [
         "",
         f"saved {output}",
-        f"next: probam report {output}    (a page to read)",
-        f"      probam verify {output}    (is the energy the likelihood?)",
-        f"      probam predict {output} DATA -o labels.csv",
+        f"next: probam report {fit}    (a page to read)",
+        f"      probam verify {fit}    (is the energy the likelihood?)",
+        f"      probam predict {fit} DATA -o labels.csv",
     ]
     return "\n".join(lines)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from probam.cli.console import Bar, checks_text, interruptible, show
-from probam.cli.program import Json, api_ready, app
+from probam.cli.program import Json, OwnFamily, api_ready, app
 
 if TYPE_CHECKING:
     from probam.claims.claim import Certificate
@@ -49,6 +49,7 @@ def verify(
         Path | None,
         typer.Option(metavar="PAGE.html", help="Also write a page with the equations.", show_default=False),
     ] = None,
+    family: OwnFamily = None,
     as_json: Json = False,
 ) -> None:
     """Check numerically that energies are negative log likelihoods: at a saved fit, or claim by claim without one."""
@@ -60,7 +61,7 @@ def verify(
 
     if html is not None:  # before the minute of work, not after it
         check_writable(html, suffixes=(".html", ".htm"))
-    fit = None if fit_file is None else api.load(fit_file)
+    fit = None if fit_file is None else api.load(fit_file, family=family)
     with_claims = fit is None or court or everything or bool(claim) or html is not None
 
     def run() -> tuple[list["Certificate"], list["Check"]]:

@@ -29,6 +29,7 @@ __all__ = [
     "Json",
     "Labels",
     "Normalise",
+    "OwnFamily",
     "Variable",
     "api_ready",
     "app",
@@ -82,6 +83,15 @@ DATA = (
 )
 FIT = "A saved fit, as written by `probam fit`."
 FitFile = Annotated[Path, typer.Argument(metavar="FIT.nc", help=FIT, show_default=False)]
+OwnFamily = Annotated[
+    str | None,
+    typer.Option(
+        "--family",
+        metavar="FILE.py:NAME",
+        help="The family of your own that the fit was made with. The file is executed because you name it here.",
+        show_default=False,
+    ),
+]
 FitOutput = Annotated[Path, typer.Option("-o", "--output", metavar="FIT.nc", help="Where to save the fit (NetCDF).")]
 Columns = Annotated[list[str] | None, flag(FitOptions, "columns")]
 Drop = Annotated[list[str] | None, flag(FitOptions, "drop")]
@@ -130,7 +140,13 @@ def fit_and_table(fit_file: Path, data: str, **reading: Any) -> tuple["Fit", "Ta
 
 
 def fit_and_labelled_table(
-    fit_file: Path, data: str, labels: str | None, *, normalise: bool = False, **reading: Any
+    fit_file: Path,
+    data: str,
+    labels: str | None,
+    *,
+    family: str | None = None,
+    normalise: bool = False,
+    **reading: Any,
 ) -> tuple["Fit", "Table", "np.ndarray | None"]:
     """A saved fit, data with its features, and the labels of the data.
 
@@ -138,9 +154,10 @@ def fit_and_labelled_table(
         fit_file: the fit.
         data: path of a file, or name of a shipped set.
         labels: name of the column of labels; None where there is none.
+        family: the family of the user's own that the fit was made with.
         normalise: divide each row by its length.
         reading: other keywords of :func:`probam.cli.arguments.labelled_table_of`.
     """
-    fitted = api_ready().load(fit_file)
+    fitted = api_ready().load(fit_file, family=family)
     table, known = labelled_table_of(data, labels, features=fitted.columns, **reading)
     return fitted, table.normalised() if normalise else table, known

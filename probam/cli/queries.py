@@ -13,6 +13,7 @@ from probam.cli.program import (
     FitFile,
     Labels,
     Normalise,
+    OwnFamily,
     Variable,
     api_ready,
     app,
@@ -48,13 +49,16 @@ def recall(
     drop: Drop = None,
     normalise: Normalise = False,
     variable: Variable = None,
+    family: OwnFamily = None,
 ) -> None:
     """Descend the energy from every query, and write where each one ends."""
     from probam.data.writing import TABLE_SUFFIXES, check_writable, write_dataset
 
     check_writable(output, suffixes=TABLE_SUFFIXES)
     check_apart(output, fit_file, queries)
-    fitted, table = fit_and_table(fit_file, queries, drop=drop, variable=variable, normalise=normalise, missing=True)
+    fitted, table = fit_and_table(
+        fit_file, queries, drop=drop, variable=variable, normalise=normalise, family=family, missing=True
+    )
     with Bar("recalling"):
         recalled = interruptible(lambda: fitted.recall(table, step=step, max_steps=max_steps))
     write_dataset(recalled, output, plain="state")
@@ -85,6 +89,7 @@ def predict(
     drop: Drop = None,
     normalise: Normalise = False,
     variable: Variable = None,
+    family: OwnFamily = None,
 ) -> None:
     """Write the memory of every datum, the probability of that memory and the log density of the datum."""
     from probam.data.writing import TABLE_SUFFIXES, check_writable, write_dataset
@@ -93,7 +98,7 @@ def predict(
     check_writable(output, suffixes=TABLE_SUFFIXES)
     check_apart(output, fit_file, data)
     fitted, table, known = fit_and_labelled_table(
-        fit_file, data, labels, drop=drop, variable=variable, normalise=normalise, missing=True
+        fit_file, data, labels, drop=drop, variable=variable, normalise=normalise, family=family, missing=True
     )
     with Bar("predicting"):
         predicted = interruptible(lambda: fitted.predict(table))
@@ -148,6 +153,7 @@ def complete(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of --draws: the same seed gives the same bits.")] = 0,
     drop: Drop = None,
     variable: Variable = None,
+    family: OwnFamily = None,
 ) -> None:
     """Fill in missing entries, given the known entries of their row."""
     from probam.data.writing import TABLE_SUFFIXES, check_writable, write_dataset
@@ -157,7 +163,7 @@ def complete(
     levels = _levels(quantiles)
     check_writable(output, suffixes=TABLE_SUFFIXES)
     check_apart(output, fit_file, data)
-    fitted, table = fit_and_table(fit_file, data, drop=drop, variable=variable, missing=True)
+    fitted, table = fit_and_table(fit_file, data, drop=drop, variable=variable, family=family, missing=True)
     with Bar("completing"):
         completed = interruptible(lambda: fitted.complete(table, descent=by == "descent"))
         missing = completed["missing"].values
@@ -205,13 +211,14 @@ def report(
         Path | None,
         typer.Option("-o", "--output", metavar="REPORT.html", help="Where to write; by default beside the fit."),
     ] = None,
+    family: OwnFamily = None,
 ) -> None:
     """Write a self-contained HTML page: what the fit found, and whether to trust it."""
     from probam.data.writing import check_writable
 
     target = fit_file.with_suffix(".html") if output is None else output
     check_writable(target, suffixes=(".html", ".htm"))
-    fitted = api_ready().load(fit_file)
+    fitted = api_ready().load(fit_file, family=family)
     with Bar("writing the report"):
         fitted.report(target)
     print(f"wrote {target}")

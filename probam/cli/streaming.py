@@ -70,12 +70,13 @@ def stream(
     check_writable(output, suffixes=(".nc",))
     if data != "-":
         check_apart(output, data)
+    own = options["family"] if ":" in options["family"] else None
     if resume is not None:
-        _check_none_given(context, options)
+        _check_none_given(context, {name: value for name, value in options.items() if own is None or name != "family"})
     api_ready(float32=float32)
     from probam.streams.stream import Stream, run_stream
 
-    learned = Stream(**options) if resume is None else Stream.load(resume)
+    learned = Stream(**options) if resume is None else Stream.load(resume, family=own)
     with Bar("streaming") as bar:
         kept, dropped = names_in(columns), names_in(drop)
         interruptible(

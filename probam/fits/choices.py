@@ -22,7 +22,7 @@ from probam.fits.options import ENGINES
 from probam.inference.gibbs.moves import conditionals_of
 from probam.options import one_of
 
-__all__ = ["double_precision", "families", "find_engine", "find_family", "sampler_of"]
+__all__ = ["double_precision", "families", "find_engine", "find_family", "sampler_of", "saved_family"]
 
 
 def double_precision() -> bool:
@@ -68,6 +68,48 @@ def find_family(name: str | Family, covariance: str | None = None) -> Family:
     return family(name, **options)
 
 
+def saved_family(recorded: str, covariance: str | None, given: str | Family | None, source: str) -> Family:
+    """The family of a saved fit or stream. A file never chooses the code that is run: see ``given``.
+
+    Args:
+        recorded: the name in the file.
+        covariance: that in the file.
+        given: what the person names, who so has its code run; needed for a family of their own that this process has
+            not loaded yet.
+        source: what the file is called in messages.
+
+    Raises :class:`probam.errors.InputError` where the code of the family was not named, or another family was.
+    """
+    own = recorded.rsplit(":", 1) if ":" in recorded else None
+    if given is None:
+        if own is not None and _loaded(own[0]) is None:
+            raise InputError(
+                f"{source}: this fit has a family of your own, {recorded!r}, and a file does not choose the code that "
+                f"is run; name it if you trust that code: --family {recorded} on the command line, "
+                f"family={recorded!r} in Python"
+            )
+        return find_family(recorded, covariance)
+    if isinstance(given, str) and ":" not in given:
+        same = own is None and given.split(",")[0] == recorded.split(",")[0]
+        found = find_family(recorded if same else given, covariance if same else None)
+    else:
+        found = find_family(given)
+        same = type(found).__name__ == own[1] if own is not None else found.name == recorded.split(",")[0]
+    if not same:
+        named = given if isinstance(given, str) else given.signature
+        raise InputError(f"family: {source} was fitted with {recorded!r}; got {named}")
+    return found
+
+
+def _loaded(place: str) -> ModuleType | None:
+    """The module of a family, if this process has it already; nothing is run."""
+    if not place.endswith(".py"):
+        return sys.modules.get(place)
+    path = Path(place)
+    module = sys.modules.get(f"probam_family_{path.stem}")
+    return module if getattr(module, "__file__", None) == str(path.resolve()) else None
+
+
 def _module(place: str) -> ModuleType:
     try:
         if not place.endswith(".py"):
@@ -75,9 +117,9 @@ def _module(place: str) -> ModuleType:
         path = Path(place)
         if not path.is_file():
             raise InputError(f"family: no such file: {place}")
+        if (loaded := _loaded(place)) is not None:
+            return loaded
         name = f"probam_family_{path.stem}"
-        if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(path.resolve()):
-            return sys.modules[name]
         spec = importlib.util.spec_from_file_location(name, path.resolve())
         if spec is None or spec.loader is None:
             raise InputError(f"family: {place} is not a Python file")

@@ -15,9 +15,10 @@ from probam.compiled import compiled_quickly
 from probam.data.standardise import Standardiser
 from probam.data.writing import check_writable
 from probam.errors import InputError, NumericalError
+from probam.family import Family
 from probam.fits.assemble import fit_tree
 from probam.fits.attributes import fit_attributes
-from probam.fits.choices import double_precision, find_engine, find_family, sampler_of
+from probam.fits.choices import double_precision, find_engine, find_family, sampler_of, saved_family
 from probam.fits.derived import with_groups
 from probam.fits.fitted import Fit
 from probam.fits.options import FitOptions
@@ -132,17 +133,22 @@ def _run(
     return result
 
 
-def load(path: str | os.PathLike[str]) -> Fit:
+def load(path: str | os.PathLike[str], *, family: str | Family | None = None) -> Fit:
     """A fit that was saved, with its model rebuilt.
 
     Where a fit was cut off after its engine had ended, the groups that follow from the posterior are made now.
+
+    Args:
+        path: the file.
+        family: the family of your own that it was fitted with, ``FILE.py:Name``, ``package.module:Name`` or a Family.
+            Its code is run because you name it here; a file never chooses that.
 
     Raises :class:`probam.errors.InputError` for a file that is missing, truncated or not a fit of probam.
     """
     file_path("path", path)
     tree = read_tree(path)
     try:
-        model = _saved_model(tree, str(path))
+        model = _saved_model(tree, str(path), family)
         if is_pending(tree):
             with jax.enable_x64(tree.attrs["dtype"] == "float64"):
                 tree = completed(tree, model, _keys(np.uint32(tree.attrs["seed"]))[1], silent)
@@ -153,12 +159,12 @@ def load(path: str | os.PathLike[str]) -> Fit:
         ) from error
 
 
-def _saved_model(tree: xr.DataTree, path: str) -> Mixture:
-    """The program of a saved fit, its default priors scaled to the saved data."""
+def _saved_model(tree: xr.DataTree, path: str, given: str | Family | None) -> Mixture:
+    """The program of a saved fit, its default priors scaled to the saved data; ``given`` names its family's code."""
     attributes = tree.attrs
     family_options = json.loads(attributes["family_options"])
     weights_options = json.loads(attributes["weights_options"])
-    family = find_family(attributes["family"], family_options.get("covariance"))
+    family = saved_family(attributes["family"], family_options.get("covariance"), given, path)
     dtype = np.dtype(attributes["dtype"])
     if dtype == np.float64 and not double_precision():
         raise InputError(

@@ -15,7 +15,8 @@ import xarray as xr
 
 from probam.data.blocks import row_blocks
 from probam.errors import InputError, ProbamError
-from probam.fits.choices import find_family
+from probam.family import Family
+from probam.fits.choices import find_family, saved_family
 from probam.fits.fitted import Fit
 from probam.inference.common.result import Progress, silent
 from probam.inference.stream.engine import Absorbed
@@ -241,17 +242,21 @@ class Stream:
         return stream_group(known | life.arrays(), attributes)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Stream":
+    def load(cls, path: str | os.PathLike[str], *, family: str | Family | None = None) -> "Stream":
         """The stream in a file.
 
         Args:
             path: a file written by :meth:`save`, or a saved fit that :meth:`to_fit` made.
+            family: the family of your own that it learns, as in :func:`probam.load`.
 
         Raises:
             InputError: for a file that is missing, damaged or holds no stream.
         """
         saved = read_stream(path)
-        stream = cls(**saved.options, known=saved.known)
+        recorded = str(saved.options["family"])
+        saved_family(recorded, saved.options.get("covariance"), family, os.fspath(path))
+        options = saved.options | {"family": recorded if family is None else family}
+        stream = cls(**options, known=saved.known)
         arrays, schema = saved.arrays, saved.schema
         if schema is not None and "warm_rows" in arrays:
             learning = Learning(stream._options, stream.family, schema, arrays["warm_rows"], arrays)
