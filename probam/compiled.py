@@ -10,8 +10,10 @@ import os
 import platform
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, wraps
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, ParamSpec, TypeVar
 
 from platformdirs import user_cache_path
@@ -106,7 +108,11 @@ def _processor() -> str:
 
 def drop_oldest(place: Path) -> None:
     """If a folder exceeds its limit, delete the least recently used entries until it holds at most half of it."""
-    entries = [(path, path.stat()) for path in place.iterdir() if path.is_file()]
+    entries = []
+    for path in place.iterdir():
+        with suppress(FileNotFoundError):  # another process may delete it meanwhile
+            status = path.stat()
+            entries += [(path, status)] if S_ISREG(status.st_mode) else []
     size = sum(status.st_size for _, status in entries)
     if size <= _LARGEST:
         return

@@ -66,7 +66,8 @@ def fit_tree(
         model, draws.sites, key_labels, x, jax.device_put(pairs), allowed, most_probable=len(draws) == 1
     ).on_host()
     positions = _completed(draws, prepared)
-    numbering = number_memories(draws, reading, x, as_labelled=allowed is not None)
+    counted = None if prepared.weight is None else prepared.weight > 0
+    numbering = number_memories(draws, reading, x, counted=counted, as_labelled=allowed is not None)
     stage(1)
     rows = compared_rows(num_data)
     permutation = jax.device_put(numbering.permutation)

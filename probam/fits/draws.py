@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 import probam.fits.posterior as posterior
 from probam.family import Params
@@ -108,7 +108,12 @@ class Numbering:
 
 
 def number_memories(
-    draws: Draws, reading: posterior.HostReading, x: Float[Array, "N D"], *, as_labelled: bool = False
+    draws: Draws,
+    reading: posterior.HostReading,
+    x: Float[Array, "N D"],
+    *,
+    counted: Bool[np.ndarray, " N"] | None = None,
+    as_labelled: bool = False,
 ) -> Numbering:
     """The memories of all draws, numbered like those of the reference draw and sorted by weight.
 
@@ -116,11 +121,12 @@ def number_memories(
         draws: draws of the model.
         reading: what these draws say of ``x``.
         x: the data in the units of the model.
+        counted: which data have a weight above 0, so that a memory holds them; None for all.
         as_labelled: whether known labels number the memories, so that their numbers stay.
     """
+    sizes = cluster_sizes(reading.labels if counted is None else reading.labels[:, counted], draws.model.num_components)
     if as_labelled:
         same = np.broadcast_to(np.arange(draws.model.num_components), reading.weights.shape)
-        sizes = cluster_sizes(reading.labels, draws.model.num_components)
         return Numbering(same, reading.weights, sizes, "labels", {})
     model, sites, num_components = draws.model, draws.sites, draws.model.num_components
     reference, as_it_is = draws.at(np.array([draws.reference])), jax.device_put(np.arange(num_components)[None])
@@ -133,7 +139,6 @@ def number_memories(
     )
     is_cheap = len(draws) * len(x) * num_components <= _COMPARED
     methods: tuple[Method, ...] = ("stephens", "ecr", "pivotal") if len(draws) > 1 and is_cheap else ("ecr",)
-    sizes = cluster_sizes(reading.labels, num_components)
     relabelled, agreement = relabel_all(labelled, methods=methods, sizes=sizes)
     weights = np.take_along_axis(reading.weights, relabelled.permutations, axis=1)
     order = np.argsort(-weights.mean(axis=0), kind="stable")

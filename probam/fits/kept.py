@@ -35,11 +35,11 @@ def kept(place: Path, name: str) -> xr.Dataset | None:
         name: of the group.
     """
     path = _path(place, name)
-    if not path.exists():
-        return None
     try:
+        if _seal(path).read_text() != _digest(path):  # a damaged file is never parsed
+            return None
         return read_tree(path, groups=(name,))[name].to_dataset()
-    except InputError:
+    except (InputError, OSError, UnicodeDecodeError):
         return None  # it is made anew, and replaces what cannot be read
 
 
@@ -57,12 +57,24 @@ def keep(place: Path, name: str, group: xr.Dataset) -> None:
         drop_oldest(place.parent)
         with write_atomically(_path(place, name)) as temporary:
             write_tree(xr.DataTree.from_dict({"/": root, name: group}), temporary)
+            seal = _digest(temporary)
+        with write_atomically(_seal(_path(place, name))) as temporary:
+            temporary.write_text(seal)
     except (InputError, OSError):
         return  # a full disk must not lose the group that was made
 
 
 def _path(place: Path, name: str) -> Path:
     return place.with_name(f"{place.name}-{name}.nc")
+
+
+def _seal(path: Path) -> Path:
+    """The file beside a kept group that has its digest."""
+    return path.with_suffix(".sha256")
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _fingerprint(sources: xr.DataTree) -> str:

@@ -108,7 +108,7 @@ def invariant_group(
     total = log_lik[:, counted].sum(axis=1) if data_weight is None else log_lik[:, counted] @ data_weight[counted]
     each: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {
         "log_lik": (total, ()),
-        "num_occupied": (number_occupied(labels), ()),
+        "num_occupied": (number_occupied(labels[:, counted]), ()),
         "weight_entropy": (weight_entropy(weights), ()),
         "largest_weight": (weights.max(axis=1), ()),
         "together": (together, ("pair",)),

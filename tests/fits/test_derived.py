@@ -83,7 +83,7 @@ def test_a_group_is_made_once_and_found_again_by_every_process(
     loaded.report(tmp_path / "report.html")
     assert "The energy landscape and recall" in (tmp_path / "report.html").read_text()
     assert (tmp_path / "fit.nc").read_bytes() == before
-    assert len(list((folder / "groups").iterdir())) == len(DERIVED)
+    assert len(list((folder / "groups").glob("*.nc"))) == len(DERIVED)
     loaded.save(tmp_path / "again.nc")
     assert not set(DERIVED) & set(read_tree(tmp_path / "again.nc").children)
     loaded.save(tmp_path / "again.nc", complete=True)
@@ -109,17 +109,32 @@ def test_a_group_of_other_numbers_is_not_found(
     values.flat[0], values.flat[1] = values.flat[1], values.flat[0]
     with pytest.raises(InputError, match="made again"):
         Fit(tree, fit.model).group("recall")
-    assert len(list((folder / "groups").iterdir())) == 1
+    assert len(list((folder / "groups").glob("*.nc"))) == 1
 
 
 def test_what_cannot_be_read_is_made_again(fit: Fit, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(derived.DERIVED, "recall", small)
     first = Fit(fit.tree, fit.model).group("recall")
-    (path,) = (folder / "groups").iterdir()
+    (path,) = (folder / "groups").glob("*.nc")
     whole = path.stat().st_size
     path.write_bytes(path.read_bytes()[: whole // 2])
     xr.testing.assert_identical(Fit(fit.tree, fit.model).group("recall"), first)
     assert path.stat().st_size > whole // 2
+
+
+def test_a_group_of_which_one_bit_is_wrong_is_not_read(fit: Fit, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(derived.DERIVED, "recall", small)
+    Fit(fit.tree, fit.model).group("recall")
+    (path,) = (folder / "groups").glob("*.nc")
+    place = path.with_name(path.name.removesuffix("-recall.nc"))
+    assert kept.kept(place, "recall") is not None
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for at in rng.integers(0, len(whole), 20):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << int(rng.integers(8))]) + whole[at + 1 :])
+        assert kept.kept(place, "recall") is None
+    path.write_bytes(whole)
+    path.with_suffix(".sha256").unlink()
+    assert kept.kept(place, "recall") is None
 
 
 def test_a_folder_that_cannot_be_written_to_loses_no_group(

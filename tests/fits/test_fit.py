@@ -340,3 +340,17 @@ def test_a_datum_of_weight_two_counts_as_two_data() -> None:
         np.testing.assert_allclose(got, expected, rtol=1e-5)
     with pytest.raises(InputError, match="sample_weight: engine 'gibbs' has no likelihood that takes weights"):
         api.fit(x, sample_weight=np.ones(50), engine="gibbs")
+
+
+def test_rows_of_weight_zero_are_held_by_no_memory() -> None:
+    """Thirty rows far away that count for nothing: no memory holds them, and no number of memories counts one."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 2))
+    x[:30] += 6
+    weight = np.repeat([0.0, 1.0], 30)
+    fitted = api.fit(x, sample_weight=weight, engine="em", weights="dp", components=3, restarts=2)
+    memory = fitted.tree["memory"].to_dataset()
+    label = fitted.predict(x)["label"].values[30:]
+    assert float(memory["size"].sum()) == 30
+    assert int((memory["occupied"] > 0).sum()) == len(np.unique(label))
+    assert float(fitted.tree["invariant"]["num_occupied"].mean()) == len(np.unique(label))
