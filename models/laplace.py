@@ -73,7 +73,7 @@ class Laplace(LocationScale, MStep, Conjugacy):
         law = innermost(prior["loc"])
         if not isinstance(law, dist.Laplace):
             return None
-        return NormalKnownVariance(law.loc, 2 * jnp.asarray(law.scale) ** 2, 2 * params["scale"] ** 2)
+        return NormalKnownVariance(jnp.asarray(law.loc), 2 * jnp.asarray(law.scale) ** 2, 2 * params["scale"] ** 2)
 
     def maximize_from(
         self, x: Float[Array, "N D"], responsibilities: Float[Array, "N K"], params: Params, prior: Prior | None

@@ -10,7 +10,8 @@ parameters of the E-step is the gradient of the log joint itself, and for isotro
 size :math:`1 / (2 \beta \sum_n r_{nk})` in :math:`\mu_k` is the closed-form M-step (CLAIMS A10 iii).
 
 That is the optimiser ``"adam"``. Two others climb the log joint itself and never fall: conjugate gradients (``"ecg"``,
-the default) and the natural gradient (``"natural"``), see :mod:`probam.inference.gradient_em.ascent`.
+the default) and the natural gradient (``"natural"``), see :mod:`probam.inference.gradient_em.ascent`; their best end is
+polished by Newton steps (:mod:`probam.inference.gradient_em.polish`).
 """
 
 from functools import partial
@@ -34,6 +35,7 @@ from probam.inference.common.rows import counted, numbers_memories, total_weight
 from probam.inference.common.start import check_gradient
 from probam.inference.em.engine import point_result, side_by_side
 from probam.inference.gradient_em import ascent
+from probam.inference.gradient_em.polish import polished
 from probam.inference.gradient_em.units import ScaledCoordinates, units
 from probam.options import whole_number
 
@@ -275,10 +277,18 @@ def run(
         restarts=restarts,
         progress=progress,
     )
+    return _result(model, x, found, is_polished=optimiser != "adam")
+
+
+def _result(model: Model, x: Float[Array, "N D"], found: Searched[Ends], *, is_polished: bool) -> EngineResult:
+    """The best end, to its last digits where the search has converged there."""
     ends, best = found.ends, found.best
+    params: Params = jax.tree.map(lambda leaf: leaf[best], ends.params)
+    if is_polished and ends.converged[best]:
+        params = polished(model, units(model, x), params, x)
     return point_result(
         model,
-        jax.tree.map(lambda leaf: leaf[best], ends.params),
+        params,
         objective=ends.trace,
         objective_name="log joint density",
         lp=ends.final[best],
