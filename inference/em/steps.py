@@ -100,7 +100,9 @@ def expectation(
     origin = jnp.asarray(origin)
 
     if kept is not None:
-        coefficients, constant = _linear_log_joint(mixture, x, origin)
+        linear = _linear_log_joint(mixture, x, origin)
+        assert linear is not None, "statistics are kept for linear log densities"
+        coefficients, constant = linear
 
         def kept_block(block: tuple[jax.Array, jax.Array | None]) -> _Sums:
             statistics, counted = block
@@ -186,9 +188,11 @@ def _log_joint(
     """
     if x.ndim == 3:
         return lambda rows, _: mixture.log_joint_of_pattern(rows).T
-    if model.missing or not AdditiveMStep.of(model.family).linear or linear_form(mixture.bank, x[:1], origin) is None:
+    is_linear = AdditiveMStep.of(model.family).linear and not model.missing
+    linear = _linear_log_joint(mixture, x, origin) if is_linear else None
+    if linear is None:
         return lambda rows, _: mixture.log_joint(rows).T
-    coefficients, constant = _linear_log_joint(mixture, x, origin)
+    coefficients, constant = linear
 
     def of_statistics(_: jax.Array, statistics: jax.Array | None) -> jax.Array:
         return jnp.einsum("kf,nf->kn", coefficients, statistics, precision="highest") + constant
@@ -198,11 +202,13 @@ def _log_joint(
 
 def _linear_log_joint(
     mixture: MemoryMixture, x: Float[Array, "N D"], origin: Float[Array, " D"]
-) -> tuple[Float[Array, "K F"], Float[Array, "K 1"]]:
-    """Coefficients of the statistics in the log of weight times density, and what does not depend on them."""
+) -> tuple[Float[Array, "K F"], Float[Array, "K 1"]] | None:
+    """Coefficients of the statistics in the log of weight times density, and what does not depend on them.
+
+    None where the log density of this bank is not linear in statistics.
+    """
     form = linear_form(mixture.bank, x[:1], origin)
-    assert form is not None, "families with linear log densities have the form"
-    return form.matrix, (form.constant + mixture.log_weights)[:, None]
+    return None if form is None else (form.matrix, (form.constant + mixture.log_weights)[:, None])
 
 
 def block_rows(model: Model, x: Float[Array, "N D"]) -> int:
