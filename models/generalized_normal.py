@@ -102,7 +102,7 @@ class GeneralizedNormalMemory(LocationScale, MStep):
             return loc, jnp.maximum(spread, _FLOOR**self.power * total * counts) if prior is None else spread
 
         total = jnp.mean(jnp.abs(x - jnp.median(x, axis=0)) ** self.power, axis=0, keepdims=True)
-        loc, spread = along_features(one, x, centre, tightness, total)
+        loc, spread = along_features(one, x, centre, tightness, total, numbers=responsibilities.size)
         shape = counts[:, None] / self.power
         if prior is None:
             return occupied(counts, {"loc": loc, "beta": shape / jnp.where(spread > 0, spread, 1)}, params)

@@ -97,7 +97,7 @@ class Laplace(LocationScale, MStep, Conjugacy):
             return loc, jnp.maximum(spread, _FLOOR * width * counts) if prior is None else spread
 
         width = jnp.mean(jnp.abs(x - jnp.median(x, axis=0)), axis=0, keepdims=True)
-        loc, spread = along_features(one, x, centre, pull, width)
+        loc, spread = along_features(one, x, centre, pull, width, numbers=responsibilities.size)
         if prior is None:
             scale = spread / jnp.where(counts > 0, counts, 1)[:, None]
             return occupied(counts, {"loc": loc, "scale": scale}, params)

@@ -10,6 +10,7 @@ import numpy as np
 from probam.errors import InputError
 from probam.family import Params
 from probam.family.capabilities import DataSpace
+from probam.placement import each
 
 __all__ = ["LocationScale", "along_features", "centre_and_width", "occupied"]
 
@@ -40,9 +41,11 @@ def centre_and_width(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return centre, np.mean(np.abs(x - centre), axis=0).astype(x.dtype)
 
 
-def along_features(function: Callable[..., tuple[jax.Array, ...]], *arrays: jax.Array) -> tuple[jax.Array, ...]:
-    """``function`` of one feature after the other, the last axis of every array: (N, K) numbers at a time."""
-    moved = jax.lax.map(lambda one: function(*one), tuple(jnp.moveaxis(array, -1, 0) for array in arrays))
+def along_features(
+    function: Callable[..., tuple[jax.Array, ...]], *arrays: jax.Array, numbers: int
+) -> tuple[jax.Array, ...]:
+    """``function`` of every feature, the last axis of every array; it holds so many numbers at a time."""
+    moved = each(lambda one: function(*one), tuple(jnp.moveaxis(array, -1, 0) for array in arrays), numbers=numbers)
     return tuple(jnp.moveaxis(array, 0, -1) for array in moved)
 
 

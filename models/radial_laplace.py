@@ -27,6 +27,7 @@ from probam.distributions.generalized_normal import RadialLaplace
 from probam.family import Params, Prior, conjugate, register
 from probam.family.capabilities import MStep
 from probam.models.location_scale import LocationScale, centre_and_width, occupied
+from probam.placement import each
 
 __all__ = ["RadialLaplaceMemory"]
 
@@ -77,7 +78,7 @@ class RadialLaplaceMemory(LocationScale, MStep):
             moved = _weiszfeld(points, weight, loc)
             return moved, jnp.linalg.norm(x - moved, axis=-1)
 
-        loc, distance = jax.lax.map(nearer, (params["loc"], weights.T))
+        loc, distance = each(nearer, (params["loc"], weights.T), numbers=points.size)
         total = jnp.sum(responsibilities * distance.T, axis=0)
         shape = counts * x.shape[1]
         if prior is None:

@@ -34,6 +34,7 @@ from probam.errors import InputError
 from probam.family import Params, Prior, conjugate, register
 from probam.family.capabilities import MStep
 from probam.models.location_scale import LocationScale, occupied
+from probam.placement import each
 
 __all__ = ["SHAPES", "UniformMemory"]
 
@@ -140,7 +141,7 @@ def _box(x: Float[Array, "N D"], owned: Bool[Array, "N K"]) -> tuple[Float[Array
     def edges(mine: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jnp.min(jnp.where(mine[:, None], x, jnp.inf), 0), jnp.max(jnp.where(mine[:, None], x, -jnp.inf), 0)
 
-    low, high = jax.lax.map(edges, owned.T)
+    low, high = each(edges, owned.T, numbers=x.size)
     any_owned = jnp.any(owned, axis=0)[:, None]
     low, high = jnp.where(any_owned, low, jnp.mean(x, axis=0)), jnp.where(any_owned, high, jnp.mean(x, axis=0))
 
@@ -171,7 +172,7 @@ def _ball(x: Float[Array, "N D"], owned: Bool[Array, "N K"]) -> tuple[Float[Arra
         return jnp.where(jnp.any(mine), jax.lax.fori_loop(0, _STEPS, nearer, mean), jnp.mean(x, axis=0))
 
     def reach(loc: jax.Array) -> jax.Array:
-        radii = jax.lax.map(lambda one: jnp.max(distances(*one)), (loc, owned.T))
+        radii = each(lambda one: jnp.max(distances(*one)), (loc, owned.T), numbers=x.size)
         return jnp.where(any_owned, _wider(radii), 0)
 
-    return jax.lax.map(centre_of, owned.T), reach
+    return each(centre_of, owned.T, numbers=x.size), reach

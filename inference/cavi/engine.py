@@ -27,12 +27,23 @@ from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
 from probam.family.capabilities import Conjugacy, Gradients, Guide, MeanFieldFactors
 from probam.inference.cavi import moves as cavi_moves
-from probam.inference.cavi.steps import Data, Parts, State, Totals, advance, arrange, as_type, proposed
+from probam.inference.cavi.steps import (
+    Data,
+    Parts,
+    State,
+    Totals,
+    advance,
+    arrange,
+    as_type,
+    numbers_of_a_block,
+    proposed,
+)
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.matching import numbered
 from probam.inference.common.result import APPROXIMATION, EngineResult, Progress, silent
 from probam.inference.common.rows import counted, total_weight, without_missing
 from probam.inference.common.start import active_counts, hard_assignment, systematic_sample
+from probam.placement import each
 
 __all__ = ["Search", "fit_factors", "run"]
 
@@ -58,8 +69,8 @@ _PLAIN = Search()
 
 
 @partial(jax.jit, static_argnames="batch_size")
-def _arrange(memories: MeanField, x: jax.Array, weight: jax.Array | None, *, batch_size: int) -> Data:
-    return arrange(memories, x, batch_size, weight)
+def _arrange(model: Model, memories: MeanField, x: jax.Array, *, batch_size: int) -> Data:
+    return arrange(memories, x, batch_size, model.row_weight, model.num_components)
 
 
 def _from_assignment(parts: Parts, data: Data, x: jax.Array, assignment: jax.Array, scale: float | jax.Array) -> State:
@@ -90,7 +101,7 @@ def _seeded(model: Model, x: jax.Array, keys: jax.Array, active: Int[Array, " R"
         filled = without_missing(rows) if model.missing else rows
         return _Seeded(rows, hard_assignment(key, model, filled, active, each)[0], weight)
 
-    seeded: _Seeded = jax.lax.map(one, (keys, active))
+    seeded: _Seeded = each(one, (keys, active), numbers=x.size * model.num_components)
     return seeded
 
 
@@ -102,7 +113,7 @@ def _from_seeds(parts: Parts, data: Data, seeded: _Seeded) -> State:
         rows, assignment = inputs
         return _from_assignment(parts, data, rows, assignment, _num_data(data) / jnp.sum(assignment))
 
-    states: State = jax.lax.map(one, (seeded.rows, seeded.assignment))
+    states: State = each(one, (seeded.rows, seeded.assignment), numbers=seeded.rows[0].size)
     return states
 
 
@@ -118,8 +129,8 @@ _from_start = jax.jit(_from_assignment)
 def _advance(
     parts: Parts, data: Data, states: State, rise: jax.Array, limit: jax.Array
 ) -> tuple[State, Float[Array, "R T"]]:
-    advanced: tuple[State, jax.Array] = jax.lax.map(
-        lambda state: advance(parts, data, state, rise, limit, _CHUNK), states
+    advanced: tuple[State, jax.Array] = each(
+        lambda state: advance(parts, data, state, rise, limit, _CHUNK), states, numbers=numbers_of_a_block(data, states)
     )
     return advanced
 
@@ -194,9 +205,7 @@ def fit_factors(
     if tolerance is None:
         tolerance = 1e-9 if x.dtype == jnp.float64 else 1e-6
     rise = jnp.asarray(tolerance * len(x), x.dtype)
-    data = _arrange(
-        memories, x, model.row_weight, batch_size=len(x) if search.batch_size is None else search.batch_size
-    )
+    data = _arrange(model, memories, x, batch_size=search.batch_size or len(x))
     key_start, key_moves = jax.random.split(key)
     if start is None:
         nonparametric = "sticks" in model.weights.start(model.num_components)
@@ -307,7 +316,7 @@ def _draws(
         sites = as_type(sites, x.dtype)
         return sites | model.deterministics(sites), coordinates.log_joint(coordinates.unconstrain(sites), x)
 
-    drawn: tuple[Params, jax.Array] = jax.lax.map(one, jax.random.split(key, num_draws))
+    drawn: tuple[Params, jax.Array] = each(one, jax.random.split(key, num_draws), numbers=x.size * model.num_components)
     return drawn
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from probam.inference.cavi.steps import Data, Parts, State, Totals, one_pass, proposed, statistics
+from probam.placement import each
 
 __all__ = ["KINDS", "Proposals", "propose", "try_moves"]
 
@@ -116,7 +117,7 @@ def _birth(key: jax.Array, parts: Parts, data: Data, state: State) -> Totals:
         logits = statistics(parts.memories, data, rows) @ view.slope.T + view.offset + view.log_weights
         return valid * jax.nn.softmax(logits, axis=-1)[:, target]
 
-    mine = jax.lax.map(responsibility, (rows, valid))  # (blocks, R)
+    mine = each(responsibility, (rows, valid), numbers=rows[0].size)  # (blocks, R)
 
     def datum(log_mass: jax.Array, key: jax.Array) -> jax.Array:
         """The statistics of a datum drawn in proportion to exp(log_mass)."""
@@ -127,7 +128,9 @@ def _birth(key: jax.Array, parts: Parts, data: Data, state: State) -> Totals:
         """Expected log density of every datum under memories that hold these (blocks, R, 2)."""
         factors = parts.memories.begin(counts, sums)
         slope, offset, _ = parts.memories.expect(factors, counts, sums)
-        logs: jax.Array = jax.lax.map(lambda rows: statistics(parts.memories, data, rows) @ slope.T + offset, rows)
+        logs: jax.Array = each(
+            lambda rows: statistics(parts.memories, data, rows) @ slope.T + offset, rows, numbers=rows[0].size
+        )
         return logs
 
     log_mine = jnp.log(jnp.where(mine > 0, mine, 1)) + jnp.where(mine > 0, 0, -jnp.inf)

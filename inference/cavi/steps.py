@@ -22,14 +22,27 @@ from jaxtyping import Array, Float, Int
 from probam.conjugacy.mean_field import Factors, HyperField, MeanField
 from probam.family import Params, WeightPrior
 from probam.inference.common.rows import total_weight
+from probam.placement import each, numbers_at_once
 
-__all__ = ["Data", "Parts", "State", "Totals", "advance", "arrange", "as_type", "one_pass", "proposed", "statistics"]
+__all__ = [
+    "Data",
+    "Parts",
+    "State",
+    "Totals",
+    "advance",
+    "arrange",
+    "as_type",
+    "numbers_of_a_block",
+    "one_pass",
+    "proposed",
+    "statistics",
+]
 
 _ROWS = 2048
-"""Rows taken at a time: their (rows, K) responsibilities stay in cache."""
+"""Rows taken at a time on a CPU: their (rows, K) responsibilities stay in cache."""
 
 _KEPT = 2**24
-"""Most numbers for which the statistics of all data are kept instead of being made at every visit."""
+"""Most numbers for which the statistics of all data are kept on a CPU instead of being made at every visit."""
 
 _HYPER_ROUNDS = 5
 """Alternations of weights and hyper-parameters in a visit: they cost no look at the data."""
@@ -82,12 +95,22 @@ class State(NamedTuple):
     done: jax.Array
 
 
-def arrange(memories: MeanField, x: Float[Array, "N D"], batch_size: int, weight: jax.Array | None) -> Data:
+def numbers_of_a_block(data: Data, states: State) -> int:
+    """How many numbers the labels of a block of rows take: statistics and responsibilities."""
+    num_rows, (num_components, num_statistics) = data.rows.shape[2], states.seen.sums.shape[-2:]
+    return num_rows * (num_components + num_statistics)
+
+
+def arrange(
+    memories: MeanField, x: Float[Array, "N D"], batch_size: int, weight: jax.Array | None, num_components: int
+) -> Data:
     """The data in batches of nearly ``batch_size`` rows, which count as :attr:`probam.family.Model.row_weight` says."""
     num_data = len(x)
     num_batches = -(-num_data // batch_size)
     per_batch = -(-num_data // num_batches)
-    blocks = -(-per_batch // _ROWS)
+    num_statistics = jax.eval_shape(memories.statistics, x[:1]).shape[1]
+    width = num_statistics + num_components
+    blocks = -(-per_batch // max(1, numbers_at_once(_ROWS * width) // width))
     size = -(-per_batch // blocks)
     shape = (num_batches, blocks, size)
     number = np.arange(num_batches * blocks * size)
@@ -95,15 +118,14 @@ def arrange(memories: MeanField, x: Float[Array, "N D"], batch_size: int, weight
     row = batch * per_batch + within
     valid = (within < per_batch) & (row < num_data)
     rows = x[jnp.asarray(np.where(valid, row, 0))]
-    num_statistics = jax.eval_shape(memories.statistics, rows).shape[1]
-    keep = rows.shape[0] * num_statistics <= _KEPT
+    keep = rows.shape[0] * num_statistics <= numbers_at_once(_KEPT)
     rows = memories.statistics(rows) if keep else rows
     counts, constant = jnp.asarray(valid, x.dtype), memories.constant(x)
     if weight is not None:
         of_rows = weight[jnp.asarray(np.where(valid, row, 0))]
         counts = counts.reshape(-1, *[1] * (weight.ndim - 1)) * of_rows
-        each = jax.lax.map(lambda one: memories.constant(one[None]), x)
-        constant = jnp.sum(total_weight(weight) * each)
+        of_each = each(lambda one: memories.constant(one[None]), x, numbers=num_statistics)
+        constant = jnp.sum(total_weight(weight) * of_each)
     return Data(
         rows.reshape(*shape, -1),
         counts.reshape(*shape, *counts.shape[1:]),

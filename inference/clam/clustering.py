@@ -26,8 +26,12 @@ from probam.dynamics import basins
 from probam.dynamics.learning import learn
 from probam.energies import clam
 from probam.errors import InputError, NumericalError
+from probam.placement import numbers_at_once
 
 __all__ = ["ClamFit", "Labels", "fit_clam", "labels", "least_error"]
+
+_QUERIES = 4096
+"""Queries that run at a time on a CPU."""
 
 
 class Labels(NamedTuple):
@@ -74,7 +78,8 @@ def labels(
     queries, memories = jnp.asarray(queries), jnp.asarray(memories)
     bank: dict[str, Any] = {"memories": memories, "beta": jnp.asarray(beta, memories.dtype), "weights": weights}
     update, energy = Partial(clam.update, **bank), Partial(clam.energy, **bank)
-    reached = basins.basin(update, energy, queries, max_steps=max_steps, block_size=4096)
+    block = numbers_at_once(_QUERIES * len(memories)) // len(memories)
+    reached = basins.basin(update, energy, queries, max_steps=max_steps, block_size=block)
     states = reached.recall.states
     return Labels(
         nearest=np.asarray(basins.nearest(queries, memories)),

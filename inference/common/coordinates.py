@@ -22,6 +22,7 @@ from numpyro.infer.util import log_density
 from probam.distributions.likelihood import log_likelihood_of
 from probam.family import Model, Params
 from probam.inference.common.ordering import OrderedModel
+from probam.placement import each
 
 __all__ = ["Coordinates", "arranged", "constrained", "log_joints", "sites_of", "unconstrained"]
 
@@ -140,7 +141,8 @@ def constrained(model: Model, free: Params) -> Params:
 @jax.jit
 def log_joints(model: Model, free: Params, x: Float[Array, "N D"]) -> Float[Array, " S"]:
     """Log joint density at many unconstrained values (leaves lead with their axis)."""
-    return jnp.asarray(jax.lax.map(lambda one: Coordinates(model).log_joint(one, x), free))
+    numbers = x.size * model.num_components
+    return jnp.asarray(each(lambda one: Coordinates(model).log_joint(one, x), free, numbers=numbers))
 
 
 @jax.jit

@@ -27,6 +27,7 @@ from probam.compiled import compiled_by_size, is_small
 from probam.distributions.likelihood import shares
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
+from probam.placement import each
 
 __all__ = ["complete_information", "expected_log_joint", "log_volumes", "positions"]
 
@@ -81,7 +82,7 @@ def complete_information(
         directions[j, own[:, j]] = 1
     directions[own.shape[1] + np.arange(len(rest)), rest] = 1
     _, product = jax.linearize(jax.grad(minus_q), z)
-    products = jax.lax.map(product, jnp.asarray(directions, z.dtype))
+    products = each(product, jnp.asarray(directions, z.dtype), numbers=x.size * len(own))
     blocks = jnp.moveaxis(products[: own.shape[1], own], 0, -1)  # (K, M, M)
     return _symmetric(blocks), _symmetric(products[own.shape[1] :, rest])
 
@@ -107,7 +108,7 @@ def log_volumes(model: Model, params: Params, x: Float[Array, "N D"]) -> Float[A
         information = sum(jnp.sum(_log_determinants(block)) for block in blocks if block.size)
         return 0.5 * (z.size * np.log(2 * np.pi) - information)
 
-    return jnp.asarray(jax.lax.map(one, params))
+    return jnp.asarray(each(one, params, numbers=x.size * model.num_components))
 
 
 def _log_determinants(information: Float[Array, "*batch M M"]) -> Float[Array, "*batch"]:

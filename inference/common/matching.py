@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from probam.distributions.likelihood import shares
 from probam.family import Model, Params
 from probam.inference.common.rows import numbers_memories
+from probam.placement import each
 
 __all__ = ["in_likeliest_order", "matched", "numbered", "permute"]
 
@@ -44,7 +45,10 @@ def _overlap(
 ) -> Float[Array, "R K K"]:
     """Responsibility of each memory (columns) for the rows that may belong to a label (rows), of every start."""
     known = _known(weight)
-    return jnp.asarray(jax.lax.map(lambda params: known.T @ model.mixture(params).responsibilities(x), params))
+    numbers = x.size * model.num_components
+    return jnp.asarray(
+        each(lambda params: known.T @ model.mixture(params).responsibilities(x), params, numbers=numbers)
+    )
 
 
 def in_likeliest_order(model: Model, params: Params, x: Float[Array, "N D"]) -> Params:
@@ -74,7 +78,7 @@ def _reordered(model: Model, params: Params, x: Float[Array, "N D"]) -> Params:
         is_new = jnp.any(order != jnp.arange(len(order)))
         return {name: jnp.where(is_new, moved[name], value) for name, value in params.items()}
 
-    after: Params = jax.lax.map(one, params)
+    after: Params = each(one, params, numbers=x.size * model.num_components)
     return after
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from probam.errors import InputError
 from probam.family import Model
 from probam.family.capabilities import AdditiveMStep, MissingEntries, MStep
+from probam.placement import numbers_at_once
 
 __all__ = [
     "Rows",
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 _WORTH_SPREADING = 8_000_000
-"""Fewest products (rows x statistics x memories) for which an iteration is spread over devices: some milliseconds."""
+"""Fewest products (rows x statistics x memories) for which an iteration is spread over CPU devices: milliseconds."""
 
 
 class Rows(NamedTuple):
@@ -158,7 +159,7 @@ def rows_on(model: Model, x: Float[Array, "N D"], weight: np.ndarray | None) -> 
     m_step = MStep.of(model.family)
     if isinstance(m_step, AdditiveMStep):
         num_statistics = jax.eval_shape(m_step.statistics, jax.ShapeDtypeStruct((1, x.shape[1]), x.dtype)).shape[-1]
-        if len(x) * num_statistics * model.num_components >= _WORTH_SPREADING:
+        if len(x) * num_statistics * model.num_components >= numbers_at_once(_WORTH_SPREADING):
             parts = len(devices)
     weights: list[np.ndarray | None]
     if model.missing and MissingEntries.of(model.family).missing == "pattern":

@@ -26,8 +26,18 @@ from probam.inference.common.kinds import Searched, Starts, run_of
 from probam.inference.common.matching import matched
 from probam.inference.common.result import EngineResult, Progress, Restarts, silent
 from probam.inference.common.rows import Rows, counted, numbers_memories, rows_on, total_weight, without_missing
-from probam.inference.em.steps import EMState, Settings, em_step, expectation, judged, kept_statistics, maximization
+from probam.inference.em.steps import (
+    EMState,
+    Settings,
+    em_step,
+    expectation,
+    judged,
+    kept_statistics,
+    maximization,
+    numbers_of_a_run,
+)
 from probam.options import whole_number
+from probam.placement import each
 
 __all__ = ["fit_params", "point_result", "run", "side_by_side"]
 
@@ -69,10 +79,11 @@ def _advance(
         )
         return judged(state, params, objective, tolerance, settings)
 
-    after: tuple[EMState, jax.Array] = jax.lax.map(
+    after: tuple[EMState, jax.Array] = each(
         lambda state: jax.lax.scan(one, state, None, length=num_steps),
         states,
-        batch_size=side_by_side(len(states.objective), rows.x, model.num_components),
+        numbers=numbers_of_a_run(model, rows.x),
+        on_cpu=side_by_side(len(states.objective), rows.x, model.num_components),
     )
     return after
 
@@ -145,7 +156,7 @@ def _advance_across(
 
 
 def side_by_side(num_runs: int, x: jax.Array, num_components: int) -> int:
-    """How many runs (restarts, draws) go in one batch: all of them on small data, where one cannot fill the cores.
+    """How many runs (restarts, draws) go in one batch on a CPU: all on small data, where one cannot fill the cores.
 
     On large data one at a time is several times faster, because its products are plain matrix products and not batched
     ones. It also avoids large batched products, on which XLA's CPU thread pool was seen to hang.

@@ -20,6 +20,7 @@ from probam.family import Model, Moments, Params
 from probam.family.capabilities import AdditiveMStep, ExpectedSums, MStep
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.matching import permute
+from probam.placement import numbers_at_once
 
 __all__ = [
     "EMState",
@@ -31,17 +32,18 @@ __all__ = [
     "judged",
     "kept_statistics",
     "maximization",
+    "numbers_of_a_run",
     "remaining_rise",
 ]
 
 _BLOCK_BYTES = 2**18
-"""Size of the rows, statistics and responsibilities that the E-step takes at a time: they stay in a core's cache."""
+"""Size of rows, statistics and responsibilities that the E-step takes at a time on a CPU: they stay in its cache."""
 
 _FEWEST_ROWS = 256
 """Rows of a block however wide they are."""
 
 _KEPT_BYTES = 2**26
-"""Most memory for statistics that are made once for all steps."""
+"""Most memory for statistics that are made once for all steps on a CPU."""
 
 _MANY = 2
 """So many statistics for each feature, and more, are worth keeping: fewer are made as fast as they are read."""
@@ -164,7 +166,8 @@ def kept_statistics(
     if x.ndim == 3 or model.missing or not isinstance(m_step, AdditiveMStep) or not m_step.linear:
         return None
     num_statistics: int = jax.eval_shape(m_step.statistics, x[:1]).shape[-1]
-    if num_statistics <= _MANY * x.shape[1] or len(x) * num_statistics * x.dtype.itemsize > _KEPT_BYTES:
+    most = numbers_at_once(_KEPT_BYTES // x.dtype.itemsize)
+    if num_statistics <= _MANY * x.shape[1] or len(x) * num_statistics > most:
         return None
     size = min(block_rows(model, x), len(x))
     lacking = -len(x) % size
@@ -211,11 +214,24 @@ def _linear_log_joint(
     return None if form is None else (form.matrix, (form.constant + mixture.log_weights)[:, None])
 
 
+def numbers_of_a_run(model: Model, x: Float[Array, "*groups N D"]) -> int:
+    """How many numbers the E-step of one run holds at a time."""
+    if x.ndim == 2 and isinstance(MStep.of(model.family), AdditiveMStep):
+        return min(len(x), block_rows(model, x)) * _width(model, x)
+    return x.size * model.num_components
+
+
+def _width(model: Model, x: Float[Array, "N D"]) -> int:
+    """Numbers of a row: features, statistics and responsibilities."""
+    num_statistics: int = jax.eval_shape(AdditiveMStep.of(model.family).statistics, x[:1]).shape[-1]
+    return x.shape[1] + num_statistics + model.num_components
+
+
 def block_rows(model: Model, x: Float[Array, "N D"]) -> int:
     """How many rows the E-step takes at a time: a divisor of the number of data if there is one close by."""
-    num_statistics: int = jax.eval_shape(AdditiveMStep.of(model.family).statistics, x[:1]).shape[-1]
-    width = x.shape[1] + num_statistics + model.num_components
-    most: int = max(_FEWEST_ROWS, _BLOCK_BYTES // (width * x.dtype.itemsize))
+    most = max(_FEWEST_ROWS, numbers_at_once(_BLOCK_BYTES // x.dtype.itemsize) // _width(model, x))
+    if len(x) <= most:
+        return most
     whole = (size for size in range(most, most // 2, -1) if len(x) % size == 0)
     return next(whole, most)
 

@@ -43,6 +43,7 @@ from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.result import Evidence
 from probam.inference.common.rows import numbers_memories
+from probam.placement import each
 
 __all__ = ["EXCHANGEABLE", "MOST_MEMORIES", "log_evidence"]
 
@@ -121,7 +122,7 @@ def _log_ratio(
         log_proposal = jax.nn.logsumexp(jax.vmap(renumbered)(labellings)) - math.lgamma(model.num_components + 1)
         return log_joint - _log_jacobian(coordinates, free, params) - log_proposal
 
-    return jnp.asarray(jax.lax.map(one, z))
+    return jnp.asarray(each(one, z, numbers=x.size * model.num_components))
 
 
 def log_evidence(

@@ -44,6 +44,7 @@ from probam.inference.gibbs.kernels import KERNELS, Settings, State, sweep
 from probam.inference.gibbs.length import Draws, Length, draws_agree, every_second, length_of
 from probam.inference.gibbs.missing import Patterns, observed_log_joint, patterns, sweep_with_missing
 from probam.inference.gibbs.moves import allowed_only, conditionals_of, draw_labels, statistics_of
+from probam.placement import each
 
 __all__ = ["run"]
 
@@ -61,7 +62,7 @@ def _begin(model: Model, x: jax.Array, keys: jax.Array, groups: Patterns | None)
 @jax.jit
 def _seeded(model: Model, x: jax.Array, keys: jax.Array) -> Params:
     """Site values at the k-means++ seeds of every chain."""
-    params: Params = jax.lax.map(lambda key: starting_params(key, model, x), keys)
+    params: Params = each(lambda key: starting_params(key, model, x), keys, numbers=x.size * model.num_components)
     return params
 
 
@@ -74,7 +75,7 @@ def _first_labels(
         logits = allowed_only(model, observed_log_joint(model.mixture(params), x, groups))
         return draw_labels(key, logits, masked=model.row_weight is not None)[0]
 
-    labels: jax.Array = jax.lax.map(one, (keys, params))
+    labels: jax.Array = each(one, (keys, params), numbers=x.size * model.num_components)
     return labels
 
 
@@ -127,7 +128,8 @@ def _advance(
     def chains(
         model: Model, x: jax.Array, groups: Patterns | None, span: _Span, states: State, keys: jax.Array
     ) -> tuple[State, tuple[Params, Params]]:
-        return jax.lax.map(lambda inputs: chain(model, x, groups, span, *inputs), (states, keys))
+        numbers = x.size * model.num_components
+        return each(lambda inputs: chain(model, x, groups, span, *inputs), (states, keys), numbers=numbers)
 
     return over_chains(chains, num_devices, num_shared=4)(model, x, groups, span, states, keys)
 

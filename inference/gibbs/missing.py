@@ -34,6 +34,7 @@ from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.rows import by_pattern
 from probam.inference.gibbs.kernels import Settings, State, sweep
 from probam.inference.gibbs.moves import allowed_only, draw_labels
+from probam.placement import each
 
 __all__ = ["Patterns", "completed", "observed_log_joint", "patterns", "sweep_with_missing"]
 
@@ -60,7 +61,9 @@ def observed_log_joint(mixture: MemoryMixture, x: Float[Array, "N D"], groups: P
     """Log of weight times density of the observed entries (nats); matrices are inverted once for each group."""
     if groups is None or not isinstance(mixture.bank, dist.MultivariateNormal):
         return mixture.log_joint(x)
-    by_group = jax.lax.map(mixture.log_joint_of_pattern, x[groups.row])
+    rows = x[groups.row]
+    numbers = mixture.num_components * (rows[0].size + x.shape[1] ** 2)
+    by_group = each(mixture.log_joint_of_pattern, rows, numbers=numbers)
     return by_group.reshape(-1, mixture.num_components)[groups.place]
 
 
@@ -105,7 +108,7 @@ def _of_normals(
         shift = jnp.einsum("bji,bj->bi", half, white, precision="highest")
         return jnp.where(lacking, loc[labels] + shift, rows)
 
-    filled: jax.Array = jax.lax.map(group, (x, labels, noise))
+    filled: jax.Array = each(group, (x, labels, noise), numbers=x[0].size * x.shape[-1])
     return filled
 
 

@@ -32,6 +32,7 @@ from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.information import complete_information, positions
 from probam.inference.gradient_em.line_search import climb
 from probam.inference.gradient_em.units import ScaledCoordinates
+from probam.placement import each
 
 __all__ = ["Ascent", "advance", "begin"]
 
@@ -123,4 +124,8 @@ def advance(
         fresh = jnp.where(length > 0, direction, 0)  # where nothing rose the next direction is the steepest
         return Ascent(moved, gradient, fresh, length * slope, value), value
 
-    return jax.lax.map(lambda climber: jax.lax.scan(move, climber, None, length=num_steps), climbers)
+    return each(
+        lambda climber: jax.lax.scan(move, climber, None, length=num_steps),
+        climbers,
+        numbers=x.size * model.num_components,
+    )

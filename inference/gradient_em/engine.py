@@ -38,6 +38,7 @@ from probam.inference.gradient_em import ascent
 from probam.inference.gradient_em.polish import polished
 from probam.inference.gradient_em.units import ScaledCoordinates, units
 from probam.options import whole_number
+from probam.placement import each
 
 __all__ = ["OPTIMISERS", "optima", "run"]
 
@@ -90,7 +91,8 @@ def _advance(
         return walk, state, trace
 
     num_runs = len(next(iter(walk.values())))
-    return jax.lax.map(one, (walk, state), batch_size=side_by_side(num_runs, x, model.num_components))
+    on_cpu = side_by_side(num_runs, x, model.num_components)
+    return each(one, (walk, state), numbers=x.size * model.num_components, on_cpu=on_cpu)
 
 
 def _check_options(optimiser: str, learning_rate: float, **counts: int) -> None:
@@ -111,7 +113,7 @@ def _promised_gains(model: Model, units: Params, walk: Params, x: jax.Array) -> 
         slope = coordinates.flatten(jax.grad(coordinates.log_joint)(walk, x)) / len(x)
         return 0.5 * jnp.sum(slope**2)
 
-    return jnp.asarray(jax.lax.map(one, walk))
+    return jnp.asarray(each(one, walk, numbers=x.size * model.num_components))
 
 
 @jax.jit

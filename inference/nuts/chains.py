@@ -1,8 +1,8 @@
 r"""The chains of NUTS: NumPyro's kernel on a model, the first states of the chains, and their transitions.
 
-One jitted loop of our own drives the kernel's steps; it is compiled once per shape. Chains run through ``lax.map``, so
-that none waits for the longest tree of another, and are spread over the JAX devices. Warm-up (step size and mass
-matrix) is the kernel's.
+One jitted loop of our own drives the kernel's steps; it is compiled once per shape. Chains are spread over the JAX
+devices. On a CPU those of one device go one after the other, so that none waits for the longest tree of another; on a
+GPU they go side by side (:mod:`probam.placement`). Warm-up (step size and mass matrix) is the kernel's.
 """
 
 from functools import partial
@@ -20,6 +20,7 @@ from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.devices import over_chains
 from probam.inference.gradient_em.warm import Start
+from probam.placement import each
 
 __all__ = ["Chunk", "Settings", "advance", "first_states", "states_like"]
 
@@ -119,7 +120,7 @@ def advance(
         return jax.lax.fori_loop(0, num_steps, step, (state, places))
 
     def chains(model: Model, x: jax.Array, num_steps: jax.Array, states: HMCState) -> tuple[HMCState, dict[str, Any]]:
-        return jax.lax.map(partial(chain, model, x, num_steps), states)
+        return each(partial(chain, model, x, num_steps), states, numbers=x.size * model.num_components)
 
     return over_chains(chains, chunk.num_devices, num_shared=3)(model, x, num_steps, states)
 

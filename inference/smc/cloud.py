@@ -25,6 +25,7 @@ from numpyro import handlers
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.devices import over_chains
+from probam.placement import each
 
 __all__ = ["IMPOSSIBLE", "LEAPFROG", "Cloud", "Settings", "advance", "begin", "draws"]
 
@@ -91,6 +92,11 @@ def _target(model: Model, x: jax.Array) -> _Target:
     return _Target(log_prior, log_lik, unravel)
 
 
+def _numbers(model: Model, x: jax.Array, settings: Settings) -> int:
+    """How many numbers a run holds at a time."""
+    return (settings.batch or settings.num_particles) * x.size * model.num_components
+
+
 @partial(jax.jit, static_argnames="settings")
 def begin(model: Model, x: jax.Array, keys: jax.Array, settings: Settings) -> Cloud:
     """Prior draws of every run."""
@@ -116,7 +122,7 @@ def begin(model: Model, x: jax.Array, keys: jax.Array, settings: Settings) -> Cl
             jnp.asarray(0),
         )
 
-    clouds: Cloud = jax.lax.map(one, keys)
+    clouds: Cloud = each(one, keys, numbers=_numbers(model, x, settings))
     return clouds
 
 
@@ -247,7 +253,9 @@ def advance(
         return cooled
 
     def runs(model: Model, x: jax.Array, target_ess: jax.Array, clouds: Cloud, keys: jax.Array) -> Cloud:
-        cooled: Cloud = jax.lax.map(lambda inputs: one(model, x, target_ess, *inputs), (clouds, keys))
+        cooled: Cloud = each(
+            lambda inputs: one(model, x, target_ess, *inputs), (clouds, keys), numbers=_numbers(model, x, settings)
+        )
         return cooled
 
     return over_chains(runs, num_devices, num_shared=3)(model, x, target_ess, clouds, keys)
@@ -257,5 +265,5 @@ def advance(
 def draws(model: Model, x: jax.Array, clouds: Cloud) -> tuple[Params, jax.Array]:
     """Unconstrained sites and log joint density of the particles of every run."""
     target = _target(model, x)
-    log_prior = jax.lax.map(jax.vmap(target.log_prior), clouds.particles)
+    log_prior = each(jax.vmap(target.log_prior), clouds.particles, numbers=clouds.particles[0].size)
     return jax.vmap(jax.vmap(target.unravel))(clouds.particles), log_prior + clouds.log_lik

@@ -27,6 +27,7 @@ from probam.inference.common.devices import devices_for, spread
 from probam.inference.common.result import EngineResult, Progress, combine_runs, silent
 from probam.inference.common.rows import counted
 from probam.inference.smc.cloud import IMPOSSIBLE, LEAPFROG, Cloud, Settings, advance, begin, draws
+from probam.placement import numbers_at_once
 
 __all__ = ["run"]
 
@@ -34,7 +35,7 @@ _MOST_TEMPERATURES = 2000
 """A run that needs more ends with an error: the data carry more information than so many particles can follow."""
 
 _TOGETHER = 100_000
-"""Numbers (particles x data x features x memories) that are computed together.
+"""Numbers (particles x data x features x memories) that are computed together on a CPU.
 
 So many stay in cache, and avoid the large batched products on which XLA's CPU thread pool was seen to hang.
 """
@@ -168,7 +169,7 @@ def _cooled(
 
 def _batch(num_particles: int, x: jax.Array, num_components: int) -> int:
     """Particles at a time: a divisor of their number; 0 stands for all."""
-    most = max(1, _TOGETHER // (x.size * num_components))
+    most = max(1, numbers_at_once(_TOGETHER) // (x.size * num_components))
     if most >= num_particles:
         return 0
     return max(size for size in range(1, most + 1) if num_particles % size == 0)

@@ -39,6 +39,7 @@ from probam.inference.stream.kernel import GROUP, Kernel, StepInfo, choose, grow
 from probam.inference.stream.rejuvenation import Moves, check_moves, enough_room, reseat, split_merge
 from probam.inference.stream.resampling import RESAMPLINGS, optimal, systematic
 from probam.inference.stream.state import StreamState
+from probam.placement import each
 from probam.pytrees import pytree
 
 __all__ = [
@@ -326,7 +327,7 @@ def _recall_block(kernel: Kernel, particles: Particles, x: Float[Array, "B D"]) 
         share = jnp.exp(old[slot] - logsumexp(scores[lead]))
         return states.ident[lead, slot], share, new, log_density + kernel.pair.log_base(x[None])[0]
 
-    log_probs: tuple[jax.Array, ...] = jax.lax.map(one, x)
+    log_probs: tuple[jax.Array, ...] = each(one, x, numbers=live.size * x.shape[1])
     return log_probs
 
 

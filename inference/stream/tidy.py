@@ -23,6 +23,7 @@ from probam.errors import InputError
 from probam.inference.stream.kernel import Kernel, add_to, law_of
 from probam.inference.stream.predictive import prepare
 from probam.inference.stream.state import StreamState, without
+from probam.placement import each
 
 __all__ = ["Tidy", "check_tidy", "join_gains", "tidy"]
 
@@ -61,7 +62,7 @@ def join_gains(kernel: Kernel, state: StreamState) -> Float[Array, "K K"]:
         gain = gain + law.log_join(safe[k], safe, state.size)
         return jnp.where(live[k] & live & (state.ident[k] < state.ident), gain, -jnp.inf)
 
-    return jnp.asarray(jax.lax.map(with_all, jnp.arange(len(counts))))
+    return jnp.asarray(each(with_all, jnp.arange(len(counts)), numbers=sums.size))
 
 
 def _without(kernel: Kernel, state: StreamState, gone: jax.Array) -> StreamState:

@@ -18,6 +18,7 @@ from probam.inference.svi.batch import draw_batch
 from probam.inference.svi.guides import Frame, Guide
 from probam.inference.svi.start import Restarts
 from probam.inference.svi.steps import adam_step, natural_step, posterior
+from probam.placement import each
 
 __all__ = ["RATES", "Climb", "Climbed", "climb"]
 
@@ -166,4 +167,8 @@ def _advance(
     def rest(restart: tuple[Frame, tuple[Params, Any], jax.Array]) -> tuple[tuple[Params, Any], jax.Array]:
         return restart[1], jnp.full(num_steps, jnp.nan, x.dtype)
 
-    return jax.lax.map(lambda item: jax.lax.cond(item[1], one, rest, item[0]), ((frames, states, rates), going))
+    return each(
+        lambda item: jax.lax.cond(item[1], one, rest, item[0]),
+        ((frames, states, rates), going),
+        numbers=num_particles * batch_size * x.shape[1] * model.num_components,
+    )

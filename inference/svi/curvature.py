@@ -16,6 +16,7 @@ from probam.distributions.likelihood import log_likelihood_of
 from probam.family import Model
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.svi.batch import Batch
+from probam.placement import each
 
 __all__ = ["spreads"]
 
@@ -35,6 +36,7 @@ second derivatives carry no information.
 """
 
 _ROWS_AT_A_TIME = 100
+"""Of a CPU."""
 
 _LEAST_EIGENVALUE = 1e-3
 """Of the Hessian in units of its diagonal."""
@@ -76,15 +78,17 @@ def spreads(
         jnp.eye(size, dtype=points.dtype) if exact else jax.random.rademacher(key, (_PROBES, size), points.dtype)
     )
 
+    numbers = batch.rows.size * coordinates.model.num_components
+
     def one(z: jax.Array) -> jax.Array:
         _, of_joint = jax.linearize(jax.grad(log_joint), z)
         _, of_prior = jax.linearize(jax.grad(log_prior), z)
-        products = jax.lax.map(of_joint, directions)
+        products = each(of_joint, directions, numbers=numbers)
         share = jnp.sum if exact else jnp.mean
         diagonal = jnp.abs(share(directions * products, axis=0))
-        prior = jnp.abs(share(directions * jax.lax.map(of_prior, directions), axis=0))
+        prior = jnp.abs(share(directions * each(of_prior, directions, numbers=size), axis=0))
         of_rows = (batch.rows, batch.weight)
-        slopes = jax.lax.map(lambda row: jax.grad(log_density)(z, row) ** 2, of_rows, batch_size=_ROWS_AT_A_TIME)
+        slopes = each(lambda row: jax.grad(log_density)(z, row) ** 2, of_rows, numbers=size, on_cpu=_ROWS_AT_A_TIME)
         least = _LEAST * jnp.maximum(prior, batch.scale * jnp.sum(slopes, axis=0))
         tiny = float(np.finfo(z.dtype).tiny) ** 0.5
         scale = jax.lax.rsqrt(jnp.maximum(jnp.maximum(diagonal, least), tiny))
@@ -97,4 +101,4 @@ def spreads(
         covariance = (vectors / jnp.maximum(jnp.abs(values), _LEAST_EIGENVALUE)) @ vectors.T
         return scale[:, None] * jnp.linalg.cholesky(covariance)
 
-    return jnp.asarray(jax.lax.map(one, points))
+    return jnp.asarray(each(one, points, numbers=numbers * len(directions)))

@@ -15,6 +15,7 @@ from probam.inference.evidence.importance import Importance, pareto_smoothed
 from probam.inference.gradient_em.warm import Start
 from probam.inference.svi.climb import Climbed
 from probam.inference.svi.guides import Frame, Guide
+from probam.placement import each
 
 __all__ = ["judge"]
 
@@ -121,4 +122,4 @@ def _draw_block(
         log_q = guide.log_density(params, u) - frame.log_det
         return sites | model.deterministics(sites), coordinates.log_joint(free, x), log_q
 
-    return jax.lax.map(one, keys)
+    return each(one, keys, numbers=x.size * model.num_components)

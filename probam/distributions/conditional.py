@@ -28,11 +28,12 @@ from probam.distributions.student_t import EllipticalStudentT
 from probam.distributions.uniform import UniformBox
 from probam.errors import InputError
 from probam.numerics.log_gamma import log_gamma_ratio
+from probam.placement import each
 
 __all__ = ["Conditional", "Correlated", "MemoryConditional", "conditional", "memory_conditional", "pooled"]
 
 _AT_ONCE = 2**22
-"""Largest number of entries in a block of rows (rows x K x D; with matrices, rows x K x D x D)."""
+"""Largest number of entries in a block of rows (rows x K x D; with matrices, rows x K x D x D) on a CPU."""
 
 
 class Correlated(NamedTuple):
@@ -129,7 +130,8 @@ def conditional(
     per_row = (
         mixture.num_components * num_features * (1 if isinstance(mixture.bank, dist.Independent) else num_features)
     )
-    result: Conditional = jax.lax.map(one, (x, allowed), batch_size=max(1, min(len(x), _AT_ONCE // per_row)))
+    on_cpu = max(1, min(len(x), _AT_ONCE // per_row))
+    result: Conditional = each(one, (x, allowed), numbers=per_row, on_cpu=on_cpu)
     return result
 
 

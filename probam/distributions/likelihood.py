@@ -25,11 +25,12 @@ from jaxtyping import Array, Float
 
 from probam.distributions.mixture import MemoryMixture
 from probam.distributions.pairwise import LinearForm, linear_form
+from probam.placement import numbers_at_once
 
 __all__ = ["linear_log_likelihood", "log_likelihood_of", "shares", "total_log_sum_exp"]
 
 _BLOCK = 2**16
-"""Entries of a (K, rows) block, which stays in the cache during exponentials and sums."""
+"""Entries of a (K, rows) block, which stays in the cache of a CPU during exponentials and sums."""
 
 _FACTORS = 16
 """Largest number of factors of a product before its logarithm is taken."""
@@ -92,7 +93,7 @@ def _value_and_moments(
         return value, _dot(responsibilities, rows.T)
 
     num_features, num_data = features.shape
-    size = max(1, _BLOCK // len(coefficients))
+    size = max(1, numbers_at_once(_BLOCK) // len(coefficients))
     if num_data <= 2 * size:
         return block(features)
     whole = num_data // size * size

@@ -19,11 +19,12 @@ from numpyro.distributions.util import validate_sample
 
 from probam.distributions.observed import observed_densities, observed_log_prob, pattern_log_prob
 from probam.distributions.pairwise import Densities, pairwise_densities, pairwise_log_prob
+from probam.placement import each
 
 __all__ = ["MemoryMixture"]
 
-_ROWS_AT_ONCE = 2**22
-"""Largest number of entries in a block of draws (rows x K x D)."""
+_AT_ONCE = 2**22
+"""Largest number of entries in a block of draws (rows x K x D) on a CPU."""
 
 
 class MemoryMixture(Distribution):
@@ -142,7 +143,8 @@ class MemoryMixture(Distribution):
             return jnp.asarray(self.bank.sample(key_row))[k]
 
         keys = jax.random.split(key_data, size)
-        rows = jax.lax.map(one, (keys, memory.reshape(-1)), batch_size=max(1, min(size, _ROWS_AT_ONCE // per_row)))
+        on_cpu = max(1, min(size, _AT_ONCE // per_row))
+        rows = each(one, (keys, memory.reshape(-1)), numbers=per_row, on_cpu=on_cpu)
         return rows.reshape(*sample_shape, *self.event_shape), memory
 
     def sample(self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()) -> Num[Array, "... D"]:

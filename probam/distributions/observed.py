@@ -22,6 +22,7 @@ from numpyro.distributions import Distribution
 from probam.distributions.bits import SpinBernoulli
 from probam.distributions.pairwise import Densities, gaussian_spread, origin, rays, upper_triangle
 from probam.errors import InputError
+from probam.placement import each
 
 __all__ = [
     "Marginal",
@@ -32,8 +33,8 @@ __all__ = [
     "pattern_log_prob",
 ]
 
-_NUMBERS_AT_ONCE = 2**20
-"""Largest number of entries in the matrices of a block of rows (rows x K x D x D)."""
+_AT_ONCE = 2**20
+"""Largest number of entries in the matrices of a block of rows (rows x K x D x D) on a CPU."""
 
 
 class Marginal(NamedTuple):
@@ -161,15 +162,13 @@ def _(base: SpinBernoulli, bank: Distribution, x: jax.Array) -> Densities:
     return Densities(log_prob, log_prob)
 
 
-def _rows_at_once(bank: Distribution) -> int:
-    return max(1, _NUMBERS_AT_ONCE // (bank.batch_shape[0] * bank.event_shape[0] ** 2))
-
-
 @observed_densities.register
 def _(bank: dist.MultivariateNormal, x: jax.Array) -> Densities:
     def of_row(row: jax.Array) -> Densities:
         here, nearby = _pattern_densities(bank, row[None])
         return Densities(here[0], nearby[0])
 
-    densities: Densities = jax.lax.map(of_row, x, batch_size=min(len(x), _rows_at_once(bank)))
+    per_row = bank.batch_shape[0] * bank.event_shape[0] ** 2
+    on_cpu = min(len(x), max(1, _AT_ONCE // per_row))
+    densities: Densities = each(of_row, x, numbers=per_row, on_cpu=on_cpu)
     return densities

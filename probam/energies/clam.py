@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int
 
 from probam.energies.arguments import Scalar, Weights, log_weights, points, positive
 from probam.energies.wells import dot, isotropic_logits, log_shares, log_sum, mean_of, shares, weighted_mean
+from probam.placement import each
 
 __all__ = [
     "convexity_threshold",
@@ -171,4 +172,4 @@ def _square_diameter(memories: Float[ArrayLike, "K D"]) -> Float[Array, ""]:
     def farthest(row: Float[Array, " D"]) -> Float[Array, ""]:
         return jnp.max(squares - 2 * dot(memories, row[:, None])[:, 0] + jnp.sum(row**2))
 
-    return jnp.maximum(jnp.max(jax.lax.map(farthest, memories, batch_size=_ROWS)), 0)
+    return jnp.maximum(jnp.max(each(farthest, memories, numbers=len(memories), on_cpu=_ROWS)), 0)

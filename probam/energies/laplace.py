@@ -10,7 +10,6 @@ Queries have shape (..., D), memories (K, D). The energy is in nats. It has a ki
 equals that of a memory; its derivative there is the mean of both sides.
 """
 
-import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
@@ -19,6 +18,7 @@ from jaxtyping import Array, Float
 from probam.energies.arguments import Weights, log_weights, points
 from probam.energies.rates import rates
 from probam.energies.wells import log_shares, shares
+from probam.placement import each
 
 __all__ = ["energy", "log_responsibilities", "responsibilities", "update"]
 
@@ -88,7 +88,7 @@ def update(
         below = jnp.cumsum((share * rate)[..., order], axis=-1)
         return values[order][jnp.argmax(below >= 0.5 * below[..., -1:], axis=-1)]
 
-    return jnp.moveaxis(jax.lax.map(median, (memories.T, rate.T)), 0, -1)  # one coordinate at a time: arrays (..., K)
+    return jnp.moveaxis(each(median, (memories.T, rate.T), numbers=share.size), 0, -1)  # arrays (..., K)
 
 
 def _terms(

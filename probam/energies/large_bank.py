@@ -9,6 +9,7 @@ the queries are divided among them.
 The results are those of :func:`probam.energies.clam.energy` and :func:`probam.energies.clam.update`, to rounding.
 """
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -20,11 +21,12 @@ from jaxtyping import Array, ArrayLike, Float
 
 from probam.energies.arguments import Scalar, Weights, log_weights, points, positive
 from probam.energies.wells import dot, mean_of
+from probam.placement import numbers_at_once
 
 __all__ = ["Step", "step"]
 
-_BLOCK = 1000
-"""Queries and memories in a block: (1000, 1000) logits fit into the second-level cache."""
+_NUMBERS = 1000**2
+"""Logits of a block of queries and memories that fit into the second-level cache of a CPU."""
 
 
 class Step(NamedTuple):
@@ -40,7 +42,7 @@ def step(
     beta: Scalar,
     weights: Weights | None = None,
     *,
-    block_size: int = _BLOCK,
+    block_size: int | None = None,
 ) -> Step:
     r"""Unit Euler step \(m(v)\) of every query, and the energy \(E(v)\) at its start.
 
@@ -48,7 +50,7 @@ def step(
 
     Args:
         queries, memories, beta, weights: as for :func:`probam.energies.clam.energy`, with one axis of queries.
-        block_size: number of queries and of memories in a block.
+        block_size: number of queries and of memories in a block (default: as suits the device, 1000 on a CPU).
 
     Raises:
         InputError: as :func:`probam.energies.clam.energy`.
@@ -56,6 +58,8 @@ def step(
     queries, memories = points(queries, memories)
     beta = positive("beta", beta, queries.dtype)
     log_w = log_weights(weights, len(memories), queries.dtype)
+    if block_size is None:
+        block_size = math.isqrt(numbers_at_once(_NUMBERS))
     num_devices = len(jax.devices()) if len(queries) > block_size else 1
     return Step(*_spread(queries, memories, beta, log_w, block_size=block_size, num_devices=num_devices))
 

@@ -38,6 +38,7 @@ from jaxtyping import Array, Float, Shaped
 from probam.energies.arguments import is_traced, points
 from probam.energies.wells import dot, mean_of
 from probam.errors import InputError
+from probam.placement import each
 
 __all__ = ["PRINTED", "SIMILARITIES", "Domain", "Similarity", "similarity", "smoothed"]
 
@@ -50,8 +51,8 @@ _CLOSE = 1 / 64
 _NEIGHBOURS = 4
 """Number of close memories per query up to which only these are computed again; with more, all pairs are."""
 
-_NUMBERS_AT_ONCE = 2**18
-"""Largest number of entries in a block of memories with all queries (queries x block x D)."""
+_AT_ONCE = 2**18
+"""Largest number of entries in a block of memories with all queries (queries x block x D) on a CPU."""
 
 
 class _Expanded(NamedTuple):
@@ -184,9 +185,9 @@ def _by_blocks(
     pairs: Callable[..., Float[Array, "..."]], rows: Float[Array, "Q D"], memories: Float[Array, "K D"]
 ) -> Float[Array, "Q K"]:
     """All pairs from their differences, by blocks of memories."""
-    block = max(1, min(len(memories), _NUMBERS_AT_ONCE // max(1, rows.size)))
+    on_cpu = max(1, min(len(memories), _AT_ONCE // max(1, rows.size)))
     against = jax.checkpoint(lambda memory: pairs(rows, memory))  # derivatives recompute the differences
-    columns: Array = jax.lax.map(against, memories, batch_size=block)
+    columns: Array = each(against, memories, numbers=rows.size, on_cpu=on_cpu)
     return columns.T
 
 

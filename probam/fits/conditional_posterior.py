@@ -19,6 +19,7 @@ import probam.distributions.cumulative as cumulative
 from probam.distributions.conditional import MemoryConditional, memory_conditional, pooled
 from probam.distributions.mixture import MemoryMixture
 from probam.family import Model, Params
+from probam.placement import each
 
 __all__ = ["draws", "log_density", "moments", "quantiles"]
 
@@ -100,7 +101,7 @@ def quantiles(
         found = cumulative.quantiles(probability, levels, low, high, is_discrete=laws.is_discrete)
         return jnp.where(jnp.isnan(row[at]), found, row[at])
 
-    return jnp.moveaxis(jax.lax.map(one, x), 1, 0)
+    return jnp.moveaxis(each(one, x, numbers=_numbers_of_a_row(mixtures)), 1, 0)
 
 
 def _distribution_function(
@@ -154,7 +155,7 @@ def draws(
             law = jax.tree.map(lambda leaf: leaf[which], of.joint)
             return jnp.where(jnp.isnan(row), law.sample(key_value)[memory].astype(row.dtype), row)
 
-        return jnp.asarray(jax.lax.map(draw, jax.random.split(key, num_draws)))
+        return jnp.asarray(each(draw, jax.random.split(key, num_draws), numbers=joint.size))
 
     return jnp.moveaxis(_by_row(one, (jax.random.split(key, len(x)), x), mixtures), 1, 0)
 
@@ -177,7 +178,11 @@ def _conditional(mixture: MemoryMixture, row: Float[Array, " D"]) -> tuple[Float
 
 def _by_row(function: Callable[[Any], Any], rows: Any, mixtures: MemoryMixture) -> Any:
     """A function of every row, several at a time as memory allows."""
-    num_draws, num_components = mixtures.log_weights.shape
-    per_row = num_draws * num_components * mixtures.event_shape[0] ** 2
+    per_row = _numbers_of_a_row(mixtures)
     num_data = len(jax.tree.leaves(rows)[0])
-    return jax.lax.map(function, rows, batch_size=max(1, min(num_data, _AT_ONCE // per_row)))
+    return each(function, rows, numbers=per_row, on_cpu=max(1, min(num_data, _AT_ONCE // per_row)))
+
+
+def _numbers_of_a_row(mixtures: MemoryMixture) -> int:
+    """Entries of the matrices of all memories of all draws."""
+    return mixtures.log_weights.size * mixtures.event_shape[0] ** 2

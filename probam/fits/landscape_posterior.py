@@ -37,6 +37,7 @@ from probam.family.capabilities import DataSpace
 from probam.fits.landscape import MERGE, Landscape, kind_of, survey
 from probam.fits.questions import padded
 from probam.models.mixture import Mixture
+from probam.placement import each
 
 __all__ = [
     "Completion",
@@ -423,7 +424,7 @@ def _walk_draws(
         passes = lowest_passes(landscape.energy, wells, update=landscape.update, keep=landscape.keep)
         return _Walks(ended.states, arrived, memory, shares, landscape.scale * barriers(passes))
 
-    walks: _Walks = jax.lax.map(one, (sites, order))
+    walks: _Walks = each(one, (sites, order), numbers=rows.size * model.num_components)
     return walks
 
 
@@ -437,7 +438,7 @@ def _fill_draws(model: Mixture, sites: Params, x: Float[Array, "N D"]) -> tuple[
         exact = conditional(model.mixture(params), x)
         return exact.log_marginal, exact.mean, exact.variance
 
-    filled: tuple[Array, ...] = jax.lax.map(one, sites)
+    filled: tuple[Array, ...] = each(one, sites, numbers=x.size * model.num_components)
     return filled
 
 
@@ -461,7 +462,7 @@ def _complete_draws(model: Mixture, sites: Params, x: Float[Array, "N D"], *, ma
         states = jnp.where(missing, states, x)
         return exact.log_marginal, exact.mean, exact.variance, states, ended.converged
 
-    completed: tuple[Array, ...] = jax.lax.map(one, sites)
+    completed: tuple[Array, ...] = each(one, sites, numbers=x.size * model.num_components)
     return completed
 
 

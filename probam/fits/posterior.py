@@ -1,11 +1,12 @@
 r"""Data under the draws of a posterior: densities, memories, partitions, replicates.
 
-Every function takes the site values of S draws (leaves lead with the draw axis) and goes through them one at a time
+Every function takes the site values of S draws (leaves lead with the draw axis) and goes through them a few at a time
 on the device, so that memory does not grow with S x N x K. Of the fitted rows it may be known to which memories they
 belong (``allowed``): their density is then the sum over these, and so are their responsibilities.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,20 +18,24 @@ from probam.distributions.mixture import MemoryMixture
 from probam.family import Model, Params
 from probam.family.capabilities import DataSpace
 from probam.inference.em.engine import side_by_side
+from probam.placement import each
 
 __all__ = ["HostReading", "Reading", "density", "overlap", "read", "replicate", "responsibilities"]
 
+_R = TypeVar("_R")
+
 _DRAWS = 8
-"""Draws taken at a time where one alone cannot fill the cores."""
+"""Draws taken at a time on a CPU where one alone cannot fill the cores."""
 
 
 _BRIEF = 20_000_000
 """Most data times site values of all draws that a program goes through in a moment."""
 
 
-def _at_once(model: Model, x: jax.Array) -> int:
-    """Draws taken at a time, by the rule of EM's restarts."""
-    return side_by_side(_DRAWS, x, model.num_components)
+def _each_draw(function: Callable[[Any], _R], draws: Any, model: Model, x: jax.Array) -> _R:
+    """``function`` of every draw; on a CPU as many at a time as by the rule of EM's restarts."""
+    on_cpu = side_by_side(_DRAWS, x, model.num_components)
+    return each(function, draws, numbers=x.size * model.num_components, on_cpu=on_cpu)
 
 
 def _runs_briefly(sites: Params, num_data: int) -> bool:
@@ -89,8 +94,7 @@ def read(
         return Reading(log_lik, labels.astype(jnp.int32), memories, spread, weights, together)
 
     num_draws = len(next(iter(sites.values())))
-    reading: Reading = jax.lax.map(one, (sites, jax.random.split(key, num_draws)), batch_size=_at_once(model, x))
-    return reading
+    return _each_draw(one, (sites, jax.random.split(key, num_draws)), model, x)
 
 
 def _of_rows(
@@ -129,18 +133,13 @@ def overlap(
     def one(params: Params) -> jax.Array:
         return reference.T @ model.mixture(params).responsibilities(x)
 
-    return jnp.asarray(jax.lax.map(one, sites, batch_size=_at_once(model, x)))
+    return _each_draw(one, sites, model, x)
 
 
 @compiled_by_size(lambda _, sites, x: _runs_briefly(sites, len(x)))
 def density(model: Model, sites: Params, x: Float[Array, "N D"]) -> Float[Array, "S N"]:
     """Log density (nats) of each datum at each draw."""
-    log_prob = jax.lax.map(
-        lambda params: model.mixture(params).log_prob(x),
-        sites,
-        batch_size=_at_once(model, x),
-    )
-    return jnp.asarray(log_prob)
+    return _each_draw(lambda params: jnp.asarray(model.mixture(params).log_prob(x)), sites, model, x)
 
 
 @compiled_by_size(lambda _, sites, __, x, *___: _runs_briefly(sites, len(x)))
@@ -177,4 +176,5 @@ def replicate(model: Model, sites: Params, key: jax.Array, num_data: int) -> Num
         return model.mixture(params).sample(key, (num_data,))
 
     num_draws = len(next(iter(sites.values())))
-    return jnp.asarray(jax.lax.map(one, (sites, jax.random.split(key, num_draws))))
+    numbers = num_data * sum(value[0].size for value in sites.values())
+    return jnp.asarray(each(one, (sites, jax.random.split(key, num_draws)), numbers=numbers))

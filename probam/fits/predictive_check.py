@@ -20,6 +20,7 @@ from probam.family import Model, Params
 from probam.fits.draws import Draws, evenly
 from probam.fits.groups import Group
 from probam.fits.prepared import Prepared
+from probam.placement import each
 from probam.reports.summaries.discrepancies import ASPECTS, Discrepancies, discrepancies, judge
 from probam.reports.tree import Variables
 
@@ -77,7 +78,7 @@ def _replicated(model: Model, params: Params, key: jax.Array, x: Float[Array, "N
         return _Sets(filled, -log_prob, by_weight[jnp.argmax(log_resp, axis=-1)])
 
     keys = jax.random.split(key, num_replicates + 1)
-    sets: _Sets = jax.lax.map(one, (keys, jnp.arange(num_replicates + 1) == 0))
+    sets: _Sets = each(one, (keys, jnp.arange(num_replicates + 1) == 0), numbers=x.size * model.num_components)
     return sets
 
 

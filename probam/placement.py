@@ -1,0 +1,122 @@
+"""How much work goes at once, and whether independent work goes side by side: decided for the device, here alone.
+
+On a CPU a block of work should stay in a core's cache, and runs that are independent of each other (restarts, chains,
+draws) go one after the other. On an accelerator every step of a loop costs the launch of its kernels, some
+microseconds each, and only much work at a time keeps the device busy. There blocks are as large as a share of its
+memory allows, and as many runs as fit into that share go side by side.
+
+Callers name the size that suits a CPU and how many numbers their work holds; :func:`numbers_at_once` and :func:`each`
+choose. They are asked while a program is traced, so that :func:`laid_out_for` forgets programs that were traced for
+another device.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import jax
+
+__all__ = ["Device", "device", "each", "found", "laid_out_for", "numbers_at_once"]
+
+_R = TypeVar("_R")
+
+_SHARE = 32
+"""A block holds at most this part of an accelerator's memory: programs keep several arrays of a block's size."""
+
+_BYTES = 8
+"""Of a number, in double precision."""
+
+_UNKNOWN = 8 * 2**30
+"""Bytes of memory of an accelerator that does not tell."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """What work is laid out for.
+
+    >>> Device("gpu", memory=16 * 2**30).numbers
+    67108864
+    """
+
+    platform: str
+    """As JAX calls it: cpu, gpu, tpu."""
+    memory: int = _UNKNOWN
+    """Bytes that programs can use; on a CPU they do not matter."""
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether caches decide how large a block is, and not memory."""
+        return self.platform == "cpu"
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers an accelerator works on at a time."""
+        return max(1, self.memory // (_SHARE * _BYTES))
+
+
+_stated: Device | None = None
+
+
+def found() -> Device:
+    """The device on which JAX runs programs."""
+    asked = getattr(jax.config, "jax_default_device", None)
+    first = asked if isinstance(asked, jax.Device) else jax.devices(asked)[0]
+    if first.platform == "cpu":
+        return Device("cpu")
+    statistics = first.memory_stats() or {}
+    return Device(first.platform, int(statistics.get("bytes_limit", _UNKNOWN)))
+
+
+def device() -> Device:
+    """The device that work is laid out for: the one on which it runs, but within :func:`laid_out_for`."""
+    return found() if _stated is None else _stated
+
+
+@contextmanager
+def laid_out_for(stated: Device) -> Iterator[None]:
+    """Lay out work as for another device, for the whole process: to try on a CPU what a GPU would run.
+
+    Programs compiled before are compiled again, within and afterwards.
+
+    >>> with laid_out_for(Device("gpu", memory=2**30)):
+    ...     numbers_at_once(1000)
+    4194304
+    >>> numbers_at_once(1000) == (1000 if found().is_cpu else found().numbers)
+    True
+    """
+    global _stated
+    before, _stated = _stated, stated
+    jax.clear_caches()
+    try:
+        yield
+    finally:
+        _stated = before
+        jax.clear_caches()
+
+
+def numbers_at_once(on_cpu: int) -> int:
+    """How many numbers a block of work holds.
+
+    Args:
+        on_cpu: how many suit the caches of a CPU.
+    """
+    here = device()
+    return on_cpu if here.is_cpu else here.numbers
+
+
+def each(function: Callable[[Any], _R], over: Any, *, numbers: int, on_cpu: int | None = None) -> _R:
+    """``function`` of every item along the leading axis of ``over``, the results stacked.
+
+    Args:
+        function: of one item.
+        over: a structure of arrays whose leading axes have one length.
+        numbers: how many numbers the work on one item holds at a time, roughly.
+        on_cpu: how many items go side by side on a CPU; None: they go one after the other.
+    """
+    here, count = device(), on_cpu
+    if not here.is_cpu:
+        together = max(1, here.numbers // max(1, numbers))
+        count = 0 if together >= len(jax.tree.leaves(over)[0]) else together  # 0 stands for all
+    results: _R = jax.lax.map(function, over, batch_size=count)
+    return results
