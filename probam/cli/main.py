@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 import typer.main
 
-from probam.cli import comparing, court, datasets, fitting, queries, streaming  # noqa: F401 (they add commands)
+from probam.cli import comparing, court, datasets, fitting, memories, queries, streaming  # noqa: F401 (they add commands)
 from probam.cli.console import abandoned, say
 from probam.cli.program import app
 from probam.errors import ProbamError

@@ -44,6 +44,7 @@ _ORDER = (
     "recall",
     "predict",
     "complete",
+    "memory",
     "report",
     "compare",
     "data",

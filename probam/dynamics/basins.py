@@ -16,12 +16,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from probam.dynamics.recall import Recall, attractors, recall
 from probam.energies import clam
 
-__all__ = ["Basins", "argmax_responsibility", "basin", "nearest"]
+__all__ = ["Basins", "argmax_responsibility", "basin", "nearest", "numbered"]
 
 _LINK = 1e5
 """Default distance, in eps of the states' size, below which two recalled states are one fixed point."""
@@ -79,10 +79,24 @@ def basin(
         retract=retract,
         block_size=block_size,
     )
-    states, converged = np.asarray(report.states), np.asarray(report.converged)
+    labels, positions = numbered(report.states, report.converged, link)
+    return Basins(labels, positions, report)
+
+
+def numbered(
+    states: Float[ArrayLike, "*batch D"], converged: Bool[ArrayLike, "*batch"], link: float | None = None
+) -> tuple[Int[np.ndarray, "*batch"], Float[np.ndarray, "A D"]]:
+    """The number of the fixed point of each recalled state, -1 where it has not converged, and the fixed points.
+
+    Args:
+        states: where recall ended.
+        converged: whether it had converged there.
+        link: as for :func:`basin`.
+    """
+    states, converged = np.asarray(states), np.asarray(converged)
     labels = np.full(converged.shape, -1)
     if link is None:
         size = float(np.linalg.norm(states, axis=-1).max(initial=0))
         link = _LINK * float(np.finfo(states.dtype).eps) * size
     labels[converged], positions = attractors(states[converged], link)
-    return Basins(labels, positions, report)
+    return labels, positions

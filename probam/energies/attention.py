@@ -22,6 +22,7 @@ Matrices are stored as (out, in), as ``torch.nn.Linear`` does. Queries have shap
 """
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -30,11 +31,14 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
 from probam.energies.arguments import Scalar
+from probam.energies.memory import REAL, Card, Memory, checked_patterns, sharpness
 from probam.energies.spherical import retract
 from probam.energies.wells import shares
 from probam.errors import InputError
+from probam.pytrees import pytree
 
 __all__ = [
+    "Attention",
     "Head",
     "LayerNorm",
     "RMSNorm",
@@ -340,3 +344,54 @@ def _per_key(name: str, values: Array, keys: Float[Array, "*batch K H"]) -> Arra
     if values.shape[-1] != keys.shape[-2]:
         raise InputError(f"{name}: expected one for each of the {keys.shape[-2]} keys; got shape {values.shape}")
     return values[..., None, :]
+
+
+@pytree
+@dataclass(frozen=True, eq=False)
+class Attention(Memory):
+    r"""Attention behind a layer norm, as a memory of its keys.
+
+    What one head of a transformer stores: the keys, which are values as well. Only the direction of a query counts,
+    after its mean is taken away.
+
+    .. math:: E(x) = -\log \sum_i \exp(s\, k_i \cdot \operatorname{norm}(x)), \qquad
+        x \leftarrow \sum_i \operatorname{softmax}_i(s\, k_i \cdot \operatorname{norm}(x))\, k_i
+
+    >>> memory = Attention(Head(LayerNorm(), scale=4.0), jnp.array([[1.0, -1.0, 0.0], [0.0, -1.0, 1.0]]))
+    >>> recalled = memory.update(jnp.array([5.0, 1.0, 2.0]))
+    >>> round(recalled[0].item(), 3)
+    0.999
+    """
+
+    head: Head
+    keys: Float[ArrayLike, "K D"]
+
+    card = Card(
+        "attention",
+        REAL,
+        "-log sum_i exp(s k_i . norm(x))",
+        "mean of the keys under the attention weights",
+        "exponential in D for keys in different directions",
+        "Ba et al. (2016), arXiv:1607.06450; Schaeffer et al. (2023), Sec. 4",
+    )
+    bank = "keys"
+    falls = False
+
+    def energy(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch"]:
+        """:func:`energy`."""
+        rows = jnp.asarray(states)
+        return energy(self.head, rows.reshape(-1, rows.shape[-1]), self.keys).reshape(rows.shape[:-1])
+
+    def update(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`attend`, with the keys as values."""
+        rows = jnp.asarray(states)
+        return attend(self.head, rows.reshape(-1, rows.shape[-1]), self.keys, self.keys).reshape(rows.shape)
+
+    @classmethod
+    def store(cls, patterns: Float[ArrayLike, "K D"], *, scale: float | None = None) -> "Attention":
+        """A head behind a layer norm with these keys; None for ``scale`` tells keys of equal length apart."""
+        keys = checked_patterns(patterns, REAL)
+        if scale is None:
+            length = float(jnp.mean(jnp.linalg.norm(keys, axis=-1)))
+            scale = sharpness(keys, None, "dot") * length / keys.shape[1] ** 0.5
+        return cls(Head(LayerNorm(), scale=scale), keys)

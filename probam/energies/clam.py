@@ -15,16 +15,21 @@ responsibility is zero, and so is the derivative in that weight. Bad shapes, bet
 :class:`probam.errors.InputError`.
 """
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from probam.energies.arguments import Scalar, Weights, log_weights, points, positive
+from probam.energies.memory import REAL, Card, Memory, checked_patterns, sharpness
 from probam.energies.wells import dot, isotropic_logits, log_shares, log_sum, mean_of, shares, weighted_mean
 from probam.placement import each
+from probam.pytrees import pytree
 
 __all__ = [
+    "Clam",
     "convexity_threshold",
     "energy",
     "hessian_bound",
@@ -173,3 +178,51 @@ def _square_diameter(memories: Float[ArrayLike, "K D"]) -> Float[Array, ""]:
         return jnp.max(squares - 2 * dot(memories, row[:, None])[:, 0] + jnp.sum(row**2))
 
     return jnp.maximum(jnp.max(each(farthest, memories, numbers=len(memories), on_cpu=_ROWS)), 0)
+
+
+@pytree
+@dataclass(frozen=True, eq=False)
+class Clam(Memory):
+    r"""Clustering associative memory: a well around each pattern, all equally wide.
+
+    The memory of choice for real vectors: wells may have weights, an update never raises the energy, and recall ends at
+    a pattern, or at a mean of patterns that are too close to be told apart. CLAM is the energy and the dynamics of
+    Schaeffer et al.; ClAM is the method of Saha et al. that learns the memories with them.
+
+    .. math:: E(v) = -\frac{1}{\beta} \log \sum_k w_k e^{-\beta |\mu_k - v|^2}
+
+    >>> from probam.dynamics.memories import recall
+    >>> memory = Clam(jnp.array([[0.0, 0.0], [4.0, 0.0]]), beta=0.25)
+    >>> recalled = recall(memory, jnp.array([3.0, 1.0]))
+    >>> round(recalled.states[0].item(), 3)  # the other memory still pulls a little
+    3.915
+    """
+
+    memories: Float[ArrayLike, "K D"]
+    beta: Scalar
+    weights: Weights | None = None
+
+    card = Card(
+        "clam",
+        REAL,
+        "-(1/beta) log sum_k w_k exp(-beta |mu_k - v|^2)",
+        "mean of the memories under their shares",
+        "every pattern, as long as beta is large against 1 over the squared distances",
+        "Saha et al. (2023), arXiv:2306.03209; Schaeffer et al. (2023), Eq. 1",
+        "attractors",
+    )
+    separable = True
+
+    def energy(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch"]:
+        """:func:`energy`."""
+        return energy(states, self.memories, self.beta, self.weights)
+
+    def update(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`update`."""
+        return update(states, self.memories, self.beta, self.weights)
+
+    @classmethod
+    def store(cls, patterns: Float[ArrayLike, "K D"], *, beta: float | None = None) -> "Clam":
+        """A memory of these patterns; None for ``beta`` tells them apart (:func:`probam.energies.memory.sharpness`)."""
+        patterns = checked_patterns(patterns, REAL)
+        return cls(patterns, sharpness(patterns, beta))

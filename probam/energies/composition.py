@@ -11,16 +11,21 @@ Convention: the energy is in nats. Queries have shape (..., D); a part below the
 is replaced by that number. A weight of zero marks an absent memory. Bad shapes raise :class:`probam.errors.InputError`.
 """
 
+from dataclasses import dataclass
+
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import xlogy
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from probam.energies.arguments import Weights, log_weights, points
+from probam.energies.arguments import Logs, Weights, log_weights, points
+from probam.energies.memory import SIMPLEX, Card, Memory, checked_patterns, sharpness
 from probam.energies.water_filling import fill
 from probam.energies.wells import dot, log_shares, log_sum, shares, weighted_mean
+from probam.pytrees import pytree
 
-__all__ = ["EDGE", "energy", "inside", "log_responsibilities", "responsibilities", "update"]
+__all__ = ["EDGE", "Composition", "energy", "inside", "log_responsibilities", "responsibilities", "update"]
 
 EDGE = 1e-6
 """Smallest part that recall moves to; a query with a smaller part may keep parts as small as that."""
@@ -98,3 +103,52 @@ def inside(query: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
 def _logs(query: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
     tiny = np.finfo(query.dtype).tiny
     return jnp.log(jnp.where(query < tiny, tiny, query))
+
+
+@pytree
+@dataclass(frozen=True, eq=False)
+class Composition(Memory):
+    r"""Memories of compositions: budgets, mixtures of substances, topic proportions.
+
+    States are parts of a whole. A memory is the composition at the top of its term.
+
+    .. math:: E(q) = -\log \sum_k w_k \prod_i q_i^{e_{ki}}, \qquad q_i \ge 0, \quad \sum_i q_i = 1
+
+    >>> from probam.dynamics.memories import recall
+    >>> memory = Composition.store(jnp.array([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]]), beta=30.0)
+    >>> recalled = recall(memory, jnp.array([0.5, 0.3, 0.2])).states
+    >>> round(recalled[0].item(), 3)
+    0.7
+    """
+
+    exponents: Float[ArrayLike, "K D"]
+    weights: Weights | None = None
+
+    card = Card(
+        "composition",
+        SIMPLEX,
+        "-log sum_k w_k prod_i q_i^e_ki",
+        "mean of the exponents under their shares, as a composition",
+        "compositions far apart against 1 / sqrt(sum of exponents)",
+        "Millidge et al. (2022), arXiv:2202.04557, Table 2 (reverse Kullback-Leibler)",
+    )
+    bank = "exponents"
+
+    def energy(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch"]:
+        """:func:`energy`."""
+        return energy(states, self.exponents, self.weights)
+
+    def update(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`update`."""
+        return update(states, self.exponents, self.weights)
+
+    def keep(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`inside`."""
+        return inside(states)
+
+    @classmethod
+    def store(cls, patterns: Float[ArrayLike, "K D"], *, beta: float | None = None) -> "Composition":
+        """A memory of these compositions, whose terms have the same height; None for ``beta`` tells them apart."""
+        patterns = checked_patterns(patterns, SIMPLEX)
+        exponents = sharpness(patterns, beta, "precision") * patterns
+        return cls(exponents, Logs(-jnp.sum(xlogy(exponents, patterns), axis=-1)))

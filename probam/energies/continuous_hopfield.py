@@ -20,6 +20,8 @@ Queries have shape (..., D), memories (K, D), beta no axes. Bad shapes, beta <= 
 at the origin raise :class:`probam.errors.InputError`.
 """
 
+from dataclasses import dataclass
+
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -27,10 +29,14 @@ from jaxtyping import Array, Float, Int
 
 from probam.energies import spherical
 from probam.energies.arguments import Scalar, is_traced, points, positive
+from probam.energies.memory import REAL, UNIT, Card, Memory, checked_patterns, sharpness
 from probam.energies.wells import dot, log_shares, log_sum, mean_of, shares, weighted_mean
 from probam.errors import InputError
+from probam.pytrees import pytree
 
 __all__ = [
+    "ContinuousHopfield",
+    "CosineHopfield",
     "cosine_energy",
     "cosine_log_responsibilities",
     "cosine_responsibilities",
@@ -164,3 +170,93 @@ def _logits(
 ) -> Float[Array, "*batch K"]:
     """The scores beta xi_k.v relative to that of the memories' mean, which all share."""
     return dot(query, (beta * (memories - mean_of(memories))).T)
+
+
+@pytree
+@dataclass(frozen=True, eq=False)
+class ContinuousHopfield(Memory):
+    r"""The modern Hopfield network: one update is the attention of a transformer.
+
+    The same wells as CLAM's, with weights that favour longer memories. For patterns of equal length the two recall
+    alike; for others prefer CLAM, or :class:`CosineHopfield`, unless length means importance.
+
+    .. math:: E(v) = \tfrac12 |v|^2 - \frac{1}{\beta} \log \sum_k \exp(\beta\, \xi_k \cdot v)
+
+    >>> memory = ContinuousHopfield(jnp.eye(3), beta=8.0)
+    >>> recalled = memory.update(jnp.array([0.9, 0.2, 0.1]))
+    >>> round(recalled[0].item(), 3)  # one update nearly ends
+    0.995
+    """
+
+    memories: Float[ArrayLike, "K D"]
+    beta: Scalar
+
+    card = Card(
+        "continuous_hopfield",
+        REAL,
+        "|v|^2 / 2 - (1/beta) log sum_k exp(beta xi_k . v)",
+        "mean of the memories under the softmax of beta xi_k . v (attention)",
+        "exponential in D for separated patterns on a sphere",
+        "Ramsauer et al. (2021), arXiv:2008.02217",
+    )
+    separable = True
+
+    def energy(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch"]:
+        """:func:`energy`."""
+        return energy(states, self.memories, self.beta)
+
+    def update(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`update`."""
+        return update(states, self.memories, self.beta)
+
+    @classmethod
+    def store(cls, patterns: Float[ArrayLike, "K D"], *, beta: float | None = None) -> "ContinuousHopfield":
+        """A memory of these patterns; None for ``beta`` tells patterns of equal length apart."""
+        patterns = checked_patterns(patterns, REAL)
+        return cls(patterns, sharpness(patterns, beta, "dot"))
+
+
+@pytree
+@dataclass(frozen=True, eq=False)
+class CosineHopfield(Memory):
+    r"""The modern Hopfield network of cosines: only directions count.
+
+    Memories may have any lengths, states are unit vectors. It is the spherical memory of equal concentrations.
+
+    .. math:: E(v) = -\frac{1}{\beta} \log \sum_k \exp(\beta \cos(\xi_k, v))
+
+    >>> memory = CosineHopfield(jnp.array([[5.0, 0.0], [0.0, 0.1]]), beta=8.0)
+    >>> recalled = memory.update(jnp.array([0.28, 0.96]))
+    >>> round(recalled[1].item(), 3)  # the short memory is recalled as well as a long one
+    1.0
+    """
+
+    memories: Float[ArrayLike, "K D"]
+    beta: Scalar
+
+    card = Card(
+        "cosine_hopfield",
+        UNIT,
+        "-(1/beta) log sum_k exp(beta cos(xi_k, v))",
+        "direction of the mean of the memories' directions under their shares",
+        "exponential in D for directions that are spread out",
+        "Ramsauer et al. (2021), arXiv:2008.02217, with cosines for dot products",
+    )
+
+    def energy(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch"]:
+        """:func:`cosine_energy`."""
+        return cosine_energy(states, self.memories, self.beta)
+
+    def update(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`cosine_update`."""
+        return cosine_update(states, self.memories, self.beta)
+
+    def keep(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`probam.energies.spherical.retract`."""
+        return spherical.retract(states)
+
+    @classmethod
+    def store(cls, patterns: Float[ArrayLike, "K D"], *, beta: float | None = None) -> "CosineHopfield":
+        """A memory of the directions of these patterns; None for ``beta`` tells them apart."""
+        patterns = checked_patterns(patterns, UNIT)
+        return cls(patterns, sharpness(patterns, beta, "dot"))

@@ -11,16 +11,20 @@ Convention: the energy is in nats. Queries have shape (..., D); a negative count
 absent memory. Bad shapes raise :class:`probam.errors.InputError`.
 """
 
+from dataclasses import dataclass
+
 import jax.numpy as jnp
 from jax.scipy.special import digamma, gammaln
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from probam.energies.arguments import Weights, log_weights, points
+from probam.energies.arguments import Logs, Weights, log_weights, points, positive
+from probam.energies.memory import COUNTS, Card, Memory, checked_patterns
 from probam.energies.water_filling import fill
 from probam.energies.wells import dot, log_shares, log_sum, shares, weighted_mean
+from probam.pytrees import pytree
 
-__all__ = ["energy", "inside", "log_responsibilities", "responsibilities", "update"]
+__all__ = ["Counts", "energy", "inside", "log_responsibilities", "responsibilities", "update"]
 
 
 def energy(
@@ -95,3 +99,52 @@ def inside(query: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
 
 def _counts(query: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
     return jnp.where(query < 0, 0, query)  # the derivative at 0 is that from above
+
+
+@pytree
+@dataclass(frozen=True, eq=False)
+class Counts(Memory):
+    r"""Memories of counts: bags of words, spike counts, votes.
+
+    Recall keeps the total of a query and moves its counts to the profile of a memory.
+
+    .. math:: E(c) = \sum_i \log c_i! - \log \sum_k w_k \prod_i z_{ki}^{c_i}
+
+    >>> from probam.dynamics.memories import recall
+    >>> memory = Counts.store(jnp.array([[12.0, 4.0, 0.0], [0.0, 4.0, 12.0]]))
+    >>> recalled = recall(memory, jnp.array([5.0, 3.0, 2.0])).states
+    >>> round(recalled.sum().item(), 3)  # ten words, as before
+    10.0
+    """
+
+    log_fugacities: Float[ArrayLike, "K D"]
+    weights: Weights | None = None
+
+    card = Card(
+        "counts",
+        COUNTS,
+        "sum_i log c_i! - log sum_k w_k prod_i z_ki^c_i",
+        "the profile of the memories under their shares, at the same total",
+        "profiles that counts of the query's total tell apart",
+        "Millidge et al. (2022), arXiv:2202.04557, Table 2 (Kullback-Leibler)",
+    )
+    bank = "log_fugacities"
+
+    def energy(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch"]:
+        """:func:`energy`."""
+        return energy(states, self.log_fugacities, self.weights)
+
+    def update(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`update`."""
+        return update(states, self.log_fugacities, self.weights)
+
+    def keep(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`inside`."""
+        return inside(states)
+
+    @classmethod
+    def store(cls, patterns: Float[ArrayLike, "K D"], *, pseudocount: float = 0.5) -> "Counts":
+        """A memory that expects these counts, each raised by ``pseudocount``, above 0."""
+        patterns = checked_patterns(patterns, COUNTS)
+        rates = patterns + positive("pseudocount", pseudocount, patterns.dtype)
+        return cls(jnp.log(rates), Logs(-jnp.sum(rates, axis=-1)))

@@ -32,6 +32,7 @@ All functions share these arguments:
 Other values and bad shapes raise :class:`probam.errors.InputError`.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -40,10 +41,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from probam.energies.arguments import Scalar, is_traced, points, positive
+from probam.energies.memory import REAL, Card, Memory, checked_patterns, sharpness
 from probam.energies.wells import dot, isotropic_logits, log_sum, mean_of, shares
 from probam.errors import InputError
+from probam.pytrees import pytree
 
 __all__ = [
+    "Creation",
     "collapsed",
     "collapsed_probabilities",
     "creation_posterior",
@@ -396,3 +400,66 @@ def _log_seats(
             f"got {float(alpha):.6g}"
         )
     return jnp.log(counts - discount), jnp.log(alpha + discount * num_memories)
+
+
+@pytree
+@dataclass(frozen=True, eq=False)
+class Creation(Memory):
+    r"""A memory that knows it may meet something new: CLAM with a Pitman-Yor weight for a memory to come.
+
+    For streams. The energy is the predictive one: a state far from all memories is pulled to the centre of what new
+    memories look like, not to the nearest old one. :func:`exact_probabilities` says how likely the state is new.
+
+    .. math::
+        E(v) = -\frac{1}{\beta} \log \Bigl[ (\alpha + dK) \bigl(\tfrac{\rho}{\beta + \rho}\bigr)^{D/2}
+        e^{-\frac{\beta\rho}{\beta+\rho} |v|^2} + \sum_k (n_k - d)\, e^{-\beta |\mu_k - v|^2} \Bigr]
+
+    >>> memory = Creation(jnp.array([[3.0, 0.0]]), jnp.array([9.0]), beta=1.0, rho=0.1, alpha=1.0)
+    >>> far = memory.update(jnp.array([-4.0, 0.0]))
+    >>> round(far[0].item(), 3)  # nothing like it is known: back to the centre of all that may come
+    0.0
+    """
+
+    memories: Float[ArrayLike, "K D"]
+    counts: Float[ArrayLike, " K"]
+    beta: Scalar
+    rho: Scalar
+    alpha: Scalar
+    discount: Scalar = 0.0
+
+    card = Card(
+        "creation",
+        REAL,
+        "-(1/beta) log [(alpha + d K) c exp(-beta rho |v|^2 / (beta + rho)) + sum_k (n_k - d) exp(-beta |mu_k - v|^2)]",
+        "mean of the memories and of the centre, weighted by shares and stiffness",
+        "grows with the data, as alpha log n, or n^d with a discount d",
+        "Schaeffer et al. (2023), Eq. 12, with the normaliser of the new memory",
+        "on_demand",
+    )
+    separable = True
+
+    def energy(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch"]:
+        """:func:`exact`."""
+        return exact(states, self.memories, self.counts, self.beta, self.rho, self.alpha, self.discount)
+
+    def update(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`update`."""
+        return update(states, self.memories, self.counts, self.beta, self.rho, self.alpha, self.discount)
+
+    @classmethod
+    def store(
+        cls,
+        patterns: Float[ArrayLike, "K D"],
+        *,
+        beta: float | None = None,
+        rho: float | None = None,
+        alpha: float = 1.0,
+        discount: float = 0.0,
+    ) -> "Creation":
+        """A memory that used each pattern once; None tells them apart (``beta``) and takes their spread (``rho``)."""
+        patterns = checked_patterns(patterns, REAL)
+        beta = sharpness(patterns, beta)
+        if rho is None:
+            spread = float(jnp.mean(patterns**2))
+            rho = 0.5 / spread if spread > 0 else beta
+        return cls(patterns, jnp.ones(len(patterns), patterns.dtype), beta, rho, alpha, discount)

@@ -29,6 +29,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from probam.energies.arguments import Scalar, check_signs, points, positive
+from probam.energies.memory import SIGNS, Card, Memory, checked_patterns
 from probam.energies.wells import dot
 from probam.errors import InputError
 from probam.pytrees import pytree
@@ -243,8 +244,13 @@ def flip_difference(
 
 @pytree
 @dataclass(frozen=True, eq=False)
-class Network:
-    """A network of binary neurons for :mod:`probam.dynamics.discrete`: memories, separation and rule.
+class Network(Memory):
+    r"""Dense associative memory: binary neurons, and a steep function of the overlaps.
+
+    Far more patterns than the classical network: about N^(n-1) for the power n, and exponentially many for the
+    exponential. The patterns themselves are kept.
+
+    .. math:: E(s) = -\sum_\mu F(\langle \xi^\mu, s \rangle), \qquad F(x) = x^n \text{ or } e^{\beta x}
 
     Args:
         memories: signs; for updates of one neuron at a time, any real numbers.
@@ -254,16 +260,27 @@ class Network:
     Raises:
         InputError: for another rule.
 
-    >>> from probam.dynamics.discrete import asynchronous
+    >>> from probam.dynamics.memories import recall
     >>> xor = jnp.array([[-1.0, -1, -1], [-1, 1, 1], [1, -1, 1], [1, 1, -1]])
-    >>> network = Network(xor, Polynomial(3))
-    >>> asynchronous(network, jnp.array([1.0, 1, 1]), order=jnp.array([2, 0, 1])).states.tolist()
-    [1.0, 1.0, -1.0]
+    >>> network = Network.store(xor, degree=3)  # four patterns in three neurons
+    >>> recalled = recall(network, jnp.array([1.0, 1, -1]))
+    >>> recalled.energy.item()
+    -27.0
     """
 
     memories: Float[ArrayLike, "K N"]
     separation: Separation
     rule: Literal["difference", "derivative"] = field(default="difference", metadata={"static": True})
+
+    card = Card(
+        "dense",
+        SIGNS,
+        "-sum_mu F(xi_mu . s), F a power or an exponential",
+        "sign of E(s_i = -1) - E(s_i = 1), one neuron after the other",
+        "N^(n-1) / (2 (2n - 3)!! log N) for the power n; about 2^(N/2) for the exponential",
+        "Krotov and Hopfield (2016), arXiv:1606.01164; Demircigil et al. (2017), arXiv:1702.01929",
+        "dense_capacity",
+    )
 
     def __post_init__(self) -> None:
         if self.rule not in ("difference", "derivative"):
@@ -302,9 +319,35 @@ class Network:
         rule = derivative_field if self.rule == "derivative" else difference_field
         return rule(states, self.memories, self.separation)
 
+    @property
+    def falls(self) -> bool:
+        """Whether all neurons at once never go uphill: by the derivative rule, where F is known to be convex."""
+        f = self.separation
+        is_convex = isinstance(f, Exponential) or (isinstance(f, Polynomial) and (f.rectified or f.degree % 2 == 0))
+        return self.rule == "derivative" and is_convex
+
     def energy(self, states: Float[Array, "*batch N"]) -> Float[Array, "*batch"]:
         """:func:`energy` of each state."""
         return energy(states, self.memories, self.separation)
+
+    def update(self, states: Float[ArrayLike, "*batch N"]) -> Float[Array, "*batch N"]:
+        """All neurons at once: the sign of the field; where it is zero a neuron stays."""
+        states = jnp.asarray(states, self.dtype)
+        force = self.fields(states)
+        return jnp.where(force == 0, states, jnp.sign(force))
+
+    @classmethod
+    def store(
+        cls,
+        patterns: Float[ArrayLike, "K N"],
+        *,
+        degree: int = 3,
+        beta: float | None = None,
+        rule: Literal["difference", "derivative"] = "difference",
+    ) -> "Network":
+        """A network of these patterns of signs, with rectified powers or, given ``beta``, an exponential."""
+        separation = Polynomial(degree) if beta is None else Exponential(beta)
+        return cls(checked_patterns(patterns, SIGNS), separation, rule)
 
 
 def _signs(

@@ -13,6 +13,8 @@ arXiv:2010.02502) is a relaxed step.
 Queries have shape (..., D), memories (K, D), s and a no axes. Errors as in :mod:`probam.energies.clam`.
 """
 
+from dataclasses import dataclass
+
 import jax.numpy as jnp
 from jax.scipy.special import i0e, i1e
 from jax.typing import ArrayLike
@@ -20,8 +22,10 @@ from jaxtyping import Array, Float
 
 from probam.energies import clam
 from probam.energies.arguments import Scalar, points, positive
+from probam.energies.memory import REAL, Card, Memory, checked_patterns, sharpness
+from probam.pytrees import pytree
 
-__all__ = ["denoise", "drift", "inverse_temperature", "ring_energy", "ring_pull", "sampler_step"]
+__all__ = ["Diffusion", "denoise", "drift", "inverse_temperature", "ring_energy", "ring_pull", "sampler_step"]
 
 
 def inverse_temperature(deviation: Scalar) -> Float[Array, ""]:
@@ -112,3 +116,49 @@ def _ring(radius: Float[ArrayLike, "*batch"], deviation: Scalar) -> tuple[Float[
     radius = jnp.asarray(radius)
     radius = radius.astype(jnp.result_type(radius, float))
     return radius, positive("deviation", deviation, radius.dtype) ** 2
+
+
+@pytree
+@dataclass(frozen=True, eq=False)
+class Diffusion(Memory):
+    r"""The data of a diffusion model at one noise level: the denoiser is a step of recall.
+
+    The exact score of a finite training set. With little noise recall ends at a datum (memorised), with more at a mean
+    of several (spurious), with much at the mean of all.
+
+    .. math:: E(y) = -2 s^2 \log \sum_\mu e^{-|y - a x_\mu|^2 / (2 s^2)}, \qquad y \leftarrow a\, \hat x_0(y)
+
+    >>> from probam.dynamics.memories import basins
+    >>> data = jnp.array([[0.0, 0.0], [1.0, 0.0], [5.0, 0.0]])
+    >>> [len(basins(Diffusion(data, deviation), data).attractors) for deviation in (0.3, 0.6, 3.0)]
+    [3, 2, 1]
+    """
+
+    memories: Float[ArrayLike, "K D"]
+    deviation: Scalar
+    signal: Scalar = 1.0
+
+    card = Card(
+        "diffusion",
+        REAL,
+        "-2 s^2 log sum_mu exp(-|y - a x_mu|^2 / (2 s^2))",
+        "the denoised state: mean of the data under their shares",
+        "every datum, as long as the noise is small against the distances",
+        "Pham et al. (2025), arXiv:2505.21777; Song et al. (2021), arXiv:2011.13456",
+    )
+    separable = True
+
+    def energy(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch"]:
+        """:func:`probam.energies.clam.energy` at this noise level."""
+        states, memories = points(states, self.memories)
+        return clam.energy(states, self.signal * memories, inverse_temperature(self.deviation))
+
+    def update(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`denoise`, times the signal."""
+        return jnp.asarray(self.signal) * denoise(states, self.memories, self.deviation, self.signal)
+
+    @classmethod
+    def store(cls, patterns: Float[ArrayLike, "K D"], *, deviation: float | None = None) -> "Diffusion":
+        """These data under noise; None for ``deviation`` tells them apart."""
+        patterns = checked_patterns(patterns, REAL)
+        return cls(patterns, sharpness(patterns, deviation, "sd"))

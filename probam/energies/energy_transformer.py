@@ -12,6 +12,8 @@ Tokens have shape (..., N, D) with N >= 2, key and query weights (H, Y, D). Bad 
 :class:`probam.errors.InputError`.
 """
 
+from dataclasses import dataclass, field
+
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
@@ -19,10 +21,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from probam.energies.arguments import Scalar, positive
-from probam.energies.lagrangians import Lagrangian
+from probam.energies.lagrangians import Lagrangian, LayerNorm
+from probam.energies.memory import TOKENS, Card, Memory
 from probam.errors import InputError
+from probam.pytrees import pytree
 
-__all__ = ["attention", "attention_energy", "velocity"]
+__all__ = ["EnergyTransformer", "attention", "attention_energy", "velocity"]
 
 
 def attention_energy(
@@ -103,3 +107,57 @@ def _logits(
     scores = jnp.einsum("...hby,...hcy->...hcb", *made, precision="highest")
     itself = jnp.eye(g.shape[-2], dtype=bool)
     return jnp.where(itself, -jnp.inf, beta * scores), beta
+
+
+@pytree
+@dataclass(frozen=True, eq=False)
+class EnergyTransformer(Memory):
+    r"""A sequence of tokens that are each other's memories.
+
+    Each token is pulled to the tokens that it resembles, by attention whose weights are learned. Use it to make a
+    sequence consistent; the patterns are in the weights, not stored one by one.
+
+    .. math:: x \leftarrow x - a\, \nabla_g E(g), \qquad g = \nabla L(x), \qquad
+        E(g) = -\frac{1}{\beta} \sum_{h, C} \log \sum_{B \ne C} \exp(\beta\, K_{hB} \cdot Q_{hC})
+
+    >>> from probam.dynamics.memories import recall
+    >>> weights = jnp.eye(3)[None]
+    >>> memory = EnergyTransformer(weights, weights, beta=1.0, num_tokens=2)
+    >>> tokens = jnp.array([[1.0, 0.0, 0.2], [0.8, 0.1, 0.0]])
+    >>> recalled = recall(memory, tokens, max_steps=200)
+    >>> round(recalled.energy.item(), 2)  # the tokens agree: each looks at the other with a product of 3
+    -6.0
+    """
+
+    key_weights: Float[ArrayLike, "H Y D"]
+    query_weights: Float[ArrayLike, "H Y D"]
+    beta: Scalar
+    num_tokens: int = field(metadata={"static": True})
+    lagrangian: Lagrangian = field(default_factory=LayerNorm)
+    step: Scalar = 0.1
+
+    card = Card(
+        "energy_transformer",
+        TOKENS,
+        "-(1/beta) sum_(h, C) log sum_(B != C) exp(beta K_hB . Q_hC)",
+        "a step down the gradient in the layer's outputs",
+        "not known in closed form",
+        "Hoover et al. (2023), arXiv:2302.07253",
+    )
+    falls = False
+    no_store = "its patterns are in learned weights: build EnergyTransformer(key_weights, query_weights, ...) in Python"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Tokens and their coordinates."""
+        return self.num_tokens, jnp.shape(self.key_weights)[-1]
+
+    def energy(self, states: Float[ArrayLike, "*batch N D"]) -> Float[Array, "*batch"]:
+        """:func:`attention_energy` of the outputs of the layers."""
+        tokens = self.lagrangian.activation(states)
+        return attention_energy(tokens, self.key_weights, self.query_weights, self.beta)
+
+    def update(self, states: Float[ArrayLike, "*batch N D"]) -> Float[Array, "*batch N D"]:
+        """A step of the layers along :func:`velocity`."""
+        rate = velocity(states, self.lagrangian, self.key_weights, self.query_weights, self.beta)
+        return jnp.asarray(states) + self.step * rate

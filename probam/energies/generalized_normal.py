@@ -14,6 +14,8 @@ mean can start on a memory. Recall uses gradient descent instead (:func:`probam.
 shape (..., D), memories (K, D). Derivatives at a peak are zero.
 """
 
+from dataclasses import dataclass, field
+
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
@@ -21,11 +23,15 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from probam.energies.arguments import Weights, is_traced, log_weights, points
+from probam.energies.memory import REAL, Card, Memory, checked_patterns, sharpness
 from probam.energies.rates import rate_of_each, rates
 from probam.energies.wells import log_shares, shares
 from probam.errors import InputError
+from probam.pytrees import pytree
 
 __all__ = [
+    "GeneralizedNormal",
+    "Radial",
     "energy",
     "log_responsibilities",
     "radial_energy",
@@ -152,3 +158,86 @@ def _raised(square: Float[Array, "..."], power: float) -> Float[Array, "..."]:
         raise InputError(f"power: expected a number of at least 1; got {power}")
     nonzero = square > 0
     return jnp.where(nonzero, jnp.where(nonzero, square, 1) ** (power / 2), 0)
+
+
+@pytree
+@dataclass(frozen=True, eq=False)
+class GeneralizedNormal(Memory):
+    r"""Wells of powers of coordinate differences: between Laplace's (p = 1) and boxes (large p).
+
+    For tails between those of Laplace and Gauss, or flat tops. There is no update by means: recall follows the
+    gradient.
+
+    .. math:: E(v) = -\log \sum_k w_k \exp\Bigl(-\sum_d \beta_{kd} |v_d - \mu_{kd}|^p\Bigr)
+
+    >>> memory = GeneralizedNormal(jnp.array([[0.0, 0.0], [4.0, 0.0]]), 0.25, power=4.0)
+    >>> round(memory.energy(jnp.array([1.0, 0.0])).item(), 3)  # one from the first memory; the other is out of reach
+    0.25
+    """
+
+    memories: Float[ArrayLike, "K D"]
+    beta: Float[ArrayLike, "..."]
+    power: float = field(default=2.0, metadata={"static": True})
+    weights: Weights | None = None
+
+    card = Card(
+        "generalized_normal",
+        REAL,
+        "-log sum_k w_k exp(-sum_d beta_kd |v_d - mu_kd|^p)",
+        "gradient descent",
+        "every pattern whose well is narrow against the distance to the next",
+        "Millidge et al. (2022), arXiv:2202.04557, Table 2, with any power",
+    )
+    no_update = "no quadratic bound touches |v - mu|^p at mu for 1 < p < 2, so recall follows the gradient"
+
+    def energy(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch"]:
+        """:func:`energy`."""
+        return energy(states, self.memories, self.beta, self.power, self.weights)
+
+    @classmethod
+    def store(
+        cls, patterns: Float[ArrayLike, "K D"], *, beta: float | None = None, power: float = 2.0
+    ) -> "GeneralizedNormal":
+        """A memory of these patterns; None for ``beta`` tells them apart."""
+        patterns = checked_patterns(patterns, REAL)
+        return cls(patterns, jnp.asarray(sharpness(patterns, beta, power=power)), power)
+
+
+@pytree
+@dataclass(frozen=True, eq=False)
+class Radial(Memory):
+    r"""Wells of powers of the Euclidean distance: the well is a cone for p = 1.
+
+    The same in all directions, with a sharp tip. There is no update by means; recall follows the gradient.
+
+    .. math:: E(v) = -\log \sum_k w_k \exp(-\beta_k \lVert v - \mu_k \rVert^p)
+
+    >>> memory = Radial(jnp.array([[0.0, 0.0], [4.0, 0.0]]), 1.0)
+    >>> round(memory.energy(jnp.array([2.0, 0.0])).item(), 3)  # half-way: 2 - log 2
+    1.307
+    """
+
+    memories: Float[ArrayLike, "K D"]
+    beta: Float[ArrayLike, "..."]
+    power: float = field(default=1.0, metadata={"static": True})
+    weights: Weights | None = None
+
+    card = Card(
+        "radial",
+        REAL,
+        "-log sum_k w_k exp(-beta_k |v - mu_k|^p)",
+        "gradient descent",
+        "every pattern with the largest share at itself",
+        "Millidge et al. (2022), arXiv:2202.04557, Table 2 (Euclidean distance)",
+    )
+    no_update = "no quadratic bound touches |v - mu|^p at mu for p < 2, so recall follows the gradient"
+
+    def energy(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch"]:
+        """:func:`radial_energy`."""
+        return radial_energy(states, self.memories, self.beta, self.power, self.weights)
+
+    @classmethod
+    def store(cls, patterns: Float[ArrayLike, "K D"], *, beta: float | None = None, power: float = 1.0) -> "Radial":
+        """A memory of these patterns; None for ``beta`` tells them apart."""
+        patterns = checked_patterns(patterns, REAL)
+        return cls(patterns, jnp.asarray(sharpness(patterns, beta, power=power)), power)

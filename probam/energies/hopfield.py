@@ -12,8 +12,8 @@ States have shape (..., N), memories (K, N), couplings (N, N), a bias (N,). Coup
 energy; they raise :class:`probam.errors.InputError`, as bad shapes do.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +21,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Shaped
 
 from probam.energies.arguments import is_traced, points
+from probam.energies.memory import SIGNS, Card, Memory, checked_patterns
 from probam.energies.wells import dot
 from probam.errors import InputError
 from probam.pytrees import pytree
@@ -35,6 +36,9 @@ __all__ = [
     "pseudo_inverse_couplings",
     "slide_energy",
 ]
+
+Rule = Literal["hebb", "pseudo_inverse"]
+"""How patterns become couplings."""
 
 _ASYMMETRY = 1e3
 """Largest difference between T and its transpose that counts as rounding, in eps of the largest entry."""
@@ -154,18 +158,35 @@ def flip_difference(
 
 @pytree
 @dataclass(frozen=True, eq=False)
-class Network:
-    """A network of binary neurons for :mod:`probam.dynamics.discrete`: symmetric couplings and a bias (None is zero).
+class Network(Memory):
+    r"""The classical Hopfield network: signs, symmetric couplings and a bias (None is zero).
 
-    >>> from probam.dynamics.discrete import asynchronous
-    >>> memories = jnp.array([[1.0, 1, 1, 1, -1, -1], [1.0, -1, 1, -1, 1, -1]])
-    >>> network = Network(couplings(memories))
-    >>> asynchronous(network, jnp.array([-1.0, 1, 1, 1, -1, -1]), order=jnp.arange(6)).states.tolist()
-    [1.0, 1.0, 1.0, 1.0, -1.0, -1.0]
+    The textbook memory: patterns are added into couplings by Hebb's rule, and can be taken out again. It holds few
+    patterns, and pairs of opposites with them; the pseudo-inverse rule holds more, and cannot be changed bit by bit.
+
+    .. math:: E(s) = -\tfrac12 s^\top T s - b \cdot s, \qquad s_i \leftarrow \operatorname{sign}\bigl((T s + b)_i\bigr)
+
+    >>> from probam.dynamics.memories import recall
+    >>> network = Network.store(jnp.array([[1.0, 1, 1, 1, -1, -1], [1.0, -1, 1, -1, 1, -1]]))
+    >>> recalled = recall(network, jnp.array([-1.0, 1, 1, 1, -1, -1]))  # the first pattern with one error
+    >>> recalled.energy.item()
+    -12.0
     """
 
     couplings: Float[ArrayLike, "N N"]
     bias: Float[ArrayLike, " N"] | None = None
+
+    card = Card(
+        "hopfield",
+        SIGNS,
+        "-s' T s / 2 - b . s",
+        "sign of the field T s + b, one neuron after the other",
+        "0.138 N random patterns with few errors, N / (2 log N) without; pseudo-inverse: N - 1",
+        "Hopfield (1982), doi:10.1073/pnas.79.8.2554",
+        "capacity",
+    )
+    bank = "couplings"
+    falls = False  # all neurons at once may go uphill; one after the other does not
 
     @property
     def num_neurons(self) -> int:
@@ -198,6 +219,37 @@ class Network:
     def energy(self, states: Float[Array, "*batch N"]) -> Float[Array, "*batch"]:
         """:func:`energy` of each state."""
         return energy(states, self.couplings, self.bias)
+
+    def update(self, states: Float[ArrayLike, "*batch N"]) -> Float[Array, "*batch N"]:
+        """All neurons at once: the sign of the field; where it is zero a neuron stays."""
+        force = field(states, self.couplings, self.bias)
+        return jnp.where(force == 0, jnp.asarray(states, force.dtype), jnp.sign(force))
+
+    def write(self, patterns: Float[ArrayLike, "K N"]) -> "Network":
+        """The network after these patterns were added by Hebb's rule."""
+        return replace(self, couplings=jnp.asarray(self.couplings) + couplings(checked_patterns(patterns, SIGNS)))
+
+    def erase(self, patterns: Float[ArrayLike, "K N"]) -> "Network":
+        """The network after these patterns were taken away, as Hebb's rule added them."""
+        return replace(self, couplings=jnp.asarray(self.couplings) - couplings(checked_patterns(patterns, SIGNS)))
+
+    @classmethod
+    def store(cls, patterns: Float[ArrayLike, "K N"], *, rule: Rule = "hebb") -> "Network":
+        """A network of these patterns of signs.
+
+        Args:
+            patterns: one in each row.
+            rule: ``hebb``, or ``pseudo_inverse``; both without self-coupling.
+
+        Raises:
+            InputError: for another rule, and more patterns than it can store: N by Hebb's rule, for which already
+                0.138 N random ones are too many, and N - 1 by the pseudo-inverse.
+        """
+        if rule not in get_args(Rule):
+            raise InputError(f"rule: expected {' or '.join(get_args(Rule))}; got {rule!r}")
+        most = jnp.shape(patterns)[-1] - (rule == "pseudo_inverse") if jnp.ndim(patterns) == 2 else None
+        rows = checked_patterns(patterns, SIGNS, most=most, rule=f"the rule {rule}")
+        return cls(couplings(rows) if rule == "hebb" else pseudo_inverse_couplings(rows, diagonal=False))
 
 
 def _rows(memories: Shaped[ArrayLike, "K N"]) -> Float[Array, "K N"]:

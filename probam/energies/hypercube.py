@@ -12,15 +12,20 @@ bits. Queries have shape (..., D). The data are corners; points between them are
 absent memory. Bad shapes raise :class:`probam.errors.InputError`.
 """
 
+from dataclasses import dataclass
+
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from probam.energies.arguments import Scalar, Weights, log_weights, points
+from probam.energies.arguments import Logs, Scalar, Weights, log_weights, points
+from probam.energies.memory import BITS, Alphabet, Card, Memory, between, checked_patterns
 from probam.energies.wells import dot, log_shares, log_sum, shares, weighted_mean
+from probam.errors import InputError
+from probam.pytrees import pytree
 
-__all__ = ["energy", "inside", "log_responsibilities", "responsibilities", "update"]
+__all__ = ["Hypercube", "energy", "inside", "log_responsibilities", "responsibilities", "update"]
 
 
 def energy(
@@ -93,3 +98,64 @@ def inside(query: Float[ArrayLike, "*batch D"], low: Scalar = 0.0, high: Scalar 
     """The point of the cube [low, high]^D nearest to each query."""
     query = jnp.asarray(query)
     return jnp.clip(query, jnp.asarray(low, query.dtype), jnp.asarray(high, query.dtype))
+
+
+@pytree
+@dataclass(frozen=True, eq=False)
+class Hypercube(Memory):
+    r"""Memories of bits: a field on every bit, for each memory; recall returns bits.
+
+    For sets of features that are there or not: black-and-white images, answers to yes-or-no questions. Memories may be
+    surer of some bits than of others. The energy is concave on the cube, so that recall ends at a corner after finitely
+    many steps.
+
+    .. math:: E(v) = -\log \sum_k w_k \exp(f_k \cdot v), \qquad v \in [a, b]^D
+
+    >>> from probam.dynamics.memories import recall
+    >>> memory = Hypercube.store(jnp.array([[1.0, 1, 1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 1, 1, 0, 0]]), flip=0.2)
+    >>> recalled = recall(memory, jnp.array([1.0, 0, 1, 1, 0, 0, 0, 1]))
+    >>> round(recalled.energy.item(), 3)  # the first pattern: 8 log 0.8, and hardly any share of the other
+    1.781
+    """
+
+    fields: Float[ArrayLike, "K D"]
+    weights: Weights | None = None
+    low: float = 0.0
+    high: float = 1.0
+
+    card = Card(
+        "hypercube",
+        between(0, 1, "bits"),
+        "-log sum_k w_k exp(f_k . v)",
+        "the corner that the mean field points to",
+        "exponential in D, about 2^(D/2) random patterns for large fields",
+        "Demircigil et al. (2017), arXiv:1702.01929, with fields of their own",
+    )
+    bank = "fields"
+    separable = True
+
+    @property
+    def alphabet(self) -> Alphabet:
+        """Values from ``low`` to ``high``."""
+        return between(float(self.low), float(self.high), "bits")
+
+    def energy(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch"]:
+        """:func:`energy`."""
+        return energy(states, self.fields, self.weights)
+
+    def update(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`update`."""
+        return update(states, self.fields, self.weights, self.low, self.high)
+
+    def keep(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`inside`."""
+        return inside(states, self.low, self.high)
+
+    @classmethod
+    def store(cls, patterns: Float[ArrayLike, "K D"], *, flip: float = 0.1) -> "Hypercube":
+        """A memory of patterns of bits, each of whose bits is wrong with probability ``flip``, below one half."""
+        patterns = checked_patterns(patterns, BITS)
+        if not 0 < flip < 0.5:
+            raise InputError(f"flip: expected a probability above 0 and below 0.5; got {flip}")
+        fields = float(np.log((1 - flip) / flip)) * (2 * patterns - 1)
+        return cls(fields, Logs(-jnp.sum(jnp.logaddexp(fields, 0), axis=-1)))

@@ -10,17 +10,21 @@ Queries have shape (..., D), memories (K, D). The energy is in nats. It has a ki
 equals that of a memory; its derivative there is the mean of both sides.
 """
 
+from dataclasses import dataclass
+
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from probam.energies.arguments import Weights, log_weights, points
+from probam.energies.memory import REAL, Card, Memory, checked_patterns, sharpness
 from probam.energies.rates import rates
 from probam.energies.wells import log_shares, shares
 from probam.placement import each
+from probam.pytrees import pytree
 
-__all__ = ["energy", "log_responsibilities", "responsibilities", "update"]
+__all__ = ["Laplace", "energy", "log_responsibilities", "responsibilities", "update"]
 
 
 def energy(
@@ -101,3 +105,49 @@ def _terms(
     query, memories = points(query, memories)
     distance = jnp.sum(rates("beta", beta, memories) * jnp.abs(query[..., None, :] - memories), axis=-1)
     return log_weights(weights, len(memories), query.dtype) - distance
+
+
+@pytree
+@dataclass(frozen=True, eq=False)
+class Laplace(Memory):
+    r"""Wells of absolute distances: recall ends exactly on stored coordinates.
+
+    For data with outliers or rounded values. The update is a weighted median along each coordinate, so that recall ends
+    after finitely many steps at a point whose coordinates are all those of memories.
+
+    .. math:: E(v) = -\log \sum_k w_k \exp\Bigl(-\sum_d \beta_{kd} |v_d - \mu_{kd}|\Bigr)
+
+    >>> from probam.dynamics.memories import recall
+    >>> memory = Laplace(jnp.array([[0.0, 0.0], [4.0, 0.0]]), beta=0.25)
+    >>> recalled = recall(memory, jnp.array([3.0, 1.0]))
+    >>> recalled.states[0].item()  # CLAM with the same beta ends at 3.915
+    4.0
+    """
+
+    memories: Float[ArrayLike, "K D"]
+    beta: Float[ArrayLike, "..."]
+    weights: Weights | None = None
+
+    card = Card(
+        "laplace",
+        REAL,
+        "-log sum_k w_k exp(-sum_d beta_kd |v_d - mu_kd|)",
+        "weighted median of the memories along each coordinate",
+        "every pattern with the largest share at itself",
+        "Millidge et al. (2022), arXiv:2202.04557, Table 2 (Manhattan distance)",
+    )
+    separable = True
+
+    def energy(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch"]:
+        """:func:`energy`."""
+        return energy(states, self.memories, self.beta, self.weights)
+
+    def update(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`update`."""
+        return update(states, self.memories, self.beta, self.weights)
+
+    @classmethod
+    def store(cls, patterns: Float[ArrayLike, "K D"], *, beta: float | None = None) -> "Laplace":
+        """A memory of these patterns; None for ``beta`` tells them apart."""
+        patterns = checked_patterns(patterns, REAL)
+        return cls(patterns, jnp.asarray(sharpness(patterns, beta, power=1)))

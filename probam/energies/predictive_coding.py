@@ -20,6 +20,7 @@ Standard deviations that are not above 0 and bad shapes raise :class:`probam.err
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -28,10 +29,12 @@ from jaxtyping import Array, Float
 
 from probam.energies import clam
 from probam.energies.arguments import Scalar, Weights, points, positive
+from probam.energies.memory import REAL, Card, Memory
 from probam.energies.wells import dot
 from probam.errors import InputError
+from probam.pytrees import pytree
 
-__all__ = ["Layer", "forget", "free_energy", "read", "recall_update", "surprise", "write"]
+__all__ = ["Decoder", "Layer", "forget", "free_energy", "read", "recall_update", "surprise", "write"]
 
 
 class Layer(NamedTuple):
@@ -165,3 +168,54 @@ def _target(layer: Layer, target: Float[ArrayLike, " D"]) -> Float[Array, " D"]:
     if array.shape != layer.mean.shape[:1]:
         raise InputError(f"target: expected the layer's {layer.mean.shape[0]} outputs; got shape {array.shape}")
     return array
+
+
+@pytree
+@dataclass(frozen=True, eq=False)
+class Decoder(Memory):
+    r"""Recall of a latent state that a linear decoder turns into an observation.
+
+    For patterns that are seen through a known, noisy linear map: recall weighs what is seen against what is stored.
+    States are latent; one memory object belongs to one observation.
+
+    .. math:: F(z) = \frac{|x - A z - b|^2}{2 \sigma^2} + \beta E_{\rm CLAM}(z), \qquad \beta = \frac{1}{2 t^2}
+
+    >>> from probam.dynamics.memories import recall
+    >>> seen = {"observation": jnp.array([1.2]), "matrix": jnp.array([[1.0, 1.0]]), "bias": jnp.zeros(1)}
+    >>> memory = Decoder(jnp.array([[1.0, 0.0], [0.0, 3.0]]), **seen, noise=0.5, width=0.2)
+    >>> recalled = recall(memory, jnp.array([0.5, 0.5]))
+    >>> round(recalled.states[0].item(), 3)  # the first memory, moved a little towards what is seen
+    1.024
+    """
+
+    memories: Float[ArrayLike, "K Z"]
+    observation: Float[ArrayLike, " D"]
+    matrix: Float[ArrayLike, "D Z"]
+    bias: Float[ArrayLike, " D"]
+    noise: Scalar
+    width: Scalar
+    weights: Weights | None = None
+
+    card = Card(
+        "decoder",
+        REAL,
+        "|x - A z - b|^2 / (2 sigma^2) + beta E_CLAM(z)",
+        "compromise between the observation and the mean of the memories",
+        "every pattern, as long as the width is small against the distances",
+        "Annabi et al. (2022), arXiv:2210.08013",
+    )
+    no_store = "it needs a decoder and an observation: build Decoder(memories, observation, matrix, ...) in Python"
+
+    def energy(self, states: Float[ArrayLike, "*batch Z"]) -> Float[Array, "*batch"]:
+        """:func:`free_energy`, in nats."""
+        observation = jnp.asarray(self.observation)
+        rows = (self.noise, self.memories, self.width, self.weights)
+        return free_energy(states, observation, self._decode, *rows)
+
+    def update(self, states: Float[ArrayLike, "*batch Z"]) -> Float[Array, "*batch Z"]:
+        """:func:`recall_update`."""
+        seen = (self.observation, self.matrix, self.bias, self.noise)
+        return recall_update(states, *seen, self.memories, self.width, self.weights)
+
+    def _decode(self, latent: Float[Array, "*batch Z"]) -> Float[Array, "*batch D"]:
+        return dot(latent, jnp.asarray(self.matrix, latent.dtype).T) + jnp.asarray(self.bias, latent.dtype)

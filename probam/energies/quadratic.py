@@ -9,6 +9,8 @@ the precision \(2 A_k\) and the covariance \((2 A_k)^{-1}\).
 Queries have shape (..., D), memories (K, D).
 """
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from probam.energies.arguments import Weights, is_traced, log_weights, points, positive
+from probam.energies.memory import REAL, Card, Memory, checked_patterns, sharpness
 from probam.energies.wells import (
     diagonal_logits,
     dot,
@@ -29,8 +32,9 @@ from probam.energies.wells import (
     shares,
 )
 from probam.errors import InputError
+from probam.pytrees import pytree
 
-__all__ = ["energy", "log_responsibilities", "lowest", "responsibilities", "stiffness_of", "update"]
+__all__ = ["Quadratic", "energy", "log_responsibilities", "lowest", "responsibilities", "stiffness_of", "update"]
 
 
 def energy(
@@ -189,3 +193,52 @@ def stiffness_of(stiffness: Float[ArrayLike, "..."], memories: Float[Array, "K D
                 f"stiffness: expected positive definite matrices; number {k} has the eigenvalue {lowest[k]:.3g}"
             )
     return stiffness
+
+
+@pytree
+@dataclass(frozen=True, eq=False)
+class Quadratic(Memory):
+    r"""Wells of any shape: each memory has its own width, along each axis or as a matrix.
+
+    For patterns that vary more in some directions than in others. The update is the mean of the memories weighted by
+    stiffness, so that recall ends nearer to the stiffer of two memories.
+
+    .. math:: E(v) = -\log \sum_k w_k \exp\bigl(-(v - \mu_k)^\top A_k (v - \mu_k)\bigr)
+
+    >>> memory = Quadratic(jnp.array([[0.0, 0.0], [2.0, 0.0]]), jnp.array([0.5, 2.0]))  # a wide well and a narrow one
+    >>> moved = memory.update(jnp.array([1.0, 0.0]))  # half-way; the shares are 0.818 and 0.182
+    >>> round(moved[0].item(), 3)
+    0.943
+    """
+
+    memories: Float[ArrayLike, "K D"]
+    stiffness: Float[ArrayLike, "..."]
+    weights: Weights | None = None
+
+    card = Card(
+        "quadratic",
+        REAL,
+        "-log sum_k w_k exp(-(v - mu_k)' A_k (v - mu_k))",
+        "mean of the memories, weighted by shares and stiffness",
+        "every pattern whose well is narrow against the distance to the next",
+        "Schaeffer et al. (2023), Sec. 2, with a matrix for beta; Dempster, Laird and Rubin (1977) for the update",
+    )
+
+    @property
+    def separable(self) -> bool:
+        """True for wells along the axes, where the bound on the energy is a sum over coordinates."""
+        return jnp.ndim(self.stiffness) < 3
+
+    def energy(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch"]:
+        """:func:`energy`."""
+        return energy(states, self.memories, self.stiffness, self.weights)
+
+    def update(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`update`."""
+        return update(states, self.memories, self.stiffness, self.weights)
+
+    @classmethod
+    def store(cls, patterns: Float[ArrayLike, "K D"], *, stiffness: float | None = None) -> "Quadratic":
+        """Round wells of one stiffness at these patterns; None for ``stiffness`` tells them apart."""
+        patterns = checked_patterns(patterns, REAL)
+        return cls(patterns, jnp.full(len(patterns), sharpness(patterns, stiffness)))

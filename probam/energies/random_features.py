@@ -17,16 +17,20 @@ Queries have shape (..., D), frequencies (Y, D), the stored vector (2Y,). A memo
 and erased by subtracting them. Bad shapes and gamma <= 0 raise :class:`probam.errors.InputError`.
 """
 
+from dataclasses import dataclass, replace
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from probam.energies.arguments import Scalar, Weights, log_weights, points, positive
+from probam.energies.memory import REAL, Card, Memory, checked_patterns, sharpness
 from probam.energies.wells import dot
 from probam.errors import InputError
+from probam.pytrees import pytree
 
-__all__ = ["draw_frequencies", "energy", "features", "kernel_sum", "store", "update"]
+__all__ = ["RandomFeatures", "draw_frequencies", "energy", "features", "kernel_sum", "store", "update"]
 
 
 def draw_frequencies(key: jax.Array, num_features: int, dim: int, gamma: Scalar) -> Float[Array, "Y D"]:
@@ -129,3 +133,70 @@ def _checked(
     if stored.shape != (2 * len(frequencies),):
         raise InputError(f"stored: expected two numbers for each of {len(frequencies)} frequencies; got {stored.shape}")
     return query, frequencies, stored
+
+
+@pytree
+@dataclass(frozen=True, eq=False)
+class RandomFeatures(Memory):
+    r"""Any number of patterns in one vector of fixed length: write adds to it, erase subtracts.
+
+    For many patterns, or for a stream of them, where an error is acceptable: it falls as one over the square root of
+    the number of features. Wells must be wide against the distances; at large beta, and far from all patterns, the
+    estimate is lost in its noise.
+
+    .. math:: \hat E(x) = -\tfrac{2}{\gamma} \log\, \varphi(x) \cdot T, \qquad T = \sum_\mu \varphi(\xi_\mu)
+
+    >>> from probam.dynamics.memories import recall
+    >>> memory = RandomFeatures.store(jnp.array([[0.0, 0.0], [4.0, 0.0]]), num_features=4000, gamma=1.0)
+    >>> recalled = recall(memory.erase(jnp.array([[4.0, 0.0]])), jnp.array([1.0, 0.5]))
+    >>> round(float(jnp.linalg.norm(recalled.states)), 1)  # only the memory at the origin is left
+    0.0
+    """
+
+    stored: Float[ArrayLike, " Z"]
+    frequencies: Float[ArrayLike, "Y D"]
+    gamma: Scalar
+
+    card = Card(
+        "random_features",
+        REAL,
+        "-(2/gamma) log phi(x) . T, an estimate of CLAM's at beta = gamma / 2",
+        "a unit step down the estimated gradient",
+        "any number of patterns, with an error that grows with their number over the number of features",
+        "Hoover et al. (2024), arXiv:2410.24153; Rahimi and Recht (2007)",
+    )
+    bank = "frequencies"
+    falls = False
+
+    def energy(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch"]:
+        """:func:`energy`."""
+        return energy(self.stored, self.frequencies, states, self.gamma)
+
+    def update(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`update`."""
+        return update(self.stored, self.frequencies, states, self.gamma)
+
+    def write(self, patterns: Float[ArrayLike, "B D"]) -> "RandomFeatures":
+        """The memory after these patterns were added."""
+        return replace(self, stored=jnp.asarray(self.stored) + store(self.frequencies, patterns))
+
+    def erase(self, patterns: Float[ArrayLike, "B D"]) -> "RandomFeatures":
+        """The memory after these patterns were taken away; they must have been written."""
+        return replace(self, stored=jnp.asarray(self.stored) - store(self.frequencies, patterns))
+
+    @classmethod
+    def store(
+        cls, patterns: Float[ArrayLike, "K D"], *, num_features: int = 4096, gamma: float | None = None, seed: int = 0
+    ) -> "RandomFeatures":
+        """A memory of these patterns; None for ``gamma`` tells them apart.
+
+        Args:
+            patterns: one in each row.
+            num_features: number of frequencies.
+            gamma: inverse width of the kernel.
+            seed: of the frequencies.
+        """
+        patterns = checked_patterns(patterns, REAL)
+        gamma = sharpness(patterns, gamma, "precision")
+        frequencies = draw_frequencies(jax.random.key(seed), num_features, patterns.shape[1], gamma)
+        return cls(store(frequencies, patterns), frequencies, gamma)

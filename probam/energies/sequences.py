@@ -13,16 +13,21 @@ first; an open sequence needs at least two patterns. Bad shapes raise :class:`pr
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from dataclasses import field as parameter
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from probam.energies import separations
 from probam.energies.arguments import Scalar, points, positive
+from probam.energies.memory import SIGNS, Card, Memory, checked_patterns
 from probam.energies.wells import dot, weighted_mean
 from probam.errors import InputError
+from probam.pytrees import pytree
 
-__all__ = ["exponential", "field", "overlaps", "read_out", "step"]
+__all__ = ["Sequence", "exponential", "field", "overlaps", "read_out", "step"]
 
 Separation = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 """Function f of the overlaps, elementwise."""
@@ -94,3 +99,48 @@ def _successors(patterns: Float[Array, "K N"], cyclic: bool) -> tuple[Float[Arra
     if len(patterns) < 2:
         raise InputError("patterns: an open sequence needs at least 2 patterns; got 1")
     return patterns[:-1], patterns[1:]
+
+
+@pytree
+@dataclass(frozen=True, eq=False)
+class Sequence(Memory):
+    r"""A sequence: each pattern recalls the next one.
+
+    For order in time. One update is one step of the sequence; a steep separation stores long sequences, and corrects
+    errors on the way. There is no energy to fall.
+
+    .. math:: s_i \leftarrow \operatorname{sign} \sum_\mu \xi_i^{\mu+1} f(m_i^\mu)
+
+    >>> patterns = jnp.array([[1.0, 1, 1, 1, 1, 1], [1, 1, 1, -1, -1, -1], [1, -1, 1, -1, 1, -1]])
+    >>> memory = Sequence(patterns, degree=None)  # exponential
+    >>> state = memory.update(memory.update(patterns[0].at[0].set(-1.0)))  # one error, two steps
+    >>> int(jnp.sum(state != patterns[2]))
+    0
+    """
+
+    patterns: Float[ArrayLike, "K N"]
+    degree: int | None = parameter(default=None, metadata={"static": True})
+    cyclic: bool = parameter(default=True, metadata={"static": True})
+
+    card = Card(
+        "sequences",
+        SIGNS,
+        "none",
+        "sign of the successors' sum, weighted by f of the overlaps",
+        "N^d / (2 (2d - 1)!! log N) transitions of degree d; exponential in N for the exponential",
+        "Chaudhry et al. (2023), arXiv:2306.04532",
+    )
+    bank = "patterns"
+    settles = False
+    no_energy = "the couplings lead from a pattern to the next and are not symmetric, so that nothing falls"
+
+    def update(self, states: Float[ArrayLike, "*batch N"]) -> Float[Array, "*batch N"]:
+        """:func:`step`."""
+        f = exponential(self.shape[0]) if self.degree is None else separations.Polynomial(self.degree)
+        return step(states, self.patterns, f, cyclic=self.cyclic)
+
+    @classmethod
+    def store(cls, patterns: Float[ArrayLike, "K N"], *, degree: int | None = None, cyclic: bool = True) -> "Sequence":
+        """A sequence of these patterns of signs; a degree of None is the exponential separation."""
+        most = jnp.shape(patterns)[-1] if degree == 1 and jnp.ndim(patterns) == 2 else None
+        return cls(checked_patterns(patterns, SIGNS, most=most, rule="a sequence of degree 1"), degree, cyclic)

@@ -13,20 +13,26 @@ Queries have shape (..., D), addresses (K, D), both of zeros and ones; counters 
 raise :class:`probam.errors.InputError`.
 """
 
+from dataclasses import dataclass, replace
 from math import comb
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import ndtri
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from probam.energies.arguments import Scalar, is_traced, points, positive
+from probam.energies.memory import BITS, Card, Memory, checked_patterns
 from probam.energies.wells import dot, weighted_mean
 from probam.errors import InputError
+from probam.pytrees import pytree
 
 __all__ = [
     "Reading",
+    "SparseDistributed",
     "active",
     "attention_read",
     "ball_overlap",
@@ -218,3 +224,70 @@ def _check_ball(dim: int, radius: int, distance: int) -> None:
         raise InputError(
             f"dim, radius, distance: expected D >= 1, r >= 0 and 0 <= d <= D; got {dim}, {radius} and {distance}"
         )
+
+
+@pytree
+@dataclass(frozen=True, eq=False)
+class SparseDistributed(Memory):
+    r"""Kanerva's memory: patterns are added into counters at all hard locations near their address.
+
+    Any number of writes into a fixed number of counters, one pattern at a time, and a pattern can be taken out again.
+    Reading takes the majority of the counters near the query.
+
+    .. math:: v \leftarrow 1\Bigl[\sum_k p_k\, 1[d_H(a_k, v) \le r] > 0\Bigr]
+
+    >>> patterns = jax.random.bernoulli(jax.random.key(0), 0.5, (10, 256)).astype(float)
+    >>> memory = SparseDistributed.store(patterns, num_locations=2000)
+    >>> query = patterns[0].at[:30].set(1 - patterns[0, :30])  # 30 of 256 bits are wrong
+    >>> int(jnp.sum(memory.update(memory.update(query)) != patterns[0]))
+    0
+    """
+
+    counters: Float[ArrayLike, "K D"]
+    addresses: Float[ArrayLike, "K D"]
+    radius: Scalar
+
+    card = Card(
+        "sparse_distributed",
+        BITS,
+        "none",
+        "majority of the counters of the locations near the state",
+        "about a tenth of the number of locations",
+        "Kanerva (1988), Sparse Distributed Memory; Millidge et al. (2022), Sec. 3.2",
+    )
+    bank = "addresses"
+    no_energy = "reading sums counters that were written, and the couplings that this implies are not symmetric"
+
+    def update(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`update`."""
+        return update(states, self.addresses, self.counters, self.radius)
+
+    def write(self, patterns: Float[ArrayLike, "B D"]) -> "SparseDistributed":
+        """The memory after these patterns of bits were added, each at its own address."""
+        rows = checked_patterns(patterns, BITS)
+        return replace(self, counters=write(self.counters, rows, 2 * rows - 1, self.addresses, self.radius))
+
+    def erase(self, patterns: Float[ArrayLike, "B D"]) -> "SparseDistributed":
+        """The memory after these patterns were taken away; that of patterns never written adds their opposites."""
+        rows = checked_patterns(patterns, BITS)
+        return replace(self, counters=write(self.counters, rows, 1 - 2 * rows, self.addresses, self.radius))
+
+    @classmethod
+    def store(
+        cls, patterns: Float[ArrayLike, "K D"], *, num_locations: int = 2000, radius: int | None = None, seed: int = 0
+    ) -> "SparseDistributed":
+        r"""A memory of patterns of bits, each written at its own address.
+
+        Args:
+            patterns: bits, one pattern in each row.
+            num_locations: M, the number of hard locations, at random addresses.
+            radius: largest distance of an active location; None activates a share of \((2 M K)^{-1/3}\) of them.
+            seed: of the addresses.
+        """
+        patterns = checked_patterns(patterns, BITS)
+        num_patterns, dim = patterns.shape
+        if radius is None:
+            share = (2 * num_locations * num_patterns) ** (-1 / 3)
+            radius = round(dim / 2 + float(ndtri(share)) * dim**0.5 / 2)
+        addresses = jax.random.bernoulli(jax.random.key(seed), 0.5, (num_locations, dim)).astype(patterns.dtype)
+        return cls(jnp.zeros_like(addresses), addresses, float(max(radius, 0))).write(patterns)

@@ -13,16 +13,20 @@ Queries have shape (..., D) and unit length. The same formula is used off the sp
 space require.
 """
 
+from dataclasses import dataclass
+
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from probam.energies.arguments import Weights, is_traced, log_weights, points, positive
+from probam.energies.memory import UNIT, Card, Memory, checked_patterns, sharpness
 from probam.energies.wells import dot, heights, log_shares, log_sum, shares
 from probam.errors import InputError
+from probam.pytrees import pytree
 
-__all__ = ["energy", "log_responsibilities", "responsibilities", "retract", "update"]
+__all__ = ["Spherical", "energy", "log_responsibilities", "responsibilities", "retract", "update"]
 
 
 def energy(
@@ -137,3 +141,53 @@ def _checked(
                 "divide each row by its length"
             )
     return query, directions, kappa, log_weights(weights, len(directions), query.dtype)
+
+
+@pytree
+@dataclass(frozen=True, eq=False)
+class Spherical(Memory):
+    r"""Memories of directions, each with its own concentration.
+
+    For unit vectors: embeddings, normalised spectra, orientations. Lengths play no part. The update is the direction of
+    the downhill force.
+
+    .. math:: E(v) = -\log \sum_k w_k \exp(\kappa_k\, m_k \cdot v), \qquad |v| = |m_k| = 1
+
+    >>> from probam.dynamics.memories import recall
+    >>> memory = Spherical(jnp.eye(3), jnp.array([5.0, 5.0, 20.0]))
+    >>> recalled = recall(memory, jnp.array([0.8, 0.0, 0.6]))
+    >>> round(recalled.states[2].item(), 3)  # the concentrated memory wins although it is farther away
+    1.0
+    """
+
+    directions: Float[ArrayLike, "K D"]
+    concentrations: Float[ArrayLike, " K"]
+    weights: Weights | None = None
+
+    card = Card(
+        "spherical",
+        UNIT,
+        "-log sum_k w_k exp(kappa_k m_k . v)",
+        "direction of the mean of the memories, weighted by shares and concentrations",
+        "exponential in D for directions that are spread out, as spherical codes are",
+        "Saha et al. (2023); Schaeffer et al. (2023), end of Sec. 2 and Eq. 9",
+    )
+    bank = "directions"
+
+    def energy(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch"]:
+        """:func:`energy`."""
+        return energy(states, self.directions, self.concentrations, self.weights)
+
+    def update(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`update`."""
+        return update(states, self.directions, self.concentrations, self.weights)
+
+    def keep(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`retract`."""
+        return retract(states)
+
+    @classmethod
+    def store(cls, patterns: Float[ArrayLike, "K D"], *, concentration: float | None = None) -> "Spherical":
+        """A memory of these unit vectors; None for ``concentration`` tells them apart."""
+        patterns = checked_patterns(patterns, UNIT)
+        return cls(patterns, jnp.full(len(patterns), sharpness(patterns, concentration, "concentration")))

@@ -11,6 +11,8 @@ A / 2.
 Queries have shape (..., D), memories (K, D); the energy is in nats.
 """
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,11 +21,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from probam.energies.arguments import Weights, log_weights, points
+from probam.energies.memory import REAL, Card, Memory, checked_patterns, sharpness
 from probam.energies.quadratic import lowest, stiffness_of
 from probam.energies.rates import rate_of_each
 from probam.energies.wells import log_shares, shares
+from probam.pytrees import pytree
 
-__all__ = ["energy", "log_responsibilities", "responsibilities", "update"]
+__all__ = ["StudentT", "energy", "log_responsibilities", "responsibilities", "update"]
 
 
 def energy(
@@ -117,3 +121,56 @@ def _terms(
     log_w = log_weights(weights, len(memories), query.dtype)
     log_rise = jnp.log1p(form / nu + (stretch**-2 - 1)) + 2 * jnp.log(stretch)
     return log_w - power / 2 * log_rise, power / (nu * stretch**-2 + form)
+
+
+@pytree
+@dataclass(frozen=True, eq=False)
+class StudentT(Memory):
+    r"""Wells with heavy tails: queries far from everything still find the nearest memory gently.
+
+    For data with outliers. The force of a memory falls as one over the distance, so that far memories neither vanish
+    nor dominate. Small nu makes heavier tails.
+
+    .. math:: E(v) = -\log \sum_k w_k \bigl(1 + (v - \mu_k)^\top A_k (v - \mu_k) / \nu_k\bigr)^{-(\nu_k + D)/2}
+
+    >>> from probam.dynamics.memories import recall
+    >>> memory = StudentT(jnp.array([[0.0, 0.0], [4.0, 0.0]]), 2.0, df=3.0)
+    >>> recalled = recall(memory, jnp.array([3.0, 1.0]))
+    >>> round(recalled.states[0].item(), 3)
+    3.999
+    """
+
+    memories: Float[ArrayLike, "K D"]
+    stiffness: Float[ArrayLike, "..."]
+    df: Float[ArrayLike, "..."]
+    weights: Weights | None = None
+
+    card = Card(
+        "student_t",
+        REAL,
+        "-log sum_k w_k (1 + (v - mu_k)' A_k (v - mu_k) / nu_k)^(-(nu_k + D) / 2)",
+        "mean of the memories, weighted by shares, stiffness and nearness",
+        "patterns several widths apart; fewer than CLAM, as tails overlap",
+        "Peel and McLachlan (2000), doi:10.1023/A:1008981510081, for the mixture",
+    )
+
+    @property
+    def separable(self) -> bool:
+        """True for wells along the axes."""
+        return jnp.ndim(self.stiffness) < 3
+
+    def energy(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch"]:
+        """:func:`energy`."""
+        return energy(states, self.memories, self.stiffness, self.df, self.weights)
+
+    def update(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`update`."""
+        return update(states, self.memories, self.stiffness, self.df, self.weights)
+
+    @classmethod
+    def store(cls, patterns: Float[ArrayLike, "K D"], *, stiffness: float | None = None, df: float = 3.0) -> "StudentT":
+        """Round wells of one stiffness at these patterns; None for ``stiffness`` tells them apart."""
+        patterns = checked_patterns(patterns, REAL)
+        if stiffness is None:  # tails fall slowly: four times as many widths between patterns
+            stiffness = 4 * sharpness(patterns, None, "dot")
+        return cls(patterns, jnp.full(len(patterns), stiffness), jnp.asarray(df))

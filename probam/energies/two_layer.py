@@ -28,6 +28,7 @@ from jaxtyping import Array, Float
 
 from probam.energies.arguments import Scalar, points, positive
 from probam.energies.lagrangians import AbsoluteValue, Lagrangian, LogSumExp, Power, Quadratic, RectifiedPower
+from probam.energies.memory import REAL, Card, Memory, checked_patterns, sharpness
 from probam.energies.wells import dot
 from probam.errors import InputError
 from probam.pytrees import pytree
@@ -49,10 +50,19 @@ __all__ = [
 
 @pytree
 @dataclass(frozen=True)
-class Network:
-    """K memories in D dimensions, the Lagrangians of the two layers, an external current and two time constants.
+class Network(Memory):
+    r"""Two layers of neurons: features and memories, with any activations that have a Lagrangian.
 
-    The network is a JAX pytree: it can be an argument of a compiled function and be differentiated.
+    The family that dense memories and attention belong to: choose the activations, and the energy follows. As a memory
+    the hidden layer is at rest; :mod:`probam.dynamics.two_layer` integrates both layers. The network is a JAX pytree:
+    it can be an argument of a compiled function and be differentiated.
+
+    .. math:: E(v) = (v - I) \cdot g - L_v(v) - L_h(\Xi g), \qquad v \leftarrow \Xi^\top f(\Xi g(v)) + I
+
+    >>> network = modern_hopfield(jnp.eye(3), beta=8.0)
+    >>> recalled = network.update(jnp.array([0.9, 0.2, 0.1]))
+    >>> round(recalled[0].item(), 3)  # that of the modern Hopfield network
+    0.995
 
     Args:
         memories: one memory in each row.
@@ -68,6 +78,35 @@ class Network:
     current: float | Float[ArrayLike, " D"] = 0.0
     tau_v: Scalar = 1.0
     tau_h: Scalar = 1.0
+
+    card = Card(
+        "two_layer",
+        REAL,
+        "(v - I) . g - L_v(v) - L_h(Xi g)",
+        "Xi' f(Xi g(v)) + I",
+        "that of the memory which its Lagrangians make",
+        "Krotov and Hopfield (2021), arXiv:2008.06996",
+        "xor",
+    )
+
+    @property
+    def falls(self) -> bool:
+        """Whether both Lagrangians are convex."""
+        return self.is_convex
+
+    def energy(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch"]:
+        """:func:`effective_energy`."""
+        return effective_energy(states, self)
+
+    def update(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`update`."""
+        return update(states, self)
+
+    @classmethod
+    def store(cls, patterns: Float[ArrayLike, "K D"], *, beta: float | None = None) -> "Network":
+        """:func:`modern_hopfield` with these patterns; None for ``beta`` tells patterns of equal length apart."""
+        patterns = checked_patterns(patterns, REAL)
+        return modern_hopfield(patterns, sharpness(patterns, beta, "dot"))
 
     @property
     def is_convex(self) -> bool:

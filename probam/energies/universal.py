@@ -24,6 +24,8 @@ largest weight is at most e^beta / (e^beta + K - 1), and log separation reverses
 a similarity or the name of one (see :data:`probam.energies.similarities.SIMILARITIES`).
 """
 
+from dataclasses import dataclass, field
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,12 +35,15 @@ from jaxtyping import Array, Float, Shaped
 
 from probam.energies import separations, similarities
 from probam.energies.arguments import Scalar, is_traced, positive
+from probam.energies.memory import REAL, Card, Memory, checked_patterns, sharpness
 from probam.energies.separations import Separation, sum_to_one
 from probam.energies.similarities import Similarity, similarity
 from probam.energies.wells import dot
 from probam.errors import InputError
+from probam.pytrees import pytree
 
 __all__ = [
+    "Universal",
     "energy",
     "normalised_scores",
     "reciprocal_shares",
@@ -226,3 +231,58 @@ def _defined(share: Float[Array, "*batch K"], what: str) -> Float[Array, "*batch
                 "use natural scores, a distance, or data of one sign"
             )
     return share
+
+
+@pytree
+@dataclass(frozen=True, eq=False)
+class Universal(Memory):
+    r"""The universal Hopfield network: any similarity, a softmax, and a projection.
+
+    Choose the similarity that the data call for: the Manhattan distance withstands outliers, Kullback-Leibler
+    divergences compare distributions. :func:`retrieve` has the other separations and other outputs than the memories.
+
+    .. math:: z = \Xi^\top \operatorname{softmax}(\beta\, \operatorname{sim}(\Xi, q)), \qquad
+        E(q) = -\frac{1}{\beta} \log \sum_k \exp(\beta s_k(q))
+
+    >>> memory = Universal(jnp.array([[0.0, 0.0], [4.0, 1.0]]), "manhattan", beta=1.0)
+    >>> recalled = memory.update(jnp.array([3.0, 1.0]))
+    >>> round(recalled[0].item(), 3)  # the distances are 4 and 1: softmax(-4, -1)
+    3.81
+    """
+
+    memories: Float[ArrayLike, "K D"]
+    similarity: str = field(metadata={"static": True})
+    beta: Scalar
+
+    card = Card(
+        "universal",
+        REAL,
+        "-(1/beta) log sum_k exp(beta s_k(q)), s the similarity or minus the distance",
+        "mean of the memories under the softmax of beta s_k(q)",
+        "depends on similarity and separation; largest for Manhattan distances on images",
+        "Millidge et al. (2022), arXiv:2202.04557",
+        "universal_hopfield",
+    )
+
+    @property
+    def falls(self) -> bool:
+        """True for the squared Euclidean distance, whose update is that of CLAM."""
+        return self.similarity == "squared euclidean"
+
+    def energy(self, states: Shaped[ArrayLike, "*batch D"]) -> Float[Array, "*batch"]:
+        """:func:`energy`."""
+        return energy(states, self.memories, self.similarity, self.beta)
+
+    def update(self, states: Shaped[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+        """:func:`retrieve`, by a softmax."""
+        return retrieve(states, self.memories, self.similarity, separations.Softmax(self.beta))
+
+    @classmethod
+    def store(
+        cls, patterns: Float[ArrayLike, "K D"], *, similarity: str = "manhattan", beta: float | None = None
+    ) -> "Universal":
+        """A memory of these patterns; None for ``beta`` tells them apart by their Euclidean distances."""
+        patterns = checked_patterns(patterns, REAL)
+        squared = similarity in ("squared euclidean", "dot")
+        _named(similarity)
+        return cls(patterns, similarity, sharpness(patterns, beta, power=2 if squared else 1))

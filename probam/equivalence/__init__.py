@@ -1,3 +1,4 @@
-"""The physical twin of a fitted mixture, and the checks that its energy is the negative log density."""
+"""Physical twins of fitted mixtures, densities of memories, and the checks that energies are negative log densities."""
 
-from probam.equivalence import continuous_twins, twins  # noqa: F401  registers all twins, whichever module is asked for
+# All twins are registered, whichever module is asked for.
+from probam.equivalence import continuous_twins, memory_twins, twins  # noqa: F401

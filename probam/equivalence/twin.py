@@ -1,6 +1,9 @@
-r"""Physical twins: the energy of a fitted bank, computed from its parameters alone, and how a family gets one.
+r"""Twins, both ways: the energy of a fitted bank, and the density of a memory.
 
 .. math:: \log p(x) = -\text{scale} \cdot E(x) - \text{constant}
+
+:func:`twin` gives the density of a memory (:mod:`probam.equivalence.memory_twins`). The energy of a bank is computed
+from its parameters alone:
 
 :func:`bank_twin` dispatches on the type of the bank, and :func:`independent_twin` on the base distribution of an
 ``Independent`` bank. The twins are in :mod:`probam.equivalence.twins` and :mod:`probam.equivalence.continuous_twins`,
@@ -17,7 +20,9 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
-__all__ = ["Map", "Twin", "bank_twin", "independent_twin", "recall_functions", "with_parameters"]
+from probam.energies.memory import Memory
+
+__all__ = ["Density", "Map", "Twin", "bank_twin", "independent_twin", "recall_functions", "twin", "with_parameters"]
 
 Map = Callable[[jax.Array], jax.Array]
 """A function of states, rows (..., D)."""
@@ -40,6 +45,28 @@ class Twin(NamedTuple):
     retract: Map | None = None
     inside: Map | None = None
     still: str = ""
+
+
+class Density(NamedTuple):
+    """The statistics of a memory: log p(x) = -scale * energy(x) - constant, p the density of a distribution."""
+
+    distribution: Distribution
+    scale: Float[Array, ""]
+    constant: Float[Array, ""]
+
+
+@singledispatch
+def twin(memory: Memory) -> Density | str:
+    """The density that a memory is the energy of, or the reason why there is none; ``twin.register`` adds one.
+
+    >>> from probam.energies.clam import Clam
+    >>> memory = Clam(jnp.array([[0.0], [4.0]]), beta=0.5)  # standard deviation 1
+    >>> density = twin(memory)
+    >>> float(density.distribution.mean[0])
+    2.0
+    """
+    del memory
+    return "no density was registered for this kind of memory (probam.equivalence.twin.twin.register)"
 
 
 @singledispatch

@@ -3,15 +3,34 @@
 import contextlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 
-from probam.cli.main import main
+from probam.cli.main import app, main
 
 Refusal = Callable[..., str]
+
+
+def _commands() -> dict[str, Any]:
+    """Every command by its words: ``fit``, ``memory list``."""
+    found: dict[str, Any] = {}
+    for name, command in typer.main.get_group(app).commands.items():
+        inner = getattr(command, "commands", None)
+        found |= {name: command} if inner is None else {f"{name} {word}": one for word, one in inner.items()}
+    return found
+
+
+COMMANDS = _commands()
+
+
+def command_of(words: Sequence[str]) -> Any:
+    """The command that begins with these words."""
+    return COMMANDS.get(words[0]) or COMMANDS[" ".join(words[:2])]
+
 
 QUICK = ("--engine", "em", "--covariance", "isotropic", "--components", "5", "--restarts", "2")
 """Flags of a fit that takes a second."""

@@ -5,9 +5,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-import typer.main
 
-from probam.cli.main import app
+from tests.cli.conftest import command_of
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -37,7 +36,7 @@ def test_the_python_of_the_readme_runs_in_order(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("command", COMMANDS, ids=[" ".join(command[1:3]) for command in COMMANDS])
 def test_the_commands_of_the_readme_exist_with_their_flags(command: list[str]) -> None:
-    known = typer.main.get_group(app).commands[command[1]]
+    known = command_of(command[1:])
     flags = {flag for parameter in known.params for flag in (*parameter.opts, *parameter.secondary_opts)}
     assert {word for word in command[2:] if word.startswith("-")} <= flags
 

@@ -1,0 +1,92 @@
+"""All memories by name, and memories of one's own by file."""
+
+import runpy
+from difflib import get_close_matches
+from pathlib import Path
+
+from probam.energies import (
+    attention,
+    clam,
+    composition,
+    continuous_hopfield,
+    counts,
+    creation,
+    dense,
+    diffusion,
+    energy_transformer,
+    generalized_normal,
+    hopfield,
+    hypercube,
+    laplace,
+    predictive_coding,
+    quadratic,
+    random_features,
+    sequences,
+    sparse_distributed,
+    spherical,
+    student_t,
+    supports,
+    two_layer,
+    universal,
+)
+from probam.energies.memory import Memory
+from probam.errors import InputError
+
+__all__ = ["MEMORIES", "find_memory"]
+
+_ALL: tuple[type[Memory], ...] = (
+    clam.Clam,
+    quadratic.Quadratic,
+    student_t.StudentT,
+    laplace.Laplace,
+    generalized_normal.GeneralizedNormal,
+    generalized_normal.Radial,
+    supports.Box,
+    supports.Ball,
+    supports.Levy,
+    spherical.Spherical,
+    continuous_hopfield.ContinuousHopfield,
+    continuous_hopfield.CosineHopfield,
+    attention.Attention,
+    universal.Universal,
+    two_layer.Network,
+    energy_transformer.EnergyTransformer,
+    hypercube.Hypercube,
+    counts.Counts,
+    composition.Composition,
+    hopfield.Network,
+    dense.Network,
+    sparse_distributed.SparseDistributed,
+    sequences.Sequence,
+    creation.Creation,
+    diffusion.Diffusion,
+    random_features.RandomFeatures,
+    predictive_coding.Decoder,
+)
+
+MEMORIES: dict[str, type[Memory]] = {memory.card.name: memory for memory in _ALL}
+"""Name -> class, in the order of ``docs/memories.md``."""
+
+
+def find_memory(name: str) -> type[Memory]:
+    """The memory called ``name``: one of :data:`MEMORIES`, or ``FILE.py:Name``, whose file is executed.
+
+    Raises:
+        InputError: for another name, a file that is missing or has no such memory.
+    """
+    if ":" in name:
+        place, attribute = name.rsplit(":", 1)
+        if not Path(place).is_file():
+            raise InputError(f"memory: no such file: {place}; a memory of your own is named FILE.py:Name")
+        try:
+            found = runpy.run_path(place, run_name=Path(place).stem).get(attribute)
+        except SyntaxError as error:
+            raise InputError(f"memory: {place} is not Python ({error})") from error
+        if not (isinstance(found, type) and issubclass(found, Memory)):
+            raise InputError(f"memory: {place} has no Memory called {attribute!r}; name a subclass of Memory in it")
+        return found
+    if name not in MEMORIES:
+        close = get_close_matches(name, MEMORIES, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(close)}?" if close else "`probam memory list` has all"
+        raise InputError(f"memory: there is none called {name!r}; {hint}")
+    return MEMORIES[name]

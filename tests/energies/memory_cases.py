@@ -1,0 +1,134 @@
+"""One generic instance of every memory, with points where it can be evaluated and patterns that it stores."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+
+from probam.energies.attention import Attention
+from probam.energies.clam import Clam
+from probam.energies.composition import Composition
+from probam.energies.continuous_hopfield import ContinuousHopfield, CosineHopfield
+from probam.energies.counts import Counts
+from probam.energies.creation import Creation
+from probam.energies.dense import Network as Dense
+from probam.energies.diffusion import Diffusion
+from probam.energies.energy_transformer import EnergyTransformer
+from probam.energies.generalized_normal import GeneralizedNormal, Radial
+from probam.energies.hopfield import Network as Hopfield
+from probam.energies.hypercube import Hypercube
+from probam.energies.laplace import Laplace
+from probam.energies.memory import Memory
+from probam.energies.predictive_coding import Decoder
+from probam.energies.quadratic import Quadratic
+from probam.energies.random_features import RandomFeatures
+from probam.energies.sequences import Sequence
+from probam.energies.sparse_distributed import SparseDistributed
+from probam.energies.spherical import Spherical
+from probam.energies.student_t import StudentT
+from probam.energies.supports import Ball, Box, Levy
+from probam.energies.two_layer import Network as TwoLayer
+from probam.energies.two_layer import modern_hopfield
+from probam.energies.universal import Universal
+
+N, K, D = 40, 4, 3
+RNG = np.random.default_rng(3)
+LOC = 2 * RNG.normal(size=(K, D))
+WEIGHTS = np.array([0.7, 1.5, 0.2, 2.6])
+RATES = RNG.uniform(0.4, 1.5, size=(K, D))
+POINTS = LOC[RNG.integers(K, size=N)] + RNG.normal(size=(N, D))
+DIRECTIONS = LOC / np.linalg.norm(LOC, axis=1, keepdims=True)
+ON_SPHERE = POINTS / np.linalg.norm(POINTS, axis=1, keepdims=True)
+_ROOT = RNG.normal(size=(K, D, D))
+MATRICES = _ROOT @ np.swapaxes(_ROOT, 1, 2) + np.eye(D)
+FIELDS = RNG.normal(size=(K, D))
+BITS = RNG.integers(2, size=(N, D)).astype(float)
+PARTS = RNG.dirichlet(np.ones(D), size=N)
+SIGNS = RNG.choice([-1.0, 1.0], size=(3, 40))
+HOST = RNG.normal(size=(2, D))
+
+WITH_TWIN: dict[str, tuple[Memory, np.ndarray]] = {
+    "clam": (Clam(LOC, 0.6, WEIGHTS), POINTS),
+    "quadratic": (Quadratic(LOC, RATES, WEIGHTS), POINTS),
+    "quadratic, one stiffness each": (Quadratic(LOC, RATES[:, 0], WEIGHTS), POINTS),
+    "quadratic, full": (Quadratic(LOC, MATRICES, WEIGHTS), POINTS),
+    "student_t": (StudentT(LOC, RATES, np.array([1.0, 3.0, 5.0, 20.0]), WEIGHTS), POINTS),
+    "student_t, full": (StudentT(LOC, MATRICES, 4.0, WEIGHTS), POINTS),
+    "laplace": (Laplace(LOC, RATES, WEIGHTS), POINTS),
+    "generalized_normal": (GeneralizedNormal(LOC, RATES, 1.6, WEIGHTS), POINTS),
+    "radial": (Radial(LOC, RATES[:, 0], 1.0, WEIGHTS), POINTS),
+    "radial, squares": (Radial(LOC, RATES[:, 0], 2.0, WEIGHTS), POINTS),
+    "box": (Box(LOC, 2 + RATES, WEIGHTS), LOC[RNG.integers(K, size=N)] + RNG.uniform(-2, 2, size=(N, D))),
+    "ball": (Ball(LOC, 3 + RATES[:, 0], WEIGHTS), LOC[RNG.integers(K, size=N)] + RNG.uniform(-1, 1, size=(N, D))),
+    "levy": (Levy(LOC, RATES, WEIGHTS), LOC.max(axis=0) + RNG.uniform(0.1, 3, size=(N, D))),
+    "spherical": (Spherical(DIRECTIONS, np.array([0.5, 3.0, 40.0, 8.0]), WEIGHTS), ON_SPHERE),
+    "continuous_hopfield": (ContinuousHopfield(LOC, 0.6), POINTS),
+    "cosine_hopfield": (CosineHopfield(LOC, 2.5), ON_SPHERE),
+    "universal": (Universal(LOC, "manhattan", 0.6), POINTS),
+    "universal, squares": (Universal(LOC, "squared euclidean", 0.6), POINTS),
+    "universal, distances": (Universal(LOC, "euclidean", 0.6), POINTS),
+    "two_layer": (
+        TwoLayer(LOC, modern_hopfield(LOC, 0.6).visible, modern_hopfield(LOC, 0.6).hidden, current=FIELDS[0]),
+        POINTS,
+    ),
+    "hypercube": (Hypercube(FIELDS, WEIGHTS), BITS),
+    "hypercube, signs": (Hypercube(FIELDS, WEIGHTS, -1.0, 1.0), 2 * BITS - 1),
+    "counts": (Counts(FIELDS, WEIGHTS), RNG.poisson(2.0, size=(N, D)).astype(float)),
+    "composition": (Composition(RATES, WEIGHTS), PARTS),
+    "creation": (Creation(LOC, np.array([5.0, 3.0, 1.0, 9.0]), 0.6, 0.2, 0.8, 0.3), POINTS),
+    "diffusion": (Diffusion(LOC, 0.9, 0.8), POINTS),
+    "decoder": (Decoder(LOC, HOST[:, 0], HOST, FIELDS[0, :2], 0.7, 0.9, WEIGHTS), POINTS),
+}
+"""Memories with a density, each with points at which to compare."""
+
+_TOKEN = RNG.normal(size=(2, 5, D))
+
+WITHOUT_TWIN: dict[str, tuple[Memory, np.ndarray]] = {
+    "hopfield": (Hopfield.store(jnp.asarray(SIGNS)), RNG.choice([-1.0, 1.0], size=(N, 40))),
+    "dense": (Dense.store(jnp.asarray(SIGNS)), RNG.choice([-1.0, 1.0], size=(N, 40))),
+    "sparse_distributed": (
+        SparseDistributed.store(jnp.asarray((SIGNS + 1) / 2), num_locations=300),
+        RNG.integers(2, size=(N, 40)).astype(float),
+    ),
+    "sequences": (Sequence(SIGNS), RNG.choice([-1.0, 1.0], size=(N, 40))),
+    "attention": (Attention.store(jnp.asarray(LOC)), POINTS),
+    "energy_transformer": (EnergyTransformer(_TOKEN, _TOKEN[::-1], 0.5, 4), RNG.normal(size=(N, 4, D))),
+    "random_features": (RandomFeatures.store(jnp.asarray(LOC), num_features=500, gamma=0.3), POINTS),
+    "universal, dot": (Universal(LOC, "dot", 0.6), POINTS),
+    "radial, cubes": (Radial(LOC, 0.5, 3.0), POINTS),
+}
+"""Memories without one."""
+
+REAL = 3 * RNG.normal(size=(3, 6))
+_UNIT = REAL / np.linalg.norm(REAL, axis=1, keepdims=True)
+_PROFILES = np.array([[30.0, 10, 2, 1, 1, 0], [0, 1, 2, 3, 20, 30], [5, 25, 5, 25, 5, 5]])
+_NEAR: Callable[[np.ndarray], np.ndarray] = lambda x: x + 0.1 * RNG.normal(size=x.shape)  # noqa: E731
+_FLIPPED = SIGNS * np.where(np.arange(40) < 4, -1, 1)
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+RECALLED: dict[str, tuple[np.ndarray, np.ndarray, float]] = {
+    **{
+        name: (REAL, _NEAR(REAL), 0.02)
+        for name in ("clam", "quadratic", "student_t", "laplace", "universal", "diffusion")
+    },
+    **{name: (REAL, _NEAR(REAL), 0.02) for name in ("generalized_normal", "radial", "creation")},
+    "random_features": (REAL, _NEAR(REAL), 0.1),  # an estimate
+    "levy": (REAL, REAL + np.abs(0.1 * RNG.normal(size=REAL.shape)), 0.1),
+    "spherical": (_UNIT, _unit(_NEAR(_UNIT)), 0.02),
+    "cosine_hopfield": (_UNIT, _unit(_NEAR(_UNIT)), 0.02),
+    "continuous_hopfield": (3 * _UNIT, 3 * _unit(_NEAR(_UNIT)), 0.02),
+    "two_layer": (3 * _UNIT, 3 * _unit(_NEAR(_UNIT)), 0.02),
+    "attention": (_UNIT - _UNIT.mean(axis=1, keepdims=True), _NEAR(_UNIT), 0.05),
+    "hypercube": ((SIGNS + 1) / 2, (_FLIPPED + 1) / 2, 0),
+    "sparse_distributed": ((SIGNS + 1) / 2, (_FLIPPED + 1) / 2, 0),
+    "hopfield": (SIGNS, _FLIPPED, 0),
+    "dense": (SIGNS, _FLIPPED, 0),
+    "sequences": (SIGNS, np.roll(_FLIPPED, 1, axis=0), 0),  # from a predecessor with errors
+    "counts": (_PROFILES, _PROFILES + RNG.integers(3, size=_PROFILES.shape), 6),
+    "composition": (np.array([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]]), np.array([[0.6, 0.2, 0.2], [0.2, 0.1, 0.7]]), 0.02),
+}
+"""Patterns to store, queries near them, and how far from the pattern recall may end, in any coordinate."""

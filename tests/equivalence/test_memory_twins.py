@@ -1,0 +1,73 @@
+"""The energy of a memory is the negative log density of its NumPyro twin, and where there is none a text says why."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from scipy.integrate import quad
+
+from probam.distributions.mixture import MemoryMixture
+from probam.energies.clam import Clam
+from probam.energies.composition import Composition
+from probam.energies.hypercube import Hypercube
+from probam.energies.predictive_coding import Decoder
+from probam.energies.registry import MEMORIES
+from probam.equivalence.memory_twins import twin_in_words
+from probam.equivalence.twin import Density, twin
+from tests.energies.memory_cases import WITH_TWIN, WITHOUT_TWIN
+
+
+@pytest.mark.parametrize("name", WITH_TWIN)
+def test_the_energy_is_the_negative_log_density(name: str) -> None:
+    memory, points = WITH_TWIN[name]
+    density = twin(memory)
+    assert isinstance(density, Density)
+    assert memory.energy is not None
+    energies = np.asarray(memory.energy(jnp.asarray(points)))
+    assert np.isfinite(energies).all()
+    mixture = density.distribution
+    assert isinstance(mixture, MemoryMixture)
+    mixing = dist.Categorical(logits=mixture.log_weights)
+    numpyros = dist.MixtureSameFamily(mixing, mixture.bank, validate_args=False)
+    for law in (mixture, numpyros):
+        log_prob = law.log_prob(jnp.asarray(points))
+        np.testing.assert_allclose(log_prob, -density.scale * energies - density.constant, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", WITHOUT_TWIN)
+def test_a_memory_without_a_density_says_why(name: str) -> None:
+    reason = twin(WITHOUT_TWIN[name][0])
+    assert isinstance(reason, str)
+    assert len(reason.split()) > 8
+
+
+def test_every_memory_has_a_twin_or_a_reason_of_its_own() -> None:
+    unknown = twin.dispatch(object)
+    assert [name for name, memory in MEMORIES.items() if twin.dispatch(memory) is unknown] == []
+    words = {name: twin_in_words(memory) for name, memory in MEMORIES.items()}
+    assert all(len(text) > 20 for text in words.values())
+    without = {name.split(",")[0] for name in WITHOUT_TWIN} - {name.split(",")[0] for name in WITH_TWIN}
+    assert {name for name, text in words.items() if text.startswith("none: ")} == without
+
+
+def test_the_posterior_of_a_decoded_state_integrates_to_one() -> None:
+    seen = {"observation": jnp.array([1.2]), "matrix": jnp.array([[0.8]]), "bias": jnp.array([0.1])}
+    memory = Decoder(jnp.array([[1.0], [-2.0]]), **seen, noise=0.5, width=0.7, weights=jnp.array([1.0, 3.0]))
+    density = twin(memory)
+    assert isinstance(density, Density)
+    total, _ = quad(lambda z: float(jnp.exp(-memory.energy(jnp.array([z])) - density.constant)), -8, 6)
+    np.testing.assert_allclose(total, 1, rtol=1e-7)
+
+
+def test_reasons_follow_the_parameters() -> None:
+    assert "raise the exponents" in str(twin(Composition(jnp.array([[-1.5, 2.0]]))))
+    assert "values -1 and 2" in str(twin(Hypercube(jnp.ones((1, 2)), None, -1.0, 2.0)))
+
+
+def test_draws_of_a_twin_have_its_mean() -> None:
+    density = twin(Clam(jnp.array([[0.0, 1.0], [4.0, -1.0]]), 0.5, jnp.array([1.0, 3.0])))
+    assert isinstance(density, Density)
+    draws = density.distribution.sample(jax.random.key(0), (4000,))
+    error = np.std(draws, axis=0) / 4000**0.5
+    assert np.all(np.abs(np.mean(draws, axis=0) - np.array([3.0, -0.5])) < 4 * error)
