@@ -196,24 +196,40 @@ def _stored(kind: type["Memory"], rows: "np.ndarray", given: list[str]) -> "Memo
     """The memory of these patterns, with the parameters that were given."""
     from difflib import get_close_matches
 
+    import jax.numpy as jnp
+
     if kind.store is None:
         why = kind.no_store or "it has no `store`; give the class one, `store(patterns, **parameters)`"
         raise InputError(f"memory: {kind.card.name} stores no patterns: {why}")
     known = _parameters(kind)
     parameters = dict(engine_option(text) for text in given)
-    for name in parameters:
+    for name, value in parameters.items():
         if name not in known:
             close = get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(known) or 'none'}"
             raise InputError(f"parameter: {kind.card.name} has none called {name!r}; {hint}")
+        _check_kind(name, value, known[name])
     try:
-        return kind.store(rows, **parameters)
+        memory = kind.store(rows, **parameters)
+        function = memory.update if memory.energy is None else memory.energy
+        if function is not None:
+            function(jnp.asarray(rows[:1]))  # looks at values, which compiled programs do not
+        return memory
     except InputError:
         raise
     except (TypeError, ValueError) as error:
         name, said = kind.card.name, ", ".join(f"{key}={value!r}" for key, value in parameters.items())
         what = f"{name} cannot be made with {said or 'these patterns'} ({error})"
         raise InputError(f"parameter: {what}; see `probam memory show {name}`") from error
+
+
+def _check_kind(name: str, value: Any, default: Any) -> None:
+    """Raise an error for a value of another kind than the parameter's."""
+    kinds = ((bool, "true or false"), (int, "a whole number"), (str, "a word"), (object, "a number"))
+    kind, words = next((kind, words) for kind, words in kinds if isinstance(default, kind))
+    fits = isinstance(value, int | float if kind is object else kind) and isinstance(value, bool) == (kind is bool)
+    if not (fits or (value is None and default is None)):
+        raise InputError(f"parameter: {name} is {words}; got {value!r}")
 
 
 def _recalled_themselves(memory: "Memory", rows: "np.ndarray", step: float) -> int:

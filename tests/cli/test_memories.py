@@ -133,6 +133,8 @@ def test_mistakes_get_one_line_with_the_remedy(refusal: Refusal) -> None:
     np.save("zeros.npy", np.zeros((2, 48)))
     np.save("many.npy", RNG.choice([-1.0, 1.0], size=(5, 3)))
 
+    Path("p.csv").write_text("x,y\n0,1\n")
+
     def refused(name: str, *more: str, patterns: str = "p.npy", queries: str = "q.npy", output: str = "o.csv") -> str:
         return refusal("memory", "recall", name, "--patterns", patterns, "--queries", queries, "-o", output, *more)
 
@@ -150,13 +152,16 @@ def test_mistakes_get_one_line_with_the_remedy(refusal: Refusal) -> None:
         "hopfield", "-p", "rule=pseudo_inverse", patterns="many.npy", queries="three.npy"
     )
     assert "clam has none called 'bta'; did you mean beta?" in refused("clam", "-p", "bta=2")
-    assert "clam cannot be made with beta='x'" in refused("clam", "-p", "beta=x")
+    assert "beta is a number; got 'x'" in refused("clam", "-p", "beta=x")
     assert "beta: expected finite values above 0; got -1.0" in refused("clam", "-p", "beta=-1")
+    assert "rule is a word; got 3" in refused("hopfield", "-p", "rule=3")
+    assert "seed is a whole number; got 2.5" in refused("sparse_distributed", "--threshold", "0", "-p", "seed=2.5")
+    assert "cyclic is true or false; got 1" in refused("sequences", "-p", "cyclic=1")
     assert "degree: expected a whole number n >= 1; got 0" in refused("dense", "-p", "degree=0")
     assert "decoder stores no patterns: it needs a decoder" in refused("decoder")
     assert "box has no recall: the energy is flat" in refused("box")
     assert "clam has one layer; only two_layer has two to integrate" in refused("clam", "--flow")
     assert "step: expected a number in (0, 2)" in refused("clam", "--step", "3")
     assert "gone.csv: no such file" in refused("clam", patterns="gone.csv")
-    assert "this file is the input; choose another name" in refused("clam", output="p.npy")
+    assert "this file is the input; choose another name" in refused("clam", patterns="p.csv", output="p.csv")
     assert "no such file: gone.py" in refused("gone.py:Mine")
