@@ -21,7 +21,7 @@ def _data() -> tuple[np.ndarray, np.ndarray]:
     return queries.astype("float32"), memories
 
 
-def _timed(run: Callable[[], object]) -> Callable[[], float]:
+def timed(run: Callable[[], object]) -> Callable[[], float]:
     run()
 
     def seconds() -> float:
@@ -42,7 +42,7 @@ def one_step() -> Task:
         from probam.energies.large_bank import step
 
         queries, memories = map(jnp.asarray, _data())
-        return _timed(lambda: jax.block_until_ready(step(queries, memories, BETA)))
+        return timed(lambda: jax.block_until_ready(step(queries, memories, BETA)))
 
     def torch() -> Callable[[], float]:
         import torch
@@ -63,7 +63,7 @@ def one_step() -> Task:
             with torch.no_grad():
                 return attend(padded, keys, values, scale=1.0)
 
-        return _timed(run)
+        return timed(run)
 
     size = f"{QUERIES} queries x {MEMORIES} memories x {FEATURES} float32"
     floor = matrix_products(2 * 2.0 * QUERIES * MEMORIES * FEATURES, "float32")

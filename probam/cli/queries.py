@@ -101,8 +101,8 @@ def predict(
         fit_file, data, labels, drop=drop, variable=variable, normalise=normalise, family=family, missing=True
     )
     with Bar("predicting"):
-        predicted = interruptible(lambda: fitted.predict(table))
-    write_dataset(predicted if probabilities else predicted.drop_vars(["responsibilities", "memory"]), output)
+        predicted = interruptible(lambda: fitted.predict(table, probabilities=probabilities))
+    write_dataset(predicted, output)
     memories = len(set(predicted["label"].values.tolist()))
     doubtful = int((predicted["confidence"] < 0.5).sum())
     at_most = "at most " if bounds_memories(fitted.tree) else ""

@@ -37,8 +37,10 @@ class Standardiser(NamedTuple):
 
     def log_jacobians(self, x: NDArray[Any]) -> NDArray[np.float64]:
         """:meth:`log_jacobian` of each row of ``x`` (N, D), in which missing entries (NaN) do not count."""
-        observed = (~np.isnan(x)).astype(np.float64)
-        log_jacobians: NDArray[np.float64] = -observed @ np.log(self.scale.astype(np.float64))
+        missing = np.isnan(x)
+        if not missing.any():
+            return np.full(len(x), self.log_jacobian())
+        log_jacobians: NDArray[np.float64] = -(~missing).astype(np.float64) @ np.log(self.scale.astype(np.float64))
         return log_jacobians
 
 

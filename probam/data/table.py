@@ -7,6 +7,7 @@ Whatever a user gives (a path, an array, a data frame, an xarray object) becomes
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -57,6 +58,11 @@ class Table:
     def num_data(self) -> int:
         """N, the number of rows."""
         return int(self.values.shape[0])
+
+    @cached_property
+    def has_gaps(self) -> bool:
+        """Whether any entry is missing (NaN)."""
+        return self.missing and bool(np.isnan(self.values).any())
 
     @property
     def num_features(self) -> int:
@@ -420,8 +426,11 @@ def _as_float(values: NDArray[Any], source: str, missing: bool) -> NDArray[Any]:
 def _check_finite(
     values: NDArray[Any], columns: Sequence[str], source: str, row_words: Callable[[int], str], missing: bool
 ) -> None:
+    finite = np.isfinite(values)
+    if finite.all():
+        return
     gone = np.isnan(values)
-    finite = np.isfinite(values) | (gone if missing else False)
+    finite |= gone if missing else False
     if finite.all():
         if gone.all(axis=1).any():
             row = int(np.flatnonzero(gone.all(axis=1))[0])

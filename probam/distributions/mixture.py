@@ -94,7 +94,8 @@ class MemoryMixture(Distribution):
         of_rows = observed_log_prob if self.missing else pairwise_log_prob
         return jnp.reshape(self.log_weights + of_rows(self.bank, rows), (*jnp.shape(x)[:-1], self.num_components))
 
-    def _log_joints(self, x: Float[Array, "... D"]) -> Densities:
+    def log_joints(self, x: Float[Array, "... D"]) -> Densities:
+        """:meth:`log_joint` of rows that may be anywhere, and of the same rows moved in to the largest radius."""
         of_rows = observed_densities if self.missing else pairwise_densities
         shape = (*jnp.shape(x)[:-1], self.num_components)
         densities = of_rows(self.bank, jnp.reshape(x, (-1, self.event_shape[0])))
@@ -107,11 +108,11 @@ class MemoryMixture(Distribution):
     @validate_sample  # type: ignore[untyped-decorator]
     def log_prob(self, value: Float[Array | np.ndarray, "... D"]) -> Float[Array, "..."]:
         """Log density in nats, with respect to the base measure of the bank."""
-        return logsumexp(self._log_joints(jnp.asarray(value)).here, axis=-1)
+        return logsumexp(self.log_joints(jnp.asarray(value)).here, axis=-1)
 
     def responsibilities(self, x: Float[Array, "... D"]) -> Float[Array, "... K"]:
         """Posterior probability of each memory given the datum; rows sum to one."""
-        return jax.nn.softmax(self._log_joints(x).nearby, axis=-1)
+        return jax.nn.softmax(self.log_joints(x).nearby, axis=-1)
 
     def log_responsibilities(self, x: Float[Array, "... D"]) -> Float[Array, "... K"]:
         """Logs of the responsibilities, finite where these underflow.
@@ -126,7 +127,7 @@ class MemoryMixture(Distribution):
         self, x: Float[Array, "... D"]
     ) -> tuple[Float[Array, "..."], Float[Array, "... K"]]:
         """:meth:`log_prob` and :meth:`log_responsibilities` from one pass over the data."""
-        here, nearby = self._log_joints(x)
+        here, nearby = self.log_joints(x)
         return logsumexp(here, axis=-1), nearby - logsumexp(nearby, axis=-1, keepdims=True)
 
     def sample_with_memory(

@@ -21,13 +21,14 @@ from probam.equivalence.check import Check
 from probam.errors import InputError
 from probam.family import Params
 from probam.family.capabilities import DataSpace
+from probam.fits.answers import Answers, answers
 from probam.fits.conditional import ConditionalDistribution, rows_given
 from probam.fits.derived import DERIVED, with_groups
 from probam.fits.draws import evenly
 from probam.fits.landscape import basins, energies_at, extent_of, kind_of, recalled
 from probam.fits.landscape_posterior import completion, fill
 from probam.fits.options import SEEDS
-from probam.fits.questions import NO_LENGTH, padded, question_table, rows_of_family
+from probam.fits.questions import NO_LENGTH, question_table, rows_of_family
 from probam.fits.saved import on_device, saved_sites, saved_units, site_names
 from probam.fits.verification import verify_draws
 from probam.models.mixture import Mixture
@@ -189,7 +190,8 @@ class Fit:
             data: rows of D features, or anything that ``probam.fit`` reads.
         """
         table, x = self._rows(data, "data", missing=True)
-        return self._averaged(x)[1] + self.standardiser.log_jacobians(table.values)
+        log_density = self._answers(x, each=False).log_density
+        return np.asarray(log_density) + self.standardiser.log_jacobians(table.values)
 
     def responsibilities(self, data: Any) -> np.ndarray:
         """Posterior probability (N, K) that each relabelled memory owns the datum, averaged over the draws.
@@ -198,30 +200,16 @@ class Fit:
             data: rows of D features, or anything that ``probam.fit`` reads.
         """
         _, x = self._rows(data, "data", missing=True)
-        return self._read(x)[0]
+        return np.asarray(self._answers(x, each=True).owned().responsibilities)
 
-    def _read(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Responsibilities and log density of rows in model units."""
-        resp, log_density = self._averaged(x)
-        undefined = np.isnan(resp).any(axis=1)
-        if undefined.any():
-            raise InputError(
-                f"data: {undefined.sum()} of {len(x)} rows have density 0 under every memory, the first is row "
-                f"{np.flatnonzero(undefined)[0]}; responsibilities are 0 / 0 there; leave these rows out"
-            )
-        return resp, log_density
-
-    def _averaged(self, x: np.ndarray) -> list[np.ndarray]:
-        """The same, NaN where they are undefined."""
-        rows = jnp.asarray(padded(x, self.model.num_components))
-        answers = posterior.responsibilities(self.model_for(x), self.draws(), self._permutations, rows)
-        return [np.asarray(answer)[: len(x)] for answer in answers]
+    def _answers(self, x: np.ndarray, *, each: bool) -> Answers:
+        return answers(self.model_for(x), self.draws(), self._permutations, x, each=each)
 
     @property
     def _permutations(self) -> jax.Array:
         return jnp.asarray(self._group("memory")["permutation"].values)
 
-    def predict(self, data: Any) -> xr.Dataset:
+    def predict(self, data: Any, *, probabilities: bool = True) -> xr.Dataset:
         """Label, confidence, log density and responsibilities of each datum.
 
         Labels are the numbers of the relabelled memories in the group ``memory``: the largest first, or the known
@@ -231,18 +219,25 @@ class Fit:
         Args:
             data: rows of D features, or anything that ``probam.fit`` reads; entries may be missing (NaN) if the
                 family can integrate them out.
+            probabilities: with the responsibilities (datum, memory), the probability of each memory. Without them
+                many rows take less time, and no more memory than the other answers.
         """
+        boolean("probabilities", probabilities)
         table, x = self._rows(data, "data", missing=True)
-        resp, log_density = self._read(x)
-        return xr.Dataset(
+        found = self._answers(x, each=probabilities).owned()
+        log_density = np.asarray(found.log_density) + self.standardiser.log_jacobians(table.values)
+        answer = xr.Dataset(
             {
-                "label": ("datum", resp.argmax(axis=1)),
-                "confidence": ("datum", resp.max(axis=1)),
-                "log_density": ("datum", log_density + self.standardiser.log_jacobians(table.values)),
-                "responsibilities": (("datum", "memory"), resp),
+                "label": ("datum", np.asarray(found.label, np.int64)),
+                "confidence": ("datum", np.asarray(found.confidence)),
+                "log_density": ("datum", log_density),
             },
-            coords={"datum": np.arange(table.num_data), "memory": np.arange(resp.shape[1])},
+            coords={"datum": np.arange(table.num_data)},
         )
+        if not probabilities:
+            return answer
+        each = {"responsibilities": (("datum", "memory"), np.asarray(found.responsibilities))}
+        return answer.assign(each).assign_coords(memory=np.arange(self.model.num_components))
 
     def energy(self, data: Any, *, draw: int | None = None) -> np.ndarray:
         """Energy (N,) of the memory at each row, from the physics.

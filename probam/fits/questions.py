@@ -38,9 +38,8 @@ def question_table(data: Any, columns: tuple[str, ...], *, name: str, missing: b
         normalised: divide each row by its length; then no entry may be missing.
     """
     table = as_table(data, features=columns, name=name, missing=True)
-    gaps = np.argwhere(np.isnan(table.values))
-    if len(gaps) and (normalised or not missing):
-        row, column = gaps[0]
+    if table.has_gaps and (normalised or not missing):
+        row, column = np.argwhere(np.isnan(table.values))[0]
         raise InputError(
             f"{table.source}: column {columns[column]!r} has a missing value in row {row} (counting from 0); "
             f"{NO_LENGTH if normalised else _WHOLE_ROWS}"
@@ -55,12 +54,12 @@ def rows_of_family(family: Family, table: Table, dtype: np.dtype[Any]) -> Float[
     it cannot integrate out.
     """
     entries = MissingEntries.ask(family)
-    if isinstance(entries, Absent) and np.isnan(table.values).any():
+    if isinstance(entries, Absent) and table.has_gaps:
         raise InputError(
             f"{table.source}: entries are missing, and family {family.name!r} cannot integrate them out: "
             f"{entries.reason}; leave those rows out or impute the values first"
         )
-    values = table.values.astype(dtype)
+    values = table.values.astype(dtype, copy=False)
     DataSpace.of(family).check_support(values, table.columns)
     return values
 

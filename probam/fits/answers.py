@@ -1,0 +1,133 @@
+"""What the draws of a posterior say of rows: log density, memory, confidence.
+
+Rows are taken in blocks whose responsibilities stay in a core's cache, and are shared out over the devices where there
+are many; memory does not grow with rows x memories unless the responsibilities themselves are asked for.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from probam.compiled import compiled_by_size, is_small
+from probam.distributions.mixture import MemoryMixture
+from probam.errors import InputError
+from probam.family import Model, Params
+from probam.fits.questions import padded
+
+__all__ = ["Answers", "answers"]
+
+_BLOCK_BYTES = 2**18
+"""Size of the rows and responsibilities that are taken at a time."""
+
+_FEWEST_ROWS = 256
+"""Rows of a block however wide they are."""
+
+_WORTH_SHARING = 8_000_000
+"""Fewest products (rows x features x memories x draws) that are shared out over devices: some milliseconds."""
+
+
+class Answers(NamedTuple):
+    """One of each for a row."""
+
+    log_density: Float[Array | np.ndarray, " N"]  # log posterior predictive density, nats
+    label: Int[Array | np.ndarray, " N"]  # the relabelled memory of the largest responsibility; K where that is NaN
+    confidence: Float[Array | np.ndarray, " N"]  # that responsibility
+    responsibilities: Float[Array | np.ndarray, "N K"] | None  # posterior means; NaN where every density is 0
+
+    def owned(self) -> "Answers":
+        """The same; raises :class:`probam.errors.InputError` where a row has density 0 under every memory."""
+        undefined = np.isnan(self.confidence)
+        if undefined.any():
+            raise InputError(
+                f"data: {undefined.sum()} of {len(undefined)} rows have density 0 under every memory, the first is row "
+                f"{np.flatnonzero(undefined)[0]}; responsibilities are 0 / 0 there; leave these rows out"
+            )
+        return self
+
+
+def answers(
+    model: Model, sites: Params, permutations: Int[Array, "S K"], x: Float[np.ndarray, "N D"], *, each: bool
+) -> Answers:
+    """What S draws say of rows in model units.
+
+    Args:
+        model: the mixture; with ``missing`` where entries are.
+        sites: site values of the draws.
+        permutations: how the memories of each draw are relabelled.
+        x: rows.
+        each: whether the responsibility of each memory is asked for.
+    """
+    num_rows = len(x)
+    x = padded(x, model.num_components)
+    devices = jax.devices() if x.size * permutations.size >= _WORTH_SHARING else jax.devices()[:1]
+    block = max(_FEWEST_ROWS, _BLOCK_BYTES // ((x.shape[1] + model.num_components) * x.dtype.itemsize))
+    parts = []
+    for rows, device in zip(np.array_split(x, len(devices)), devices, strict=True):
+        of_device = jax.device_put((model, sites, permutations, rows), device)
+        parts.append(_in_blocks(*of_device, block=_evenly(len(rows), block), each=each))
+    joined: Answers = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_rows], *parts)
+    return joined
+
+
+def _evenly(num_rows: int, most: int) -> int:
+    """Rows of a block, at most so many: a divisor of their number if there is one close by, or all of them."""
+    if num_rows <= most:
+        return num_rows
+    return next((size for size in range(most, most // 2, -1) if num_rows % size == 0), most)
+
+
+@compiled_by_size(lambda model, _, __, x, **___: is_small(x, model.num_components), static_argnames=("block", "each"))
+def _in_blocks(
+    model: Model, sites: Params, permutations: Int[Array, "S K"], x: Float[Array, "N D"], *, block: int, each: bool
+) -> Answers:
+    num_rows, num_features = x.shape
+    if num_rows == block:
+        return _of_block(model, sites, permutations, x, each=each)
+    lacking = -num_rows % block
+    filled = jnp.concatenate([x, jnp.broadcast_to(x[-1], (lacking, num_features))]) if lacking else x
+    found: Answers = jax.lax.map(
+        lambda rows: _of_block(model, sites, permutations, rows, each=each), filled.reshape(-1, block, num_features)
+    )
+    return Answers(*jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], tuple(found)))
+
+
+_Carry = tuple[jax.Array, jax.Array]
+"""The sum of responsibilities (K, B) and the log of the sum of densities (B,) over draws."""
+
+
+def _of_block(
+    model: Model, sites: Params, permutations: Int[Array, "S K"], x: Float[Array, "B D"], *, each: bool
+) -> Answers:
+    num_draws, num_memories = permutations.shape
+
+    def add(carry: _Carry, draw: tuple[Params, jax.Array]) -> tuple[_Carry, None]:
+        params, permutation = draw
+        log_prob, shares = _shared_out(model.mixture(params), x)
+        mean, log_density = carry
+        return (mean + shares[permutation] / num_draws, jnp.logaddexp(log_density, log_prob)), None
+
+    nothing = (jnp.zeros((num_memories, len(x)), x.dtype), jnp.full(len(x), -jnp.inf, x.dtype))
+    (mean, log_density), _ = jax.lax.scan(add, nothing, (sites, permutations))
+    confidence, numbers = jnp.max(mean, axis=0), jnp.arange(num_memories, dtype=jnp.int32)[:, None]
+    label = jnp.min(jnp.where(mean == confidence, numbers, num_memories), axis=0)
+    log_density = log_density - np.log(x.dtype.type(num_draws))
+    return Answers(log_density, label, confidence, mean.T if each else None)
+
+
+def _shared_out(mixture: MemoryMixture, x: Float[Array, "B D"]) -> tuple[Float[Array, " B"], Float[Array, "K B"]]:
+    """Log density and responsibilities of rows, memories first: sums go along rows."""
+    here, nearby = (log_joint.T for log_joint in mixture.log_joints(x))
+    log_prob, shares = _normalised(nearby)
+    return jax.lax.cond(jnp.array_equal(here, nearby), lambda: log_prob, lambda: _normalised(here)[0]), shares
+
+
+def _normalised(logits: Float[Array, "K B"]) -> tuple[Float[Array, " B"], Float[Array, "K B"]]:
+    """Logs of the sums of exponentials, and the shares; -inf and NaN where all logits are -inf."""
+    top = jnp.max(logits, axis=0)
+    top = jnp.where(jnp.isinf(top), 0, top)
+    unnormalised = jnp.exp(logits - top)
+    total = jnp.sum(unnormalised, axis=0)
+    return top + jnp.log(total), unnormalised / total

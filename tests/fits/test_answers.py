@@ -1,0 +1,83 @@
+"""Answers about many rows: the same whatever the blocks, against SciPy's densities and plain sums."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+from scipy.stats import norm
+
+import probam
+import probam.fits.answers as answers_module
+from probam.errors import InputError
+from probam.fits.answers import answers
+from probam.models.gaussian import Gaussian
+from probam.models.mixture import mixture
+from probam.models.weights import Dirichlet
+
+DRAWS, MEMORIES, FEATURES = 3, 4, 2
+RANDOM = np.random.default_rng(5)
+SITES = {
+    "loc": RANDOM.normal(size=(DRAWS, MEMORIES, FEATURES)),
+    "precision": RANDOM.gamma(3, size=(DRAWS, MEMORIES, FEATURES)),
+    "proportions": RANDOM.dirichlet(np.ones(MEMORIES), DRAWS),
+}
+PERMUTATIONS = np.stack([RANDOM.permutation(MEMORIES) for _ in range(DRAWS)])
+
+
+def _expected(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log predictive density, and relabelled responsibilities averaged over the draws."""
+    scale = SITES["precision"][:, None] ** -0.5
+    density = np.asarray(norm.logpdf(x[None, :, None], SITES["loc"][:, None], scale))
+    logs = density.sum(-1) + np.log(SITES["proportions"])[:, None]
+    each = logsumexp(logs, axis=-1)  # (S, N)
+    shares = np.exp(logs - each[..., None])
+    relabelled = np.stack([own[:, order] for own, order in zip(shares, PERMUTATIONS, strict=True)])
+    return logsumexp(each, axis=0) - np.log(DRAWS), relabelled.mean(axis=0)
+
+
+@pytest.mark.parametrize("num_rows", [1, 1000, 1024, 1031])
+def test_blocks_of_rows_give_the_predictive_density_and_the_mean_responsibilities(
+    num_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers_module, "_BLOCK_BYTES", 0)  # blocks of 256 rows
+    x = np.random.default_rng(num_rows).normal(size=(num_rows, FEATURES))
+    model = mixture(np.eye(FEATURES), family=Gaussian("diagonal"), weights=Dirichlet(), num_components=MEMORIES)
+    sites = jax.tree.map(jnp.asarray, SITES)
+    found = answers(model, sites, jnp.asarray(PERMUTATIONS), x, each=True)
+    density, shares = _expected(x)
+    np.testing.assert_allclose(found.log_density, density, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(np.asarray(found.responsibilities), shares, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(found.label, shares.argmax(axis=1))
+    np.testing.assert_allclose(found.confidence, shares.max(axis=1), rtol=0, atol=1e-12)
+    without = answers(model, sites, jnp.asarray(PERMUTATIONS), x, each=False)
+    assert without.responsibilities is None
+    np.testing.assert_array_equal(without.log_density, found.log_density)
+
+
+def test_rows_shared_out_over_devices_are_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers_module, "_WORTH_SHARING", 1)
+    monkeypatch.setattr(jax, "devices", lambda: [jax.local_devices()[0]] * 3)
+    x = np.random.default_rng(0).normal(size=(700, FEATURES))
+    model = mixture(x, family=Gaussian("diagonal"), weights=Dirichlet(), num_components=4)
+    found = answers(model, jax.tree.map(jnp.asarray, SITES), jnp.asarray(PERMUTATIONS), x, each=True)
+    np.testing.assert_allclose(found.log_density, _expected(x)[0], rtol=0, atol=1e-11)
+    np.testing.assert_allclose(np.asarray(found.responsibilities), _expected(x)[1], rtol=0, atol=1e-12)
+
+
+def test_a_far_row_among_near_ones_has_a_memory_and_no_density() -> None:
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    fit = probam.fit(x, covariance="isotropic", weights="dirichlet", components=2, engine="em", restarts=1)
+    rows = np.concatenate([x, [[1e160, 0.0]]])
+    answer = fit.predict(rows)
+    assert answer["log_density"].values[-1] == -np.inf
+    np.testing.assert_allclose(answer["responsibilities"].sum("memory"), 1, rtol=1e-12)
+    np.testing.assert_allclose(answer["log_density"].values[:-1], fit.predict(x)["log_density"], rtol=0, atol=1e-12)
+
+
+def test_a_row_that_no_memory_can_have_is_refused_and_has_density_zero() -> None:
+    x = np.random.default_rng(0).uniform(size=(40, 1))
+    fit = probam.fit(x, family="uniform", weights="dirichlet", components=2, engine="em", restarts=1)
+    assert fit.log_prob([[99.0]]).tolist() == [-np.inf]
+    with pytest.raises(InputError, match="1 of 2 rows have density 0 under every memory, the first is row 1"):
+        fit.predict([[float(x[0, 0])], [99.0]], probabilities=False)
