@@ -16,11 +16,12 @@ from probam.distributions.mixture import MemoryMixture
 from probam.errors import InputError
 from probam.family import Model, Params
 from probam.fits.questions import padded
+from probam.placement import numbers_at_once
 
 __all__ = ["Answers", "answers"]
 
 _BLOCK_BYTES = 2**18
-"""Size of the rows and responsibilities that are taken at a time."""
+"""Size of the rows and responsibilities that are taken at a time on a CPU: they stay in a core's cache."""
 
 _FEWEST_ROWS = 256
 """Rows of a block however wide they are."""
@@ -63,7 +64,8 @@ def answers(
     num_rows = len(x)
     x = padded(x, model.num_components)
     devices = jax.devices() if x.size * permutations.size >= _WORTH_SHARING else jax.devices()[:1]
-    block = max(_FEWEST_ROWS, _BLOCK_BYTES // ((x.shape[1] + model.num_components) * x.dtype.itemsize))
+    of_row = x.shape[1] + model.num_components
+    block = max(_FEWEST_ROWS, numbers_at_once(_BLOCK_BYTES // x.dtype.itemsize) // of_row)
     parts = []
     for rows, device in zip(np.array_split(x, len(devices)), devices, strict=True):
         of_device = jax.device_put((model, sites, permutations, rows), device)
