@@ -24,6 +24,10 @@ OURS = "probam"
 Prepare = Callable[[], Callable[[], float]]
 
 
+class NotReachedError(Exception):
+    """A side does not do what the task asks; the message says what it did."""
+
+
 @dataclass(frozen=True)
 class Task:
     """A task with its sides; ``unit`` is ``s`` (less is better) or ``1/s`` (more is better)."""

@@ -19,12 +19,15 @@ def main() -> None:
     task, side = sys.argv[1:]
     answers = os.fdopen(os.dup(1), "w")  # peers may print: stdout is ours
     os.dup2(2, 1)
-    from benchmarks.contest import make
+    from benchmarks.contest import NotReachedError, make
 
     try:
         measure = make(task).sides[side]()
     except ImportError as error:
         print(f"not installed: {error.name}", file=answers, flush=True)
+        return
+    except NotReachedError as error:
+        print(f"not reached: {error}", file=answers, flush=True)
         return
     print("", file=answers, flush=True)
     print(json.dumps(_pools()), file=answers, flush=True)
