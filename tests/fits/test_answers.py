@@ -57,7 +57,7 @@ def test_blocks_of_rows_give_the_predictive_density_and_the_mean_responsibilitie
 
 def test_rows_shared_out_over_devices_are_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers_module, "_WORTH_SHARING", 1)
-    monkeypatch.setattr(jax, "devices", lambda: [jax.local_devices()[0]] * 3)
+    monkeypatch.setattr(jax, "devices", lambda *_: [jax.local_devices()[0]] * 3)
     x = np.random.default_rng(0).normal(size=(700, FEATURES))
     model = mixture(x, family=Gaussian("diagonal"), weights=Dirichlet(), num_components=4)
     found = answers(model, jax.tree.map(jnp.asarray, SITES), jnp.asarray(PERMUTATIONS), x, each=True)
