@@ -9,7 +9,7 @@ READY  := $(VENV)/.ready
 # workers of the test suite: most of its time goes into compilation, which uses one core
 JOBS   ?= 2
 
-.PHONY: demo test test-slow validate check format bench bench-first clean
+.PHONY: demo test test-slow validate check format bench bench-scale bench-first clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -38,6 +38,9 @@ validate: $(READY)  ## the long checks, calibration, held-out densities and verd
 bench: $(READY)  ## probam and its peers in one interleaved run; TASKS names some
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python -m benchmarks $(TASKS)
+
+bench-scale: $(READY)  ## how CPU seconds and memory grow with rows, memories and features; TASKS names some
+	$(BIN)/python -m benchmarks.scale $(TASKS)
 
 bench-first: $(READY)  ## CPU seconds to the first answer: cold, with rows of another number, warm; COMMANDS names some
 	$(BIN)/python -m benchmarks.first_answer $(COMMANDS)

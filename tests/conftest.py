@@ -5,12 +5,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# Before JAX is imported, so that the processes that tests start share them. An empty folder is as good as a full one;
-# each worker has its own, because JAX does not write entries atomically.
+# Before JAX is imported, so that the processes that tests start share them. An empty folder is as good as a full one.
 COMPILED = {
-    "JAX_COMPILATION_CACHE_DIR": str(
-        Path(__file__).parents[1] / ".pytest_cache" / "jax" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
-    ),
+    "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parents[1] / ".pytest_cache" / "jax"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
@@ -19,12 +16,26 @@ for name, value in COMPILED.items():
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from jax._src.lru_cache import LRUCache  # noqa: E402
 
 from tests.annotations import check_annotations, false_annotations  # noqa: E402
 
 check_annotations()  # before the conftest of a folder imports the package
 
 jax.config.update("jax_enable_x64", True)
+
+
+def _put_whole(cache: LRUCache, key: str, value: bytes) -> None:
+    """Keep a compiled program through a temporary name: JAX writes in place, and another worker could read a half."""
+    entry = Path(str(cache.path)) / f"{key}-cache"
+    if not entry.exists():
+        own = entry.with_name(f"{key}.{os.getpid()}")
+        own.write_bytes(value)
+        own.replace(entry)
+
+
+assert callable(LRUCache.put), "JAX keeps programs in another way now"
+LRUCache.put = _put_whole  # type: ignore[method-assign, assignment]
 
 # Quick tests run thousands of programs, most of them once: compiling is what they cost. More than half of it is LLVM's
 # optimiser, emitters that set MLIR up anew for every program, and threads that share out one program's kernels. The
