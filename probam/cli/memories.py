@@ -1,4 +1,4 @@
-"""Commands on associative memories: list them, explain one, and recall queries from one that stores patterns."""
+"""Commands on associative memories: list them, explain one, recall queries from one that stores patterns, check it."""
 
 import inspect
 import json
@@ -9,7 +9,7 @@ import typer
 
 from probam.cli.arguments import check_apart, engine_option
 from probam.cli.console import Bar, interruptible
-from probam.cli.program import Json, api_ready, app
+from probam.cli.program import Json, Normalise, api_ready, app
 from probam.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["memories"]
 
 memories = typer.Typer(
-    help="Associative memories: list them, explain one, or store patterns in one and recall queries.",
+    help="Associative memories: list them, explain one, store patterns in one and recall queries, or check one.",
     no_args_is_help=True,
 )
 app.add_typer(memories, name="memory")
@@ -33,6 +33,22 @@ _AT_MOST = 1000
 
 NAME = "A memory that `probam memory list` has, or FILE.py:NAME for one of your own; that file is executed."
 PATTERNS = "A file (CSV, TSV, Parquet, NPY, NPZ, NetCDF, IDX) or a folder of PNG images"
+Stored = Annotated[
+    str, typer.Option("--patterns", metavar="P", help=f"The patterns to store. {PATTERNS}.", show_default=False)
+]
+Parameter = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-p",
+        "--parameter",
+        metavar="NAME=VALUE",
+        help="A parameter of the memory, as `probam memory show NAME` lists them; may be given more than once.",
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(help="Turn numbers into signs or bits: above it the upper one, else the lower one."),
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help=NAME, show_default=False)]
 
 
@@ -116,25 +132,14 @@ def _parameters(memory: type["Memory"]) -> dict[str, Any]:
 )
 def recall(
     name: Name,
-    patterns: Annotated[str, typer.Option(metavar="P", help=f"The patterns to store. {PATTERNS}.", show_default=False)],
+    patterns: Stored,
     queries: Annotated[str, typer.Option(metavar="Q", help=f"Where recall starts. {PATTERNS}.", show_default=False)],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="OUT", help="Where to write (.csv, .parquet, .npz or .nc).")
     ],
-    parameter: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-p",
-            "--parameter",
-            metavar="NAME=VALUE",
-            help="A parameter of the memory, as `probam memory show NAME` lists them; may be given more than once.",
-        ),
-    ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(help="Turn numbers into signs or bits: above it the upper one, else the lower one."),
-    ] = None,
-    normalise: Annotated[bool, typer.Option("--normalise", help="Divide each row by its length.")] = False,
+    parameter: Parameter = None,
+    threshold: Threshold = None,
+    normalise: Normalise = False,
     step: Annotated[
         float, typer.Option(help="Length of an update, above 0 and below 2; 1 is the update itself.")
     ] = 1.0,
@@ -147,7 +152,6 @@ def recall(
     ] = False,
 ) -> None:
     """Store patterns in a memory, recall every query, and write where each one ends."""
-    from probam.data.patterns import read_patterns
     from probam.data.writing import TABLE_SUFFIXES, check_writable, write_dataset
 
     check_writable(output, suffixes=TABLE_SUFFIXES)
@@ -157,12 +161,7 @@ def recall(
     from probam.energies.registry import find_memory
 
     kind = find_memory(name)
-    stored, cues = read_patterns(patterns), read_patterns(queries)
-    if stored.values.shape[1] != cues.values.shape[1]:
-        raise InputError(
-            f"queries: {queries} has {cues.values.shape[1]} numbers in a row and {patterns} {stored.values.shape[1]}; "
-            "give both the same columns, or images of one size"
-        )
+    stored, cues = _read(patterns, queries)
     rows, starts = (_states(kind, each, threshold, normalise) for each in (stored, cues))
     with Bar("recalling"):
         memory = _stored(kind, rows, parameter or [])
@@ -172,6 +171,54 @@ def recall(
     write_dataset(_dataset(found, stored), output, plain="state")
     _print_summary(memory, found, kept, len(rows))
     print(f"wrote {output}")
+
+
+@memories.command(
+    epilog="Examples:\n\n  probam memory verify clam --patterns stored.csv --queries cues.csv\n\n"
+    "Exit code 1: a check failed."
+)
+def verify(
+    name: Name,
+    patterns: Stored,
+    queries: Annotated[
+        str, typer.Option(metavar="Q", help=f"The states at which to check. {PATTERNS}.", show_default=False)
+    ],
+    parameter: Parameter = None,
+    threshold: Threshold = None,
+    normalise: Normalise = False,
+) -> None:
+    """Check that the energy of a memory is its negative log density, and that its updates go downhill."""
+    api_ready()
+    from probam.energies.registry import find_memory
+    from probam.equivalence.memory_check import verify_memory
+
+    kind = find_memory(name)
+    rows, states = (_states(kind, each, threshold, normalise) for each in _read(patterns, queries))
+    with Bar("verifying"):
+        memory = _stored(kind, rows, parameter or [])
+        found = interruptible(lambda: verify_memory(memory, states.reshape(-1, *memory.shape)))
+    for check in found.checks:
+        verdict = "passed" if check.passed else "FAILED"
+        print(
+            f"{verdict}  {check.name:<8}error {check.error:.1e} of {check.tolerance:.1e} allowed  "
+            f"({check.relation}; {check.witnesses})"
+        )
+    for text in found.left_out:
+        print(f"left out  {text}")
+    raise typer.Exit(0 if all(check.passed for check in found.checks) else 1)
+
+
+def _read(patterns: str, queries: str) -> tuple["Patterns", "Patterns"]:
+    """Patterns and queries of one width."""
+    from probam.data.patterns import read_patterns
+
+    stored, cues = read_patterns(patterns), read_patterns(queries)
+    if stored.values.shape[1] != cues.values.shape[1]:
+        raise InputError(
+            f"queries: {queries} has {cues.values.shape[1]} numbers in a row and {patterns} {stored.values.shape[1]}; "
+            "give both the same columns, or images of one size"
+        )
+    return stored, cues
 
 
 def _states(kind: type["Memory"], patterns: "Patterns", threshold: float | None, normalise: bool) -> "np.ndarray":

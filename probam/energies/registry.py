@@ -14,10 +14,12 @@ from probam.energies import (
     dense,
     diffusion,
     energy_transformer,
+    epanechnikov,
     generalized_normal,
     hopfield,
     hypercube,
     laplace,
+    positive_features,
     predictive_coding,
     quadratic,
     random_features,
@@ -39,6 +41,7 @@ _ALL: tuple[type[Memory], ...] = (
     quadratic.Quadratic,
     student_t.StudentT,
     laplace.Laplace,
+    epanechnikov.Epanechnikov,
     generalized_normal.GeneralizedNormal,
     generalized_normal.Radial,
     supports.Box,
@@ -61,6 +64,7 @@ _ALL: tuple[type[Memory], ...] = (
     creation.Creation,
     diffusion.Diffusion,
     random_features.RandomFeatures,
+    positive_features.PositiveFeatures,
     predictive_coding.Decoder,
 )
 

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
 from probam.distributions.bits import SpinBernoulli
+from probam.distributions.epanechnikov import Epanechnikov
 from probam.distributions.generalized_normal import GeneralizedNormal, RadialLaplace
 from probam.distributions.levy import Levy
 from probam.distributions.mixture import MemoryMixture
@@ -33,10 +34,12 @@ from probam.energies import (
     dense,
     diffusion,
     energy_transformer,
+    epanechnikov,
     generalized_normal,
     hopfield,
     hypercube,
     laplace,
+    positive_features,
     predictive_coding,
     quadratic,
     random_features,
@@ -181,6 +184,17 @@ def _(memory: predictive_coding.Decoder) -> Density:
     return _mixture(_logs(memory.weights, loc), log_z, bank)
 
 
+@twin.register
+def _(memory: positive_features.PositiveFeatures) -> Density:
+    """A Gaussian mixture: N(c_y, I / (2 gamma)) at fixed random centres, whose weights are what is written."""
+    centres, gamma = _rows(memory.centres), jnp.asarray(memory.gamma)
+    proposal = dist.Normal(0.0, memory.spread).expand([centres.shape[1]]).to_event(1)
+    overlap = 0.5 * centres.shape[1] * jnp.log(2 * gamma / jnp.pi)
+    log_m = jnp.log(jnp.asarray(memory.stored)) - proposal.log_prob(centres) + overlap - math.log(len(centres))
+    log_z = jnp.full(len(centres), 0.5 * centres.shape[1] * jnp.log(jnp.pi / gamma))
+    return _mixture(log_m, log_z, _normal(centres, 0.5 / gamma), 0.5 * gamma)
+
+
 # --- other wells -----------------------------------------------------------------------------------------------------
 
 
@@ -256,6 +270,17 @@ def _(memory: supports.Levy) -> Density:
     scales = _columns(memory.scales, loc)
     log_z = 0.5 * jnp.sum(jnp.log(2 * jnp.pi / scales), axis=-1)
     return _mixture(_logs(memory.weights, loc), log_z, Levy(loc, scales).to_event(1))
+
+
+@twin.register
+def _(memory: epanechnikov.Epanechnikov) -> Density | str:
+    """A mixture of Epanechnikov kernels of radius sqrt(2 / beta), for eps = 0; none above it."""
+    if float(jnp.asarray(memory.floor)) > 0:
+        return "eps above 0 makes the energy finite everywhere, and its exponential has no finite integral; set it to 0"
+    loc, beta = _rows(memory.memories), jnp.asarray(memory.beta)
+    dim, radius = loc.shape[1], jnp.full(len(loc), jnp.sqrt(2 / beta))
+    log_z = math.log(2 / (dim + 2)) + 0.5 * dim * _LOG_PI - gammaln(0.5 * dim + 1) + dim * jnp.log(radius)
+    return _mixture(_logs(memory.weights, loc), log_z, Epanechnikov(loc, radius), beta)
 
 
 # --- directions ------------------------------------------------------------------------------------------------------

@@ -126,6 +126,20 @@ def test_a_sequence_takes_one_step_and_a_memory_of_ones_own_is_recalled(capsys: 
 
 
 @pytest.mark.usefixtures("here")
+def test_a_memory_is_verified_at_the_queries(capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("p.npy", SIGNS[:, :4] + 0.3 * NOISY[:, 4:8])
+    np.save("q.npy", NOISY[:, 8:12])
+    files = ["--patterns", "p.npy", "--queries", "q.npy"]
+    assert main(["memory", "verify", "clam", *files]) == 0
+    printed = capsys.readouterr().out
+    assert [line.split()[:2] for line in printed.splitlines()] == [["passed", n] for n in ("energy", "force", "update")]
+    assert "probam.energies (clam) against NumPyro (MemoryMixture)" in printed
+    assert main(["memory", "verify", "random_features", *files]) == 0
+    printed = capsys.readouterr().out
+    assert "left out  density: the estimated kernel sum is negative" in printed
+
+
+@pytest.mark.usefixtures("here")
 def test_mistakes_get_one_line_with_the_remedy(refusal: Refusal) -> None:
     np.save("p.npy", SIGNS)
     np.save("q.npy", NOISY)

@@ -14,11 +14,13 @@ from probam.energies.creation import Creation
 from probam.energies.dense import Network as Dense
 from probam.energies.diffusion import Diffusion
 from probam.energies.energy_transformer import EnergyTransformer
+from probam.energies.epanechnikov import Epanechnikov
 from probam.energies.generalized_normal import GeneralizedNormal, Radial
 from probam.energies.hopfield import Network as Hopfield
 from probam.energies.hypercube import Hypercube
 from probam.energies.laplace import Laplace
 from probam.energies.memory import Memory
+from probam.energies.positive_features import PositiveFeatures
 from probam.energies.predictive_coding import Decoder
 from probam.energies.quadratic import Quadratic
 from probam.energies.random_features import RandomFeatures
@@ -76,6 +78,8 @@ WITH_TWIN: dict[str, tuple[Memory, np.ndarray]] = {
     "counts": (Counts(FIELDS, WEIGHTS), RNG.poisson(2.0, size=(N, D)).astype(float)),
     "composition": (Composition(RATES, WEIGHTS), PARTS),
     "creation": (Creation(LOC, np.array([5.0, 3.0, 1.0, 9.0]), 0.6, 0.2, 0.8, 0.3), POINTS),
+    "epanechnikov": (Epanechnikov(LOC, 0.05, WEIGHTS), POINTS),
+    "positive_features": (PositiveFeatures.store(jnp.asarray(LOC), num_features=30, gamma=0.3), POINTS),
     "diffusion": (Diffusion(LOC, 0.9, 0.8), POINTS),
     "decoder": (Decoder(LOC, HOST[:, 0], HOST, FIELDS[0, :2], 0.7, 0.9, WEIGHTS), POINTS),
 }
@@ -95,11 +99,13 @@ WITHOUT_TWIN: dict[str, tuple[Memory, np.ndarray]] = {
     "energy_transformer": (EnergyTransformer(_TOKEN, _TOKEN[::-1], 0.5, 4), RNG.normal(size=(N, 4, D))),
     "random_features": (RandomFeatures.store(jnp.asarray(LOC), num_features=500, gamma=0.3), POINTS),
     "universal, dot": (Universal(LOC, "dot", 0.6), POINTS),
+    "epanechnikov, with a floor": (Epanechnikov(LOC, 0.05, WEIGHTS, 0.1), POINTS),
     "radial, cubes": (Radial(LOC, 0.5, 3.0), POINTS),
 }
 """Memories without one."""
 
 REAL = 3 * RNG.normal(size=(3, 6))
+_SMALL = np.array([[1.0, 0.0], [-1.0, 0.5], [0.0, -1.0]])
 _UNIT = REAL / np.linalg.norm(REAL, axis=1, keepdims=True)
 _PROFILES = np.array([[30.0, 10, 2, 1, 1, 0], [0, 1, 2, 3, 20, 30], [5, 25, 5, 25, 5, 5]])
 _NEAR: Callable[[np.ndarray], np.ndarray] = lambda x: x + 0.1 * RNG.normal(size=x.shape)  # noqa: E731
@@ -113,10 +119,11 @@ def _unit(x: np.ndarray) -> np.ndarray:
 RECALLED: dict[str, tuple[np.ndarray, np.ndarray, float]] = {
     **{
         name: (REAL, _NEAR(REAL), 0.02)
-        for name in ("clam", "quadratic", "student_t", "laplace", "universal", "diffusion")
+        for name in ("clam", "quadratic", "student_t", "laplace", "universal", "diffusion", "epanechnikov")
     },
     **{name: (REAL, _NEAR(REAL), 0.02) for name in ("generalized_normal", "radial", "creation")},
     "random_features": (REAL, _NEAR(REAL), 0.1),  # an estimate
+    "positive_features": (_SMALL, _NEAR(_SMALL), 0.25),
     "levy": (REAL, REAL + np.abs(0.1 * RNG.normal(size=REAL.shape)), 0.1),
     "spherical": (_UNIT, _unit(_NEAR(_UNIT)), 0.02),
     "cosine_hopfield": (_UNIT, _unit(_NEAR(_UNIT)), 0.02),

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 from scipy.integrate import quad
 
 from probam.energies.clam import Clam
@@ -11,6 +13,7 @@ from probam.energies.composition import Composition
 from probam.energies.hypercube import Hypercube
 from probam.energies.predictive_coding import Decoder
 from probam.energies.registry import MEMORIES
+from probam.equivalence.memory_check import verify_memory
 from probam.equivalence.memory_twins import twin_in_words
 from probam.equivalence.twin import Density, twin
 from tests.energies.memory_cases import WITH_TWIN, WITHOUT_TWIN
@@ -64,3 +67,28 @@ def test_draws_of_a_twin_have_its_mean() -> None:
     draws = density.distribution.sample(jax.random.key(0), (4000,))
     error = np.std(draws, axis=0) / 4000**0.5
     assert np.all(np.abs(np.mean(draws, axis=0) - np.array([3.0, -0.5])) < 4 * error)
+
+
+@pytest.mark.parametrize("name", ["clam", "spherical", "counts", "box", "creation"])
+def test_verification_passes_where_a_memory_is_its_density(name: str) -> None:
+    memory, points = WITH_TWIN[name]
+    found = verify_memory(memory, points)
+    assert all(check.passed for check in found.checks)
+    names = {check.name for check in found.checks}
+    assert names == {"energy"} | ({"force"} if name != "counts" else set()) | ({"update"} if name != "box" else set())
+
+
+def test_verification_fails_for_an_energy_that_is_another_density() -> None:
+    class Doubled(Clam):
+        def energy(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch"]:
+            return 2 * super().energy(states)
+
+        def update(self, states: Float[ArrayLike, "*batch D"]) -> Float[Array, "*batch D"]:
+            return 3 * super().update(states)
+
+    _, points = WITH_TWIN["clam"]
+    found = verify_memory(Doubled(points[:3], 0.5), points)
+    assert [(check.name, check.passed) for check in found.checks] == [(n, False) for n in ("energy", "force", "update")]
+    nothing = verify_memory(*WITHOUT_TWIN["sequences"])
+    assert nothing.checks == []
+    assert "has none: the couplings lead from a pattern to the next" in nothing.left_out[0]

@@ -14,7 +14,8 @@ from jaxtyping import Array
 
 from probam.claims.claim import Piece, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, euclidean_bank
-from probam.energies import clam, random_features
+from probam.energies import clam, positive_features, random_features
+from probam.energies.arguments import Logs
 
 __all__: list[str] = []
 
@@ -219,6 +220,58 @@ def force_is_unbiased(
     slope = jax.grad(lambda x: jnp.sum(random_features.energy(stored, subset, x, gamma)))(visible)
     moved = random_features.update(stored, subset, visible, gamma) - visible
     return jnp.maximum(unbiased, relative_error(moved, -half * slope))
+
+
+@register(
+    id="D2.positive",
+    source=f"{_HOOVER}; the exponential features of its program",
+    title="positive random features estimate the sum of kernels, and are a density",
+    statement="c ~ N(0, s^2 I): E[sum_y M_y exp(-gamma |x - c_y|^2)] = sum_m w_m exp(-gamma |x - xi_m|^2 / 2), and for "
+    "each draw it is a Gaussian mixture of covariance I / (2 gamma); s^2 = 1 / (4 gamma) are the exponential features",
+    latex=(
+        r"\mathbb E_c\Bigl[\tfrac{T(c)}{q(c)}\bigl(\tfrac{2\gamma}{\pi}\bigr)^{D/2} e^{-\gamma\lVert x-c\rVert^2}"
+        r"\Bigr] = \sum_\mu w_\mu e^{-\gamma\lVert x-\xi_\mu\rVert^2/2}"
+    ),
+    printed_statement="the abstract prints no equation",
+    verdict="NEW",
+    relation="equal",
+    constant="(2 gamma / pi)^(D/2) / q(c)",
+    inputs=_quadrature,
+    cases=_CASES[:3],
+    tolerance=1e-9,
+    exact={"spread": lambda gamma: jnp.sqrt(1 / (4 * gamma)), "masses_of": positive_features.log_masses},
+    mutations={
+        "spread of another law": {"masses_of": lambda t, c, g, s: positive_features.log_masses(t, c, g, 1.2 * s)},
+        "density of the centres left out": {"masses_of": lambda t, c, _g, _s: jnp.log(t) - jnp.log(len(c))},
+        "gamma halved": {"masses_of": lambda t, c, g, s: positive_features.log_masses(t, c, g / 2, s)},
+    },
+)
+def positive_features_are_a_density(
+    queries: Array,
+    memories: Array,
+    weights: Array,
+    gamma: Array,
+    nodes: Array,
+    masses: Array,
+    *,
+    spread: Piece,
+    masses_of: Piece,
+) -> Array:
+    """Quadrature over one centre against NumPyro's kernels, and one draw's energy against NumPyro's mixture."""
+    scale = spread(gamma)
+    centres = scale * nodes
+    stored = positive_features.store(centres, memories, gamma, weights)
+    log_m = masses_of(stored, centres, gamma, scale) + jnp.log(len(centres))
+    square = jnp.sum((queries[:, None] - centres) ** 2, axis=-1)
+    mean = jnp.exp(log_m - gamma * square) @ masses
+    kernels = jnp.sum(weights * _kernel(queries[:, None] - memories, gamma), axis=-1)
+    few = slice(None, None, max(len(centres) // 40, 1))
+    one_draw = log_m[few]
+    bank = dist.Normal(centres[few], 1 / jnp.sqrt(2 * gamma)).to_event(1)
+    mixture = dist.MixtureSameFamily(dist.Categorical(logits=one_draw), bank, validate_args=False)
+    constant = jax.scipy.special.logsumexp(one_draw) + jnp.log(jnp.pi / gamma)
+    energy = gamma * clam.energy(queries, centres[few], gamma, Logs(one_draw))
+    return jnp.maximum(relative_error(mean, kernels), relative_error(energy + constant, -mixture.log_prob(queries)))
 
 
 def _many_draws(key: jax.Array, *, num_features: int = 100, num_draws: int = 100_000) -> dict[str, Any]:
