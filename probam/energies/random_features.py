@@ -164,6 +164,7 @@ class RandomFeatures(Memory):
         "a unit step down the estimated gradient",
         "any number of patterns, with an error that grows with their number over the number of features",
         "Hoover et al. (2024), arXiv:2410.24153; Rahimi and Recht (2007)",
+        "random_features",
     )
     bank = "frequencies"
     falls = False
