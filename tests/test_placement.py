@@ -1,27 +1,17 @@
-"""Work laid out for a GPU: other blocks, runs side by side, and the numbers of the CPU."""
+"""Sizes of blocks, and what goes side by side, on this machine and laid out for a GPU.
 
-from collections.abc import Callable
+``tests/fits/test_gpu_layout.py`` holds the numbers of all engines to be the same.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import probam
 from probam.compiled import compiler_options
 from probam.energies.large_bank import step
-from probam.fits.fitted import Fit
-from probam.fits.posterior import density
-from probam.inference.cavi import engine as cavi
 from probam.inference.common.coordinates import Coordinates
-from probam.inference.common.result import EngineResult
-from probam.inference.em import engine as em
 from probam.inference.em.steps import block_rows, expectation
-from probam.inference.gibbs import engine as gibbs
-from probam.inference.gradient_em import engine as gradient_em
-from probam.inference.nuts import engine as nuts
-from probam.inference.smc import engine as smc
-from probam.inference.svi import engine as svi
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import mixture
 from probam.models.weights import weight_prior
@@ -29,54 +19,10 @@ from probam.placement import Device, device, each, found, laid_out_for, numbers_
 
 RNG = np.random.default_rng(0)
 ROWS = np.concatenate([RNG.normal(-2, 1, (30, 2)), RNG.normal(3, 0.5, (21, 2))])
-X, KEY = jnp.asarray(ROWS), jax.random.key(1)
 MODEL = mixture(ROWS, family=Gaussian("diagonal"), weights=weight_prior("dirichlet"), num_components=2)
 
 SMALL = Device("gpu", memory=32 * 8 * 600)
 """Work of at most 600 numbers at a time."""
-
-RUNS: dict[str, Callable[[], EngineResult]] = {
-    "em": lambda: em.run(KEY, MODEL, X, restarts=3),
-    "gradient_em": lambda: gradient_em.run(KEY, MODEL, X, restarts=3),
-    "svi": lambda: svi.run(KEY, MODEL, X, num_steps=200, restarts=3),
-    "cavi": lambda: cavi.run(KEY, MODEL, X, restarts=3, num_draws=20),
-    "nuts": lambda: nuts.run(KEY, MODEL, X, num_chains=2, num_warmup=8, num_draws=6),
-    "gibbs": lambda: gibbs.run(KEY, MODEL, X, num_chains=2, num_warmup=5, num_draws=10),
-    "collapsed": lambda: gibbs.run(KEY, MODEL, X, kernel="collapsed", num_chains=2, num_warmup=3, num_draws=5),
-    "smc": lambda: smc.run(KEY, MODEL, X, num_particles=40, num_chains=2, num_moves=1),
-}
-
-Numbers = dict[str, np.ndarray]
-
-
-def _all_numbers(fit: Fit) -> dict[str, Numbers]:
-    """What every engine gives, prediction and recall by a fit, and the density under many draws."""
-    results = {name: run() for name, run in RUNS.items()}
-    numbers = {name: dict(result.sites) | dict(result.stats) for name, result in results.items()}
-    answers = {str(name): values.values for ask in (fit.predict, fit.recall) for name, values in ask(ROWS[:7]).items()}
-    draws = {name: jnp.asarray(value[0]) for name, value in results["gibbs"].sites.items()}
-    return numbers | {"answers": answers | {"density": np.asarray(density(MODEL, draws, X))}}
-
-
-@pytest.fixture(scope="module")
-def numbers() -> tuple[dict[str, Numbers], dict[str, Numbers]]:
-    """The same work laid out for this machine and for a GPU."""
-    fit = probam.fit(ROWS, engine="em", components=2, weights="dirichlet", covariance="diagonal", restarts=2)
-    with laid_out_for(Device("cpu")):
-        here = _all_numbers(fit)
-    with laid_out_for(Device("gpu")):
-        return here, _all_numbers(fit)
-
-
-@pytest.mark.parametrize("name", [*RUNS, "answers"])
-def test_work_laid_out_for_a_gpu_gives_the_numbers_of_the_cpu(
-    name: str, numbers: tuple[dict[str, Numbers], dict[str, Numbers]]
-) -> None:
-    here, there = (side[name] for side in numbers)
-    assert here.keys() == there.keys()
-    for quantity, values in here.items():
-        if values.dtype.kind in "fiub":
-            np.testing.assert_allclose(there[quantity], values, rtol=1e-9, atol=1e-10, err_msg=quantity)
 
 
 def test_sums_of_em_do_not_depend_on_the_size_of_blocks() -> None:
