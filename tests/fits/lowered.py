@@ -1,7 +1,8 @@
-"""The little work of every engine, laid out for this machine and for a GPU; the latter's programs lowered for CUDA.
+"""The little work of every engine, laid out for a GPU: its programs lowered for CUDA, its numbers beside the CPU's.
 
-Run as a program, since functions are compiled where modules are imported: ``python -m tests.fits.lowered FILE`` writes
-JSON with the compiled functions of the package, those that were lowered, what failed, and the numbers that differ.
+Run as a program, since functions are compiled where modules are imported: ``python -m tests.fits.lowered FILE WORK``
+writes JSON with the compiled functions of the package, those that were lowered, what failed, and by how much the
+numbers of the named pieces of work (none named: of all) differ where they are laid out for a CPU.
 """
 
 import json
@@ -33,7 +34,7 @@ class Recorder:
     def __call__(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         if function is None:
             return partial(self, **options)
-        compiled = _compile(function, **options)
+        compiled: Any = _compile(function, **options)
         inner = getattr(function, "func", function)
         name = f"{inner.__module__}.{inner.__qualname__}"
         self.known.add(name)
@@ -66,14 +67,15 @@ def _difference(here: dict[str, np.ndarray], there: dict[str, np.ndarray]) -> di
     return found
 
 
-def main(output: Path) -> None:
-    """Run every engine on little data, twice."""
+def main(output: Path, *compared: str) -> None:
+    """Run every engine on little data, and what is compared a second time."""
     jax.config.update("jax_enable_x64", True)
     jax.jit = recorder = Recorder()
     from probam.placement import Device, laid_out_for
     from tests.fits.little_work import little_work
 
-    here = {name: work() for name, work in little_work()}
+    with laid_out_for(Device("cpu")):
+        here = {name: work() for name, work in little_work() if not compared or name in compared}
     recorder.is_on = True
     with laid_out_for(Device("gpu")):
         there = {name: work() for name, work in little_work()}
@@ -89,4 +91,4 @@ def main(output: Path) -> None:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     np.seterr(all="ignore")
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])
