@@ -27,7 +27,7 @@ from probam.energies.wells import dot, weighted_mean
 from probam.errors import InputError
 from probam.pytrees import pytree
 
-__all__ = ["Sequence", "exponential", "field", "overlaps", "read_out", "step"]
+__all__ = ["Sequence", "exponential", "field", "overlaps", "read_out", "step", "successors"]
 
 Separation = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 """Function f of the overlaps, elementwise."""
@@ -59,7 +59,7 @@ def field(
 ) -> Float[Array, "*batch N"]:
     r"""Local field \(\sum_\mu \xi_i^{\mu+1} f(m_i^\mu)\) of each neuron; ``separation`` is f, elementwise."""
     _, patterns = points(state, patterns, "patterns")
-    callers, called = _successors(patterns, cyclic)
+    callers, called = successors(patterns, cyclic)
     return jnp.sum(called * separation(overlaps(state, callers)), axis=-2)
 
 
@@ -88,12 +88,12 @@ def read_out(
     .. math:: \sum_\mu r_\mu\, \xi^{\mu+1}, \qquad r = \operatorname{softmax}(\beta\, \Xi s)
     """
     state, patterns = points(state, patterns, "patterns")
-    callers, called = _successors(patterns, cyclic)
+    callers, called = successors(patterns, cyclic)
     return weighted_mean(positive("beta", beta, state.dtype) * dot(state, callers.T), called)
 
 
-def _successors(patterns: Float[Array, "K N"], cyclic: bool) -> tuple[Float[Array, "L N"], Float[Array, "L N"]]:
-    """Patterns, and the successors that they recall."""
+def successors(patterns: Float[Array, "K N"], cyclic: bool) -> tuple[Float[Array, "L N"], Float[Array, "L N"]]:
+    """Patterns, and the successors that they recall; the last of an open sequence recalls none."""
     if cyclic:
         return patterns, jnp.roll(patterns, -1, axis=0)
     if len(patterns) < 2:
@@ -129,6 +129,7 @@ class Sequence(Memory):
         "sign of the successors' sum, weighted by f of the overlaps",
         "N^d / (2 (2d - 1)!! log N) transitions of degree d; exponential in N for the exponential",
         "Chaudhry et al. (2023), arXiv:2306.04532",
+        "long_sequences",
     )
     bank = "patterns"
     settles = False

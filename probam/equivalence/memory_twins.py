@@ -39,6 +39,7 @@ from probam.energies import (
     hopfield,
     hypercube,
     laplace,
+    layered_sequences,
     positive_features,
     predictive_coding,
     quadratic,
@@ -48,6 +49,7 @@ from probam.energies import (
     spherical,
     student_t,
     supports,
+    timed_sequences,
     two_layer,
     universal,
 )
@@ -386,7 +388,15 @@ _NONE: dict[type[Memory], str] = {
         "it has no energy; its locations respond as uniform densities on Hamming balls, as those of ball do"
     ),
     sequences.Sequence: (
-        "it has no energy; in time it is a hidden Markov model that moves from each pattern to the next"
+        "it has no energy; in time it is a hidden Markov model that moves from each pattern to the next "
+        "(probam.distributions.hidden_sequence)"
+    ),
+    layered_sequences.LayeredSequence: (
+        "it has no energy; by Hebb's rule it is the hidden Markov model of sequences, and the pseudo-inverse has none"
+    ),
+    timed_sequences.TimedSequence: (
+        "it has no energy; in time it is close to a hidden Markov model that stays at a pattern, or moves to the next "
+        "(probam.distributions.hidden_sequence)"
     ),
     attention.Attention: (
         "the energy depends on the direction of the normalised query alone, so that it is no density of the query; "

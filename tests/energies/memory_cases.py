@@ -19,6 +19,7 @@ from probam.energies.generalized_normal import GeneralizedNormal, Radial
 from probam.energies.hopfield import Network as Hopfield
 from probam.energies.hypercube import Hypercube
 from probam.energies.laplace import Laplace
+from probam.energies.layered_sequences import LayeredSequence
 from probam.energies.memory import Memory
 from probam.energies.positive_features import PositiveFeatures
 from probam.energies.predictive_coding import Decoder
@@ -29,6 +30,7 @@ from probam.energies.sparse_distributed import SparseDistributed
 from probam.energies.spherical import Spherical
 from probam.energies.student_t import StudentT
 from probam.energies.supports import Ball, Box, Levy
+from probam.energies.timed_sequences import TimedSequence
 from probam.energies.two_layer import Network as TwoLayer
 from probam.energies.two_layer import modern_hopfield
 from probam.energies.universal import Universal
@@ -95,6 +97,8 @@ WITHOUT_TWIN: dict[str, tuple[Memory, np.ndarray]] = {
         RNG.integers(2, size=(N, 40)).astype(float),
     ),
     "sequences": (Sequence(SIGNS), RNG.choice([-1.0, 1.0], size=(N, 40))),
+    "layered_sequences": (LayeredSequence.store(jnp.asarray(SIGNS)), RNG.choice([-1.0, 1.0], size=(N, 40))),
+    "timed_sequences": (TimedSequence(SIGNS, delay=3), RNG.choice([-1.0, 1.0], size=(N, 3, 40))),
     "attention": (Attention.store(jnp.asarray(LOC)), POINTS),
     "energy_transformer": (EnergyTransformer(_TOKEN, _TOKEN[::-1], 0.5, 4), RNG.normal(size=(N, 4, D))),
     "random_features": (RandomFeatures.store(jnp.asarray(LOC), num_features=500, gamma=0.3), POINTS),
@@ -135,6 +139,7 @@ RECALLED: dict[str, tuple[np.ndarray, np.ndarray, float]] = {
     "hopfield": (SIGNS, _FLIPPED, 0),
     "dense": (SIGNS, _FLIPPED, 0),
     "sequences": (SIGNS, np.roll(_FLIPPED, 1, axis=0), 0),  # from a predecessor with errors
+    "layered_sequences": (SIGNS, np.roll(_FLIPPED, 1, axis=0), 0),
     "counts": (_PROFILES, _PROFILES + RNG.integers(3, size=_PROFILES.shape), 6),
     "composition": (np.array([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]]), np.array([[0.6, 0.2, 0.2], [0.2, 0.1, 0.7]]), 0.02),
 }
