@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import probam.cli.program
-from probam.cli.main import main as run
+from probam.cli.main import entered
 
 __all__ = ["main"]
 
@@ -38,7 +38,7 @@ def main() -> int:
     """The exit code of the command."""
     counts: Counter[str] = Counter()
     _count_into(counts)
-    code = run(sys.argv[2:])
+    code = entered(sys.argv[2:])
     Path(sys.argv[1]).write_text(json.dumps({name: counts[event] for name, event in _EVENTS.items()}), encoding="utf-8")
     return code
 

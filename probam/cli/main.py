@@ -6,6 +6,7 @@ input cannot be used; 130 interrupted.
 """
 
 import errno
+import gc
 import os
 import sys
 import traceback
@@ -22,10 +23,13 @@ from probam.cli.console import abandoned, say
 from probam.cli.program import app
 from probam.errors import ProbamError
 
-__all__ = ["app", "main"]
+__all__ = ["app", "entered", "main"]
 
 _USAGE = typer.BadParameter.__bases__[0]
 """Base of the errors of the option parser (its module is private in some releases of typer)."""
+
+_YOUNG = 50_000
+"""Objects that are made before Python looks for cycles among them; its own number is 700."""
 
 
 def _print_version(wanted: bool) -> bool:
@@ -52,6 +56,19 @@ def _global(
 
 
 # --- entering ------------------------------------------------------------------------------------------------
+
+
+def entered(arguments: Sequence[str] | None = None) -> int:
+    """:func:`main` as the only work of a process: Python seldom looks for cycles of objects, and at the end not at all.
+
+    Importing and tracing make objects that live as long as the process, and going through them again and again takes
+    longer than most commands compute.
+    """
+    gc.set_threshold(_YOUNG, 20, 20)
+    try:
+        return main(arguments)
+    finally:
+        gc.freeze()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -134,4 +151,4 @@ def _failed(error: Exception, debug: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(entered())
