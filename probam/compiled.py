@@ -9,7 +9,7 @@ import hashlib
 import os
 import platform
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache, wraps
 from pathlib import Path
@@ -23,6 +23,7 @@ from probam.errors import InputError
 __all__ = [
     "SWITCH",
     "compiled_by_size",
+    "compiled_by_work",
     "compiled_quickly",
     "compiler_options",
     "drop_oldest",
@@ -36,6 +37,12 @@ SWITCH = "PROBAM_COMPILED"
 
 _SMALL = 200_000
 """Most numbers (rows x features x memories) of a problem for which compiling costs more than running does."""
+
+_BRIEF = 20_000_000
+"""Most data times site values of all draws that a program goes through in a moment."""
+
+_MODERATE = 50 * _BRIEF
+"""Most of them for which the best machine code saves less time than it costs to make."""
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -158,7 +165,7 @@ def is_small(x: Any, num_components: int) -> bool:
 
 
 def compiled_by_size(
-    small: Callable[..., bool], *, often: bool = False, **options: Any
+    small: Callable[..., bool], *, often: bool | Callable[..., bool] = False, **options: Any
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """``jax.jit`` of a function as one of two programs: compiled quickly for small arguments, well for large ones.
 
@@ -166,18 +173,20 @@ def compiled_by_size(
 
     Args:
         small: whether the arguments of a call are small.
-        often: whether a program runs hundreds of times, as for :func:`compiler_options`.
+        often: whether a program of small arguments runs hundreds of times or for seconds, as for
+            :func:`compiler_options`; a function is asked about the arguments.
         options: others of ``jax.jit``.
     """
     import jax
 
     def decorated(function: Callable[_P, _R]) -> Callable[_P, _R]:
         well = jax.jit(function, **options)
-        quickly = cache(lambda: jax.jit(function, compiler_options=compiler_options(often=often), **options))
+        quickly = cache(lambda often: jax.jit(function, compiler_options=compiler_options(often=often), **options))
 
         @wraps(function)
         def compiled(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-            program = quickly() if small(*args, **kwargs) else well
+            runs_often = often(*args, **kwargs) if callable(often) else often
+            program = quickly(runs_often) if small(*args, **kwargs) else well
             result: _R = program(*args, **kwargs)
             return result
 
@@ -193,3 +202,24 @@ def compiled_quickly(**options: Any) -> Callable[[Callable[_P, _R]], Callable[_P
         options: of ``jax.jit``.
     """
     return compiled_by_size(lambda *_, **__: True, **options)
+
+
+def compiled_by_work(
+    work: Callable[..., tuple[Mapping[str, Any], int]], **options: Any
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """``jax.jit`` of a function that meets data at every draw of a posterior, compiled as well as it is worth.
+
+    Args:
+        work: from the arguments of a call to the site values of all draws, and to the number of data.
+        options: of ``jax.jit``.
+    """
+
+    def pairs(*args: Any, **kwargs: Any) -> int:
+        sites, num_data = work(*args, **kwargs)
+        return num_data * sum(int(value.size) for value in sites.values())
+
+    return compiled_by_size(
+        lambda *args, **kwargs: pairs(*args, **kwargs) <= _MODERATE,
+        often=lambda *args, **kwargs: pairs(*args, **kwargs) > _BRIEF,
+        **options,
+    )

@@ -13,14 +13,14 @@ Runs start from k-means++ seeds. One has converged when a pass raises the bound 
 datum; the best one is then tried by birth, merge and delete moves until a round of them brings nothing.
 """
 
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from probam.compiled import compiled_by_size, is_small
 from probam.conjugacy.mean_field import Integrated, MeanField
 from probam.conjugacy.mean_field_observed import by_feature
 from probam.errors import InputError, NumericalError
@@ -39,6 +39,7 @@ from probam.inference.cavi.steps import (
     proposed,
 )
 from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.kinds import as_runs, run_of
 from probam.inference.common.matching import numbered
 from probam.inference.common.result import APPROXIMATION, EngineResult, Progress, silent
 from probam.inference.common.rows import counted, total_weight, without_missing
@@ -68,7 +69,7 @@ class Search(NamedTuple):
 _PLAIN = Search()
 
 
-@partial(jax.jit, static_argnames="batch_size")
+@compiled_by_size(lambda model, _, x, **__: is_small(x, model.num_components), static_argnames="batch_size")
 def _arrange(model: Model, memories: MeanField, x: jax.Array, *, batch_size: int) -> Data:
     return arrange(memories, x, batch_size, model.row_weight, model.num_components)
 
@@ -90,7 +91,7 @@ class _Seeded(NamedTuple):
     weight: jax.Array | None  # (R, M) or (R, M, K)
 
 
-@jax.jit
+@compiled_by_size(lambda model, x, *_: is_small(x, model.num_components))
 def _seeded(model: Model, x: jax.Array, keys: jax.Array, active: Int[Array, " R"]) -> _Seeded:
     """The first assignment of every run."""
 
@@ -105,7 +106,7 @@ def _seeded(model: Model, x: jax.Array, keys: jax.Array, active: Int[Array, " R"
     return seeded
 
 
-@jax.jit
+@compiled_by_size(lambda _, data, seeded: is_small(data.rows, seeded.assignment.shape[-1]))
 def _from_seeds(parts: Parts, data: Data, seeded: _Seeded) -> State:
     """First state of every run."""
 
@@ -122,10 +123,15 @@ def _num_data(data: Data) -> Float[Array, ""]:
     return jnp.sum(data.valid if data.valid.ndim == 3 else jnp.max(data.valid, axis=-1))
 
 
-_from_start = jax.jit(_from_assignment)
+_from_start = compiled_by_size(lambda _, data, __, start, **___: is_small(data.rows, start.shape[-1]))(_from_assignment)
 
 
-@jax.jit
+def _is_small(_: Parts, data: Data, states: State, *__: Any) -> bool:
+    """Whether a pass goes through few numbers."""
+    return is_small(data.rows, states.seen.counts.shape[-1])
+
+
+@compiled_by_size(_is_small, often=True)
 def _advance(
     parts: Parts, data: Data, states: State, rise: jax.Array, limit: jax.Array
 ) -> tuple[State, Float[Array, "R T"]]:
@@ -135,7 +141,7 @@ def _advance(
     return advanced
 
 
-_try_moves = jax.jit(cavi_moves.try_moves)
+_try_moves = compiled_by_size(_is_small, often=True)(cavi_moves.try_moves)
 
 
 def _factors(model: Model) -> MeanField | None:
@@ -217,7 +223,7 @@ def fit_factors(
         states = _from_seeds(parts, data, seeded)
     else:
         one = _from_start(parts, data, x, jnp.asarray(start, x.dtype), scale=1.0)
-        states = jax.tree.map(lambda leaf: leaf[None], one)
+        states = as_runs(one)
     states, trace = _converge(parts, data, states, rise, search.max_iterations + 1, progress)
     trace = trace[:, 1:]  # the first pass brings labels and factors together
     bounds = np.asarray(states.bound)
@@ -227,7 +233,7 @@ def fit_factors(
             "cavi: the evidence bound is not finite in any restart; standardise the data, or use fewer components"
         )
     top = int(np.argmax(np.where(np.isfinite(bounds), bounds, -np.inf)))
-    state = jax.tree.map(lambda leaf: leaf[top], states)
+    state = run_of(states, top)
     if not search.moves or data.valid.ndim == 4:  # moves would change the numbers of the memories
         progress(_ROUNDS, _ROUNDS, "CAVI")
         return parts, state, trace, {}
@@ -265,9 +271,8 @@ def _improve_by_moves(
         progress(number + 1, _ROUNDS, f"CAVI, {int(taken.sum())} moves taken")
         if not taken.any():
             break
-        one = jax.tree.map(lambda leaf: leaf[None], moved)
-        one, passes = _converge(parts, data, one, rise, max_iterations, silent)
-        state = jax.tree.map(lambda leaf: leaf[0], one)
+        one, passes = _converge(parts, data, as_runs(moved), rise, max_iterations, silent)
+        state = run_of(one, 0)
         traces.append(passes[0])
     progress(_ROUNDS, _ROUNDS, "CAVI")
     return state, traces, tried
@@ -299,7 +304,9 @@ def _appended(trace: np.ndarray, run: int, more: np.ndarray) -> np.ndarray:
     return whole
 
 
-@partial(jax.jit, static_argnames="num_draws")
+@compiled_by_size(
+    lambda model, _, __, x, ___, **____: is_small(x, model.num_components), often=True, static_argnames="num_draws"
+)
 def _draws(
     model: Model, parts: Parts, state: State, x: jax.Array, key: jax.Array, *, num_draws: int
 ) -> tuple[Params, jax.Array]:

@@ -19,6 +19,7 @@ from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.infer.util import log_density
 
+from probam.compiled import compiled_by_work
 from probam.distributions.likelihood import log_likelihood_of
 from probam.family import Model, Params
 from probam.inference.common.ordering import OrderedModel
@@ -120,25 +121,25 @@ class Coordinates:
         return log_joint
 
 
-@jax.jit
+@compiled_by_work(lambda _, params: (params, 1))
 def unconstrained(model: Model, params: Params) -> Params:
     """Unconstrained values of many site values (leaves lead with their axis)."""
     return jax.vmap(Coordinates(model).unconstrain)(params)
 
 
-@jax.jit
+@compiled_by_work(lambda _, params: (params, 1))
 def arranged(model: Model, params: Params) -> Params:
     """Many site values (leaves lead with their axis) with the memories numbered as the model has them."""
     return jax.vmap(Coordinates(model).arranged)(params)
 
 
-@jax.jit
+@compiled_by_work(lambda _, free: (free, 1))
 def constrained(model: Model, free: Params) -> Params:
     """Site values of many unconstrained values (leaves lead with their axis)."""
     return jax.vmap(Coordinates(model).constrain)(free)
 
 
-@jax.jit
+@compiled_by_work(lambda _, free, x: (free, len(x)))
 def log_joints(model: Model, free: Params, x: Float[Array, "N D"]) -> Float[Array, " S"]:
     """Log joint density at many unconstrained values (leaves lead with their axis)."""
     numbers = x.size * model.num_components

@@ -35,7 +35,7 @@ from probam.inference.common.information import log_volumes, positions
 from probam.inference.common.result import Restarts
 from probam.inference.common.start import Given, active_counts, metric_rows, starts, systematic_sample
 
-__all__ = ["FRESH", "MOVED", "Plan", "Searched", "Starts", "best_of", "plan", "run_of"]
+__all__ = ["FRESH", "MOVED", "Plan", "Searched", "Starts", "as_runs", "best_of", "plan", "run_of"]
 
 FRESH = ("k-means++", "agglomeration", "random rows", "Ward's agglomeration")
 """Kinds of starts that are made afresh, in their order."""
@@ -61,6 +61,7 @@ _MOST_COORDINATES = 256
 """Coordinates of a memory above which its information costs too much, and ends are judged by height."""
 
 _Ends = TypeVar("_Ends")
+_Tree = TypeVar("_Tree")
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,9 +291,16 @@ def best_of(objective: Any) -> int:
     return int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))
 
 
-def run_of(params: Params, run: int) -> Params:
-    """Site values of one of several runs, taken on the host: a slice of each would be a program of its own."""
-    return {name: jax.device_put(np.asarray(value)[run]) for name, value in params.items()}
+def run_of(runs: _Tree, run: int) -> _Tree:
+    """One of several runs (leaves lead with their axis), taken on the host: a slice of a leaf would be a program."""
+    taken: _Tree = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)[run]), runs)
+    return taken
+
+
+def as_runs(run: _Tree) -> _Tree:
+    """The only one of several runs, made on the host for the same reason."""
+    runs: _Tree = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)[None]), run)
+    return runs
 
 
 def _joined(first: _Ends, second: _Ends, keep: int) -> _Ends:

@@ -12,6 +12,7 @@ import numpy as np
 import scipy
 from jaxtyping import Array, Float, Int
 
+from probam.compiled import compiled_by_work
 from probam.distributions.likelihood import shares
 from probam.family import Model, Params
 from probam.inference.common.rows import numbers_memories
@@ -39,7 +40,7 @@ def matched(model: Model, params: Params, x: Float[Array, "N D"], weight: jax.Ar
     }
 
 
-@jax.jit
+@compiled_by_work(lambda _, params, x, __: (params, len(x)))
 def _overlap(
     model: Model, params: Params, x: Float[Array, "N D"], weight: Float[Array, "N K"]
 ) -> Float[Array, "R K K"]:
@@ -66,7 +67,7 @@ def in_likeliest_order(model: Model, params: Params, x: Float[Array, "N D"]) -> 
     return _reordered(model, params, x)
 
 
-@jax.jit
+@compiled_by_work(lambda _, params, x: (params, len(x)))
 def _reordered(model: Model, params: Params, x: Float[Array, "N D"]) -> Params:
     def one(params: Params) -> Params:
         _, responsibilities = shares(model.mixture(params).log_joint(x), model.row_weight)

@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from probam.compiled import compiled_by_size, is_small
 from probam.errors import InputError, NumericalError
 from probam.family import ExchangeableWeights, Model, Params
 from probam.family.capabilities import Absent, Conjugacy, MissingEntries
@@ -59,14 +60,14 @@ def _begin(model: Model, x: jax.Array, keys: jax.Array, groups: Patterns | None)
     return State(params, _first_labels(model, x, pairs[:, 1], params, groups))
 
 
-@jax.jit
+@compiled_by_size(lambda model, x, _: is_small(x, model.num_components))
 def _seeded(model: Model, x: jax.Array, keys: jax.Array) -> Params:
     """Site values at the k-means++ seeds of every chain."""
     params: Params = each(lambda key: starting_params(key, model, x), keys, numbers=x.size * model.num_components)
     return params
 
 
-@jax.jit
+@compiled_by_size(lambda model, x, *_: is_small(x, model.num_components))
 def _first_labels(
     model: Model, x: jax.Array, keys: jax.Array, params: Params, groups: Patterns | None
 ) -> Int[Array, "C N"]:
@@ -87,7 +88,11 @@ class _Span(NamedTuple):
     thin: jax.Array
 
 
-@partial(jax.jit, static_argnames=("settings", "num_steps", "num_devices"))
+@compiled_by_size(
+    lambda model, x, *_, **__: is_small(x, model.num_components),
+    often=True,
+    static_argnames=("settings", "num_steps", "num_devices"),
+)
 def _advance(
     model: Model,
     x: jax.Array,

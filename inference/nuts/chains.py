@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from numpyro.infer import NUTS
 from numpyro.infer.hmc import HMCState
 
+from probam.compiled import compiled_by_size, compiled_quickly, is_small
 from probam.errors import NumericalError
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
@@ -80,14 +81,14 @@ def states_like(key: jax.Array, model: Model, x: jax.Array, num_chains: int, set
     return like
 
 
-@partial(jax.jit, static_argnames="settings")
+@compiled_by_size(lambda model, x, *_: is_small(x, model.num_components), static_argnames="settings")
 def _begin(model: Model, x: jax.Array, free: Params, keys: jax.Array, settings: Settings) -> HMCState:
     """First state of every chain."""
     vectors = jax.vmap(Coordinates(model).flatten)(free)
     return jax.vmap(lambda free, key: _kernel(model, x, free, key, settings)[1])(vectors, keys)
 
 
-@jax.jit
+@compiled_quickly()
 def _jittered(key: jax.Array, free: Params) -> Params:
     """Unconstrained values with noise."""
     leaves, structure = jax.tree.flatten(free)
@@ -97,7 +98,9 @@ def _jittered(key: jax.Array, free: Params) -> Params:
     return jax.tree.unflatten(structure, [leaf + eps for leaf, eps in zip(leaves, noise, strict=True)])
 
 
-@partial(jax.jit, static_argnames=("settings", "chunk"))
+@compiled_by_size(
+    lambda model, x, *_: is_small(x, model.num_components), often=True, static_argnames=("settings", "chunk")
+)
 def advance(
     model: Model, x: jax.Array, states: HMCState, num_steps: jax.Array, settings: Settings, chunk: Chunk
 ) -> tuple[HMCState, dict[str, Any]]:

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from numpyro.infer.hmc import HMCState
 
+from probam.compiled import compiled_by_size, is_small
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates, log_joints, sites_of, unconstrained
@@ -154,7 +155,7 @@ def _result(requested: Model, model: Model, x: jax.Array, kept: dict[str, np.nda
     return EngineResult(sites, stats, objective=None, objective_name="", status="sampled", note=described_order(model))
 
 
-@jax.jit
+@compiled_by_size(lambda _, vectors: is_small(vectors, 1))
 def _sites(model: Model, vectors: jax.Array) -> Params:
     """Site values and deterministics of chains of draws (C, S, P)."""
     sites: Params = sites_of(model, jax.vmap(jax.vmap(Coordinates(model).unflatten))(vectors))

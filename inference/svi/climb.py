@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from probam.compiled import compiled_by_size, is_small
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.result import Progress
@@ -122,7 +122,11 @@ def climb(key: jax.Array, start: Start, restarts: Restarts, how: Climb, progress
     return Climbed(restarts.frames, states[0], np.concatenate(traces, axis=1), ~pace.going & ~pace.hurried)
 
 
-@partial(jax.jit, static_argnames=("guide", "optimiser", "num_steps", "batch_size", "num_particles"))
+@compiled_by_size(
+    lambda model, *others, **_: is_small(others[-1], model.num_components),
+    often=True,
+    static_argnames=("guide", "optimiser", "num_steps", "batch_size", "num_particles"),
+)
 def _advance(
     model: Model,
     guide: Guide,

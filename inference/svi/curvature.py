@@ -5,13 +5,12 @@ random signs v, :math:`\operatorname{diag} H \approx \overline{v \odot H v}` (Be
 that does not depend on the number of coordinates.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from probam.compiled import compiled_by_size, is_small
 from probam.distributions.likelihood import log_likelihood_of
 from probam.family import Model
 from probam.inference.common.coordinates import Coordinates
@@ -42,7 +41,9 @@ _LEAST_EIGENVALUE = 1e-3
 """Of the Hessian in units of its diagonal."""
 
 
-@partial(jax.jit, static_argnames="matrix")
+@compiled_by_size(
+    lambda model, _, __, batch, **___: is_small(batch.rows, model.num_components), static_argnames="matrix"
+)
 def spreads(
     model: Model,
     points: Float[Array, "R P"],

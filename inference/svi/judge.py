@@ -1,11 +1,10 @@
 """The judgement: which restart is best, draws from its guide, and how far they can be trusted."""
 
-from functools import partial
-
 import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from probam.compiled import compiled_by_size, is_small
 from probam.errors import NumericalError
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
@@ -108,7 +107,9 @@ def _draws(
     return together
 
 
-@partial(jax.jit, static_argnames="guide")
+@compiled_by_size(
+    lambda model, *others: is_small(others[-1], model.num_components), often=True, static_argnames="guide"
+)
 def _draw_block(
     model: Model, guide: Guide, frame: Frame, params: Params, keys: jax.Array, x: Float[Array, "N D"]
 ) -> tuple[Params, Float[Array, " S"], Float[Array, " S"]]:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from probam.compiled import compiled_quickly
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.result import Progress
@@ -80,7 +81,7 @@ def _posterior_spread(key: jax.Array, start: Start, guide: Guide) -> Float[Array
     return spreads(start.model, start.vectors, key, batch, matrix=guide.wants_matrix)
 
 
-@partial(jax.jit, static_argnames="guide")
+@compiled_quickly(static_argnames="guide")
 def _guides(
     key: jax.Array, guide: Guide, centres: Float[Array, "R P"], spread: Float[Array, "R P *P"], scale: jax.Array
 ) -> Restarts:

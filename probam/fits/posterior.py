@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from probam.compiled import compiled_by_size
+from probam.compiled import compiled_by_work
 from probam.distributions.mixture import MemoryMixture
 from probam.family import Model, Params
 from probam.family.capabilities import DataSpace
@@ -28,19 +28,10 @@ _DRAWS = 8
 """Draws taken at a time on a CPU where one alone cannot fill the cores."""
 
 
-_BRIEF = 20_000_000
-"""Most data times site values of all draws that a program goes through in a moment."""
-
-
 def _each_draw(function: Callable[[Any], _R], draws: Any, model: Model, x: jax.Array) -> _R:
     """``function`` of every draw; on a CPU as many at a time as by the rule of EM's restarts."""
     on_cpu = side_by_side(_DRAWS, x, model.num_components)
     return each(function, draws, numbers=x.size * model.num_components, on_cpu=on_cpu)
-
-
-def _runs_briefly(sites: Params, num_data: int) -> bool:
-    """Whether compiling a program on these draws and so many data costs more than running it."""
-    return num_data * sum(value.size for value in sites.values()) <= _BRIEF
 
 
 class HostReading(NamedTuple):
@@ -69,7 +60,7 @@ class Reading(NamedTuple):
         return HostReading(*(np.asarray(leaf) for leaf in self))
 
 
-@compiled_by_size(lambda _, sites, __, x, *___, **____: _runs_briefly(sites, len(x)), static_argnames="most_probable")
+@compiled_by_work(lambda _, sites, __, x, *___, **____: (sites, len(x)), static_argnames="most_probable")
 def read(
     model: Model,
     sites: Params,
@@ -124,7 +115,7 @@ def _spread(model: Model, params: Params) -> Float[Array, "..."]:
         return jnp.zeros(())
 
 
-@compiled_by_size(lambda _, sites, x, __: _runs_briefly(sites, len(x)))
+@compiled_by_work(lambda _, sites, x, __: (sites, len(x)))
 def overlap(
     model: Model, sites: Params, x: Float[Array, "N D"], reference: Float[Array, "N K"]
 ) -> Float[Array, "S K K"]:
@@ -136,13 +127,13 @@ def overlap(
     return _each_draw(one, sites, model, x)
 
 
-@compiled_by_size(lambda _, sites, x: _runs_briefly(sites, len(x)))
+@compiled_by_work(lambda _, sites, x: (sites, len(x)))
 def density(model: Model, sites: Params, x: Float[Array, "N D"]) -> Float[Array, "S N"]:
     """Log density (nats) of each datum at each draw."""
     return _each_draw(lambda params: jnp.asarray(model.mixture(params).log_prob(x)), sites, model, x)
 
 
-@compiled_by_size(lambda _, sites, __, x, *___: _runs_briefly(sites, len(x)))
+@compiled_by_work(lambda _, sites, __, x, *___: (sites, len(x)))
 def responsibilities(
     model: Model,
     sites: Params,
@@ -167,7 +158,7 @@ def responsibilities(
     return mean, log_density - jnp.log(1.0 * num_draws)
 
 
-@compiled_by_size(lambda _, sites, __, num_data: _runs_briefly(sites, num_data), static_argnames="num_data")
+@compiled_by_work(lambda _, sites, __, num_data: (sites, num_data), static_argnames="num_data")
 def replicate(model: Model, sites: Params, key: jax.Array, num_data: int) -> Num[Array, "S N D"]:
     """Replicated data sets, one for each draw."""
 

@@ -1,8 +1,5 @@
 """Chains on one device or several: the same program for every stretch of them."""
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +7,7 @@ import pytest
 
 from probam.inference.common.devices import devices_for, over_chains, spread
 from probam.inference.gibbs import engine as gibbs
-from probam.inference.nuts import chains as nuts_chains
 from probam.inference.nuts import engine as nuts
-from probam.inference.smc import cloud
 from probam.inference.smc import engine as smc
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import mixture
@@ -33,14 +28,20 @@ def test_chains_keep_their_numbers_on_every_number_of_devices() -> None:
 def test_all_stretches_of_a_run_are_one_program(engine: str) -> None:
     """The chains begin where the program leaves them, so that it is compiled once."""
     key, x = jax.random.key(0), jnp.asarray(X)
-    program: Any
-    run: Callable[[], object]
-    if engine == "nuts":
-        program, run = nuts_chains.advance, lambda: nuts.run(key, MODEL, x, num_warmup=110, num_draws=101)
-    elif engine == "smc":
-        program, run = cloud.advance, lambda: smc.run(key, MODEL, x, num_particles=30)
-    else:
-        program, run = gibbs._advance, lambda: gibbs.run(key, MODEL, x, num_warmup=300, num_draws=300)
-    before = program._cache_size()
-    run()
-    assert program._cache_size() == before + 1
+    made: list[str] = []
+
+    def listen(event: str, _: float, **about: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            made.append(str(about["fun_name"]))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        if engine == "nuts":
+            nuts.run(key, MODEL, x, num_warmup=110, num_draws=101)
+        elif engine == "smc":
+            smc.run(key, MODEL, x, num_particles=30)
+        else:
+            gibbs.run(key, MODEL, x, num_warmup=300, num_draws=300)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert made.count("jit(_advance)" if engine == "gibbs" else "jit(advance)") == 1
