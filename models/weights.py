@@ -344,7 +344,7 @@ class StickBreaking(ExchangeableWeights):
         if not self.hyper_priors():
             return KnownHyper()
         if isinstance(self.alpha, dist.Gamma) and self.is_dirichlet_process:
-            return GammaAlpha(jnp.asarray(self.alpha.concentration), jnp.asarray(self.alpha.rate))
+            return GammaAlpha(*jax.device_put((self.alpha.concentration, self.alpha.rate)))
         return lattice(self.alpha, self.discount, num_components)
 
     def partition_law(self, params: Params, num_slots: int, num_data: int | jax.Array) -> GibbsTypePartition:

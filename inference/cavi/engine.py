@@ -210,15 +210,15 @@ def fit_factors(
     tolerance = search.tolerance
     if tolerance is None:
         tolerance = 1e-9 if x.dtype == jnp.float64 else 1e-6
-    rise = jnp.asarray(tolerance * len(x), x.dtype)
+    rise = jax.device_put(x.dtype.type(tolerance * len(x)))
     data = _arrange(model, memories, x, batch_size=search.batch_size or len(x))
     key_start, key_moves = jax.random.split(key)
     if start is None:
         nonparametric = "sticks" in model.weights.start(model.num_components)
         active = active_counts(model.num_components, search.restarts, nonparametric=nonparametric)
         keys = jax.random.split(key_start, search.restarts)
-        seeded = _seeded(model, x, keys, jnp.asarray(active))
-        if data.valid.ndim == 4:
+        seeded = _seeded(model, x, keys, jax.device_put(active))
+        if seeded.weight is not None and data.valid.ndim == 4:
             seeded = seeded._replace(assignment=numbered(seeded.assignment, seeded.weight))
         states = _from_seeds(parts, data, seeded)
     else:
@@ -286,9 +286,9 @@ def _converge(
     num_runs = len(states.done)
     for start in range(0, max_iterations, _CHUNK):
         length = min(_CHUNK, max_iterations - start)
-        states, trace = _advance(parts, data, states, rise, jnp.asarray(length))
+        states, trace = _advance(parts, data, states, rise, jax.device_put(np.asarray(length)))
         traces.append(np.asarray(trace)[:, :length])
-        stopped = int(jnp.sum(states.done))
+        stopped = int(np.asarray(states.done).sum())
         progress(min(start + _CHUNK, max_iterations), max_iterations, f"CAVI, {stopped} of {num_runs} runs done")
         if stopped == num_runs:
             break

@@ -46,7 +46,8 @@ def propose(key: jax.Array, num_components: int) -> Proposals:
     """A round of moves for K memories: every kind at most ten times."""
     each = int(np.clip(num_components, 1, 10))
     kind = np.repeat(np.arange(3), each)
-    return Proposals(jnp.asarray(kind), jnp.asarray(np.tile(np.arange(each), 3)), jax.random.split(key, len(kind)))
+    rank = np.tile(np.arange(each), 3)
+    return Proposals(jax.device_put(kind), jax.device_put(rank), jax.random.split(key, len(kind)))
 
 
 def try_moves(

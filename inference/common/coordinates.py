@@ -25,7 +25,7 @@ from probam.family import Model, Params
 from probam.inference.common.ordering import OrderedModel
 from probam.placement import each
 
-__all__ = ["Coordinates", "arranged", "constrained", "log_joints", "sites_of", "unconstrained"]
+__all__ = ["Coordinates", "arranged", "constrained", "flattened", "log_joints", "sites_of", "unconstrained"]
 
 
 class Coordinates:
@@ -131,6 +131,12 @@ def unconstrained(model: Model, params: Params) -> Params:
 def arranged(model: Model, params: Params) -> Params:
     """Many site values (leaves lead with their axis) with the memories numbered as the model has them."""
     return jax.vmap(Coordinates(model).arranged)(params)
+
+
+@compiled_by_work(lambda _, free: (free, 1))
+def flattened(model: Model, free: Params) -> Float[Array, "S P"]:
+    """Many unconstrained values (leaves lead with their axis) as vectors, sites in alphabetical order."""
+    return jax.vmap(Coordinates(model).flatten)(free)
 
 
 @compiled_by_work(lambda _, free: (free, 1))

@@ -291,8 +291,8 @@ def best_of(objective: Any) -> int:
     return int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))
 
 
-def run_of(runs: _Tree, run: int) -> _Tree:
-    """One of several runs (leaves lead with their axis), taken on the host: a slice of a leaf would be a program."""
+def run_of(runs: _Tree, run: int | Int[np.ndarray, "*R"]) -> _Tree:
+    """One or some of several runs (leaves lead with their axis), taken on the host: a slice would be a program."""
     taken: _Tree = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)[run]), runs)
     return taken
 

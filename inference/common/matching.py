@@ -62,7 +62,8 @@ def in_likeliest_order(model: Model, params: Params, x: Float[Array, "N D"]) -> 
         params: site values; leaves lead with the axis of the starts.
         x: rows in model units.
     """
-    if numbers_memories(model.row_weight) or not len(model.weights.orders_by_size(jnp.zeros(model.num_components))):
+    counts = jax.ShapeDtypeStruct((model.num_components,), x.dtype)
+    if numbers_memories(model.row_weight) or not len(jax.eval_shape(model.weights.orders_by_size, counts)):
         return params
     return _reordered(model, params, x)
 

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from probam.compiled import compiled_by_size, is_small
+from probam.compiled import compiled_by_size, compiled_quickly, is_small
 from probam.errors import InputError, NumericalError
 from probam.family import ExchangeableWeights, Model, Params
 from probam.family.capabilities import Absent, Conjugacy, MissingEntries
@@ -55,9 +55,22 @@ _WORK = 4_000_000
 
 def _begin(model: Model, x: jax.Array, keys: jax.Array, groups: Patterns | None) -> State:
     """First state of every chain: k-means++ seeds, labels drawn from their responsibilities."""
+    for_seeds, for_labels = _begun(keys)
+    params = matched(model, _seeded(model, x, for_seeds), x, model.row_weight)
+    return State(params, _first_labels(model, x, for_labels, params, groups))
+
+
+@compiled_quickly(static_argnums=1)
+def _keys(key: jax.Array, num_chains: int) -> jax.Array:
+    """The key of every chain."""
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num_chains))
+
+
+@compiled_quickly()
+def _begun(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """For the seeds and the first labels of every chain."""
     pairs = jax.vmap(jax.random.split)(keys)
-    params = matched(model, _seeded(model, x, pairs[:, 0]), x, model.row_weight)
-    return State(params, _first_labels(model, x, pairs[:, 1], params, groups))
+    return pairs[:, 0], pairs[:, 1]
 
 
 @compiled_by_size(lambda model, x, _: is_small(x, model.num_components))
@@ -192,7 +205,7 @@ def run(
         thin=thin,
     )
     model, x = counted(model, x, None, labels)
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num_chains))
+    keys = _keys(key, num_chains)
     groups = patterns(np.asarray(x)) if model.missing and MissingEntries.of(model.family).missing == "pattern" else None
     sampler = _Sampler(model, x, keys, groups, settings, length, progress)
     (sites, stats), thin = sampler.draws()
@@ -241,7 +254,7 @@ class _Sampler:
                 self.x,
                 states,
                 self.keys,
-                _Span(*(jnp.asarray(number) for number in (done, end, thin))),
+                _Span(*jax.device_put(tuple(np.array((done, end, thin))))),
                 self.groups,
                 self.settings,
                 num_steps=chunk,

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 from probam.errors import InputError
 from probam.family import Model, Params
 from probam.family.capabilities import Absent, MStep
-from probam.inference.common.coordinates import Coordinates, arranged, log_joints, unconstrained
+from probam.inference.common.coordinates import Coordinates, arranged, flattened, log_joints, unconstrained
+from probam.inference.common.kinds import run_of
 from probam.inference.common.matching import in_likeliest_order
 from probam.inference.common.ordering import unordered
 from probam.inference.common.result import Progress, silent
@@ -43,7 +44,7 @@ class Start:
     @property
     def vectors(self) -> Float[Array, "R P"]:
         """The starts as vectors, sites in alphabetical order."""
-        return jnp.asarray(jax.vmap(Coordinates(self.model).flatten)(self.free))
+        return flattened(self.model, self.free)
 
 
 def has_m_step(model: Model, x: Float[Array, "N D"]) -> bool:
@@ -100,12 +101,12 @@ def start_at_optima(
             key, free, x, max_iterations=_ITERATIONS, restarts=runs, by_mass=False, progress=progress
         ).ends
         params, heights = optima.params, optima.final
-    ends = {name: jnp.asarray(value) for name, value in params.items()}
+    ends = jax.device_put(dict(params))
     params = in_likeliest_order(free, ends, x)
     if params is not ends:
         heights = log_joints(free, unconstrained(free, params), x)
     height = np.where(np.isfinite(heights), heights, -np.inf)
     order = np.argsort(-height, kind="stable")[:num_starts]
     order = np.resize(order[height[order] >= height[order[0]] - reach], num_starts)
-    best = jax.tree.map(lambda leaf: leaf[order], params)
+    best = run_of(params, order)
     return Start(model, x, unconstrained(model, best if free is model else arranged(model, best)))

@@ -156,7 +156,7 @@ def _result(requested: Model, model: Model, x: jax.Array, kept: dict[str, np.nda
 
 
 @compiled_by_size(lambda _, vectors: is_small(vectors, 1))
-def _sites(model: Model, vectors: jax.Array) -> Params:
+def _sites(model: Model, vectors: Float[Array | np.ndarray, "C S P"]) -> Params:
     """Site values and deterministics of chains of draws (C, S, P)."""
     sites: Params = sites_of(model, jax.vmap(jax.vmap(Coordinates(model).unflatten))(vectors))
     return sites
@@ -164,7 +164,8 @@ def _sites(model: Model, vectors: jax.Array) -> Params:
 
 def _log_joints(model: Model, sites: dict[str, np.ndarray], x: jax.Array) -> np.ndarray:
     """Log joint density of chains of draws (C, S), nats."""
-    together = {name: sites[name].reshape(-1, *sites[name].shape[2:]) for name in Coordinates(model).transforms}
+    names = Coordinates(model).transforms
+    together = {name: jax.device_put(sites[name].reshape(-1, *sites[name].shape[2:])) for name in names}
     values = np.asarray(log_joints(model, unconstrained(model, together), x))
     return values.reshape(next(iter(sites.values())).shape[:2])
 

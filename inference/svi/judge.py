@@ -8,6 +8,7 @@ from probam.compiled import compiled_by_size, is_small
 from probam.errors import NumericalError
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.kinds import run_of
 from probam.inference.common.ordering import described_order
 from probam.inference.common.result import APPROXIMATION, EngineResult, Evidence
 from probam.inference.evidence.importance import Importance, pareto_smoothed
@@ -79,8 +80,7 @@ def _finals(
 
 def _restart(climbed: Climbed, number: int) -> tuple[Frame, Params]:
     """Frame and parameters of one restart."""
-    taken: tuple[Frame, Params] = jax.tree.map(lambda leaf: leaf[number], (climbed.frames, climbed.params))
-    return taken
+    return run_of((climbed.frames, climbed.params), number)
 
 
 def _evidence(importance: Importance | None, labellings: str) -> Evidence | None:

@@ -1,5 +1,6 @@
 """Where the guides of a run begin: at optima of EM, with the scale of the posterior there, or at random points."""
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -58,19 +59,19 @@ def begin(
     """
     key_start, key_curvature, key_guide = keys
     if at == "em":
-        reach = _REACH * sum(zero.size for zero in Coordinates(model).zeros.values())
+        reach = float(_REACH * sum(map(math.prod, Coordinates(model).shapes.values())))
         start = start_at_optima(key_start, model, x, restarts, reach=reach, progress=progress)
         spread, scale = _posterior_spread(key_curvature, start, guide), 1.0
     else:
         start = _random_start(key_start, model, x, restarts)
         spread, scale = jnp.ones_like(start.vectors), _RANDOM_SCALE
-    return start, _guides(key_guide, guide, start.vectors, spread, jnp.asarray(scale, x.dtype))
+    return start, _guides(key_guide, guide, start.vectors, spread, jax.device_put(x.dtype.type(scale)))
 
 
 def _random_start(key: jax.Array, model: Model, x: Float[Array, "N D"], restarts: int) -> Start:
     """Points between -2 and 2 in every unconstrained coordinate."""
     coordinates = Coordinates(model)
-    size = sum(zero.size for zero in coordinates.zeros.values())
+    size = sum(map(math.prod, coordinates.shapes.values()))
     vectors = jax.random.uniform(key, (restarts, size), x.dtype, -2, 2)
     return Start(model, x, jax.vmap(coordinates.unflatten)(vectors))
 

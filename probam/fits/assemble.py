@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 import probam.fits.groups as groups
 import probam.fits.posterior as posterior
@@ -100,9 +100,14 @@ def _keys(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     return key_labels, key_predictive, key_probe, jax.random.fold_in(key, 3)
 
 
+@compiled_quickly(static_argnums=1)
+def _shuffled(key: jax.Array, number: int) -> Int[Array, " N"]:
+    return jax.random.permutation(key, number)
+
+
 def _probes(key: jax.Array, prepared: Prepared) -> Int[np.ndarray, " Q"]:
     """Random data, first of all those whose memory is not known."""
-    order = np.asarray(jax.random.permutation(key, len(prepared.x)))
+    order = np.asarray(_shuffled(key, len(prepared.x)))
     if prepared.allowed is not None:
         known = np.any(~prepared.allowed, axis=1)
         order = order[np.argsort(known[order], kind="stable")]

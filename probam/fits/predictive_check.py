@@ -116,7 +116,7 @@ def predictive_check_group(key: jax.Array, draws: Draws, prepared: Prepared) -> 
     rng = np.random.default_rng(0)
     rows = np.sort(rng.permutation(num_data)[: _num_rows(draws, num_data)])
     features = np.sort(rng.permutation(num_features)[:_MOST_FEATURES])
-    x, columns = jnp.asarray(prepared.x[rows]), [prepared.table.columns[feature] for feature in features]
+    x, columns = jax.device_put(prepared.x[rows]), [prepared.table.columns[feature] for feature in features]
     found = [
         _of_draw(
             draws.model, draws.at(int(draw)), jax.random.fold_in(key, position), x, features, columns, num_replicates

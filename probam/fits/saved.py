@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -61,7 +62,7 @@ def saved_sites(tree: xr.DataTree, names: Collection[str], *, thinned: bool = Tr
 
 def on_device(sites: Mapping[str, np.ndarray | np.generic]) -> Params:
     """Site values as JAX arrays. What is chosen of them is chosen in NumPy: here each choice would need a program."""
-    return {name: jnp.asarray(value) for name, value in sites.items()}
+    return {name: jax.device_put(value) for name, value in sites.items()}
 
 
 class Saved:

@@ -3,9 +3,9 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from probam.compiled import compiled_quickly
 from probam.distributions.mixture import MemoryMixture
 from probam.equivalence.check import Check, verify_mixture
 from probam.family import Params
@@ -23,7 +23,7 @@ _ROWS = 200
 
 def verification_group(fit: Saved) -> Group:
     """The checks at the first of the data, as a group of the file."""
-    checks = verify_draws(fit.model, fit.draws.sites, jnp.asarray(fit.x[:_ROWS]))
+    checks = verify_draws(fit.model, fit.draws.sites, jax.device_put(fit.x[:_ROWS]))
     variables: dict[str, Any] = {
         "relation": ([check.relation for check in checks], ("check",)),
         "witnesses": ([check.witnesses for check in checks], ("check",)),
@@ -39,7 +39,7 @@ def verify_draws(model: Mixture, sites: Params, x: jax.Array) -> list[Check]:
     num_draws = len(next(iter(sites.values()))) if sites else 1
     worst: dict[str, Check] = {}
     for draw in sorted({round(i) for i in np.linspace(0, num_draws - 1, _DRAWS)}):
-        params = {name: jnp.asarray(np.asarray(value)[draw]) for name, value in sites.items()}
+        params = {name: jax.device_put(np.asarray(value)[draw]) for name, value in sites.items()}
         for check in verify_mixture(_mixture_of(model, params), x):
             before = worst.get(check.name)
             if before is None or not check.passed or (before.passed and check.error > before.error):
@@ -55,6 +55,6 @@ def _mixture_of(model: Mixture, params: Params) -> MemoryMixture:
     return mixture
 
 
-@jax.jit
+@compiled_quickly()
 def _steady_mixture(model: Mixture, params: Params) -> Any:
     return steady(model.mixture(params))

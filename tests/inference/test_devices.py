@@ -30,7 +30,7 @@ def test_all_stretches_of_a_run_are_one_program(engine: str) -> None:
     key, x = jax.random.key(0), jnp.asarray(X)
     made: list[str] = []
 
-    def listen(event: str, _: float, **about: str | int) -> None:
+    def listen(event: str, duration_secs: float, **about: str | int) -> None:  # noqa: ARG001 (asked for by name)
         if event == "/jax/core/compile/backend_compile_duration":
             made.append(str(about["fun_name"]))
 

@@ -1,5 +1,7 @@
 """NUTS on the marginal density, against exact posteriors."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,7 +104,8 @@ def test_a_chunk_of_steps_lowers_for_cuda() -> None:
     model = mixture(np.asarray(x), family=Gaussian("isotropic"), weights=weight_prior("dirichlet"), num_components=2)
     settings, chunk = chains.Settings(30, 0.8, False, 10), chains.Chunk(5, 1)
     states = chains.states_like(jax.random.key(0), model, x, 2, settings)
-    exported = jax.export.export(chains.advance, platforms=("cuda",))(
+    advance = jax.jit(inspect.unwrap(chains.advance), static_argnames=("settings", "chunk"))
+    exported = jax.export.export(advance, platforms=("cuda",))(
         model, x, states, jnp.asarray(5), settings=settings, chunk=chunk
     )
     assert exported.platforms == ("cuda",)
