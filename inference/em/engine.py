@@ -44,6 +44,9 @@ __all__ = ["fit_params", "point_result", "run", "side_by_side"]
 _CHUNK = 50
 """Iterations between two reports of progress."""
 
+_LITTLE = 8000
+"""Numbers (rows x features x memories) from which a step of one run takes as long as its share of a step of several."""
+
 _ASK = 8
 """Iterations on several devices after which it is asked whether a run has stopped: devices wait for the question."""
 
@@ -79,13 +82,24 @@ def _advance(
         )
         return judged(state, params, objective, tolerance, settings)
 
+    def climb(state: EMState) -> tuple[EMState, jax.Array]:
+        return jax.lax.scan(one, state, None, length=num_steps)
+
+    def rest(state: EMState) -> tuple[EMState, jax.Array]:
+        return state, jnp.full(num_steps, jnp.nan, origin.dtype)
+
     after: tuple[EMState, jax.Array] = each(
-        lambda state: jax.lax.scan(one, state, None, length=num_steps),
+        lambda state: jax.lax.cond(state.done, rest, climb, state),
         states,
         numbers=numbers_of_a_run(model, rows.x),
-        on_cpu=side_by_side(len(states.objective), rows.x, model.num_components),
+        on_cpu=None if _fills_a_core(rows.x, model.num_components) else len(states.objective),
     )
     return after
+
+
+def _fills_a_core(x: jax.Array, num_components: int) -> bool:
+    """Whether a run alone is as fast as its share of a batch; runs that have stopped then cost nothing."""
+    return x.size * num_components > _LITTLE
 
 
 _Ends = tuple[EMState, np.ndarray]

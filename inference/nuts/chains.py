@@ -75,17 +75,19 @@ def states_like(key: jax.Array, model: Model, x: jax.Array, num_chains: int, set
 
     def begin() -> HMCState:
         free = {name: jnp.zeros((num_chains, *zero.shape), zero.dtype) for name, zero in zeros.items()}
-        return _begin(model, x, free, jax.random.split(key, num_chains), settings)
+        return _states(model, x, free, jax.random.split(key, num_chains), settings)
 
     like: HMCState = jax.eval_shape(begin)
     return like
 
 
-@compiled_by_size(lambda model, x, *_: is_small(x, model.num_components), static_argnames="settings")
-def _begin(model: Model, x: jax.Array, free: Params, keys: jax.Array, settings: Settings) -> HMCState:
+def _states(model: Model, x: jax.Array, free: Params, keys: jax.Array, settings: Settings) -> HMCState:
     """First state of every chain."""
     vectors = jax.vmap(Coordinates(model).flatten)(free)
     return jax.vmap(lambda free, key: _kernel(model, x, free, key, settings)[1])(vectors, keys)
+
+
+_begin = compiled_by_size(lambda model, x, *_: is_small(x, model.num_components), static_argnames="settings")(_states)
 
 
 @compiled_quickly()

@@ -149,14 +149,14 @@ def _result(requested: Model, model: Model, x: jax.Array, kept: dict[str, np.nda
     z = stats.pop("z")
     if not np.isfinite(stats["lp"]).all():
         raise NumericalError("nuts: a chain reached a point where the log density is not finite; standardise the data")
-    sites = {name: np.asarray(value) for name, value in _sites(model, z).items()}
+    sites = {name: np.asarray(value) for name, value in _sites(model, jax.device_put(z)).items()}
     if model is not requested:
         stats["lp"] = _log_joints(requested, sites, x)
     return EngineResult(sites, stats, objective=None, objective_name="", status="sampled", note=described_order(model))
 
 
 @compiled_by_size(lambda _, vectors: is_small(vectors, 1))
-def _sites(model: Model, vectors: Float[Array | np.ndarray, "C S P"]) -> Params:
+def _sites(model: Model, vectors: jax.Array) -> Params:
     """Site values and deterministics of chains of draws (C, S, P)."""
     sites: Params = sites_of(model, jax.vmap(jax.vmap(Coordinates(model).unflatten))(vectors))
     return sites
