@@ -6,6 +6,7 @@ again. In turns with them scikit-learn fits the data (20 full components, 8 k-me
 """
 
 import argparse
+import compileall
 import json
 import os
 import statistics
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import probam
 from benchmarks.contest import inherited, versions_of
 from probam.data.shipped import load_shipped
 from probam.data.writing import write_atomically
@@ -127,7 +129,8 @@ class _Bench:
 
 def _with_caches(folder: Path) -> dict[str, str]:
     """The environment of a process that finds and keeps programs, and all else that probam keeps, in a folder."""
-    kept = {name: value for name, value in inherited().items() if not name.startswith("JAX_COMPILATION_CACHE")}
+    own = ("JAX_COMPILATION_CACHE", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in inherited().items() if not name.startswith(own)}
     return kept | {"PROBAM_COMPILED": str(folder / "compiled"), "XDG_CACHE_HOME": str(folder)}
 
 
@@ -150,8 +153,16 @@ def _cpu_and_peak(words: Sequence[str], environment: dict[str, str]) -> tuple[fl
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / in_mib
 
 
+def _make_bytecode() -> None:
+    """Compile the package to Python's bytecode, which an installed one comes with."""
+    package = Path(probam.__file__).parent
+    for folder in (package, *(link.resolve() for link in package.iterdir() if link.is_symlink())):
+        compileall.compile_dir(folder, quiet=1)
+
+
 def first_answers(commands: Sequence[Command], rounds: int) -> Iterator[tuple[str, str, Figures]]:
     """Command, state and figures of every process, in the order in which they run."""
+    _make_bytecode()
     with TemporaryDirectory() as place:
         bench = _Bench(Path(place))
         for command in commands:

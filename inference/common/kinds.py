@@ -33,6 +33,7 @@ from probam.inference.common.agglomeration import (
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.information import log_volumes, positions
 from probam.inference.common.result import Restarts
+from probam.inference.common.rows import filled
 from probam.inference.common.start import Given, active_counts, metric_rows, starts, systematic_sample
 
 __all__ = ["FRESH", "MOVED", "Plan", "Searched", "Starts", "as_runs", "best_of", "plan", "run_of"]
@@ -210,8 +211,8 @@ class Starts:
         weight = np.full(len(chosen), self.stands_for * len(self.x) / len(chosen), self.x.dtype)
         if self.weight is not None:
             weight = weight * np.asarray(self.weight)[chosen]
-        rows = jax.device_put(np.asarray(self.x)[chosen])
-        volumes = log_volumes(self.model.with_row_weight(jax.device_put(weight)), params, rows)
+        rows, weight = jax.device_put(filled(np.asarray(self.x)[chosen], weight))
+        volumes = log_volumes(self.model.with_row_weight(weight), params, rows)
         return height + np.asarray(volumes, np.float64)
 
     def moved(self, best: Params, number: int = 1) -> tuple[Params, int]:

@@ -2,8 +2,9 @@
 
 Rows of weight zero are left out, so that they do not change any start, origin or width. Where a family integrates
 missing entries out pattern by pattern, rows that lack the same features form groups of one shape, filled up with copies
-of weight zero. Each device has its own rows and sums over them; the first device adds the sums. No collective operation
-is needed, so that none can wait for a device that a busy machine does not serve.
+of weight zero. Few rows are filled up with such copies too, so that a few more or less are no other program. Each
+device has its own rows and sums over them; the first device adds the sums. No collective operation is needed, so that
+none can wait for a device that a busy machine does not serve.
 """
 
 from typing import NamedTuple, TypeVar
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from probam.compiled import is_small
 from probam.errors import InputError
 from probam.family import Model
 from probam.family.capabilities import AdditiveMStep, MissingEntries, MStep
@@ -24,6 +26,7 @@ __all__ = [
     "check_labels",
     "check_weight",
     "counted",
+    "filled",
     "numbers_memories",
     "rows_on",
     "total_weight",
@@ -127,6 +130,22 @@ def without_missing(x: Float[Array, "N D"]) -> Float[Array, "N D"]:
     return jnp.where(known, x, mean)
 
 
+def filled(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and how often each counts, filled up to one of eight numbers between a power of two and the next.
+
+    What is added are copies of the first row of weight zero: at most an eighth of the rows.
+
+    Args:
+        x: (N, D) rows.
+        weight: (N,) or (N, K); None counts each row once.
+    """
+    weight = np.ones(len(x), x.dtype) if weight is None else weight
+    step = 1 << max(0, len(x).bit_length() - 4)
+    lacking = -len(x) % step
+    nothing = np.zeros((lacking, *weight.shape[1:]), weight.dtype)
+    return np.concatenate([x, np.repeat(x[:1], lacking, axis=0)]), np.concatenate([weight, nothing])
+
+
 def by_pattern(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Rows (G, B, D) and weights (G, B) or (G, B, K): a group's rows lack the same features; copies of weight zero
     fill it up.
@@ -165,6 +184,8 @@ def rows_on(model: Model, x: Float[Array, "N D"], weight: np.ndarray | None) -> 
     if model.missing and MissingEntries.of(model.family).missing == "pattern":
         grouped, counted = by_pattern(np.asarray(x), weight)
         rows, weights = np.array_split(grouped, parts), list(np.array_split(counted, parts))
+    elif parts == 1 and isinstance(m_step, AdditiveMStep) and is_small(x, model.num_components):
+        return [Rows(*jax.device_put(filled(np.asarray(x), weight)))]
     elif parts == 1:
         return [Rows(x, None if weight is None else jnp.asarray(weight))]
     else:

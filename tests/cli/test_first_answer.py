@@ -6,10 +6,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-from probam.compiled import SWITCH
+import numpy as np
+import pytest
 
-_MOST = 42
-"""Programs of a fit by EM; eleven of them are the engine and what comes before it."""
+from probam.compiled import SWITCH
+from probam.data.shipped import load_shipped
+
+_OF_EM = 26
+"""Most programs of a fit by EM; ten of them are the engine and what comes before it."""
+
+_OF_LENGTH = 12
+"""Most of them that are made again for another number of rows: EM's own are not."""
+
+_OF_SVI = 38
+
+_OF_REPORT = 24
+"""Of the first report of a fit by EM; the groups that it makes are kept."""
 
 
 def _counted(folder: Path, *words: str) -> dict[str, int]:
@@ -27,9 +39,25 @@ def _counted(folder: Path, *words: str) -> dict[str, int]:
     return counted
 
 
-def test_a_fit_by_em_asks_for_few_programs_and_the_next_one_finds_them_all(tmp_path: Path) -> None:
-    words = ("fit", "faithful", "--engine", "em", "-o", str(tmp_path / "fit.nc"))
-    first = _counted(tmp_path, *words)
-    assert 0 < first["programs"] <= _MOST
-    assert first["misses"] > 0
-    assert _counted(tmp_path, *words)["misses"] == 0
+def _rows(path: Path, values: np.ndarray) -> str:
+    np.savetxt(path, values, delimiter=",", header="eruptions,waiting", comments="")
+    return str(path)
+
+
+def test_a_fit_by_em_asks_for_few_programs_and_the_next_one_finds_them(tmp_path: Path) -> None:
+    x, fitted = load_shipped("faithful").values, tmp_path / "fit.nc"
+    whole, shorter = (_rows(tmp_path / f"{len(rows)}.csv", rows) for rows in (x, x[:-1]))
+    first = _counted(tmp_path, "fit", whole, "--engine", "em", "-o", str(fitted))
+    assert 0 < first["programs"] <= _OF_EM
+    other = _counted(tmp_path, "fit", shorter, "--engine", "em", "-o", str(tmp_path / "other.nc"))
+    assert 0 < other["misses"] <= _OF_LENGTH < first["misses"]
+    assert _counted(tmp_path, "fit", whole, "--engine", "em", "-o", str(fitted))["misses"] == 0
+    report = ("report", str(fitted), "-o", str(tmp_path / "report.html"))
+    assert 0 < _counted(tmp_path, *report)["programs"] <= _OF_REPORT
+    assert _counted(tmp_path, *report)["programs"] <= 2
+
+
+@pytest.mark.slow
+def test_a_fit_by_svi_asks_for_few_programs(tmp_path: Path) -> None:
+    words = ("fit", "faithful", "--engine", "svi", "-o", str(tmp_path / "fit.nc"))
+    assert 0 < _counted(tmp_path, *words)["programs"] <= _OF_SVI

@@ -144,6 +144,39 @@ def test_sums_of_several_parts_are_those_of_the_whole(monkeypatch: pytest.Monkey
     np.testing.assert_allclose(trace, traces, rtol=1e-11)
 
 
+@pytest.mark.parametrize("num_data", [272, 300])
+def test_rows_that_fill_up_change_neither_density_nor_fit(num_data: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(num_data)
+    x = rng.normal(size=(num_data, 2)) + 4 * rng.integers(0, 2, (num_data, 1))
+    model = _model(x, Gaussian("full"))
+    (rows,) = em_rows.rows_on(model, jnp.asarray(x), None)
+    assert rows.weight is not None
+    assert len(rows.x) == {272: 288, 300: 320}[num_data]
+    coordinates = Coordinates(model)
+    filled = Coordinates(model.with_row_weight(rows.weight))
+    free = {name: jnp.asarray(rng.normal(size=shape)) for name, shape in coordinates.shapes.items()}
+    plain, slope = jax.value_and_grad(coordinates.log_joint)(free, jnp.asarray(x))
+    with_copies, its_slope = jax.value_and_grad(filled.log_joint)(free, rows.x)
+    np.testing.assert_allclose(with_copies, plain, rtol=1e-12)
+    for name, values in slope.items():
+        np.testing.assert_allclose(its_slope[name], values, rtol=1e-12, atol=1e-12 * float(jnp.abs(values).max()))
+    copies, trace = _steps(model, x, restarts=2)
+    monkeypatch.setattr(em, "rows_on", lambda _, x, __: [em_rows.Rows(x, None)])
+    alone, traces = _steps(model, x, restarts=2)
+    _assert_same(copies, alone)
+    np.testing.assert_allclose(trace, traces, rtol=1e-11)
+
+
+def test_rows_are_filled_up_to_a_few_numbers_by_an_eighth_at_most() -> None:
+    numbers = {}
+    for num_data in range(1, 1025):
+        x, weight = em_rows.filled(np.arange(num_data, dtype=float)[:, None], None)
+        assert len(x) == len(weight) <= 1.125 * num_data
+        np.testing.assert_array_equal(x[weight > 0, 0], np.arange(num_data))
+        numbers[num_data] = len(x)
+    assert len({numbers[num_data] for num_data in range(257, 513)}) == 8
+
+
 TWO_DEVICES = """
 import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
