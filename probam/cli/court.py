@@ -112,7 +112,8 @@ def _print_certificates(certificates: list["Certificate"], *, single: bool, coun
 @app.command(
     epilog="Examples:\n\n  probam experiment\n\n  probam experiment xor\n\n"
     "  probam experiment capacity --full --seed 3 -o out\n\n"
-    "A run writes NAME.nc (all numbers), the figures as PNG, and index.html (what agrees with the paper) to DIR/NAME."
+    "A run writes NAME.nc (all numbers), the figures as PNG, findings and tables as CSV, and index.html (what agrees "
+    "with the paper) to DIR/NAME."
 )
 def experiment(
     name: Annotated[
@@ -127,7 +128,8 @@ def experiment(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="A folder of more data sets, each as NAME/data.npz; without it, the shipped sets only.",
+            help="A folder of more data sets, each as NAME/data.npz, for the experiments that use such sets "
+            "(clustering, universal_hopfield); without it, the shipped sets only.",
         ),
     ] = None,
     output: Annotated[
@@ -149,11 +151,11 @@ def experiment(
     paths = write(chosen, tree, output)
     findings = chosen.findings(tree)
     if as_json:
-        record = {"findings": [finding._asdict() for finding in findings], "wrote": [str(path) for path in paths]}
+        record = {"findings": [finding.record() for finding in findings], "wrote": [str(path) for path in paths]}
         print(json.dumps(record, indent=2))
         return
     for finding in findings:
-        print(f"{finding.verdict:<8}{finding.text}")
+        print(f"{finding.verdict:<11}{finding.text}")
     print("\n".join(f"wrote {path}" for path in paths))
 
 

@@ -17,14 +17,17 @@ from scipy.optimize import brentq
 from probam.dynamics.basins import Basins, basin, nearest
 from probam.dynamics.recall import recall
 from probam.energies import clam
-from probam.experiments.experiment import Drawing, Experiment, Finding, Settings, register
-from probam.reports.figures.style import GRID, INK, MEMORY_COLOURS, MUTED, new_figure, quiet, styled
+from probam.experiments.experiment import Drawing, Experiment, Settings, register
+from probam.experiments.finding import Finding, Measured, judged
+from probam.reports.figures.style import GRID, INK, MEMORY_COLOURS, MUTED, PAPER, new_figure, quiet, styled
 from probam.reports.page import number, percent, spelled, table
 
 __all__ = ["ATTRACTORS", "triangle"]
 
 _CORNERS = 0.9152145256
 """Value of beta R^2 from which the triangle has wells at its corners: the double root of m(v) = v on the way to one."""
+_WELL = "#b3261e"
+"""Colour of attractors in the plane, apart from those of basins."""
 _ROWS = 16
 """Attractors whose curvature is computed together."""
 
@@ -144,12 +147,14 @@ def _plane(settings: Settings) -> xr.Dataset:
     betas = np.array([0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0])
     cells = np.asarray(nearest(queries, memories))
     labels = np.empty((len(betas), side, side), int)
+    places = np.full((len(betas), len(memories), 2), np.nan)
     number_of, recalled = np.empty(len(betas), int), np.empty((len(betas), len(queries)), int)
     for j, beta in enumerate(betas):
         settings.progress(len(betas) + j, 3 * len(betas), f"basins in the plane, beta = {beta:g}")
         reached = _basins(queries, memories, float(beta), max_steps=50_000, link=1e-4)
         labels[j] = reached.labels.reshape(side, side)
         number_of[j] = len(reached.attractors)
+        places[j, : number_of[j]] = reached.attractors[: len(memories)]
         recalled[j] = np.asarray(nearest(reached.recall.states, memories))
     differ = np.mean(recalled != cells, axis=1)
     bank: dict[str, Any] = {"memories": jnp.asarray(memories), "beta": jnp.asarray(4.0)}
@@ -165,6 +170,7 @@ def _plane(settings: Settings) -> xr.Dataset:
             "num_attractors": ("beta", number_of),
             "differs": ("beta", differ),
             "position": (("memory", "axis"), memories),
+            "attractor": (("beta", "memory", "axis"), places),
         },
         coords={"beta": betas, "x": axis, "y": axis},
     )
@@ -222,11 +228,15 @@ def _plane_drawing(tree: xr.DataTree) -> Drawing:
         for k in range(plane.sizes["memory"]):
             mask = (plane["cell"].values == k).astype(float)
             axes.contour(plane["x"], plane["y"], mask, [0.5], colors=[INK], linewidths=0.7)
-        axes.plot(*plane["position"].values.T, "o", ms=4, color=INK)
+        axes.plot(*plane["position"].values.T, "o", ms=4, color=INK, label="memory")
+        axes.plot(*plane["attractor"].sel(beta=beta).values.T, "x", ms=7, mew=1.8, color=_WELL, label="attractor")
+        axes.set_xlabel("first coordinate")
         axes.set_title(f"beta = {beta:g}: {spelled(num, 'basin', 'basins')}")
+    figure.axes[0].set_ylabel("second coordinate")
+    figure.axes[0].legend(loc="upper left", frameon=True, facecolor=PAPER, edgecolor="none", framealpha=0.8)
     caption = (
-        "Basins of recall (colours) and Voronoi cells of the memories (lines, dots). At small beta memories share a "
-        "basin; as beta grows the borders approach those of the cells."
+        "Basins of recall (colours), attractors (crosses) and Voronoi cells of the memories (lines, dots). At small "
+        "beta memories share a basin; as beta grows the borders approach those of the cells."
     )
     return Drawing("basins", figure, caption)
 
@@ -235,13 +245,19 @@ def _line_drawing(tree: xr.DataTree) -> Drawing:
     line = tree["line"].to_dataset()
     figure = new_figure(6.4, 3.0)
     axes = figure.subplots()
-    axes.plot(line["query"], line["recalled"], color=MEMORY_COLOURS[0], label="recall ends at")
+    axes.plot(line["query"], line["recalled"], color=MEMORY_COLOURS[0], label="where recall ends")
     cells = line["memory_position"].values[line["nearest"].values]
-    axes.plot(line["query"], cells, color=MEMORY_COLOURS[1], lw=1, ls="--", label="nearest memory")
-    axes.plot(line["memory_position"], line["memory_position"], "o", color=INK, ms=4, label="memories")
+    axes.plot(line["query"], cells, color=MEMORY_COLOURS[1], lw=1, ls="--", label="memory nearest to the query")
+    axes.plot(line["memory_position"], line["memory_position"], "o", color=INK, ms=5, mfc="none", label="memories")
     axes.axvline(float(line["boundary"]), color=MUTED, lw=0.7)
-    axes.set_xlabel("query")
-    axes.set_ylabel("place")
+    axes.annotate(
+        f"border of the basins, {float(line['boundary']):.3f}",
+        (float(line["boundary"]) + 0.02, 0.5),
+        color=MUTED,
+        fontsize=8,
+    )
+    axes.set_xlabel("where recall starts (query)")
+    axes.set_ylabel("where it ends")
     axes.legend()
     caption = (
         f"Three memories on a line, beta = {line.attrs['beta']:g}. The memories at 1 and 1.3 share one attractor "
@@ -255,11 +271,15 @@ def _triangle_drawing(tree: xr.DataTree) -> Drawing:
     figure = new_figure(6.4, 2.6)
     axes = figure.subplots()
     axes.step(corners["beta_r2"], corners["num_attractors"], where="mid", color=MEMORY_COLOURS[0])
-    axes.axhline(corners.attrs["num_memories"], color=MUTED, lw=0.8, ls="--")
-    axes.axvspan(float(corners["corner_wells_from"]), 1.0, color=GRID, alpha=0.6, lw=0)
+    axes.plot(corners["beta_r2"], corners["num_attractors"], "o", ms=3.5, color=MEMORY_COLOURS[0], label="attractors")
+    axes.axhline(corners.attrs["num_memories"], color=MUTED, lw=0.8, ls="--", label="memories")
+    wells = float(corners["corner_wells_from"])
+    axes.axvspan(wells, 1.0, color=GRID, alpha=0.6, lw=0)
+    axes.text((wells + 1) / 2, 1.5, "wells at the corners\nand in the centre", ha="center", va="center", color=MUTED)
+    axes.legend(loc="center right")
     axes.set_yticks([1, 2, 3, 4])
     axes.set_xlabel("beta R²")
-    axes.set_ylabel("attractors")
+    axes.set_ylabel("number")
     quiet(axes, grid="y")
     caption = (
         "Attractors of three memories on an equilateral triangle of circumradius R. In the shaded range there are more "
@@ -274,16 +294,20 @@ def _pitchfork_drawing(tree: xr.DataTree) -> Drawing:
     axes = figure.subplots()
     for i, half in enumerate(fork["half"].values):
         relative = fork["arrived"].sel(half=half) / half
-        axes.plot(
-            fork["scaled_beta"], relative, color=MEMORY_COLOURS[i], marker="ox+"[i], ms=4, ls="", label=f"a = {half:g}"
-        )
-        axes.plot(fork["scaled_beta"], -relative, color=MEMORY_COLOURS[i], marker="ox+"[i], ms=4, ls="")
+        marks: dict[str, Any] = {"marker": "os."[i], "ms": (8, 4.5, 3)[i], "mfc": "none" if i < 2 else None, "ls": ""}
+        axes.plot(fork["scaled_beta"], relative, color=MEMORY_COLOURS[i], label=f"a = {half:g}", **marks)
+        axes.plot(fork["scaled_beta"], -relative, color=MEMORY_COLOURS[i], **marks)
+    height = np.linspace(1e-3, min(0.995, float(np.abs(fork["arrived"] / fork["half"]).max())), 300)
+    for sign in (1, -1):
+        label = "exact" if sign == 1 else None
+        axes.plot(np.arctanh(height) / height, sign * height, color=MUTED, lw=0.8, zorder=0, label=label)
     axes.axvline(1.0, color=MUTED, lw=0.8, ls="--")
     axes.set_xlabel("2 beta a²")
     axes.set_ylabel("fixed point / a")
-    axes.legend()
+    axes.legend(loc="upper left")
     caption = (
-        "Stable fixed points of two memories at ±a (one branch computed, the other its mirror image). The attractor in "
+        "Stable fixed points of two memories at ±a (one branch computed, the other its mirror image); line: "
+        "v / a = tanh(2 beta a v). The attractor in "
         "the middle splits in two at beta = 1 / (2a²), dashed."
     )
     return Drawing("pitchfork", figure, caption)
@@ -312,20 +336,24 @@ def findings(tree: xr.DataTree) -> Sequence[Finding]:
 
 def _descent_finding(plane: xr.Dataset) -> Finding:
     rise = float(plane["largest_rise"])
-    return Finding(
+    return judged(
         "The energy does not rise during recall: the largest rise in any step of a tenth of tau, from queries all "
         f"over the plane, is {number(rise, 2)}.",
-        "agrees" if rise < 1e-12 else "differs",
+        Measured(rise, 0.0, "Largest rise of the energy in a step", "the largest over all queries and steps"),
+        (-np.inf, 1e-12),
+        "A rise beyond rounding in any step would have shown the opposite.",
     )
 
 
 def _saddle_finding(fork: xr.Dataset) -> Finding:
     end, curvature = float(fork["halfway_end"]), float(fork["halfway_curvature"])
-    return Finding(
+    return judged(
         "'The energy is guaranteed to converge to a local minimum': it converges to a stationary point. Half-way "
         f"between two memories recall stays at {number(end)}, where the curvature is {number(curvature, 3)} (memories "
         "at ±1, beta 2).",
-        "differs" if curvature < 0 and end == 0 else "agrees",
+        Measured(curvature, 0.0, "Curvature of the energy where recall stays", "a closed form; nothing is random"),
+        (0.0, np.inf),
+        "A positive curvature at every place where recall stays would have shown the opposite.",
     )
 
 
@@ -373,7 +401,7 @@ def _pitchfork_finding(fork: xr.Dataset) -> Finding:
     error = float(np.abs(fork["curvature"] - 2 * (1 - fork["scaled_beta"])).max())
     return Finding(
         f"Two memories at ±a split their common attractor between 2 beta a² = {low:g} and {high:g}, for all three "
-        f"a (claim A8: at 1); the curvature in the middle is 2 (1 − 2 beta a²) to {number(error, 2)}.",
+        f"a, where theory puts it at 1; the curvature in the middle is 2 (1 − 2 beta a²) to {number(error, 2)}.",
         "note",
     )
 
@@ -404,7 +432,9 @@ ATTRACTORS = register(
         name="attractors",
         title="Where recall ends",
         question="Is every attractor a memory, and does recall end at the nearest one?",
-        source="Schaeffer et al. (2023), Sec. 2 and 3; claims A6, A8 and A9",
+        source="Schaeffer et al. (2023), Sec. 2 and 3",
+        claims=("A5", "A6", "A8", "A9"),
+        words=("attractor", "basin", "beta"),
         run=run,
         figures=figures,
         findings=findings,

@@ -13,16 +13,20 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 from scipy.optimize import minimize
+from scipy.special import erf
 
 from probam.dynamics.discrete import asynchronous, synchronous, update
 from probam.energies import hopfield
-from probam.experiments.experiment import Drawing, Experiment, Finding, Settings, register
-from probam.reports.figures.style import MEMORY_COLOURS, MUTED, new_figure, quiet, styled
+from probam.experiments.experiment import Drawing, Experiment, Settings, register
+from probam.experiments.finding import Finding, Measured, judged
+from probam.reports.figures.style import INK, MEMORY_COLOURS, MUTED, new_figure, quiet, styled
 from probam.reports.page import number, percent, table, with_error
 
-__all__ = ["CAPACITY", "critical_load"]
+__all__ = ["CAPACITY", "critical_load", "sharpening", "theory"]
 
 _PRINTED = 0.138
+_BETWEEN = (0.5, 0.9)
+"""Overlaps that recall never ends with in the limit of large N: it ends above .96 or below .5."""
 _RETRIEVED = 0.7
 """Final overlap above which a memory counts as retrieved: near 0.97 below the transition, near 0.35 above it."""
 _NOISE = 0.1
@@ -61,10 +65,58 @@ def critical_load(
     return midpoint(retrieved.mean(axis=1)), float(np.std([midpoint(shares) for shares in resampled], ddof=1))
 
 
+def theory(num_points: int = 200) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " P"]]:
+    r"""Loads and overlaps of retrieval in the limit of large N, from small loads to the critical one.
+
+    Amit, Gutfreund and Sompolinsky (1985) without noise: with \(y = m / \sqrt{2 \alpha r}\) the overlap is
+    \(m = {\rm erf}(y)\) and the load \(\alpha = \tfrac12 ({\rm erf}(y) / y - 2 e^{-y^2} / \sqrt\pi)^2\), which has its
+    maximum, 0.138, at m = 0.967.
+
+    Args:
+        num_points: P.
+
+    >>> loads, overlaps = theory()
+    >>> round(float(loads[-1]), 4), round(float(overlaps[-1]), 3)
+    (0.1379, 0.967)
+    """
+
+    def load(y: Float[np.ndarray, " P"]) -> Float[np.ndarray, " P"]:
+        return np.asarray(0.5 * (erf(y) / y - 2 * np.exp(-(y**2)) / np.sqrt(np.pi)) ** 2)
+
+    y = np.linspace(4.0, 1.0, 20_000)
+    loads = load(y)
+    chosen = np.linspace(0, int(loads.argmax()), num_points).astype(int)
+    return loads[chosen], np.asarray(erf(y[chosen]))
+
+
+def sharpening(
+    sizes: Sequence[int], between: Sequence[Float[np.ndarray, " T"]], rng: np.random.Generator, draws: int = 500
+) -> tuple[float, float]:
+    """Slope of the log share of overlaps in between against log N, and its standard error by a bootstrap.
+
+    Half a memory is added to both sides of each share, so that a share of zero has a logarithm.
+
+    Args:
+        sizes: N.
+        between: for each size the number of overlaps in between, of the memories of every network.
+        rng: for the bootstrap over networks.
+        draws: of the bootstrap.
+    """
+
+    def slope(counts: Sequence[Float[np.ndarray, " T"]]) -> float:
+        total = np.array([count.size * _QUERIES for count in counts])
+        hits = np.array([count.sum() for count in counts])
+        weights = np.sqrt(hits + 0.5)  # about 1 / standard error of a log share
+        return float(np.polyfit(np.log(sizes), np.log((hits + 0.5) / (total + 1)), 1, w=weights)[0])
+
+    resampled = [slope([rng.choice(count, count.size) for count in between]) for _ in range(draws)]
+    return slope(between), float(np.std(resampled, ddof=1))
+
+
 def run(settings: Settings) -> xr.DataTree:
     """Overlaps after recall against load and size, and the pseudo-inverse against load."""
     sizes = [400, 800, 1600, 3200, 6400] if settings.full else [400, 800, 1600, 3200]
-    networks = [40, 30, 20, 10, 5] if settings.full else [10, 8, 4, 2]
+    networks = [40, 30, 20, 10, 5] if settings.full else [10, 8, 5, 3]
     spread = np.linspace(-0.8, 0.8, 9 if settings.full else 6)
     loads = np.array([0.14 + 2 * size ** (-2 / 3) + spread / np.sqrt(size) for size in sizes])
     key = jax.random.key(settings.seed)
@@ -153,29 +205,48 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
 
 
 def _transition_drawing(hebb: xr.Dataset) -> Drawing:
-    figure = new_figure(7.0, 3.2)
-    axes = figure.subplots()
+    figure = new_figure(8.4, 3.2)
+    left, right = figure.subplots(1, 2, sharex=True)
     for i, size in enumerate(hebb["size"].values):
+        where, colour = hebb["load"].sel(size=size), MEMORY_COLOURS[i]
         for order, marker, line in zip(_ORDERS, "ox", ("-", ":"), strict=True):
             values = hebb["overlap"].sel(size=size, order=order)
             if values.notnull().any():
-                shares = (values > _RETRIEVED).where(values.notnull()).mean(("network", "query"))
+                networks = (values > _RETRIEVED).where(values.notnull()).mean("query")
                 label = f"{size} neurons" if order == _ORDERS[0] else None
-                where = hebb["load"].sel(size=size)
-                axes.plot(where, shares, color=MEMORY_COLOURS[i], label=label, marker=marker, ms=4, ls=line)
-    axes.axvline(_PRINTED, color=MUTED, lw=0.9, ls="--")
-    axes.set_ylim(0, 1.05)
-    axes.text(_PRINTED, 0.05, "0.138 ", color=MUTED, ha="right", va="bottom")
-    axes.set_xlabel("load K / N")
-    axes.set_ylabel("share of memories retrieved")
-    quiet(axes, grid="y")
-    axes.legend()
+                mean, error = _mean_and_error(networks)
+                left.errorbar(
+                    where, mean, error, color=colour, label=label, marker=marker, ms=4, ls=line, elinewidth=0.8
+                )
+        mean, error = _mean_and_error(hebb["overlap"].sel(size=size, order=_ORDERS[0]).mean("query"))
+        right.errorbar(where, mean, error, color=colour, marker="o", ms=4, elinewidth=0.8)
+    loads, overlaps = theory()
+    seen = loads >= float(hebb["load"].min()) - 0.01
+    right.plot(loads[seen], overlaps[seen], color=INK, lw=1.4, label="theory, large N")
+    right.plot([loads[-1]] * 2, [overlaps[-1], 0.35], color=INK, lw=1.0, ls=":")
+    left.axvline(_PRINTED, color=MUTED, lw=0.9, ls="--")
+    left.set_ylim(0, 1.05)
+    left.text(_PRINTED, 0.05, "0.138 ", color=MUTED, ha="right", va="bottom")
+    left.set_ylabel("share of memories retrieved")
+    right.set_ylabel("mean overlap after recall")
+    for axes in (left, right):
+        axes.set_xlabel("load K / N")
+        quiet(axes, grid="y")
+        axes.legend()
     caption = (
-        f"Hebb’s rule: memories whose recall ends with an overlap above {_RETRIEVED:g}, started from the memory "
-        "itself; dots with all neurons updated at once, crosses one by one. In larger networks the transition moves "
-        "left and steepens. Dashed: the load that the slides print."
+        f"Hebb’s rule, recall from a memory itself. Left: memories whose recall ends with an overlap above "
+        f"{_RETRIEVED:g}; dots with all neurons updated at once, crosses one by one; dashed: the load that the slides "
+        "print. Right: mean overlap, and the curve of Amit, Gutfreund and Sompolinsky (1985) for large N, which ends "
+        "at the critical load. Bars are standard errors over networks. In larger networks the transition moves left "
+        "and steepens."
     )
     return Drawing("transition", figure, caption)
+
+
+def _mean_and_error(networks: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over networks and its standard error, by load."""
+    count = networks.notnull().sum("network")
+    return networks.mean("network").values, (networks.std("network", ddof=1) / np.sqrt(count)).values
 
 
 def _pseudo_inverse_drawing(pseudo: xr.Dataset) -> Drawing:
@@ -183,7 +254,17 @@ def _pseudo_inverse_drawing(pseudo: xr.Dataset) -> Drawing:
     axes = figure.subplots()
     for i, rule in enumerate(pseudo["rule"].values):
         at, label = pseudo.sel(rule=rule).mean("repeat"), str(rule)
-        axes.plot(pseudo["load"], at["recalled"], marker="o", ms=4, color=MEMORY_COLOURS[i], label=label)
+        error = pseudo["recalled"].sel(rule=rule).std("repeat", ddof=1) / np.sqrt(pseudo.sizes["repeat"])
+        axes.errorbar(
+            pseudo["load"],
+            at["recalled"],
+            error,
+            marker="o",
+            ms=4,
+            color=MEMORY_COLOURS[i],
+            label=label,
+            elinewidth=0.8,
+        )
         axes.plot(pseudo["load"], at["fixed"], ls=":", color=MEMORY_COLOURS[i])
     axes.set_xlabel("load K / N")
     axes.set_ylabel("share of memories")
@@ -225,31 +306,57 @@ def findings(tree: xr.DataTree) -> Sequence[Finding]:
 
 
 def _critical_load_finding(hebb: xr.Dataset) -> Finding:
+    """Where the transition is, which two sizes of a shift cannot settle to three digits."""
     sizes = hebb["size"].values
     smallest, largest = (
         with_error(float(at["critical_load"]), float(at["critical_load_error"]))
         for at in (hebb.isel(size=0), hebb.isel(size=-1))
     )
     (least, least_error), (most, most_error) = (_extrapolated(hebb, power) for power in (0.5, 1.0))
-    agrees = least - 2 * least_error <= _PRINTED <= most + 2 * most_error
-    return Finding(
-        f"Half of the memories are lost at a load of {smallest} with {sizes[0]} neurons and {largest} with "
-        f"{sizes[-1]}. The limit of large N is {with_error(least, least_error)} if the shift goes as 1/√N and "
-        f"{with_error(most, most_error)} if it goes as 1/N; the slides print 0.138.",
-        "agrees" if agrees else "differs",
+    middle, half = (least + most) / 2, abs(most - least) / 2
+    return judged(
+        f"The slides print a critical load of 0.138. Half of the memories are lost at a load of {smallest} with "
+        f"{sizes[0]} neurons and {largest} with {sizes[-1]}. The limit of large N is {with_error(least, least_error)} "
+        f"if the shift goes as 1/√N and {with_error(most, most_error)} if it goes as 1/N.",
+        Measured(
+            middle,
+            float(np.hypot(half, max(least_error, most_error))),
+            "Critical load for large N, the mean of both extrapolations",
+            "the error has half their difference, and the spread over networks",
+        ),
+        (_PRINTED - 0.005, _PRINTED + 0.005),
+        "A limit below 0.133 or above 0.143, beyond its error, would have shown the opposite.",
     )
 
 
+def _between(overlap: xr.DataArray) -> Float[np.ndarray, " T"]:
+    """Memories of each network, at any load, whose recall ends in between."""
+    inside = (overlap > _BETWEEN[0]) & (overlap < _BETWEEN[1])
+    counts = inside.where(overlap.notnull()).sum("query", skipna=False).values.ravel()
+    return np.asarray(counts[np.isfinite(counts)], float)
+
+
 def _jump_finding(hebb: xr.Dataset) -> Finding:
-    """Overlaps on either side of the transition, in the largest network."""
+    """Whether overlaps in between vanish with N, as at an abrupt transition, and the theory's overlap below it."""
+    sizes, overlap = hebb["size"].values.tolist(), hebb["overlap"].sel(order=_ORDERS[0])
+    counts = [_between(overlap.sel(size=size)) for size in sizes]
+    slope, error = sharpening(sizes, counts, np.random.default_rng(0))
+    shares = ", ".join(
+        f"{percent(float(count.mean()) / _QUERIES)} with {size}" for count, size in zip(counts, sizes, strict=True)
+    )
     largest = hebb.isel(size=-1)
-    overlap, load = largest["overlap"].sel(order=_ORDERS[0]), largest["load"].values
-    kept = overlap.where(overlap > _RETRIEVED).isel(point=0).mean().item()
-    lost = overlap.where(overlap <= _RETRIEVED).isel(point=-1).mean().item()
-    return Finding(
-        f"With {int(largest['size'])} neurons the mean overlap is {number(kept, 3)} where a memory is retrieved (load "
-        f"{load[0]:.3f}) and {number(lost, 3)} where it is lost (load {load[-1]:.3f}): it jumps.",
-        "note",
+    load = float(largest["load"][0])
+    first = overlap.isel(size=-1, point=0)
+    kept = float(first.where(first > _RETRIEVED).mean())
+    loads, overlaps = theory()
+    expected = float(np.interp(load, loads, overlaps))
+    return judged(
+        "Recall is lost abruptly: around the transition recall ends with an overlap between "
+        f"{_BETWEEN[0]:g} and {_BETWEEN[1]:g} for {shares} neurons. In the largest network a retrieved memory keeps an "
+        f"overlap of {number(kept, 3)} at a load of {load:.3f}; the theory for large N has {number(expected, 3)}.",
+        Measured(slope, error, "Slope of the log share in between against log N", "a bootstrap over the networks"),
+        (-np.inf, 0.0),
+        "A share in between that stays or grows with N, as at a gradual loss, would have shown the opposite.",
     )
 
 
@@ -268,16 +375,22 @@ def _fixed_point_findings(pseudo: xr.Dataset) -> list[Finding]:
     below = pseudo["fixed"].sel(load=pseudo["load"] < 0.95)
     kept, zero = (float(below.sel(rule=rule).min()) for rule in ("diagonal kept", "diagonal zero"))
     hebb_at_n = float(pseudo["fixed"].isel(load=-1).mean("repeat").sel(rule=_HEBB))
+    repeats = f"{pseudo.sizes['repeat']} networks at each load"
+    spread = float(pseudo["fixed"].isel(load=-1).sel(rule=_HEBB).std("repeat", ddof=1))
     return [
-        Finding(
+        judged(
             f"K = N holds for the pseudo-inverse: below it {percent(kept)} of the memories are fixed points "
             f"({percent(zero)} without the diagonal), at every load tried.",
-            "agrees" if kept == 1 else "differs",
+            Measured(kept, 0.0, "Least share of fixed points below K = N", f"the worst of all loads and {repeats}"),
+            (1.0, 1.0),
+            "One memory that is no fixed point, at any load below 1, would have shown the opposite.",
         ),
-        Finding(
+        judged(
             "It does not hold for the energy for which the slides print it, that of Hebb’s rule: at K = N "
             f"{percent(hebb_at_n)} of the memories are fixed points.",
-            "differs" if hebb_at_n < 0.5 else "agrees",
+            Measured(hebb_at_n, spread / np.sqrt(pseudo.sizes["repeat"]), "Share of fixed points at K = N", repeats),
+            (0.99, 1.0),
+            "Nearly all memories as fixed points would have shown the opposite.",
         ),
     ]
 
@@ -330,7 +443,9 @@ CAPACITY = register(
         name="capacity",
         title="Capacity of the classical Hopfield network",
         question="How many random memories do Hebb’s rule and the pseudo-inverse hold, and do the slides say so?",
-        source="Yang (2020), slides on large associative memory, 'Network capacity'; claims B4 and B6",
+        source="Yang (2020), slides on large associative memory, 'Network capacity'",
+        claims=("B4", "B6"),
+        words=("load", "overlap", "Hebb’s rule", "pseudo-inverse", "standard error"),
         run=run,
         figures=figures,
         findings=findings,

@@ -5,6 +5,9 @@ the number of classes, every method tries the same number of settings with the s
 with the best silhouette on the training rows is kept; labels are never used. The silhouette alone can be raised by
 dropping clusters. So ARI and NMI with the classes, the number of clusters left and the log density of held-out rows are
 reported too.
+
+Whether clustering by recall is expectation maximisation is asked of the two losses themselves: the angle between their
+gradients in the memories, and how far learning by recall moves the memories away from the optimum that EM has found.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,40 +16,38 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
-from matplotlib.ticker import NullLocator
 from scipy.optimize import minimize_scalar
 from sklearn.cluster import k_means
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
 
 from probam.data.shipped import load_labels, load_shipped
+from probam.dynamics.learning import learn, reconstruction_error
+from probam.energies import clam
 from probam.errors import InputError
-from probam.experiments.experiment import Drawing, Experiment, Finding, Settings, register
+from probam.experiments.clustering_findings import AUTHORS, PORT, SCORES, chosen_scores, findings
+from probam.experiments.experiment import Drawing, Experiment, Settings, register
 from probam.inference.clam.clustering import fit_clam
 from probam.inference.em import engine as em
 from probam.inference.gradient_em import engine as gradient_em
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import Mixture, mixture
 from probam.models.weights import weight_prior
-from probam.reports.figures.style import MEMORY_COLOURS, new_figure, quiet, styled
+from probam.reports.figures.style import MEMORY_COLOURS, MUTED, log_axis, new_figure, quiet, styled
 from probam.reports.page import escape, number, table
 
-__all__ = ["CLUSTERING", "METHODS", "Grouping", "gaussian_log_density", "settings_of"]
+__all__ = ["CLUSTERING", "METHODS", "Grouping", "gaussian_log_density", "gradient_cosine", "likeliest", "settings_of"]
 
 METHODS = ("CLAM", "EM", "gradient EM", "k-means")
-_SCORES = ("silhouette", "ari", "nmi", "clusters", "log_density", "refitted_log_density")
 
-_AUTHORS = {
-    "clam_zoo": {"silhouette": 0.3735, "nmi": 0.8331, "ari": 0.7374},
-    "clam_ecoli": {"silhouette": 0.2620, "nmi": 0.6333, "ari": 0.5003},
-    "clam_segment": {"silhouette": 0.3573, "nmi": 0.5860, "ari": 0.4617},
-}
-"""k-means by the script that the authors of CLAM publish (1000 starts, all rows), run again with scikit-learn 1.9.1."""
-
-_PORT = {"clam_zoo": (0.392, 4), "clam_ecoli": (0.552, 3)}
-"""Silhouette and clusters left of a port of the authors' CLAM, tuned by silhouette on the same rows."""
+_STEPS, _STEP = 10, 0.1
+"""Recall of the loss of Saha et al.: ten steps of a tenth of tau."""
+_DRIFT_EPOCHS = 200
+_ANGLES = 10
+"""Starts at which the two gradients are compared, in each split."""
 
 
 class Grouping(NamedTuple):
@@ -137,6 +138,71 @@ def _mixture(
     return Grouping(np.asarray(_read(model, params, split.train)[1]), held_out, held_out)
 
 
+@jax.jit
+def gradient_cosine(
+    memories: Float[jax.Array, "K D"], x: Float[jax.Array, "N D"], beta: Float[jax.Array, ""]
+) -> Float[jax.Array, ""]:
+    """Cosine of the angle between the gradients of two losses in the memories.
+
+    One is the error of recall that CLAM descends. The other is the energy of the data, which is the negative log
+    likelihood of the mixture up to a factor and a constant.
+
+    Args:
+        memories: where the gradients are taken.
+        x: data.
+        beta: inverse temperature of both.
+    """
+    by_recall = jax.grad(reconstruction_error)(memories, x, beta, num_steps=_STEPS, step=_STEP)
+    by_likelihood = jax.grad(lambda at: jnp.sum(clam.energy(x, at, beta)))(memories)
+    one, other = (gradient / jnp.linalg.norm(gradient) for gradient in (by_recall, by_likelihood))
+    cosine: jax.Array = jnp.sum(one * other)
+    return cosine
+
+
+@jax.jit
+def likeliest(
+    memories: Float[jax.Array, "K D"], x: Float[jax.Array, "N D"], beta: Float[jax.Array, ""]
+) -> Float[jax.Array, "K D"]:
+    """Memories of maximum likelihood at that beta, by 2000 steps of EM without a prior.
+
+    Args:
+        memories: where to start.
+        x: data.
+        beta: inverse temperature of all components, whose weights are equal.
+    """
+
+    def step(_: jax.Array, at: jax.Array) -> jax.Array:
+        shares = clam.responsibilities(x, at, beta)
+        return shares.T @ x / shares.sum(axis=0)[:, None]
+
+    best: jax.Array = jax.lax.fori_loop(0, 2000, step, memories)
+    return best
+
+
+def _two_losses(split: _Split, seed: int) -> tuple[float, float, float]:
+    """Angle of the gradients at random rows (degrees); distance that learning drifts from EM's optimum; nats lost.
+
+    The mixture is that of the energy, with the width that EM finds. The optimum has no prior. The angle is
+    a mean over starts. The distance is a root mean square over memories in standard deviations of a component; the nats
+    are those of a training row.
+    """
+    model = mixture(
+        split.train, family=Gaussian("isotropic"), weights=weight_prior("uniform"), num_components=split.num_components
+    )
+    x = jnp.asarray(split.train)
+    best = em.run(jax.random.key(seed), model, x, restarts=2)
+    beta = jnp.asarray(best.sites["beta"][0, 0])
+    memories = np.asarray(likeliest(jnp.asarray(best.sites["loc"][0, 0]), x, beta))
+    rng = np.random.default_rng([seed, 1])
+    starts = [jnp.asarray(rng.permutation(split.train)[: split.num_components]) for _ in range(_ANGLES)]
+    cosines = [float(gradient_cosine(start, x, beta)) for start in starts]
+    angle = float(np.degrees(np.arccos(np.clip(cosines, -1, 1))).mean())
+    moved = np.asarray(learn(jax.random.key(seed), split.train, memories, beta, num_epochs=_DRIFT_EPOCHS).memories)
+    squares = 2 * float(beta) * np.sum((moved - memories) ** 2, axis=1) / memories.shape[1]
+    before, after = (float(gaussian_log_density(split.train, at, float(beta)).mean()) for at in (memories, moved))
+    return angle, float(np.sqrt(squares.mean())), before - after
+
+
 def _fitted(method: str, split: _Split, seed: int, restarts: int, setting: dict[str, Any]) -> Grouping:
     if method == "CLAM":
         return _clam(split, seed, restarts, **setting)
@@ -148,17 +214,18 @@ def _fitted(method: str, split: _Split, seed: int, restarts: int, setting: dict[
 def run(settings: Settings) -> xr.DataTree:
     """Scores of every method, setting and split on every set."""
     names = _names(settings)
-    num_splits, restarts = (10, 10) if settings.full else (3, 2)
+    num_splits, restarts = (10, 10) if settings.full else (5, 2)
     groups: dict[str, xr.Dataset] = {}
     total = len(names) * num_splits * len(METHODS)
+    num_settings = len(settings_of("CLAM"))
     for s, name in enumerate(names):
         x, classes = _load(name, settings.data)
-        num_settings = len(settings_of("CLAM"))
-        scores = np.full((len(_SCORES), len(METHODS), num_settings, num_splits), np.nan)
-        truth = np.empty(num_splits)
+        scores = np.full((len(SCORES), len(METHODS), num_settings, num_splits), np.nan)
+        truth, losses = np.empty(num_splits), np.empty((3, num_splits))
         for t in range(num_splits):
             split = _split(x, classes, np.random.default_rng([settings.seed, s, t]))
             truth[t] = _silhouette(split.train, split.classes)
+            losses[:, t] = _two_losses(split, (settings.seed * 1_000_003 + 97 * t) % 2**31)
             for m, method in enumerate(METHODS):
                 settings.progress((s * num_splits + t) * len(METHODS) + m, total, f"{name}, {method}")
                 for j, setting in enumerate(settings_of(method)):
@@ -175,15 +242,17 @@ def run(settings: Settings) -> xr.DataTree:
         chosen = scores[0].argmax(axis=1)  # by silhouette, (clusterer, split)
         groups[name] = xr.Dataset(
             {
-                **{score: (("clusterer", "setting", "split"), scores[i]) for i, score in enumerate(_SCORES)},
+                **{score: (("clusterer", "setting", "split"), scores[i]) for i, score in enumerate(SCORES)},
                 "chosen": (("clusterer", "split"), chosen),
                 "silhouette_of_classes": ("split", truth),
+                **{name: ("split", values) for name, values in zip(("angle", "drift", "lost"), losses, strict=True)},
             },
             coords={"clusterer": list(METHODS)},
             attrs={"num_data": len(x), "num_features": x.shape[1], "num_classes": len(np.unique(classes))},
         )
     tree = xr.DataTree.from_dict(groups)
-    tree.attrs |= {"restarts": restarts, "splits": num_splits}
+    same = settings_of("EM").index({"covariance": "isotropic", "weights": "uniform"})
+    tree.attrs |= {"restarts": restarts, "splits": num_splits, "settings": num_settings, "same_mixture": same}
     return tree
 
 
@@ -228,18 +297,6 @@ def _silhouette(x: Float[np.ndarray, "N D"], labels: Int[np.ndarray, " N"]) -> f
 # --- reading --------------------------------------------------------------------------------------------------
 
 
-def _chosen(group: xr.Dataset) -> xr.Dataset:
-    """Scores of the setting with the best silhouette, by method and split."""
-    at = group["chosen"].values[:, None]  # (clusterer, 1, split)
-    return xr.Dataset(
-        {
-            score: (("clusterer", "split"), np.take_along_axis(group[score].values, at, axis=1)[:, 0])
-            for score in _SCORES
-        },
-        coords={"clusterer": group["clusterer"].values},
-    )
-
-
 @styled
 def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     """Silhouette against agreement with the classes, all settings; held-out density of the chosen settings."""
@@ -261,7 +318,7 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
                 color=MEMORY_COLOURS[m],
                 label=method,
             )
-        axes.axvline(float(group["silhouette_of_classes"].mean()), ls="--", lw=0.8, color="#5c6773")
+        axes.axvline(float(group["silhouette_of_classes"].mean()), ls="--", lw=0.8, color=MUTED)
         axes.set_title(f"{name}, N = {group.attrs['num_data']}")
         axes.set_xlabel("silhouette")
         if place % columns == 0:
@@ -283,7 +340,7 @@ def _density_drawing(tree: xr.DataTree) -> Drawing:
     axes = figure.subplots()
     for m, method in enumerate(METHODS):
         for i, name in enumerate(names):
-            scores = _chosen(tree[name].to_dataset())
+            scores = chosen_scores(tree[name].to_dataset())
             base = scores["refitted_log_density"].sel(clusterer="k-means")
             gain = (scores["log_density"].sel(clusterer=method) - base).values
             axes.plot(
@@ -291,10 +348,8 @@ def _density_drawing(tree: xr.DataTree) -> Drawing:
             )
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set_xscale("symlog", linthresh=1.0)
-    axes.set_xticks([-10, -1, 0, 1, 10], ["−10", "−1", "0", "1", "10"])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.axvline(0, lw=0.8, color="#5c6773")
+    log_axis(axes, "x", [-10, -1, 0, 1, 10], linear_within=1.0)
+    axes.axvline(0, lw=0.8, color=MUTED)
     axes.set_xlabel("held-out log density over that of k-means, nats per row")
     quiet(axes, grid="x")
     handles = [axes.plot([], [], "os^x"[m], color=MEMORY_COLOURS[m], mfc="none")[0] for m in range(len(METHODS))]
@@ -306,114 +361,22 @@ def _density_drawing(tree: xr.DataTree) -> Drawing:
     return Drawing("log_density", figure, caption)
 
 
-def findings(tree: xr.DataTree) -> Sequence[Finding]:
-    """The papers' statements on clustering by recall, against the numbers."""
-    chosen = xr.concat([_chosen(tree[name].to_dataset()).mean("split") for name in tree.children], "set")
-    chosen = chosen.assign_coords(set=list(tree.children))
-    return [
-        _silhouette_finding(tree, chosen),
-        _classes_finding(tree, chosen),
-        _density_finding(tree, chosen),
-        _gradient_finding(tree),
-        *_authors_findings(chosen),
-    ]
-
-
-def _silhouette_finding(tree: xr.DataTree, chosen: xr.Dataset) -> Finding:
-    silhouette = chosen["silhouette"]
-    gain = silhouette.sel(clusterer="CLAM") / silhouette.sel(clusterer="k-means") - 1
-    better, top = int((gain > 0).sum()), int(np.argmax(gain.values))
-    return Finding(
-        "Saha et al. (2023) report silhouettes up to 60 % above k-means. Here, with "
-        f"{len(settings_of('CLAM'))} settings and {tree.attrs['restarts']} starts of each, CLAM’s is above on "
-        f"{better} of {len(gain)} sets, most on {chosen['set'].values[top]} ({100 * float(gain[top]):+.0f} %).",
-        "agrees" if better > len(gain) / 2 else "differs",
-    )
-
-
-def _classes_finding(tree: xr.DataTree, chosen: xr.Dataset) -> Finding:
-    clam, kmeans = (chosen.sel(clusterer=method) for method in ("CLAM", "k-means"))
-    dropped = [
-        str(name)
-        for name, count in zip(chosen["set"].values, clam["clusters"].values, strict=True)
-        if count < tree[name].attrs["num_classes"] - 0.01
-    ]
-    if dropped:
-        first = f"CLAM leaves memories without data on {', '.join(dropped)}, which by itself raises the silhouette. "
-    else:
-        first = "CLAM uses all memories on every set. "
-    ari, nmi = (int((clam[score] > kmeans[score]).sum()) for score in ("ari", "nmi"))
-    return Finding(
-        f"{first}Against the classes it is above k-means on {ari} of {chosen.sizes['set']} sets by ARI and {nmi} by "
-        "NMI.",
-        "note",
-    )
-
-
-def _density_finding(tree: xr.DataTree, chosen: xr.Dataset) -> Finding:
-    """CLAM against EM for the mixture that CLAM's energy is."""
-    same = settings_of("EM").index({"covariance": "isotropic", "weights": "uniform"})
-    by_em = np.array(
-        [
-            float(group.to_dataset()["log_density"].sel(clusterer="EM").isel(setting=same).mean())
-            for group in tree.children.values()
-        ]
-    )
-    clam = chosen.sel(clusterer="CLAM")
-    loss, refitted = by_em - clam["log_density"].values, by_em - clam["refitted_log_density"].values
-    below, worst = int((loss > 0).sum()), int(np.argmax(loss))
-    return Finding(
-        "'Clustering with associative memory networks is expectation maximisation' (Schaeffer et al., Sec. 3): as the "
-        "mixture of their energy, the memories of CLAM have a lower held-out log density than EM for the same mixture "
-        f"(equal isotropic Gaussians) on {below} of {len(loss)} sets, by {number(loss[worst], 3)} nats per row on "
-        f"{chosen['set'].values[worst]} ({number(refitted[worst], 3)} with a refitted width). The two losses have "
-        "different minima.",
-        "differs" if below > len(loss) / 2 else "agrees",
-    )
-
-
-def _gradient_finding(tree: xr.DataTree) -> Finding:
-    ari = [group.to_dataset()["ari"].mean("split") for group in tree.children.values()]
-    largest = max(float(abs(one.sel(clusterer="EM") - one.sel(clusterer="gradient EM")).max()) for one in ari)
-    return Finding(
-        "Gradient EM and EM seek the same optimum: at the same setting their ARI, averaged over splits, differ by at "
-        f"most {number(largest, 2)}.",
-        "note",
-    )
-
-
-def _authors_findings(chosen: xr.Dataset) -> list[Finding]:
-    """Our k-means against the authors', on the sets on which their script was run."""
-    names = [str(name) for name in chosen["set"].values if name in _AUTHORS]
-    if not names:
-        return []
-    ours = chosen["silhouette"].sel(clusterer="k-means")
-    off = max(abs(float(ours.sel(set=name)) - _AUTHORS[name]["silhouette"]) for name in names)
-    return [
-        Finding(
-            f"k-means is within {number(off, 2)} in silhouette of the authors’ own script on "
-            f"{', '.join(names)} (theirs on all rows, ours on four fifths).",
-            "agrees" if off < 0.05 else "differs",
-        )
-    ]
-
-
 def tables(tree: xr.DataTree) -> Sequence[str]:
     """Scores of the chosen settings, mean and spread over splits, with reference numbers."""
     made = []
     for name in tree.children:
         group = tree[name].to_dataset()
-        scores = _chosen(group)
-        rows = [[method, *(_mean(scores[score].sel(clusterer=method)) for score in _SCORES)] for method in METHODS]
+        scores = chosen_scores(group)
+        rows = [[method, *(_mean(scores[score].sel(clusterer=method)) for score in SCORES)] for method in METHODS]
         rows.append(
             ["the classes", _mean(group["silhouette_of_classes"]), "1", "1", str(group.attrs["num_classes"]), "–", "–"]
         )
-        if name in _AUTHORS:
-            authors = _AUTHORS[name]
+        if name in AUTHORS:
+            authors = AUTHORS[name]
             cells = [number(authors[score], 3) for score in ("silhouette", "ari", "nmi")]
             rows.append(["k-means, authors’ script", *cells, str(group.attrs["num_classes"]), "–", "–"])
-        if name in _PORT:
-            rows.append(["CLAM, port of theirs", number(_PORT[name][0]), "–", "–", str(_PORT[name][1]), "–", "–"])
+        if name in PORT:
+            rows.append(["CLAM, port of theirs", number(PORT[name][0]), "–", "–", str(PORT[name][1]), "–", "–"])
         header = ["", "silhouette", "ARI", "NMI", "clusters", "log density", "refitted"]
         caption = (
             f"{escape(name)}: mean ± standard deviation over splits; log density of held-out rows, nats per row, as it "
@@ -433,7 +396,10 @@ CLUSTERING = register(
         name="clustering",
         title="CLAM, EM, gradient EM and k-means",
         question="Does clustering by recall beat k-means, and is it expectation maximisation?",
-        source="Schaeffer et al. (2023), Sec. 3; Saha et al. (2023), arXiv:2306.03209; claim A10",
+        source="Schaeffer et al. (2023), Sec. 3; Saha et al. (2023), arXiv:2306.03209",
+        claims=("A10",),
+        data="clam_zoo, clam_ecoli, clam_segment; with --full also further sets",
+        words=("silhouette", "ARI", "NMI", "nats", "EM", "beta", "standard error"),
         run=run,
         figures=figures,
         findings=findings,

@@ -3,6 +3,8 @@
 An experiment has four functions: ``run`` computes a DataTree; ``figures``, ``findings`` and ``tables`` only read one.
 So a stored ``NAME.nc`` reproduces its page, and every sentence of the page is computed from its numbers. A module of
 this folder makes one :class:`Experiment` and passes it to :func:`register`; ``probam experiment NAME`` then runs it.
+What it finds is a :class:`~probam.experiments.finding.Finding`, which judges a paper only with a number, its error and
+a sentence on what would have shown the opposite.
 
 Computations run in float64, whatever the precision of the process.
 """
@@ -21,16 +23,20 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import xarray as xr
 from matplotlib.figure import Figure
 
 import probam.experiments
+from probam.claims.entries import ENTRIES
 from probam.data.reading import cause
 from probam.data.writing import write_atomically
 from probam.errors import InputError
+from probam.experiments.finding import Finding
+from probam.experiments.spreadsheet import findings_csv, table_csv
+from probam.experiments.words import WORDS
 from probam.inference.common.result import Progress, silent
 from probam.reports.figures.style import PAPER, inline_svg
 from probam.reports.page import Section, escape, figure, number, page, spelled
@@ -39,7 +45,6 @@ from probam.reports.tree import write_tree
 __all__ = [
     "Drawing",
     "Experiment",
-    "Finding",
     "Settings",
     "experiments",
     "find",
@@ -52,7 +57,12 @@ __all__ = [
 
 _PACKAGES = ("probam", "jax", "numpyro", "optax", "numpy", "scikit-learn", "xarray")
 
-_LABELS = {"agrees": ("good", "Agrees"), "differs": ("warning", "Differs"), "note": ("note", "Note")}
+_LABELS = {
+    "agrees": ("good", "Agrees"),
+    "differs": ("warning", "Differs"),
+    "undecided": ("note", "Undecided"),
+    "note": ("note", "Note"),
+}
 
 _FILE_NAMES = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
@@ -71,13 +81,6 @@ class Settings(NamedTuple):
     progress: Progress = silent
 
 
-class Finding(NamedTuple):
-    """A sentence about the result, and whether the paper ``agrees`` with it, ``differs``, or neither (``note``)."""
-
-    text: str
-    verdict: Literal["agrees", "differs", "note"]
-
-
 class Drawing(NamedTuple):
     """A figure, the stem of its file name, and its caption, which is also the text for screen readers."""
 
@@ -91,7 +94,10 @@ class Experiment:
     """An experiment: its name on the command line, its title, its question, and its functions.
 
     ``run`` returns a DataTree of arrays that NetCDF can store; the other functions read such a tree, new or stored.
-    ``tables`` returns HTML made by :func:`probam.reports.page.table`. ``source`` names the paper and section.
+    ``tables`` returns HTML made by :func:`probam.reports.page.table`. ``source`` names the paper and section,
+    ``claims`` the entries of the list of claims that are illustrated. ``data`` says which sets a folder of more data
+    can add; empty where the experiment has no use for one. ``words`` are those of
+    :data:`probam.experiments.words.WORDS` that the page uses and a newcomer may not know.
     """
 
     name: str
@@ -102,10 +108,17 @@ class Experiment:
     figures: Callable[[xr.DataTree], Sequence[Drawing]]
     findings: Callable[[xr.DataTree], Sequence[Finding]]
     tables: Callable[[xr.DataTree], Sequence[str]] = lambda _: ()
+    claims: tuple[str, ...] = ()
+    data: str = ""
+    words: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name or not set(self.name) <= _FILE_NAMES:
             raise InputError(f"name: expected lower-case letters, digits and _; got {self.name!r}")
+        for kind, names, known in (("claims", self.claims, ENTRIES), ("words", self.words, WORDS)):
+            unknown = [name for name in names if name not in known]
+            if unknown:
+                raise InputError(f"{kind}: {unknown[0]!r} of the experiment {self.name!r} is not in the list of {kind}")
 
 
 _REGISTRY: dict[str, Experiment] = {}
@@ -165,11 +178,13 @@ def perform(
         progress: called with (done, total, text).
 
     Raises:
-        InputError: for a seed out of range, and for ``data`` that is not a folder.
+        InputError: for a seed out of range, and for ``data`` that is not a folder or that the experiment cannot use.
     """
     if isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise InputError(f"seed: expected a whole number from 0 to 2^32 - 1; got {seed!r}")
     folder = None if data is None else Path(data)
+    if folder is not None and not experiment.data:
+        raise InputError(f"data: the experiment {experiment.name!r} uses no further data sets; leave this option out")
     if folder is not None and not folder.is_dir():
         raise InputError(f"data: expected a folder of data sets; {os.fspath(folder)} is not one")
     began = time.perf_counter()
@@ -210,7 +225,9 @@ def prepare(experiment: Experiment, folder: str | os.PathLike[str]) -> Path:
 
 
 def write(experiment: Experiment, tree: xr.DataTree, folder: str | os.PathLike[str]) -> list[Path]:
-    """Store ``NAME.nc``, the figures and ``index.html`` in ``folder/NAME``; the paths written, the page last.
+    """Store ``NAME.nc``, the figures, CSV files and ``index.html`` in ``folder/NAME``; the paths, the page last.
+
+    ``findings.csv`` has what was found, ``table_1.csv`` and so on the tables of the page.
 
     All files are made before one is replaced, and each is replaced atomically. Other files in the folder are kept.
 
@@ -221,6 +238,8 @@ def write(experiment: Experiment, tree: xr.DataTree, folder: str | os.PathLike[s
     drawings = list(experiment.figures(tree))
     text = html(experiment, tree, drawings).encode()  # before the PNGs: drawing again moves a layout by a hair
     contents = {f"{drawing.name}.png": _png(drawing.figure) for drawing in drawings}
+    contents["findings.csv"] = findings_csv(experiment.findings(tree)).encode()
+    contents |= {f"table_{i}.csv": table_csv(made).encode() for i, made in enumerate(experiment.tables(tree), start=1)}
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "tree.nc"
         write_tree(tree, file)
@@ -246,7 +265,7 @@ def html(experiment: Experiment, tree: xr.DataTree, drawings: Sequence[Drawing] 
     """
     drawings = list(experiment.figures(tree)) if drawings is None else drawings
     findings = list(experiment.findings(tree))
-    tables = "".join(experiment.tables(tree))
+    tables = list(experiment.tables(tree))
     drawn = "".join(
         figure(inline_svg(drawing.figure, drawing.name, drawing.caption), escape(drawing.caption))
         for drawing in drawings
@@ -255,7 +274,11 @@ def html(experiment: Experiment, tree: xr.DataTree, drawings: Sequence[Drawing] 
     if drawn:
         sections.append(Section("figures", "Figures" if len(drawings) > 1 else "Figure", drawn))
     if tables:
-        sections.append(Section("numbers", "Numbers", tables))
+        files = ", ".join(f"<code>table_{i}.csv</code>" for i in range(1, len(tables) + 1))
+        body = "".join(tables) + f"<p>The same as {files}, beside this page.</p>"
+        sections.append(Section("numbers", "Numbers", body))
+    if experiment.words or experiment.claims:
+        sections.append(_vocabulary(experiment))
     sections.append(_repeat(experiment, tree))
     lead = f'<p class="lead">{escape(experiment.question)}</p>'
     return page(experiment.title, lead=lead, verdict=_verdict(findings), sections=sections, kicker="probam experiment")
@@ -264,28 +287,48 @@ def html(experiment: Experiment, tree: xr.DataTree, drawings: Sequence[Drawing] 
 def _findings(findings: Sequence[Finding]) -> str:
     items = "".join(
         f'<li class="{_LABELS[finding.verdict][0]}"><span class="level">{_LABELS[finding.verdict][1]}</span>'
-        f"<span>{escape(finding.text)}</span></li>"
+        f"<span>{escape(finding.text)}{_carried(finding)}</span></li>"
         for finding in findings
     )
-    return f'<ul class="advice">{items}</ul>'
+    rule = (
+        "A statement is judged only by a number with its error: it agrees or differs where two standard errors on "
+        "either side do not change the answer, and is undecided otherwise. Everything else is a note. "
+        "<code>findings.csv</code> has the numbers."
+    )
+    return f'<p>{rule}</p><ul class="advice">{items}</ul>'
+
+
+def _carried(finding: Finding) -> str:
+    """The number that a verdict rests on, and what would have shown the opposite, on a line of its own."""
+    if finding.measured is None:
+        return ""
+    return f"<br><small>{escape(finding.measured.sentence())} {escape(finding.opposite)}</small>"
+
+
+def _vocabulary(experiment: Experiment) -> Section:
+    """Words that a newcomer may not know, and the claims by their own titles."""
+    entries = {word: WORDS[word] for word in experiment.words}
+    entries |= {f"claim {claim}": f"{ENTRIES[claim]} (probam verify {claim} tests it)" for claim in experiment.claims}
+    items = "".join(f"<dt>{escape(word)}</dt><dd>{escape(text)}</dd>" for word, text in entries.items())
+    return Section("words", "Words and claims", f'<dl class="words">{items}</dl>')
 
 
 def _verdict(findings: Sequence[Finding]) -> str:
     """One paragraph: how many statements of the paper agree with the measurements."""
-    agree = sum(finding.verdict == "agrees" for finding in findings)
-    differ = sum(finding.verdict == "differs" for finding in findings)
+    counts = {kind: sum(finding.verdict == kind for finding in findings) for kind in _LABELS}
+    agree, differ, open_ = (counts[kind] for kind in ("agrees", "differs", "undecided"))
     level = "warning" if differ else "good" if agree else "note"
-    if not agree and not differ:
-        text = "The paper makes no statement that can be tested here."
-        return f'<div class="verdict note"><p><strong>{escape(text)}</strong></p></div>'
-    if not agree:
-        text = f"{spelled(differ, 'statement', 'statements')} of the paper {'does' if differ == 1 else 'do'} not agree"
-        text = f"{text[0].upper()}{text[1:]} with what was measured."
-        return f'<div class="verdict {level}"><p><strong>{escape(text)}</strong></p></div>'
-    first = f"{spelled(agree, 'statement', 'statements').capitalize()} of the paper "
-    first += f"{'agrees' if agree == 1 else 'agree'} with what was measured"
-    second = f", {spelled(differ) if differ else 'none'} {'does' if differ == 1 else 'do'} not."
-    return f'<div class="verdict {level}"><p><strong>{escape(first + second)}</strong></p></div>'
+    if not agree + differ + open_:
+        text = "No statement of the paper can be judged by this run."
+    else:
+        parts = [
+            f"{spelled(agree) if agree else 'none'} {'agrees' if agree == 1 else 'agree'} with what was measured",
+            f"{spelled(differ) if differ else 'none'} {'does' if differ == 1 else 'do'} not",
+            *([f"{spelled(open_)} {'is' if open_ == 1 else 'are'} undecided"] if open_ else []),
+        ]
+        statements = spelled(agree + differ + open_, "statement", "statements")
+        text = f"Of {statements} of the paper {', '.join(parts)}."
+    return f'<div class="verdict {level}"><p><strong>{escape(text)}</strong></p></div>'
 
 
 def _repeat(experiment: Experiment, tree: xr.DataTree) -> Section:

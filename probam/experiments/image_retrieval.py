@@ -31,6 +31,7 @@ __all__ = [
     "draw_sets",
     "images",
     "mean_image_retrieved",
+    "of_the_paper",
     "retrieved",
     "run_retrieval",
 ]
@@ -42,7 +43,8 @@ DAMAGES: tuple[Damage, ...] = ("noise", "mask", "random mask", "inpainting")
 PAPER_THRESHOLD = 50.0
 """Sum over pixels and channels of squared differences, pixels in [0, 1], below which the paper counts as retrieved."""
 
-_SETS = {"mnist": "mnist_dev4k", "fashion": "fashion_dev4k", "cifar10": "cifar10_dev1k"}
+_PAPER_SHAPES = {"mnist": (28, 28, 1), "cifar": (32, 32, 3), "tiny": (64, 64, 3)}
+"""The paper's images by a part of their set's name: MNIST, CIFAR-10 and Tiny ImageNet."""
 
 
 class Rule(NamedTuple):
@@ -53,24 +55,57 @@ class Rule(NamedTuple):
     normalised: bool
 
 
-def images(folder: Path | None) -> dict[str, Float[np.ndarray, "N H W C"]]:
+def images(folder: Path | None, num_memories: int) -> dict[str, Float[np.ndarray, "N H W C"]]:
     """Image sets by name, pixels in [0, 1], single precision.
 
     Args:
-        folder: where there are mnist_dev4k, fashion_dev4k or cifar10_dev1k; without any, scikit-learn's digits are
-            used.
-    """
-    sets = {}
-    for name, place in _SETS.items():
-        if folder is not None and (folder / place / "data.npz").is_file():
-            with np.load(folder / place / "data.npz", allow_pickle=False) as stored:
-                pixels = stored["X"].astype(np.float32) / 255
-            sets[name] = pixels[..., None] if pixels.ndim == 3 else pixels
-    if sets:
-        return sets
-    from sklearn.datasets import load_digits
+        folder: every ``NAME/data.npz`` in it whose array X has images, (N, H, W) or (N, H, W, C), whole numbers from 0
+            to 255 or fractions from 0 to 1, and at least ``num_memories`` of them. None for scikit-learn's digits.
+        num_memories: images needed of each set.
 
-    return {"digits": (load_digits().images / 16).astype(np.float32)[..., None]}
+    Raises:
+        InputError: where the folder has no such set, or pixels are outside their range.
+    """
+    if folder is None:
+        from sklearn.datasets import load_digits
+
+        return {"digits": (load_digits().images / 16).astype(np.float32)[..., None]}
+    sets, small = {}, []
+    for path in sorted(folder.glob("*/data.npz")):
+        with np.load(path, allow_pickle=False) as stored:
+            if "X" not in stored or stored["X"].ndim not in (3, 4):
+                continue
+            pixels = stored["X"]
+        if len(pixels) < num_memories:
+            small.append(f"{path.parent.name} ({len(pixels)})")
+        else:
+            sets[path.parent.name] = _scaled(pixels, path)
+    if not sets:
+        few = f"; these have too few: {', '.join(small)}" if small else ""
+        raise InputError(
+            f"data: {folder} has no set of {num_memories} images or more; expected NAME/data.npz with an array X of "
+            f"shape (N, height, width) or (N, height, width, channels){few}"
+        )
+    return sets
+
+
+def _scaled(pixels: np.ndarray, path: Path) -> Float[np.ndarray, "N H W C"]:
+    """Pixels in [0, 1] with an axis of channels; whole numbers are divided by 255."""
+    scaled = pixels.astype(np.float32) / (255 if np.issubdtype(pixels.dtype, np.integer) else 1)
+    if not (scaled.min() >= 0 and scaled.max() <= 1):  # NaN fails too
+        raise InputError(f"{path}: expected pixels from 0 to 1, or whole numbers from 0 to 255")
+    return scaled[..., None] if scaled.ndim == 3 else scaled
+
+
+def of_the_paper(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a set is one of the paper's kinds of images, by its name and the shape (H, W, C) of an image.
+
+    >>> of_the_paper("mnist_dev4k", (28, 28, 1)), of_the_paper("fashion_mnist", (28, 28, 1))
+    (True, False)
+    """
+    return "fashion" not in name.lower() and any(
+        part in name.lower() and shape == expected for part, expected in _PAPER_SHAPES.items()
+    )
 
 
 def draw_sets(key: jax.Array, pool: Float[np.ndarray, "N H W C"], num_sets: int, num_memories: int) -> Array:

@@ -1,7 +1,8 @@
 """Methods that make memories of data, in one pass or many, with the same results: labels, density, time and memory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -32,10 +33,12 @@ class Scores(NamedTuple):
     """Results and costs of a learner."""
 
     memories: float  # their number; of draws, the mean number of occupied ones
+    holding: int  # how many of them hold a row, by the labels
+    largest: float  # share of the rows that the largest of them holds
     labels: Int[np.ndarray, " N"]
     log_density: float  # mean over the held-out data, nats; NaN where there is no density
-    seconds: float  # to learn, with compilation
-    seconds_again: float  # to learn the same again in the same process
+    seconds: float  # CPU seconds to learn for the first time in a process, with compilation
+    seconds_again: float  # CPU seconds to learn as much again in the same process
     peak_mib: float  # memory of the first time, above that of a process that has imported all and loaded the data
 
 
@@ -53,22 +56,34 @@ class Learner(Protocol):
 
 
 def scored(
-    learner: Learner, x: Float[np.ndarray, "N D"], held_out: Float[np.ndarray, "M D"], seed: int, precise: bool = True
-) -> Scores:
-    """All :class:`Scores`; to be called in a separate process (:func:`probam.experiments.own_process.alone`).
+    learner: Learner,
+    splits: Sequence[tuple[Float[np.ndarray, "N D"], Float[np.ndarray, "M D"]]],
+    seed: int,
+    precise: bool = True,
+) -> list[Scores]:
+    """All :class:`Scores` by split; to be called in a separate process (:func:`probam.experiments.own_process.alone`).
+
+    What the first time costs, with compilation, is measured on the first split and repeated for all.
 
     Args:
-        held_out: rows at which the density is evaluated.
+        splits: rows to learn, and rows at which the density is evaluated; all of the same sizes.
         seed: of the learner.
         precise: float64 instead of float32.
     """
+    made = []
     with jax.enable_x64(precise):
         jnp.zeros(1).block_until_ready()  # starts the device
-        learned, first = cost(lambda: learner.learn(x, seed))
-        labels, log_density, memories = learner.answer(learned, x, held_out)
-        del learned
-        again = cost(lambda: learner.learn(x, seed))[1]
-    return Scores(memories, np.asarray(labels), log_density, first.seconds, again.seconds, first.peak_mib)
+        _, first = cost(lambda: learner.learn(splits[0][0], seed))
+        for x, held_out in splits:
+            learned, again = cost(partial(learner.learn, x, seed))
+            labels, log_density, memories = learner.answer(learned, x, held_out)
+            del learned
+            labels = np.asarray(labels)
+            counts = np.unique(labels, return_counts=True)[1]
+            shares = (len(counts), float(counts.max() / counts.sum()))
+            costs = (first.cpu_seconds, again.cpu_seconds, first.peak_mib)
+            made.append(Scores(memories, *shares, labels, log_density, *costs))
+    return made
 
 
 @dataclass(frozen=True)

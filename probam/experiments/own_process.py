@@ -18,7 +18,7 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 class Cost(NamedTuple):
     """The cost of a call."""
 
-    seconds: float
+    cpu_seconds: float  # of all threads of the process together, so that a busy machine changes little
     peak_mib: float  # peak memory of the process during the call, above its memory before
 
 
@@ -40,9 +40,9 @@ def cost(work: Callable[[], Value]) -> tuple[Value, Cost]:
     Memory that the process has freed but not returned counts as used before: call this in a new process.
     """
     before = _begin()
-    began = time.perf_counter()
+    began = time.process_time()
     value = work()
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     return value, Cost(seconds, max(_record() - before, 0.0))
 
 

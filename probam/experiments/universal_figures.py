@@ -3,18 +3,20 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from probam.energies.similarities import SIMILARITIES
 from probam.experiments.experiment import Drawing
-from probam.reports.figures.style import MUTED, memory_colour, new_figure, quiet, styled
+from probam.reports.figures.style import MUTED, log_axis, memory_colour, new_figure, quiet, styled
 
 __all__ = ["drawings"]
 
 _PAPER = 50.0
 _MARKERS = "osD^vPX*<>d"
+_SIMILARITIES = tuple(SIMILARITIES)
+"""In the order of their colours: a similarity has one colour and one mark in all figures."""
 
 
 def _curves(axes: Axes, values: xr.DataArray, across: str, by: str, *, names: Sequence[str] | None = None) -> None:
@@ -22,20 +24,13 @@ def _curves(axes: Axes, values: xr.DataArray, across: str, by: str, *, names: Se
     for i, name in enumerate(values[by].values):
         one = values.sel({by: name})
         mean, spread = one.mean("set").values, one.std("set", ddof=1).values
-        x, style = one[across].values, "-" if i < 8 else "--"
+        place = _SIMILARITIES.index(str(name)) if by == "similarity" else i
+        x, style, colour = one[across].values, "-" if place < 8 else "--", memory_colour(place)
         label = str(name) if names is None else names[i]
-        axes.plot(x, mean, marker=_MARKERS[i % 11], ms=3.5, ls=style, color=memory_colour(i), label=label)
-        axes.fill_between(x, mean - spread, mean + spread, color=memory_colour(i), alpha=0.12, lw=0)
+        axes.plot(x, mean, marker=_MARKERS[place % 11], ms=3.5, ls=style, color=colour, label=label)
+        axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.12, lw=0)
     axes.set_ylim(-0.03, 1.03)
     quiet(axes, grid="y")
-
-
-def _log_axis(axes: Axes, ticks: npt.ArrayLike) -> None:
-    """A logarithmic axis with ticks at these values."""
-    axes.set_xscale("log")
-    places = np.asarray(ticks).tolist()
-    axes.set_xticks(places, [f"{place:g}" for place in places])
-    axes.minorticks_off()
 
 
 def _panels(
@@ -51,7 +46,7 @@ def _panels(
             _curves(axes, values.sel(images=name), across, by)
             axes.set_title(f"{name}: {title}", fontsize=8)
             if log:
-                _log_axis(axes, values[across].values)
+                log_axis(axes, "x", values[across].values.tolist())
             if r == len(rows) - 1:
                 axes.set_xlabel(xlabel)
         grid[r, 0].set_ylabel("fraction retrieved")
@@ -169,7 +164,7 @@ def _heteroassociation(tree: xr.DataTree, at: dict[str, xr.DataArray]) -> Drawin
     )
     right.set_title(f"{tree['classical'].attrs['images']}, classical network", fontsize=8)
     for axes, values in ((left, modern), (middle, modern), (right, at["classical"])):
-        _log_axis(axes, values["num_memories"].values)
+        log_axis(axes, "x", values["num_memories"].values.tolist())
         axes.set_xlabel("stored images")
     left.set_ylabel("fraction retrieved")
     right.legend()
@@ -188,13 +183,14 @@ def _thresholds(tree: xr.DataTree) -> Drawing:
     for axes, name in zip(figure.subplots(1, len(columns), sharey=True, squeeze=False)[0], columns, strict=True):
         _curves(axes, values.sel(images=name), "threshold", "similarity")
         axes.axvline(_PAPER, color=MUTED, lw=0.8, ls=":")
-        _log_axis(axes, [5, 20, 50, 100, 250])
+        log_axis(axes, "x", [5, 20, 50, 100, 250])
         axes.set_title(str(name), fontsize=8)
         axes.set_xlabel("threshold")
     figure.axes[0].set_ylabel("fraction retrieved")
     figure.axes[0].legend()
     caption = (
         f"Paper's Figure 11: fraction retrieved against the threshold, {int(values['num_memories'])} half-masked "
-        "images, max. The dotted line is the paper's threshold of 50."
+        "images, max. The dotted line is the paper's threshold of 50. Small images have thresholds in proportion to "
+        "their pixels; the axis has the paper's units."
     )
     return Drawing("thresholds", figure, caption)

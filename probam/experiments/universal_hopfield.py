@@ -2,12 +2,14 @@
 
 Similarities follow CLAIMS C11 (divergences with a pseudocount, true Jensen-Shannon), separations C10 and C13. The
 threshold is the paper's, 50, for the sum over all pixels and channels. The small digits, which are used where there are
-no other images, have it scaled by the number of pixels.
+no other images, have it scaled by the number of pixels. The paper's "dot" is the normalised dot product here: its
+Appendix E divides images by their sum. Its released program sets the lower half of an image to zero; the paper says,
+and this experiment does, the upper half.
 """
 
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,7 @@ from jaxtyping import Array, Float
 from probam.energies import universal
 from probam.energies.separations import Identity, Log, Max, Polynomial, Softmax, Square, TopK
 from probam.energies.similarities import SIMILARITIES, Similarity, smoothed
-from probam.experiments.experiment import Experiment, Finding, Settings, register
+from probam.experiments.experiment import Experiment, Settings, register
 from probam.experiments.image_retrieval import (
     PAPER_THRESHOLD,
     Damage,
@@ -27,11 +29,13 @@ from probam.experiments.image_retrieval import (
     draw_sets,
     images,
     mean_image_retrieved,
+    of_the_paper,
     retrieved,
     run_retrieval,
 )
 from probam.experiments.universal_figures import drawings
-from probam.reports.page import percent, table
+from probam.experiments.universal_findings import findings
+from probam.reports.page import escape, number, table
 
 __all__ = ["UNIVERSAL_HOPFIELD"]
 
@@ -118,7 +122,8 @@ class _Images(NamedTuple):
 
 def run(settings: Settings) -> xr.DataTree:
     """All figures for every image set available, with ten sets of memories each."""
-    sizes, pools = _sizes(settings.full), images(settings.data)
+    sizes = _sizes(settings.full)
+    pools = images(settings.data, sizes.ladder[-1])
     report = _progress(settings, len(pools) * (4 + len(sizes.noise) + len(sizes.mask)) + 2)
     key = jax.random.key(settings.seed)
     drawn = []
@@ -182,14 +187,18 @@ def _capacity(at: _Images) -> xr.Dataset:
     memories = at.sets.reshape(*at.sets.shape[:2], -1)
     limit = jnp.asarray(_limits(at.sets)[_THRESHOLDS.index(PAPER_THRESHOLD)], at.sets.dtype)
     chance = np.asarray(mean_image_retrieved(memories, limit, at.ladder)).T
+    capacity["threshold_used"] = ("images", [float(limit)])
+    capacity["of_the_paper"] = ("images", np.array([of_the_paper(at.name, at.sets.shape[2:])], np.int8))
     capacity["mean_image"] = (("images", "num_memories", "set"), chance[None])
     return capacity
 
 
 def _heteroassociation(key: jax.Array, drawn: Sequence[_Images]) -> dict[str, xr.Dataset]:
     """Whole image against its lower half as what the same scores read out: modern and classical network."""
-    first, last = drawn[0], drawn[-1]  # the last are coloured, where there are coloured ones
-    return {"modern": _modern(key, last), "classical": _classical(first), "examples": _examples(key, last)}
+    coloured = [at for at in drawn if at.sets.shape[-1] == 3]
+    grey = [at for at in drawn if at.sets.shape[-1] == 1]
+    modern, classical = (coloured or drawn)[0], (grey or drawn)[0]
+    return {"modern": _modern(key, modern), "classical": _classical(classical), "examples": _examples(key, modern)}
 
 
 def _modern(key: jax.Array, at: _Images) -> xr.Dataset:
@@ -264,191 +273,10 @@ def _examples(key: jax.Array, at: _Images) -> xr.Dataset:
     )
 
 
-def _at_paper(tree: xr.DataTree, node: str) -> xr.DataArray:
-    """Means over sets at the paper's threshold."""
-    return tree[node].to_dataset()["retrieved"].sel(threshold=PAPER_THRESHOLD).mean("set")
-
-
-def _ranked(values: xr.DataArray, dim: str) -> str:
-    order = np.argsort(-values.values, kind="stable")
-    return ", ".join(f"{values[dim].values[i]} {percent(float(values.values[i]))}" for i in order)
-
-
-def _verdict(lead: float) -> Literal["agrees", "differs", "note"]:
-    """Whether a difference of fractions has the sign that the paper states; below two percent it is no evidence."""
-    return "note" if abs(lead) < 0.02 else "agrees" if lead > 0 else "differs"
-
-
-def findings(tree: xr.DataTree) -> Sequence[Finding]:
-    """The paper's statements on its figures, one by one, against the numbers of this run."""
-    capacity, chance = _at_paper(tree, "capacity"), tree["capacity"].to_dataset()["mean_image"].mean("set")
-    most = int(capacity["num_memories"].max())
-    last, chance = capacity.sel(num_memories=most), chance.sel(num_memories=most)
-    return [
-        *(
-            finding
-            for name in capacity["images"].values
-            for finding in _similarity_findings(last.sel(images=name), float(chance.sel(images=name)))
-        ),
-        *_separation_findings(tree),
-        *_robustness_findings(tree),
-        *_projection_findings(tree),
-        _threshold_finding(tree),
-    ]
-
-
-def _similarity_findings(capacity: xr.DataArray, chance: float) -> list[Finding]:
-    """Similarities on one kind of images, half masked, and the chance level."""
-    name, most = capacity["images"].item(), int(capacity["num_memories"])
-    three = ["manhattan", "squared euclidean", "normalised dot"]
-    made = []
-    for rule in (_CAPTION.name, _MAX.name):
-        at = capacity.sel(rule=rule, similarity=three)
-        best = float(at.sel(similarity="manhattan")) >= float(at.max()) - 0.02
-        made.append(
-            Finding(
-                f"Manhattan is the best of the main three: {name}, half masked, {most} images, {rule}: "
-                f"{_ranked(at, 'similarity')}.",
-                "agrees" if best else "differs",
-            )
-        )
-    at = capacity.sel(rule=_MAX.name)
-    divergences = at.sel(similarity=["kl", "reverse kl", "jensen-shannon"])
-    return [
-        *made,
-        Finding(
-            f"Divergences do substantially worse than the main three: {name}, max: {_ranked(at, 'similarity')}. "
-            "(The released program's Jensen-Shannon score is largest for the least similar image; this one is not.)",
-            "agrees" if float(divergences.max()) < float(at.sel(similarity=three).min()) else "differs",
-        ),
-        Finding(
-            f"Chance level: at a threshold of 50, the mean of all {most} images as the output for every query counts "
-            f"as retrieved for {percent(chance)} of {name}.",
-            "note",
-        ),
-    ]
-
-
-def _separation_findings(tree: xr.DataTree) -> list[Finding]:
-    separation = _at_paper(tree, "separation").isel(similarity=0)
-    most = int(separation["num_memories"].max())
-    last = separation.sel(num_memories=most)
-    made = []
-    for name in last["images"].values:
-        at = last.sel(images=name)
-        soft, high = float(at.sel(rule="softmax β = 1")), float(at.sel(rule="polynomial 10"))
-        low, best = float(at.sel(rule="identity")), float(at.sel(rule="max"))
-        made.append(
-            Finding(
-                f"Max and high powers retrieve most, low powers least: {name}, {most} images: {_ranked(at, 'rule')}.",
-                "agrees" if best >= float(at.max()) - 0.02 and low <= high + 0.02 else "differs",
-            )
-        )
-        made.append(
-            Finding(
-                f"Softmax at β = 1 does worse than the tenth power: {name}: {percent(soft)} against {percent(high)}.",
-                _verdict(high - soft),
-            )
-        )
-    cap = [percent(1 / (1 + (most - 1) * np.exp(-beta))) for beta in (1.0, 100.0)]
-    known = _at_paper(tree, "capacity").sel(num_memories=most, similarity="manhattan").mean("images")
-    weak, full = float(known.sel(rule=_CAPTION.name)), float(known.sel(rule=_MAX.name))
-    return [
-        *made,
-        Finding(
-            f"The normalisation causes the weakness of softmax at β = 1: among {most} scores that sum to one no weight "
-            f"can exceed e / (e + K − 1) = {cap[0]}. At β = 100 the bound is {cap[1]}, but only an exact match attains "
-            f"it: Manhattan retrieves {percent(weak)} there and {percent(full)} under max, mean over image sets.",
-            "note",
-        ),
-        Finding(
-            "At a large threshold, averages of several images count as retrieved and do better than the single image "
-            "that max chooses. Log separation gives the least similar image the largest weight, and still retrieves "
-            "by that average.",
-            "note",
-        ),
-    ]
-
-
-def _robustness_findings(tree: xr.DataTree) -> list[Finding]:
-    noise = _at_paper(tree, "noise").sel(rule=_MAX.name)
-    most, loudest = int(noise["num_memories"].max()), float(noise["level"].max())
-    at = noise.sel(num_memories=most, level=loudest).mean("images")
-    dots = max(float(at.sel(similarity=name)) for name in ("normalised dot", "cosine"))
-    others = max(float(at.sel(similarity=name)) for name in ("squared euclidean", "manhattan"))
-    mask = _at_paper(tree, "mask").sel(rule=_MAX.name, num_memories=most).mean("images")
-    small = mask.isel(level=0)
-    further = _at_paper(tree, "further").sel(rule=_MAX.name, num_memories=most).mean("images")
-    random, painted = further.sel(damage="random mask"), further.sel(damage="inpainting")
-    return [
-        Finding(
-            f"Dot products are most robust to strong noise: variance {loudest:g}, {most} images, max, mean over image "
-            f"sets: {_ranked(at, 'similarity')}.",
-            _verdict(dots - others),
-        ),
-        Finding(
-            "Clipping moves the mean of a noisy pixel but not its median. Manhattan distance is least at the median "
-            "and squared distance at the mean, so Manhattan should be best under clipped noise.",
-            "note",
-        ),
-        Finding(
-            f"Manhattan is best under small masks: {percent(float(small['level']))} masked: "
-            f"{_ranked(small, 'similarity')}.",
-            "agrees" if float(small.sel(similarity="manhattan")) >= float(small.max()) - 0.02 else "differs",
-        ),
-        Finding(
-            f"Under random masking the dot product is more robust than Manhattan: {_ranked(random, 'similarity')}.",
-            _verdict(float(random.sel(similarity="normalised dot") - random.sel(similarity="manhattan"))),
-        ),
-        Finding(
-            f"Under inpainting Manhattan is best: {_ranked(painted, 'similarity')}.",
-            "agrees" if float(painted.sel(similarity="manhattan")) >= float(painted.max()) - 0.02 else "differs",
-        ),
-    ]
-
-
-def _projection_findings(tree: xr.DataTree) -> list[Finding]:
-    modern, classical = (tree[node].to_dataset()["retrieved"].mean("set") for node in ("modern", "classical"))
-    networks = {
-        "max": modern.sel(rule=_MAX.name),
-        "softmax β = 100, normalised": modern.sel(rule=_CAPTION.name),
-        "the classical network": classical,
-    }
-    made = []
-    for name, fractions in networks.items():
-        auto = fractions.sel(task="auto", threshold=PAPER_THRESHOLD)
-        same, fair = (
-            float(np.abs(auto - fractions.sel(task="hetero", threshold=threshold)).max())
-            for threshold in (PAPER_THRESHOLD, PAPER_THRESHOLD / 2)
-        )
-        made.append(
-            Finding(
-                f"Auto- and heteroassociation retrieve equally well, {name}: the weights are the same, so only the "
-                f"scale of the error differs. Fractions differ by at most {percent(same)} at the same threshold of 50, "
-                f"and by {percent(fair)} with 25 for the lower half, which has half the pixels.",
-                "agrees" if same <= 0.05 else "note" if fair <= 0.05 else "differs",
-            )
-        )
-    return made
-
-
-def _threshold_finding(tree: xr.DataTree) -> Finding:
-    curve = tree["capacity"].to_dataset()["retrieved"].sel(rule=_MAX.name).mean("set").isel(num_memories=-1)
-    change = curve.sel(threshold=75.0) - curve.sel(threshold=35.0)
-    three = change.sel(similarity=["manhattan", "squared euclidean", "normalised dot"]).max("similarity")
-    gains = ", ".join(
-        f"{name} {percent(float(gain))}" for name, gain in zip(three["images"].values, three.values, strict=True)
-    )
-    return Finding(
-        f"The curve is flat at a threshold of 50, as the paper finds on CIFAR-10: from 35 to 75 the three main "
-        f"similarities gain at most {gains}.",
-        "agrees" if float(three[-1]) < 0.1 else "differs",
-    )
-
-
 def tables(tree: xr.DataTree) -> Sequence[str]:
     """Fractions retrieved by similarity and number of images, half masked, max separation, and their spread."""
-    fractions = tree["capacity"].to_dataset()["retrieved"].sel(threshold=PAPER_THRESHOLD, rule=_MAX.name)
+    capacity = tree["capacity"].to_dataset()
+    fractions = capacity["retrieved"].sel(threshold=PAPER_THRESHOLD, rule=_MAX.name)
     sizes = fractions["num_memories"].values
     rows = []
     for name in fractions["images"].values:
@@ -456,8 +284,13 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
             cells = fractions.sel(images=name, similarity=kind)
             means, spreads = cells.mean("set").values, cells.std("set", ddof=1).values
             row = [f"{mean:.3f} ± {spread:.3f}" for mean, spread in zip(means, spreads, strict=True)]
-            rows.append([f"{name}, {kind}", *row])
-    caption = "Fraction retrieved, upper half masked, max separation; mean and standard deviation over ten sets"
+            rows.append([escape(f"{name}, {kind}"), *row])
+    used = zip(capacity["images"].values, capacity["threshold_used"].values, strict=True)
+    limits = ", ".join(f"{number(float(limit), 3)} for {escape(name)}" for name, limit in used)
+    caption = (
+        "Fraction retrieved, upper half masked, max separation; mean and standard deviation over ten sets. Threshold: "
+        f"{limits}"
+    )
     return [table(["images, similarity", *(f"K = {size}" for size in sizes)], rows, caption=caption)]
 
 
@@ -466,7 +299,10 @@ UNIVERSAL_HOPFIELD = register(
         name="universal_hopfield",
         title="Universal Hopfield networks on images",
         question="Which similarity and separation bring stored images back, and what does the normalisation do to it?",
-        source="Millidge et al. (2022), Universal Hopfield Networks, Figures 2 to 6, 11 and 14; claims C10 to C16",
+        source="Millidge et al. (2022), Universal Hopfield Networks, Figures 2 to 6, 11 and 14",
+        claims=("C10", "C11", "C12", "C13", "C14", "C15", "C16"),
+        data="sets of images of any name: an array X of shape (N, height, width) or (N, height, width, channels)",
+        words=("similarity", "separation", "threshold", "standard error"),
         run=run,
         figures=drawings,
         findings=findings,

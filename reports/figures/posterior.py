@@ -6,10 +6,10 @@ import xarray as xr
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from probam.errors import InputError
-from probam.reports.figures.style import GRID, MEMORY_COLOURS, MUTED, new_figure, quiet, styled
+from probam.reports.figures.style import GRID, MEMORY_COLOURS, MUTED, log_axis, new_figure, quiet, styled
 from probam.reports.summaries.agreement import worth_of_ends
 from probam.reports.summaries.convergence import effective_draws
 from probam.reports.summaries.diagnostics import Diagnosis
@@ -155,9 +155,7 @@ def optimisation_figure(tree: xr.DataTree) -> Figure:
     axes.set_ylim(low - 0.05 * span, top + 0.08 * span)
     axes.yaxis.get_major_formatter().set_useOffset(False)  # type: ignore[attr-defined]
     if objective.shape[1] > 300:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        log_axis(axes, "x")
     axes.set_xlabel("iteration")
     axes.set_ylabel(str(group.attrs.get("what", "objective")))
     quiet(axes, grid="y")

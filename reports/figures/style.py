@@ -10,14 +10,17 @@ import html
 import io
 import re
 import warnings
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import matplotlib as mpl
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+
+from probam.reports.page import number
 
 __all__ = [
     "GRID",
@@ -26,6 +29,7 @@ __all__ = [
     "MUTED",
     "PAPER",
     "inline_svg",
+    "log_axis",
     "memory_colour",
     "new_figure",
     "quiet",
@@ -117,6 +121,33 @@ def quiet(axes: Axes, *, grid: str | None = None) -> None:
     if grid is not None:
         axes.grid(visible=True, axis="x" if grid == "x" else "y")
         axes.tick_params(axis="x" if grid == "x" else "y", length=0)
+
+
+def log_axis(
+    axes: Axes, which: Literal["x", "y"], ticks: Sequence[float] | None = None, *, linear_within: float | None = None
+) -> None:
+    """A logarithmic axis whose ticks are plain numbers, where Matplotlib would write TeX. Call it after plotting.
+
+    Args:
+        axes: the panel.
+        which: which of its axes.
+        ticks: where numbers stand; None for powers of ten, with their multiples by 2 and 5 where there is room.
+        linear_within: linear from minus this value to it, so that values may be negative; needs ``ticks``.
+    """
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    set_scale = axes.set_xscale if which == "x" else axes.set_yscale
+    if linear_within is None:
+        set_scale("log")
+    else:
+        set_scale("symlog", linthresh=linear_within)
+    if ticks is not None:
+        axis.set_ticks(list(ticks), [number(float(tick)) for tick in ticks])
+        axis.set_minor_locator(NullLocator())
+        return
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 400 * low else (1.0,)))
+    axis.set_major_formatter(lambda value, _: number(float(value)))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def inline_svg(figure: Figure, name: str, alt: str) -> str:

@@ -1,11 +1,13 @@
 """Experiments: found by name, run in float64 under a seed, stored whole, told on a page that needs nothing else."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -14,7 +16,6 @@ from probam.errors import InputError
 from probam.experiments.experiment import (
     Drawing,
     Experiment,
-    Finding,
     Settings,
     experiments,
     find,
@@ -24,7 +25,9 @@ from probam.experiments.experiment import (
     register,
     write,
 )
+from probam.experiments.finding import Finding, Measured, judged
 from probam.reports.figures.style import new_figure
+from probam.reports.page import table
 
 
 def _run(settings: Settings) -> xr.DataTree:
@@ -43,7 +46,12 @@ def _figures(tree: xr.DataTree) -> list[Drawing]:
 
 def _findings(tree: xr.DataTree) -> list[Finding]:
     largest = float(tree["numbers"].to_dataset()["drawn"].max())
-    return [Finding(f"The largest is {largest:.3f} & no more.", "agrees"), Finding("It is not zero.", "differs")]
+    measured = Measured(largest, 0.25, "Largest of three", "3 draws")
+    return [
+        judged(f"The largest is {largest:.3f} & no more.", measured, (-np.inf, 9.0), "A number above 9 would have."),
+        judged("It is below −9.", measured, (-np.inf, -9.0), "A number below −9 would have."),
+        Finding("There are <three>.", "note"),
+    ]
 
 
 TINY = Experiment(
@@ -54,6 +62,9 @@ TINY = Experiment(
     run=_run,
     figures=_figures,
     findings=_findings,
+    tables=lambda _: [table(["draw", "value"], [["first", "−1.5 ± 0.2"]], caption="Numbers")],
+    claims=("B8",),
+    words=("load",),
 )
 
 
@@ -72,7 +83,7 @@ def test_results_are_stored_whole_and_read_without_probam(tmp_path: Path) -> Non
     kept = prepare(TINY, tmp_path) / "notes.txt"
     kept.write_text("mine")
     paths = write(TINY, tree, tmp_path)
-    assert [path.name for path in paths] == ["tiny_test.nc", "path.png", "index.html"]
+    assert [path.name for path in paths] == ["tiny_test.nc", "path.png", "findings.csv", "table_1.csv", "index.html"]
     assert {path.name for path in kept.parent.iterdir()} == {"notes.txt", *(path.name for path in paths)}
     with xr.open_datatree(paths[0]) as read:
         xr.testing.assert_identical(read["numbers"].to_dataset(), tree["numbers"].to_dataset())
@@ -85,10 +96,25 @@ def test_the_page_follows_from_the_stored_numbers_and_needs_no_network(tmp_path:
     text = paths[-1].read_text()
     with xr.open_datatree(paths[0]) as read:
         assert html(TINY, read.load()) == text
-    assert "One statement of the paper agrees with what was measured, one does not." in text
+    assert "Of two statements of the paper one agrees with what was measured, one does not." in text
+    assert "± 0.25 (3 draws). A number above 9 would have." in text
+    assert "<dt>load</dt>" in text
+    assert "<dt>claim B8</dt><dd>XOR (" in text
     assert "Are they &lt;numbers&gt;?" in text
     assert "&amp; no more." in text
     assert not re.search(r"(src|href)=\"(?!#|data:)", text)
+
+
+def test_findings_and_tables_are_csv_files_that_a_program_reads(tmp_path: Path) -> None:
+    tree = perform(TINY, 1)
+    place = write(TINY, tree, tmp_path)[-1].parent
+    findings = pd.read_csv(place / "findings.csv")
+    largest = float(tree["numbers"].to_dataset()["drawn"].max())
+    assert list(findings["verdict"]) == ["agrees", "differs", "note"]
+    np.testing.assert_allclose(findings["value"], [largest, largest, np.nan])
+    np.testing.assert_allclose(findings["error"], [0.25, 0.25, np.nan])
+    read = pd.read_csv(place / "table_1.csv")
+    assert read.to_dict("list") == {"draw": ["first"], "value": [-1.5], "value, error": [0.2]}
 
 
 def test_a_failing_figure_leaves_the_former_results(tmp_path: Path) -> None:
@@ -110,7 +136,11 @@ def test_wrong_requests_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="seed: expected"):
         perform(TINY, -1)
     with pytest.raises(InputError, match="data: expected a folder"):
-        perform(TINY, data=tmp_path / "none")
+        perform(replace(TINY, data="sets"), data=tmp_path / "none")
+    with pytest.raises(InputError, match="data: the experiment 'tiny_test' uses no further data sets; leave"):
+        perform(TINY, data=tmp_path)
+    with pytest.raises(InputError, match="claims: 'Z9' of the experiment"):
+        replace(TINY, claims=("Z9",))
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="this folder cannot be created"):
         prepare(TINY, tmp_path / "file")
@@ -140,5 +170,7 @@ def test_the_command_runs_an_experiment_and_says_what_was_found(
     assert "agrees" in out
     assert "differs" in out
     assert "<svg" in (tmp_path / "xor" / "index.html").read_text()
+    assert main(["experiment", "xor", "--data", str(tmp_path), "-o", str(tmp_path)]) == 2
+    assert "leave this option out" in capsys.readouterr().err
     assert main(["experiment", "xo", "-o", str(tmp_path)]) == 2
     assert "did you mean 'xor'?" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 from probam.energies.separations import Identity, Max, Softmax
 from probam.energies.similarities import SIMILARITIES
@@ -20,6 +21,7 @@ from probam.experiments.image_retrieval import (
     retrieved,
     run_retrieval,
 )
+from probam.experiments.universal_findings import lead
 
 KEY = jax.random.key(4)
 
@@ -119,15 +121,41 @@ def test_the_mean_image_is_what_chance_retrieves(sets: jax.Array) -> None:
     np.testing.assert_allclose(result, np.stack([np.ones(3), (errors < 8).mean(-1)], axis=1), atol=1e-7)
 
 
-def test_digits_stand_in_where_no_other_images_are_at_hand(tmp_path: Path) -> None:
-    (only,) = images(tmp_path).values()
+def test_digits_stand_in_where_no_folder_is_given() -> None:
+    (only,) = images(None, 100).values()
     assert only.shape == (1797, 8, 8, 1)
     assert only.min() == 0
     assert only.max() == 1
 
 
-def test_stored_images_are_scaled_to_one(tmp_path: Path) -> None:
-    (tmp_path / "mnist_dev4k").mkdir()
-    np.savez(tmp_path / "mnist_dev4k" / "data.npz", X=np.arange(0, 256, 51, dtype=np.uint8).reshape(1, 2, 3))
-    (result,) = images(tmp_path).values()
-    np.testing.assert_allclose(result[0, ..., 0], [[0, 0.2, 0.4], [0.6, 0.8, 1]], rtol=1e-6)
+def _stored(folder: Path, name: str, pixels: np.ndarray) -> None:
+    (folder / name).mkdir()
+    np.savez(folder / name / "data.npz", X=pixels)
+
+
+def test_stored_images_of_any_name_are_scaled_to_one(tmp_path: Path) -> None:
+    _stored(tmp_path, "my_holiday", np.arange(0, 256, 51, dtype=np.uint8).reshape(1, 2, 3))
+    _stored(tmp_path, "fractions", np.full((2, 4, 4, 3), 0.25))
+    _stored(tmp_path, "a_table", np.ones((7, 3)))
+    result = images(tmp_path, 1)
+    assert list(result) == ["fractions", "my_holiday"]
+    np.testing.assert_allclose(result["my_holiday"][0, ..., 0], [[0, 0.2, 0.4], [0.6, 0.8, 1]], rtol=1e-6)
+    np.testing.assert_array_equal(result["fractions"], np.full((2, 4, 4, 3), 0.25, np.float32))
+
+
+def test_a_folder_without_images_is_refused_and_so_are_pixels_out_of_range(tmp_path: Path) -> None:
+    _stored(tmp_path, "few", np.zeros((3, 2, 2)))
+    with pytest.raises(InputError, match=r"no set of 10 images or more.*too few: few \(3\)"):
+        images(tmp_path, 10)
+    _stored(tmp_path, "bright", np.full((12, 2, 2), 1.5))
+    with pytest.raises(InputError, match="expected pixels from 0 to 1"):
+        images(tmp_path, 10)
+
+
+def test_leads_are_paired_by_set_and_one_choice_serves_all_sets() -> None:
+    fractions = xr.DataArray(
+        [[0.9, 0.5, 0.7], [0.6, 0.6, 0.6], [0.2, 0.9, 0.1]],
+        dims=("similarity", "set"),
+        coords={"similarity": ["one", "two", "three"]},
+    )
+    np.testing.assert_allclose(lead(fractions, "similarity", ["one"], ["one", "two", "three"]), [0.3, -0.1, 0.1])

@@ -5,12 +5,13 @@ from itertools import product
 import jax
 import numpy as np
 import pytest
+from scipy.special import erfinv, logsumexp, softmax
 from scipy.stats import norm
 
 from probam.energies import crosstalk, dense
 from probam.experiments.attractors import triangle
-from probam.experiments.capacity import critical_load
-from probam.experiments.clustering import METHODS, gaussian_log_density, settings_of
+from probam.experiments.capacity import critical_load, sharpening, theory
+from probam.experiments.clustering import METHODS, gaussian_log_density, gradient_cosine, likeliest, settings_of
 from probam.experiments.dense_capacity import capacities, wrong_neurons
 from probam.experiments.experiment import Settings
 from probam.experiments.xor import XOR, exact_energy
@@ -43,6 +44,63 @@ def test_critical_load_is_the_midpoint_of_the_curve_that_made_the_counts() -> No
     result, error = critical_load(loads, retrieved, key=rng, draws=50)
     assert 1e-4 < error < 2e-3
     assert abs(result - 0.152) < 4 * error  # fails by chance for one seed in 16,000; the seed is fixed
+
+
+def test_the_theory_of_hebbs_rule_solves_its_mean_field_equations() -> None:
+    loads, overlaps = theory(30)
+    np.testing.assert_array_less(0, np.diff(loads))
+    for load, overlap in zip(loads[5:], overlaps[5:], strict=True):
+        y = erfinv(overlap)
+        r = (overlap / y) ** 2 / (2 * load)  # from y = m / sqrt(2 alpha r)
+        c = 2 / np.sqrt(np.pi) * np.exp(-(y**2)) * y / overlap  # C = sqrt(2 / (pi alpha r)) exp(-m^2 / (2 alpha r))
+        np.testing.assert_allclose(r, (1 - c) ** -2, rtol=1e-9)  # Amit, Gutfreund and Sompolinsky, at zero temperature
+    assert loads[-1] == pytest.approx(0.1379, abs=1e-4)
+
+
+def test_sharpening_is_the_power_by_which_a_share_falls() -> None:
+    rng = np.random.default_rng(5)
+    sizes = [400, 800, 1600, 3200]
+    counts = [rng.binomial(10, 0.3 * (size / 400) ** -1.0, 300).astype(float) for size in sizes]
+    slope, error = sharpening(sizes, counts, rng, draws=100)
+    assert 0.01 < error < 0.1
+    assert abs(slope + 1) < 4 * error  # fails by chance for one seed in 16,000; the seed is fixed
+
+
+def test_the_cosine_of_the_gradients_is_that_of_finite_differences() -> None:
+    rng = np.random.default_rng(3)
+    x, memories, beta = rng.normal(size=(9, 2)), rng.normal(size=(3, 2)), 0.6
+
+    def squares(at: np.ndarray, places: np.ndarray) -> np.ndarray:
+        return ((at[:, None] - places) ** 2).sum(-1)
+
+    def recall_error(places: np.ndarray) -> float:
+        at = x
+        for _ in range(10):
+            shares = softmax(-beta * squares(at, places), axis=1)
+            at = at + 0.1 * (shares @ places - at)
+        return float(((x - at) ** 2).sum())
+
+    def negative_log_lik(places: np.ndarray) -> float:
+        return float(-logsumexp(-beta * squares(x, places), axis=1).sum())
+
+    gradients = []
+    for loss in (recall_error, negative_log_lik):
+        steps = 1e-5 * np.eye(6).reshape(6, 3, 2)
+        gradients.append(np.array([loss(memories + step) - loss(memories - step) for step in steps]))
+    one, other = (gradient / np.linalg.norm(gradient) for gradient in gradients)
+    result = gradient_cosine(jax.numpy.asarray(memories), jax.numpy.asarray(x), jax.numpy.asarray(beta))
+    assert float(result) == pytest.approx(one @ other, abs=1e-7)
+    assert float(result) < 0.999
+
+
+def test_no_step_from_the_likeliest_memories_raises_the_likelihood() -> None:
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=(40, 2)) + 3 * rng.integers(0, 2, (40, 1))
+    best = np.asarray(likeliest(jax.numpy.asarray(x[:2]), jax.numpy.asarray(x), jax.numpy.asarray(0.7)))
+    top = gaussian_log_density(x, best, 0.7).sum()
+    for step in 1e-3 * np.eye(4).reshape(4, 2, 2):
+        for moved in (best + step, best - step):
+            assert gaussian_log_density(x, moved, 0.7).sum() < top
 
 
 def test_wrong_neurons_are_those_whose_flip_lowers_the_energy() -> None:
