@@ -19,7 +19,8 @@ from probam.energies.memory import Memory
 from probam.energies.positive_features import PositiveFeatures, draw_centres
 from probam.energies.positive_features import store as store_positive
 from probam.energies.random_features import RandomFeatures
-from probam.experiments.experiment import Drawing, Experiment, Finding, Settings, register
+from probam.experiments.experiment import Drawing, Experiment, Settings, register
+from probam.experiments.finding import Finding, Measured, judged, over_repeats
 from probam.reports.figures.style import MEMORY_COLOURS, MUTED, new_figure, quiet, styled
 from probam.reports.page import number, table, with_error
 
@@ -45,6 +46,8 @@ def _exponential(key: jax.Array, patterns: np.ndarray, count: int, gamma: float)
     return PositiveFeatures(store_positive(centres, patterns, gamma), centres, gamma, spread)
 
 
+_NEAR = 0.05
+"""How far a power may be from −1/2 to count as it."""
 _ENOUGH = 0.95
 """Share of queries that must find their pattern."""
 _QUERIES = 100
@@ -223,14 +226,15 @@ def _slope_findings(data: xr.Dataset) -> list[Finding]:
     for kind in data["kind"].values:
         slope, error = slopes(data["features"].values, data["relative_error"].sel(kind=kind).values)
         last = float(data["relative_error"].sel(kind=kind).isel(features=-1).mean())
-        agrees = abs(slope + 0.5) < 3 * error + 0.02
+        text = (
+            f"{str(kind).capitalize()} features: the error falls as the power {with_error(slope, error)} of their "
+            f"number, to {number(100 * last, 2)} % with {int(data['features'][-1])}. The bound is a power of −1/2."
+        )
+        measured = Measured(slope, error, "Power of the error", f"{data.sizes['draw']} draws of the features")
+        opposite = f"A power more than {_NEAR:g} away from −1/2 would have shown the opposite."
+        is_bounded = kind == "trigonometric"
         made.append(
-            Finding(
-                f"{str(kind).capitalize()} features: the error falls as the power {with_error(slope, error)} of their "
-                f"number, to {number(100 * last, 2)} % with {int(data['features'][-1])}. The bound is a power of −1/2; "
-                "any other power would have shown the opposite.",
-                ("agrees" if agrees else "differs") if kind == "trigonometric" else "note",
-            )
+            judged(text, measured, (-0.5 - _NEAR, -0.5 + _NEAR), opposite) if is_bounded else Finding(text, "note")
         )
     return made
 
@@ -239,15 +243,17 @@ def _breaking_findings(data: xr.Dataset) -> list[Finding]:
     made = []
     for count in data["features"].values:
         at = [breaking_distance(data["distance"].values, row) for row in data["right"].sel(features=count).values]
-        mean, error = float(np.mean(at)), float(np.std(at, ddof=1) / np.sqrt(len(at)))
+        breaks = over_repeats(at, "Distance at which half of the queries are lost", "draws", "widths")
         expected = _predicted(int(count), int(data.attrs["num_patterns"]))
         made.append(
-            Finding(
+            judged(
                 f"With {count} features recall of {data.attrs['num_patterns']} patterns breaks at "
-                f"{with_error(mean, error)} widths from a pattern (half of the queries are lost); there is nothing in "
-                f"the way of exact wells. The kernel equals the noise of the sum at {expected:.2f} widths. Recall from "
-                "any distance would have shown the opposite.",
-                "agrees" if np.isfinite(mean) else "differs",
+                f"{with_error(breaks.value, breaks.error)} widths from a pattern (half of the queries are lost); there "
+                f"is nothing in the way of exact wells. The kernel equals the noise of the sum at "
+                f"{expected:.2f} widths.",
+                breaks,
+                (0.0, float(data["distance"][-1])),
+                "Recall from any distance that was tried would have shown the opposite.",
             )
         )
     return made
@@ -296,7 +302,9 @@ FEATURES = register(
         title="Memories in random features",
         question="How does the error of a memory in random features fall, where does its recall break, and when does "
         "it take less than its patterns?",
-        source="Hoover et al. (2024), arXiv:2410.24153; claims D2",
+        source="Hoover et al. (2024), arXiv:2410.24153",
+        claims=("D2",),
+        words=("standard error",),
         run=run,
         figures=figures,
         findings=findings,
