@@ -17,7 +17,8 @@ from scipy.stats import norm
 from probam.energies import sequences
 from probam.energies.separations import Polynomial
 from probam.experiments.dense_capacity import capacities
-from probam.experiments.experiment import Drawing, Experiment, Finding, Settings, register
+from probam.experiments.experiment import Drawing, Experiment, Settings, register
+from probam.experiments.finding import Finding, Measured, judged
 from probam.reports.figures.style import MEMORY_COLOURS, MUTED, new_figure, quiet, styled
 from probam.reports.page import number, table, with_error
 
@@ -116,12 +117,13 @@ def findings(tree: xr.DataTree) -> Sequence[Finding]:
         degree = int(data.attrs["degree"])
         slope, error = exponent(data["size"].values, data["length"].values, data["error"].values)
         made.append(
-            Finding(
+            judged(
                 f"Degree {degree}: the number of patterns grows as N to the power {with_error(slope, error)}, between "
                 f"{int(data['size'][0])} and {int(data['size'][-1])} neurons; the paper has {degree} (and a logarithm "
-                "for sequences without any error). A power that is off by more than three errors and a tenth, which "
-                "small networks are allowed, would have shown the opposite.",
-                "agrees" if abs(slope - degree) < 3 * error + 0.1 * degree else "differs",
+                "for sequences without any error).",
+                Measured(slope, error, "Power of N", "a bootstrap over independent draws of the patterns"),
+                (degree - 0.25, degree + 0.25),
+                "A power that is off by more than 0.25 would have shown the opposite.",
             )
         )
     return made
@@ -146,7 +148,9 @@ LENGTHS = register(
         title="How long a sequence can be",
         question="How does the length of a sequence of random patterns grow with the number of neurons, and does the "
         "degree of the separation give the power?",
-        source="Chaudhry et al. (2023), arXiv:2306.04532, capacities; claims D4",
+        source="Chaudhry et al. (2023), arXiv:2306.04532, capacities",
+        claims=("D4",),
+        words=("separation", "standard error"),
         run=run,
         figures=figures,
         findings=findings,
