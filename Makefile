@@ -9,7 +9,7 @@ READY  := $(VENV)/.ready
 # workers of the test suite: most of its time goes into compilation, which uses one core
 JOBS   ?= 2
 
-.PHONY: demo test test-slow validate check format bench bench-scale bench-first clean
+.PHONY: demo test test-slow validate check format bench bench-scale bench-first gpu clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -44,6 +44,11 @@ bench-scale: $(READY)  ## how CPU seconds and memory grow with rows, memories an
 
 bench-first: $(READY)  ## CPU seconds to the first answer: cold, with rows of another number, warm; COMMANDS names some
 	$(BIN)/python -m benchmarks.first_answer $(COMMANDS)
+
+gpu: $(READY)  ## the tests that need a GPU, and a GPU against its rooflines and the CPU: under ten minutes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,cuda]'
+	PROBAM_CHECK_TYPES=0 $(BIN)/python -m pytest -m gpu -rs $(ARGS)
+	$(BIN)/python -m benchmarks.gpu
 
 check: $(READY)  ## lint, format, types, import contracts, constraints
 	$(BIN)/ruff check .

@@ -120,9 +120,10 @@ def _supported(project: dict[str, Any]) -> list[str]:
 
 
 def _direct(project: dict[str, Any]) -> Iterable[Requirement]:
-    """Requirements of the package and of its dev extra."""
+    """Requirements of the package and of its extras for development and for GPUs."""
     table = project["project"]
-    return map(Requirement, [*table["dependencies"], *table.get("optional-dependencies", {}).get("dev", [])])
+    extras = table.get("optional-dependencies", {})
+    return map(Requirement, [*table["dependencies"], *extras.get("dev", []), *extras.get("cuda", [])])
 
 
 def main(arguments: list[str]) -> int:

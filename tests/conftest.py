@@ -52,6 +52,14 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["XLA_FLAGS"] = f"{CHEAP} {flags}".strip()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a GPU is skipped where JAX finds none."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked and jax.default_backend() != "gpu":
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="JAX finds no GPU; `make gpu` runs this where there is one"))
+
+
 def pytest_collection_finish() -> None:
     """What was imported stays: walking through it at every collection of garbage would take one part in twenty."""
     gc.freeze()

@@ -20,7 +20,7 @@ import typer.main
 
 from probam.cli import comparing, court, datasets, fitting, memories, queries, streaming  # noqa: F401 (they add commands)
 from probam.cli.console import abandoned, say
-from probam.cli.program import app
+from probam.cli.program import app, choose_device
 from probam.errors import ProbamError
 
 __all__ = ["app", "entered", "main"]
@@ -50,9 +50,18 @@ def _global(
     debug: Annotated[
         bool, typer.Option("--debug", help="On an error print the whole traceback (also allowed after the command).")
     ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="cpu|gpu",
+            help="Where to compute (also allowed after the command). Default: what JAX finds, a GPU first.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Fit memories to data, verify that their energy is the likelihood, and report the uncertainty."""
-    # --version acts in its callback, --debug in main()
+    del version, debug  # --version acts in its callback, --debug in main()
+    choose_device(device)
 
 
 # --- entering ------------------------------------------------------------------------------------------------
@@ -76,9 +85,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     end = words.index("--") if "--" in words else len(words)
     debug = "--debug" in words[:end]
-    words = [word for word in words[:end] if word != "--debug"] + words[end:]
+    words = _device_first([word for word in words[:end] if word != "--debug"]) + words[end:]
     with _plain_words(debug):
         return _run(words, debug)
+
+
+def _device_first(words: list[str]) -> list[str]:
+    """The words with ``--device`` and its value before the command, where the parser looks for it."""
+    for place, word in enumerate(words):
+        if word == "--device" or word.startswith("--device="):
+            end = place + (1 if "=" in word else 2)
+            return words[place:end] + words[:place] + words[end:]
+    return words
 
 
 def _run(words: list[str], debug: bool) -> int:

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from probam.cli.arguments import labelled_table_of
 from probam.cli.flags import flag
 from probam.compiled import keep_compiled
+from probam.errors import InputError
 from probam.fits.options import FitOptions
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "Variable",
     "api_ready",
     "app",
+    "choose_device",
     "fit_and_labelled_table",
     "fit_and_table",
 ]
@@ -110,8 +112,26 @@ Variable = Annotated[str | None, flag(FitOptions, "variable")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text for people.")]
 
 
+_device: str | None = None
+"""What ``--device`` of this run says."""
+
+
+def choose_device(name: str | None) -> None:
+    """Compute on the device of this name ("cpu" or "gpu"; None: what JAX finds) once JAX is set up.
+
+    Raises :class:`probam.errors.InputError` for another name.
+    """
+    global _device
+    if name not in (None, "cpu", "gpu"):
+        raise InputError(f"--device: expected cpu or gpu; got {name!r}")
+    _device = name
+
+
 def api_ready(*, float32: bool = False) -> Any:
-    """:mod:`probam.fits.fit`, after JAX was set up: precision, all cores as devices, compiled programs kept on disk."""
+    """:mod:`probam.fits.fit`, after JAX was set up: device, precision, cores, compiled programs kept on disk.
+
+    Raises :class:`probam.errors.InputError` where there is no device of the kind that was asked for.
+    """
     if "jax" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # a slow compiler would say so, with a place in its source
         flag = "--xla_force_host_platform_device_count"
@@ -121,6 +141,13 @@ def api_ready(*, float32: bool = False) -> Any:
             os.environ["XLA_FLAGS"] = f"{flags} {flag}={cores}".strip()
     import jax
 
+    if _device == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    elif _device == "gpu" and jax.default_backend() != "gpu":
+        raise InputError(
+            "--device: JAX finds no GPU; install the extra cuda (pip install 'probam[cuda]') on a machine with an "
+            "NVIDIA GPU and its driver, or use --device cpu"
+        )
     jax.config.update("jax_enable_x64", not float32)
     keep_compiled()
     import probam.fits.fit

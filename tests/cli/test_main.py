@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
@@ -223,3 +224,19 @@ def test_ctrl_c_in_mid_fit_ends_at_once_with_130_and_no_file(tmp_path: Path) -> 
         os.close(terminal)
         if run.stdout is not None:
             run.stdout.close()
+
+
+@pytest.mark.skipif(jax.default_backend() == "gpu", reason="the refusal is for machines without a GPU")
+@pytest.mark.parametrize("words", [["--device", "gpu", "verify", "A1"], ["verify", "A1", "--device=gpu"]])
+def test_a_gpu_that_is_not_there_is_refused_in_one_line(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr().err == (
+        "probam: --device: JAX finds no GPU; install the extra cuda (pip install 'probam[cuda]') on a machine with an "
+        "NVIDIA GPU and its driver, or use --device cpu\n"
+    )
+
+
+def test_a_device_is_a_cpu_or_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "--device", "tpu"]) == 2
+    assert capsys.readouterr().err == "probam: --device: expected cpu or gpu; got 'tpu'\n"
+    assert main(["data", "--device", "cpu"]) == 0
