@@ -80,7 +80,7 @@ def _em_step(covariance: str) -> Callable[[float, bool], Callable[[], float]]:
         from probam.models.mixture import mixture
         from probam.models.weights import Dirichlet
 
-        x, loc = _bank(max(640, round(200_000 * scale)), 32, 64)
+        x, loc = _bank(max(10_000, round(200_000 * scale)), 32, 64)
         model = mixture(x, family=Gaussian(covariance), weights=Dirichlet(), num_components=64)
         data, start = jnp.asarray(x), _start(covariance, loc)
         few, many = (50, 550) if on_gpu else (2, 7)
@@ -175,14 +175,16 @@ ROWS = {
 """All in float32. The rooflines are goals on paper for one H200 (67 TFLOP/s, 4.8 TB/s), measured on none."""
 
 
-def _side(scale: float) -> None:
-    """Print what this process's device takes for each row, a line of JSON each."""
+def _side(kind: str, scale: float) -> None:
+    """Print the device of this process and what it takes for each row, a line of JSON each; no row without a GPU."""
     import jax
 
     answers = os.fdopen(os.dup(1), "w")  # what libraries print goes to stderr
     os.dup2(2, 1)
     device = jax.devices()[0]
     print(json.dumps({"platform": device.platform, "device": device.device_kind}), file=answers, flush=True)
+    if kind == "gpu" and device.platform == "cpu":
+        return
     begin = time.perf_counter()
     for name, row in ROWS.items():
         if time.perf_counter() - begin > LIMIT:
@@ -195,9 +197,9 @@ def _side(scale: float) -> None:
         print(json.dumps({"row": name, "seconds": median(took)}), file=answers, flush=True)
 
 
-def _measured(scale: float, environment: dict[str, str]) -> tuple[dict[str, str], dict[str, float | None]]:
+def _measured(kind: str, scale: float, environment: dict[str, str]) -> tuple[dict[str, str], dict[str, float | None]]:
     """The device of a side, and its seconds of each row (None: no time was left)."""
-    command = [sys.executable, "-m", "benchmarks.gpu", "--side", "--scale", str(scale)]
+    command = [sys.executable, "-m", "benchmarks.gpu", "--side", kind, "--scale", str(scale)]
     done = subprocess.run(command, env=os.environ | environment, stdout=subprocess.PIPE, text=True, check=True)
     device, *rows = map(json.loads, done.stdout.splitlines())
     return device, {row["row"]: row["seconds"] for row in rows}
@@ -222,17 +224,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the rows (default 1)")
     parser.add_argument("--output", type=Path, default=Path("out/gpu.json"), help="file of the records")
-    parser.add_argument("--side", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=("cpu", "gpu"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        _side(options.scale)
+        _side(options.side, options.scale)
         return 0
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={os.cpu_count() or 1}"
-    cpu, on_cpu = _measured(options.scale, {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags.strip()})
-    gpu, on_gpu = _measured(options.scale, {})
+    cpu, on_cpu = _measured("cpu", options.scale, {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags.strip()})
+    gpu, on_gpu = _measured("gpu", options.scale, {})
     if gpu["platform"] == "cpu":
         print("JAX finds no GPU: only the CPU was measured", file=sys.stderr)
-        gpu, on_gpu = {}, {}
+        gpu = {}
     records = [
         {
             "row": name,
