@@ -250,6 +250,8 @@ def main() -> int:
     ]
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(records, indent=1))
+    if options.scale != 1:
+        print(f"the sizes in the table are those of scale 1; this run had {options.scale:g} of them", file=sys.stderr)
     print(table(records, gpu.get("device")))
     return 0
 
