@@ -84,9 +84,10 @@ def test_an_update_never_raises_the_energy(name: str) -> None:
     memory, points = CASES[name]
     assert memory.energy is not None
     assert memory.update is not None
-    before, after = memory.energy(jnp.asarray(points)), memory.energy(memory.update(jnp.asarray(points)))
+    energy, update = memory.energy, memory.update
+    before, after = (np.asarray(each) for each in jax.jit(lambda x: (energy(x), energy(update(x))))(points))
     assert np.all(np.isfinite(before))
-    np.testing.assert_array_less(np.asarray(after - before), 1e-10)
+    np.testing.assert_array_less(after - before, 1e-10)
     assert np.min(after - before) < -1e-3, "some updates lower it"
 
 
@@ -111,7 +112,7 @@ def test_a_pattern_is_recalled_from_a_noisy_start(name: str) -> None:
     assert np.all(recalled.converged) or not memory.settles
     assert (recalled.energy is None) == (memory.energy is None)
     if recalled.energy is not None and memory.energy is not None:
-        np.testing.assert_allclose(recalled.energy, memory.energy(recalled.states), rtol=1e-12)
+        np.testing.assert_allclose(recalled.energy, jax.jit(memory.energy)(recalled.states), rtol=1e-9, atol=1e-12)
 
 
 def test_recall_of_tokens_ends_where_their_energy_is_stationary() -> None:
@@ -208,8 +209,8 @@ def test_what_was_written_and_erased_leaves_no_trace() -> None:
 
 def test_random_features_estimate_the_energy_of_clam() -> None:
     exact = energy(LOC, LOC, 0.25)
-    estimate = RandomFeatures.store(jnp.asarray(LOC), num_features=200_000, gamma=0.5).energy(LOC)
-    np.testing.assert_allclose(estimate, exact, atol=5 * 4 * 2 / 200_000**0.5)  # five standard errors of the log
+    estimate = RandomFeatures.store(jnp.asarray(LOC), num_features=50_000, gamma=0.5).energy(LOC)
+    np.testing.assert_allclose(estimate, exact, atol=5 * 4 * 2 / 50_000**0.5)  # five standard errors of the log
 
 
 # --- one of one's own -----------------------------------------------------------------------------------------------
