@@ -150,6 +150,10 @@ def recall(
     flow: Annotated[
         bool, typer.Option("--flow", help="Integrate both layers of a two-layer network by their time constants.")
     ] = False,
+    dimension: Annotated[
+        bool,
+        typer.Option("--dimension", help="Also write in how many directions the memory is soft where recall ends."),
+    ] = False,
 ) -> None:
     """Store patterns in a memory, recall every query, and write where each one ends."""
     from probam.data.writing import TABLE_SUFFIXES, check_writable, write_dataset
@@ -168,7 +172,12 @@ def recall(
         states = starts.reshape(-1, *memory.shape)
         found = interruptible(lambda: basins(memory, states, step=step, max_steps=max_steps, flow=flow))
         kept = interruptible(lambda: _recalled_themselves(memory, rows, step)) if memory.settles else None
-    write_dataset(_dataset(found, stored), output, plain="state")
+    columns = _dataset(found, stored)
+    if dimension:
+        from probam.dynamics.local_dimension import local_dimension
+
+        columns["dimension"] = "datum", interruptible(lambda: local_dimension(memory, found.recall.states))
+    write_dataset(columns, output, plain="state")
     _print_summary(memory, found, kept, len(rows))
     print(f"wrote {output}")
 

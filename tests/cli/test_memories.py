@@ -96,6 +96,16 @@ def test_rows_of_a_table_are_recalled(here: Path, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.usefixtures("here")
+def test_the_dimension_where_recall_ends_is_written() -> None:
+    """Patterns in a row: soft along it, stiff across."""
+    np.save("p.npy", np.stack([np.linspace(-3, 3, 31), np.zeros(31)], axis=1))
+    np.save("q.npy", np.array([[0.3, 0.4], [-0.2, -0.1]]))
+    words = ["memory", "recall", "clam", "--patterns", "p.npy", "--queries", "q.npy", "-o", "out.csv"]
+    assert main([*words, "-p", "beta=1.0", "--dimension"]) == 0
+    assert pd.read_csv("out.csv")["dimension"].tolist() == [1, 1]
+
+
+@pytest.mark.usefixtures("here")
 def test_images_of_every_kind_are_recalled_as_signs(capsys: pytest.CaptureFixture[str]) -> None:
     images, noisy = (((rows + 1) * 127.5).astype(np.uint8).reshape(-1, 6, 8) for rows in (SIGNS, NOISY))
     Path("p-idx3-ubyte").write_bytes(idx(images))
