@@ -24,7 +24,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 from numpyro.distributions import Distribution
 from scipy.cluster.hierarchy import cut_tree, ward
 from scipy.linalg import eigh, solve_triangular
@@ -33,6 +33,7 @@ from scipy.special import digamma, gammaln
 from threadpoolctl import threadpool_limits
 
 from probam.conjugacy.location import normal_prior
+from probam.distributions.built import built
 from probam.distributions.supports import innermost
 from probam.distributions.wishart import InvariantWishartCholesky
 from probam.family import Family
@@ -143,17 +144,21 @@ def with_base_measure(
     if base is None:
         return dict(prior)
     assert isinstance(family, Gaussian)
-    within, shape = jnp.asarray(base.within, dtype), jnp.asarray(base.shape, dtype)
-    variances = jnp.diagonal(within)
+    within, shape = np.asarray(base.within, dtype), np.asarray(base.shape, dtype)
+    variances = np.diagonal(within)
     law: Distribution
     if family.covariance == "full":
-        freedom = 2 * shape + len(within) - 1
-        law = InvariantWishartCholesky(freedom, rate_matrix=freedom * within)
+        (law,) = built(_wishart, within, shape)
     elif family.covariance == "diagonal":
-        law = dist.Gamma(jnp.broadcast_to(shape, variances.shape), shape * variances).to_event(1)
+        law = dist.Gamma(np.full(variances.shape, shape), shape * variances).to_event(1)
     else:
-        law = dist.Gamma(shape, 2 * shape * jnp.mean(variances))  # of beta, half the precision
+        law = dist.Gamma(shape, 2 * shape * np.mean(variances))  # of beta, half the precision
     return {**prior, _SITES[family.covariance]: law}
+
+
+def _wishart(within: Float[Array, "D D"], shape: Float[Array, ""]) -> tuple[Distribution]:
+    freedom = 2 * shape + len(within) - 1
+    return (InvariantWishartCholesky(freedom, rate_matrix=freedom * within, validate_args=False),)
 
 
 def _is_learned(options: StreamOptions, family: Family) -> bool:

@@ -5,8 +5,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
+from probam.compiled import compiled_quickly
+from probam.conjugacy.pairs import ConjugatePair
 from probam.data.standardise import Standardiser
 from probam.distributions.growth import tail_of
 from probam.errors import InputError
@@ -31,15 +33,24 @@ def slots_by_size(state: StreamState) -> Int[np.ndarray, " L"]:
 
 def memory_weights(kernel: Kernel, state: StreamState) -> Float[np.ndarray, " K"]:
     """Probability of each slot's memory before the next datum is seen."""
-    nothing = jnp.zeros_like(state.live)
-    log_weights = np.asarray(log_seats(kernel, state, nothing))
+    log_weights = np.asarray(_log_weights(kernel, state))
     return np.where(np.asarray(state.live), np.exp(log_weights), 0)
+
+
+@compiled_quickly()
+def _log_weights(kernel: Kernel, state: StreamState) -> Float[Array, " K"]:
+    return log_seats(kernel, state, jnp.zeros_like(state.live))
+
+
+@compiled_quickly()
+def _locations(pair: ConjugatePair, counts: Float[Array, " K"], sums: Float[Array, "K F"]) -> Array | None:
+    return locations(pair, counts, sums)
 
 
 def memory_locations(kernel: Kernel, state: StreamState) -> Float[np.ndarray, "K D"] | None:
     """Posterior mean of each memory for the next datum; None for a pair that has no location."""
     if kernel.motion is None:
-        means = locations(kernel.pair, state.counts, state.sums)
+        means = _locations(kernel.pair, state.counts, state.sums)
         return None if means is None else np.asarray(means)
     rows = present(kernel, state)
     if isinstance(rows, Place):
