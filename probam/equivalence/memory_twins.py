@@ -28,6 +28,7 @@ from probam.energies import (
     attention,
     clam,
     composition,
+    consolidated,
     continuous_hopfield,
     counts,
     creation,
@@ -168,6 +169,14 @@ def _(memory: creation.Creation) -> Density:
     variances = jnp.append(jnp.full(num_memories, 0.5 / beta), 0.5 / beta + 0.5 / rho)
     log_z = jnp.full(num_memories + 1, 0.5 * dim * jnp.log(jnp.pi / beta))
     return _mixture(jnp.log(seats), log_z, _normal(places, variances), beta)
+
+
+@twin.register
+def _(memory: consolidated.Consolidated) -> Density:
+    """A Gaussian mixture: N(k_m, I / (2 beta)), with the counts as weights."""
+    loc, beta = _rows(memory.keys), jnp.asarray(memory.beta)
+    log_z = jnp.full(len(loc), 0.5 * loc.shape[1] * (_LOG_PI - jnp.log(beta)))
+    return _mixture(jnp.log(jnp.asarray(memory.counts)), log_z, _normal(loc, 0.5 / beta), beta)
 
 
 @twin.register

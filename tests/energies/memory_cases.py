@@ -8,6 +8,7 @@ import numpy as np
 from probam.energies.attention import Attention
 from probam.energies.clam import Clam
 from probam.energies.composition import Composition
+from probam.energies.consolidated import Consolidated
 from probam.energies.continuous_hopfield import ContinuousHopfield, CosineHopfield
 from probam.energies.counts import Counts
 from probam.energies.creation import Creation
@@ -83,6 +84,7 @@ WITH_TWIN: dict[str, tuple[Memory, np.ndarray]] = {
     "epanechnikov": (Epanechnikov(LOC, 0.05, WEIGHTS), POINTS),
     "positive_features": (PositiveFeatures.store(jnp.asarray(LOC), num_features=30, gamma=0.3), POINTS),
     "diffusion": (Diffusion(LOC, 0.9, 0.8), POINTS),
+    "consolidated": (Consolidated.store(jnp.asarray(POINTS), num_slots=5, threshold=0.8, beta=0.6), POINTS),
     "decoder": (Decoder(LOC, HOST[:, 0], HOST, FIELDS[0, :2], 0.7, 0.9, WEIGHTS), POINTS),
 }
 """Memories with a density, each with points at which to compare."""
@@ -123,7 +125,16 @@ def _unit(x: np.ndarray) -> np.ndarray:
 RECALLED: dict[str, tuple[np.ndarray, np.ndarray, float]] = {
     **{
         name: (REAL, _NEAR(REAL), 0.02)
-        for name in ("clam", "quadratic", "student_t", "laplace", "universal", "diffusion", "epanechnikov")
+        for name in (
+            "clam",
+            "quadratic",
+            "student_t",
+            "laplace",
+            "universal",
+            "diffusion",
+            "epanechnikov",
+            "consolidated",
+        )
     },
     **{name: (REAL, _NEAR(REAL), 0.02) for name in ("generalized_normal", "radial", "creation")},
     "random_features": (REAL, _NEAR(REAL), 0.1),  # an estimate

@@ -39,6 +39,7 @@ PARTS_OF_MEMORIES = {
     "lagrangians",
     "large_bank",
     "memory",
+    "novelty",
     "rates",
     "registry",
     "separations",
