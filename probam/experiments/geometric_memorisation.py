@@ -199,12 +199,12 @@ def _order(at: xr.Dataset) -> Finding:
 
 
 def _prediction(numbers: xr.Dataset) -> Finding:
-    ratios = np.log(numbers["alone"] / numbers["predicted"]).values
+    ratios = np.log((numbers["alone"] / numbers["predicted"]).values)
     told = ", ".join(
         f"{with_error(float(row.mean()), float(row.std(ddof=1) / row.size**0.5))} for P = {count}"
         for row, count in zip(ratios, numbers["count"].values, strict=True)
     )
-    every = np.log(numbers["lost"] / numbers["predicted"]).values
+    every = np.log((numbers["lost"] / numbers["predicted"]).values)
     return judged(
         "Directions are lost when one datum takes all responsibility, as in a random energy model: here all "
         "together, when a noisy copy carries enough information to name its datum, log P nats. "
@@ -228,8 +228,8 @@ def _dimension(numbers: xr.Dataset) -> Finding:
     )
     return Finding(
         f"The largest local dimension at any noise is {told}. Infinitely many data have 5 directions between the "
-        "noises 0.3 and 1, 15 between 0.01 and 0.3, and then 30. To see a group of directions, the noise must fall below its "
-        "spread before the data are memorised; a dimension of 15 or more would have shown that these data suffice for "
+        "noises 0.3 and 1, 15 between 0.01 and 0.3, and then 30. To see a group of directions, the noise must fall below "
+        "its spread before the data are memorised; a dimension of 15 or more would have shown that these data suffice for "
         "the second group.",
         "note",
     )
