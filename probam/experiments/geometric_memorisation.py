@@ -228,9 +228,9 @@ def _dimension(numbers: xr.Dataset) -> Finding:
     )
     return Finding(
         f"The largest local dimension at any noise is {told}. Infinitely many data have 5 directions between the "
-        "noises 0.3 and 1, 15 between 0.01 and 0.3, and then 30. To see a group of directions, the noise must fall below "
-        "its spread before the data are memorised; a dimension of 15 or more would have shown that these data suffice for "
-        "the second group.",
+        "noises 0.3 and 1, 15 between 0.01 and 0.3, and then 30. To see a group of directions, the noise must fall "
+        "below its spread before the data are memorised; a dimension of 15 or more would have shown that these data "
+        "suffice for the second group.",
         "note",
     )
 
