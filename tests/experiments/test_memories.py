@@ -1,16 +1,13 @@
 """What the experiments on memories compute, against closed forms; every experiment that a memory names is there."""
 
-import jax
 import numpy as np
 import pytest
-from scipy.stats import norm
 
 from probam.energies.clam import Clam
 from probam.energies.epanechnikov import Epanechnikov
 from probam.energies.registry import MEMORIES
 from probam.experiments.emergent_memories import measured, starts_around
 from probam.experiments.experiment import experiments
-from probam.experiments.long_sequences import expected_length, exponent, wrong_neurons
 from probam.experiments.random_features import breaking_distance, slopes
 
 LINE = np.array([[0.0], [1.0], [2.0]])
@@ -54,18 +51,3 @@ def test_recall_breaks_where_a_line_crosses_one_half() -> None:
     assert breaking_distance(distances, np.array([1.0, 0.75, 0.25])) == 2.5
     assert breaking_distance(distances, np.array([0.4, 0.2, 0.1])) == 1.0
     assert breaking_distance(distances, np.array([1.0, 0.9, 0.6])) == np.inf
-
-
-def test_wrong_neurons_after_a_step_are_as_many_as_gaussian_crosstalk_makes() -> None:
-    size, degree, num_patterns = 60, 2, 500
-    wrong = wrong_neurons(jax.random.key(0), num_patterns, size, degree, 400)
-    share = norm.sf(np.sqrt(size**degree / (3 * num_patterns)))  # the leading order
-    assert abs(wrong.mean() / size - share) < 0.25 * share
-    assert expected_length(100, 1) == pytest.approx(100 / norm.isf(0.005) ** 2)
-
-
-def test_an_exponent_is_that_of_the_power_that_made_the_lengths() -> None:
-    sizes = np.array([20.0, 40.0, 80.0])
-    slope, error = exponent(sizes, 0.1 * sizes**3, 0.01 * 0.1 * sizes**3)
-    assert slope == pytest.approx(3)
-    assert error == pytest.approx(0.01 / np.sqrt(2) / np.log(2))
