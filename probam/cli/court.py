@@ -162,7 +162,9 @@ def experiment(
 def _list_experiments(known: Mapping[str, "Experiment"], *, as_json: bool) -> None:
     """Names and titles of the experiments."""
     if as_json:
-        listing = [{"name": one.name, "title": one.title, "source": one.source} for one in known.values()]
+        listing = [
+            {"name": one.name, "title": one.title, "source": one.source, "data": one.data} for one in known.values()
+        ]
         print(json.dumps(listing, indent=2))
         return
     width = max(map(len, known), default=0)

@@ -214,7 +214,7 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
 def _plane_drawing(tree: xr.DataTree) -> Drawing:
     plane = tree["plane"].to_dataset()
     shown = [1.0, 4.0, 16.0]
-    figure = new_figure(8.4, 3.0)
+    figure = new_figure(8.4, 3.4)
     for axes, beta in zip(figure.subplots(1, 3, sharey=True), shown, strict=True):
         labels = plane["basin"].sel(beta=beta).values
         num = int(plane["num_attractors"].sel(beta=beta))
@@ -252,7 +252,7 @@ def _line_drawing(tree: xr.DataTree) -> Drawing:
     axes.axvline(float(line["boundary"]), color=MUTED, lw=0.7)
     axes.annotate(
         f"border of the basins, {float(line['boundary']):.3f}",
-        (float(line["boundary"]) + 0.02, 0.5),
+        (float(line["boundary"]) + 0.06, 0.5),
         color=MUTED,
         fontsize=8,
     )

@@ -3,7 +3,7 @@ r"""Topics and shapes discovered one by one: a stream of questions on the sphere
 Documents arrive in random order, without labels: each recalls a memory or creates one, by the exact predictive density
 of the two-parameter Chinese restaurant process (claims A16 to A19). The number of memories depends on the concentration
 of the von Mises-Fisher memories, so the whole curve is shown, and one rule chooses: the concentration under which all
-questions, one after the other, are predicted best. By the chain rule that sum of log densities is its log evidence.
+questions, one after the other, are predicted best. By the chain rule that sum of log densities estimates its log evidence.
 Labels only judge the result, beside k-means that is told a number of clusters.
 """
 
@@ -256,7 +256,7 @@ def _curve_drawing(tree: xr.DataTree) -> Drawing:
     for i, clusters in enumerate(means["clusters"].values):
         ari = float(means["ari"].isel(told=i).mean())
         panels[2].axhline(ari, color=MEMORY_COLOURS[i + 1], lw=1.2, ls="--", label=f"k-means, K = {clusters}")
-    panels[2].legend(loc="lower left")
+    panels[2].legend(loc="lower center")
     log_axis(panels[1], "y")
     for axes in panels:
         log_axis(axes, "x", [400, 1000, 4000])

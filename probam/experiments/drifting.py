@@ -295,8 +295,8 @@ def _growth_drawing(tree: xr.DataTree) -> Drawing:
     axes.set_ylabel("memories")
     axes.legend()
     caption = (
-        "Number of memories of streams (thin) whose data come from Pitman-Yor processes, and its expectation (dashed, "
-        "claims A18 and A19). Growth is logarithmic without discount, and a power law with it."
+        "Number of memories of streams (thin) whose data come from Pitman-Yor processes, and its expectation (dashed). "
+        "Growth is logarithmic without discount, and a power law with it."
     )
     return Drawing("growth", figure, caption)
 

@@ -320,6 +320,9 @@ def _verdict(findings: Sequence[Finding]) -> str:
     level = "warning" if differ else "good" if agree else "note"
     if not agree + differ + open_:
         text = "No statement of the paper can be judged by this run."
+    elif agree + differ + open_ == 1:
+        what = "agrees with what was measured" if agree else "does not agree with what was measured"
+        text = f"The one statement of the paper that was tested {'is undecided' if open_ else what}."
     else:
         parts = [
             f"{spelled(agree) if agree else 'none'} {'agrees' if agree == 1 else 'agree'} with what was measured",

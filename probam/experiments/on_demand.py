@@ -256,17 +256,16 @@ def _batch_note(rows: xr.Dataset) -> Finding:
     alike = [learner for learner, gap in gaps.items() if gap.value <= 2 * gap.error]
     behind = ", ".join(f"{learner} {with_error(gap.value, gap.error)}" for learner, gap in gaps.items())
     lead = (
-        f"no method is best beyond its error ({best['learner'].item()} is ahead of {', '.join(alike)} by less than two "
-        "standard errors)"
+        f"{best['learner'].item()} has most, but less than two standard errors more than {', '.join(alike)}"
         if alike
-        else f"{best['learner'].item()} is best"
+        else f"{best['learner'].item()} has most"
     )
     cheap, dear = (float(at["seconds_again"].median()) for at in (one, many))
     medians = rows["seconds_again"].median("split")
     slowest = medians.isel(learner=int(medians.values.argmax()))
     return Finding(
         f"{name}, {num_splits} splits: one pass makes {number(float(one['memories'].median()), 3)} memories (median), "
-        f"and in {together} of the splits one of them holds all rows. Of held-out log density, {lead}; nats behind it, "
+        f"and in {together} of the splits one of them holds all rows. Of held-out log density {lead}; nats behind it, "
         f"with standard errors over splits: {behind}. Once compiled, one pass takes {number(cheap, 2)} CPU seconds, "
         f"sixteen particles that revisit recent data {number(dear, 2)}, and {slowest['learner'].item()} "
         f"{number(float(slowest), 2)} (medians).",

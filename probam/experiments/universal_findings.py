@@ -90,7 +90,7 @@ class _Numbers:
             text = f"{said[0].upper()}{said[1:]}: {found} ({self.place(name)})."
             return judged(text, over_repeats(differences, what, _SETS), claimed, opposite)
         at = over_repeats(differences, what, _SETS)
-        return Finding(f"On {name}: {found}. {what}: {with_error(at.value, at.error)}. The paper: {said}.", "note")
+        return Finding(f"The paper: {said}. On {name}: {found}. {what}: {with_error(at.value, at.error)}.", "note")
 
 
 def findings(tree: xr.DataTree) -> Sequence[Finding]:

@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import runpy
 import select
 import signal
 import subprocess
@@ -28,6 +29,16 @@ def test_every_command_explains_itself_and_every_option(name: str) -> None:
     assert command.help
     for parameter in command.params:
         assert parameter.help or parameter.name == "help", f"{name} {parameter.name}"
+
+
+def test_python_dash_m_probam_is_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["probam", "nonsense"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("probam", run_name="__main__")
+    assert ended.value.code == 2
+    assert "No such command 'nonsense'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", COMMANDS)

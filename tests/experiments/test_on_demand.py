@@ -93,7 +93,7 @@ def test_the_page_tells_scores_time_and_memory_of_every_method() -> None:
     assert first.measured.value == 289
     assert first.measured.error == pytest.approx(1)
     assert "makes 2 memories (median), and in 2 of the splits one of them holds all rows" in second.text
-    assert "no method is best beyond its error (stream, 16 particles is ahead of NUTS by less" in second.text
+    assert "stream, 16 particles has most, but less than two standard errors more than NUTS" in second.text
     assert "one pass takes 0.02 CPU seconds" in second.text
     assert "NUTS 6.5 (medians)" in second.text
     assert [drawing.name for drawing in ON_DEMAND.figures(tree)] == ["dimensions", "costs"]
