@@ -3,8 +3,8 @@ r"""Topics and shapes discovered one by one: a stream of questions on the sphere
 Documents arrive in random order, without labels: each recalls a memory or creates one, by the exact predictive density
 of the two-parameter Chinese restaurant process (claims A16 to A19). The number of memories depends on the concentration
 of the von Mises-Fisher memories, so the whole curve is shown, and one rule chooses: the concentration under which all
-questions, one after the other, are predicted best. By the chain rule that sum of log densities estimates its log evidence.
-Labels only judge the result, beside k-means that is told a number of clusters.
+questions, one after the other, are predicted best. By the chain rule that sum of log densities estimates its log
+evidence. Labels only judge the result, beside k-means that is told a number of clusters.
 """
 
 from collections.abc import Callable, Sequence
