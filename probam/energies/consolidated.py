@@ -90,6 +90,7 @@ class Consolidated(Memory):
         "mean of the slots' keys under their shares",
         "as many distinct patterns as slots; of more, the last ones that were used",
         "He et al. (2024), arXiv:2402.13449",
+        "consolidated_memory",
     )
     bank = "keys"
     separable = True
