@@ -139,7 +139,8 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
 
 
 def _bars(values: xr.DataArray) -> xr.DataArray:
-    return 2 * values.std("repeat", ddof=1) / values.sizes["repeat"] ** 0.5
+    bars: xr.DataArray = 2 * values.std("repeat", ddof=1) / values.sizes["repeat"] ** 0.5
+    return bars
 
 
 def findings(tree: xr.DataTree) -> Sequence[Finding]:

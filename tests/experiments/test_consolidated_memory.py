@@ -18,7 +18,7 @@ def test_a_stream_says_which_tokens_had_come_before() -> None:
 
 def test_with_everything_new_the_slots_are_a_window_of_the_last_tokens() -> None:
     keys, values, labels, _ = (np.asarray(part) for part in stream(np.random.default_rng(1), 60))
-    right = np.asarray(recalled(keys, values, labels, Similarity(2.0), 5))  # type: ignore[arg-type]
+    right = np.asarray(recalled(keys, values, labels, Similarity(2.0), 5))
     assert not right[0]
     for t in range(1, 60):
         last = slice(max(0, t - 5), t)
