@@ -13,6 +13,6 @@ def test_what_the_file_asserts_is_true(capsys: pytest.CaptureFixture[str]) -> No
     assert FILE.read_text().count("assert ") >= 3
     scope = runpy.run_path(str(FILE), run_name="__main__")
     assert "energy and log density agree" in capsys.readouterr().out
-    (test,) = doctest.DocTestFinder(recurse=False).find(scope["Phases"], "Phases", module=False, globs=scope)
+    test = doctest.DocTestParser().get_doctest(scope["Phases"].__doc__, scope, "Phases", str(FILE), 0)
     results = doctest.DocTestRunner(verbose=False).run(test)
     assert (results.failed, results.attempted) == (0, 3)
