@@ -100,9 +100,7 @@ def _jittered(key: jax.Array, free: Params) -> Params:
     return jax.tree.unflatten(structure, [leaf + eps for leaf, eps in zip(leaves, noise, strict=True)])
 
 
-@compiled_by_size(
-    lambda model, x, *_: is_small(x, model.num_components), often=True, static_argnames=("settings", "chunk")
-)
+@partial(jax.jit, static_argnames=("settings", "chunk"))
 def advance(
     model: Model, x: jax.Array, states: HMCState, num_steps: jax.Array, settings: Settings, chunk: Chunk
 ) -> tuple[HMCState, dict[str, Any]]:
