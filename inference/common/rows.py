@@ -18,7 +18,7 @@ from probam.compiled import is_small
 from probam.errors import InputError
 from probam.family import Model
 from probam.family.capabilities import AdditiveMStep, MissingEntries, MStep
-from probam.placement import numbers_at_once
+from probam.placement import devices_worth
 
 __all__ = [
     "Rows",
@@ -32,9 +32,6 @@ __all__ = [
     "total_weight",
     "without_missing",
 ]
-
-_WORTH_SPREADING = 8_000_000
-"""Fewest products (rows x statistics x memories) for which an iteration is spread over CPU devices: milliseconds."""
 
 
 class Rows(NamedTuple):
@@ -173,13 +170,12 @@ def by_pattern(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np
 
 def rows_on(model: Model, x: Float[Array, "N D"], weight: np.ndarray | None) -> list[Rows]:
     """The rows of each device that EM uses: one, or all where an iteration is long enough to be shared."""
-    devices = jax.devices()
-    parts = 1
-    m_step = MStep.of(model.family)
+    m_step, products = MStep.of(model.family), 0
     if isinstance(m_step, AdditiveMStep):
         num_statistics = jax.eval_shape(m_step.statistics, jax.ShapeDtypeStruct((1, x.shape[1]), x.dtype)).shape[-1]
-        if len(x) * num_statistics * model.num_components >= numbers_at_once(_WORTH_SPREADING):
-            parts = len(devices)
+        products = len(x) * num_statistics * model.num_components
+    devices = devices_worth(products)
+    parts = len(devices)
     weights: list[np.ndarray | None]
     if model.missing and MissingEntries.of(model.family).missing == "pattern":
         grouped, counted = by_pattern(np.asarray(x), weight)

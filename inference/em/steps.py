@@ -20,7 +20,7 @@ from probam.family import Model, Moments, Params
 from probam.family.capabilities import AdditiveMStep, ExpectedSums, MStep
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.matching import permute
-from probam.placement import numbers_at_once
+from probam.placement import numbers_at_once, rows_at_once
 
 __all__ = [
     "EMState",
@@ -35,12 +35,6 @@ __all__ = [
     "numbers_of_a_run",
     "remaining_rise",
 ]
-
-_BLOCK_BYTES = 2**18
-"""Size of rows, statistics and responsibilities that the E-step takes at a time on a CPU: they stay in its cache."""
-
-_FEWEST_ROWS = 256
-"""Rows of a block however wide they are."""
 
 _KEPT_BYTES = 2**26
 """Most memory for statistics that are made once for all steps on a CPU."""
@@ -169,7 +163,7 @@ def kept_statistics(
     most = numbers_at_once(_KEPT_BYTES // x.dtype.itemsize)
     if num_statistics <= _MANY * x.shape[1] or len(x) * num_statistics > most:
         return None
-    size = min(block_rows(model, x), len(x))
+    size = block_rows(model, x)
     lacking = -len(x) % size
     if lacking and weight is None:
         weight = jnp.ones(len(x), x.dtype)
@@ -217,7 +211,7 @@ def _linear_log_joint(
 def numbers_of_a_run(model: Model, x: Float[Array, "*groups N D"]) -> int:
     """How many numbers the E-step of one run holds at a time."""
     if x.ndim == 2 and isinstance(MStep.of(model.family), AdditiveMStep):
-        return min(len(x), block_rows(model, x)) * _width(model, x)
+        return block_rows(model, x) * _width(model, x)
     return x.size * model.num_components
 
 
@@ -228,12 +222,8 @@ def _width(model: Model, x: Float[Array, "N D"]) -> int:
 
 
 def block_rows(model: Model, x: Float[Array, "N D"]) -> int:
-    """How many rows the E-step takes at a time: a divisor of the number of data if there is one close by."""
-    most = max(_FEWEST_ROWS, numbers_at_once(_BLOCK_BYTES // x.dtype.itemsize) // _width(model, x))
-    if len(x) <= most:
-        return most
-    whole = (size for size in range(most, most // 2, -1) if len(x) % size == 0)
-    return next(whole, most)
+    """How many rows the E-step takes at a time."""
+    return rows_at_once(len(x), _width(model, x), x.dtype)
 
 
 def _in_blocks(block: Callable[..., _Sums], x: jax.Array, weight: jax.Array | None, *, most: int) -> _Sums:

@@ -11,23 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from probam.compiled import compiled_by_size, is_small
+from probam.compiled import compiled_by_work
 from probam.distributions.mixture import MemoryMixture
 from probam.errors import InputError
 from probam.family import Model, Params
 from probam.fits.questions import padded
-from probam.placement import numbers_at_once
+from probam.placement import devices_worth, rows_at_once
 
 __all__ = ["Answers", "answers"]
-
-_BLOCK_BYTES = 2**18
-"""Size of the rows and responsibilities that are taken at a time on a CPU: they stay in a core's cache."""
-
-_FEWEST_ROWS = 256
-"""Rows of a block however wide they are."""
-
-_WORTH_SHARING = 8_000_000
-"""Fewest products (rows x features x memories x draws) that are shared out over devices: some milliseconds."""
 
 
 class Answers(NamedTuple):
@@ -63,25 +54,17 @@ def answers(
     """
     num_rows = len(x)
     x = padded(x, model.num_components)
-    devices = jax.devices() if x.size * permutations.size >= _WORTH_SHARING else jax.devices()[:1]
-    of_row = x.shape[1] + model.num_components
-    block = max(_FEWEST_ROWS, numbers_at_once(_BLOCK_BYTES // x.dtype.itemsize) // of_row)
+    devices = devices_worth(x.size * permutations.size)
+    width = x.shape[1] + model.num_components
     parts = []
     for rows, device in zip(np.array_split(x, len(devices)), devices, strict=True):
         of_device = jax.device_put((model, sites, permutations, rows), device)
-        parts.append(_in_blocks(*of_device, block=_evenly(len(rows), block), each=each))
+        parts.append(_in_blocks(*of_device, block=rows_at_once(len(rows), width, x.dtype), each=each))
     joined: Answers = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_rows], *parts)
     return joined
 
 
-def _evenly(num_rows: int, most: int) -> int:
-    """Rows of a block, at most so many: a divisor of their number if there is one close by, or all of them."""
-    if num_rows <= most:
-        return num_rows
-    return next((size for size in range(most, most // 2, -1) if num_rows % size == 0), most)
-
-
-@compiled_by_size(lambda model, _, __, x, **___: is_small(x, model.num_components), static_argnames=("block", "each"))
+@compiled_by_work(lambda _, sites, __, x, **___: (sites, len(x)), static_argnames=("block", "each"))
 def _in_blocks(
     model: Model, sites: Params, permutations: Int[Array, "S K"], x: Float[Array, "N D"], *, block: int, each: bool
 ) -> Answers:

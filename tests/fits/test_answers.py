@@ -8,7 +8,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 import probam
-import probam.fits.answers as answers_module
+import probam.placement as placement
 from probam.errors import InputError
 from probam.fits.answers import answers
 from probam.models.gaussian import Gaussian
@@ -40,7 +40,7 @@ def _expected(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def test_blocks_of_rows_give_the_predictive_density_and_the_mean_responsibilities(
     num_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answers_module, "_BLOCK_BYTES", 0)  # blocks of 256 rows
+    monkeypatch.setattr(placement, "_BLOCK_BYTES", 0)  # blocks of 256 rows
     x = np.random.default_rng(num_rows).normal(size=(num_rows, FEATURES))
     model = mixture(np.eye(FEATURES), family=Gaussian("diagonal"), weights=Dirichlet(), num_components=MEMORIES)
     sites = jax.tree.map(jnp.asarray, SITES)
@@ -56,7 +56,7 @@ def test_blocks_of_rows_give_the_predictive_density_and_the_mean_responsibilitie
 
 
 def test_rows_shared_out_over_devices_are_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers_module, "_WORTH_SHARING", 1)
+    monkeypatch.setattr(placement, "_WORTH_SPREADING", 1)
     monkeypatch.setattr(jax, "devices", lambda *_: [jax.local_devices()[0]] * 3)
     x = np.random.default_rng(0).normal(size=(700, FEATURES))
     model = mixture(x, family=Gaussian("diagonal"), weights=Dirichlet(), num_components=4)

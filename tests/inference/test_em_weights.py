@@ -181,6 +181,7 @@ def test_rows_are_filled_up_to_a_few_numbers_by_an_eighth_at_most() -> None:
 TWO_DEVICES = """
 import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
+from probam import placement
 from probam.inference.common import rows as em_rows
 from probam.inference.em import engine as em
 from probam.models.gaussian import Gaussian
@@ -194,7 +195,7 @@ def heights():
     found = em.fit_params(jax.random.key(0), model, jax.numpy.asarray(x), restarts=2, max_iterations=30, tolerance=1e-9)
     return found.ends
 one, _ = heights()
-em_rows._WORTH_SPREADING = 0
+placement._WORTH_SPREADING = 0
 assert len(em_rows.rows_on(model, jax.numpy.asarray(x), None)) == 2
 two, _ = heights()
 for name in one.params:
