@@ -1,141 +1,47 @@
-"""Clustering associative memories, EM, gradient EM and k-means on the same data, at an equal tuning budget.
+"""Clustering associative memories, mixtures and k-means on the same data, at an equal tuning budget.
 
 The protocol of Saha et al. (2023), arXiv:2306.03209, made complete: columns are standardised, the number of memories is
 the number of classes, every method tries the same number of settings with the same number of starts, and the setting
 with the best silhouette on the training rows is kept; labels are never used. The silhouette alone can be raised by
 dropping clusters. So ARI and NMI with the classes, the number of clusters left and the log density of held-out rows are
-reported too.
+reported too. The Dirichlet process alone is not told the number of classes.
 
 Whether clustering by recall is expectation maximisation is asked of the two losses themselves: the angle between their
 gradients in the memories, and how far learning by recall moves the memories away from the optimum that EM has found.
 """
 
-from collections.abc import Callable, Sequence
-from itertools import product
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
-from scipy.optimize import minimize_scalar
-from sklearn.cluster import k_means
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
 
 from probam.data.shipped import load_labels, load_shipped
 from probam.dynamics.learning import learn, reconstruction_error
 from probam.energies import clam
 from probam.errors import InputError
+from probam.experiments.clusterers import METHODS, Split, gaussian_log_density, grouped, settings_of
 from probam.experiments.clustering_findings import AUTHORS, PORT, SCORES, chosen_scores, findings
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
-from probam.inference.clam.clustering import fit_clam
 from probam.inference.em import engine as em
-from probam.inference.gradient_em import engine as gradient_em
 from probam.models.gaussian import Gaussian
-from probam.models.mixture import Mixture, mixture
+from probam.models.mixture import mixture
 from probam.models.weights import weight_prior
 from probam.reports.figures.style import MEMORY_COLOURS, MUTED, log_axis, new_figure, quiet, styled
 from probam.reports.page import escape, number, table
 
-__all__ = ["CLUSTERING", "METHODS", "Grouping", "gaussian_log_density", "gradient_cosine", "likeliest", "settings_of"]
-
-METHODS = ("CLAM", "EM", "gradient EM", "k-means")
+__all__ = ["CLUSTERING", "gradient_cosine", "likeliest"]
 
 _STEPS, _STEP = 10, 0.1
 """Recall of the loss of Saha et al.: ten steps of a tenth of tau."""
 _DRIFT_EPOCHS = 200
 _ANGLES = 10
 """Starts at which the two gradients are compared, in each split."""
-
-
-class Grouping(NamedTuple):
-    """Result of one method: labels of the training rows, and mean log densities of held-out rows (nats)."""
-
-    labels: Int[np.ndarray, " N"]
-    log_density: float
-    refitted_log_density: float
-
-
-class _Split(NamedTuple):
-    """Training and held-out rows in units of the training rows' spread, the classes of the former, their number."""
-
-    train: Float[np.ndarray, "N D"]
-    held_out: Float[np.ndarray, "M D"]
-    classes: Int[np.ndarray, " N"]
-    num_components: int
-
-
-def settings_of(method: str) -> list[dict[str, Any]]:
-    """The four settings that a method tries; k-means, which has none, gets four times the starts.
-
-    Args:
-        method: one of ``METHODS``.
-    """
-    if method == "CLAM":
-        return [{"beta": beta, "masked": masked} for beta, masked in product((0.6, 1.2), (0.0, 0.2))]
-    if method == "k-means":
-        return [{"start": start} for start in range(4)]
-    return [
-        {"covariance": covariance, "weights": weights}
-        for covariance, weights in product(("isotropic", "diagonal"), ("uniform", "dirichlet"))
-    ]
-
-
-def gaussian_log_density(
-    x: Float[np.ndarray, "M D"], memories: Float[np.ndarray, "K D"], beta: float
-) -> Float[np.ndarray, " M"]:
-    """Log density of equal Gaussians of covariance I / (2 beta) at the memories, nats: the mixture of the energy."""
-    unit = np.stack([-np.ones(x.shape[1]), np.ones(x.shape[1])])  # only priors depend on the data, and none are used
-    model = mixture(unit, family=Gaussian("isotropic"), weights=weight_prior("uniform"), num_components=len(memories))
-    return np.asarray(_read(model, {"loc": memories, "beta": np.asarray(beta)}, x)[0])
-
-
-@jax.jit
-def _read(model: Mixture, params: dict[str, Any], x: Any) -> tuple[jax.Array, jax.Array]:
-    """Log density and most responsible memory of every row."""
-    fitted = model.mixture(params)
-    return fitted.log_prob(x), fitted.responsibilities(x).argmax(axis=-1)
-
-
-def _refitted(split: _Split, memories: Float[np.ndarray, "K D"]) -> float:
-    """Mean held-out log density with the best width for the training rows, at the same memories."""
-
-    def loss(log_beta: float) -> float:
-        return -float(gaussian_log_density(split.train, memories, float(np.exp(log_beta))).mean())
-
-    best = minimize_scalar(loss, bounds=(-6.0, 6.0), method="bounded", options={"xatol": 1e-3}).x
-    return float(gaussian_log_density(split.held_out, memories, float(np.exp(best))).mean())
-
-
-def _clam(split: _Split, seed: int, restarts: int, *, beta: float, masked: float) -> Grouping:
-    fitted = fit_clam(
-        split.train, split.num_components, beta, seed=seed, restarts=restarts, num_epochs=200, masked=masked
-    )
-    own = float(gaussian_log_density(split.held_out, fitted.memories, beta).mean())
-    return Grouping(fitted.labels.recalled, own, _refitted(split, fitted.memories))
-
-
-def _kmeans(split: _Split, seed: int, restarts: int, *, start: int) -> Grouping:
-    centres, labels, _ = k_means(split.train, split.num_components, n_init=restarts, random_state=seed + 1000 * start)
-    refitted = _refitted(split, centres)
-    return Grouping(labels, refitted, refitted)
-
-
-def _mixture(
-    engine: Callable[..., Any], split: _Split, seed: int, restarts: int, *, covariance: str, weights: str
-) -> Grouping:
-    model = mixture(
-        split.train,
-        family=Gaussian(covariance),
-        weights=weight_prior(weights),
-        num_components=split.num_components,
-    )
-    result = engine(jax.random.key(seed), model, split.train, restarts=restarts)
-    params = {name: values[0, 0] for name, values in result.sites.items()}
-    held_out = float(np.asarray(_read(model, params, split.held_out)[0]).mean())
-    return Grouping(np.asarray(_read(model, params, split.train)[1]), held_out, held_out)
+_MARKS = "os^xDvP"
 
 
 @jax.jit
@@ -179,7 +85,7 @@ def likeliest(
     return best
 
 
-def _two_losses(split: _Split, seed: int) -> tuple[float, float, float]:
+def _two_losses(split: Split, seed: int) -> tuple[float, float, float]:
     """Angle of the gradients at random rows (degrees); distance that learning drifts from EM's optimum; nats lost.
 
     The mixture is that of the energy, with the width that EM finds. The optimum has no prior. The angle is
@@ -203,14 +109,6 @@ def _two_losses(split: _Split, seed: int) -> tuple[float, float, float]:
     return angle, float(np.sqrt(squares.mean())), before - after
 
 
-def _fitted(method: str, split: _Split, seed: int, restarts: int, setting: dict[str, Any]) -> Grouping:
-    if method == "CLAM":
-        return _clam(split, seed, restarts, **setting)
-    if method == "k-means":
-        return _kmeans(split, seed, restarts, **setting)
-    return _mixture(em.run if method == "EM" else gradient_em.run, split, seed, restarts, **setting)
-
-
 def run(settings: Settings) -> xr.DataTree:
     """Scores of every method, setting and split on every set."""
     names = _names(settings)
@@ -230,7 +128,7 @@ def run(settings: Settings) -> xr.DataTree:
                 settings.progress((s * num_splits + t) * len(METHODS) + m, total, f"{name}, {method}")
                 for j, setting in enumerate(settings_of(method)):
                     seed = (settings.seed * 1_000_003 + 97 * t) % 2**31
-                    grouping = _fitted(method, split, seed, restarts, setting)
+                    grouping = grouped(method, split, seed, restarts, setting)
                     scores[:, m, j, t] = [
                         _silhouette(split.train, grouping.labels),
                         adjusted_rand_score(split.classes, grouping.labels),
@@ -278,7 +176,7 @@ def _load(name: str, folder: Path | None) -> tuple[Float[np.ndarray, "N D"], Int
         return stored["X"].astype(float), stored["y"].astype(int)
 
 
-def _split(x: Float[np.ndarray, "N D"], classes: Int[np.ndarray, " N"], rng: np.random.Generator) -> _Split:
+def _split(x: Float[np.ndarray, "N D"], classes: Int[np.ndarray, " N"], rng: np.random.Generator) -> Split:
     """Four fifths of the rows to train on; columns in units of their spread there, without constant columns."""
     order = rng.permutation(len(x))
     count = round(0.8 * len(x))
@@ -286,7 +184,7 @@ def _split(x: Float[np.ndarray, "N D"], classes: Int[np.ndarray, " N"], rng: np.
     varying = np.ptp(x[rows], axis=0) > 0
     x = x[:, varying]
     scaled = (x - x[rows].mean(axis=0)) / x[rows].std(axis=0)
-    return _Split(scaled[rows], scaled[order[count:]], classes[rows], len(np.unique(classes)))
+    return Split(scaled[rows], scaled[order[count:]], classes[rows], len(np.unique(classes)))
 
 
 def _silhouette(x: Float[np.ndarray, "N D"], labels: Int[np.ndarray, " N"]) -> float:
@@ -303,7 +201,7 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     names = list(tree.children)
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
-    figure = new_figure(2.9 * columns, 2.7 * rows + 0.3)
+    figure = new_figure(2.7 * columns + 2.0, 2.7 * rows + 0.3)
     for place, (axes, name) in enumerate(zip(figure.subplots(rows, columns, squeeze=False).flat, names, strict=False)):
         group = tree[name].to_dataset()
         for m, method in enumerate(METHODS):
@@ -311,7 +209,7 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
             axes.plot(
                 means["silhouette"].values.ravel(),
                 means["ari"].values.ravel(),
-                "os^x"[m],
+                _MARKS[m],
                 ms=4,
                 alpha=0.75,
                 mfc="none",
@@ -323,8 +221,9 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
         axes.set_xlabel("silhouette")
         if place % columns == 0:
             axes.set_ylabel("ARI with the classes")
+        axes.locator_params(axis="x", nbins=4)
         quiet(axes, grid="y")
-    figure.axes[0].legend(loc="best")
+    figure.axes[min(columns, len(names)) - 1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     for axes in figure.axes[len(names) :]:
         axes.set_axis_off()
     caption = (
@@ -336,27 +235,28 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
 
 def _density_drawing(tree: xr.DataTree) -> Drawing:
     names = list(tree.children)
-    figure = new_figure(7.0, 0.6 * len(names) + 1.2)
+    figure = new_figure(7.4, 0.9 * len(names) + 1.2)
     axes = figure.subplots()
-    for m, method in enumerate(METHODS):
+    shown = [m for m, method in enumerate(METHODS) if method != "von Mises-Fisher"]
+    for row, m in enumerate(shown):
         for i, name in enumerate(names):
             scores = chosen_scores(tree[name].to_dataset())
             base = scores["refitted_log_density"].sel(clusterer="k-means")
-            gain = (scores["log_density"].sel(clusterer=method) - base).values
-            axes.plot(
-                gain, np.full(len(gain), i + 0.14 * (m - 1.5)), "os^x"[m], ms=4, color=MEMORY_COLOURS[m], mfc="none"
-            )
+            gain = (scores["log_density"].sel(clusterer=METHODS[m]) - base).values
+            height = np.full(len(gain), i + 0.12 * (row - (len(shown) - 1) / 2))
+            axes.plot(gain, height, _MARKS[m], ms=4, color=MEMORY_COLOURS[m], mfc="none")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     log_axis(axes, "x", [-10, -1, 0, 1, 10], linear_within=1.0)
     axes.axvline(0, lw=0.8, color=MUTED)
     axes.set_xlabel("held-out log density over that of k-means, nats per row")
     quiet(axes, grid="x")
-    handles = [axes.plot([], [], "os^x"[m], color=MEMORY_COLOURS[m], mfc="none")[0] for m in range(len(METHODS))]
-    axes.legend(handles, METHODS, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    handles = [axes.plot([], [], _MARKS[m], color=MEMORY_COLOURS[m], mfc="none")[0] for m in shown]
+    axes.legend(handles, [METHODS[m] for m in shown], loc="center left", bbox_to_anchor=(1.0, 0.5))
     caption = (
         "Mean log density of held-out rows, each method with the setting of its best silhouette. For CLAM it is that "
-        "of the mixture of its energy, at its own beta."
+        "of the mixture of its energy, at its own beta. The von Mises-Fisher mixture is a density of directions, not "
+        "of rows, and is left out."
     )
     return Drawing("log_density", figure, caption)
 
@@ -388,18 +288,18 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
 
 def _mean(values: xr.DataArray) -> str:
     mean, spread = float(values.mean()), float(values.std(ddof=1)) if values.size > 1 else 0.0
-    return f"{number(mean, 3)} ± {number(spread, 2)}" if spread else number(mean, 3)
+    return f"{number(mean, 3)} ± {number(spread, 2)}" if spread > 0 else number(mean, 3)
 
 
 CLUSTERING = register(
     Experiment(
         name="clustering",
-        title="CLAM, EM, gradient EM and k-means",
+        title="CLAM, mixtures and k-means",
         question="Does clustering by recall beat k-means, and is it expectation maximisation?",
         source="Schaeffer et al. (2023), Sec. 3; Saha et al. (2023), arXiv:2306.03209",
         claims=("A10",),
         data="clam_zoo, clam_ecoli, clam_segment; with --full also further sets",
-        words=("silhouette", "ARI", "NMI", "nats", "EM", "beta", "standard error"),
+        words=("silhouette", "ARI", "NMI", "nats", "EM", "beta", "dp", "standard error"),
         run=run,
         figures=figures,
         findings=findings,

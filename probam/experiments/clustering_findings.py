@@ -46,6 +46,8 @@ def findings(tree: xr.DataTree) -> Sequence[Finding]:
         _classes_finding(tree, chosen),
         _density_finding(tree, chosen),
         _gradient_finding(tree),
+        _further_finding(tree),
+        _number_finding(tree),
         *_authors_findings(tree, chosen),
     ]
 
@@ -174,6 +176,38 @@ def _gradient_finding(tree: xr.DataTree) -> Finding:
     return Finding(
         "Gradient EM and EM seek the same optimum: at the same setting their ARI, averaged over splits, differ by at "
         f"most {number(largest, 2)}.",
+        "note",
+    )
+
+
+def _further_finding(tree: xr.DataTree) -> Finding:
+    """The methods beyond the paper's, against k-means."""
+    gains = [
+        over_repeats(_over_sets(tree, "ari", method, "k-means").values.ravel(), name, "splits of all sets")
+        for method, name in (
+            ("von Mises-Fisher", "the von Mises-Fisher mixture"),
+            ("BayesianGaussianMixture", "scikit-learn’s BayesianGaussianMixture"),
+            ("Dirichlet process", "the Dirichlet process"),
+        )
+    ]
+    each = ", ".join(f"{with_error(gain.value, gain.error)} for {gain.what}" for gain in gains)
+    return Finding(
+        f"ARI with the classes minus that of k-means, over {gains[0].over}: {each}. A difference below zero would have "
+        "shown that a method is worse than k-means at the same tuning.",
+        "note",
+    )
+
+
+def _number_finding(tree: xr.DataTree) -> Finding:
+    """How many clusters the Dirichlet process makes, which is not told."""
+    each = []
+    for name, group in tree.children.items():
+        made = chosen_scores(group.to_dataset())["clusters"].sel(clusterer="Dirichlet process")
+        at = over_repeats(made.values, "", "splits")
+        each.append(f"{with_error(at.value, at.error)} for {group.attrs['num_classes']} classes on {name}")
+    return Finding(
+        f"The Dirichlet process, which is not told how many clusters to make, makes {', '.join(each)}. As many "
+        "clusters as classes would have shown that its components are the classes.",
         "note",
     )
 

@@ -11,7 +11,8 @@ from scipy.stats import norm
 from probam.energies import crosstalk, dense
 from probam.experiments.attractors import triangle
 from probam.experiments.capacity import critical_load, sharpening, theory
-from probam.experiments.clustering import METHODS, gaussian_log_density, gradient_cosine, likeliest, settings_of
+from probam.experiments.clusterers import gaussian_log_density
+from probam.experiments.clustering import gradient_cosine, likeliest
 from probam.experiments.dense_capacity import capacities, wrong_neurons
 from probam.experiments.experiment import Settings
 from probam.experiments.xor import XOR, exact_energy
@@ -146,10 +147,6 @@ def test_log_density_of_memories_is_that_of_equal_gaussians() -> None:
     squares = ((x[:, None] - memories) ** 2).sum(-1)
     expected = np.log(np.mean(np.exp(-beta * squares) * beta / np.pi, axis=1))
     np.testing.assert_allclose(gaussian_log_density(x, memories, beta), expected, rtol=1e-12)
-
-
-def test_every_method_tries_as_many_settings() -> None:
-    assert {len(settings_of(method)) for method in METHODS} == {4}
 
 
 def test_triangle_is_equilateral_of_the_circumradius_asked_for() -> None:
