@@ -60,6 +60,10 @@ def compare(
     evidence: Annotated[
         bool, typer.Option("--evidence", help="Estimate the evidence of sampled fits by bridge sampling too.")
     ] = False,
+    attractors: Annotated[
+        bool,
+        typer.Option("--attractors", help="Recall with each fit, and count where recall ends (some seconds a fit)."),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="TABLE.csv", help="Also write the table here.")
     ] = None,
@@ -77,7 +81,7 @@ def compare(
         check_writable(output, suffixes=(".csv",))
     own = _own_family(model) if engines is None else None
     api_ready()
-    how: dict[str, Any] = {"bridged": evidence, "seed": seed}
+    how: dict[str, Any] = {"bridged": evidence, "attractors": attractors, "seed": seed}
     if engines is None:
         frame = _compare_fits(fits, held_out, labels, own, **how)
     else:

@@ -17,6 +17,7 @@ import probam.fits.fit as api
 from probam.comparison.scores import (
     HeldOut,
     agreement,
+    attractors_per_memory,
     evidence,
     free_parameters,
     held_out_score,
@@ -44,6 +45,7 @@ def compare(
     labels: ArrayLike | None = None,
     *,
     bridged: bool = False,
+    attractors: bool = False,
     seed: int = 0,
 ) -> pd.DataFrame:
     """One row per fit, the best first: by held-out log score where ``held_out`` is given, else by leave-one-out.
@@ -53,16 +55,18 @@ def compare(
         held_out: data that no fit has seen (anything that ``probam.fit`` reads, with the same columns).
         labels: the true label of each row of ``held_out`` where that is given, else of each datum that was fitted.
         bridged: estimate the evidence by bridge sampling for sampled fits whose engine does not estimate it.
+        attractors: recall with each fit, and count where recall ends (some seconds a fit).
         seed: of bridge sampling.
 
     Returns:
         Columns ``engine``, ``estimate`` (what was maximised or drawn from), ``log_lik`` (log likelihood of the fitted
-        data there, nats, on average over draws), ``memories`` (that hold data, on average), ``log_score`` (nats per
-        datum) with ``log_score_se`` (over data), ``log_score_mcse`` (over draws), ``log_score_diff`` to the best and
-        its ``log_score_diff_se``; ``elpd_loo`` (nats) with ``elpd_se``, ``elpd_mcse``, ``elpd_diff``,
-        ``elpd_diff_se`` and ``bad_k`` (data with a high Pareto k); ``bic``, ``icl`` (smaller is better);
-        ``log_evidence``, ``evidence_se``;
-        ``ari``, ``nmi``; ``seconds``, ``ess_per_second`` (the least bulk ESS of the label-invariant quantities).
+        data there, nats, on average over draws), ``memories`` (that hold data, on average), ``attractors_per_memory``
+        (:func:`probam.comparison.scores.attractors_per_memory`), ``log_score`` (nats per datum) with ``log_score_se``
+        (over data), ``log_score_mcse`` (over draws), ``log_score_diff`` to the best and its ``log_score_diff_se``;
+        ``elpd_loo`` (nats) with ``elpd_se``, ``elpd_mcse``, ``elpd_diff``, ``elpd_diff_se`` and ``bad_k`` (data with a
+        high Pareto k); ``bic``, ``icl`` (smaller is better); ``log_evidence``, ``evidence_se``; ``ari``, ``nmi``,
+        ``ari_recall`` (of the memories where recall ends); ``seconds``, ``ess_per_second`` (the least bulk ESS of the
+        label-invariant quantities).
         NaN where a column does not apply to a fit. ``frame.attrs["notes"]`` says why, fit by fit.
 
     Raises:
@@ -70,8 +74,12 @@ def compare(
     """
     named = _named(fits)
     boolean("bridged", bridged)
+    boolean("attractors", attractors)
     whole_number_in("a whole number from 0 to 2^32 - 1", 0, 2**32 - 1)("seed", seed)
     rows = {name: _row(fit, held_out, labels, bridged=bridged, seed=seed) for name, fit in named.items()}
+    if attractors:
+        for name, fit in named.items():
+            _recall(fit, rows[name], held_out, labels)
     same_data = _same_data(list(named.values()))
     frame = pd.DataFrame.from_dict({name: row.columns for name, row in rows.items()}, orient="index")
     alike = len({fit.is_normalised for fit in named.values()}) == 1
@@ -128,6 +136,7 @@ _COLUMNS = {
     "estimate": "",
     "log_lik": ".2f",
     "memories": ".2f",
+    "attractors_per_memory": ".2f",
     "log_score": ".4f",
     "log_score_se": ".4f",
     "log_score_mcse": ".4f",
@@ -145,6 +154,7 @@ _COLUMNS = {
     "evidence_se": ".2f",
     "ari": ".3f",
     "nmi": ".3f",
+    "ari_recall": ".3f",
     "seconds": ".1f",
     "ess_per_second": ".1f",
 }
@@ -240,6 +250,18 @@ def _agreement(fit: Fit, held_out: Table | None, truth: np.ndarray) -> dict[str,
     return {"ari": scores.ari, "nmi": scores.nmi}
 
 
+def _recall(fit: Fit, row: _Row, held_out: Any, labels: ArrayLike | None) -> None:
+    """Fill in the columns that need recall: fixed points per memory, and labels by where recall ends."""
+    try:
+        row.columns["attractors_per_memory"] = attractors_per_memory(fit)
+        if labels is not None:
+            queries = variable(fit.tree, "observed_data", "x").values if held_out is None else held_out
+            basin = fit.recall(queries)["basin"].values
+            row.columns["ari_recall"] = agreement(np.asarray(labels).ravel(), basin).ari
+    except InputError as error:
+        row.notes.append(f"attractors: {error}")
+
+
 def _ess_per_second(fit: Fit) -> float:
     """The least bulk ESS of the label-invariant quantities per second; NaN where the fit has no chains."""
     seconds = float(fit.tree.attrs["seconds"])
@@ -328,6 +350,7 @@ def compare_engines(
     seed: int = 0,
     engine_options: Mapping[str, Mapping[str, Any]] | None = None,
     bridged: bool = False,
+    attractors: bool = False,
     progress: Progress = silent,
     **model_options: Any,
 ) -> tuple[pd.DataFrame, dict[str, Fit]]:
@@ -340,7 +363,7 @@ def compare_engines(
         labels: the true label of each row of ``data``.
         seed: of the split, of the fits and of bridge sampling.
         engine_options: options of single engines, by the name of the engine.
-        bridged: as in :func:`compare`.
+        bridged, attractors: as in :func:`compare`.
         progress: called with the number of engines that are done, their total number, and a message.
         model_options: other arguments of ``probam.fit`` (``family``, ``weights``, ``components``, ``drop``,
             ``normalise``, ...). Weights of the data go with their rows; a datum that is held out counts once.
@@ -368,6 +391,7 @@ def compare_engines(
     progress(len(engines), len(engines), "compare")
     if not fits:
         raise InputError("engines: none of them fits this model: " + "; ".join(why for why, *_ in left_out.values()))
-    frame = compare(fits, unseen, None if truth is None else truth[others], bridged=bridged, seed=seed)
+    classes = None if truth is None else truth[others]
+    frame = compare(fits, unseen, classes, bridged=bridged, attractors=attractors, seed=seed)
     frame.attrs["notes"] = frame.attrs["notes"] | left_out
     return frame, fits

@@ -36,6 +36,7 @@ __all__ = [
     "CrossValidated",
     "HeldOut",
     "agreement",
+    "attractors_per_memory",
     "cross_validate",
     "evidence",
     "free_parameters",
@@ -99,6 +100,23 @@ def agreement(labels: Sequence[object] | np.ndarray, memories: ArrayLike) -> Agr
         int(known.sum()),
         len(names),
     )
+
+
+def attractors_per_memory(fit: Fit) -> float:
+    """Fixed points of recall for each memory that holds data, averaged over draws.
+
+    One where every memory is recalled as itself; below one where wells have merged, above it where recall has ends
+    that are no memory's. The fixed points are those of the group ``recall``, which is made now where the fit does not
+    have it: recall starts from data, memories and centres of memories, so that their number is a lower bound.
+
+    Args:
+        fit: a fit whose memories have dynamics.
+
+    Raises:
+        InputError: for a fit without the group, with the reason.
+    """
+    found = fit.group("recall")["num_attractors"]
+    return float((found / variable(fit.tree, "invariant", "num_occupied")).mean())
 
 
 def held_out_score(fit: Fit, data: Any) -> HeldOut:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+import xarray as xr
+from scipy import special, stats
+from sklearn.metrics import adjusted_rand_score
 
 import probam
 import probam.fits.fit as api
@@ -133,6 +135,38 @@ def test_the_other_arguments_are_refused_by_name(fits: Mapping[str, Fit]) -> Non
         probam.compare(both, labels=[0, 1, 1])
     with pytest.raises(InputError, match=r"^engines: expected a list of names; got 'em'; write \['em'\]$"):
         compare_engines(X[:, None], "em")
+
+
+def test_attractors_are_counted_per_memory_on_the_draws_that_were_recalled(fits: Mapping[str, Fit]) -> None:
+    fit = Fit(fits["right"].tree.copy(), fits["right"].model)
+    occupied = np.ones((2, 500))
+    occupied[:, 7], occupied[:, 8] = 4, 50  # recall was run at the draws 0 and 7
+    invariant = fit.tree["invariant"].to_dataset().assign(num_occupied=(("chain", "draw"), occupied))
+    fit.tree["invariant"] = xr.DataTree(invariant)
+    fit.tree["recall"] = xr.DataTree(
+        xr.Dataset({"num_attractors": (("chain", "draw"), [[1, 2], [3, 6]])}, coords={"chain": [0, 1], "draw": [0, 7]})
+    )
+    frame = compare({"fit": fit}, attractors=True)
+    assert cell(frame, "fit", "attractors_per_memory") == np.mean([1 / 1, 2 / 4, 3 / 1, 6 / 4])
+    assert np.isnan(cell(compare({"fit": fit}), "fit", "attractors_per_memory"))
+
+
+@pytest.mark.slow
+def test_wells_that_have_merged_are_one_attractor_and_recall_labels_by_it() -> None:
+    rng = np.random.default_rng(9)
+    truth = np.arange(240) % 3
+    x = np.array([[-0.6, 0.0], [0.6, 0.0], [0.0, 9.0]])[truth] + 0.9 * rng.normal(size=(240, 2))
+    fit = api.fit(x, covariance="isotropic", weights="uniform", components=3, engine="em", seed=0)
+    frame = compare({"fit": fit}, labels=truth, attractors=True)
+    memories, beta = (fit.tree["posterior"][name].values[0, 0] for name in ("loc", "beta"))
+    states = x
+    for _ in range(3000):  # mean shift: the update of the energy
+        states = special.softmax(-beta * ((states[:, None] - memories) ** 2).sum(-1), axis=1) @ memories
+    ends = {tuple(state) for state in np.round(states, 3)}
+    assert len(ends) == 2
+    assert cell(frame, "fit", "attractors_per_memory") == len(ends) / 3
+    apart = adjusted_rand_score(truth, states[:, 1] > 4)
+    assert cell(frame, "fit", "ari_recall") == pytest.approx(apart, abs=1e-12)
 
 
 def test_a_split_is_a_partition_and_the_seed_decides_it() -> None:
