@@ -46,6 +46,7 @@ _ORDER = (
     "recall",
     "predict",
     "complete",
+    "sample",
     "memory",
     "report",
     "compare",

@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     from probam.data.table import Table
     from probam.fits.fitted import Fit
 
-__all__ = ["complete", "predict", "recall", "report"]
+__all__ = ["complete", "predict", "recall", "report", "sample"]
 
 
 @app.command(
     epilog="Examples:\n\n  probam recall fit.nc cues.csv -o recalled.csv\n\n"
     "  probam recall fit.nc cues.csv --step 0.1 --max-steps 5000 -o recalled.nc\n\n"
-    "The output has the recalled point in the data's own columns, then steps, residual, energy, converged and basin."
+    "  probam recall fit.nc noisy.csv --annealed sde --noise 0.5 -o clean.csv\n\n"
+    "The output has the recalled point in the data's own columns, then steps, residual, energy, converged and basin; "
+    "of annealed recall energy, basin and responsible (the memory of the noisy query)."
 )
 def recall(
     fit_file: FitFile,
@@ -44,8 +46,28 @@ def recall(
         float, typer.Option(help="Step size in (0, 2): 1 jumps to the mean of the memories, smaller follows the flow.")
     ] = 1.0,
     max_steps: Annotated[
-        int, typer.Option(min=1, help="Most steps of a query; one that has not converged by then is reported as such.")
+        int,
+        typer.Option(
+            min=1,
+            help="Most steps of a query; one that has not converged by then is reported as such. Of --annealed the "
+            "number of noise levels.",
+        ),
     ] = 1000,
+    annealed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ode|sde",
+            help="The queries are data with noise, which is taken away level by level: by the probability flow (ode) "
+            "or by the reverse diffusion (sde), whose ends are draws of the clean datum.",
+        ),
+    ] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SD", help="Of --annealed: standard deviation of the noise, in the units that the fit works in."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of --annealed sde.")] = 0,
     drop: Drop = None,
     normalise: Normalise = False,
     variable: Variable = None,
@@ -54,11 +76,15 @@ def recall(
     """Descend the energy from every query, and write where each one ends."""
     from probam.data.writing import TABLE_SUFFIXES, check_writable, write_dataset
 
+    _check_annealed(annealed, noise, step, seed)
     check_writable(output, suffixes=TABLE_SUFFIXES)
     check_apart(output, fit_file, queries)
     fitted, table = fit_and_table(
         fit_file, queries, drop=drop, variable=variable, normalise=normalise, family=family, missing=True
     )
+    if annealed is not None and noise is not None:
+        _anneal(fitted, table, output, noise=noise, by=annealed, num_steps=max_steps, seed=seed)
+        return
     with Bar("recalling"):
         recalled = interruptible(lambda: fitted.recall(table, step=step, max_steps=max_steps))
     write_dataset(recalled, output, plain="state")
@@ -69,6 +95,69 @@ def recall(
     if count < total:
         print(f"{total - count} did not converge within {max_steps} steps; raise --max-steps")
     print(f"wrote {output}")
+
+
+def _anneal(fitted: "Fit", table: "Table", output: Path, *, noise: float, **how: Any) -> None:
+    """Annealed recall, written and told."""
+    from probam.data.writing import write_dataset
+
+    with Bar("annealing"):
+        ends = interruptible(lambda: fitted.anneal(table, noise, **how))
+    write_dataset(ends, output, plain="state")
+    memories = len(set(ends["basin"].values.tolist()))
+    print(f"{table.num_data} queries annealed from a noise of {noise:g}, to {memories} memories")
+    print(f"wrote {output}")
+
+
+def _check_annealed(annealed: str | None, noise: float | None, step: float, seed: int) -> None:
+    """The options of recall go together."""
+    if annealed is None and (noise is not None or seed):
+        raise InputError("--noise and --seed belong to annealed recall; add --annealed ode or --annealed sde")
+    if annealed is None:
+        return
+    if annealed not in ("ode", "sde"):
+        raise InputError(f"--annealed: expected ode or sde; got {annealed!r}")
+    if noise is None:
+        raise InputError("--annealed: say how noisy the queries are: --noise SD, the standard deviation of the noise")
+    if step != 1.0:
+        raise InputError("--step: annealed recall steps from one noise to the next; use --max-steps for finer ones")
+
+
+@app.command(
+    epilog="Examples:\n\n  probam sample fit.nc 1000 -o new.csv\n\n  probam sample fit.nc 1000 --by sde -o new.csv\n\n"
+    "Rows are drawn from the posterior predictive, each from one draw of the posterior."
+)
+def sample(
+    fit_file: FitFile,
+    num_data: Annotated[int, typer.Argument(metavar="N", min=1, help="How many rows.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUT", help="Where to write (.csv, .parquet, .npz or .nc).")
+    ],
+    by: Annotated[
+        str,
+        typer.Option(
+            help="draws (a memory, then a datum of it), or annealed recall from pure noise: ode (probability flow) or "
+            "sde (reverse diffusion). All have the same law."
+        ),
+    ] = "draws",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same bits.")] = 0,
+    family: OwnFamily = None,
+) -> None:
+    """Draw new data from a fit."""
+    import xarray as xr
+
+    from probam.data.writing import TABLE_SUFFIXES, check_writable, write_dataset
+
+    if by not in ("draws", "ode", "sde"):
+        raise InputError(f"--by: expected draws, ode or sde; got {by!r}")
+    check_writable(output, suffixes=TABLE_SUFFIXES)
+    check_apart(output, fit_file)
+    fitted = api_ready().load(fit_file, family=family)
+    with Bar("drawing"):
+        rows = interruptible(lambda: fitted.sample(num_data, seed=seed, by=by))
+    drawn = xr.Dataset({"x": (("datum", "feature"), rows)}, coords={"feature": list(fitted.columns)})
+    write_dataset(drawn, output, plain="x")
+    print(f"{num_data} rows of {len(fitted.columns)} features drawn\nwrote {output}")
 
 
 @app.command(

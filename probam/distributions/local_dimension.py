@@ -8,19 +8,19 @@ of the forces g takes away from it. Its eigenvalues relative to W are near 0 whe
 (a direction that is lost) and near 1 where it is flat (a direction in which the data lie); between memories they may be
 above 1. For memories N(mu_k, s^2 I) they are those of \(\operatorname{Cov}_r(\mu) / s^2\). Data of a Gaussian of
 variance \(\sigma^2\) have \(\sigma^2 / (\sigma^2 + s^2)\), as long as many of them share the responsibility.
+:func:`probam.distributions.blurred.blurred` looks at a mixture on a larger scale.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, Int
 
 from probam.distributions.mixture import MemoryMixture
 from probam.errors import InputError
 
-__all__ = ["blurred", "flatness", "local_dimension", "responsibility_covariance"]
+__all__ = ["flatness", "local_dimension", "responsibility_covariance"]
 
 
 def responsibility_covariance(mixture: MemoryMixture, x: Float[Array | np.ndarray, "*batch D"]) -> Float[Array, "..."]:
@@ -71,24 +71,3 @@ def local_dimension(
 ) -> Int[Array, "*batch"]:
     """Number of directions at each point that are flatter than ``least``."""
     return jnp.sum(flatness(mixture, x) > least, axis=-1)
-
-
-def blurred(mixture: MemoryMixture, deviation: float) -> MemoryMixture:
-    """A Gaussian mixture after noise of this standard deviation was added to its draws: the scale to look at.
-
-    Raises:
-        InputError: for memories that are not Gaussian, and a deviation below 0.
-    """
-    if not deviation >= 0:
-        raise InputError(f"deviation: expected a number of at least 0; got {deviation}")
-    bank = mixture.bank
-    if isinstance(bank, dist.Independent) and isinstance(bank.base_dist, dist.Normal):
-        spread = jnp.sqrt(jnp.asarray(bank.base_dist.scale) ** 2 + deviation**2)
-        return MemoryMixture(mixture.log_weights, dist.Normal(bank.base_dist.loc, spread).to_event(1))
-    if isinstance(bank, dist.MultivariateNormal):
-        matrix = jnp.asarray(bank.covariance_matrix)
-        wider = matrix + deviation**2 * jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
-        return MemoryMixture(mixture.log_weights, dist.MultivariateNormal(bank.loc, covariance_matrix=wider))
-    raise InputError(
-        f"mixture: only Gaussian memories stay in their family when noise is added; got {type(bank).__name__}"
-    )

@@ -21,21 +21,22 @@ from probam.equivalence.check import Check
 from probam.errors import InputError
 from probam.family import Params
 from probam.family.capabilities import DataSpace
+from probam.fits.annealed import WAYS, annealed, from_noise
 from probam.fits.answers import Answers, answers
+from probam.fits.completed import completed
 from probam.fits.conditional import ConditionalDistribution, rows_given
 from probam.fits.derived import DERIVED, with_groups
 from probam.fits.draws import evenly
-from probam.fits.landscape import basins, energies_at, extent_of, kind_of, recalled
-from probam.fits.landscape_posterior import completion, fill
+from probam.fits.in_words import memories, summary_text
+from probam.fits.landscape import basins, check_inside, energies_at, extent_of, kind_of, recalled
 from probam.fits.options import SEEDS
 from probam.fits.questions import NO_LENGTH, question_table, rows_of_family
 from probam.fits.saved import on_device, saved_sites, saved_units, site_names
 from probam.fits.verification import verify_draws
 from probam.models.mixture import Mixture
-from probam.options import boolean, file_path, whole_number, whole_number_in
+from probam.options import boolean, file_path, number, one_of, whole_number, whole_number_in
 from probam.reports.summaries.convergence import invariant_summary
-from probam.reports.summaries.diagnostics import advice, left_out
-from probam.reports.summaries.estimate import NOT_A_COUNT, bounds_memories, headline
+from probam.reports.summaries.estimate import headline
 from probam.reports.summaries.quantities import options
 from probam.reports.tree import rows_of, write_tree
 
@@ -273,13 +274,7 @@ class Fit:
         if still:
             raise InputError(f"recall: {still}")
         ends = recalled(self.model, params, x, step=step, max_steps=max_steps)
-        result = ends.recall
-        outside = ~np.isfinite(np.asarray(result.energy))
-        if outside.any():
-            raise InputError(
-                f"queries: {outside.sum()} of {outside.size} end where every memory has density 0, the first is row "
-                f"{np.flatnonzero(outside)[0]}; the energy is infinite there, so recall cannot start; leave them out"
-            )
+        result = check_inside(ends.recall)
         return xr.Dataset(
             {
                 "state": (("query", "feature"), self.standardiser.invert(np.asarray(result.states))),
@@ -291,6 +286,52 @@ class Fit:
                 "responsible": ("query", self._relabel(ends.responsible, draw)),
             },
             coords={"query": np.arange(table.num_data), "feature": list(self.columns)},
+        )
+
+    def anneal(
+        self,
+        queries: Any,
+        noise: float,
+        *,
+        by: str = "ode",
+        num_steps: int = 1000,
+        seed: int = 0,
+        draw: int | None = None,
+    ) -> xr.Dataset:
+        """Annealed recall: each query is a datum with noise on it, which the fit takes away level by level.
+
+        The diffusion of the fitted mixture is run backwards with its exact score. The ODE gives each query one end;
+        ends of the SDE are draws of the clean datum given the noisy one.
+
+        Args:
+            queries: rows of D features, or anything that ``probam.fit`` reads.
+            noise: its standard deviation in units of the data, or of a standardised fit in its features' own.
+            by: "ode" or "sde".
+            num_steps: how many levels the noise goes through; the error of the SDE is proportional to one over it.
+            seed: of the SDE.
+            draw: number of a thinned draw; None for the reference draw, the one of highest log joint density.
+
+        Returns:
+            state (query, feature) in data units; energy, basin (memory most responsible at the end), responsible
+            (memory most responsible for the noisy query).
+
+        Raises :class:`probam.errors.InputError` where the density of the family with noise has no closed form.
+        """
+        number(above=0, is_finite=True)("noise", noise)
+        whole_number(least=2)("num_steps", num_steps)
+        SEEDS("seed", seed)
+        one_of(*WAYS)("by", by)
+        x = self.standardiser.apply(self.table(queries, "queries").values).astype(self.dtype)
+        key, params, level = jax.random.key(seed), self._sites_of(draw), jnp.asarray(noise, self.dtype)
+        ends = annealed(self.model, params, key, jnp.asarray(x), level, by=by, num_steps=num_steps)
+        return xr.Dataset(
+            {
+                "state": (("query", "feature"), self.standardiser.invert(np.asarray(ends.states))),
+                "energy": ("query", np.asarray(ends.energy)),
+                "basin": ("query", self._relabel(np.asarray(ends.memory), draw)),
+                "responsible": ("query", self._relabel(np.asarray(ends.responsible), draw)),
+            },
+            coords={"query": np.arange(len(x)), "feature": list(self.columns)},
         )
 
     @cached_property
@@ -329,19 +370,7 @@ class Fit:
         values = table.values.astype(self.dtype)
         DataSpace.of(self.model.family).check_support(values, self.columns)
         chosen = self._chosen(evenly(num_draws, len(self._permutations)))
-        x = np.asarray(self.standardiser.apply(values), self.dtype)
-        recalled = completion(self.model, chosen, x, max_steps=max_steps) if descent else None
-        pooled = fill(self.model, chosen, x).pooled() if recalled is None else recalled.pooled()
-        missing = np.isnan(values)
-        variables: dict[str, Any] = {}
-        for name, own in pooled.items():
-            is_spread = name.endswith("_sd")
-            in_units = own * self.standardiser.scale if is_spread else self.standardiser.invert(own)
-            variables[name] = (("datum", "feature"), np.where(missing, in_units, 0 if is_spread else values))
-        variables["missing"] = (("datum", "feature"), missing)
-        if recalled is not None:
-            variables["converged"] = ("datum", recalled.converged.mean(axis=0))
-        return xr.Dataset(variables, coords={"datum": np.arange(len(values)), "feature": list(self.columns)})
+        return completed(self.model, chosen, values, self.standardiser, self.columns, max_steps if descent else None)
 
     def conditional(
         self, target: str | Sequence[str] | None, given: Any, *, num_draws: int = 200
@@ -382,13 +411,24 @@ class Fit:
             np.stack([x.min(axis=0), x.max(axis=0)]),
         )
 
-    def sample(self, num_data: int, *, seed: int = 0) -> np.ndarray:
-        """New data (num_data, D) from the posterior predictive, in data units; the same seed gives the same bits."""
+    def sample(self, num_data: int, *, seed: int = 0, by: str = "draws") -> np.ndarray:
+        """New data (num_data, D) from the posterior predictive, in data units; the same seed gives the same bits.
+
+        Args:
+            num_data: how many.
+            seed: of the draws.
+            by: "draws" draws a memory and then from it. "ode" and "sde" reach the same law by annealed recall from
+                pure noise, under at most 50 draws of the posterior (:meth:`anneal`).
+        """
         whole_number(least=1)("num_data", num_data)
         SEEDS("seed", seed)
+        one_of("draws", *WAYS)("by", by)
         key_draw, key_data = jax.random.split(jax.random.key(seed))
-        which = jax.random.randint(key_draw, (num_data,), 0, len(self._permutations))
-        rows = np.asarray(posterior.replicate(self.model, self._chosen(np.asarray(which)), key_data, 1))[:, 0]
+        if by == "draws":
+            which = jax.random.randint(key_draw, (num_data,), 0, len(self._permutations))
+            rows = np.asarray(posterior.replicate(self.model, self._chosen(np.asarray(which)), key_data, 1))[:, 0]
+        else:
+            rows = from_noise(self.model, self.draws(), key_data, num_data, by=by)
         return np.asarray(self.standardiser.invert(rows))
 
     # --- judgement ---------------------------------------------------------------------------------------------
@@ -413,19 +453,7 @@ class Fit:
 
         The largest comes first; where labels were known, memory k is label k.
         """
-        group = self._group("memory")
-        frame = pd.DataFrame(
-            {
-                "weight": group["weight"].values,
-                "weight_sd": group["weight_sd"].values,
-                "size": group["size"].values,
-                "occupied": group["occupied"].values,
-            },
-            index=pd.Index(group["memory"].values, name="memory"),
-        )
-        for position, column in enumerate(self.columns):
-            frame[column] = group["mean"].values[:, position]
-        return frame
+        return memories(self._group("memory"), self.columns)
 
     def summary_text(self, *, most: int = 12) -> str:
         """The main results in a few lines: first what was maximised or drawn from, and the log likelihood there.
@@ -433,35 +461,7 @@ class Fit:
         Args:
             most: memories to list.
         """
-        attributes = self.tree.attrs
-        occupied = self._group("invariant")["num_occupied"].values.ravel()
-        counts = np.bincount(occupied.astype(int))
-        run = f"{attributes['engine']}, seed {attributes['seed']}, {attributes['seconds']:.1f} s"
-        lines = [headline(self.tree), attributes["model"], run]
-        if occupied.size > 1:
-            likely = ", ".join(
-                f"{k}: {counts[k] / occupied.size:.0%}" for k in np.argsort(-counts)[:4] if counts[k] > 0
-            )
-            lines.append(f"memories that hold data: {occupied.mean():.2f} on average ({likely})")
-        else:
-            most_likely = (
-                f"at most {int(occupied[0])}. {NOT_A_COUNT}" if bounds_memories(self.tree) else int(occupied[0])
-            )
-            lines.append(f"memories that hold data: {most_likely}")
-        frame = self.memories()
-        holding = frame[frame["size"] >= 0.5]
-        shown = holding.loc[holding.nlargest(most, "weight").index.sort_values()]
-        shown = shown.iloc[:, : 4 + 6].round(4)
-        lines += ["", shown.to_string(float_format=lambda value: f"{value:.4g}")]
-        smaller, empty = len(holding) - len(shown), int((frame["size"] < 0.5).sum())
-        if smaller:
-            lines.append(f"({smaller} smaller memories are not listed)")
-        if empty:
-            lines.append(f"({empty} of the {len(frame)} memories hold almost no data)")
-        lines.append("")
-        tree = self._having("verification")
-        lines += [f"[{item.level}] {item.text}" for item in [*advice(tree), *left_out(tree)]]
-        return "\n".join(lines)
+        return summary_text(self._having("verification"), self.memories(), most)
 
     # --- files -------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from probam.distributions.mixture import MemoryMixture
 from probam.dynamics.recall import Recall, attractors, check_finite, check_step, descend, recall
 from probam.energies import clam, counts, hypercube, laplace, quadratic
 from probam.equivalence.twins import physical_twin
+from probam.errors import InputError
 from probam.family import Params
 from probam.fits.descent import descent_of
 from probam.fits.questions import padded
@@ -33,6 +34,7 @@ __all__ = [
     "Plane",
     "basins",
     "bounded",
+    "check_inside",
     "energies_at",
     "extent_of",
     "kind_of",
@@ -191,6 +193,17 @@ def recalled(
     found = _recall(model, params, starts, jnp.asarray(step, starts.dtype), max_steps=max_steps)
     ended, responsible, memory = jax.tree.map(lambda of_start: np.asarray(of_start)[: len(queries)], found)
     return Ends(check_finite("recall", ended), responsible, memory)
+
+
+def check_inside(ended: Recall) -> Recall:
+    """The same, or :class:`probam.errors.InputError` where a query ends outside the support of every memory."""
+    outside = ~np.isfinite(np.asarray(ended.energy))
+    if outside.any():
+        raise InputError(
+            f"queries: {outside.sum()} of {outside.size} end where every memory has density 0, the first is row "
+            f"{np.flatnonzero(outside)[0]}; the energy is infinite there, so recall cannot start; leave them out"
+        )
+    return ended
 
 
 def run_all(

@@ -105,3 +105,41 @@ def test_a_report_stands_alone(saved: Path, here: Path) -> None:
     assert page.lstrip().lower().startswith("<!doctype html")
     assert "waiting" in page
     assert not re.search(r"""(src|href)\s*=\s*["']https?:""", page)
+
+
+def test_annealed_recall_takes_noise_away(saved: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pd.DataFrame({"eruptions": [1.0, 5.5], "waiting": [40.0, 100.0]}).to_csv("noisy.csv", index=False)
+    asked = ["recall", str(saved), "noisy.csv", "--noise", "0.8", "--max-steps", "100"]
+    assert main([*asked, "--annealed", "ode", "-o", "clean.csv"]) == 0
+    assert "2 queries annealed from a noise of 0.8, to 2 memories" in capsys.readouterr().out
+    clean = pd.read_csv("clean.csv")
+    assert list(clean) == ["eruptions", "waiting", "energy", "basin", "responsible"]
+    noisy = probam.load(saved).energy(pd.read_csv("noisy.csv"))
+    assert (clean["energy"] < noisy).all()
+    for seed in ("1", "2"):
+        assert main([*asked, "--annealed", "sde", "--seed", seed, "-o", f"{seed}.npz"]) == 0
+    assert not np.allclose(np.load(here / "1.npz")["state"], np.load(here / "2.npz")["state"])
+
+
+def test_new_data_are_drawn_in_three_ways(saved: Path, here: Path, refusal: Refusal) -> None:
+    for by in ("draws", "ode", "sde"):
+        assert main(["sample", str(saved), "400", "--by", by, "-o", f"{by}.csv"]) == 0
+        drawn = pd.read_csv(here / f"{by}.csv")
+        assert list(drawn) == ["eruptions", "waiting"]
+        assert abs(drawn["waiting"].mean() - 70.9) < 4 * 13.6 / np.sqrt(400)
+    assert "--by: expected draws, ode or sde; got 'exact'" in refusal(
+        "sample", str(saved), "4", "--by", "exact", "-o", "x.csv"
+    )
+
+
+@pytest.mark.usefixtures("here")
+def test_options_of_annealed_recall_go_together(saved: Path, refusal: Refusal) -> None:
+    for words, why in (
+        (("--noise", "1"), "--noise and --seed belong to annealed recall; add --annealed ode"),
+        (("--annealed", "ode"), "--annealed: say how noisy the queries are: --noise SD"),
+        (("--annealed", "pde", "--noise", "1"), "--annealed: expected ode or sde; got 'pde'"),
+        (("--annealed", "ode", "--noise", "1", "--step", "0.5"), "--step: annealed recall steps from one noise"),
+        (("--annealed", "ode", "--noise", "0"), "noise: expected a number above 0; got 0.0"),
+        (("--annealed", "ode", "--noise", "1", "--max-steps", "1"), "num_steps: expected a whole number of at least 2"),
+    ):
+        assert why in refusal("recall", str(saved), "faithful", *words, "-o", "out.csv")

@@ -1,4 +1,4 @@
-"""Flat directions of a mixture: the Hessian's identity, Gaussian data, other families, scale."""
+"""Flat directions of a mixture: the Hessian's identity, Gaussian data, other families."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import numpyro.distributions as dist
 import pytest
 from scipy.linalg import eigh
 
-from probam.distributions.local_dimension import blurred, flatness, local_dimension, responsibility_covariance
+from probam.distributions.local_dimension import flatness, local_dimension, responsibility_covariance
 from probam.distributions.mixture import MemoryMixture
 from probam.errors import InputError
 
@@ -35,19 +35,6 @@ def test_means_alone_give_the_flatness_of_round_memories() -> None:
     spectrum = np.linalg.eigvalsh(np.asarray(responsibility_covariance(mixture, x))) / 0.64
     np.testing.assert_allclose(flatness(mixture, x), spectrum, atol=1e-10)
     np.testing.assert_array_equal(local_dimension(mixture, x), (spectrum > 0.5).sum(axis=-1))
-
-
-def test_noise_adds_to_the_covariances_and_other_families_are_refused() -> None:
-    x = RNG.normal(size=(6, 3))
-    wide = blurred(MemoryMixture(jnp.asarray(LOG_WEIGHTS), BANKS["full"]), 0.5)
-    covariances = jnp.asarray(ROOTS @ np.swapaxes(ROOTS, 1, 2) + 0.25 * np.eye(3))
-    expected = MemoryMixture(jnp.asarray(LOG_WEIGHTS), dist.MultivariateNormal(LOC, covariance_matrix=covariances))
-    np.testing.assert_allclose(wide.log_prob(x), expected.log_prob(x), rtol=1e-12)
-    round_ = blurred(MemoryMixture(jnp.asarray(LOG_WEIGHTS), BANKS["isotropic"]), 0.6)
-    exact = MemoryMixture(jnp.asarray(LOG_WEIGHTS), dist.Normal(LOC, 1.0).to_event(1))
-    np.testing.assert_allclose(round_.log_prob(x), exact.log_prob(x), rtol=1e-12)
-    with pytest.raises(InputError, match="only Gaussian memories stay"):
-        blurred(MemoryMixture(jnp.asarray(LOG_WEIGHTS), BANKS["logistic"]), 0.5)
 
 
 def test_memories_that_are_not_concave_are_refused() -> None:
