@@ -61,8 +61,7 @@ def compare(
         bool, typer.Option("--evidence", help="Estimate the evidence of sampled fits by bridge sampling too.")
     ] = False,
     attractors: Annotated[
-        bool,
-        typer.Option("--attractors", help="Recall with each fit, and count where recall ends (some seconds a fit)."),
+        bool, typer.Option("--attractors", help="Recall with each fit, and count where it ends (seconds a fit).")
     ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="TABLE.csv", help="Also write the table here.")
@@ -75,7 +74,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Put fits (or engines) side by side: held-out score, leave-one-out, evidence, agreement with labels, time."""
-    from probam.data.writing import check_writable, write_atomically
+    from probam.data.writing import check_writable
 
     if output is not None:
         check_writable(output, suffixes=(".csv",))
@@ -87,11 +86,18 @@ def compare(
     else:
         frame = _compare_engines(fits, engines, held_out, labels, model, **how)
     if output is not None:
-        with write_atomically(output) as temporary:
-            frame.to_csv(temporary, index_label="fit")
+        _write(frame, output)
     print(_text(frame, as_json=as_json))
     if output is not None and not as_json:
         print(f"wrote {output}")
+
+
+def _write(frame: "pd.DataFrame", output: Path) -> None:
+    """The table as CSV."""
+    from probam.data.writing import write_atomically
+
+    with write_atomically(output) as temporary:
+        frame.to_csv(temporary, index_label="fit")
 
 
 def _own_family(model: dict[str, Any]) -> str | None:

@@ -19,6 +19,7 @@ from probam.comparison.scores import free_parameters
 from probam.comparison.splits import split
 from probam.errors import InputError
 from probam.fits.fitted import Fit
+from probam.reports.tree import variable
 from tests.comparison.exact_fits import CENTER, HELD, SCALE, X, predictive
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -158,7 +159,7 @@ def test_wells_that_have_merged_are_one_attractor_and_recall_labels_by_it() -> N
     x = np.array([[-0.6, 0.0], [0.6, 0.0], [0.0, 9.0]])[truth] + 0.9 * rng.normal(size=(240, 2))
     fit = api.fit(x, covariance="isotropic", weights="uniform", components=3, engine="em", seed=0)
     frame = compare({"fit": fit}, labels=truth, attractors=True)
-    memories, beta = (fit.tree["posterior"][name].values[0, 0] for name in ("loc", "beta"))
+    memories, beta = (variable(fit.tree, "posterior", name).values[0, 0] for name in ("loc", "beta"))
     states = x
     for _ in range(3000):  # mean shift: the update of the energy
         states = special.softmax(-beta * ((states[:, None] - memories) ** 2).sum(-1), axis=1) @ memories
