@@ -1,65 +1,35 @@
-r"""The attention energy of the Energy Transformer, in which every token is both a query and a key.
+r"""The Energy Transformer: a sequence of tokens that attend to each other and recall memories, in one energy.
 
 .. math::
-    E(g) = -\frac{1}{\beta} \sum_{h, C} \log \sum_{B \ne C} \exp(\beta\, K_{hB} \cdot Q_{hC}),
-    \qquad K_{hB} = W^K_h g_B, \quad Q_{hC} = W^Q_h g_C
+    E(g) = E_{\rm att}(g) - \frac12 \sum_{\mu, C} \max(\xi_\mu \cdot g_C, 0)^2, \qquad g_C = \nabla L(x_C), \qquad
+    \tau \dot x = -\nabla_g E
 
-Hoover et al. (2023), arXiv:2302.07253. The tokens are the outputs g of layers x with a Lagrangian (in the paper,
-:class:`probam.energies.lagrangians.LayerNorm`). The layers follow \(\tau \dot x = -\nabla_g E\), so that
-\(\dot E = -\tau\, \dot x^\top \nabla^2 L\, \dot x\).
+Hoover et al. (2023), arXiv:2302.07253. \(E_{\rm att}\) is the energy of :mod:`probam.energies.token_energies`; the
+second term is a Hopfield network, whose force \(\Xi^\top \max(\Xi g, 0)\) is a layer of a transformer with tied
+weights. L is the Lagrangian of layer normalisation, :class:`probam.energies.lagrangians.LayerNorm`.
 
-Tokens have shape (..., N, D) with N >= 2, key and query weights (H, Y, D). Bad shapes and beta <= 0 raise
-:class:`probam.errors.InputError`.
+In continuous time E falls, \(\dot E = -\tau\, \dot x^\top \nabla^2 L\, \dot x\), as L is convex. In steps of length a:
+
+- E is concave in each token alone: both terms are, since no token is its own key. A step of one token therefore never
+  raises E, however long it is: \(\Delta E \le \nabla_g E \cdot \Delta g = -\Delta x \cdot \Delta g / a \le 0\).
+- A step of all tokens at once may raise E, but not where
+  \(a \le \sqrt\epsilon / (\gamma \sqrt{N - 1} \sum_h |W_h^{K\top} W^Q_h|)\), by the largest singular values.
 """
 
 from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from probam.energies.arguments import Scalar, positive
+from probam.energies.arguments import Scalar, is_traced, positive
 from probam.energies.lagrangians import Lagrangian, LayerNorm
 from probam.energies.memory import TOKENS, Card, Memory
-from probam.errors import InputError
+from probam.energies.token_energies import attention_energy, hopfield_energy
 from probam.pytrees import pytree
 
-__all__ = ["EnergyTransformer", "attention", "attention_energy", "velocity"]
-
-
-def attention_energy(
-    tokens: Float[ArrayLike, "*batch N D"],
-    key_weights: Float[ArrayLike, "H Y D"],
-    query_weights: Float[ArrayLike, "H Y D"],
-    beta: Scalar,
-) -> Float[Array, "*batch"]:
-    r"""Energy of a sequence, \(-\beta^{-1} \sum_{h, C} \log \sum_{B \ne C} \exp(\beta\, K_{hB} \cdot Q_{hC})\).
-
-    Args:
-        tokens: sequences of N >= 2 tokens.
-        key_weights, query_weights: one matrix (Y, D) for each of the H heads.
-        beta: inverse temperature, above 0.
-
-    Raises:
-        InputError: for shapes that do not fit and beta <= 0.
-    """
-    logits, beta = _logits(tokens, key_weights, query_weights, beta)
-    return -jnp.sum(logsumexp(logits, axis=-1), axis=(-2, -1)) / beta
-
-
-def attention(
-    tokens: Float[ArrayLike, "*batch N D"],
-    key_weights: Float[ArrayLike, "H Y D"],
-    query_weights: Float[ArrayLike, "H Y D"],
-    beta: Scalar,
-) -> Float[Array, "*batch H N N"]:
-    r"""Attention weights [h, C, B] of the keys B for the query C: softmax over B != C, zero on the diagonal.
-
-    Arguments and errors are those of :func:`attention_energy`.
-    """
-    return jax.nn.softmax(_logits(tokens, key_weights, query_weights, beta)[0], axis=-1)
+__all__ = ["EnergyTransformer", "velocity"]
 
 
 def velocity(
@@ -67,84 +37,73 @@ def velocity(
     lagrangian: Lagrangian,
     key_weights: Float[ArrayLike, "H Y D"],
     query_weights: Float[ArrayLike, "H Y D"],
+    memories: Float[ArrayLike, "M D"],
     beta: Scalar,
     tau: Scalar = 1.0,
 ) -> Float[Array, "*batch N D"]:
     r"""Rate of change of the layers under the tokens, \(\dot x = -\tau^{-1} \nabla_g E\) at \(g = \nabla L(x)\).
 
-    The gradient has two terms for each token: one as a query, and one as a key of all others.
+    The gradient of the attention has two terms for each token: one as a query, and one as a key of all others.
 
     Args:
         states: the layers x.
         lagrangian: the Lagrangian L of a layer.
-        key_weights, query_weights, beta: as for :func:`attention_energy`.
+        key_weights, query_weights, beta: as for :func:`probam.energies.token_energies.attention_energy`.
+        memories: the rows of Xi; none for attention alone.
         tau: time constant, above 0.
     """
+
+    def total(tokens: Float[Array, "*batch N D"]) -> Float[Array, ""]:
+        attended = attention_energy(tokens, key_weights, query_weights, beta)
+        return jnp.sum(attended + hopfield_energy(tokens, memories))
+
     tokens = lagrangian.activation(states)
-    slope: Array = jax.grad(lambda g: jnp.sum(attention_energy(g, key_weights, query_weights, beta)))(tokens)
+    slope: Array = jax.grad(total)(tokens)
     return -slope / positive("tau", tau, tokens.dtype)
-
-
-def _logits(
-    tokens: Float[ArrayLike, "*batch N D"],
-    key_weights: Float[ArrayLike, "H Y D"],
-    query_weights: Float[ArrayLike, "H Y D"],
-    beta: Scalar,
-) -> tuple[Float[Array, "*batch H N N"], Float[Array, ""]]:
-    """Scores beta K_B . Q_C at [h, C, B], -inf on the diagonal, and beta."""
-    g, keys, queries = (jnp.asarray(value) for value in (tokens, key_weights, query_weights))
-    dtype = jnp.result_type(g, keys, queries, float)
-    if g.ndim < 2 or g.shape[-2] < 2:
-        raise InputError(f"tokens: expected shape (..., N, D) with at least two tokens; got {g.shape}")
-    for name, weights in (("key_weights", keys), ("query_weights", queries)):
-        if weights.ndim != 3 or weights.shape[-1] != g.shape[-1] or weights.shape != keys.shape:
-            raise InputError(
-                f"{name}: expected shape (H, Y, {g.shape[-1]}), the same for keys and queries; got {weights.shape}"
-            )
-    g, keys, queries = g.astype(dtype), keys.astype(dtype), queries.astype(dtype)
-    beta = positive("beta", beta, dtype)
-    made = [jnp.einsum("hyd,...nd->...hny", weights, g, precision="highest") for weights in (keys, queries)]
-    scores = jnp.einsum("...hby,...hcy->...hcb", *made, precision="highest")
-    itself = jnp.eye(g.shape[-2], dtype=bool)
-    return jnp.where(itself, -jnp.inf, beta * scores), beta
 
 
 @pytree
 @dataclass(frozen=True, eq=False)
 class EnergyTransformer(Memory):
-    r"""A sequence of tokens that are each other's memories.
+    r"""A sequence of tokens that are each other's memories, and share a bank of more.
 
-    Each token is pulled to the tokens that it resembles, by attention whose weights are learned. Use it to make a
-    sequence consistent; the patterns are in the weights, not stored one by one.
+    Each token is pulled to the tokens that it resembles, by attention whose weights are learned, and along the memories
+    with which it has a positive product. It makes a sequence consistent; :mod:`probam.dynamics.patches` trains one to
+    complete images.
 
     .. math:: x \leftarrow x - a\, \nabla_g E(g), \qquad g = \nabla L(x), \qquad
         E(g) = -\frac{1}{\beta} \sum_{h, C} \log \sum_{B \ne C} \exp(\beta\, K_{hB} \cdot Q_{hC})
+        - \frac12 \sum_{\mu, C} \max(\xi_\mu \cdot g_C, 0)^2
+
+    Tokens move all at once, as in the paper, or ``in_turn``, with which no step raises the energy.
 
     >>> from probam.dynamics.memories import recall
     >>> weights = jnp.eye(3)[None]
-    >>> memory = EnergyTransformer(weights, weights, beta=1.0, num_tokens=2)
+    >>> memory = EnergyTransformer(weights, weights, jnp.array([[1.0, -1.0, 0.0]]), beta=1.0, num_tokens=2)
     >>> tokens = jnp.array([[1.0, 0.0, 0.2], [0.8, 0.1, 0.0]])
     >>> recalled = recall(memory, tokens, max_steps=200)
-    >>> round(recalled.energy.item(), 2)  # the tokens agree: each looks at the other with a product of 3
-    -6.0
+    >>> round(recalled.energy.item(), 1)  # two products of 3 with each other, and half of 6 twice with the memory
+    -12.0
     """
 
     key_weights: Float[ArrayLike, "H Y D"]
     query_weights: Float[ArrayLike, "H Y D"]
+    memories: Float[ArrayLike, "M D"]
     beta: Scalar
     num_tokens: int = field(metadata={"static": True})
-    lagrangian: Lagrangian = field(default_factory=LayerNorm)
+    norm: LayerNorm = field(default_factory=LayerNorm)
     step: Scalar = 0.1
+    in_turn: bool = field(default=False, metadata={"static": True})
 
     card = Card(
         "energy_transformer",
         TOKENS,
-        "-(1/beta) sum_(h, C) log sum_(B != C) exp(beta K_hB . Q_hC)",
-        "a step down the gradient in the layer's outputs",
+        "-(1/beta) sum_(h, C) log sum_(B != C) exp(beta K_hB . Q_hC) - sum_(m, C) max(xi_m . g_C, 0)^2 / 2",
+        "a step down the gradient in the layer's outputs, of all tokens or of one after the other",
         "not known in closed form",
         "Hoover et al. (2023), arXiv:2302.07253",
+        "energy_transformer",
     )
-    falls = False
     no_store = "its patterns are in learned weights: build EnergyTransformer(key_weights, query_weights, ...) in Python"
 
     @property
@@ -152,12 +111,40 @@ class EnergyTransformer(Memory):
         """Tokens and their coordinates."""
         return self.num_tokens, jnp.shape(self.key_weights)[-1]
 
+    @property
+    def falls(self) -> bool:
+        """Whether no update raises the energy for sure: tokens in turn, or a step of at most ``safe_step``."""
+        return self.in_turn or (not is_traced(self.step) and bool(self.step <= self.safe_step()))
+
+    def safe_step(self) -> Float[Array, ""]:
+        r"""Length up to which no step of all tokens raises the energy; longer ones may.
+
+        Along a direction u the attention energy curves by at most
+        \(-2 \sum A_{CB}\, u_B^\top W^{K\top} W^Q u_C \le 2 \sqrt{N - 1}\, |W^{K\top} W^Q|\, |u|^2\), and
+        \(\Delta x \cdot \Delta g \ge \sqrt\epsilon\, |\Delta g|^2 / \gamma\), so that
+        \(\Delta E \le (\lambda / 2 - \sqrt\epsilon / (\gamma a))\, |\Delta g|^2\).
+        """
+        keys, queries = jnp.asarray(self.key_weights), jnp.asarray(self.query_weights)
+        products = jnp.einsum("hyd,hye->hde", keys, queries, precision="highest")
+        pull = jnp.sum(jnp.linalg.norm(products, ord=2, axis=(-2, -1)))
+        return jnp.sqrt(jnp.asarray(self.norm.eps)) / (self.norm.gain * jnp.sqrt(self.num_tokens - 1.0) * pull)
+
     def energy(self, states: Float[ArrayLike, "*batch N D"]) -> Float[Array, "*batch"]:
-        """:func:`attention_energy` of the outputs of the layers."""
-        tokens = self.lagrangian.activation(states)
-        return attention_energy(tokens, self.key_weights, self.query_weights, self.beta)
+        """Both energies of the outputs of the layers."""
+        tokens, weights = self.norm.activation(states), (self.key_weights, self.query_weights)
+        return attention_energy(tokens, *weights, self.beta) + hopfield_energy(tokens, self.memories)
 
     def update(self, states: Float[ArrayLike, "*batch N D"]) -> Float[Array, "*batch N D"]:
         """A step of the layers along :func:`velocity`."""
-        rate = velocity(states, self.lagrangian, self.key_weights, self.query_weights, self.beta)
-        return jnp.asarray(states) + self.step * rate
+        layers = jnp.asarray(states)
+        if not self.in_turn:
+            return layers + self.step * self._velocity(layers)
+
+        def moved(token: int | Array, at: Float[Array, "*batch N D"]) -> Float[Array, "*batch N D"]:
+            return at.at[..., token, :].add(self.step * self._velocity(at)[..., token, :])
+
+        turned: Float[Array, "*batch N D"] = jax.lax.fori_loop(0, self.num_tokens, moved, layers)
+        return turned
+
+    def _velocity(self, layers: Float[Array, "*batch N D"]) -> Float[Array, "*batch N D"]:
+        return velocity(layers, self.norm, self.key_weights, self.query_weights, self.memories, self.beta)

@@ -412,7 +412,8 @@ _NONE: dict[type[Memory], str] = {
         "that direction has a von Mises-Fisher mixture (probam.models.attention)"
     ),
     energy_transformer.EnergyTransformer: (
-        "a product over tokens of sums over the others: a random field without a normaliser in closed form"
+        "a product over tokens of sums over the others, times that of the memories: a random field without a "
+        "normaliser in closed form; its attention is the posterior of an alignment (claim D3)"
     ),
     random_features.RandomFeatures: (
         "the estimated kernel sum is negative at some states, so that it is no density; its mean is that of clam"

@@ -26,6 +26,7 @@ WORDS = {
     "prequential": "each datum is predicted from those before it, and then learned; the sum of these log densities is "
     "a score without held-out data",
     "CPU seconds": "time that all cores together spent on the work; waiting for a busy machine does not count",
+    "token": "a vector that stands for a part of the input, here for a patch of an image",
     "similarity": "what compares a query with each stored image",
     "separation": "what turns similarities into weights of the stored images",
     "threshold": "largest sum of squared differences, over all pixels, at which an image counts as retrieved",

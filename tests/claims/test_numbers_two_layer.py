@@ -11,7 +11,7 @@ import pytest
 
 from probam.claims.claim import claim
 from probam.claims.verify import case_inputs
-from probam.energies import continuous_hopfield, energy_transformer, two_layer
+from probam.energies import continuous_hopfield, token_energies, two_layer
 from probam.energies.lagrangians import LogCosh, LogSumExp, Quadratic, RectifiedPower
 from probam.energies.two_layer import Network, dense_associative_memory
 
@@ -205,7 +205,7 @@ def test_d3_the_energy_is_the_log_of_the_sum_over_alignments_to_40_digits() -> N
         )
         by_tokens = mp.fsum(_lse([score[h][c][b] for b in range(3) if b != c]) for h in range(2) for c in range(3))
         assert abs(mp.log(total) - by_tokens) < mp.mpf("1e-40")
-    result = energy_transformer.attention_energy(g, keys, queries, beta)
+    result = token_energies.attention_energy(g, keys, queries, beta)
     assert float(result) == pytest.approx(-float(mp.log(total)) / beta, rel=1e-13)
 
 

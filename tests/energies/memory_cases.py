@@ -19,6 +19,7 @@ from probam.energies.epanechnikov import Epanechnikov
 from probam.energies.generalized_normal import GeneralizedNormal, Radial
 from probam.energies.hopfield import Network as Hopfield
 from probam.energies.hypercube import Hypercube
+from probam.energies.lagrangians import LayerNorm
 from probam.energies.laplace import Laplace
 from probam.energies.layered_sequences import LayeredSequence
 from probam.energies.memory import Memory
@@ -90,6 +91,7 @@ WITH_TWIN: dict[str, tuple[Memory, np.ndarray]] = {
 """Memories with a density, each with points at which to compare."""
 
 _TOKEN = RNG.normal(size=(2, 5, D))
+_SEQUENCES = RNG.normal(size=(N, 4, D))
 
 WITHOUT_TWIN: dict[str, tuple[Memory, np.ndarray]] = {
     "hopfield": (Hopfield.store(jnp.asarray(SIGNS)), RNG.choice([-1.0, 1.0], size=(N, 40))),
@@ -102,7 +104,15 @@ WITHOUT_TWIN: dict[str, tuple[Memory, np.ndarray]] = {
     "layered_sequences": (LayeredSequence.store(jnp.asarray(SIGNS)), RNG.choice([-1.0, 1.0], size=(N, 40))),
     "timed_sequences": (TimedSequence(SIGNS, delay=3), RNG.choice([-1.0, 1.0], size=(N, 3, 40))),
     "attention": (Attention.store(jnp.asarray(LOC)), POINTS),
-    "energy_transformer": (EnergyTransformer(_TOKEN, _TOKEN[::-1], 0.5, 4), RNG.normal(size=(N, 4, D))),
+    "energy_transformer": (EnergyTransformer(_TOKEN, _TOKEN[::-1], LOC, 0.5, 4), _SEQUENCES),
+    "energy_transformer, in turn": (
+        EnergyTransformer(_TOKEN, -_TOKEN, 0.3 * LOC, 0.02, 4, step=50.0, in_turn=True),
+        _SEQUENCES,
+    ),
+    "energy_transformer, safe step": (
+        EnergyTransformer(_TOKEN, -_TOKEN, 0.3 * LOC, 0.02, 4, LayerNorm(0.9, 0.1, 0.05), step=0.013),
+        _SEQUENCES,
+    ),
     "random_features": (RandomFeatures.store(jnp.asarray(LOC), num_features=500, gamma=0.3), POINTS),
     "universal, dot": (Universal(LOC, "dot", 0.6), POINTS),
     "epanechnikov, with a floor": (Epanechnikov(LOC, 0.05, WEIGHTS, 0.1), POINTS),

@@ -44,6 +44,7 @@ PARTS_OF_MEMORIES = {
     "registry",
     "separations",
     "similarities",
+    "token_energies",
     "water_filling",
     "wells",
 }

@@ -1,10 +1,12 @@
-"""Claim D3: the Energy Transformer's attention is the posterior of an alignment.
+"""Claim D3: the Energy Transformer's attention is the posterior of an alignment; its memories are neurons at their MAP.
 
 Physics: :mod:`probam.energies.energy_transformer` and the layer-norm Lagrangian. Statistics: sums over all alignments
-of a few tokens (each token C of head h is aligned with one a_h(C) != C), their log weights given by NumPyro.
+of a few tokens (each token C of head h is aligned with one a_h(C) != C), their log weights given by NumPyro, and the
+half-normal prior of the neurons behind the memories.
 """
 
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 
 import jax
@@ -16,7 +18,7 @@ from jaxtyping import Array
 
 from probam.claims.claim import Piece, excess, extreme, ordinary, register, relative_error
 from probam.claims.inputs import Floats, generator
-from probam.energies import energy_transformer
+from probam.energies import energy_transformer, token_energies
 from probam.energies.lagrangians import LayerNorm
 
 __all__: list[str] = []
@@ -51,6 +53,11 @@ def _tokens(states: Array, shift: Array) -> Array:
     """Layer norm of gain 0.9, written out."""
     centred = states - jnp.mean(states, axis=-1, keepdims=True)
     return 0.9 * centred / jnp.sqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + _EPS) + shift
+
+
+def _no_memories(states: Array) -> Array:
+    """An empty bank, with which the block has its attention alone."""
+    return jnp.zeros((0, states.shape[-1]))
 
 
 def _alignments(num_tokens: int, *, itself: bool = False) -> Array:
@@ -121,8 +128,8 @@ def attention_energy_sums_alignments(
 ) -> Array:
     """Energy and attention against the enumeration of all alignments of all heads."""
     g = _tokens(states, shift)
-    energy = energy_transformer.attention_energy(g, key_weights, query_weights, beta)
-    weights = energy_transformer.attention(g, key_weights, query_weights, beta)
+    energy = token_energies.attention_energy(g, key_weights, query_weights, beta)
+    weights = token_energies.attention(g, key_weights, query_weights, beta)
     sides = (query_weights, key_weights) if exchange else (key_weights, query_weights)
     alignments = _alignments(len(g), itself=itself)
     log_terms = factor * beta * _log_alignments(_scores(g, *sides), alignments)  # (H, M)
@@ -171,7 +178,9 @@ def force_has_a_query_and_a_key_term(
 ) -> Array:
     """The physics' velocity against expectations under the enumerated posterior of the alignments."""
     lagrangian = LayerNorm(0.9, shift, _EPS)
-    rate = tau * energy_transformer.velocity(states, lagrangian, key_weights, query_weights, beta, tau)
+    rate = tau * energy_transformer.velocity(
+        states, lagrangian, key_weights, query_weights, _no_memories(states), beta, tau
+    )
     g = _tokens(states, shift)
     scores, alignments = _scores(g, key_weights, query_weights), _alignments(len(g))
     law = dist.Categorical(logits=beta * _log_alignments(scores, alignments))
@@ -241,13 +250,125 @@ def attention_descends_through_layer_norm(
     lagrangian = LayerNorm(gain(states.shape[-1]), shifted * shift, _EPS)
     activation = relative_error(lagrangian.activation(states), _tokens(states, shift))
     flat = jnp.max(jnp.abs(lagrangian.curvature(states, jnp.ones_like(states))))
-    parameters = (key_weights, query_weights, beta)
-    rates = energy_transformer.velocity(states, lagrangian, *parameters, tau)
+    weights = (key_weights, query_weights)
+    rates = energy_transformer.velocity(states, lagrangian, *weights, _no_memories(states), beta, tau)
 
     def energy_of(x: Array) -> Array:
-        return energy_transformer.attention_energy(lagrangian.activation(x), *parameters)
+        return token_energies.attention_energy(lagrangian.activation(x), *weights, beta)
 
     slope = jax.jvp(energy_of, (states,), (rates,))[1]
     parts = form(states, rates)
     rate = relative_error(slope, -scale(tau) * jnp.sum(parts))
     return jnp.max(jnp.stack([activation, flat, rate, excess(-parts, 0.0, jnp.max(jnp.abs(parts)))]))
+
+
+def _block(
+    key: jax.Array, *, repelling: bool = False, beta: float = 0.8, size: float = 1.0, num_states: int = 7
+) -> dict[str, Floats]:
+    """States of six tokens, and a block with memories; with ``repelling`` every query is minus its key."""
+    draw = generator(key)
+    keys = draw.normal(size=(2, 3, 4))
+    return {
+        "states": size * draw.normal(size=(num_states, 6, 4)),
+        "key_weights": keys,
+        "query_weights": -keys if repelling else draw.normal(size=keys.shape),
+        "memories": 0.3 * draw.normal(size=(5, 4)),
+        "beta": np.asarray(beta),
+    }
+
+
+@register(
+    id="D3.hopfield",
+    source=_HOOVER,
+    title="the Hopfield half: half-normal neurons at their most probable values",
+    statement=(
+        "-1/2 sum max(xi.g, 0)^2 = const - max_h sum [log p(h) + h xi.g], p half-normal; its force is Xi' h at the "
+        "most probable h = max(Xi g, 0): a layer with tied weights"
+    ),
+    latex=(
+        r"-\tfrac12\sum_{\mu,C}\max(\xi_\mu\cdot g_C,0)^2 = \text{const} - \max_{h \ge 0}\sum_{\mu,C}"
+        r"\bigl[\log p(h_{\mu C}) + h_{\mu C}\,\xi_\mu\cdot g_C\bigr],\quad -\nabla_{g} E = \Xi^\top\max(\Xi g,0)"
+    ),
+    printed_statement="the README of the authors' code leaves out the square",
+    verdict="TYPO",
+    relation="equal",
+    constant="the prior at 0, for each memory and token",
+    inputs=_block,
+    cases=(ordinary("plain"), extreme("states at 1e8", size=1e8)),
+    tolerance=1e-12,
+    exact={"exponent": 2, "rectified": True},
+    printed={"exponent": 1},
+    printed_exceeds=1e-3,
+    mutations={"not rectified": {"rectified": False}},
+)
+def memories_are_neurons_at_their_most_probable_values(
+    states: Array,
+    key_weights: Array,
+    query_weights: Array,
+    memories: Array,
+    beta: Array,
+    *,
+    exponent: int,
+    rectified: bool,
+) -> Array:
+    """Energy and force against NumPyro's half-normal prior, its maximum found by the sign of the derivative."""
+    lagrangian = LayerNorm(0.9, 0.0, _EPS)
+    g = _tokens(states, jnp.zeros(states.shape[-1]))
+    drive = jnp.einsum("md,snd->snm", memories, g, precision="highest")
+    prior = dist.HalfNormal(1.0, validate_args=False)  # its support is open at 0
+    height = jnp.where(drive > 0, drive, 0.0) if rectified else drive
+    gain = prior.log_prob(jnp.abs(height)) - prior.log_prob(0.0) + height * drive
+    half = gain if exponent == 2 else 0.5 * height
+    energy = token_energies.hopfield_energy(g, memories)
+    weights = (key_weights, query_weights)
+    both = energy_transformer.velocity(states, lagrangian, *weights, memories, beta)
+    attended = energy_transformer.velocity(states, lagrangian, *weights, _no_memories(states), beta)
+    force = jnp.einsum("snm,md->snd", height if exponent == 2 else 0.5 * jnp.sign(height), memories)
+    value = relative_error(energy, -jnp.sum(half, axis=(-2, -1)))
+    return jnp.maximum(value, relative_error(both - attended, force, jnp.max(jnp.abs(both))))
+
+
+@register(
+    id="D3.steps",
+    source=_HOOVER,
+    title="steps of any length lower the energy where tokens move in turn",
+    statement=(
+        "E is concave in each token, so no step of one token raises it; a step of all tokens does not where its length "
+        "is at most sqrt(eps) / (gamma sqrt(N-1) sum_h |W_K' W_Q|), but may where it is longer"
+    ),
+    latex=(
+        r"E(x_C + a\,v_C) \le E(x) \text{ for all } a > 0,\qquad E(x + a\,v) \le E(x) \text{ for } "
+        r"a \le \frac{\sqrt\epsilon}{\gamma\sqrt{N-1}\,\sum_h |W_h^{K\top} W_h^Q|},\qquad v = -\nabla_g E"
+    ),
+    printed_statement="the layers minimise the energy (for small steps of all tokens)",
+    verdict="COND",
+    relation="at most",
+    inputs=_block,
+    cases=(
+        ordinary("repelling tokens", repelling=True, beta=0.02),
+        ordinary("plain"),
+        extreme("beta 1e3", beta=1e3),
+        extreme("states at 1e4", size=1e4),
+    ),
+    tolerance=1e-12,
+    exact={"in_turn": True, "factor": 1.0},
+    mutations={"all tokens at once": {"in_turn": False}, "a thousand times longer": {"factor": 1e3}},
+)
+def steps_of_tokens_in_turn_lower_the_energy(
+    states: Array,
+    key_weights: Array,
+    query_weights: Array,
+    memories: Array,
+    beta: Array,
+    *,
+    in_turn: bool,
+    factor: float,
+) -> Array:
+    """Energies before and after: long and short steps of tokens in turn, and the longest safe one of all tokens."""
+    block = partial(
+        energy_transformer.EnergyTransformer, key_weights, query_weights, memories, beta, 6, LayerNorm(0.9, 0.1, _EPS)
+    )
+    safe = factor * block().safe_step()
+    moves = [block(step=step, in_turn=in_turn) for step in (0.01, 1.0, 100.0)] + [block(step=safe)]
+    before = block().energy(states)
+    return jnp.stack([excess(move.energy(move.update(states)), before, jnp.abs(before)) for move in moves])
