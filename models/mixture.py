@@ -19,6 +19,7 @@ import numpyro
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
+from probam.data.table import has_gaps
 from probam.distributions.likelihood import log_likelihood_of
 from probam.distributions.mixture import MemoryMixture
 from probam.errors import InputError
@@ -134,7 +135,7 @@ def mixture(
     """
     if num_components < 1:
         raise InputError(f"components: expected at least 1 memory; got {num_components}")
-    missing = bool(np.isnan(x).any())
+    missing = has_gaps(x)
     if missing and isinstance(entries := MissingEntries.ask(family), Absent):
         raise InputError(
             f"data: entries are missing, and family {family.name!r} cannot integrate them out: {entries.reason}; "

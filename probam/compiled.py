@@ -205,21 +205,23 @@ def compiled_quickly(**options: Any) -> Callable[[Callable[_P, _R]], Callable[_P
 
 
 def compiled_by_work(
-    work: Callable[..., tuple[Mapping[str, Any], int]], **options: Any
+    work: Callable[..., tuple[Mapping[str, Any], int]], *, repeated: bool = False, **options: Any
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """``jax.jit`` of a function that meets data at every draw of a posterior, compiled as well as it is worth.
 
     Args:
         work: from the arguments of a call to the site values of all draws, and to the number of data.
+        repeated: whether one program answers many calls, so that compiling it well pays sooner.
         options: of ``jax.jit``.
     """
+    most = _MODERATE // 10 if repeated else _MODERATE
 
     def pairs(*args: Any, **kwargs: Any) -> int:
         sites, num_data = work(*args, **kwargs)
         return num_data * sum(int(value.size) for value in sites.values())
 
     return compiled_by_size(
-        lambda *args, **kwargs: pairs(*args, **kwargs) <= _MODERATE,
+        lambda *args, **kwargs: pairs(*args, **kwargs) <= most,
         often=lambda *args, **kwargs: pairs(*args, **kwargs) > _BRIEF,
         **options,
     )

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from probam.compiled import compiled_by_size, is_small
+from probam.compiled import compiled_by_size, compiled_quickly, is_small
 from probam.conjugacy.mean_field import Integrated, MeanField
 from probam.conjugacy.mean_field_observed import by_feature
 from probam.errors import InputError, NumericalError
@@ -38,11 +38,11 @@ from probam.inference.cavi.steps import (
     numbers_of_a_block,
     proposed,
 )
-from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.coordinates import log_joints, unconstrained
 from probam.inference.common.kinds import as_runs, run_of
 from probam.inference.common.matching import numbered
 from probam.inference.common.result import APPROXIMATION, EngineResult, Progress, silent
-from probam.inference.common.rows import counted, total_weight, without_missing
+from probam.inference.common.rows import counted, total_weight, weighed, without_missing
 from probam.inference.common.start import active_counts, hard_assignment, systematic_sample
 from probam.placement import each
 
@@ -304,27 +304,22 @@ def _appended(trace: np.ndarray, run: int, more: np.ndarray) -> np.ndarray:
     return whole
 
 
-@compiled_by_size(
-    lambda model, _, __, x, ___, **____: is_small(x, model.num_components), often=True, static_argnames="num_draws"
-)
-def _draws(
-    model: Model, parts: Parts, state: State, x: jax.Array, key: jax.Array, *, num_draws: int
-) -> tuple[Params, jax.Array]:
-    """Sites, and the model's log joint there, of draws from q."""
-    coordinates = Coordinates(model)
+@compiled_quickly(static_argnames="num_draws")
+def _draws(model: Model, parts: Parts, state: State, key: jax.Array, *, num_draws: int) -> Params:
+    """Sites, deterministics included, of draws from q."""
+    dtype = state.seen.counts.dtype
 
-    def one(key: jax.Array) -> tuple[Params, jax.Array]:
+    def one(key: jax.Array) -> Params:
         key_memories, key_weights, key_hyper = jax.random.split(key, 3)
         sites = parts.memories.draw(key_memories, state.factors)
         if conjugacy := Conjugacy.ask(model.family):
             sites = conjugacy.integrated_sites(sites)
         sites |= model.weights.draw(key_weights, state.seen.counts, state.hyper)
         sites |= parts.hyper.draw(key_hyper, state.seen.counts, state.hyper)
-        sites = as_type(sites, x.dtype)
-        return sites | model.deterministics(sites), coordinates.log_joint(coordinates.unconstrain(sites), x)
+        sites = as_type(sites, dtype)
+        return sites | model.deterministics(sites)
 
-    drawn: tuple[Params, jax.Array] = each(one, jax.random.split(key, num_draws), numbers=x.size * model.num_components)
-    return drawn
+    return jax.vmap(one)(jax.random.split(key, num_draws))
 
 
 def run(
@@ -372,7 +367,9 @@ def run(
     key_fit, key_draws = jax.random.split(key)
     search = Search(base, max_iterations, tolerance, restarts, batch_size, moves)
     parts, state, trace, tried = fit_factors(key_fit, model, x, search, progress=progress)
-    sites, lp = _draws(model, parts, state, x, key_draws, num_draws=num_draws)
+    sites = _draws(model.with_row_weight(None), parts, state, key_draws, num_draws=num_draws)
+    weighed_model, rows = weighed(model, x)
+    lp = log_joints(weighed_model, unconstrained(model.with_row_weight(None), sites), rows)
     notes = ["the locations' prior spread tied to the memory's own (conjugate base measure)"] if base != "model" else []
     notes += [f"{taken} of {number} {kind} moves taken" for kind, (taken, number) in tried.items()]
     return EngineResult(

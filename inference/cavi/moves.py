@@ -120,9 +120,11 @@ def _birth(key: jax.Array, parts: Parts, data: Data, state: State) -> Totals:
 
     mine = each(responsibility, (rows, valid), numbers=rows[0].size)  # (blocks, R)
 
-    def datum(log_mass: jax.Array, key: jax.Array) -> jax.Array:
-        """The statistics of a datum drawn in proportion to exp(log_mass)."""
-        block, row = jnp.divmod(jax.random.categorical(key, log_mass.ravel()), log_mass.shape[1])
+    def datum(mass: jax.Array, key: jax.Array) -> jax.Array:
+        """The statistics of a datum drawn in proportion to its mass; rows without mass change nothing."""
+        below = jnp.cumsum(mass.ravel())
+        place = jnp.searchsorted(below, jax.random.uniform(key, (), mass.dtype) * below[-1], side="right")
+        block, row = jnp.divmod(jnp.minimum(place, mass.size - 1), mass.shape[1])
         return statistics(parts.memories, data, rows[block][row][None])[0]
 
     def log_density(counts: jax.Array, sums: jax.Array) -> jax.Array:
@@ -134,15 +136,14 @@ def _birth(key: jax.Array, parts: Parts, data: Data, state: State) -> Totals:
         )
         return logs
 
-    log_mine = jnp.log(jnp.where(mine > 0, mine, 1)) + jnp.where(mine > 0, 0, -jnp.inf)
-    first = datum(log_mine, key_first)
+    first = datum(mine, key_first)
     ones = jnp.ones(2, rows.dtype)
 
     def settle(t: jax.Array, halves: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         """First the second datum, then the data between the two."""
         near = log_density(*halves)
         far = jnp.max(jnp.where(mine > 0, near[..., 0], -jnp.inf)) - near[..., 0]
-        second = datum(log_mine + jnp.log(jnp.maximum(far, np.finfo(rows.dtype).tiny)), key_second)
+        second = datum(mine * jnp.maximum(far, np.finfo(rows.dtype).tiny), key_second)
         share = mine[..., None] * jax.nn.softmax(near, axis=-1)
 
         def add(total: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:

@@ -19,9 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from probam.compiled import is_small
 from probam.conjugacy.mean_field import Factors, HyperField, MeanField
 from probam.family import Params, WeightPrior
-from probam.inference.common.rows import total_weight
+from probam.inference.common.rows import filled_number, total_weight
 from probam.placement import each, numbers_at_once
 
 __all__ = [
@@ -112,6 +113,7 @@ def arrange(
     width = num_statistics + num_components
     blocks = -(-per_batch // max(1, numbers_at_once(_ROWS * width) // width))
     size = -(-per_batch // blocks)
+    size = filled_number(size) if is_small(x, num_components) else size
     shape = (num_batches, blocks, size)
     number = np.arange(num_batches * blocks * size)
     batch, within = np.divmod(number, blocks * size)

@@ -27,9 +27,11 @@ __all__ = [
     "check_weight",
     "counted",
     "filled",
+    "filled_number",
     "numbers_memories",
     "rows_on",
     "total_weight",
+    "weighed",
     "without_missing",
 ]
 
@@ -137,10 +139,24 @@ def filled(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.nda
         weight: (N,) or (N, K); None counts each row once.
     """
     weight = np.ones(len(x), x.dtype) if weight is None else weight
-    step = 1 << max(0, len(x).bit_length() - 4)
-    lacking = -len(x) % step
+    lacking = filled_number(len(x)) - len(x)
     nothing = np.zeros((lacking, *weight.shape[1:]), weight.dtype)
     return np.concatenate([x, np.repeat(x[:1], lacking, axis=0)]), np.concatenate([weight, nothing])
+
+
+def filled_number(num_rows: int) -> int:
+    """The next of eight numbers between a power of two and the next."""
+    return num_rows + -num_rows % (1 << max(0, num_rows.bit_length() - 4))
+
+
+def weighed(model: Model, x: Float[Array, "N D"]) -> tuple[Model, Float[Array, "M D"]]:
+    """Few rows :func:`filled` up, and the model told how often each counts: its programs then serve nearby numbers of
+    rows too. Many rows, rows with known labels, and the models of them, stay as they are."""
+    if numbers_memories(model.row_weight) or not is_small(x, model.num_components):
+        return model, x
+    weight = None if model.row_weight is None else np.asarray(model.row_weight)
+    rows, weight = jax.device_put(filled(np.asarray(x), weight))
+    return model.with_row_weight(weight), rows
 
 
 def by_pattern(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -42,7 +42,7 @@ class Climb:
     optimiser: str
     num_steps: int  # at most
     learning_rate: float  # first step size
-    tolerance: float  # nats per datum and window
+    least_rise: float  # nats over a window, below which the step is cut
     batch_size: int  # rows of a step
     num_particles: int  # draws per estimate of the bound
 
@@ -113,7 +113,7 @@ def climb(key: jax.Array, start: Start, restarts: Restarts, how: Climb, progress
             num_particles=how.num_particles,
         )
         traces.append(np.asarray(bound))
-        pace = pace.after(traces[-1], how.tolerance * len(start.x))
+        pace = pace.after(traces[-1], how.least_rise)
         highest = np.max(np.where(np.isfinite(pace.bound), pace.bound, -np.inf))
         progress((index + 1) * window, how.num_steps, f"SVI, evidence bound {highest:.1f}")
         if not pace.going.any():

@@ -23,6 +23,8 @@ guide is: where weights are exchangeable and memories well separated, all labell
 With an ``order`` there is only one labelling, and bound, ``lp`` and evidence are those of all labellings together.
 """
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -100,11 +102,12 @@ def run(
     law = guide_for(guide, Coordinates(model))
     rate = RATES.get(optimiser, 1.0) if learning_rate is None else learning_rate
     rows = (len(x) if len(x) <= _ALL_ROWS else _BATCH) if batch_size is None else batch_size
-    how = Climb(law, optimiser, num_steps, rate, tolerance, rows, num_particles)
+    how = Climb(law, optimiser, num_steps, rate, tolerance * len(x), rows, num_particles)
     _check(how, start, {"num_draws": num_draws, "restarts": restarts}, len(x))
     key_start, key_curvature, key_guide, key_steps, key_draws, key_bound = jax.random.split(key, 6)
     keys = (key_start, key_curvature, key_guide)
-    begun, guides = begin(keys, model, x, law, restarts, at=start, progress=progress)
+    begun, guides = begin(keys, model, x, law, restarts, at=start, whole=rows == len(x), progress=progress)
+    how = replace(how, batch_size=len(begun.x) if rows == len(x) else rows)
     climbed = climb(key_steps, begun, guides, how, progress)
     labellings = "one labelling" if order == "none" else "all labellings"
     return judge((key_bound, key_draws), begun, law, climbed, num_draws, labellings=labellings)
@@ -126,7 +129,7 @@ def _check(how: Climb, start: str, counts: dict[str, int], num_data: int) -> Non
             raise InputError(f"{name}: expected at least 1; got {number}")
     if not how.learning_rate > 0:
         raise InputError(f"learning_rate: expected a positive step size; got {how.learning_rate}")
-    if not how.tolerance >= 0:
-        raise InputError(f"tolerance: expected at least 0 nats per datum; got {how.tolerance}")
+    if not how.least_rise >= 0:
+        raise InputError(f"tolerance: expected at least 0 nats per datum; got {how.least_rise / num_data:g}")
     if not 1 <= how.batch_size <= num_data:
         raise InputError(f"batch_size: expected 1 to {num_data} rows; got {how.batch_size}")

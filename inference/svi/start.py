@@ -12,6 +12,7 @@ from probam.compiled import compiled_quickly
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.result import Progress
+from probam.inference.common.rows import weighed
 from probam.inference.gradient_em.warm import Start, start_at_optima
 from probam.inference.svi.batch import draw_batch
 from probam.inference.svi.curvature import spreads
@@ -20,8 +21,8 @@ from probam.inference.svi.steps import start_adam
 
 __all__ = ["Restarts", "begin"]
 
-_CURVATURE_ROWS = 2000
-"""Rows from which the curvature at the start is measured."""
+_CURVATURE_ROWS = 2048
+"""Most rows from which the curvature at the start is measured; all that a step takes all of, filled up."""
 
 _REACH = 1.0
 """Nats per coordinate by which a start may be lower than the best: the volumes of modes rarely differ by as much.
@@ -49,6 +50,7 @@ def begin(
     restarts: int,
     *,
     at: str,
+    whole: bool,
     progress: Progress,
 ) -> tuple[Start, Restarts]:
     """The starts, and the guide of every restart.
@@ -56,14 +58,19 @@ def begin(
     Args:
         keys: for the starts, for the curvature there, and for the parameters of the guides.
         at: "em" for optima of EM, where the curvature sets the scale; "random" for random points.
+        whole: whether each step takes all rows: few are then filled up (:func:`probam.inference.common.rows.weighed`).
     """
     key_start, key_curvature, key_guide = keys
     if at == "em":
         reach = float(_REACH * sum(map(math.prod, Coordinates(model).shapes.values())))
         start = start_at_optima(key_start, model, x, restarts, reach=reach, progress=progress)
-        spread, scale = _posterior_spread(key_curvature, start, guide), 1.0
     else:
         start = _random_start(key_start, model, x, restarts)
+    if whole:
+        start = Start(*weighed(start.model, start.x), start.free)
+    if at == "em":
+        spread, scale = _posterior_spread(key_curvature, start, guide), 1.0
+    else:
         spread, scale = jnp.ones_like(start.vectors), _RANDOM_SCALE
     return start, _guides(key_guide, guide, start.vectors, spread, jax.device_put(x.dtype.type(scale)))
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from probam.data.table import Table, check_varies
+from probam.data.table import Table, check_varies, has_gaps
 
 __all__ = ["Standardiser", "identity", "standardiser"]
 
@@ -25,7 +25,9 @@ class Standardiser(NamedTuple):
 
     def apply(self, x: _Array) -> _Array:
         """Model units from data units."""
-        return (x - self.center) / self.scale  # type: ignore[no-any-return]
+        z = x - self.center  # type: ignore[operator]
+        z /= self.scale
+        return z  # type: ignore[no-any-return]
 
     def invert(self, z: _Array) -> _Array:
         """Data units from model units."""
@@ -37,10 +39,10 @@ class Standardiser(NamedTuple):
 
     def log_jacobians(self, x: NDArray[Any]) -> NDArray[np.float64]:
         """:meth:`log_jacobian` of each row of ``x`` (N, D), in which missing entries (NaN) do not count."""
-        missing = np.isnan(x)
-        if not missing.any():
+        if not has_gaps(x):
             return np.full(len(x), self.log_jacobian())
-        log_jacobians: NDArray[np.float64] = -(~missing).astype(np.float64) @ np.log(self.scale.astype(np.float64))
+        known = (~np.isnan(x)).astype(np.float64)
+        log_jacobians: NDArray[np.float64] = -known @ np.log(self.scale.astype(np.float64))
         return log_jacobians
 
 

@@ -20,7 +20,7 @@ from probam.data.lists import spread_lists
 from probam.data.reading import read
 from probam.errors import InputError
 
-__all__ = ["Table", "as_table", "check_rows", "check_unit", "check_varies"]
+__all__ = ["Table", "as_table", "check_rows", "check_unit", "check_varies", "has_gaps"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ class Table:
     @cached_property
     def has_gaps(self) -> bool:
         """Whether any entry is missing (NaN)."""
-        return self.missing and bool(np.isnan(self.values).any())
+        return self.missing and has_gaps(self.values)
 
     @property
     def num_features(self) -> int:
@@ -423,9 +423,22 @@ def _as_float(values: NDArray[Any], source: str, missing: bool) -> NDArray[Any]:
     return _from_frame(pd.DataFrame(values, columns=list(names), dtype=object), names, None, source, missing).values
 
 
+def has_gaps(values: NDArray[Any]) -> bool:
+    """Whether an entry is NaN."""
+    return bool(np.isnan(_sum(values)) and np.isnan(values).any())
+
+
+def _sum(values: NDArray[Any]) -> Any:
+    """A number that is not finite if one of these is not; one pass that keeps no array of answers."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.sum(values)
+
+
 def _check_finite(
     values: NDArray[Any], columns: Sequence[str], source: str, row_words: Callable[[int], str], missing: bool
 ) -> None:
+    if np.isfinite(_sum(values)):
+        return
     finite = np.isfinite(values)
     if finite.all():
         return

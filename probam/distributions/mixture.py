@@ -13,18 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Int, Num
 from numpyro.distributions import Distribution, constraints
 from numpyro.distributions.util import validate_sample
 
 from probam.distributions.observed import observed_densities, observed_log_prob, pattern_log_prob
-from probam.distributions.pairwise import Densities, pairwise_densities, pairwise_log_prob
-from probam.placement import each
+from probam.distributions.pairwise import Densities, linear_form, moved_in, pairwise_densities, pairwise_log_prob
 
 __all__ = ["MemoryMixture"]
 
 _AT_ONCE = 2**22
-"""Largest number of entries in a block of draws (rows x K x D) on a CPU."""
+"""Largest number of entries in a block of draws (draws x K x D)."""
 
 
 class MemoryMixture(Distribution):
@@ -101,6 +100,18 @@ class MemoryMixture(Distribution):
         densities = of_rows(self.bank, jnp.reshape(x, (-1, self.event_shape[0])))
         return Densities(*(jnp.reshape(self.log_weights + log_density, shape) for log_density in densities))
 
+    def log_joint_by_memory(self, x: Float[Array, "N D"]) -> Float[Array, "K N"]:
+        """:meth:`log_joint`, memories first, as one product where the densities are linear in statistics of a row."""
+        form = None if self.missing else linear_form(self.bank, x)
+        return self.log_joint(x).T if form is None else form.by_memory + self.log_weights[:, None]
+
+    def has_far_rows(self, x: Float[Array, "N D"]) -> Bool[Array, ""] | bool:
+        """Whether :meth:`log_joints` may differ from :meth:`log_joint`: a row lies beyond the largest radius."""
+        if self.missing:
+            return True
+        moved = moved_in(self.bank, x)
+        return moved is not None and jnp.any(moved[0].stretch > 1)
+
     def log_joint_of_pattern(self, x: Float[Array, "N D"]) -> Float[Array, "N K"]:
         """``log_joint`` of rows that all lack the same features, with one matrix inversion for all rows."""
         return self.log_weights + pattern_log_prob(self.bank, x)
@@ -133,19 +144,29 @@ class MemoryMixture(Distribution):
     def sample_with_memory(
         self, key: jax.Array, sample_shape: tuple[int, ...] = ()
     ) -> tuple[Num[Array, "... D"], Int[Array, "..."]]:
-        """Draws, and the index of the memory that each was drawn from."""
+        """Draws, and the index of the memory that each was drawn from.
+
+        The bank is asked for draws of all memories at once, as often as the memory with most rows needs them: about
+        N K times the largest weight in all, where a draw of every memory for each row would be N K.
+        """
         key_memory, key_data = jax.random.split(key)
         memory = dist.Categorical(logits=self.log_weights).sample(key_memory, sample_shape)
-        size = max(1, memory.size)
-        per_row = self.num_components * self.event_shape[0]
+        owner = memory.reshape(-1)
+        turn = _turns(owner, self.num_components)
+        fair_share = -(-owner.size // self.num_components)
+        at_once = max(1, min(fair_share, _AT_ONCE // (self.num_components * self.event_shape[0])))
 
-        def one(key_and_memory: tuple[jax.Array, jax.Array]) -> Any:
-            key_row, k = key_and_memory
-            return jnp.asarray(self.bank.sample(key_row))[k]
+        def add(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            first, rows = state
+            drawn = jnp.asarray(self.bank.sample(jax.random.fold_in(key_data, first), (at_once,)))
+            ahead = turn - first
+            now = (ahead >= 0) & (ahead < at_once)
+            return first + at_once, jnp.where(now[:, None], drawn[jnp.clip(ahead, 0, at_once - 1), owner], rows)
 
-        keys = jax.random.split(key_data, size)
-        on_cpu = max(1, min(size, _AT_ONCE // per_row))
-        rows = each(one, (keys, memory.reshape(-1)), numbers=per_row, on_cpu=on_cpu)
+        kind = jax.eval_shape(self.bank.sample, key_data)
+        nothing = jnp.zeros((owner.size, *self.event_shape), kind.dtype)
+        last = jnp.max(turn, initial=-1)
+        rows = jax.lax.while_loop(lambda state: state[0] <= last, add, (jnp.zeros((), turn.dtype), nothing))[1]
         return rows.reshape(*sample_shape, *self.event_shape), memory
 
     def sample(self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()) -> Num[Array, "... D"]:
@@ -163,3 +184,11 @@ class MemoryMixture(Distribution):
         """Variance of each feature (law of total variance)."""
         weights = jnp.exp(self.log_weights)
         return weights @ (self.bank.variance + (self.bank.mean - self.mean) ** 2)
+
+
+def _turns(owner: Int[Array, " N"], num_components: int) -> Int[Array, " N"]:
+    """How many rows before each one have the same owner."""
+    order = jnp.argsort(owner, stable=True)
+    sizes = jnp.bincount(owner, length=num_components)
+    begins = jnp.cumsum(sizes) - sizes
+    return jnp.zeros_like(order).at[order].set(jnp.arange(len(owner)) - begins[owner[order]])

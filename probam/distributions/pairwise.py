@@ -41,6 +41,7 @@ __all__ = [
     "independent_form",
     "largest_radius",
     "linear_form",
+    "moved_in",
     "origin",
     "pairwise_densities",
     "pairwise_log_prob",
@@ -61,6 +62,12 @@ class LinearForm(NamedTuple):
     def matrix(self) -> Float[Array, "K F"]:
         """All coefficients side by side."""
         return jnp.concatenate(self.coefficients, axis=-1)
+
+    @property
+    def by_memory(self) -> Float[Array, "K N"]:
+        """Log densities as one product, memories first: sums over memories then go along rows."""
+        statistics = jnp.concatenate(self.statistics, axis=-1)
+        return jnp.einsum("kf,nf->kn", self.matrix, statistics, precision="highest") + self.constant[:, None]
 
     @property
     def products(self) -> tuple[Float[Array, "N K"], ...]:
@@ -122,24 +129,38 @@ def pairwise_densities(bank: Distribution, x: Float[Array, "N D"]) -> Densities:
 
     It costs about a quarter more, so engines, whose data are near their memories, call :func:`pairwise_log_prob`.
     """
-    base = bank.base_dist if isinstance(bank, dist.Independent) else bank
-    if isinstance(base, dist.Normal | dist.MultivariateNormal):
-        loc = jnp.broadcast_to(base.loc, bank.shape())
-        zero = origin(loc)
-        moved = rays(x - zero, gaussian_spread(base, loc - zero))
-        form = linear_form(bank, jnp.where(moved.stretch > 1, zero + moved.centred, x))
+    moved_rows = moved_in(bank, x)
+    if moved_rows is None:
+        here = pairwise_log_prob(bank, x)
+        return Densities(here, here)
+    moved, within = moved_rows
+    if isinstance(_base_of(bank), dist.Normal | dist.MultivariateNormal):
+        form = linear_form(bank, within)
         assert form is not None, "Gaussian memories have one"
         return moved.quadratic(form.constant, *form.products)
-    here = pairwise_log_prob(bank, x)
+    return Densities(pairwise_log_prob(bank, x), pairwise_log_prob(bank, within))
+
+
+def moved_in(bank: Distribution, x: Float[Array, "N D"]) -> tuple["Rays", Float[Array, "N D"]] | None:
+    """Rows moved in to the largest radius, relative to :func:`origin` and as they are; None for a bank whose densities
+    need no unit of distance.
+
+    Where no row is moved, both members of :func:`pairwise_densities` are :func:`pairwise_log_prob`, up to rounding.
+    """
+    base = _base_of(bank)
     if not hasattr(base, "loc"):
-        return Densities(here, here)
+        return None
     loc = jnp.broadcast_to(base.loc, bank.shape())
     zero = origin(loc)
     spread = spread_of(base, loc - zero)
     if spread is None:
-        return Densities(here, here)
+        return None
     moved = rays(x - zero, spread)
-    return Densities(here, pairwise_log_prob(bank, jnp.where(moved.stretch > 1, zero + moved.centred, x)))
+    return moved, jnp.where(moved.stretch > 1, zero + moved.centred, x)
+
+
+def _base_of(bank: Distribution) -> Distribution:
+    return bank.base_dist if isinstance(bank, dist.Independent) else bank
 
 
 def origin(locations: Float[Array, "K D"]) -> Float[Array, " D"]:

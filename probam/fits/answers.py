@@ -64,7 +64,7 @@ def answers(
     return joined
 
 
-@compiled_by_work(lambda _, sites, __, x, **___: (sites, len(x)), static_argnames=("block", "each"))
+@compiled_by_work(lambda _, sites, __, x, **___: (sites, len(x)), repeated=True, static_argnames=("block", "each"))
 def _in_blocks(
     model: Model, sites: Params, permutations: Int[Array, "S K"], x: Float[Array, "N D"], *, block: int, each: bool
 ) -> Answers:
@@ -104,9 +104,18 @@ def _of_block(
 
 def _shared_out(mixture: MemoryMixture, x: Float[Array, "B D"]) -> tuple[Float[Array, " B"], Float[Array, "K B"]]:
     """Log density and responsibilities of rows, memories first: sums go along rows."""
-    here, nearby = (log_joint.T for log_joint in mixture.log_joints(x))
-    log_prob, shares = _normalised(nearby)
-    return jax.lax.cond(jnp.array_equal(here, nearby), lambda: log_prob, lambda: _normalised(here)[0]), shares
+
+    def near() -> tuple[Float[Array, " B"], Float[Array, "K B"]]:
+        return _normalised(mixture.log_joint_by_memory(x))
+
+    def anywhere() -> tuple[Float[Array, " B"], Float[Array, "K B"]]:
+        here, nearby = (log_joint.T for log_joint in mixture.log_joints(x))
+        return _normalised(here)[0], _normalised(nearby)[1]
+
+    far = mixture.has_far_rows(x)
+    if isinstance(far, bool):
+        return anywhere() if far else near()
+    return jax.lax.cond(far, anywhere, near)
 
 
 def _normalised(logits: Float[Array, "K B"]) -> tuple[Float[Array, " B"], Float[Array, "K B"]]:

@@ -15,7 +15,7 @@ import xarray as xr
 
 import probam.fits.posterior as posterior
 from probam.data.standardise import Standardiser
-from probam.data.table import Table
+from probam.data.table import Table, has_gaps
 from probam.data.writing import write_atomically
 from probam.equivalence.check import Check
 from probam.errors import InputError
@@ -119,7 +119,7 @@ class Fit:
 
     def model_for(self, x: jax.Array | np.ndarray) -> Mixture:
         """The model for these rows, which integrates missing entries out where there are any."""
-        has_missing = bool(np.isnan(np.asarray(x)).any())
+        has_missing = has_gaps(np.asarray(x))
         return replace(self.model, missing=True) if has_missing and not self.model.missing else self.model
 
     @property

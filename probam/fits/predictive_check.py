@@ -83,9 +83,9 @@ def _replicated(model: Model, params: Params, key: jax.Array, x: Float[Array, "N
 
 
 def drawn(model: Model, params: Params, mixture: MemoryMixture, key: jax.Array, num_rows: int) -> Real[Array, "N D"]:
-    """Rows of the mixture: from a bank with one memory for each of them, unless that is larger than all draws of all.
+    """Rows of the mixture: from a bank with one memory for each of them, where that is not large.
 
-    ``MemoryMixture.sample`` draws from every memory for each row, which takes K times as many numbers.
+    ``MemoryMixture.sample`` takes as many draws of every memory as the memory with most rows needs.
     """
     own = {site: value for site, value in params.items() if site in model.prior and site not in model.family.shared}
     if num_rows * sum(value[0].size for value in own.values()) > _LARGEST_BANK:

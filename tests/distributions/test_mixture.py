@@ -250,6 +250,26 @@ def test_draws_have_the_mixtures_mean_variance_and_weights() -> None:
     assert test.pvalue > 1e-6
 
 
+@pytest.mark.parametrize("shape", [(), (0,), (2, 3), (5000,)])
+def test_draws_are_of_their_own_memory_and_no_two_alike(shape: tuple[int, ...]) -> None:
+    """One memory has most rows, so that the bank is asked many times; memories do not overlap."""
+    centres = np.asarray([[-100.0], [0.0], [100.0]])
+    bank = dist.Normal(jnp.asarray(centres), 1.0).to_event(1)
+    mixture = MemoryMixture(jnp.log(jnp.asarray([0.05, 0.9, 0.05])), bank)
+    draws, memory = (np.asarray(array) for array in mixture.sample_with_memory(jax.random.key(0), shape))
+    assert draws.shape == (*shape, 1)
+    assert memory.shape == shape
+    noise = (draws - centres[memory]).ravel()
+    assert np.all(np.abs(noise) < 6)
+    assert len(np.unique(noise)) == noise.size
+    if noise.size > 1000:
+        for k in range(3):
+            own = noise[memory == k]
+            assert stats.kstest(own, "norm").pvalue > 1e-6, k
+        halves = noise[: len(noise) // 2], noise[len(noise) // 2 : len(noise) // 2 * 2]
+        assert abs(np.corrcoef(*halves)[0, 1]) < 5 / np.sqrt(len(halves[0]))
+
+
 def test_a_memory_of_weight_zero_takes_no_part_and_its_gradient_is_finite() -> None:
     log_weights = jnp.log(jnp.asarray([0.5, 0.0, 0.5, 0.0]))
     bank: Any = BANKS["diagonal"]

@@ -19,6 +19,7 @@ from probam.errors import InputError
 from probam.family import Family, Params, Prior, WeightPrior
 from probam.family.capabilities import Conjugacy, MeanFieldFactors
 from probam.inference.cavi import engine as cavi
+from probam.inference.cavi import steps
 from probam.models.bernoulli import Bernoulli
 from probam.models.gaussian import Gaussian
 from probam.models.laplace import Laplace
@@ -225,6 +226,31 @@ def test_memoized_batches_reach_the_bound_of_all_data_at_once() -> None:
     np.testing.assert_allclose(parts.by_batch.counts.sum(), len(BLOBS), rtol=1e-12)
     assert parts.by_batch.counts.shape == (3, 4)
     assert np.isfinite(trace).sum() > 1
+
+
+@pytest.mark.parametrize("num_data", [272, 273])
+def test_rows_that_fill_up_the_last_block_change_nothing(num_data: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(1).choice(BLOBS, num_data, replace=False)
+    model, search = _blobs(), cavi.Search(restarts=2)
+
+    def found() -> tuple[cavi.Data, Any, np.ndarray, dict[str, tuple[int, int]]]:
+        parts, state, trace, tried = cavi.fit_factors(jax.random.key(0), model, jnp.asarray(x), search)
+        return cavi._arrange(model, parts.memories, jnp.asarray(x), batch_size=num_data), state, trace, tried
+
+    filled, state, trace, tried = found()
+    assert filled.valid.shape == (1, 1, 288)
+    monkeypatch.setattr(steps, "is_small", lambda *_: False)
+    monkeypatch.setattr(
+        cavi,
+        "_arrange",
+        lambda model, memories, x, batch_size: steps.arrange(memories, x, batch_size, None, model.num_components),
+    )
+    plain, its_state, its_trace, its_tried = found()
+    assert plain.valid.shape == (1, 1, num_data)
+    assert tried == its_tried
+    np.testing.assert_allclose(state.bound, its_state.bound, rtol=1e-10)
+    np.testing.assert_allclose(state.seen.counts, its_state.seen.counts, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(trace[:, -1], its_trace[:, -1], rtol=1e-10)
 
 
 def test_a_result_has_the_sites_of_the_model_and_the_precision_of_the_data() -> None:

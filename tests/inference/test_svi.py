@@ -1,5 +1,7 @@
 """Variational inference: exact where the guide contains the posterior, below the evidence, frank about the rest."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +11,10 @@ from scipy import stats
 
 from probam.errors import InputError
 from probam.inference.common.result import EngineResult
+from probam.inference.common.rows import weighed
 from probam.inference.em import engine as em
 from probam.inference.svi import engine as svi
+from probam.inference.svi import start as svi_start
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import Mixture, mixture
 from probam.models.weights import weight_prior
@@ -120,6 +124,22 @@ def test_random_starts_lose_memories_that_starts_at_optima_keep() -> None:
     memories = seeded.sites["loc"][0].mean(0)[:, 0]
     assert np.all(np.abs(memories - centres[:, None]).min(axis=1) < 3)
     assert len(seeded.restart_status) == 5
+
+
+def test_rows_of_weight_zero_that_fill_up_the_data_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).normal(np.repeat(GROUPS, 5), 0.1)[:-1]
+    x, model = jnp.asarray(rows[:, None]), _groups_model(rows)
+    options: dict[str, Any] = {"restarts": 2, "num_steps": 100, "num_draws": 50, "start": "random"}
+    filled = svi.run(jax.random.key(0), model, x, **options)
+    seen = []
+    monkeypatch.setattr(svi_start, "weighed", lambda model, x: seen.append(x.shape) or (model, x))
+    plain = svi.run(jax.random.key(0), model, x, **options)
+    assert seen == [x.shape]
+    assert filled.objective is not None
+    assert plain.objective is not None
+    np.testing.assert_allclose(filled.objective, plain.objective, rtol=1e-8)
+    np.testing.assert_allclose(filled.stats["lp"], plain.stats["lp"], rtol=1e-8)
+    assert len(weighed(model, x)[1]) == 40
 
 
 def test_too_few_steps_say_so() -> None:
