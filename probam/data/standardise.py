@@ -25,7 +25,7 @@ class Standardiser(NamedTuple):
 
     def apply(self, x: _Array) -> _Array:
         """Model units from data units."""
-        z = x - self.center  # type: ignore[operator]
+        z = x - self.center
         z /= self.scale
         return z  # type: ignore[no-any-return]
 

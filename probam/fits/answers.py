@@ -115,7 +115,8 @@ def _shared_out(mixture: MemoryMixture, x: Float[Array, "B D"]) -> tuple[Float[A
     far = mixture.has_far_rows(x)
     if isinstance(far, bool):
         return anywhere() if far else near()
-    return jax.lax.cond(far, anywhere, near)
+    found: tuple[jax.Array, jax.Array] = jax.lax.cond(far, anywhere, near)
+    return found
 
 
 def _normalised(logits: Float[Array, "K B"]) -> tuple[Float[Array, " B"], Float[Array, "K B"]]:

@@ -233,7 +233,7 @@ def test_rows_that_fill_up_the_last_block_change_nothing(num_data: int, monkeypa
     x = np.random.default_rng(1).choice(BLOBS, num_data, replace=False)
     model, search = _blobs(), cavi.Search(restarts=2)
 
-    def found() -> tuple[cavi.Data, Any, np.ndarray, dict[str, tuple[int, int]]]:
+    def found() -> tuple[steps.Data, Any, np.ndarray, dict[str, tuple[int, int]]]:
         parts, state, trace, tried = cavi.fit_factors(jax.random.key(0), model, jnp.asarray(x), search)
         return cavi._arrange(model, parts.memories, jnp.asarray(x), batch_size=num_data), state, trace, tried
 

@@ -131,10 +131,8 @@ def test_rows_of_weight_zero_that_fill_up_the_data_change_nothing(monkeypatch: p
     x, model = jnp.asarray(rows[:, None]), _groups_model(rows)
     options: dict[str, Any] = {"restarts": 2, "num_steps": 100, "num_draws": 50, "start": "random"}
     filled = svi.run(jax.random.key(0), model, x, **options)
-    seen = []
-    monkeypatch.setattr(svi_start, "weighed", lambda model, x: seen.append(x.shape) or (model, x))
+    monkeypatch.setattr(svi_start, "weighed", lambda model, x: (model, x))
     plain = svi.run(jax.random.key(0), model, x, **options)
-    assert seen == [x.shape]
     assert filled.objective is not None
     assert plain.objective is not None
     np.testing.assert_allclose(filled.objective, plain.objective, rtol=1e-8)
