@@ -104,12 +104,12 @@ def run(
     rows = (len(x) if len(x) <= _ALL_ROWS else _BATCH) if batch_size is None else batch_size
     how = Climb(law, optimiser, num_steps, rate, tolerance * len(x), rows, num_particles)
     _check(how, start, {"num_draws": num_draws, "restarts": restarts}, len(x))
-    keys = jax.random.split(key, 6)
-    begun, guides = begin((keys[0], keys[1], keys[2]), model, x, law, restarts, at=start, whole=rows == len(x), progress=progress)
+    *keys, key_steps, key_draws, key_bound = jax.random.split(key, 6)
+    begun, guides = begin(keys, model, x, law, restarts, at=start, whole=rows == len(x), progress=progress)
     how = replace(how, batch_size=len(begun.x)) if rows == len(x) else how
-    climbed = climb(keys[3], begun, guides, how, progress)
+    climbed = climb(key_steps, begun, guides, how, progress)
     labellings = "one labelling" if order == "none" else "all labellings"
-    return judge((keys[5], keys[4]), begun, law, climbed, num_draws, labellings=labellings)
+    return judge((key_bound, key_draws), begun, law, climbed, num_draws, labellings=labellings)
 
 
 def _check(how: Climb, start: str, counts: dict[str, int], num_data: int) -> None:

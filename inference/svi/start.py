@@ -1,6 +1,7 @@
 """Where the guides of a run begin: at optima of EM, with the scale of the posterior there, or at random points."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -43,7 +44,7 @@ class Restarts(NamedTuple):
 
 
 def begin(
-    keys: tuple[jax.Array, jax.Array, jax.Array],
+    keys: Sequence[jax.Array],
     model: Model,
     x: Float[Array, "N D"],
     guide: Guide,
@@ -56,7 +57,7 @@ def begin(
     """The starts, and the guide of every restart.
 
     Args:
-        keys: for the starts, for the curvature there, and for the parameters of the guides.
+        keys: three: for the starts, for the curvature there, and for the parameters of the guides.
         at: "em" for optima of EM, where the curvature sets the scale; "random" for random points.
         whole: whether each step takes all rows: few are then filled up (:func:`probam.inference.common.rows.weighed`).
     """
