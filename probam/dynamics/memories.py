@@ -76,7 +76,7 @@ def recall(
         memory: any memory; a network of binary neurons sets one neuron after the other.
         queries: states to start from, shape (..., *shape).
         step: length of an update, above 0 and below 2; 1 is the update itself.
-        max_steps: most steps of a query; None is 1000, or 1 for a sequence, which moves on.
+        max_steps: most steps of a query; None is 1000, or 1 for a memory that answers by one update.
         tolerance: relative residual at which a query has converged.
         block_size: queries that run at a time; None for all.
         flow: integrate both layers of a two-layer network, by their time constants, for at most ``max_steps`` tau_v;

@@ -169,7 +169,7 @@ class Memory:
     no_store: ClassVar[str] = ""
     still: ClassVar[str] = ""
     settles: ClassVar[bool] = True
-    """Whether recall is meant to end at a fixed point; a sequence moves on."""
+    """Whether recall is meant to end at a fixed point; a sequence moves on, and others answer by one update."""
 
     @property
     def falls(self) -> bool:

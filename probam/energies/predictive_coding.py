@@ -7,7 +7,9 @@ Writing a pair \((\varphi, x)\) is a rank-one update of recursive least squares:
     g = \frac{\Sigma \varphi}{\sigma^2 + \varphi^\top \Sigma \varphi}, \qquad
     M \leftarrow M + (x - M \varphi)\, g^\top, \qquad \Sigma \leftarrow \Sigma - g\, (\Sigma \varphi)^\top
 
-The rows of W share the covariance \(\Sigma\). Forgetting moves the weights back to their prior.
+The rows of W share the covariance \(\Sigma\). Erasing a pair is the same with \(-\sigma^2\) for \(\sigma^2\), and
+leaves no trace of it. Forgetting moves the weights back to their prior. Several such layers, one above the other, are
+in :mod:`probam.energies.bayesian_layers`.
 
 **Recall** (Annabi et al. 2022, *On the relationship between variational inference and auto-associative memory*). A
 latent state z is attracted by memories \(\mu_k\) and explains the observation through a decoder g:
@@ -34,7 +36,7 @@ from probam.energies.wells import dot
 from probam.errors import InputError
 from probam.pytrees import pytree
 
-__all__ = ["Decoder", "Layer", "forget", "free_energy", "read", "recall_update", "surprise", "write"]
+__all__ = ["Decoder", "Layer", "erase", "forget", "free_energy", "read", "recall_update", "surprise", "write"]
 
 
 class Layer(NamedTuple):
@@ -58,9 +60,23 @@ def write(layer: Layer, activity: Float[ArrayLike, " F"], target: Float[ArrayLik
         activity, target: the pair.
         noise: standard deviation of the target around the prediction, above 0.
     """
-    activity, target = _activity(layer, activity), _target(layer, target)
+    return _regressed(layer, _activity(layer, activity), _target(layer, target), _variance("noise", noise, layer))
+
+
+def erase(layer: Layer, activity: Float[ArrayLike, " F"], target: Float[ArrayLike, " D"], noise: Scalar) -> Layer:
+    """The layer without a pair that was written at some time; arguments are those of :func:`write`.
+
+    It undoes the write to rounding whatever was written since, as long as the layer has not forgotten.
+    """
+    return _regressed(layer, _activity(layer, activity), _target(layer, target), -_variance("noise", noise, layer))
+
+
+def _regressed(
+    layer: Layer, activity: Float[Array, " F"], target: Float[Array, " D"], variance: Float[Array, ""]
+) -> Layer:
+    """A step of recursive least squares; a negative variance takes the pair away."""
     spread = dot(layer.covariance, activity[:, None])[:, 0]
-    gain = spread / (_variance("noise", noise, layer) + jnp.sum(activity * spread))
+    gain = spread / (variance + jnp.sum(activity * spread))
     mean = layer.mean + (target - read(layer, activity))[:, None] * gain
     return Layer(mean, layer.covariance - gain[:, None] * spread)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from probam.energies import (
     attention,
+    bayesian_predictive_coding,
     clam,
     composition,
     consolidated,
@@ -72,6 +73,7 @@ _ALL: tuple[type[Memory], ...] = (
     random_features.RandomFeatures,
     positive_features.PositiveFeatures,
     predictive_coding.Decoder,
+    bayesian_predictive_coding.BayesianPredictiveCoding,
 )
 
 MEMORIES: dict[str, type[Memory]] = {memory.card.name: memory for memory in _ALL}

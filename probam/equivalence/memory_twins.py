@@ -26,6 +26,7 @@ from probam.distributions.uniform import UniformBall, UniformBox
 from probam.distributions.von_mises_fisher import VonMisesFisher
 from probam.energies import (
     attention,
+    bayesian_predictive_coding,
     clam,
     composition,
     consolidated,
@@ -417,6 +418,10 @@ _NONE: dict[type[Memory], str] = {
     ),
     random_features.RandomFeatures: (
         "the estimated kernel sum is negative at some states, so that it is no density; its mean is that of clam"
+    ),
+    bayesian_predictive_coding.BayesianPredictiveCoding: (
+        "activities are at their most probable values, not integrated out, so that exp(-E) has no normaliser in closed "
+        "form; given activities each layer is Bayesian linear regression (probam.distributions.linear_regression)"
     ),
 }
 

@@ -308,7 +308,9 @@ def _carried(finding: Finding) -> str:
 def _vocabulary(experiment: Experiment) -> Section:
     """Words that a newcomer may not know, and the claims by their own titles."""
     entries = {word: WORDS[word] for word in experiment.words}
-    entries |= {f"claim {claim}": f"{ENTRIES[claim]} (probam verify {claim} tests it)" for claim in experiment.claims}
+    entries |= {
+        f"claim {claim}": f"{ENTRIES[claim]} (probam verify --claim {claim} tests it)" for claim in experiment.claims
+    }
     items = "".join(f"<dt>{escape(word)}</dt><dd>{escape(text)}</dd>" for word, text in entries.items())
     return Section("words", "Words and claims", f'<dl class="words">{items}</dl>')
 

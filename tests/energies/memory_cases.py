@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from probam.energies.attention import Attention
+from probam.energies.bayesian_predictive_coding import BayesianPredictiveCoding
 from probam.energies.clam import Clam
 from probam.energies.composition import Composition
 from probam.energies.consolidated import Consolidated
@@ -117,6 +118,7 @@ WITHOUT_TWIN: dict[str, tuple[Memory, np.ndarray]] = {
     "universal, dot": (Universal(LOC, "dot", 0.6), POINTS),
     "epanechnikov, with a floor": (Epanechnikov(LOC, 0.05, WEIGHTS, 0.1), POINTS),
     "radial, cubes": (Radial(LOC, 0.5, 3.0), POINTS),
+    "bayesian_predictive_coding": (BayesianPredictiveCoding.store(jnp.asarray(LOC), width=8), POINTS),
 }
 """Memories without one."""
 
@@ -159,6 +161,7 @@ RECALLED: dict[str, tuple[np.ndarray, np.ndarray, float]] = {
     "sparse_distributed": ((SIGNS + 1) / 2, (_FLIPPED + 1) / 2, 0),
     "hopfield": (SIGNS, _FLIPPED, 0),
     "dense": (SIGNS, _FLIPPED, 0),
+    "bayesian_predictive_coding": (SIGNS, _NEAR(SIGNS), 0.3),
     "sequences": (SIGNS, np.roll(_FLIPPED, 1, axis=0), 0),  # from a predecessor with errors
     "layered_sequences": (SIGNS, np.roll(_FLIPPED, 1, axis=0), 0),
     "counts": (_PROFILES, _PROFILES + RNG.integers(3, size=_PROFILES.shape), 6),

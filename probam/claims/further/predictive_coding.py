@@ -136,6 +136,54 @@ def sequential_writes_are_the_batch_posterior(
 
 
 @register(
+    id="D5.erase",
+    source=_YOO,
+    title="erasing a pair leaves the posterior of the others",
+    statement=(
+        "the write with -s^2 in place of s^2, of any pair written before, gives the posterior of all other pairs"
+    ),
+    latex=(
+        r"g = \frac{\Sigma\varphi}{\varphi^\top\Sigma\varphi - \sigma^2},\quad M' = M + (x - M\varphi)\,g^\top,\quad "
+        r"\Sigma' = \Sigma - g\,(\Sigma\varphi)^\top:\quad \Sigma'^{-1} = \Sigma^{-1} - \varphi\varphi^\top/\sigma^2"
+    ),
+    printed_statement="the abstract prints no equation",
+    verdict="NEW",
+    relation="equal",
+    constant="none",
+    inputs=_pairs,
+    cases=(_WRITES[0], _WRITES[1], _WRITES[4]),
+    tolerance=1e-12,
+    tolerance_extreme=1e-10,
+    tolerance_single=1e-3,  # a difference of terms as large as the prior covariance over the noise
+    exact={"erase": predictive_coding.erase, "level": lambda noise: noise, "which": 0},
+    mutations={
+        "written once more": {"erase": predictive_coding.write},
+        "noise in place of its square": {"level": jnp.sqrt},
+        "another pair is erased": {"which": 1},
+    },
+)
+def erasing_leaves_the_posterior_of_the_others(
+    activities: Array,
+    targets: Array,
+    mean: Array,
+    covariance: Array,
+    noise: Array,
+    *,
+    erase: Callable[..., predictive_coding.Layer],
+    level: Piece,
+    which: int,
+) -> Array:
+    """The first pair is erased after all were written, against Cholesky solves without it."""
+    prior = linear_regression.MatrixNormal(mean, covariance)
+    written, _ = _write_all(predictive_coding.Layer(mean, covariance), activities, targets, noise)
+    left = erase(written, activities[which], targets[which], level(noise))
+    others = linear_regression.posterior(prior, activities[1:], targets[1:], noise)
+    return jnp.maximum(
+        relative_error(left.mean, others.mean), relative_error(left.covariance, others.covariance, covariance)
+    )
+
+
+@register(
     id="D5.evidence",
     source=_YOO,
     title="the log evidence is the sum of one-step predictions",
