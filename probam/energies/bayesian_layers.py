@@ -169,9 +169,9 @@ def write_all(
     """
 
     def one(carried: tuple[Layers, Array], state: Array, prior: Layers) -> tuple[tuple[Layers, Array], Activities]:
-        before, log_density = forgotten(carried[0], prior, forgetting), (1 - forgetting) * carried[1]
+        before, faded = forgotten(carried[0], prior, forgetting), jnp.asarray((1 - forgetting) * carried[1])
         activities = explained(before, state, noise, steps)
-        log_density = log_density - energy(before, state, activities, noise)
+        log_density = faded - energy(before, state, activities, noise)
         return (changed(predictive_coding.write, before, state, activities, noise), log_density), activities
 
     def particle(layers: Layers, prior: Layers) -> tuple[tuple[Layers, Any], Activities]:
