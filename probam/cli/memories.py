@@ -33,6 +33,7 @@ _AT_MOST = 1000
 
 NAME = "A memory that `probam memory list` has, or FILE.py:NAME for one of your own; that file is executed."
 PATTERNS = "A file (CSV, TSV, Parquet, NPY, NPZ, NetCDF, IDX) or a folder of PNG images"
+STEP = "Length of an update, above 0 and below 2; 1 is the update itself."
 Stored = Annotated[
     str, typer.Option("--patterns", metavar="P", help=f"The patterns to store. {PATTERNS}.", show_default=False)
 ]
@@ -140,9 +141,7 @@ def recall(
     parameter: Parameter = None,
     threshold: Threshold = None,
     normalise: Normalise = False,
-    step: Annotated[
-        float, typer.Option(help="Length of an update, above 0 and below 2; 1 is the update itself.")
-    ] = 1.0,
+    step: Annotated[float, typer.Option(help=STEP)] = 1.0,
     max_steps: Annotated[
         int | None,
         typer.Option(min=1, help="Most steps of a query; by default 1000, and 1 for a sequence.", show_default=False),
@@ -179,6 +178,60 @@ def recall(
         columns["dimension"] = "datum", interruptible(lambda: local_dimension(memory, found.recall.states))
     write_dataset(columns, output, plain="state")
     _print_summary(memory, found, kept, len(rows))
+    print(f"wrote {output}")
+
+
+@memories.command(
+    epilog="Examples:\n\n  probam memory landscape clam --patterns stored.csv -o landscape.html\n\n"
+    "  probam memory landscape my_memory.py:Mine --patterns stored.csv --queries cues.csv -o landscape.html\n\n"
+    "The page has the energy on the plane of the two widest directions, with patterns, paths of recall and fixed "
+    "points, and a table of these. States that are signs, bits or sequences have no landscape."
+)
+def landscape(
+    name: Name,
+    patterns: Stored,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="PAGE", help="The page to write (.html).")],
+    queries: Annotated[
+        str | None,
+        typer.Option(
+            metavar="Q",
+            help=f"Where recall starts; without it, points of the plane. {PATTERNS}.",
+            show_default=False,
+        ),
+    ] = None,
+    parameter: Parameter = None,
+    normalise: Normalise = False,
+    step: Annotated[float, typer.Option(help=STEP)] = 1.0,
+    max_steps: Annotated[int, typer.Option(min=1, help="Most steps of a query.")] = 1000,
+) -> None:
+    """Draw the energy landscape of a memory: patterns, recall and the fixed points where it ends, on one page."""
+    from probam.data.patterns import read_patterns
+    from probam.data.writing import check_writable
+
+    check_writable(output, suffixes=(".html",))
+    check_apart(output, patterns, *([] if queries is None else [queries]))
+    api_ready()
+    from probam.energies.registry import find_memory
+    from probam.fits.memory_landscape import landscape_of
+    from probam.reports.memory import write_memory_page
+
+    kind = find_memory(name)
+    read = (read_patterns(patterns),) if queries is None else _read(patterns, queries)
+    rows, *cues = (_states(kind, each, None, normalise) for each in read)
+    with Bar("drawing the landscape"):
+        memory = _stored(kind, rows, parameter or [])
+        tree = interruptible(
+            lambda: landscape_of(
+                memory,
+                rows,
+                cues[0] if cues else None,
+                columns=read[0].columns,
+                parameters=dict(engine_option(text) for text in parameter or []),
+                step=step,
+                max_steps=max_steps,
+            )
+        )
+    write_memory_page(tree, output)
     print(f"wrote {output}")
 
 

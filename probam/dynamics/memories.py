@@ -21,14 +21,14 @@ from probam.dynamics.basins import numbered
 from probam.dynamics.clamped import complete as complete_rows
 from probam.dynamics.discrete import BinaryNetwork, asynchronous
 from probam.dynamics.discrete import update as synchronous_update
-from probam.dynamics.recall import descend
+from probam.dynamics.recall import Recall, descend
 from probam.dynamics.recall import recall as iterate
 from probam.dynamics.two_layer import flow as integrate
 from probam.energies.memory import Memory
 from probam.energies.two_layer import Network as TwoLayer
 from probam.errors import InputError
 
-__all__ = ["MemoryBasins", "Recalled", "basins", "complete", "passes", "recall"]
+__all__ = ["MemoryBasins", "Recalled", "basins", "complete", "passes", "recall", "trajectories"]
 
 _MAX_STEPS = 1000
 """Most steps of a recall that is meant to end at a fixed point."""
@@ -103,17 +103,48 @@ def recall(
         last = asynchronous(network, states, order=jnp.arange(states.shape[-1]), max_sweeps=max_steps)
         unstable = synchronous_update(network, last.states, ties="keep") != last.states
         return Recalled(last.states, last.steps, jnp.mean(unstable, -1, states.dtype), last.energy, last.converged)
-    flat = states.reshape(*states.shape[: states.ndim - len(memory.shape)], prod(memory.shape))
     options: dict[str, Any] = {"max_steps": max_steps, "tolerance": tolerance, "block_size": block_size}
-    if memory.update is not None:
-        keep = None if memory.keep is None else _of(memory, _kept)
-        ended = iterate(_of(memory, _updated), _of(memory, _heights), flat, step=step, retract=keep, **options)
-    elif memory.energy is not None and not memory.still:
-        ended = descend(_of(memory, _heights), flat, **options)
-    else:
-        raise InputError(f"memory: {memory.card.name} has no recall: {memory.still or memory.no_update}")
+    ended = _followed(memory, states, step=step, **options)
     energy = None if memory.energy is None else ended.energy
     return Recalled(ended.states.reshape(states.shape), ended.steps, ended.residual, energy, ended.converged)
+
+
+def _followed(memory: Memory, states: Float[Array, "..."], *, step: float, **options: Any) -> Recall:
+    """Recall of a memory whose states are no signs: by its update, or down the gradient of its energy."""
+    flat = states.reshape(*states.shape[: states.ndim - len(memory.shape)], prod(memory.shape))
+    if memory.update is not None:
+        keep = None if memory.keep is None else _of(memory, _kept)
+        return iterate(_of(memory, _updated), _of(memory, _heights), flat, step=step, retract=keep, **options)
+    if memory.energy is not None and not memory.still:
+        return descend(_of(memory, _heights), flat, **options)
+    raise InputError(f"memory: {memory.card.name} has no recall: {memory.still or memory.no_update}")
+
+
+def trajectories(
+    memory: Memory, queries: Shaped[ArrayLike, "..."], *, num_steps: int = 60, step: float = 1.0
+) -> Float[Array, "..."]:
+    """The states that recall passes, shape (num_steps + 1, ..., *shape); the last one is repeated where it ends.
+
+    Args:
+        memory: one whose states are no signs.
+        queries: states to start from, shape (..., *shape).
+        num_steps: how many steps are kept.
+        step: as for :func:`recall`.
+
+    Raises:
+        InputError: as :func:`recall`, and for a network of binary neurons.
+
+    >>> from probam.energies.clam import Clam
+    >>> memory = Clam(jnp.array([[0.0, 1.0], [4.0, 0.0]]), beta=2.0)
+    >>> trajectories(memory, jnp.array([3.0, 1.0]), num_steps=2).round(3).tolist()
+    [[3.0, 1.0], [4.0, 0.0], [4.0, 0.0]]
+    """
+    if _network(memory) is not None:
+        raise InputError(f"memory: the states of {memory.card.name} are signs, and recall jumps from one to another")
+    states = memory.check(queries)
+    passed = _followed(memory, states, step=step, max_steps=num_steps, record=num_steps).trajectory
+    assert passed is not None  # it was asked to record
+    return passed.reshape(len(passed), *states.shape)
 
 
 def basins(

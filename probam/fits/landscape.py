@@ -315,24 +315,36 @@ def _principal_plane(x: Float[np.ndarray, "N D"], size: int, margin: float) -> P
     seen = (x - origin) @ axis.T
     low, high = seen.min(axis=0), seen.max(axis=0)
     pad = margin * (high - low)
+    pad = np.where(high > low, pad, pad.max())  # a picture of points on a line has a height too
     wide = np.linspace(low[0] - pad[0], high[0] + pad[0], size if num_features > 1 else 4 * size)
     tall = np.linspace(low[1] - pad[1], high[1] + pad[1], size) if num_features > 1 else np.zeros(1)
     mesh = np.stack(np.meshgrid(wide, tall), axis=-1)
     return Plane(origin, axis, wide, tall, origin + mesh @ axis, np.ones(mesh.shape[:2], bool))
 
 
-def bounded(grid: Plane, landscape: Landscape, x: Float[np.ndarray, "N D"]) -> Plane:
+def bounded(
+    grid: Plane,
+    inside: Callable[[Array], Array] | None,
+    x: Float[np.ndarray, "N D"],
+    *,
+    always_ends: bool = False,
+) -> Plane:
     """The plane with its points brought to where the energy is defined.
 
     Where the data lie in the plane, points that had to be moved are no longer valid: the picture ends at the edge of
-    the square or the simplex. Elsewhere the plane is a view of a higher-dimensional body, and all points stay. Without
-    a physical twin the picture always ends at the edge of the support.
+    the square or the simplex. Elsewhere the plane is a view of a higher-dimensional body, and all points stay.
+
+    Args:
+        grid: the plane.
+        inside: brings points to where the energy is defined; None where it is so everywhere.
+        x: data in the units of the model.
+        always_ends: the picture always ends where points had to be moved.
     """
-    if landscape.inside is None:
+    if inside is None:
         return grid
-    moved = np.asarray(landscape.inside(jnp.asarray(grid.points, x.dtype)))
+    moved = np.asarray(inside(jnp.asarray(grid.points, x.dtype)))
     extent = float(np.ptp(x, axis=0).max()) or 1.0
     kept = np.abs(moved - grid.points).max(axis=-1) <= _EDGE * extent
     flat = grid.origin + ((x - grid.origin) @ grid.axis.T) @ grid.axis
-    ends_at_edge = not landscape.twin or np.abs(flat - x).max() <= _EDGE * extent
+    ends_at_edge = always_ends or np.abs(flat - x).max() <= _EDGE * extent
     return grid._replace(points=moved, valid=grid.valid & kept if ends_at_edge and kept.any() else grid.valid)

@@ -36,7 +36,7 @@ from probam.fits.saved import Saved
 from probam.models.mixture import Mixture
 from probam.reports.summaries.partition import coclustering
 
-__all__ = ["recall_group"]
+__all__ = ["picture", "recall_group"]
 
 _QUERIES = 12
 _TRAJECTORY = 60
@@ -119,7 +119,7 @@ def _starts(kind: Landscape, x: Float[np.ndarray, "N D"], confidence: Float[np.n
     data = np.sort(rng.permutation(len(x))[:_BASIN_DATA])
     doubtful = np.argsort(confidence)[: _QUERIES // 2]
     others = rng.permutation(len(x))[: _QUERIES - len(doubtful)]
-    grid = bounded(plane(x, spherical=kind.retract is not None), kind, x)
+    grid = bounded(plane(x, spherical=kind.retract is not None), kind.inside, x, always_ends=not kind.twin)
     return _Starts(x, data, np.unique(np.concatenate([doubtful, others])), grid)
 
 
@@ -160,7 +160,7 @@ def _at_reference(
         "attractor": (units.invert(attractor.astype(x.dtype)), ("attractor", "feature")),
         "datum_basin": (basin, ("looked_at",)),
         "datum_responsible": (responsible, ("looked_at",)),
-        **_picture(starts.grid, grid_energy, grid_basin, grid_responsible),
+        **picture(starts.grid, grid_energy, grid_basin=grid_basin, grid_responsible=grid_responsible),
     }
     attributes = {
         "disagreement": float(np.mean(basin != responsible)),
@@ -217,28 +217,21 @@ def _trajectories(paths: Recall, queries: Float[np.ndarray, "Q D"], units: Stand
     }
 
 
-def _picture(
-    grid: Plane,
-    energy: Float[np.ndarray, " G"],
-    basin: Int[np.ndarray, " G"],
-    responsible: Int[np.ndarray, " G"],
-) -> dict[str, Variable]:
-    """Energy and basins on the plane; NaN off the sphere and outside every support."""
+def picture(grid: Plane, energy: Float[np.ndarray, " G"], **owners: Int[np.ndarray, " G"]) -> dict[str, Variable]:
+    """The plane with its energy and the memories that own its points; NaN off the sphere and outside every support."""
     shape = grid.valid.shape
     is_seen = grid.valid & np.isfinite(energy).reshape(shape)
 
-    def shown(values: np.ndarray) -> Float[np.ndarray, "Y X"]:
-        return np.where(is_seen, np.asarray(values, np.float32).reshape(shape), np.nan)
+    def shown(values: np.ndarray) -> tuple[Float[np.ndarray, "Y X"], tuple[str, str]]:
+        return np.where(is_seen, np.asarray(values, np.float32).reshape(shape), np.nan), ("grid_y", "grid_x")
 
-    on_plane = ("grid_y", "grid_x")
     return {
         "axis": (grid.axis, ("axis", "feature")),
         "plane_origin": (grid.origin, ("feature",)),
         "grid_x": (grid.x, ("grid_x",)),
         "grid_y": (grid.y, ("grid_y",)),
-        "grid_energy": (shown(energy), on_plane),
-        "grid_basin": (shown(basin), on_plane),
-        "grid_responsible": (shown(responsible), on_plane),
+        "grid_energy": shown(energy),
+        **{name: shown(values) for name, values in owners.items()},
     }
 
 

@@ -171,7 +171,7 @@ def landscape_figure(tree: xr.DataTree) -> Figure:
         ends = seen(ends[~seen.behind(ends)])
         axes.plot(ends[:, 0], ends[:, 1], "x", color="#000000", ms=15, mew=1.1, zorder=4.5)
     handles = [
-        Line2D([], [], marker="o", ls="", color=MUTED, ms=3, label="data"),
+        Line2D([], [], marker="o", ls="", color=MUTED, ms=3, label=_points(tree)),
         Line2D([], [], marker="o", ls="", color=MEMORY_COLOURS[0], mec="#ffffff", ms=10, label="memory, by number"),
         Line2D([], [], color=INK, lw=1, marker="s", ms=3.5, mfc="#ffffff", mec=INK, label="recall from a query"),
         Line2D([], [], marker="x", ls="", color=INK, mew=1.1, ms=9, label="where recall ends"),
@@ -200,11 +200,17 @@ def _plane_axes(tree: xr.DataTree, seen: View) -> tuple[Figure, Axes]:
         axes.set_axis_off()
     else:
         axes.set_aspect("equal")
-        axes.set_xlabel("first principal component of the data (model units)")
+        units = " (model units)" if _points(tree) == "data" else ""
+        axes.set_xlabel(f"first principal component of the {_points(tree)}{units}")
         axes.set_ylabel("second principal component")
     for side in axes.spines.values():
         side.set_visible(True)
     return figure, axes
+
+
+def _points(tree: xr.DataTree) -> str:
+    """What the points of the picture are."""
+    return str(tree["recall"].attrs.get("points", "data"))
 
 
 def _chosen_rows(tree: xr.DataTree) -> np.ndarray:
@@ -295,7 +301,9 @@ def _curve(tree: xr.DataTree, seen: View) -> Figure:
             ends = [float(variable(tree, "memory", name).values[memory, 0]) for name in ("mean_q05", "mean_q95")]
             axes.plot(ends, [height, height], color=memory_colour(int(memory)), lw=3, solid_capstyle="butt", zorder=4)
         _numbered(axes, at, height, memory_name(tree, int(memory)), memory_colour(int(memory)))
-    for row, name in enumerate(("grid_responsible", "grid_basin")):
+    names = {"grid_responsible": str(recall.attrs.get("owner", "assigned to")), "grid_basin": "recalled as"}
+    drawn = [name for name in names if name in recall]
+    for row, name in enumerate(drawn):
         owners = recall[name].values[0]
         cuts = np.concatenate([[0], np.flatnonzero(np.diff(owners)) + 1, [len(owners)]])  # NaN: one point each
         for start, stop in itertools.pairwise(cuts):
@@ -303,7 +311,7 @@ def _curve(tree: xr.DataTree, seen: View) -> Figure:
                 continue
             ends = [float(across[start]), float(across[min(stop, len(across) - 1)])]
             strips.fill_between(ends, row - 0.35, row + 0.35, color=memory_colour(int(owners[start])), alpha=0.8, lw=0)
-    strips.set_yticks([0, 1], ["assigned to", "recalled as"])
+    strips.set_yticks(range(len(drawn)), [names[name] for name in drawn])
     strips.tick_params(axis="y", length=0)
     strips.spines["left"].set_visible(False)
     strips.set_xlim(across[0], across[-1])

@@ -150,6 +150,25 @@ def test_a_memory_is_verified_at_the_queries(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.usefixtures("here")
+def test_the_landscape_of_a_memory_is_a_page(refusal: Refusal, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("p.csv").write_text("x,y\n0,0\n4,0\n0,5\n")
+    Path("q.csv").write_text("x,y\n3.2,1\n0.3,4\n")
+    words = ["--patterns", "p.csv", "--queries", "q.csv", "-o", "page.html"]
+    assert main(["memory", "landscape", "clam", *words, "-p", "beta=2.0"]) == 0
+    assert "wrote page.html" in capsys.readouterr().out
+    page = Path("page.html").read_text()
+    assert "Three of three patterns are recalled as themselves; three fixed points were found from 5 starts." in page
+    assert "beta = 2.0" in page
+    assert page.count("<svg") == 1
+    np.save("p.npy", SIGNS)
+    words = ["--patterns", "p.npy", "-o", "page.html"]
+    assert "the states of dense are signs, and there is no landscape between them" in refusal(
+        "memory", "landscape", "dense", *words
+    )
+    assert "expected a name that ends in .html" in refusal("memory", "landscape", "clam", *words[:3], "page.csv")
+
+
+@pytest.mark.usefixtures("here")
 def test_mistakes_get_one_line_with_the_remedy(refusal: Refusal) -> None:
     np.save("p.npy", SIGNS)
     np.save("q.npy", NOISY)

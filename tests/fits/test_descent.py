@@ -75,7 +75,7 @@ def test_the_picture_ends_at_the_edge_of_the_support(num_features: int) -> None:
     x = np.random.default_rng(0).gamma(1.0, size=(60, num_features))
     landscape = survey(mixture(dist.Gamma(np.ones((2, num_features)), 1.0)))
     grid = plane(x, spherical=False, size=20)
-    cut = bounded(grid, landscape, x)
+    cut = bounded(grid, landscape.inside, x, always_ends=not landscape.twin)
     positive = (grid.points > 0).all(axis=-1)
     assert 0 < positive.sum() < positive.size
     np.testing.assert_array_equal(cut.valid, positive)
