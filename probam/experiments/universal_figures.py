@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from probam.energies.similarities import SIMILARITIES
 from probam.experiments.experiment import Drawing
 from probam.reports.figures.style import MUTED, log_axis, memory_colour, new_figure, quiet, styled
+from probam.reports.page import number
 
 __all__ = ["drawings"]
 
@@ -44,7 +46,7 @@ def _panels(
         for c, name in enumerate(columns):
             axes = grid[r, c]
             _curves(axes, values.sel(images=name), across, by)
-            axes.set_title(f"{name}: {title}", fontsize=8)
+            axes.set_title(f"{name}\n{title}" if r == 0 else title, fontsize=8)
             if log:
                 log_axis(axes, "x", values[across].values.tolist())
             if r == len(rows) - 1:
@@ -56,7 +58,7 @@ def _panels(
 
 @styled
 def drawings(tree: xr.DataTree) -> Sequence[Drawing]:
-    """Figures 2, 3, 4, 14, 5, 6 and 11, in that order."""
+    """Figures 2, 3, 4, 14, 5, 6, 11, 7, 8, 12, 13 and 10, in that order."""
     at = {
         name: tree[name].to_dataset()["retrieved"].sel(threshold=_PAPER)
         for name in ("capacity", "separation", "noise", "mask", "further", "modern", "classical")
@@ -70,6 +72,8 @@ def drawings(tree: xr.DataTree) -> Sequence[Drawing]:
         _examples(tree),
         _heteroassociation(tree, at),
         _thresholds(tree),
+        _reconstructions(tree["reconstructions"].to_dataset()),
+        _errors(tree["errors"].to_dataset()),
     ]
 
 
@@ -132,18 +136,65 @@ def _examples(tree: xr.DataTree) -> Drawing:
     grid = figure.subplots(3, count, squeeze=False, height_ratios=[2, 1, 1])
     for c in range(count):
         for r, name in enumerate(("query", "read", "wanted")):
-            pixels = np.clip(shown[name].values[c], 0, 1)
-            axes = grid[r, c]
-            axes.imshow(pixels if pixels.shape[-1] == 3 else pixels[..., 0], cmap="gray_r", vmin=0, vmax=1)
-            axes.set_xticks([])
-            axes.set_yticks([])
+            _image(grid[r, c], shown[name].values[c])
             if c == 0:
-                axes.set_ylabel(name)
+                grid[r, c].set_ylabel(name)
     caption = (
         "Paper's Figure 5: whole images under noise of variance 0.5, the lower halves that the network reads out "
         "(normalised dot product, max, ten memories), and the true lower halves."
     )
     return Drawing("examples", figure, caption)
+
+
+def _image(axes: Axes, pixels: Float[np.ndarray, "H W C"]) -> None:
+    """An image without axes, three channels as colours and one as ink."""
+    within = np.clip(pixels, 0, 1)
+    axes.imshow(within if within.shape[-1] == 3 else within[..., 0], cmap="gray_r", vmin=0, vmax=1)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def _reconstructions(shown: xr.Dataset) -> Drawing:
+    """Two kinds of damage side by side, each with what is read out below."""
+    steps = shown.sizes["step"]
+    figure = new_figure(8.4, 4.1)
+    grid = figure.subplots(4, 2 * steps, squeeze=False)
+    for d, damage in enumerate(shown["damage"].values):
+        at = shown.sel(damage=damage)
+        for c in range(steps):
+            upper, lower = grid[2 * (d // 2) : 2 * (d // 2) + 2, steps * (d % 2) + c]
+            _image(upper, at["query"].values[c])
+            _image(lower, at["read"].values[c])
+            level = number(float(at["level"][c]), 2)
+            upper.set_title(f"{damage}\n{level}" if c == 0 else f"\n{level}", fontsize=7.5)
+            if c == 0:
+                upper.set_ylabel("query", fontsize=7.5)
+                lower.set_ylabel("read", fontsize=7.5)
+    caption = (
+        f"Paper's Figures 7, 8, 12 and 13: an image of {shown.attrs['images']} under noise of growing variance, and "
+        f"with growing parts set to zero; below each what is read out of {shown.attrs['stored']} images by the "
+        "Manhattan distance and max. The paper has softmax; max, as in its released program, reads one image."
+    )
+    return Drawing("reconstructions", figure, caption)
+
+
+def _errors(shown: xr.Dataset) -> Drawing:
+    """What is read out above what was stored, by its error."""
+    count = shown.sizes["example"]
+    figure = new_figure(1.3 * count, 2.9)
+    grid = figure.subplots(2, count, squeeze=False)
+    for c in range(count):
+        for axes, name in zip(grid[:, c], ("read", "wanted"), strict=True):
+            _image(axes, shown[name].values[c])
+            if c == 0:
+                axes.set_ylabel(name)
+        grid[0, c].set_title(f"error {number(float(shown['error'][c]), 3)}", fontsize=8)
+    caption = (
+        f"Paper's Figure 10: half-masked images of {shown.attrs['images']} read out by the Manhattan distance and "
+        "softmax at beta = 100 on normalised scores, by their squared error. The paper counts an image with an error "
+        "below its threshold of 50 as retrieved."
+    )
+    return Drawing("errors", figure, caption)
 
 
 def _heteroassociation(tree: xr.DataTree, at: dict[str, xr.DataArray]) -> Drawing:
@@ -154,7 +205,7 @@ def _heteroassociation(tree: xr.DataTree, at: dict[str, xr.DataArray]) -> Drawin
     for axes, rule in ((left, "max"), (middle, str(modern["rule"].values[0]))):
         values = modern.sel(rule=rule)
         _curves(axes, values, "num_memories", "task", names=[names[str(task)] for task in values["task"].values])
-        axes.set_title(f"{tree['modern'].attrs['images']}: {rule}", fontsize=8)
+        axes.set_title(f"{tree['modern'].attrs['images']}\n{rule}", fontsize=8)
     _curves(
         right,
         at["classical"],
@@ -162,7 +213,7 @@ def _heteroassociation(tree: xr.DataTree, at: dict[str, xr.DataArray]) -> Drawin
         "task",
         names=[names[str(task)] for task in at["classical"]["task"].values],
     )
-    right.set_title(f"{tree['classical'].attrs['images']}, classical network", fontsize=8)
+    right.set_title(f"{tree['classical'].attrs['images']}\nclassical network", fontsize=8)
     for axes, values in ((left, modern), (middle, modern), (right, at["classical"])):
         log_axis(axes, "x", values["num_memories"].values.tolist())
         axes.set_xlabel("stored images")

@@ -1,4 +1,4 @@
-"""Universal Hopfield networks on images: Figures 2 to 6, 11 and 14 of Millidge et al. (2022), both normalisations.
+"""Universal Hopfield networks on images: Figures 2 to 8 and 10 to 14 of Millidge et al. (2022), both normalisations.
 
 Similarities follow CLAIMS C11 (divergences with a pseudocount, true Jensen-Shannon), separations C10 and C13. The
 threshold is the paper's, 50, for the sum over all pixels and channels. The small digits, which are used where there are
@@ -17,7 +17,6 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float
 
-from probam.energies import universal
 from probam.energies.separations import Identity, Log, Max, Polynomial, Softmax, Square, TopK
 from probam.energies.similarities import SIMILARITIES, Similarity, smoothed
 from probam.experiments.experiment import Experiment, Settings, register
@@ -25,7 +24,6 @@ from probam.experiments.image_retrieval import (
     PAPER_THRESHOLD,
     Damage,
     Rule,
-    damaged,
     draw_sets,
     images,
     mean_image_retrieved,
@@ -33,6 +31,7 @@ from probam.experiments.image_retrieval import (
     retrieved,
     run_retrieval,
 )
+from probam.experiments.universal_examples import errors_shown, heteroassociated, reconstructions
 from probam.experiments.universal_figures import drawings
 from probam.experiments.universal_findings import findings
 from probam.reports.page import escape, number, table
@@ -45,6 +44,8 @@ _PSEUDOCOUNT = 1e-4
 _THRESHOLDS = (2.0, 5.0, 10.0, 20.0, PAPER_THRESHOLD / 2, 35.0, PAPER_THRESHOLD, 75.0, 100.0, 150.0, 250.0)
 _MNIST_PIXELS = 784
 _NUM_SETS = 10
+_SHOWN_AMONG = 100
+"""Images stored where examples are shown."""
 
 _CAPTION = Rule("softmax β = 100, normalised", Softmax(100.0), True)
 _NATURAL = Rule("softmax β = 100, natural", Softmax(100.0), False)
@@ -133,7 +134,7 @@ def run(settings: Settings) -> xr.DataTree:
     parts = [_measured(one, sizes, report) for one in drawn]
     tree = {name: xr.concat([part[name] for part in parts], "images") for name in parts[0]}
     report("heteroassociation")
-    tree |= _heteroassociation(jax.random.fold_in(key, len(pools)), drawn)
+    tree |= _read_out(jax.random.fold_in(key, len(pools)), drawn)
     for node in tree.values():
         if "retrieved" in node:
             node["retrieved"].attrs["long_name"] = "fraction of the stored images that were read back"
@@ -193,12 +194,19 @@ def _capacity(at: _Images) -> xr.Dataset:
     return capacity
 
 
-def _heteroassociation(key: jax.Array, drawn: Sequence[_Images]) -> dict[str, xr.Dataset]:
-    """Whole image against its lower half as what the same scores read out: modern and classical network."""
+def _read_out(key: jax.Array, drawn: Sequence[_Images]) -> dict[str, xr.Dataset]:
+    """Whole image against its lower half as what the same scores read out: modern and classical network; examples."""
     coloured = [at for at in drawn if at.sets.shape[-1] == 3]
     grey = [at for at in drawn if at.sets.shape[-1] == 1]
     modern, classical = (coloured or drawn)[0], (grey or drawn)[0]
-    return {"modern": _modern(key, modern), "classical": _classical(classical), "examples": _examples(key, modern)}
+    stored, scale = modern.sets[0, :_SHOWN_AMONG], _limits(modern.sets)[0] / _THRESHOLDS[0]
+    return {
+        "modern": _modern(key, modern),
+        "classical": _classical(classical),
+        "examples": heteroassociated(key, stored).assign_attrs(images=modern.name),
+        "reconstructions": reconstructions(key, stored).assign_attrs(images=modern.name),
+        "errors": errors_shown(stored, scale).assign_attrs(images=modern.name),
+    }
 
 
 def _modern(key: jax.Array, at: _Images) -> xr.Dataset:
@@ -250,29 +258,6 @@ def _classical(at: _Images) -> xr.Dataset:
     return xr.Dataset({"retrieved": both}, attrs={"images": at.name})
 
 
-def _examples(key: jax.Array, at: _Images) -> xr.Dataset:
-    """Figure 5: a few noisy images of ten that are stored, and the lower halves read out for them."""
-    few, shown = 10, 4
-    sets = at.sets[:1, :few]
-    query = damaged(key, sets, jnp.asarray(0.5), "noise")[0]
-    read = universal.retrieve(
-        query.reshape(few, -1),
-        sets[0].reshape(few, -1),
-        "normalised dot",
-        Max(),
-        projection=_lower(sets)[0],
-        normalised=True,
-    )
-    halves = ("example", "lower_row", "column", "channel")
-    return xr.Dataset(
-        {
-            "query": (("example", "row", "column", "channel"), np.asarray(query[:shown])),
-            "wanted": (halves, np.asarray(sets[0, :shown, sets.shape[2] // 2 :])),
-            "read": (halves, np.asarray(read[:shown]).reshape(shown, -1, *sets.shape[3:])),
-        }
-    )
-
-
 def tables(tree: xr.DataTree) -> Sequence[str]:
     """Fractions retrieved by similarity and number of images, half masked, max separation, and their spread."""
     capacity = tree["capacity"].to_dataset()
@@ -299,7 +284,7 @@ UNIVERSAL_HOPFIELD = register(
         name="universal_hopfield",
         title="Universal Hopfield networks on images",
         question="Which similarity and separation bring stored images back, and what does the normalisation do to it?",
-        source="Millidge et al. (2022), Universal Hopfield Networks, Figures 2 to 6, 11 and 14",
+        source="Millidge et al. (2022), Universal Hopfield Networks, Figures 2 to 8 and 10 to 14",
         claims=("C10", "C11", "C12", "C13", "C14", "C15", "C16"),
         data="sets of images of any name: an array X of shape (N, height, width) or (N, height, width, channels)",
         words=("similarity", "separation", "threshold", "standard error"),
