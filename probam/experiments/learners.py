@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 from sklearn.mixture import BayesianGaussianMixture
+from threadpoolctl import threadpool_limits
 
 import probam.fits.posterior as posterior
-from probam.experiments.own_process import cost
+from probam.experiments.own_process import Cost, cost
 from probam.fits.choices import find_engine
 from probam.inference.common.coordinates import Coordinates
 from probam.models.gaussian import Gaussian
@@ -24,7 +25,8 @@ from probam.streams.stream import Stream
 __all__ = ["DPMeans", "Engine", "Learner", "OnePass", "ScikitLearn", "Scores", "dp_means", "scored"]
 
 _ALPHA = 1.0
-_TRUNCATION = 15
+_TRUNCATION = 10
+"""Memories of a truncated process. With alpha = 1 those beyond the tenth have a thousandth of the weight a priori."""
 _CANDIDATES = 200
 """Sampled partitions from which the point estimate is chosen."""
 
@@ -38,7 +40,7 @@ class Scores(NamedTuple):
     labels: Int[np.ndarray, " N"]
     log_density: float  # mean over the held-out data, nats; NaN where there is no density
     seconds: float  # CPU seconds to learn for the first time in a process, with compilation
-    seconds_again: float  # CPU seconds to learn as much again in the same process
+    seconds_again: float  # CPU seconds to learn as much later in the same process; NaN of the first time itself
     peak_mib: float  # memory of the first time, above that of a process that has imported all and loaded the data
 
 
@@ -63,25 +65,27 @@ def scored(
 ) -> list[Scores]:
     """All :class:`Scores` by split; to be called in a separate process (:func:`probam.experiments.own_process.alone`).
 
-    What the first time costs, with compilation, is measured on the first split and repeated for all.
+    The first split is learned first, with compilation: what that costs is repeated for all.
 
     Args:
         splits: rows to learn, and rows at which the density is evaluated; all of the same sizes.
         seed: of the learner.
         precise: float64 instead of float32.
     """
-    made = []
+    made: list[Scores] = []
+    first: Cost | None = None
     with jax.enable_x64(precise):
         jnp.zeros(1).block_until_ready()  # starts the device
-        _, first = cost(lambda: learner.learn(splits[0][0], seed))
         for x, held_out in splits:
-            learned, again = cost(partial(learner.learn, x, seed))
+            learned, taken = cost(partial(learner.learn, x, seed))
+            again = np.nan if first is None else taken.cpu_seconds
+            first = first or taken
             labels, log_density, memories = learner.answer(learned, x, held_out)
             del learned
             labels = np.asarray(labels)
             counts = np.unique(labels, return_counts=True)[1]
             shares = (len(counts), float(counts.max() / counts.sum()))
-            costs = (first.cpu_seconds, again.cpu_seconds, first.peak_mib)
+            costs = (first.cpu_seconds, again, first.peak_mib)
             made.append(Scores(memories, *shares, labels, log_density, *costs))
     return made
 
@@ -146,7 +150,8 @@ class ScikitLearn:
         estimator: Any = BayesianGaussianMixture(
             n_components=_TRUNCATION, weight_concentration_prior=_ALPHA, n_init=4, max_iter=1000, random_state=seed
         )
-        return estimator.fit(x)
+        with threadpool_limits(limits=1, user_api="blas"):  # many small products: threads would wait for each other
+            return estimator.fit(x)
 
     def answer(
         self, learned: Any, x: Float[np.ndarray, "N D"], held_out: Float[np.ndarray, "M D"]

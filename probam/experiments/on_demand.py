@@ -21,7 +21,7 @@ from probam.experiments.finding import Finding, judged, over_repeats
 from probam.experiments.learners import DPMeans, Engine, Learner, OnePass, ScikitLearn, scored
 from probam.experiments.own_process import alone
 from probam.reports.figures.style import MEMORY_COLOURS, MUTED, log_axis, new_figure, quiet, styled
-from probam.reports.page import escape, number, table, with_error
+from probam.reports.page import escape, number, spelled, table, with_error
 from probam.streams.stream import Stream
 
 __all__ = ["ON_DEMAND"]
@@ -57,7 +57,7 @@ class _Set(NamedTuple):
 def run(settings: Settings) -> xr.DataTree:
     """Number of memories by dimension and energy; scores by data set, method and split."""
     features = np.array([1, 2, 4, 8, 16, 32, 64, 128, 256, 512] if settings.full else [2, 16, 512])
-    repeats, num_splits = (5, 10) if settings.full else (3, 5)
+    repeats, num_splits = (5, 10) if settings.full else (3, 4)
     names = ("iris", "faithful", "groups") if settings.full else ("iris",)
     learners = _learners(settings)
     total = features.size * repeats + len(names) * len(learners)
@@ -140,7 +140,7 @@ def _simulated(seed: int) -> tuple[Float[np.ndarray, "N D"], Int[np.ndarray, " N
 
 def _learners(settings: Settings) -> dict[str, Learner]:
     """In the order of the table: one pass first, then methods that use all data at once."""
-    draws = {"num_chains": 2, "num_warmup": 200, "num_draws": 300 if settings.full else 200}
+    draws = {"num_chains": 2} | dict.fromkeys(("num_warmup", "num_draws"), 300 if settings.full else 100)
     made: dict[str, Learner] = {_ONE: OnePass()}
     if settings.full:
         made["stream, rejuvenated"] = OnePass({"rejuvenate_every": 50})
@@ -265,9 +265,9 @@ def _batch_note(rows: xr.Dataset) -> Finding:
     slowest = medians.isel(learner=int(medians.values.argmax()))
     return Finding(
         f"{name}, {num_splits} splits: one pass makes {number(float(one['memories'].median()), 3)} memories (median), "
-        f"and in {together} of the splits one of them holds all rows. Of held-out log density {lead}; nats behind it, "
-        f"with standard errors over splits: {behind}. Once compiled, one pass takes {number(cheap, 2)} CPU seconds, "
-        f"sixteen particles that revisit recent data {number(dear, 2)}, and {slowest['learner'].item()} "
+        f"and in {spelled(together)} of the splits one of them holds all rows. Of held-out log density {lead}; nats "
+        f"behind it, with standard errors over splits: {behind}. Once compiled, one pass takes {number(cheap, 2)} CPU "
+        f"seconds, sixteen particles that revisit recent data {number(dear, 2)}, and {slowest['learner'].item()} "
         f"{number(float(slowest), 2)} (medians).",
         "note",
     )

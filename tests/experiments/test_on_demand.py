@@ -49,6 +49,8 @@ def test_scores_are_by_split_and_say_how_the_rows_are_shared() -> None:
     assert (apart.memories, apart.holding, apart.largest) == (2.0, 2, 0.75)
     assert (together.memories, together.holding, together.largest) == (1.0, 1, 1.0)
     assert apart.seconds == together.seconds  # the first time is measured once
+    assert np.isnan(apart.seconds_again)
+    assert together.seconds_again > 0
 
 
 def _tree() -> xr.DataTree:
@@ -92,7 +94,7 @@ def test_the_page_tells_scores_time_and_memory_of_every_method() -> None:
     assert first.measured is not None
     assert first.measured.value == 289
     assert first.measured.error == pytest.approx(1)
-    assert "makes 2 memories (median), and in 2 of the splits one of them holds all rows" in second.text
+    assert "makes 2 memories (median), and in two of the splits one of them holds all rows" in second.text
     assert "stream, 16 particles has most, but less than two standard errors more than NUTS" in second.text
     assert "one pass takes 0.02 CPU seconds" in second.text
     assert "NUTS 6.5 (medians)" in second.text
