@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import chi2, norm
 
 from probam.energies.sequences import Sequence
-from probam.experiments.long_sequences import crosstalk_variance, failing, half_failing
+from probam.experiments.long_sequences import crosstalk_variance, failing, failing_by_overlaps, half_failing, half_of
 
 
 @pytest.mark.parametrize("degree", [1, 2, None])
@@ -45,3 +45,17 @@ def test_capacity_is_found_again_from_steps_that_fail_as_assumed() -> None:
     assert abs(result - truth) < 4 * error
     assert 0 < error < 0.03 * truth
     assert crosstalk_variance(3, 1) == 0.5  # the mean of two signs
+
+
+def test_shared_overlaps_are_a_chi_squared_variance_for_degree_one() -> None:
+    size, block = 200, 7  # the overlaps of many neurons are normal, with variance 1 / (N - 1)
+    result = failing_by_overlaps(np.random.default_rng(5), size, block, 1)
+    levels = (np.arange(4000) + 0.5) / 4000
+    for g in (1, 7):
+        variance = chi2.ppf(levels, (g + 1) * block) / (size - 1)
+        expected = 1 - np.mean(norm.cdf(variance**-0.5) ** size)
+        assert abs(result[g] - expected) < 5 * 0.5 / np.sqrt(4000)  # at most that spread; fails once in a million
+    # fewer steps fail at the level where one variance for all lets half of them fail
+    counts = block * np.arange(1.0, 9)
+    alike = 1 - norm.cdf(np.sqrt((size - 1) / counts)) ** size
+    assert half_of(result, counts, size) > half_of(alike, counts, size)
