@@ -19,7 +19,7 @@ from probam.energies.consolidated import Consolidated, Slots, empty, write
 from probam.energies.novelty import Novelty, PitmanYor, Similarity
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
 from probam.experiments.finding import Finding, judged, over_repeats
-from probam.reports.figures.style import MEMORY_COLOURS, MUTED, new_figure, quiet, styled
+from probam.reports.figures.style import MEMORY_COLOURS, MUTED, log_axis, new_figure, quiet, styled
 from probam.reports.page import number, table, with_error
 
 __all__ = ["CONSOLIDATED_MEMORY", "recalled", "stream"]
@@ -123,9 +123,8 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     exact = numbers["right"].sel(rule="Pitman-Yor", slots=numbers.attrs["curve_slots"])
     right.axhline(float(exact.mean()), color=MEMORY_COLOURS[2], lw=0.9)
     right.annotate("Pitman-Yor", (0.3, float(exact.mean())), (0, 3), textcoords="offset points", color=MUTED)
-    left.set(xscale="log", xlabel="slots M", ylabel="share of recalled tokens")
-    left.set_xticks(numbers["slots"].values, [str(size) for size in numbers["slots"].values])
-    left.minorticks_off()
+    left.set(xlabel="slots M", ylabel="share of recalled tokens")
+    log_axis(left, "x", numbers["slots"].values.tolist())
     right.set_xlabel("threshold R")
     left.legend()
     for axes in (left, right):

@@ -26,7 +26,7 @@ from probam.dynamics.local_dimension import what_is_left
 from probam.energies.diffusion import Diffusion
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
 from probam.experiments.finding import Finding, Measured, judged, over_repeats
-from probam.reports.figures.style import MEMORY_COLOURS, MUTED, new_figure, quiet, styled
+from probam.reports.figures.style import MEMORY_COLOURS, MUTED, log_axis, new_figure, quiet, styled
 from probam.reports.page import number, table, with_error
 
 __all__ = ["GEOMETRIC_MEMORISATION", "condensation", "crossing"]
@@ -130,8 +130,8 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
             line = {"fmt": "o-", "ms": 2.5, "lw": 0.9, "color": MEMORY_COLOURS[i], "label": f"sd {spread:g}"}
             axes.errorbar(numbers["noise"], at.mean("repeat"), bars, **line)
         axes.axvline(float(numbers["predicted"].sel(count=count)), color=MUTED, lw=0.9, ls=":")
-        axes.set(xscale="log", xlabel="noise s", title=f"P = {count}", ylim=(-0.05, 1.2))
-        axes.set_xticks([0.1, 1], ["0.1", "1"])
+        axes.set(xlabel="noise s", title=f"P = {count}", ylim=(-0.05, 1.2))
+        log_axis(axes, "x", [0.1, 1])
         quiet(axes, grid="y")
     drawn.axes[0].set_ylabel("share of the exact variance")
     drawn.axes[0].legend(loc="upper left")
@@ -151,8 +151,8 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
             label=f"P = {count}",
         )
     axes.step(numbers["noise"], numbers["exact_dimension"], where="mid", color=MUTED, lw=0.9, label="infinitely many")
-    axes.set(xscale="log", xlabel="noise s", ylabel="local dimension")
-    axes.set_xticks([0.1, 1], ["0.1", "1"])
+    axes.set(xlabel="noise s", ylabel="local dimension")
+    log_axis(axes, "x", [0.1, 1])
     quiet(axes, grid="y")
     axes.legend()
     return [

@@ -14,7 +14,7 @@ from probam.experiments.finding import Finding, Measured, judged, over_repeats
 from probam.reports.figures.style import inline_svg, log_axis, new_figure, styled
 
 FOLDER = Path(probam.experiments.__file__).parent
-SCALES = ("set_xscale", "set_yscale", "semilogx", "semilogy", "loglog")
+SCALES = ("set_xscale", "set_yscale", "semilogx", "semilogy", "loglog", "xscale", "yscale")
 
 
 def test_a_verdict_without_a_number_or_the_opposite_is_refused() -> None:
@@ -79,8 +79,9 @@ def test_every_log_axis_of_an_experiment_is_made_by_the_one_helper() -> None:
     called = []
     for path in sorted(FOLDER.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute) and node.attr in SCALES:
-                called.append(f"{path.name}:{node.lineno}")
+            name = getattr(node, "attr", None) or getattr(node, "arg", None)
+            if isinstance(node, ast.Attribute | ast.keyword) and name in SCALES:
+                called.append(f"{path.name}: {name}")
     assert called == []
 
 
