@@ -24,7 +24,7 @@ from probam.energies.memory import Memory
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
 from probam.experiments.finding import Finding, Measured, judged, over_repeats
 from probam.experiments.image_retrieval import images
-from probam.reports.figures.style import MEMORY_COLOURS, MUTED, new_figure, quiet, styled
+from probam.reports.figures.style import MEMORY_COLOURS, MUTED, log_axis, new_figure, quiet, styled
 from probam.reports.page import number, table, with_error
 
 __all__ = ["BAYESIAN_PREDICTIVE_CODING", "Queries", "damaged_queries", "recall_errors"]
@@ -162,9 +162,8 @@ def _curves(name: str, numbers: xr.Dataset) -> Drawing:
         axes.annotate(
             "mean image", (float(at["writes"][0]), mean_image), (0, 3), textcoords="offset points", color=MUTED
         )
-        axes.set(xscale="log", xlabel="images written", title=f"the {_BLOCK} images written {age}")
-        axes.set_xticks(numbers["writes"].values, [str(size) for size in numbers["writes"].values])
-        axes.minorticks_off()
+        axes.set(xlabel="images written", title=f"the {_BLOCK} images written {age}")
+        log_axis(axes, "x", numbers["writes"].values.tolist())
         quiet(axes, grid="y")
         if age == "first":
             axes.set_ylabel("squared error of a missing pixel")

@@ -124,6 +124,6 @@ def test_what_has_no_landscape_says_so(made: Memory, rows: np.ndarray, said: str
 
 
 def test_a_state_that_is_a_table_has_no_plane() -> None:
-    block = EnergyTransformer(jnp.ones((1, 2, 3)), jnp.ones((1, 2, 3)), beta=1.0, num_tokens=2)
+    block = EnergyTransformer(jnp.ones((1, 2, 3)), jnp.ones((1, 2, 3)), jnp.ones((4, 3)), beta=1.0, num_tokens=2)
     with pytest.raises(InputError, match="a state of energy_transformer is a table"):
         landscape_of(block, np.ones((2, 3)))
