@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from probam.energies import (
+    assignments,
     attention,
     bayesian_predictive_coding,
     clam,
@@ -29,6 +30,7 @@ from probam.energies import (
     sequences,
     sparse_distributed,
     spherical,
+    streamed_assignments,
     student_t,
     supports,
     timed_sequences,
@@ -68,6 +70,8 @@ _ALL: tuple[type[Memory], ...] = (
     layered_sequences.LayeredSequence,
     timed_sequences.TimedSequence,
     creation.Creation,
+    assignments.Assignments,
+    streamed_assignments.StreamedAssignments,
     consolidated.Consolidated,
     diffusion.Diffusion,
     random_features.RandomFeatures,

@@ -25,6 +25,7 @@ from probam.distributions.mixture import MemoryMixture
 from probam.distributions.uniform import UniformBall, UniformBox
 from probam.distributions.von_mises_fisher import VonMisesFisher
 from probam.energies import (
+    assignments,
     attention,
     bayesian_predictive_coding,
     clam,
@@ -49,6 +50,7 @@ from probam.energies import (
     sequences,
     sparse_distributed,
     spherical,
+    streamed_assignments,
     student_t,
     supports,
     timed_sequences,
@@ -386,6 +388,14 @@ _NO_SIMILARITY = {
 # --- none ------------------------------------------------------------------------------------------------------------
 
 _NONE: dict[type[Memory], str] = {
+    assignments.Assignments: (
+        "a state is a distribution over memories, not a datum; minus beta times the least energy is the log density of "
+        "clam's mixture at the datum, up to a constant"
+    ),
+    streamed_assignments.StreamedAssignments: (
+        "a state is a distribution over memories, not a datum; minus beta times the least energy is the log density of "
+        "creation's mixture at the datum, up to a constant"
+    ),
     hopfield.Network: (
         "exp(-E) is a Boltzmann machine: a mixture over a continuous hidden field, whose normaliser sums 2^N states "
         "(the claims on the harmonium)"

@@ -111,15 +111,16 @@ class OnePass:
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine of ``probam.fit`` for a Dirichlet process mixture with full covariance."""
+    """An engine of ``probam.fit`` for a Dirichlet process mixture of Gaussians."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    covariance: str = "full"
 
     def learn(self, x: Float[np.ndarray, "N D"], seed: int) -> Any:
         """The model and what the engine returns."""
         law = weight_prior("dp", alpha=_ALPHA)
-        model = mixture(x, family=Gaussian("full"), weights=law, num_components=_TRUNCATION)
+        model = mixture(x, family=Gaussian(self.covariance), weights=law, num_components=_TRUNCATION)
         run = find_engine(self.name, self.options)
         return model, run(jax.random.key(seed), model, jnp.asarray(x), **self.options)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 
+from probam.energies.assignments import Assignments
 from probam.energies.attention import Attention
 from probam.energies.bayesian_predictive_coding import BayesianPredictiveCoding
 from probam.energies.clam import Clam
@@ -31,6 +32,7 @@ from probam.energies.random_features import RandomFeatures
 from probam.energies.sequences import Sequence
 from probam.energies.sparse_distributed import SparseDistributed
 from probam.energies.spherical import Spherical
+from probam.energies.streamed_assignments import StreamedAssignments
 from probam.energies.student_t import StudentT
 from probam.energies.supports import Ball, Box, Levy
 from probam.energies.timed_sequences import TimedSequence
@@ -53,6 +55,7 @@ BITS = RNG.integers(2, size=(N, D)).astype(float)
 PARTS = RNG.dirichlet(np.ones(D), size=N)
 SIGNS = RNG.choice([-1.0, 1.0], size=(3, 40))
 HOST = RNG.normal(size=(2, D))
+SHARES = np.random.default_rng(4).dirichlet(np.ones(K), size=N)
 
 WITH_TWIN: dict[str, tuple[Memory, np.ndarray]] = {
     "clam": (Clam(LOC, 0.6, WEIGHTS), POINTS),
@@ -116,6 +119,11 @@ WITHOUT_TWIN: dict[str, tuple[Memory, np.ndarray]] = {
     ),
     "random_features": (RandomFeatures.store(jnp.asarray(LOC), num_features=500, gamma=0.3), POINTS),
     "universal, dot": (Universal(LOC, "dot", 0.6), POINTS),
+    "assignments": (Assignments(LOC, POINTS[0], 0.6, WEIGHTS), SHARES),
+    "streamed_assignments": (
+        StreamedAssignments(LOC[1:], np.array([5.0, 0.7, 2.2]), POINTS[0], 0.6, 0.2, 0.8, 0.3),
+        SHARES,
+    ),
     "epanechnikov, with a floor": (Epanechnikov(LOC, 0.05, WEIGHTS, 0.1), POINTS),
     "radial, cubes": (Radial(LOC, 0.5, 3.0), POINTS),
     "bayesian_predictive_coding": (BayesianPredictiveCoding.store(jnp.asarray(LOC), width=8), POINTS),

@@ -45,6 +45,7 @@ PARTS_OF_MEMORIES = {
     "registry",
     "separations",
     "similarities",
+    "simplex",
     "token_energies",
     "water_filling",
     "wells",
