@@ -179,14 +179,14 @@ def _quantities(
     model: Mixture, sites: Params, key: jax.Array, x: jax.Array, probe: jax.Array
 ) -> dict[str, Float[np.ndarray, " S"]]:
     """Label-invariant quantities of truth and draws; the labels of both are drawn from their responsibilities."""
-    reading = posterior.read(model, sites, key, x, jnp.array([[0, 1]])).on_host()
+    reading = posterior.read(model, sites, key, x, jnp.array([[0, 1]]))
     num_draws = len(reading.log_lik)
     group = invariant_group(
         log_lik=reading.log_lik,
         labels=reading.labels,
         weights=reading.weights,
         together=reading.together,
-        probe_energy=-np.asarray(posterior.density(model, sites, probe)),
+        probe_energy=-posterior.density(model, sites, probe),
         shape=(1, num_draws),
     )
     own = {name: np.asarray(values, dtype=np.float64).reshape(num_draws) for name, (values, _) in group.items()}

@@ -132,8 +132,8 @@ def held_out_score(fit: Fit, data: Any) -> HeldOut:
     num_draws = len(next(iter(sites.values()))) if sites else 1
     if engine_kind(fit.tree) != "point" and num_draws * len(pointwise) <= _LARGEST and np.isfinite(pointwise).all():
         values = fit.table(data, missing=True).values.astype(fit.dtype)
-        x = jnp.asarray(fit.standardiser.apply(values))
-        density = np.asarray(posterior.density(fit.model_for(x), sites, x), np.float64)
+        x = fit.standardiser.apply(values)
+        density = posterior.density(fit.model_for(x), sites, x).astype(np.float64)
         num_chains = fit.tree["posterior"].sizes["chain"]
         mcse = log_mean_exp_error(density.reshape(num_chains, -1, len(pointwise)))
     return HeldOut(float(pointwise.mean()), mean_error(pointwise), mcse, pointwise)

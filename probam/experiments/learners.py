@@ -133,9 +133,9 @@ class Engine:
             name: jnp.asarray(result.sites[name].reshape(-1, *result.sites[name].shape[2:]))
             for name in Coordinates(model).transforms
         }
-        pairs = jnp.zeros((1, 2), jnp.int32)
-        labels = np.asarray(posterior.read(model, sites, jax.random.key(0), jnp.asarray(x), pairs).labels)
-        log_density = np.asarray(posterior.density(model, sites, jnp.asarray(held_out)))
+        pairs = np.zeros((1, 2), np.int32)
+        labels = posterior.read(model, sites, jax.random.key(0), x, pairs).labels
+        log_density = posterior.density(model, sites, held_out)
         score = np.logaddexp.reduce(log_density, axis=0) - np.log(len(log_density))
         candidates = canonical(labels[:: -(-len(labels) // _CANDIDATES)])
         best = candidates[int(np.argmin(expected_loss(candidates, labels, loss="binder")))]

@@ -62,16 +62,13 @@ def fit_tree(
     allowed = None if prepared.allowed is None else jnp.asarray(prepared.allowed)
     probes = _probes(key_probe, prepared)
     pairs = np.stack([probes, np.roll(probes, 1)], axis=1)
-    reading = posterior.read(
-        model, draws.sites, key_labels, x, jax.device_put(pairs), allowed, most_probable=len(draws) == 1
-    ).on_host()
+    reading = posterior.read(model, draws.sites, key_labels, x, pairs, allowed, most_probable=len(draws) == 1)
     positions = _completed(draws, prepared)
     counted = None if prepared.weight is None else prepared.weight > 0
     numbering = number_memories(draws, reading, x, counted=counted, as_labelled=allowed is not None)
     stage(1)
     rows = compared_rows(num_data)
-    permutation = jax.device_put(numbering.permutation)
-    resp = np.asarray(posterior.responsibilities(model, draws.sites, permutation, x, allowed)[0])
+    resp, _ = posterior.responsibilities(model, draws.sites, numbering.permutation, x, allowed)
     collected = _Groups(
         {
             "posterior": groups.posterior_group(model, result),
@@ -140,7 +137,7 @@ class _Groups:
                 self.made[name] = group
 
 
-def _log_likelihood(draws: Draws, reading: posterior.HostReading, prepared: Prepared) -> Group:
+def _log_likelihood(draws: Draws, reading: posterior.Reading, prepared: Prepared) -> Group:
     """Log density of each datum, where there are not too many values."""
     if reading.log_lik.size > _LARGEST_LOG_LIKELIHOOD:
         raise InputError(f"more than {_LARGEST_LOG_LIKELIHOOD} values")

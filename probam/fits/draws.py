@@ -109,7 +109,7 @@ class Numbering:
 
 def number_memories(
     draws: Draws,
-    reading: posterior.HostReading,
+    reading: posterior.Reading,
     x: Float[Array, "N D"],
     *,
     counted: Bool[np.ndarray, " N"] | None = None,
@@ -129,13 +129,13 @@ def number_memories(
         same = np.broadcast_to(np.arange(draws.model.num_components), reading.weights.shape)
         return Numbering(same, reading.weights, sizes, "labels", {})
     model, sites, num_components = draws.model, draws.sites, draws.model.num_components
-    reference, as_it_is = draws.at(np.array([draws.reference])), jax.device_put(np.arange(num_components)[None])
+    reference, as_it_is = draws.at(np.array([draws.reference])), np.arange(num_components)[None]
     labelled = LabelledDraws(
-        overlap=lambda resp: np.asarray(posterior.overlap(model, sites, x, jax.device_put(resp))),
-        mean=lambda numbers: np.asarray(posterior.responsibilities(model, sites, jax.device_put(numbers), x)[0]),
+        overlap=lambda resp: posterior.overlap(model, sites, x, resp),
+        mean=lambda numbers: posterior.responsibilities(model, sites, numbers, x)[0],
         memories=reading.memories,
         reference=draws.reference,
-        start=np.asarray(posterior.responsibilities(model, reference, as_it_is, x)[0]),
+        start=posterior.responsibilities(model, reference, as_it_is, x)[0],
     )
     is_cheap = len(draws) * len(x) * num_components <= _COMPARED
     methods: tuple[Method, ...] = ("stephens", "ecr", "pivotal") if len(draws) > 1 and is_cheap else ("ecr",)

@@ -17,6 +17,7 @@ from probam.data.standardise import Standardiser
 from probam.errors import ProbamError
 from probam.fits.draws import Draws, Numbering, evenly
 from probam.fits.prepared import Prepared
+from probam.fits.questions import lacking
 from probam.inference.common.result import EngineResult, Evidence
 from probam.models.mixture import Mixture
 from probam.reports.summaries.credible import partition_group as sampled_partitions
@@ -103,7 +104,7 @@ def sample_stats_group(result: EngineResult) -> Group:
 
 def invariant_group(
     draws: Draws,
-    reading: posterior.HostReading,
+    reading: posterior.Reading,
     probes: Int[np.ndarray, " Q"],
     weight: Float[np.ndarray, " N"] | None,
 ) -> Group:
@@ -127,7 +128,7 @@ def invariant_group(
     return Group(variables, coordinates={"draw": draws.kept, "probe": probes})
 
 
-def memory_group(reading: posterior.HostReading, numbering: Numbering, units: Standardiser, reference: int) -> Group:
+def memory_group(reading: posterior.Reading, numbering: Numbering, units: Standardiser, reference: int) -> Group:
     """Memories averaged over the draws in which they hold data (over all draws, if there are none)."""
     permutation, weights, sizes = numbering.permutation, numbering.weights, numbering.sizes
     memories = units.invert(np.take_along_axis(reading.memories, permutation[..., None], axis=1))
@@ -184,16 +185,14 @@ def evidence_group(evidence: Evidence | None, prepared: Prepared) -> Group | Non
     )
 
 
-def log_likelihood_group(draws: Draws, reading: posterior.HostReading, prepared: Prepared) -> Group:
+def log_likelihood_group(draws: Draws, reading: posterior.Reading, prepared: Prepared) -> Group:
     """Log density of each datum at each draw, with respect to the units of the data, nats."""
     log_lik = reading.log_lik + prepared.units.log_jacobians(prepared.table.values).astype(prepared.dtype)
     variables = {"x": (log_lik.reshape(*draws.shape, -1), ("chain", "draw", "datum"))}
     return Group(variables, coordinates={"draw": draws.kept})
 
 
-def partition_group(
-    reading: posterior.HostReading, rows: Int[np.ndarray, " R"], resp: Float[np.ndarray, "N K"]
-) -> Group:
+def partition_group(reading: posterior.Reading, rows: Int[np.ndarray, " R"], resp: Float[np.ndarray, "N K"]) -> Group:
     """Who belongs together, of some rows, and the label of every datum.
 
     From several draws by their sampled partitions, from a single one by its responsibilities.
@@ -215,6 +214,7 @@ def predictive_group(key: jax.Array, draws: Draws, prepared: Prepared) -> Group:
     """Replicated data sets, each from another draw; several from a single one."""
     count = int(np.clip(_REPLICATED // prepared.x.size, 2, 50))
     chosen = evenly(count, len(draws)) if len(draws) > 1 else np.zeros(min(count, _OF_ONE_DRAW), int)
-    replicated = np.asarray(posterior.replicate(draws.model, draws.at(chosen), key, len(prepared.x)))
-    in_units = prepared.units.invert(replicated).astype(np.float32)
+    x, model = prepared.x, draws.model
+    filled = posterior.replicate(model, draws.at(chosen), key, len(x) + lacking(x, model.num_components))
+    in_units = prepared.units.invert(np.asarray(filled)[:, : len(x)]).astype(np.float32)
     return Group({"x": (in_units[None], ("chain", "draw", "datum", "feature"))})

@@ -2,7 +2,8 @@ r"""Data under the draws of a posterior: densities, memories, partitions, replic
 
 Every function takes the site values of S draws (leaves lead with the draw axis) and goes through them a few at a time
 on the device, so that memory does not grow with S x N x K. Of the fitted rows it may be known to which memories they
-belong (``allowed``): their density is then the sum over these, and so are their responsibilities.
+belong (``allowed``): their density is then the sum over these, and so are their responsibilities. Answers are NumPy
+arrays. Few rows are filled up (:func:`probam.fits.questions.padded`), so that programs serve other numbers of rows too.
 """
 
 from collections.abc import Callable
@@ -17,10 +18,11 @@ from probam.compiled import compiled_by_work
 from probam.distributions.mixture import MemoryMixture
 from probam.family import Model, Params
 from probam.family.capabilities import DataSpace
+from probam.fits.questions import lacking
 from probam.inference.em.engine import side_by_side
 from probam.placement import each
 
-__all__ = ["HostReading", "Reading", "density", "overlap", "read", "replicate", "responsibilities"]
+__all__ = ["Reading", "density", "overlap", "read", "replicate", "responsibilities"]
 
 _R = TypeVar("_R")
 
@@ -34,46 +36,55 @@ def _each_draw(function: Callable[[Any], _R], draws: Any, model: Model, x: jax.A
     return each(function, draws, numbers=x.size * model.num_components, on_cpu=on_cpu)
 
 
-class HostReading(NamedTuple):
-    """:class:`Reading` as NumPy arrays."""
-
-    log_lik: Float[np.ndarray, "S N"]
-    labels: Int[np.ndarray, "S N"]
-    memories: Float[np.ndarray, "S K D"]
-    spread: Float[np.ndarray, "S K D"]
-    weights: Float[np.ndarray, "S K"]
-    together: Float[np.ndarray, "S P"]
+def _filled(model: Model, x: Array | np.ndarray, *others: Array | np.ndarray | None) -> tuple[Any, ...]:
+    """Rows filled up with copies of the last one, and what goes with each row likewise."""
+    arrays = (x, *others)
+    if more := lacking(x, model.num_components):
+        edge = ((0, more), (0, 0))
+        arrays = tuple(None if one is None else np.pad(np.asarray(one), edge, mode="edge") for one in arrays)
+    return tuple(jax.device_put(arrays))
 
 
 class Reading(NamedTuple):
     """Per-draw views of the data at which a model was fitted."""
 
-    log_lik: Float[Array, "S N"]  # of what is known of each datum
-    labels: Int[Array, "S N"]  # drawn from the responsibilities, or the largest of them
-    memories: Float[Array, "S K D"]  # stored patterns
-    spread: Float[Array, "S K D"]  # standard deviation within a memory, NaN-free; zeros where the family has none
-    weights: Float[Array, "S K"]
-    together: Float[Array, "S P"]  # probability that the two data of a pair share a memory
+    log_lik: Float[np.ndarray, "S N"]  # of what is known of each datum
+    labels: Int[np.ndarray, "S N"]  # drawn from the responsibilities, or the largest of them
+    memories: Float[np.ndarray, "S K D"]  # stored patterns
+    spread: Float[np.ndarray, "S K D"]  # standard deviation within a memory, NaN-free; zeros where the family has none
+    weights: Float[np.ndarray, "S K"]
+    together: Float[np.ndarray, "S P"]  # probability that the two data of a pair share a memory
 
-    def on_host(self) -> HostReading:
-        """The same in NumPy."""
-        return HostReading(*(np.asarray(leaf) for leaf in self))
+
+def read(
+    model: Model,
+    sites: Params,
+    key: jax.Array,
+    x: Float[Array | np.ndarray, "N D"],
+    pairs: Int[Array | np.ndarray, "P 2"],
+    allowed: Bool[Array | np.ndarray, "N K"] | None = None,
+    *,
+    most_probable: bool = False,
+) -> Reading:
+    """All of :class:`Reading` in one pass over the draws; labels are drawn, or each is the most probable one."""
+    rows, its_allowed = _filled(model, x, allowed)
+    leaves = _read(model, sites, key, rows, jax.device_put(pairs), its_allowed, most_probable=most_probable)
+    reading = Reading(*(np.asarray(leaf) for leaf in leaves))
+    return reading._replace(log_lik=reading.log_lik[:, : len(x)], labels=reading.labels[:, : len(x)])
 
 
 @compiled_by_work(lambda _, sites, __, x, *___, **____: (sites, len(x)), static_argnames="most_probable")
-def read(
+def _read(
     model: Model,
     sites: Params,
     key: jax.Array,
     x: Float[Array, "N D"],
     pairs: Int[Array, "P 2"],
-    allowed: Bool[Array, "N K"] | None = None,
+    allowed: Bool[Array, "N K"] | None,
     *,
-    most_probable: bool = False,
-) -> Reading:
-    """All of :class:`Reading` in one pass over the draws; labels are drawn, or each is the most probable one."""
-
-    def one(inputs: tuple[Params, jax.Array]) -> Reading:
+    most_probable: bool,
+) -> tuple[jax.Array, ...]:
+    def one(inputs: tuple[Params, jax.Array]) -> tuple[jax.Array, ...]:
         params, key = inputs
         mixture = model.mixture(params)
         log_lik, log_resp = _of_rows(mixture, x, allowed)
@@ -82,7 +93,7 @@ def read(
         together = jnp.sum(resp[pairs[:, 0]] * resp[pairs[:, 1]], axis=-1)
         memories = DataSpace.of(model.family).memories(params)
         spread = jnp.broadcast_to(_spread(model, params), memories.shape)
-        return Reading(log_lik, labels.astype(jnp.int32), memories, spread, weights, together)
+        return log_lik, labels.astype(jnp.int32), memories, spread, weights, together
 
     num_draws = len(next(iter(sites.values())))
     return _each_draw(one, (sites, jax.random.split(key, num_draws)), model, x)
@@ -115,11 +126,23 @@ def _spread(model: Model, params: Params) -> Float[Array, "..."]:
         return jnp.zeros(())
 
 
-@compiled_by_work(lambda _, sites, x, __: (sites, len(x)))
 def overlap(
-    model: Model, sites: Params, x: Float[Array, "N D"], reference: Float[Array, "N K"]
-) -> Float[Array, "S K K"]:
+    model: Model, sites: Params, x: Float[Array | np.ndarray, "N D"], reference: Float[np.ndarray, "N K"]
+) -> Float[np.ndarray, "S K K"]:
     """Shared responsibility of each reference memory (rows) with each memory of a draw (columns)."""
+    rows, its_reference = _filled(model, x, reference)
+    return np.asarray(_overlap(model, sites, rows, its_reference, np.asarray(len(x))))
+
+
+@compiled_by_work(lambda _, sites, x, *__: (sites, len(x)))
+def _overlap(
+    model: Model,
+    sites: Params,
+    x: Float[Array, "N D"],
+    reference: Float[Array, "N K"],
+    num_data: Int[Array | np.ndarray, ""],
+) -> Float[Array, "S K K"]:
+    reference = jnp.where(jnp.arange(len(x))[:, None] < num_data, reference, 0)
 
     def one(params: Params) -> jax.Array:
         return reference.T @ model.mixture(params).responsibilities(x)
@@ -127,21 +150,36 @@ def overlap(
     return _each_draw(one, sites, model, x)
 
 
-@compiled_by_work(lambda _, sites, x: (sites, len(x)))
-def density(model: Model, sites: Params, x: Float[Array, "N D"]) -> Float[Array, "S N"]:
+def density(model: Model, sites: Params, x: Float[Array | np.ndarray, "N D"]) -> Float[np.ndarray, "S N"]:
     """Log density (nats) of each datum at each draw."""
+    return np.asarray(_density(model, sites, *_filled(model, x)))[:, : len(x)]
+
+
+@compiled_by_work(lambda _, sites, x: (sites, len(x)))
+def _density(model: Model, sites: Params, x: Float[Array, "N D"]) -> Float[Array, "S N"]:
     return _each_draw(lambda params: jnp.asarray(model.mixture(params).log_prob(x)), sites, model, x)
 
 
-@compiled_by_work(lambda _, sites, __, x, *___: (sites, len(x)))
 def responsibilities(
+    model: Model,
+    sites: Params,
+    permutations: Int[Array | np.ndarray, "S K"],
+    x: Float[Array | np.ndarray, "N D"],
+    allowed: Bool[Array | np.ndarray, "N K"] | None = None,
+) -> tuple[Float[np.ndarray, "N K"], Float[np.ndarray, " N"]]:
+    """Posterior mean of the relabelled responsibilities, and the log posterior predictive density (nats)."""
+    mean, log_density = _responsibilities(model, sites, jax.device_put(permutations), *_filled(model, x, allowed))
+    return np.asarray(mean)[: len(x)], np.asarray(log_density)[: len(x)]
+
+
+@compiled_by_work(lambda _, sites, __, x, *___: (sites, len(x)))
+def _responsibilities(
     model: Model,
     sites: Params,
     permutations: Int[Array, "S K"],
     x: Float[Array, "N D"],
-    allowed: Bool[Array, "N K"] | None = None,
+    allowed: Bool[Array, "N K"] | None,
 ) -> tuple[Float[Array, "N K"], Float[Array, " N"]]:
-    """Posterior mean of the relabelled responsibilities, and the log posterior predictive density (nats)."""
     num_draws = permutations.shape[0]
 
     def add(

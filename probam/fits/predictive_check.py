@@ -20,6 +20,7 @@ from probam.family import Model, Params
 from probam.fits.draws import Draws, evenly
 from probam.fits.groups import Group
 from probam.fits.prepared import Prepared
+from probam.fits.questions import padded
 from probam.placement import each
 from probam.reports.summaries.discrepancies import ASPECTS, Discrepancies, discrepancies, judge
 from probam.reports.tree import Variables
@@ -116,7 +117,7 @@ def predictive_check_group(key: jax.Array, draws: Draws, prepared: Prepared) -> 
     rng = np.random.default_rng(0)
     rows = np.sort(rng.permutation(num_data)[: _num_rows(draws, num_data)])
     features = np.sort(rng.permutation(num_features)[:_MOST_FEATURES])
-    x, columns = jax.device_put(prepared.x[rows]), [prepared.table.columns[feature] for feature in features]
+    x, columns = prepared.x[rows], [prepared.table.columns[feature] for feature in features]
     found = [
         _of_draw(
             draws.model, draws.at(int(draw)), jax.random.fold_in(key, position), x, features, columns, num_replicates
@@ -150,20 +151,22 @@ def _of_draw(
     model: Model,
     params: Params,
     key: jax.Array,
-    x: Float[Array, "N D"],
+    x: Float[np.ndarray, "N D"],
     features: Int[np.ndarray, " F"],
     columns: Sequence[str],
     num_replicates: int,
 ) -> Discrepancies:
     """Discrepancies of the data (first) and of their replicates under one draw."""
-    sets = _replicated(model, params, key, x, num_replicates)
-    values, energy = np.asarray(sets.x)[..., features], np.asarray(sets.energy)
+    filled = jax.device_put(padded(x, model.num_components))
+    sets = _replicated(model, params, key, filled, num_replicates)
+    values, energy, memory = (np.asarray(leaf)[:, : len(x)] for leaf in sets)
+    values = values[..., features]
     if not (np.isfinite(values).all() and np.isfinite(energy).all()):
         raise NumericalError("replicated data or their energies left the finite numbers")
     return discrepancies(
         values.astype(np.float64),
         energy.astype(np.float64),
-        np.asarray(sets.memory),
+        memory,
         num_memories=model.num_components,
         columns=columns,
     )

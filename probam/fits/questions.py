@@ -3,14 +3,14 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from probam.data.table import Table, as_table
 from probam.errors import InputError
 from probam.family import Family
 from probam.family.capabilities import Absent, DataSpace, MissingEntries
 
-__all__ = ["NO_LENGTH", "padded", "question_table", "rows_of_family"]
+__all__ = ["NO_LENGTH", "lacking", "padded", "question_table", "rows_of_family"]
 
 _WHOLE_ROWS = (
     "energy and recall need whole rows: impute the values (`complete` does, where the family can) or leave those rows "
@@ -74,8 +74,12 @@ def padded(x: Float[np.ndarray, "N D"], num_components: int) -> Float[np.ndarray
         x: rows.
         num_components: memories that they meet.
     """
-    num_rows, num_features = x.shape
-    if not 0 < num_rows * num_features * num_components <= _SMALL:
-        return x
-    step = max(1, 2 ** (num_rows.bit_length() - 3))
-    return np.pad(x, ((0, -num_rows % step), (0, 0)), mode="edge")
+    return np.pad(x, ((0, lacking(x, num_components)), (0, 0)), mode="edge")
+
+
+def lacking(x: Float[Array | np.ndarray, "N D"], num_components: int) -> int:
+    """How many rows :func:`padded` adds."""
+    if not 0 < x.size * num_components <= _SMALL:
+        return 0
+    step: int = max(1, 2 ** (len(x).bit_length() - 3))
+    return -len(x) % step

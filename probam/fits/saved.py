@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import cached_property
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
@@ -123,8 +122,5 @@ class Saved:
         if has(self.tree, "partition"):
             return np.asarray(variable(self.tree, "partition", "confidence").values)
         data, draws = saved_data(self.tree), self.draws
-        allowed = None if data.allowed is None else jnp.asarray(data.allowed)
-        resp, _ = posterior.responsibilities(
-            self.model, draws.sites, jnp.asarray(self.permutation), jnp.asarray(data.x), allowed
-        )
+        resp, _ = posterior.responsibilities(self.model, draws.sites, self.permutation, data.x, data.allowed)
         return np.asarray(resp.max(axis=1))

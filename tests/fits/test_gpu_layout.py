@@ -47,7 +47,12 @@ def test_no_compiled_function_of_an_engine_was_left_out(report: dict[str, Any]) 
     assert {name.split(".")[2] for name in of_engines} >= {
         "cavi", "em", "evidence", "gibbs", "gradient_em", "nuts", "smc", "stream", "svi"
     }  # fmt: skip
-    others = {"dynamics.learning._descend", "dynamics.recall._blocks", "fits.posterior.read", "fits.answers._in_blocks"}
+    others = {
+        "dynamics.learning._descend",
+        "dynamics.recall._blocks",
+        "fits.posterior._read",
+        "fits.answers._in_blocks",
+    }
     assert {f"probam.{name}" for name in others} <= set(report["lowered"])
 
 

@@ -107,9 +107,7 @@ def test_drawn_labels_are_among_those_that_a_row_may_have(dtype: Any) -> None:
         "precision": jnp.ones((200, K, 2), dtype),
         "proportions": jnp.full((200, K), 1 / K, dtype),
     }
-    reading = posterior.read(
-        model, sites, jax.random.key(0), rows, jnp.array([[0, 2], [1, 3]]), jnp.asarray(allowed)
-    ).on_host()
+    reading = posterior.read(model, sites, jax.random.key(0), rows, jnp.array([[0, 2], [1, 3]]), jnp.asarray(allowed))
     assert np.isfinite(reading.log_lik).all()
     assert set(np.unique(reading.labels[:, ::2])) == {1}
     assert set(np.unique(reading.labels[:, 1::2])) == {0, 2}
