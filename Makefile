@@ -9,7 +9,10 @@ READY  := $(VENV)/.ready
 # workers of the test suite: most of its time goes into compilation, which uses one core
 JOBS   ?= 2
 
-.PHONY: demo test test-slow validate check format bench bench-scale bench-first gpu clean
+# what runs the programs of the documentation's pages
+PAGES  ?= tests/repository/test_printed.py
+
+.PHONY: demo docs test test-slow validate check format bench bench-scale bench-first gpu clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -20,6 +23,12 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)  ## fit three memories to real data, verify them, write the reports into out/demo
 	$(BIN)/python examples/demo.py
+
+docs: $(READY)  ## run what the pages print, then build the site into out/docs; PAGES= leaves the running out
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'
+	$(if $(PAGES),$(BIN)/python -m pytest -n $(JOBS) -m slow --timeout=3600 $(PAGES))
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs out/docs
+	@echo "open out/docs/index.html"
 
 # every annotation is checked as the program runs (tests/annotations.py); PROBAM_CHECK_TYPES=0 make test leaves it out
 test: $(READY)  ## the whole suite but the long statistical checks

@@ -120,10 +120,11 @@ def _supported(project: dict[str, Any]) -> list[str]:
 
 
 def _direct(project: dict[str, Any]) -> Iterable[Requirement]:
-    """Requirements of the package and of its extras for development and for GPUs."""
+    """Requirements of the package and of its extras for development, for the documentation and for GPUs."""
     table = project["project"]
     extras = table.get("optional-dependencies", {})
-    return map(Requirement, [*table["dependencies"], *extras.get("dev", []), *extras.get("cuda", [])])
+    chosen = [wanted for name in ("dev", "docs", "cuda") for wanted in extras.get(name, [])]
+    return map(Requirement, [*table["dependencies"], *chosen])
 
 
 def main(arguments: list[str]) -> int:

@@ -2,17 +2,17 @@ r"""Gaussian memories: isotropic, spherical, diagonal, tied and full covariance.
 
 .. math:: p(x \mid \mu_k, \Sigma_k) = \mathcal N(x \mid \mu_k, \Sigma_k)
 
-========== ============================== ========================= ======================
-covariance parameters                     :math:`\Sigma_k`          default prior
-========== ============================== ========================= ======================
-isotropic  ``loc`` (K, D), ``beta`` ()    :math:`I / (2 \beta)`     Gamma on beta
-spherical  ``loc`` (K, D), ``beta`` (K,)  :math:`I / (2 \beta_k)`   Gamma on beta
-diagonal   ``loc``, ``precision`` (K, D)  :math:`diag(1/\tau_k)`    Gamma on each precision
-full       ``loc``, ``precision_cholesky` :math:`(L_k L_k^T)^{-1}`  Wishart on :math:`LL^T`
-tied       the same, L for all memories   :math:`(L L^T)^{-1}`      Wishart on :math:`LL^T`
-lkj        ``loc``, ``scale`` (K, D),     :math:`diag(s) R diag(s)` log-normal scales,
-           ``corr_cholesky`` (K, D, D)                              LKJ(2) correlations
-========== ============================== ========================= ======================
+========== ================================ ========================= ======================
+covariance parameters                       :math:`\Sigma_k`          default prior
+========== ================================ ========================= ======================
+isotropic  ``loc`` (K, D), ``beta`` ()      :math:`I / (2 \beta)`     Gamma on beta
+spherical  ``loc`` (K, D), ``beta`` (K,)    :math:`I / (2 \beta_k)`   Gamma on beta
+diagonal   ``loc``, ``precision`` (K, D)    :math:`diag(1/\tau_k)`    Gamma on each precision
+full       ``loc``, ``precision_cholesky``  :math:`(L_k L_k^T)^{-1}`  Wishart on :math:`LL^T`
+tied       the same, L for all memories     :math:`(L L^T)^{-1}`      Wishart on :math:`LL^T`
+lkj        ``loc``, ``scale`` (K, D),       :math:`diag(s) R diag(s)` log-normal scales,
+           ``corr_cholesky`` (K, D, D)                                LKJ(2) correlations
+========== ================================ ========================= ======================
 
 The isotropic family is the CLAM energy's mixture: precision 2 beta, covariance I / (2 beta) (Schaeffer et al. 2023,
 Eq. 5, with the covariance corrected). Default priors see the data through their mean m, their covariance S and the

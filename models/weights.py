@@ -1,14 +1,14 @@
 r"""Priors of the mixing weights: uniform, fixed, Dirichlet, and stick-breaking (DP and Pitman-Yor).
 
-============ ================================================= ======================
-prior        weights                                           sites
-============ ================================================= ======================
-``uniform``  1 / K each                                        none
-``fixed``    as given                                          none
-``dirichlet`` Dirichlet(concentration, ..., concentration)     ``proportions``
-``dp``       sticks V_k ~ Beta(1, alpha), V_K = 1              ``sticks``, ``alpha``
-``pyp``      sticks V_k ~ Beta(1 - d, alpha + k d), V_K = 1    ``sticks``, ``alpha``, ``discount``
-============ ================================================= ======================
+============= ================================================= ====================================
+prior         weights                                           sites
+============= ================================================= ====================================
+``uniform``   1 / K each                                        none
+``fixed``     as given                                          none
+``dirichlet`` Dirichlet(concentration, ..., concentration)      ``proportions``
+``dp``        sticks V_k ~ Beta(1, alpha), V_K = 1              ``sticks``, ``alpha``
+``pyp``       sticks V_k ~ Beta(1 - d, alpha + k d), V_K = 1    ``sticks``, ``alpha``, ``discount``
+============= ================================================= ====================================
 
 ``alpha`` and ``discount`` are numbers (fixed) or NumPyro distributions (priors). Stick-breaking is truncated at K
 memories; :func:`probam.distributions.stick_breaking.truncation_error` says what that costs (CLAIMS A20).
