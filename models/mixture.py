@@ -130,8 +130,8 @@ def mixture(
             of a site, independently.
 
     Raises:
-        InputError: for K < 1, a prior on a site that the family does not have, or missing entries (NaN) where
-            the family cannot integrate them out.
+        InputError: for K < 1, a prior on a site that the family does not have, a family without the site of its
+            ``location``, or missing entries (NaN) where the family cannot integrate them out.
     """
     if num_components < 1:
         raise InputError(f"components: expected at least 1 memory; got {num_components}")
@@ -143,6 +143,11 @@ def mixture(
         )
     laws = family.prior(x.astype(jax.dtypes.canonicalize_dtype(x.dtype)))  # in the precision of JAX
     defaults = {site: _of_jax_arrays(law) for site, law in laws.items()}
+    if family.location not in defaults:
+        raise InputError(
+            f"family: the prior of {family.name!r} has no site {family.location!r}, the point in space that a memory is; "
+            f"it has {', '.join(defaults)}; set `location` of the family to one of them"
+        )
     unknown = sorted(set(prior or {}) - set(defaults))
     if unknown:
         raise InputError(f"prior: family {family.name!r} has no site {unknown[0]!r}; it has {', '.join(defaults)}")

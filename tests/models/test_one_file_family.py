@@ -9,6 +9,7 @@ import xarray as xr
 import probam.fits.fit as api
 from probam.cli.main import main
 from probam.errors import InputError
+from tests.models.logistic import Logistic
 
 HERE = Path(__file__).parent
 LOGISTIC = f"{HERE / 'logistic.py'}:Logistic"
@@ -74,6 +75,12 @@ def test_em_says_what_works_for_a_family_without_closed_form() -> None:
         InputError, match=r"'logistic' has no closed-form M-step.*use engine 'gradient_em', 'svi' or 'nuts'"
     ):
         api.fit(_data(), family=LOGISTIC, engine="em", components=2)
+
+
+def test_a_family_without_the_site_of_its_location_is_told_to_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Logistic, "location", "center")
+    with pytest.raises(InputError, match=r"the prior of 'logistic' has no site 'center'.*it has loc, scale; set `loc"):
+        api.fit(_data(), family=Logistic(), engine="gradient_em", components=2)
 
 
 def test_a_family_with_an_m_step_gets_em_the_command_line_and_the_report(tmp_path: Path) -> None:
