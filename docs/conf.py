@@ -26,6 +26,7 @@ extensions = [
     "plain_docstrings",
 ]
 exclude_patterns = ["extensions"]
+smartquotes = False  # --estimate is a flag
 
 html_theme = "furo"
 html_title = f"probam {version}"

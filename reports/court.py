@@ -33,6 +33,9 @@ _VERDICTS = {
     "NEW": "not in the paper; derived for this registry",
 }
 
+_FUNCTION = r"<mi>(log|exp|det|cos|sin|tanh)</mi>(?!<mo[^>]*>&#x00028;)"
+"""The name of a function before an argument without parentheses, from which a thin space should part it."""
+
 _CSS = """<style>
 .claim{border-top:1px solid var(--rule);padding:1rem 0 .4rem;break-inside:avoid}
 .claim h3{margin:0 0 .3rem}.claim h3 code{color:var(--muted);margin-right:.5em}
@@ -58,7 +61,7 @@ def equation(latex: str) -> str:
     """
     plain = re.sub(r"\\arg\s*\\(min|max)", r"\\mathrm{arg\\,\1}", latex)  # names that the converter lacks
     plain = re.sub(r"\\[Bb]igg?[lr]?\s*(?=\\[lr]vert)", "", plain)
-    return str(convert(plain, display="block"))
+    return re.sub(_FUNCTION, "<mi>\\1&#x2009;</mi>", str(convert(plain, display="block")))
 
 
 def court_html(record: Mapping[str, Any]) -> str:
