@@ -145,7 +145,7 @@ def mixture(
     defaults = {site: _of_jax_arrays(law) for site, law in laws.items()}
     if family.location not in defaults:
         raise InputError(
-            f"family: the prior of {family.name!r} has no site {family.location!r}, the point in space that a memory is; "
+            f"family: the prior of {family.name!r} has no site {family.location!r}, the place of a memory in space; "
             f"it has {', '.join(defaults)}; set `location` of the family to one of them"
         )
     unknown = sorted(set(prior or {}) - set(defaults))

@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import runpy
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -112,6 +113,16 @@ def test_what_the_pages_import_is_in_the_reference() -> None:
             home = "probam" if module == "probam" else module
             lost |= {f"{home}.{name.strip()}" for name in names.split(",")} - known
     assert lost == set()
+
+
+def test_bars_and_stars_of_a_docstring_are_what_they_are() -> None:
+    plain = runpy.run_path(str(DOCS / "extensions" / "plain_docstrings.py"))["plain"]
+    words = ["The distance |x - y|, a ``|z|``, **bold**, :func:`a|b` and log* n."]
+    equation = [".. math::", "", "    |x|^* = 1", "", "Then |x|."]
+    example = [">>> abs(-1) * 2  # |x|", "2"]
+    assert plain(words) == [r"The distance \|x - y\|, a ``|z|``, **bold**, :func:`a|b` and log\* n."]
+    assert plain(equation) == [*equation[:-1], r"Then \|x\|."]
+    assert plain(example) == example
 
 
 def test_the_citation_names_the_version_that_is_built() -> None:
