@@ -20,6 +20,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -172,8 +173,11 @@ def page_differences(path: Path, folder: Path, *, write: bool = False) -> list[s
     return differences
 
 
-def notebook_differences(path: Path, folder: Path) -> list[str]:
-    """The same of the cells of a notebook."""
+def notebook_differences(path: Path, folder: Path, *, write: bool = False) -> list[str]:
+    """The same of the cells of a notebook; ``write`` runs it in Jupyter instead, which also makes its pictures."""
+    if write:
+        _write_notebook(path, folder)
+        return []
     reader, differences = Reader(folder), []
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code":
@@ -182,6 +186,18 @@ def notebook_differences(path: Path, folder: Path) -> list[str]:
             if not agree(expected, printed, vary=VARY in cell["metadata"].get("tags", [])):
                 differences.append(f"{program}\n--- shown\n{expected}--- printed\n{printed}")
     return differences
+
+
+def _write_notebook(path: Path, folder: Path) -> None:
+    copy = Path(shutil.copy(path, folder))
+    jupyter = Path(sys.executable).with_name("jupyter-execute")  # comes with what `make docs` installs
+    subprocess.run([jupyter, "--inplace", copy], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    notebook = json.loads(copy.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            cell["outputs"] = [output for output in cell["outputs"] if output.get("name") != "stderr"]
+            cell["metadata"].pop("execution", None)
+    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _text_of(outputs: list[dict[str, Any]]) -> str:
@@ -193,19 +209,16 @@ def _text_of(outputs: list[dict[str, Any]]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run the pages that are named; 1 where one differs."""
-    write, failed = "--write" in arguments, 0
+    write, failed = "--write" in arguments, False
     for name in arguments:
-        if name == "--write":
-            continue
-        path = Path(name).resolve()
-        with tempfile.TemporaryDirectory() as folder:
-            if path.suffix == ".ipynb":
-                differences = notebook_differences(path, Path(folder))
-            else:
-                differences = page_differences(path, Path(folder), write=write)
-        failed += bool(differences)
-        print("\n".join(f"{name}: {difference}" for difference in differences), end="")
-    return int(failed > 0 and not write)
+        if name != "--write":
+            path = Path(name).resolve()
+            differ = notebook_differences if path.suffix == ".ipynb" else page_differences
+            with tempfile.TemporaryDirectory() as folder:
+                differences = differ(path, Path(folder), write=write)
+            print("\n".join(f"{name}: {difference}" for difference in differences), end="")
+            failed |= bool(differences)
+    return int(failed and not write)
 
 
 if __name__ == "__main__":

@@ -86,6 +86,15 @@ def test_a_link_to_nothing_is_noticed(tmp_path: Path) -> None:
     assert broken_links(page) == ["other.md#third", "nowhere.md", "#b"]
 
 
+@pytest.mark.parametrize("page", NOTEBOOKS, ids=lambda page: page.stem)
+def test_a_notebook_was_run_and_shows_no_path_of_the_machine_that_did(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    code = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    assert "site-packages" not in text
+    assert len(text) < 200_000
+
+
 @cache
 def documented() -> frozenset[str]:
     """Dotted names in the reference, those of a module's ``__all__`` included."""
