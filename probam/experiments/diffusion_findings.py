@@ -14,7 +14,17 @@ from probam.experiments.geometric_memorisation import crossing
 from probam.reports.figures.style import MEMORY_COLOURS, MUTED, log_axis, new_figure, quiet, styled
 from probam.reports.page import number, percent, table, with_error
 
-__all__ = ["boundary_slopes", "expected_minima", "figures", "findings", "image_sets", "over", "shown_shares", "tables"]
+__all__ = [
+    "boundary_slopes",
+    "expected_minima",
+    "figures",
+    "findings",
+    "image_sets",
+    "over",
+    "shown_shares",
+    "tables",
+    "told",
+]
 
 _SETS = "sets of data"
 
@@ -27,7 +37,7 @@ def over(values: xr.DataArray, *dims: str) -> tuple[xr.DataArray, xr.DataArray]:
     return mean, np.sqrt(square / counts.where(counts > 0))
 
 
-def _told(values: xr.DataArray, *dims: str) -> str:
+def told(values: xr.DataArray, *dims: str) -> str:
     """Mean and standard error over dimensions, for readers."""
     mean, error = over(values, *dims)
     return with_error(float(mean), float(error))
@@ -83,8 +93,8 @@ def boundary_slopes(ring: xr.Dataset) -> np.ndarray:
 # --- figures --------------------------------------------------------------------------------------------------
 
 
-def shown_shares(axes: Axes, counts: np.ndarray, share: xr.DataArray, *, legend: bool) -> None:
-    """Shares of the phases against the number of data, with two standard errors."""
+def shown_shares(axes: Axes, counts: np.ndarray, share: xr.DataArray, *, legend: str = "") -> None:
+    """Shares of the phases against the number of data, with two standard errors; ``legend`` says where it stands."""
     mean, error = over(share, "repeat")
     for p, phase in enumerate(PHASES):
         line: dict[str, Any] = {"fmt": "o-", "ms": 3, "lw": 0.9, "color": MEMORY_COLOURS[p], "label": phase}
@@ -93,8 +103,7 @@ def shown_shares(axes: Axes, counts: np.ndarray, share: xr.DataArray, *, legend:
     axes.set(xlabel="number of data", ylim=(-0.05, 1.05))
     quiet(axes, grid="y")
     if legend:
-        axes.set_ylabel("share of the rests")
-        axes.legend(loc="center left")
+        axes.legend(loc=legend)
 
 
 @styled
@@ -104,8 +113,9 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     phases = new_figure(7.6, 2.9)
     for i, axes in enumerate(phases.subplots(1, ring.sizes["noise"], sharey=True)):
         at = ring.isel(noise=i)
-        shown_shares(axes, at["count"].values, at["share"], legend=i == 0)
+        shown_shares(axes, at["count"].values, at["share"], legend="center right" if i == 2 else "")
         axes.set_title(f"noise s = {float(at['noise']):g}")
+    phases.axes[0].set_ylabel("share of the rests")
     drawn = [
         Drawing(
             "phases",
@@ -132,8 +142,9 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
         images = new_figure(7.6, 2.9)
         for i, axes in enumerate(images.subplots(1, found.sizes["multiple"], sharey=True)):
             at = found.isel(multiple=i)
-            shown_shares(axes, at["count"].values, at["share"], legend=i == 0)
+            shown_shares(axes, at["count"].values, at["share"], legend="center left" if i == 0 else "")
             axes.set_title(f"s = {float(at['multiple']):g} x {found.attrs['neighbour']:.3g}")
+        images.axes[0].set_ylabel("share of the rests")
         caption = (
             f"The same on images ({name}), at noises that are multiples of the distance between neighbours. Bars: two "
             "standard errors over sets of data."
@@ -204,8 +215,8 @@ def findings(tree: xr.DataTree) -> Sequence[Finding]:
 
 def _few(ring: xr.Dataset) -> Finding:
     first = ring.isel(load=0)
-    nats = _told(first["barrier"].sel(phase="memorised"), "repeat", "noise")
-    back = _told(first["returned"].sel(phase="memorised", reach=4.0), "repeat", "noise")
+    nats = told(first["barrier"].sel(phase="memorised"), "repeat", "noise")
+    back = told(first["returned"].sel(phase="memorised", reach=4.0), "repeat", "noise")
     return judged(
         "Few data: each has a basin of attraction of its own. At the smallest load (1 to 4 data on the circle) the "
         f"barrier is {nats} nats, and from four times the noise recall leads back to a share of {back}.",
@@ -225,12 +236,12 @@ def _between(ring: xr.Dataset) -> Finding:
     top = share.isel(load=peak)
     ends = np.maximum(share.isel(load=0), share.isel(load=-1))
     at = ring.isel(load=peak)
-    nats = _told(at["barrier"].sel(phase="spurious"), "repeat", "noise")
-    back = _told(at["returned"].sel(phase="spurious", reach=1.0), "repeat", "noise")
+    nats = told(at["barrier"].sel(phase="spurious"), "repeat", "noise")
+    back = told(at["returned"].sel(phase="spurious", reach=1.0), "repeat", "noise")
     counts = ", ".join(f"{int(one['count'])} at s = {float(one['noise']):g}" for one in _each(at, "noise"))
     return judged(
         "Spurious states appear at the boundary between memorising and generalising: minima at no datum, with basins "
-        f"of their own. Their share is largest with {counts}: {_told(top, 'repeat')}. There a "
+        f"of their own. Their share is largest with {counts}: {told(top, 'repeat')}. There a "
         f"barrier of {nats} nats surrounds them, and recall leads back after a move by the "
         f"noise in a share of {back}.",
         over_repeats((top - ends).values, "Share of spurious rests there, less that at either end", _SETS),
@@ -274,7 +285,7 @@ def _minima(last: xr.Dataset, radius: xr.Dataset) -> Finding:
     return Finding(
         "With random data the ring is no perfect continuum: the minima become shallow, but not fewer. At the largest "
         f"load there are {counted} of them at s = {', '.join(f'{float(s):g}' for s in last['noise'])}, "
-        f"{_told(ratio, 'repeat')} times as many as by Rice's formula for the fluctuations of very many data, "
+        f"{told(ratio, 'repeat')} times as many as by Rice's formula for the fluctuations of very many data, "
         "in which their number has no part. A number that falls with more data would have shown a continuum.",
         "note",
     )
@@ -316,13 +327,13 @@ def _of_images(name: str, found: xr.Dataset) -> Finding:
     top = spurious.isel(at=int(spurious.mean("repeat").argmax("at")))
     last = found.isel(count=-1)
     told = "; ".join(
-        f"{_told(one['share'].sel(phase='memorised'), 'repeat')} at {float(one['multiple']):g}"
+        f"{told(one['share'].sel(phase='memorised'), 'repeat')} at {float(one['multiple']):g}"
         for one in _each(last, "multiple")
     )
-    stays = [_told(_whole(at, at["stayed"]).mean("multiple"), "repeat") for at in (found.isel(count=0), last)]
+    stays = [told(_whole(at, at["stayed"]).mean("multiple"), "repeat") for at in (found.isel(count=0), last)]
     return Finding(
         f"{name}: with {int(last['count'])} images the shares of memorised rests are {told} distances of neighbours "
-        f"of noise. No noise and number has a share of spurious ones above {_told(top, 'repeat')}: in so many "
+        f"of noise. No noise and number has a share of spurious ones above {told(top, 'repeat')}: in so many "
         "dimensions a minimum that several images share is soft in some direction at once. The noise at which the "
         f"energy is taken leaves the minima there, too: Langevin dynamics stays at a share of {stays[0]} with "
         f"{int(found['count'][0])} images and {stays[1]} with {int(last['count'])}. A peak of spurious rests as on the "
@@ -365,5 +376,5 @@ def _table(at: xr.Dataset, counts: np.ndarray, caption: str) -> str:
         ]
         whole += [_whole(one, one["barrier"])] if "barrier" in at else []
         shares = [one["share"].sel(phase=phase) for phase in PHASES]
-        rows.append([str(int(count)), *(_told(x, "repeat") for x in (*shares, *whole))])
+        rows.append([str(int(count)), *(told(x, "repeat") for x in (*shares, *whole))])
     return table(header, rows, caption=caption)

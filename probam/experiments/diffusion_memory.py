@@ -18,7 +18,7 @@ from probam.energies import clam, diffusion
 from probam.experiments.diffusion_findings import figures, findings, tables
 from probam.experiments.diffusion_phases import PHASES, REACHES, by_phase, exact, phase_of, rests
 from probam.experiments.experiment import Experiment, Settings, register
-from probam.experiments.image_retrieval import images
+from probam.experiments.image_retrieval import images, neighbour_distance
 
 __all__ = ["DIFFUSION_MEMORY", "barriers", "on_circle", "ring_radius"]
 
@@ -68,20 +68,23 @@ def barriers(energy: Float[np.ndarray, " A"], states: Float[np.ndarray, "Q 2"]) 
 
     Args:
         energy: at equal steps of the angle.
-        states: rests; each is taken for the angle that is nearest.
+        states: rests; each is taken for the minimum below the angle that is nearest.
     """
     count = len(energy)
-    found = np.empty(len(states))
-    turns = np.arctan2(states[:, 1], states[:, 0]) / (2 * np.pi) * count
-    for i, start in enumerate(np.round(turns).astype(int)):
-        around = energy[(start + np.arange(-count // 2, count // 2)) % count]
-        middle = count // 2
-        low = middle - 2 + int(np.argmin(around[middle - 2 : middle + 3]))
-        sides = around[low:], around[low::-1]
-        falls = [np.flatnonzero(np.diff(side) < 0) for side in sides]
-        passes = [side[fall[0]] if fall.size else side[-1] for side, fall in zip(sides, falls, strict=True)]
-        found[i] = max(min(passes) - around[low], 0.0)
-    return found
+    turns = np.round(np.arctan2(states[:, 1], states[:, 0]) / (2 * np.pi) * count).astype(int)
+    return np.array([_barrier(np.roll(energy, count // 2 - turn)) for turn in turns])
+
+
+def _barrier(energy: Float[np.ndarray, " A"]) -> float:
+    """Height of the lower pass above the minimum below the middle of a circle of energies."""
+    low = len(energy) // 2
+    while energy[low] > min(energy[low - 1], energy[(low + 1) % len(energy)]):
+        low = (low - 1 if energy[low - 1] < energy[(low + 1) % len(energy)] else low + 1) % len(energy)
+    around = np.roll(energy, len(energy) // 2 - low)
+    sides = around[len(energy) // 2 :], around[len(energy) // 2 :: -1]
+    falls = [np.flatnonzero(np.diff(side) < 0) for side in sides]
+    passes = [side[fall[0]] if fall.size else side[-1] for side, fall in zip(sides, falls, strict=True)]
+    return float(min(passes) - energy[low])
 
 
 def _row(denoise: Partial, stored: tuple[Array, Array], starts: np.ndarray, key: jax.Array, noise: float) -> xr.Dataset:
@@ -175,7 +178,7 @@ def _images(settings: Settings, repeats: int) -> dict[str, xr.Dataset]:
     made = {}
     for name, pool in images(settings.data, int(counts[-1])).items():
         rows = pool.reshape(len(pool), -1).astype(float)
-        unit = _neighbour_distance(rows[: int(counts[-1])])
+        unit = neighbour_distance(rows[: int(counts[-1])])
         multiples = np.array([0.4, 0.5, 0.6])
         each = []
         for i, multiple in enumerate(multiples):
@@ -193,14 +196,6 @@ def _images(settings: Settings, repeats: int) -> dict[str, xr.Dataset]:
         index = {"multiple": multiples, "count": counts, "repeat": np.arange(repeats)}
         made[name] = _folded(xr.concat(each, "row"), index).assign_attrs(neighbour=unit)
     return made
-
-
-def _neighbour_distance(rows: Float[np.ndarray, "N D"]) -> float:
-    """Median distance of a row to the nearest other one."""
-    squares = (rows**2).sum(axis=1)
-    gaps = squares[:, None] + squares - 2 * rows @ rows.T
-    np.fill_diagonal(gaps, np.inf)
-    return float(np.sqrt(np.median(np.maximum(gaps.min(axis=1), 0))))
 
 
 def run(settings: Settings) -> xr.DataTree:

@@ -31,6 +31,7 @@ __all__ = [
     "draw_sets",
     "images",
     "mean_image_retrieved",
+    "neighbour_distance",
     "of_the_paper",
     "retrieved",
     "run_retrieval",
@@ -106,6 +107,18 @@ def of_the_paper(name: str, shape: tuple[int, ...]) -> bool:
     return "fashion" not in name.lower() and any(
         part in name.lower() and shape == expected for part, expected in _PAPER_SHAPES.items()
     )
+
+
+def neighbour_distance(rows: Float[np.ndarray, "N D"]) -> float:
+    """Median distance of a row to the nearest other one.
+
+    >>> neighbour_distance(np.array([[0.0], [1.0], [3.0]]))
+    1.0
+    """
+    squares = (rows**2).sum(axis=1)
+    gaps = squares[:, None] + squares - 2 * rows @ rows.T
+    np.fill_diagonal(gaps, np.inf)
+    return float(np.median(np.sqrt(np.maximum(gaps.min(axis=1), 0))))
 
 
 def draw_sets(key: jax.Array, pool: Float[np.ndarray, "N H W C"], num_sets: int, num_memories: int) -> Array:
