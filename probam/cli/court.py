@@ -129,7 +129,7 @@ def experiment(
         typer.Option(
             metavar="DIR",
             help="A folder of more data sets, each as NAME/data.npz, for the experiments that use such sets "
-            "(clustering, universal_hopfield); without it, the shipped sets only.",
+            "(`probam experiment --list --json` says which); without it, the shipped sets only.",
         ),
     ] = None,
     output: Annotated[

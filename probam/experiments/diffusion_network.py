@@ -38,6 +38,7 @@ _LEVELS = 40
 _MOVES = np.array([0.15, 0.3, 0.6])
 """Noise that is added to a drawn image before the flow takes it away, in distances of neighbours."""
 _PROBES = 8
+_TICKS = (10, 100, 1000)
 
 
 def by_distance(
@@ -114,7 +115,9 @@ def _measured(
         back.append(by_phase(phase, np.linalg.norm(np.asarray(again) - images_drawn, axis=1) < close))
     left = np.asarray(_left(network, drawn, how.noise[0] * spread, key_probe))
     shares = [np.bincount(one, minlength=len(PHASES)) / len(one) for one in (phase, exact, real)]
-    nearest = [float(np.median(_distances(images_drawn, some).min(axis=1)) / unit) for some in (learned, held)]
+    equal = min(len(learned), len(held))  # the nearest of more images is nearer
+    pairs = (_distances(images_drawn, some[:equal]).min(axis=1) for some in (learned, held))
+    nearest = [float(np.median(gaps) / unit) for gaps in pairs]
     return xr.Dataset(
         {
             "share": (("who", "phase"), np.stack(shares)),
@@ -172,8 +175,9 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     for name, found in _sets(tree).items():
         figure = new_figure(7.6, 3.0)
         left, middle, right = figure.subplots(1, 3)
-        shown_shares(left, found["count"].values, found["share"].sel(who="network"), legend="center right")
+        shown_shares(left, found["count"].values, found["share"].sel(who="network"))
         left.set_ylabel("share of the drawn images")
+        log_axis(left, "x", _TICKS)
         for p, phase in enumerate(PHASES):
             line: dict[str, Any] = {"fmt": "o-", "ms": 3, "lw": 0.9, "color": MEMORY_COLOURS[p], "label": phase}
             at = found.sel(phase=phase)
@@ -183,7 +187,8 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
             right.errorbar(found["count"], mean, 2 * error, **line)
         middle.set(xlabel="noise / distance of neighbours", ylabel="share that comes back", ylim=(-0.05, 1.05))
         right.set(xlabel="number of data", ylabel="soft directions")
-        log_axis(right, "x")
+        log_axis(right, "x", _TICKS)
+        middle.legend(loc="lower left")
         for axes in (middle, right):
             quiet(axes, grid="y")
         caption = (
@@ -222,11 +227,12 @@ def _between(name: str, found: xr.Dataset, own: xr.DataArray) -> Finding:
     peak = int(spurious.mean("repeat").argmax("count"))
     top, ends = spurious.isel(count=peak), np.maximum(spurious.isel(count=0), spurious.isel(count=-1))
     at = found.isel(count=peak)
-    back = [told(at["returned"].isel(move=0).sel(phase=phase), "repeat") for phase in ("spurious", "generalised")]
+    back = [told(at["returned"].isel(move=-1).sel(phase=phase), "repeat") for phase in PHASES]
     return judged(
         f"{name}, at the boundary: spurious images, which were not learned and are drawn again and again. Their share "
-        f"is largest with {int(at['count'])} images, {told(top, 'repeat')}; after noise of {_MOVES[0]:g} distances of "
-        f"neighbours {back[0]} of them come back, and {back[1]} of the generalised ones.",
+        f"is largest with {int(at['count'])} images, {told(top, 'repeat')}. Their basins are between those of the "
+        f"others: after noise of {_MOVES[-1]:g} distances of neighbours {back[0]} of the memorised images come back, "
+        f"{back[1]} of the spurious ones and {back[2]} of the generalised ones.",
         over_repeats((top - ends).values, "Share of spurious images there, less that at either end", "networks"),
         (0.0, np.inf),
         "A share that is as large with the fewest or with the most data would have shown the opposite.",
@@ -239,8 +245,8 @@ def _many(name: str, found: xr.Dataset, own: xr.DataArray) -> Finding:
     first = told(found["left"].isel(count=0).sel(phase="memorised"), "repeat")
     return judged(
         f"{name}, many data: the drawn images are new, and each is another. With {int(last['count'])} the nearest "
-        f"learned image is {gaps[0]} distances of neighbours away and the nearest of the others {gaps[1]} (medians); "
-        f"the denoiser leaves {told(last['left'].sel(phase='generalised'), 'repeat')} directions at them, and {first} "
+        f"learned image is {gaps[0]} distances of neighbours away, and the nearest of as many that were not learned "
+        f"{gaps[1]} (medians); the denoiser leaves {told(last['left'].sel(phase='generalised'), 'repeat')} directions at them, and {first} "
         "at the memorised ones of the fewest data.",
         over_repeats(own.isel(count=-1).sel(phase="generalised").values, "Share of generalised images", "networks"),
         (0.9, 1.0 + 1e-9),
