@@ -145,6 +145,7 @@ class Diffusion(Memory):
         "the denoised state: mean of the data under their shares",
         "every datum, as long as the noise is small against the distances",
         "Pham et al. (2025), arXiv:2505.21777; Song et al. (2021), arXiv:2011.13456",
+        "diffusion_memory",
     )
     separable = True
 

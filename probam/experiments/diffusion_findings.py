@@ -34,7 +34,7 @@ def over(values: xr.DataArray, *dims: str) -> tuple[xr.DataArray, xr.DataArray]:
     counts = values.notnull().sum(dims)
     mean = values.fillna(0).sum(dims) / counts.where(counts > 0)
     square = ((values - mean) ** 2).fillna(0).sum(dims) / (counts - 1).where(counts > 1)
-    return mean, np.sqrt(square / counts.where(counts > 0))
+    return mean, (square / counts.where(counts > 0)) ** 0.5
 
 
 def told(values: xr.DataArray, *dims: str) -> str:
@@ -278,8 +278,8 @@ def _many(ring: xr.Dataset, radius: xr.Dataset) -> Iterator[Finding]:
 
 
 def _minima(last: xr.Dataset, radius: xr.Dataset) -> Finding:
-    rings = np.interp(last["noise"] ** 2, radius["square"], radius["limit"])
-    expected = [expected_minima(float(s), float(r)) for s, r in zip(last["noise"], rings, strict=True)]
+    rings = np.interp(last["noise"].values ** 2, radius["square"].values, radius["limit"].values)
+    expected = [expected_minima(float(s), float(r)) for s, r in zip(last["noise"], np.atleast_1d(rings), strict=True)]
     ratio = (last["minima"] / xr.DataArray(expected, dims="noise")).mean("noise")
     counted = ", ".join(number(float(n), 3) for n in last["minima"].mean("repeat"))
     return Finding(
@@ -326,13 +326,13 @@ def _of_images(name: str, found: xr.Dataset) -> Finding:
     spurious = found["share"].sel(phase="spurious").stack(at=("multiple", "count"))
     top = spurious.isel(at=int(spurious.mean("repeat").argmax("at")))
     last = found.isel(count=-1)
-    told = "; ".join(
+    by_noise = "; ".join(
         f"{told(one['share'].sel(phase='memorised'), 'repeat')} at {float(one['multiple']):g}"
         for one in _each(last, "multiple")
     )
     stays = [told(_whole(at, at["stayed"]).mean("multiple"), "repeat") for at in (found.isel(count=0), last)]
     return Finding(
-        f"{name}: with {int(last['count'])} images the shares of memorised rests are {told} distances of neighbours "
+        f"{name}: with {int(last['count'])} images the shares of memorised rests are {by_noise} distances of neighbours "
         f"of noise. No noise and number has a share of spurious ones above {told(top, 'repeat')}: in so many "
         "dimensions a minimum that several images share is soft in some direction at once. The noise at which the "
         f"energy is taken leaves the minima there, too: Langevin dynamics stays at a share of {stays[0]} with "

@@ -243,11 +243,12 @@ def _many(name: str, found: xr.Dataset, own: xr.DataArray) -> Finding:
     last = found.isel(count=-1)
     gaps = [told(last["nearest"].sel(to=to), "repeat") for to in ("learned", "held")]
     first = told(found["left"].isel(count=0).sel(phase="memorised"), "repeat")
+    left = told(last["left"].sel(phase="generalised"), "repeat")
     return judged(
         f"{name}, many data: the drawn images are new, and each is another. With {int(last['count'])} the nearest "
         f"learned image is {gaps[0]} distances of neighbours away, and the nearest of as many that were not learned "
-        f"{gaps[1]} (medians); the denoiser leaves {told(last['left'].sel(phase='generalised'), 'repeat')} directions at them, and {first} "
-        "at the memorised ones of the fewest data.",
+        f"{gaps[1]} (medians); the denoiser leaves {left} directions at them, and {first} at the memorised ones of the "
+        "fewest data.",
         over_repeats(own.isel(count=-1).sel(phase="generalised").values, "Share of generalised images", "networks"),
         (0.9, 1.0 + 1e-9),
         "A share below 0.9 would have shown that data or repeated images are left.",

@@ -125,7 +125,8 @@ def trained(
         kick = jax.random.normal(key_kick, (how.batch, data.shape[1]), jnp.float32)
         value, slope = jax.value_and_grad(loss)(layers, data[rows], noise, kick)
         change, state = optimiser.update(slope, state)
-        return (optax.apply_updates(layers, change), state), value
+        changed: _Layers = jax.tree.map(jnp.add, layers, change)
+        return (changed, state), value
 
     (layers, _), losses = jax.lax.scan(step, (layers, optimiser.init(layers)), jax.random.split(key_run, how.steps))
     return Network(layers, mean, spread), losses
