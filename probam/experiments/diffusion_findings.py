@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from probam.experiments.diffusion_phases import PHASES
 from probam.experiments.experiment import Drawing
@@ -93,8 +94,8 @@ def boundary_slopes(ring: xr.Dataset) -> np.ndarray:
 # --- figures --------------------------------------------------------------------------------------------------
 
 
-def shown_shares(axes: Axes, counts: np.ndarray, share: xr.DataArray, *, legend: str = "") -> None:
-    """Shares of the phases against the number of data, with two standard errors; ``legend`` says where it stands."""
+def shown_shares(axes: Axes, counts: np.ndarray, share: xr.DataArray) -> None:
+    """Shares of the phases against the number of data, with two standard errors."""
     mean, error = over(share, "repeat")
     for p, phase in enumerate(PHASES):
         line: dict[str, Any] = {"fmt": "o-", "ms": 3, "lw": 0.9, "color": MEMORY_COLOURS[p], "label": phase}
@@ -102,20 +103,18 @@ def shown_shares(axes: Axes, counts: np.ndarray, share: xr.DataArray, *, legend:
     log_axis(axes, "x")
     axes.set(xlabel="number of data", ylim=(-0.05, 1.05))
     quiet(axes, grid="y")
-    if legend:
-        axes.legend(loc=legend)
 
 
 @styled
 def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     """Phases on the circle, barriers and basins, the radius of the ring, and phases on images."""
     ring = tree["ring"].to_dataset()
-    phases = new_figure(7.6, 2.9)
+    phases = new_figure(7.6, 3.1)
     for i, axes in enumerate(phases.subplots(1, ring.sizes["noise"], sharey=True)):
         at = ring.isel(noise=i)
-        shown_shares(axes, at["count"].values, at["share"], legend="center right" if i == 2 else "")
+        shown_shares(axes, at["count"].values, at["share"])
         axes.set_title(f"noise s = {float(at['noise']):g}")
-    phases.axes[0].set_ylabel("share of the rests")
+    _labelled(phases)
     drawn = [
         Drawing(
             "phases",
@@ -139,12 +138,12 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
         ),
     ]
     for name, found in image_sets(tree).items():
-        images = new_figure(7.6, 2.9)
+        images = new_figure(7.6, 3.1)
         for i, axes in enumerate(images.subplots(1, found.sizes["multiple"], sharey=True)):
             at = found.isel(multiple=i)
-            shown_shares(axes, at["count"].values, at["share"], legend="center left" if i == 0 else "")
+            shown_shares(axes, at["count"].values, at["share"])
             axes.set_title(f"s = {float(at['multiple']):g} x {found.attrs['neighbour']:.3g}")
-        images.axes[0].set_ylabel("share of the rests")
+        _labelled(images)
         caption = (
             f"The same on images ({name}), at noises that are multiples of the distance between neighbours. Bars: two "
             "standard errors over sets of data."
@@ -153,7 +152,13 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     return drawn
 
 
-def _basins(ring: xr.Dataset) -> Any:
+def _labelled(figure: Figure) -> None:
+    """The label of the first panel, and one legend above all."""
+    figure.axes[0].set_ylabel("share of the rests")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(PHASES))
+
+
+def _basins(ring: xr.Dataset) -> Figure:
     figure = new_figure(7.6, 3.1)
     left, right = figure.subplots(1, 2)
     mean, error = over(ring["barrier"], "repeat", "noise")
@@ -180,7 +185,7 @@ def _basins(ring: xr.Dataset) -> Any:
     return figure
 
 
-def _ring(radius: xr.Dataset) -> Any:
+def _ring(radius: xr.Dataset) -> Figure:
     figure = new_figure(5.6, 3.1)
     axes = figure.subplots()
     axes.plot(radius["square"], radius["limit"], color=MUTED, lw=1.2, label="infinitely many")
@@ -332,9 +337,9 @@ def _of_images(name: str, found: xr.Dataset) -> Finding:
     )
     stays = [told(_whole(at, at["stayed"]).mean("multiple"), "repeat") for at in (found.isel(count=0), last)]
     return Finding(
-        f"{name}: with {int(last['count'])} images the shares of memorised rests are {by_noise} distances of neighbours "
-        f"of noise. No noise and number has a share of spurious ones above {told(top, 'repeat')}: in so many "
-        "dimensions a minimum that several images share is soft in some direction at once. The noise at which the "
+        f"{name}: with {int(last['count'])} images the shares of memorised rests are {by_noise} distances of "
+        f"neighbours of noise. No noise and number has a share of spurious ones above {told(top, 'repeat')}: in so "
+        "many dimensions a minimum that several images share is soft in some direction at once. The noise at which the "
         f"energy is taken leaves the minima there, too: Langevin dynamics stays at a share of {stays[0]} with "
         f"{int(found['count'][0])} images and {stays[1]} with {int(last['count'])}. A peak of spurious rests as on the "
         "circle would have shown the same three phases.",

@@ -188,7 +188,7 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
         middle.set(xlabel="noise / distance of neighbours", ylabel="share that comes back", ylim=(-0.05, 1.05))
         right.set(xlabel="number of data", ylabel="soft directions")
         log_axis(right, "x", _TICKS)
-        middle.legend(loc="lower left")
+        figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=len(PHASES))
         for axes in (middle, right):
             quiet(axes, grid="y")
         caption = (
