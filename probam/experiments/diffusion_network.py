@@ -214,8 +214,7 @@ def _few(name: str, found: xr.Dataset, own: xr.DataArray) -> Finding:
     back = told(found["returned"].isel(count=0, move=-1).sel(phase="memorised"), "repeat")
     return judged(
         f"{name}, few data: the network has a basin around each training image. Trained on {int(found['count'][0])} of "
-        f"them, the flow leads back a share of {back} of what it draws after noise of {_MOVES[-1]:g} distances of "
-        "neighbours.",
+        f"them, it draws these; after noise of {_MOVES[-1]:g} distances of neighbours a share of {back} comes back.",
         over_repeats(own.isel(count=0).sel(phase="memorised").values, "Share of memorised images", "networks"),
         (0.9, 1.0 + 1e-9),
         "A share below 0.9 would have shown a network that does not store its few data.",
@@ -231,8 +230,8 @@ def _between(name: str, found: xr.Dataset, own: xr.DataArray) -> Finding:
     return judged(
         f"{name}, at the boundary: spurious images, which were not learned and are drawn again and again. Their share "
         f"is largest with {int(at['count'])} images, {told(top, 'repeat')}. Their basins are between those of the "
-        f"others: after noise of {_MOVES[-1]:g} distances of neighbours {back[0]} of the memorised images come back, "
-        f"{back[1]} of the spurious ones and {back[2]} of the generalised ones.",
+        f"others: after noise of {_MOVES[-1]:g} distances of neighbours a share of {back[0]} of the memorised images "
+        f"comes back, {back[1]} of the spurious ones and {back[2]} of the generalised ones.",
         over_repeats((top - ends).values, "Share of spurious images there, less that at either end", "networks"),
         (0.0, np.inf),
         "A share that is as large with the fewest or with the most data would have shown the opposite.",
