@@ -69,7 +69,8 @@ def stored_shares(
         nearest = jnp.min(jnp.where(others, apart, jnp.inf), axis=1)
         return jnp.mean(jnp.linalg.norm(at - patterns[own], axis=1) < nearest / 2, dtype=raw.dtype)
 
-    return jax.lax.map(share, sizes)
+    shares: Array = jax.lax.map(share, sizes)
+    return shares
 
 
 def capacity(sizes: Float[np.ndarray, " N"], shares: Float[np.ndarray, " N"]) -> float:
