@@ -10,7 +10,19 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-__all__ = ["Section", "count", "escape", "figure", "number", "page", "percent", "spelled", "table", "with_error"]
+__all__ = [
+    "Section",
+    "count",
+    "escape",
+    "figure",
+    "folded",
+    "number",
+    "page",
+    "percent",
+    "spelled",
+    "table",
+    "with_error",
+]
 
 _TO_PERCENT = re.compile(r"(?<=\d) %")
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -128,6 +140,11 @@ def figure(svg: str, caption: str) -> str:
     return f'<figure><div class="plot" tabindex="0">{svg}</div><figcaption>{caption}</figcaption></figure>'
 
 
+def folded(summary: str, body: str) -> str:
+    """Details that open on demand, and in print; both arguments are HTML."""
+    return f"<details><summary>{summary}</summary>{body}</details>"
+
+
 class Section(NamedTuple):
     """A part of the page; ``body`` is HTML."""
 
@@ -218,12 +235,19 @@ dl.words dt{font-weight:650;margin-top:.6rem}dl.words dd{margin:0}
 code,pre{font-family:var(--mono);font-size:.86rem}
 pre{background:var(--soft);border:1px solid var(--rule);border-radius:.4rem;padding:.8rem 1rem;white-space:pre-wrap;
 overflow-wrap:anywhere}
+details{margin:.6rem 0 1rem}summary{cursor:pointer;color:var(--accent);width:max-content;max-width:100%}
 :focus-visible{outline:2px solid var(--accent);outline-offset:2px}
+@media (min-width:80rem){body{max-width:76rem;display:grid;grid-template-columns:14rem minmax(0,1fr);column-gap:3rem}
+header,main{grid-column:2}nav{grid-column:1;grid-row:1/span 2;position:sticky;top:1.5rem;align-self:start;
+max-height:calc(100vh - 3rem);overflow-y:auto}
+nav ol{flex-direction:column;gap:.45rem;border:0;border-right:1px solid var(--rule);padding-right:1rem}}
 @media (max-width:38rem){body{padding:1.4rem 1rem 3rem}.plot svg{min-width:calc(var(--inches)*3.9rem)}
 .advice li{grid-template-columns:1fr}dl.facts{column-gap:.8rem}}
 @media print{:root{color-scheme:light;--paper:#fff;--ink:#000;--muted:#444;--rule:#ccc;--soft:#f5f5f5;--accent:#004b78;
 --good:#0d5a32;--note:#004b78;--warning:#744600;--problem:#8f1e18}
-html{font-size:10.5pt}body{max-width:none;padding:0}nav{display:none}section{margin-top:1.6rem}
+html{font-size:10.5pt}body{display:block;max-width:none;padding:0}
+details::details-content{content-visibility:visible}summary{list-style:none}
+nav{display:none}section{margin-top:1.6rem}
 figure,tr,.verdict,.advice li,pre{break-inside:avoid}h2,h3,.caption{break-after:avoid}.wide,.plot{overflow:visible}
 a{color:inherit;text-decoration:none}}
 """

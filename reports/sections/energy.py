@@ -10,7 +10,7 @@ from probam.reports.page import Section, count, escape, figure, number, percent,
 from probam.reports.summaries.quantities import engine_kind
 from probam.reports.tree import has, variable
 
-__all__ = ["disagreement_section", "landscape_section", "verification_section"]
+__all__ = ["disagreement_section", "landscape_picture", "landscape_section", "verification_section"]
 
 _LINE_CAPTION = """The energy along the feature, over a histogram of the data, with the memories on the curve. Below:
 the memory that each point is assigned to, and the memory that it is recalled as."""
@@ -30,17 +30,24 @@ def _has_plane(tree: xr.DataTree) -> bool:
     return bool(np.isfinite(variable(tree, "recall", "grid_energy").values.astype(np.float64)).any())
 
 
-def landscape_section(tree: xr.DataTree) -> Section | None:
-    """The energy over the plane, with recall from some queries."""
+def landscape_picture(tree: xr.DataTree) -> str:
+    """The energy over the plane, with data, memories and recall from some queries (HTML); empty where there is none."""
     if not _has_plane(tree):
-        return None
+        return ""
     svg = inline_svg(landscape_figure(tree), "landscape", "Energy landscape with memories, data and recall")
     caption = _LINE_CAPTION if is_line(tree) else _PLANE_CAPTION
     if not is_line(tree) and not view(tree).spherical:
         caption += _ELLIPSES * has(tree, "memory", "sd") + _REGIONS * is_uncertain(tree)
     caption += _REFERENCE * (engine_kind(tree) != "point")
-    body = f"<p>{' '.join(_landscape_words(tree))}</p>{figure(svg, caption)}"
-    return Section("landscape", "The energy landscape and recall", body)
+    return figure(svg, caption)
+
+
+def landscape_section(tree: xr.DataTree) -> Section | None:
+    """What :func:`landscape_picture`, at the head of the page, shows."""
+    if not _has_plane(tree):
+        return None
+    words = [*_landscape_words(tree), "The picture is at the top of this page."]
+    return Section("landscape", "The energy landscape and recall", f"<p>{' '.join(words)}</p>")
 
 
 def _landscape_words(tree: xr.DataTree) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from probam.reports.figures.shown import PANELS
-from probam.reports.page import Section, count, escape, number, spelled, table
+from probam.reports.page import Section, count, escape, folded, number, spelled, table
 from probam.reports.summaries.quantities import engine_kind, options
 from probam.reports.tree import rows_of
 
@@ -26,7 +26,8 @@ def data_and_model_section(tree: xr.DataTree) -> Section:
     prior = options(tree, "prior")
     if prior:
         rows = [(f"<code>{escape(site)}</code>", f"<code>{escape(law)}</code>") for site, law in prior.items()]
-        body += table(["parameter", "prior"], rows, caption="Priors, in model units", words=(1,))
+        priors = table(["parameter", "prior"], rows, caption="In model units", words=(1,))
+        body += folded(f"The {spelled(len(rows), 'prior', 'priors')}", priors)
     return Section("model", "Data and model", body)
 
 
