@@ -24,7 +24,9 @@ _MOST = 40
 
 _LINE = "The energy along the line, with the patterns by number, and a histogram of them. Below: the pattern that is "
 _LINE += "nearest to each point, and the one that is nearest to where recall ends from there."
-_PLANE = "Pale: low energy. Lines: equal energy. Discs: patterns, by number."
+_PLANE = (
+    "The energy is lowest where the map has the colour of the page. Lines: equal energy. Discs: patterns, by number."
+)
 _PATHS = (
     " Squares: queries, with the path of recall (straight between steps). Crosses: fixed points, where recall ends."
 )

@@ -228,6 +228,8 @@ tr.faint{color:var(--muted)}tr.flag td,tr.flag th{background:color-mix(in srgb,v
 .dot{display:inline-block;width:.72em;height:.72em;border-radius:50%;margin-right:.45em}
 figure{margin:1rem 0 1.4rem}
 figure svg{display:block;width:100%;height:auto;max-width:calc(var(--inches)*6.4rem)}
+@media screen and (prefers-color-scheme:dark){svg.map{--ink:#1b2027;--muted:#5c6773;--rule:#d5dbe1;--paper:#fefefd;
+filter:invert(1) hue-rotate(180deg)}}
 figcaption{font-size:.88rem;color:var(--muted);max-width:44rem;margin-top:.4rem}
 dl.facts{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1.2rem}
 dl.facts dt{color:var(--muted)}dl.facts dd{margin:0;overflow-wrap:anywhere}
@@ -242,7 +244,13 @@ header,main{grid-column:2}nav{grid-column:1;grid-row:1/span 2;position:sticky;to
 max-height:calc(100vh - 3rem);overflow-y:auto}
 nav ol{flex-direction:column;gap:.45rem;border:0;border-right:1px solid var(--rule);padding-right:1rem}}
 @media (max-width:38rem){body{padding:1.4rem 1rem 3rem}.plot svg{min-width:calc(var(--inches)*3.9rem)}
-.advice li{grid-template-columns:1fr}dl.facts{column-gap:.8rem}}
+.advice li{grid-template-columns:1fr}dl.facts{column-gap:.8rem}
+.wide{background:linear-gradient(to right,var(--paper) 30%,transparent) left/2.5rem 100% no-repeat local,
+linear-gradient(to left,var(--paper) 30%,transparent) right/2.5rem 100% no-repeat local,
+linear-gradient(to right,var(--muted),transparent) left/.5rem 100% no-repeat scroll,
+linear-gradient(to left,var(--muted),transparent) right/.5rem 100% no-repeat scroll}}
+@media screen and (max-width:26rem){.plot::after{content:"scroll sideways for the rest of the picture";position:sticky;
+left:0;display:block;font-size:.8rem;color:var(--muted)}}
 @media print{:root{color-scheme:light;--paper:#fff;--ink:#000;--muted:#444;--rule:#ccc;--soft:#f5f5f5;--accent:#004b78;
 --good:#0d5a32;--note:#004b78;--warning:#744600;--problem:#8f1e18}
 html{font-size:10.5pt}body{display:block;max-width:none;padding:0}

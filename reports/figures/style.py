@@ -180,7 +180,8 @@ def inline_svg(figure: Figure, name: str, alt: str) -> str:
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, variable)
     width = figure.get_figwidth()
-    opening = f'<svg role="img" aria-label="{html.escape(alt, quote=True)}" style="--inches:{width:g}"'
+    kind = 'class="map" ' if "<image" in text else ""  # dark pages show maps inverted
+    opening = f'<svg {kind}role="img" aria-label="{html.escape(alt, quote=True)}" style="--inches:{width:g}"'
     return re.sub(r'<svg(\s+width="[^"]*")?(\s+height="[^"]*")?', opening, text, count=1)
 
 

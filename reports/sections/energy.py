@@ -15,10 +15,11 @@ __all__ = ["disagreement_section", "landscape_picture", "landscape_section", "ve
 _LINE_CAPTION = """The energy along the feature, over a histogram of the data, with the memories on the curve. Below:
 the memory that each point is assigned to, and the memory that it is recalled as."""
 
-_PLANE_CAPTION = """Pale: low energy. Lines: equal energy. Points: data, in the colour of their memory. Squares:
-queries, with the path of recall (straight between steps). Crosses: where recall ends."""
+_PLANE_CAPTION = """The energy is lowest where the map has the colour of the page. Lines: equal energy. Points: data,
+in the colour of their memory. Squares: queries, with the path of recall (straight between steps). Crosses: where recall
+ends."""
 
-_ELLIPSES = " Pale ellipse: one standard deviation of a memory’s data, without correlation between features."
+_ELLIPSES = " Tinted ellipse: one standard deviation of a memory’s data, without correlation between features."
 _REGIONS = " Ring: 90 % region of the memory."
 _REFERENCE = " Energy and recall are those of the draw of highest density; memories are posterior means."
 

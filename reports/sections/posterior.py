@@ -184,7 +184,7 @@ def partition_section(tree: xr.DataTree) -> Section | None:
     svg = inline_svg(coclustering_figure(tree), "together", "Co-clustering matrix, ordered by group")
     body += figure(
         svg,
-        "Dark: the two data share a memory with probability one; white: with probability zero. Lines separate the "
+        "Full colour: the two data share a memory with probability one; none: probability zero. Lines separate the "
         "groups.",
     )
     if has_ball(tree):

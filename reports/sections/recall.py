@@ -46,7 +46,7 @@ def recall_section(tree: xr.DataTree) -> Section | None:
         body += figure(
             svg,
             "Left: probability that two data share a memory. Right: probability that recall takes them to the same "
-            "attractor, in the same order. Where the right is darker, the wells of several memories have merged.",
+            "attractor, in the same order. Where the right is stronger, the wells of several memories have merged.",
         )
     body += _barrier_table(tree, is_point) + _queries(tree, is_point) + _completion(tree)
     return Section("recall", "Recall at the point estimate" if is_point else "Recall under the posterior", body)

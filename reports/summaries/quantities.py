@@ -128,7 +128,7 @@ def weight_entropy(weights: Float[np.ndarray, "*S K"]) -> Float[np.ndarray, "*S"
 def quantity_name(name: str) -> str:
     """A label-invariant quantity in words."""
     if name.startswith("probe_energy["):
-        return f"energy at probe {name[13:-1]}"
+        return f"energy at row {name[13:-1]}"
     if name.startswith("together["):
         return f"co-clustering of pair {name[9:-1]}"
     return _WORDS.get(name, name)

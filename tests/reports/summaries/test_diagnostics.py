@@ -280,6 +280,6 @@ def test_a_genuine_posterior_is_called_good_and_its_first_draws_are_not(posterio
 
 def test_names_of_quantities_are_words() -> None:
     assert quantity_name("lp") == "log joint density"
-    assert quantity_name("probe_energy[2]") == "energy at probe 2"
+    assert quantity_name("probe_energy[2]") == "energy at row 2"
     assert quantity_name("together[0]") == "co-clustering of pair 0"
     assert quantity_name("alpha") == "alpha"
