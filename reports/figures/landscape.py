@@ -160,7 +160,8 @@ def landscape_figure(tree: xr.DataTree) -> Figure:
         norm = PowerNorm(0.6, vmin=low, vmax=high)
         whole = _filled(energy) if seen.spherical else energy  # other bodies end where they end
         _image(axes, whole, across, up, cmap=_WELLS, norm=norm, interpolation="bilinear")
-        lines = axes.contour(across, up, whole, levels=levels[1:], colors="#6d8294", linewidths=0.45)
+        style: dict[str, Any] = {"colors": "#6d8294", "linewidths": 0.45, "linestyles": "solid"}
+        lines = axes.contour(across, up, whole, levels=levels[1:], **style)
         for rim in axes.patches:
             lines.set_clip_path(rim)
     _data(axes, tree, seen)
