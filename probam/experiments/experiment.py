@@ -70,9 +70,9 @@ _FILE_NAMES = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 class Settings(NamedTuple):
     """The settings of a run.
 
-    ``full`` is for the paper's size; without it a run takes well under a minute. ``data`` is a folder with more data
-    sets (``NAME/data.npz`` each), None for the sets of the package only. ``progress`` is called with (done, total,
-    text).
+    ``full`` is for the paper's size; without it a run takes less than two minutes on two cores. ``data`` is a folder
+    with more data sets (``NAME/data.npz`` each), None for the sets of the package only. ``progress`` is called with
+    (done, total, text).
     """
 
     seed: int = 0

@@ -192,7 +192,7 @@ def _errors(shown: xr.Dataset) -> Drawing:
     caption = (
         f"Paper's Figure 10: half-masked images of {shown.attrs['images']} read out by the Manhattan distance and "
         "softmax at beta = 100 on normalised scores, by their squared error. The paper counts an image with an error "
-        "below its threshold of 50 as retrieved."
+        "below its threshold of 50 as retrieved; for smaller images the threshold is in proportion to their pixels."
     )
     return Drawing("errors", figure, caption)
 
