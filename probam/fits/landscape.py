@@ -51,6 +51,9 @@ MERGE = 1e-3
 _BRIEF = 10_000_000
 """Most states times parameters of a draw for which recall runs for a moment only."""
 
+_NARROW = 1e-3
+"""Least spread of a feature within groups, as a share of its whole spread."""
+
 _EDGE = 1e-4
 """A point that is moved by less than this fraction of the data's extent was inside."""
 
@@ -253,7 +256,7 @@ def basins(ends: Ends, scale: float) -> Basins:
 
 
 class Plane(NamedTuple):
-    """A grid of points on the plane of the two widest directions (the hemisphere, for unit vectors)."""
+    """A grid of points on a plane through the data (the hemisphere, for unit vectors)."""
 
     origin: Float[np.ndarray, " D"]
     axis: Float[np.ndarray, "2 D"]
@@ -261,19 +264,29 @@ class Plane(NamedTuple):
     y: Float[np.ndarray, " Y"]
     points: Float[np.ndarray, "Y X D"]
     valid: np.ndarray  # (Y, X) bool: whether the plane has a point there
+    kind: str = "principal"  # of the directions: of most variance, or "discriminant": those that separate groups
 
 
-def plane(x: Float[np.ndarray, "N D"], *, spherical: bool, size: int = 72, margin: float = 0.15) -> Plane:
-    """Principal plane through the data; the data's own axes in one and two dimensions.
+def plane(
+    x: Float[np.ndarray, "N D"],
+    *,
+    spherical: bool,
+    owner: Int[np.ndarray, " N"] | None = None,
+    size: int = 72,
+    margin: float = 0.15,
+) -> Plane:
+    """A plane through the data: the one that separates their groups, or the principal plane; the data's own axes in
+    one and two dimensions.
 
     Args:
         x: data in the units of the model.
         spherical: the data are unit vectors. The view is then orthographic, from the mean direction: the grid is the
             disc of radius one.
+        owner: the group of each datum, where they have groups.
         size: points of the grid along each axis.
         margin: width of the border around the data, as a fraction of their range.
     """
-    return _hemisphere(x, size) if spherical else _principal_plane(x, size, margin)
+    return _hemisphere(x, size) if spherical else _flat_plane(x, owner, size, margin)
 
 
 def _hemisphere(x: Float[np.ndarray, "N D"], size: int) -> Plane:
@@ -301,14 +314,48 @@ def _hemisphere(x: Float[np.ndarray, "N D"], size: int) -> Plane:
     return Plane(front, axis, grid, grid, points, valid)
 
 
-def _principal_plane(x: Float[np.ndarray, "N D"], size: int, margin: float) -> Plane:
-    """A rectangle around the data on the plane of their largest variance."""
-    num_features = x.shape[1]
+def _separating(x: Float[np.ndarray, "N D"], owner: Int[np.ndarray, " N"]) -> Float[np.ndarray, "2 D"] | None:
+    """Two orthonormal directions along which groups lie farthest apart; None for one group.
+
+    They span the first two discriminant directions under a diagonal covariance within groups: the principal directions
+    of the means, where each feature is measured in its standard deviation within groups. Two groups have one such
+    direction; the other is that of most variance at right angles to it.
+    """
+    _, group, sizes = np.unique(owner, return_inverse=True, return_counts=True)
+    if len(sizes) < 2:
+        return None
+    rows = x.astype(np.float64)
+    means = np.zeros((len(sizes), rows.shape[1]))
+    np.add.at(means, group, rows)
+    means /= sizes[:, None]
+    spread = np.sqrt(((rows - means[group]) ** 2).mean(axis=0))
+    spread = np.maximum(spread, _NARROW * rows.std(axis=0))
+    spread = np.where(spread > 0, spread, 1)
+    apart = np.sqrt(sizes / len(rows))[:, None] * (means - rows.mean(axis=0)) / spread
+    _, strength, directions = np.linalg.svd(apart, full_matrices=False)
+    if not strength[0] > 0:
+        return None
+    axis = directions[:2] / spread
+    first = axis[0] / np.linalg.norm(axis[0])
+    if strength[1] <= _NARROW * strength[0]:
+        rest = rows - rows.mean(axis=0)
+        axis = np.stack([first, np.linalg.svd(rest - np.outer(rest @ first, first), full_matrices=False)[2][0]])
+    second = axis[1] - (axis[1] @ first) * first
+    both = np.stack([first, second / np.linalg.norm(second)])
+    largest = np.take_along_axis(both, np.abs(both).argmax(axis=1)[:, None], axis=1)
+    return np.asarray(both * np.sign(largest), x.dtype)
+
+
+def _flat_plane(x: Float[np.ndarray, "N D"], owner: Int[np.ndarray, " N"] | None, size: int, margin: float) -> Plane:
+    """A rectangle around the data on the plane that separates groups, or on that of their largest variance."""
+    num_features, kind = x.shape[1], "principal"
     origin = x.mean(axis=0) if num_features > 2 else np.zeros(num_features)
     if num_features == 1:
         axis = np.array([[1.0], [0.0]])
     elif num_features == 2:
         axis = np.eye(2)
+    elif owner is not None and (separating := _separating(x, owner)) is not None:
+        axis, kind = separating, "discriminant"
     else:
         _, _, directions = np.linalg.svd(x - origin, full_matrices=False)
         axis = directions[:2]
@@ -319,7 +366,7 @@ def _principal_plane(x: Float[np.ndarray, "N D"], size: int, margin: float) -> P
     wide = np.linspace(low[0] - pad[0], high[0] + pad[0], size if num_features > 1 else 4 * size)
     tall = np.linspace(low[1] - pad[1], high[1] + pad[1], size) if num_features > 1 else np.zeros(1)
     mesh = np.stack(np.meshgrid(wide, tall), axis=-1)
-    return Plane(origin, axis, wide, tall, origin + mesh @ axis, np.ones(mesh.shape[:2], bool))
+    return Plane(origin, axis, wide, tall, origin + mesh @ axis, np.ones(mesh.shape[:2], bool), kind)
 
 
 def bounded(

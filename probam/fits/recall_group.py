@@ -64,7 +64,7 @@ def recall_group(fit: Saved) -> Group:
     complete = np.isfinite(x).all(axis=1)
     if not complete.any():
         raise InputError("recall: every datum has a missing entry; recall starts from complete data")
-    starts = _starts(kind, x[complete], fit.confidence[complete])
+    starts = _starts(kind, x[complete], fit.label[complete], fit.confidence[complete])
     numbers = np.argsort(fit.permutation[draws.reference])
     variables, attributes = _at_reference(draws.model, reference, kind, numbers, starts, units)
     variables["datum_row"] = (np.flatnonzero(complete)[starts.data], ("looked_at",))
@@ -113,13 +113,16 @@ def _repeated(x: Float[np.ndarray, "N D"], count: int) -> Float[np.ndarray, "M D
     return np.pad(x, ((0, count - len(x)), (0, 0)), mode="edge")
 
 
-def _starts(kind: Landscape, x: Float[np.ndarray, "N D"], confidence: Float[np.ndarray, " N"]) -> _Starts:
+def _starts(
+    kind: Landscape, x: Float[np.ndarray, "N D"], label: Int[np.ndarray, " N"], confidence: Float[np.ndarray, " N"]
+) -> _Starts:
     """Random data, and as queries the data that are least sure of their memory and some others."""
     rng = np.random.default_rng(0)
     data = np.sort(rng.permutation(len(x))[:_BASIN_DATA])
     doubtful = np.argsort(confidence)[: _QUERIES // 2]
     others = rng.permutation(len(x))[: _QUERIES - len(doubtful)]
-    grid = bounded(plane(x, spherical=kind.retract is not None), kind.inside, x, always_ends=not kind.twin)
+    grid = plane(x, spherical=kind.retract is not None, owner=label)
+    grid = bounded(grid, kind.inside, x, always_ends=not kind.twin)
     return _Starts(x, data, np.unique(np.concatenate([doubtful, others])), grid)
 
 
@@ -165,6 +168,7 @@ def _at_reference(
     attributes = {
         "disagreement": float(np.mean(basin != responsible)),
         "spherical": int(kind.retract is not None),
+        "plane": starts.grid.kind,
         "twin": kind.twin or "negative log density (no physical twin written)",
         "units": "axis, plane_origin, grid_x and grid_y are in model units",
     }

@@ -121,6 +121,16 @@ class Saved:
         """Probability of the label of each datum."""
         if has(self.tree, "partition"):
             return np.asarray(variable(self.tree, "partition", "confidence").values)
+        return np.asarray(self._responsibilities.max(axis=1))
+
+    @cached_property
+    def label(self) -> Int[np.ndarray, " N"]:
+        """The memory of each datum."""
+        if has(self.tree, "partition"):
+            return np.asarray(variable(self.tree, "partition", "label").values)
+        return np.asarray(self._responsibilities.argmax(axis=1))
+
+    @cached_property
+    def _responsibilities(self) -> Float[np.ndarray, "N K"]:
         data, draws = saved_data(self.tree), self.draws
-        resp, _ = posterior.responsibilities(self.model, draws.sites, self.permutation, data.x, data.allowed)
-        return np.asarray(resp.max(axis=1))
+        return posterior.responsibilities(self.model, draws.sites, self.permutation, data.x, data.allowed)[0]

@@ -1,8 +1,9 @@
 """Figures of the energy landscape: wells, memories, recall, and where basins and assignments differ (CLAIMS A6).
 
 The landscape of a fit lies on a plane in model units, x_model = origin + u axis_1 + v axis_2: the data's own axes in
-one and two dimensions (then drawn in data units), the two widest directions otherwise, and for unit vectors the
-hemisphere seen from the mean direction.
+one and two dimensions (then drawn in data units), the directions along which the memories lie farthest apart otherwise
+(the two widest directions where there are no two memories), and for unit vectors the hemisphere seen from the mean
+direction.
 """
 
 import itertools
@@ -18,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Ellipse, Patch
 from scipy.ndimage import distance_transform_edt
 
-from probam.reports.figures.shown import in_use, is_uncertain, memory_name, shown_memories
+from probam.reports.figures.shown import in_use, is_uncertain, memory_name, shortened, shown_memories
 from probam.reports.figures.style import INK, MEMORY_COLOURS, MUTED, memory_colour, new_figure, quiet, styled
 from probam.reports.tree import has, rows_of, variable
 
@@ -27,6 +28,9 @@ __all__ = ["Disagreement", "View", "disagreement", "disagreement_figure", "is_li
 _MOST_POINTS = 3000
 _VECTOR_POINTS = 800
 """Beyond so many data the dots are drawn as pixels, which keeps the page small."""
+
+_NAMED = 3
+"""Features that the label of an axis names."""
 
 _PERIOD = 12
 """Width of a pair of stripes, in pixels of the picture."""
@@ -202,11 +206,24 @@ def _plane_axes(tree: xr.DataTree, seen: View) -> tuple[Figure, Axes]:
     else:
         axes.set_aspect("equal")
         units = " (model units)" if _points(tree) == "data" else ""
-        axes.set_xlabel(f"first principal component of the {_points(tree)}{units}")
-        axes.set_ylabel("second principal component")
+        if tree["recall"].attrs.get("plane") == "discriminant":
+            first, second = (_loadings(direction, tree) for direction in seen.axis)
+            axes.set_xlabel(f"first separating direction{units}: {first}")
+            axes.set_ylabel(f"second: {second}")
+        else:
+            axes.set_xlabel(f"first principal component of the {_points(tree)}{units}")
+            axes.set_ylabel("second principal component")
     for side in axes.spines.values():
         side.set_visible(True)
     return figure, axes
+
+
+def _loadings(direction: Float[np.ndarray, " D"], tree: xr.DataTree) -> str:
+    """The features that a direction has most of, with their coefficients."""
+    names = [str(name) for name in variable(tree, "observed_data", "feature").values]
+    most = np.argsort(-np.abs(direction), kind="stable")[:_NAMED]
+    terms = [f"{'−' if direction[i] < 0 else '+'} {abs(direction[i]):.2f} {shortened(names[i], 16)}" for i in most]
+    return " ".join(terms).removeprefix("+ ") + (" …" if len(names) > _NAMED else "")
 
 
 def _points(tree: xr.DataTree) -> str:

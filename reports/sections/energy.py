@@ -71,9 +71,10 @@ def _landscape_words(tree: xr.DataTree) -> list[str]:
             "lie on the other hemisphere."
         )
     elif num_features > 2:
+        separates = recall.attrs.get("plane") == "discriminant"
+        which = "on which the memories lie farthest apart" if separates else "of the first two principal components"
         sentences.append(
-            "The plot shows the plane of the first two principal components; distances along the other "
-            f"{num_features - 2} are not visible."
+            f"The plot shows the plane {which}; distances along the other {num_features - 2} are not visible."
         )
     return sentences
 
