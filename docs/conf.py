@@ -24,6 +24,7 @@ extensions = [
     "source_pages",
     "claim_list",
     "plain_docstrings",
+    "plain_signatures",
 ]
 exclude_patterns = ["extensions"]
 smartquotes = False  # --estimate is a flag
