@@ -71,7 +71,7 @@ def fit_tree(
     resp, _ = posterior.responsibilities(model, draws.sites, numbering.permutation, x, allowed)
     collected = _Groups(
         {
-            "posterior": groups.posterior_group(model, result),
+            "posterior": groups.sites_group(model, result.sites),
             "sample_stats": groups.sample_stats_group(result),
             "invariant": groups.invariant_group(draws, reading, probes, prepared.weight),
             "memory": groups.memory_group(reading, numbering, prepared.units, draws.reference),

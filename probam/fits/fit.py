@@ -24,6 +24,7 @@ from probam.fits.fitted import Fit
 from probam.fits.options import FitOptions
 from probam.fits.pending import completed, is_pending, pending_tree
 from probam.fits.prepared import Prepared, prepare
+from probam.fits.prior_text import priors_of_file
 from probam.inference.common.result import EngineResult, silent
 from probam.inference.common.rows import check_labels
 from probam.models.mixture import Mixture, mixture
@@ -160,7 +161,11 @@ def load(path: str | os.PathLike[str], *, family: str | Family | None = None) ->
 
 
 def _saved_model(tree: xr.DataTree, path: str, given: str | Family | None) -> Mixture:
-    """The program of a saved fit, its default priors scaled to the saved data; ``given`` names its family's code."""
+    """The program of a saved fit; ``given`` names its family's code.
+
+    Default priors are scaled to the saved data. A prior of the user's own that the file cannot hold is replaced by the
+    default one, on which the draws do not depend.
+    """
     attributes = tree.attrs
     family_options = json.loads(attributes["family_options"])
     weights_options = json.loads(attributes["weights_options"])
@@ -174,15 +179,21 @@ def _saved_model(tree: xr.DataTree, path: str, given: str | Family | None) -> Mi
     constants = tree["constant_data"].to_dataset()
     units = Standardiser(constants["center"].values, constants["scale"].values)
     x = units.apply(tree["observed_data"].to_dataset()["x"].values)
-    weights = weight_prior(
-        attributes["weights"],
-        alpha=_saved_parameter(weights_options.get("alpha"), tree, "alpha"),
-        discount=_saved_parameter(weights_options.get("discount"), tree, "discount"),
-        given=tuple(weights_options["given"]) if "given" in weights_options else None,
-    )
-    return mixture(x.astype(dtype), family=family, weights=weights, num_components=int(attributes["num_components"]))
-
-
-def _saved_parameter(saved: Any, tree: xr.DataTree, site: str) -> float | Distribution | None:
-    """A fixed value as it was; a prior of the user's own is replaced by the default one (draws do not depend on it)."""
-    return None if isinstance(saved, str) or (saved is None and site in tree["posterior"]) else saved
+    with jax.enable_x64(dtype == np.float64):
+        own = priors_of_file(tree)
+        hyper: dict[str, float | Distribution | None] = {
+            name: own.pop(name, None) if isinstance(value := weights_options.get(name), str) else value
+            for name in ("alpha", "discount")
+        }
+        weights = weight_prior(
+            attributes["weights"],
+            **hyper,
+            given=tuple(weights_options["given"]) if "given" in weights_options else None,
+        )
+        return mixture(
+            x.astype(dtype),
+            family=family,
+            weights=weights,
+            num_components=int(attributes["num_components"]),
+            prior=own,
+        )

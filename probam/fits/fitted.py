@@ -23,9 +23,10 @@ from probam.family import Params
 from probam.family.capabilities import DataSpace
 from probam.fits.annealed import WAYS, annealed, from_noise
 from probam.fits.answers import Answers, answers
+from probam.fits.arviz_tree import arviz_tree
 from probam.fits.completed import completed
 from probam.fits.conditional import ConditionalDistribution, rows_given
-from probam.fits.derived import DERIVED, with_groups
+from probam.fits.derived import DERIVED, REPORTED, with_groups
 from probam.fits.draws import evenly
 from probam.fits.in_words import memories, summary_text
 from probam.fits.landscape import basins, check_inside, energies_at, extent_of, kind_of, recalled
@@ -80,7 +81,8 @@ class Fit:
     # --- groups ------------------------------------------------------------------------------------------------
 
     def group(self, name: str) -> xr.Dataset:
-        """A group of the fit; ``recall`` and ``verification`` are made now where the file does not hold them.
+        """A group of the fit. Where the file does not hold one of these, it is made now: ``recall``,
+        ``verification``, ``prior``, ``prior_predictive``, ``log_prior``.
 
         Args:
             name: as in the table of ``docs/architecture.md``.
@@ -94,6 +96,31 @@ class Fit:
     def to_datatree(self) -> xr.DataTree:
         """The fit as a DataTree with all groups; those that the file does not hold are made now."""
         return self._having(*DERIVED)
+
+    def to_arviz(self, *, feature: str | None = None, num_draws: int = 1000, relabelled: bool = True) -> xr.DataTree:
+        """The fit as functions of ArviZ take it: the groups that ArviZ knows, all at the same draws.
+
+        Those of :meth:`to_datatree` hold as many draws as a file can afford, each its own number. Here the groups
+        ``posterior``, ``sample_stats``, ``log_likelihood``, ``log_prior`` and ``posterior_predictive`` have the same
+        draws. Parameters are in the units of the model, data in those of the data; the data are called ``x``.
+
+        Args:
+            feature: name of the feature that the data and replicated data are to have. Functions of ArviZ that compare
+                each datum with its replicates (``loo_pit``, ``plot_ppc_pit``, ``loo_metrics``, ...) take data of one
+                number. None has all features; a fit of one feature has that one.
+            num_draws: most draws, over all chains; they are spread evenly.
+            relabelled: number the memories alike in all draws, as the group ``memory`` does. Without it they are
+                numbered as the engine had them, and may switch from draw to draw.
+        """
+        whole_number(least=1)("num_draws", num_draws)
+        boolean("relabelled", relabelled)
+        if feature is not None and feature not in self.columns:
+            raise InputError(f"feature: expected one of {', '.join(self.columns)}; got {feature!r}")
+        if len(self.columns) == 1:
+            feature = self.columns[0]
+        tree = self._having("prior", "prior_predictive", "log_prior")
+        with jax.enable_x64(self.dtype == np.float64):
+            return arviz_tree(tree, self.model, num_draws, relabelled=relabelled, feature=feature)
 
     def _having(self, *names: str) -> xr.DataTree:
         """The tree with derived groups, which are made once."""
@@ -486,7 +513,7 @@ class Fit:
 
         file_path("path", path)
         with write_atomically(path) as temporary:
-            write_report(self.to_datatree(), temporary)
+            write_report(self._having(*REPORTED), temporary)
 
     @property
     def options(self) -> dict[str, Any]:

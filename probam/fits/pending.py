@@ -38,7 +38,7 @@ def pending_tree(model: Mixture, prepared: Prepared, result: EngineResult, attri
         attributes: the root attributes.
     """
     made = {
-        "posterior": groups.posterior_group(model, result),
+        "posterior": groups.sites_group(model, result.sites),
         "sample_stats": groups.sample_stats_group(result),
         "optimisation": groups.optimisation_group(result),
         "evidence": groups.evidence_group(result.evidence, prepared),
