@@ -32,7 +32,7 @@ from probam.reports.summaries.convergence import summarise
 from probam.reports.summaries.credible import CredibleBall
 from probam.reports.summaries.given_draws import SAMPLE, GivenDraws, finite, given_draws, given_labels, whole_labels
 from probam.reports.summaries.partition import Loss, PartitionDraws
-from probam.reports.summaries.quantities import InvariantDraws, weight_entropy
+from probam.reports.summaries.quantities import InvariantDraws, scalars, weight_entropy
 from probam.reports.summaries.relabel import LabelledDraws, Method, from_responsibilities
 from probam.reports.summaries.relabel import agreement as agreement_of_rows
 from probam.reports.summaries.relabel import relabel as relabel_rows
@@ -206,12 +206,12 @@ def quantities(
 
 
 def convergence(quantities_of_draws: xr.Dataset | ArrayLike | xr.DataArray) -> pd.DataFrame:
-    """Mean, sd, Monte Carlo error, effective sample sizes and R-hat of label-invariant quantities, a row each.
+    """Mean, sd, Monte Carlo error, effective sample sizes and R-hat of quantities of the draws, a row each.
 
     Estimators are ArviZ's (Vehtari et al. 2021). What is not defined is ``<NA>`` and the column ``note`` says why.
 
     Args:
-        quantities_of_draws: the Dataset of :func:`quantities`, or sampled labels.
+        quantities_of_draws: the Dataset of :func:`quantities` or any other of (chain, draw, ...), or sampled labels.
     """
     return summarise(_invariant(quantities_of_draws), "chains")
 
@@ -362,16 +362,12 @@ def _of_components(name: str, values: Any, shape: tuple[int, ...] | None) -> Giv
 
 def _labelled(resp: GivenDraws | None, theta: GivenDraws | None, reference: int) -> LabelledDraws:
     """The draws in a row, as the rules take them; what a rule does not look at is empty."""
-    tables = None if resp is None else resp.rows
-    memories = np.zeros((*tables[:, 0].shape, 1)) if tables is not None else np.zeros(())
-    if theta is not None:
-        memories = theta.rows.reshape(*theta.rows.shape[:2], -1)
-    if tables is None:
-        tables = np.ones((len(memories), 1, memories.shape[1]))
-    return from_responsibilities(tables, memories, reference)
-
-
-# --- what callers give ------------------------------------------------------------------------------------------
+    given = resp if resp is not None else theta
+    assert given is not None, "one of them is there"
+    num_draws, num_components = len(given.rows), given.values.shape[-1 if resp is not None else 2]
+    tables = np.ones((num_draws, 1, num_components)) if resp is None else resp.rows
+    memories = np.zeros((num_draws, num_components, 1)) if theta is None else theta.rows
+    return from_responsibilities(tables, memories.reshape(num_draws, num_components, -1), reference)
 
 
 def _of_labels(z: Int[np.ndarray, "C S N"], pairs: Sequence[tuple[int, int]] | None) -> dict[str, Any]:
@@ -404,16 +400,10 @@ def _pairs(num_data: int) -> Int[np.ndarray, "P 2"]:
 def _invariant(draws: xr.Dataset | ArrayLike | xr.DataArray) -> InvariantDraws:
     """Label-invariant quantities by name, each (chain, draw)."""
     own = draws if isinstance(draws, xr.Dataset) else quantities(draws)
-    found = {}
-    for name, values in own.data_vars.items():
-        rest = [dim for dim in values.dims if dim not in SAMPLE]
-        if rest == ["pair"]:
-            found |= {f"{name}[{pair}]": values.sel(pair=pair).values for pair in values["pair"].values}
-        elif set(values.dims) == set(SAMPLE):
-            found[str(name)] = values.transpose(*SAMPLE).values
-        else:
-            raise InputError(f"quantities: expected {name!r} to have one number for each draw; it has {values.dims}")
-    return {name: np.asarray(values, np.float64) for name, values in found.items()}
+    lacking = [str(name) for name, values in own.data_vars.items() if not set(SAMPLE) <= set(values.dims)]
+    if lacking:
+        raise InputError(f"quantities: expected the dimensions chain and draw; {', '.join(lacking)} lacks one of them")
+    return {key: value for name, values in own.data_vars.items() for key, value in scalars(str(name), values)}
 
 
 def _thinned(values: Float[np.ndarray, "C S"], num_draws: int) -> Float[np.ndarray, "C T"]:
@@ -421,9 +411,10 @@ def _thinned(values: Float[np.ndarray, "C S"], num_draws: int) -> Float[np.ndarr
 
 
 def _gap(a: pd.DataFrame, b: pd.DataFrame) -> pd.Series:
-    """Difference of means in Monte Carlo errors of that difference."""
-    error = np.sqrt(a["mcse"] ** 2 + b["mcse"] ** 2)
-    return (a["mean"] - b["mean"]).abs() / error.where(error > 0)
+    """Difference of means in Monte Carlo errors of that difference; not defined where there is no error."""
+    error = (a["mcse"] ** 2 + b["mcse"] ** 2) ** 0.5
+    gap: pd.Series = (a["mean"] - b["mean"]).abs() / error.where(error > 0)
+    return gap
 
 
 def _check_components(labels: Int[np.ndarray, "C S N"], num_components: int) -> None:

@@ -81,8 +81,7 @@ class Fit:
     # --- groups ------------------------------------------------------------------------------------------------
 
     def group(self, name: str) -> xr.Dataset:
-        """A group of the fit. Where the file does not hold one of these, it is made now: ``recall``,
-        ``verification``, ``prior``, ``prior_predictive``, ``log_prior``.
+        """A group of the fit; one of those that are made on demand is made now where the file does not hold it.
 
         Args:
             name: as in the table of ``docs/architecture.md``.
@@ -100,27 +99,16 @@ class Fit:
     def to_arviz(self, *, feature: str | None = None, num_draws: int = 1000, relabelled: bool = True) -> xr.DataTree:
         """The fit as functions of ArviZ take it: the groups that ArviZ knows, all at the same draws.
 
-        Those of :meth:`to_datatree` hold as many draws as a file can afford, each its own number. Here the groups
-        ``posterior``, ``sample_stats``, ``log_likelihood``, ``log_prior`` and ``posterior_predictive`` have the same
-        draws. Parameters are in the units of the model, data in those of the data; the data are called ``x``.
+        Parameters are in the units of the model, data (``x``) in their own; ``docs/arviz.md`` has examples.
 
         Args:
-            feature: name of the feature that the data and replicated data are to have. Functions of ArviZ that compare
-                each datum with its replicates (``loo_pit``, ``plot_ppc_pit``, ``loo_metrics``, ...) take data of one
-                number. None has all features; a fit of one feature has that one.
+            feature: the one feature of data and replicated data to have, for functions that compare each datum with its
+                replicates (``loo_pit``, ``plot_ppc_pit``, ...). None has all; a fit of one feature has that one.
             num_draws: most draws, over all chains; they are spread evenly.
-            relabelled: number the memories alike in all draws, as the group ``memory`` does. Without it they are
-                numbered as the engine had them, and may switch from draw to draw.
+            relabelled: number the memories alike in all draws; without it they may switch from draw to draw.
         """
-        whole_number(least=1)("num_draws", num_draws)
-        boolean("relabelled", relabelled)
-        if feature is not None and feature not in self.columns:
-            raise InputError(f"feature: expected one of {', '.join(self.columns)}; got {feature!r}")
-        if len(self.columns) == 1:
-            feature = self.columns[0]
         tree = self._having("prior", "prior_predictive", "log_prior")
-        with jax.enable_x64(self.dtype == np.float64):
-            return arviz_tree(tree, self.model, num_draws, relabelled=relabelled, feature=feature)
+        return arviz_tree(tree, self.model, num_draws, relabelled=relabelled, feature=feature)
 
     def _having(self, *names: str) -> xr.DataTree:
         """The tree with derived groups, which are made once."""
@@ -295,25 +283,16 @@ class Fit:
             the query).
         """
         whole_number(least=1)("max_steps", max_steps)
-        table, x = self._rows(queries, "queries")
+        _, x = self._rows(queries, "queries")
         params = self._sites_of(draw)
-        still = kind_of(self.model, params).still
-        if still:
+        if still := kind_of(self.model, params).still:
             raise InputError(f"recall: {still}")
         ends = recalled(self.model, params, x, step=step, max_steps=max_steps)
         result = check_inside(ends.recall)
-        return xr.Dataset(
-            {
-                "state": (("query", "feature"), self.standardiser.invert(np.asarray(result.states))),
-                "steps": ("query", np.asarray(result.steps)),
-                "residual": ("query", np.asarray(result.residual)),
-                "energy": ("query", np.asarray(result.energy)),
-                "converged": ("query", np.asarray(result.converged)),
-                "basin": ("query", self._relabel(basins(ends, self._extent).memory, draw)),
-                "responsible": ("query", self._relabel(ends.responsible, draw)),
-            },
-            coords={"query": np.arange(table.num_data), "feature": list(self.columns)},
-        )
+        of_queries = {name: getattr(result, name) for name in ("steps", "residual", "energy", "converged")}
+        basin = self._relabel(basins(ends, self._extent).memory, draw)
+        own = of_queries | {"basin": basin, "responsible": self._relabel(ends.responsible, draw)}
+        return self._ends(result.states, own)
 
     def anneal(
         self,
@@ -351,15 +330,15 @@ class Fit:
         x = self.standardiser.apply(self.table(queries, "queries").values).astype(self.dtype)
         key, params, level = jax.random.key(seed), self._sites_of(draw), jnp.asarray(noise, self.dtype)
         ends = annealed(self.model, params, key, jnp.asarray(x), level, by=by, num_steps=num_steps)
-        return xr.Dataset(
-            {
-                "state": (("query", "feature"), self.standardiser.invert(np.asarray(ends.states))),
-                "energy": ("query", np.asarray(ends.energy)),
-                "basin": ("query", self._relabel(np.asarray(ends.memory), draw)),
-                "responsible": ("query", self._relabel(np.asarray(ends.responsible), draw)),
-            },
-            coords={"query": np.arange(len(x)), "feature": list(self.columns)},
-        )
+        basin, responsible = (self._relabel(np.asarray(each), draw) for each in (ends.memory, ends.responsible))
+        return self._ends(ends.states, {"energy": ends.energy, "basin": basin, "responsible": responsible})
+
+    def _ends(self, states: Any, of_queries: dict[str, Any]) -> xr.Dataset:
+        """Where queries ended, in data units, and what is known of each."""
+        state = (("query", "feature"), self.standardiser.invert(np.asarray(states)))
+        known = {name: ("query", np.asarray(values)) for name, values in of_queries.items()}
+        coords = {"query": np.arange(len(state[1])), "feature": list(self.columns)}
+        return xr.Dataset({"state": state, **known}, coords=coords)
 
     @cached_property
     def _extent(self) -> float:
@@ -368,8 +347,7 @@ class Fit:
     def _relabel(self, memory: np.ndarray, draw: int | None) -> np.ndarray:
         """The numbers that a draw's memories have in the group ``memory``."""
         index = int(self.tree["memory"].attrs["reference"]) if draw is None else draw
-        inverse = np.argsort(self._group("memory")["permutation"].values[index])
-        return np.asarray(inverse[memory])
+        return np.asarray(np.argsort(self._group("memory")["permutation"].values[index])[memory])
 
     def complete(self, data: Any, *, num_draws: int = 50, max_steps: int = 500, descent: bool = True) -> xr.Dataset:
         """Missing entries (NaN) of each row, by recall and by the exact conditional of the mixture.

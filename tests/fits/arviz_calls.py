@@ -9,11 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import arviz as legacy
-import arviz_plots as plots
-import arviz_stats as stats
+import arviz
+import arviz_plots
+import arviz_stats
 import numpy as np
 import xarray as xr
+
+from probam.reports.tree import variable
+
+legacy: Any = arviz  # they have no types
+plots: Any = arviz_plots
+stats: Any = arviz_stats
 
 Calls = dict[str, Callable[[xr.DataTree], Any]]
 
@@ -42,7 +48,9 @@ STATS: Calls = {name: getattr(stats, name) for name in _BY_THE_TREE.split()} | {
     "generate_survival_curves": lambda t: stats.generate_survival_curves(t, "x", num_samples=20),
     "kaplan_meier": lambda t: stats.kaplan_meier(t, "x"),
     "kl_divergence": _few(stats.kl_divergence),
-    "loo_approximate_posterior": lambda t: stats.loo_approximate_posterior(t, t["sample_stats"]["lp"], _log_q(t)),
+    "loo_approximate_posterior": lambda t: stats.loo_approximate_posterior(
+        t, variable(t, "sample_stats", "lp"), _log_q(t)
+    ),
     "loo_i": lambda t: stats.loo_i(3, t),
     "loo_r2": lambda t: stats.loo_r2(t, "x"),
     "loo_subsample": lambda t: stats.loo_subsample(t, observations=20),
@@ -86,11 +94,11 @@ def _both(t: xr.DataTree) -> dict[str, Any]:
 
 
 def _beta(t: xr.DataTree) -> np.ndarray:
-    return np.asarray(t["posterior"]["beta"].values)
+    return np.asarray(variable(t, "posterior", "beta").values)
 
 
 def _replicates(t: xr.DataTree) -> np.ndarray:
-    values = t["posterior_predictive"]["x"].values
+    values = variable(t, "posterior_predictive", "x").values
     return np.asarray(values.reshape(-1, values.shape[-1]))
 
 
@@ -134,7 +142,7 @@ LEGACY: Calls = {name: _on_inference_data(name) for name in _BY_INFERENCE_DATA.s
     "plot_ecdf": lambda t: legacy.plot_ecdf(_beta(t).ravel()),
     "plot_elpd": lambda t: legacy.plot_elpd(_both(t)),
     "plot_hdi": lambda t: legacy.plot_hdi(
-        np.arange(t["observed_data"].sizes["datum"]), t["posterior_predictive"]["x"].values
+        np.arange(t["observed_data"].sizes["datum"]), variable(t, "posterior_predictive", "x").values
     ),
     "plot_kde": lambda t: legacy.plot_kde(_beta(t)),
     "plot_khat": lambda t: legacy.plot_khat(legacy.loo(legacy.from_datatree(t), pointwise=True)),
@@ -143,15 +151,17 @@ LEGACY: Calls = {name: _on_inference_data(name) for name in _BY_INFERENCE_DATA.s
     "plot_separation": _on_inference_data("plot_separation", y="x"),
     "plot_ts": _on_inference_data("plot_ts", y="x"),
     "psens": _on_inference_data("psens", component="prior"),
-    "psislw": lambda t: legacy.psislw(-t["log_likelihood"]["x"].stack(__sample__=("chain", "draw"))),
+    "psislw": lambda t: legacy.psislw(-variable(t, "log_likelihood", "x").stack(__sample__=("chain", "draw"))),
     "pytree_to_dataset": lambda t: legacy.pytree_to_dataset({"beta": _beta(t)}),
-    "r2_samples": lambda t: legacy.r2_samples(t["observed_data"]["x"].values, _replicates(t)),
-    "r2_score": lambda t: legacy.r2_score(t["observed_data"]["x"].values, _replicates(t)),
-    "smooth_data": lambda t: legacy.smooth_data(t["observed_data"]["x"].values, t["posterior_predictive"]["x"].values),
+    "r2_samples": lambda t: legacy.r2_samples(variable(t, "observed_data", "x").values, _replicates(t)),
+    "r2_score": lambda t: legacy.r2_score(variable(t, "observed_data", "x").values, _replicates(t)),
+    "smooth_data": lambda t: legacy.smooth_data(
+        variable(t, "observed_data", "x").values, variable(t, "posterior_predictive", "x").values
+    ),
     "to_json": _written_and_read("to_json", "from_json"),
     "to_netcdf": _written_and_read("to_netcdf", "from_netcdf"),
     "weight_predictions": lambda t: legacy.weight_predictions(list(_both(t).values()), weights=[0.5, 0.5]),
-    "wrap_xarray_ufunc": lambda t: legacy.wrap_xarray_ufunc(np.mean, t["posterior"]["beta"]),
+    "wrap_xarray_ufunc": lambda t: legacy.wrap_xarray_ufunc(np.mean, variable(t, "posterior", "beta")),
 }
 
 TABLES: dict[str, Calls] = {"arviz_stats": STATS, "arviz_plots": PLOTS, "arviz": LEGACY}

@@ -1,6 +1,7 @@
 """Functions of ArviZ take a fit: every public one is called, and those that refuse are listed with the line."""
 
 import inspect
+import re
 import traceback
 import warnings
 from collections.abc import Callable
@@ -10,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import arviz_stats
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from packaging.version import Version
 import probam.fits.fit as api
 from probam.errors import InputError
 from probam.fits.fitted import Fit
+from probam.reports.tree import variable
 
 if Version(version("arviz")) >= Version("1"):
     pytest.skip("the tables are of ArviZ below 1, which Python 3.11 has", allow_module_level=True)
@@ -32,6 +33,7 @@ from tests.fits.arviz_calls import (
     REFUSED,
     SEVERAL_DRAWS,
     TABLES,
+    stats,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,21 +127,21 @@ def test_every_function_takes_the_fit_of_every_engine_or_refuses_as_listed(
 def test_all_groups_have_the_same_draws_and_memories_are_numbered_alike() -> None:
     fit = fitted("nuts")
     tree = fit.to_arviz(num_draws=50)
-    draws = tree["posterior"]["draw"].values
+    draws = variable(tree, "posterior", "draw").values
     assert len(draws) == 25
     for name in ("posterior", "sample_stats", "log_likelihood", "log_prior", "posterior_predictive"):
         assert tree[name].sizes["chain"] == 2
-        np.testing.assert_array_equal(tree[name]["draw"].values, draws)
+        np.testing.assert_array_equal(variable(tree, name, "draw").values, draws)
     permutation = fit.group("memory")["permutation"].values.reshape(2, 60, 2)
     own = fit.tree["posterior"].to_dataset()
     for chain, position in ((0, 0), (1, 13), (1, 24)):
         draw = draws[position]
         order = permutation[chain, draw]
         np.testing.assert_array_equal(
-            tree["posterior"]["loc"].values[chain, position], own["loc"].values[chain, draw][order]
+            variable(tree, "posterior", "loc").values[chain, position], own["loc"].values[chain, draw][order]
         )
         prior = fit.group("log_prior")["loc"].values[chain, draw]
-        np.testing.assert_array_equal(tree["log_prior"]["loc"].values[chain, position], prior[order])
+        np.testing.assert_array_equal(variable(tree, "log_prior", "loc").values[chain, position], prior[order])
     as_sampled = fit.to_arviz(num_draws=50, relabelled=False)
     xr.testing.assert_identical(as_sampled["posterior"].to_dataset(), own.sel(draw=draws))
 
@@ -150,7 +152,7 @@ def test_replicated_data_are_those_of_their_draw() -> None:
     tree = fit.to_arviz()
     group = tree["posterior"].to_dataset()
     mean = (group["weights"] * group["loc"]).sum("memory") * fit.standardiser.scale + fit.standardiser.center
-    away = (tree["posterior_predictive"]["x"] - mean).mean("datum").values.reshape(-1, 2)
+    away = (variable(tree, "posterior_predictive", "x") - mean).mean("datum").values.reshape(-1, 2)
     error = away.std(axis=0) / np.sqrt(len(away))
     assert (np.abs(away.mean(axis=0)) < 5 * error).all(), (away.mean(axis=0), error)
 
@@ -158,12 +160,13 @@ def test_replicated_data_are_those_of_their_draw() -> None:
 def test_one_feature_leaves_the_others_beside_the_data() -> None:
     fit = fitted("em")
     whole, one = fit.to_arviz(), fit.to_arviz(feature="x1")
-    assert whole["observed_data"]["x"].dims == ("datum", "feature")
-    assert one["observed_data"]["x"].dims == ("datum",)
-    np.testing.assert_array_equal(one["observed_data"]["x"], X[:, 1])
-    np.testing.assert_array_equal(one["constant_data"]["x0"], X[:, 0])
+    assert variable(whole, "observed_data", "x").dims == ("datum", "feature")
+    assert variable(one, "observed_data", "x").dims == ("datum",)
+    np.testing.assert_array_equal(variable(one, "observed_data", "x"), X[:, 1])
+    np.testing.assert_array_equal(variable(one, "constant_data", "x0"), X[:, 0])
     np.testing.assert_array_equal(
-        one["posterior_predictive"]["x"], whole["posterior_predictive"]["x"].sel(feature="x1", drop=True)
+        variable(one, "posterior_predictive", "x"),
+        variable(whole, "posterior_predictive", "x").sel(feature="x1", drop=True),
     )
 
 
@@ -181,9 +184,9 @@ def test_sticks_go_where_memories_are_renumbered_and_weights_of_rows_count_in_th
     assert "sticks" not in tree["posterior"]
     assert "sticks" in fit.to_arviz(relabelled=False)["posterior"]
     assert set(tree["observed_data"].data_vars) == {"x"}
-    np.testing.assert_array_equal(tree["constant_data"]["weight"], weight)
-    own = fit.tree["log_likelihood"]["x"].values
-    np.testing.assert_allclose(tree["log_likelihood"]["x"].values, own * weight)
+    np.testing.assert_array_equal(variable(tree, "constant_data", "weight"), weight)
+    own = variable(fit.tree, "log_likelihood", "x").values
+    np.testing.assert_allclose(variable(tree, "log_likelihood", "x").values, own * weight)
 
 
 def test_power_scaling_finds_a_prior_that_the_data_contradict() -> None:
@@ -194,7 +197,7 @@ def test_power_scaling_finds_a_prior_that_the_data_contradict() -> None:
     conflict = api.fit(X, **options, num_chains=2, num_draws=200, num_warmup=20, prior={"loc": dist.Normal(3.0, 0.2)})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        table = arviz_stats.psense_summary(conflict.to_arviz(), prior_var_names=["loc"])  # type: ignore[attr-defined]
+        table = stats.psense_summary(conflict.to_arviz(), prior_var_names=["loc"])
     assert table.loc["loc[0, x0]", "diagnosis"] == "potential prior-data conflict"
 
 
@@ -210,3 +213,15 @@ def test_power_scaling_finds_a_prior_that_the_data_contradict() -> None:
 def test_what_is_wrong_is_said(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         fitted("nuts").to_arviz(**options)
+
+
+def test_the_programs_of_the_page_run_in_order() -> None:
+    """Every block in one namespace, as a reader pastes them."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "arviz.md").read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    scope: dict[str, Any] = {"__name__": "__main__"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(compile("\n".join(blocks), "docs/arviz.md", "exec"), scope)
+    assert scope["tree"]["posterior"].sizes["memory"] == 2
+    assert scope["point"].tolist() == [0, 0, 0, 1, 1, 2]

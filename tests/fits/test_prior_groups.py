@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
@@ -18,7 +19,7 @@ import probam.fits.fit as api
 from probam.errors import InputError
 from probam.fits.fitted import Fit
 from probam.fits.prior_text import priors_of_text, text_of_law
-from probam.reports.tree import write_tree
+from probam.reports.tree import variable, write_tree
 from probam.streams.stream import Stream
 
 RNG = np.random.default_rng(8)
@@ -96,7 +97,7 @@ def test_a_prior_that_is_given_comes_back_from_the_file(fit: Fit, tmp_path: Path
         dist.Normal(0.1, 2.5),
         dist.Normal(np.array([0.1, -2.0]), 1.0).to_event(1),
         dist.Normal(0.0, 3.0).expand([2]).to_event(1),
-        dist.MultivariateNormal(np.zeros(2), np.array([[2.0, 0.3], [0.3, 1.0]])),
+        dist.MultivariateNormal(jnp.zeros(2), jnp.array([[2.0, 0.3], [0.3, 1.0]])),
         dist.LogNormal(0.1, 1 / 3),
     ],
 )
@@ -129,7 +130,7 @@ def test_the_prior_of_a_stream_is_that_of_its_base_measure(tmp_path: Path) -> No
     fit.save(tmp_path / "stream.nc")
     group = api.load(tmp_path / "stream.nc").group("log_prior")
     xr.testing.assert_allclose(group, fit.group("log_prior"))
-    sticks = fit.tree["posterior"]["sticks"].values[0]
+    sticks = variable(fit.tree, "posterior", "sticks").values[0]
     np.testing.assert_allclose(group["sticks"].values[0], stats.beta.logpdf(sticks, 1, 1.5).sum(axis=1), rtol=1e-6)
 
 
