@@ -36,6 +36,7 @@ from probam.energies import (
     timed_sequences,
     two_layer,
     universal,
+    variational,
 )
 from probam.energies.memory import Memory
 from probam.errors import InputError
@@ -77,6 +78,7 @@ _ALL: tuple[type[Memory], ...] = (
     random_features.RandomFeatures,
     positive_features.PositiveFeatures,
     predictive_coding.Decoder,
+    variational.Variational,
     bayesian_predictive_coding.BayesianPredictiveCoding,
 )
 

@@ -56,6 +56,7 @@ from probam.energies import (
     timed_sequences,
     two_layer,
     universal,
+    variational,
 )
 from probam.energies.arguments import Logs
 from probam.energies.lagrangians import LogSumExp, Quadratic
@@ -428,6 +429,10 @@ _NONE: dict[type[Memory], str] = {
     ),
     random_features.RandomFeatures: (
         "the estimated kernel sum is negative at some states, so that it is no density; its mean is that of clam"
+    ),
+    variational.Variational: (
+        "the density is one of codes: the Gaussian mixture of its `latent` memory; seen through the encoder its energy "
+        "has no normaliser in the space of patterns"
     ),
     bayesian_predictive_coding.BayesianPredictiveCoding: (
         "activities are at their most probable values, not integrated out, so that exp(-E) has no normaliser in closed "

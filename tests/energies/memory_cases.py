@@ -39,6 +39,7 @@ from probam.energies.timed_sequences import TimedSequence
 from probam.energies.two_layer import Network as TwoLayer
 from probam.energies.two_layer import modern_hopfield
 from probam.energies.universal import Universal
+from probam.energies.variational import Variational
 
 N, K, D = 40, 4, 3
 RNG = np.random.default_rng(3)
@@ -127,6 +128,7 @@ WITHOUT_TWIN: dict[str, tuple[Memory, np.ndarray]] = {
     "epanechnikov, with a floor": (Epanechnikov(LOC, 0.05, WEIGHTS, 0.1), POINTS),
     "radial, cubes": (Radial(LOC, 0.5, 3.0), POINTS),
     "bayesian_predictive_coding": (BayesianPredictiveCoding.store(jnp.asarray(LOC), width=8), POINTS),
+    "variational": (Variational.store(jnp.asarray(LOC), num_units=8, num_steps=10), POINTS),
 }
 """Memories without one."""
 
@@ -170,6 +172,7 @@ RECALLED: dict[str, tuple[np.ndarray, np.ndarray, float]] = {
     "hopfield": (SIGNS, _FLIPPED, 0),
     "dense": (SIGNS, _FLIPPED, 0),
     "bayesian_predictive_coding": (SIGNS, _NEAR(SIGNS), 0.3),
+    "variational": (REAL, _NEAR(REAL), 0.3),
     "sequences": (SIGNS, np.roll(_FLIPPED, 1, axis=0), 0),  # from a predecessor with errors
     "layered_sequences": (SIGNS, np.roll(_FLIPPED, 1, axis=0), 0),
     "counts": (_PROFILES, _PROFILES + RNG.integers(3, size=_PROFILES.shape), 6),

@@ -34,6 +34,7 @@ CASES = WITH_TWIN | WITHOUT_TWIN
 
 PARTS_OF_MEMORIES = {
     "arguments",
+    "autoencoder",
     "bayesian_layers",
     "conventions",
     "crosstalk",
