@@ -19,7 +19,7 @@ PLANE = _DRAW.normal(size=(300, 2)) @ _DRAW.normal(size=(2, 6)) + 0.05 * _DRAW.n
 
 @pytest.fixture(scope="module")
 def memory() -> Variational:
-    autoencoder = trained(jax.random.key(1), jnp.asarray(PLANE), 0.1, num_codes=2, num_units=16, num_steps=800)
+    autoencoder = trained(jax.random.key(1), jnp.asarray(PLANE), 0.1, num_codes=2, num_units=32, num_steps=2000)
     return Variational(autoencoder, encode(autoencoder, jnp.asarray(PLANE[:5])), 0.4)
 
 
@@ -28,8 +28,8 @@ def test_the_networks_find_the_plane_that_principal_components_find(memory: Vari
     residual = np.mean((principal.inverse_transform(principal.transform(PLANE)) - PLANE) ** 2)
     rows = jnp.asarray(PLANE)
     error = np.mean((decode(memory.autoencoder, encode(memory.autoencoder, rows)) - PLANE) ** 2)
-    assert error < 5 * residual
-    assert error < 0.01 * PLANE.var()
+    assert error < 4 * residual  # tanh units bend the plane a little
+    assert residual < 0.001 * PLANE.var()
 
 
 def test_the_divergence_is_that_of_independent_normal_laws() -> None:
