@@ -1,20 +1,19 @@
 """Associative memories as probabilistic programs.
 
 ``fit`` data and get a posterior over memories, ``load`` a saved one, ``compare`` several, ``verify`` that energies are
-likelihoods; a ``Stream`` makes memories as data arrive. The names below are read from their modules when first used,
-so that ``import probam`` costs next to nothing.
+likelihoods; a ``Stream`` makes memories as data arrive; ``partitions`` has functions for the draws of any sampler. The
+names below are read from their modules when first used, so that ``import probam`` costs next to nothing.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import probam.partitions as partitions
     from probam.claims.verify import verify
     from probam.comparison.compare import compare
     from probam.compiled import keep_compiled
     from probam.errors import InputError, NumericalError, ProbamError
-    from probam.estimators.mixture import ProbamMixture
-    from probam.estimators.stream import ProbamStream
     from probam.fits.choices import families
     from probam.fits.fit import fit, load
     from probam.fits.fitted import Fit
@@ -25,14 +24,13 @@ __all__ = [
     "InputError",
     "NumericalError",
     "ProbamError",
-    "ProbamMixture",
-    "ProbamStream",
     "Stream",
     "compare",
     "families",
     "fit",
     "keep_compiled",
     "load",
+    "partitions",
     "verify",
 ]
 
@@ -43,9 +41,8 @@ _HOMES = {
     "verify": "probam.claims.verify",
     "keep_compiled": "probam.compiled",
     "compare": "probam.comparison.compare",
+    "partitions": "probam.partitions",
     "Fit": "probam.fits.fitted",
-    "ProbamMixture": "probam.estimators.mixture",
-    "ProbamStream": "probam.estimators.stream",
     "Stream": "probam.streams.stream",
     "InputError": "probam.errors",
     "NumericalError": "probam.errors",
@@ -56,7 +53,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'probam' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    home = import_module(_HOMES[name])
+    return home if home.__name__ == f"{__name__}.{name}" else getattr(home, name)
 
 
 def __dir__() -> list[str]:

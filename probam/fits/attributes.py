@@ -15,6 +15,7 @@ from probam.distributions.supports import innermost
 from probam.fits.choices import sampler_of
 from probam.fits.options import FitOptions
 from probam.fits.prepared import Prepared
+from probam.fits.prior_text import texts_of_priors
 from probam.inference.common.result import EngineResult
 from probam.models.mixture import Mixture
 from probam.models.weights import StickBreaking
@@ -58,6 +59,7 @@ def fit_attributes(
         "source": prepared.table.source,
         "standardised": int(options.standardise),
         "normalised": int(options.normalise),
+        "given_prior": texts_of_priors(_given_priors(options)),
         "prior": {site: _law(prior) for site, prior in model.prior.items()},
         "model": "; ".join(_sentences(options, prepared, model, result)),
         "truncation": _truncation(model, result, prepared.table.num_data),
@@ -69,11 +71,16 @@ def _estimate(options: FitOptions, result: EngineResult) -> str:
     """What was maximised or drawn from, and for a maximum a posteriori under which prior."""
     if result.estimate != "maximum a posteriori":
         return result.estimate
-    own = [name for name in ("alpha", "discount") if isinstance(getattr(options, name), Distribution)]
-    own = [*(options.prior or {}), *own]
+    own = _given_priors(options)
     if not own:
         return f"{result.estimate} under the default prior"
     return f"{result.estimate} under the given prior of {', '.join(own)} and the default prior of the rest"
+
+
+def _given_priors(options: FitOptions) -> dict[str, Distribution]:
+    """The priors that the user gave, by site."""
+    hyper = {name: getattr(options, name) for name in ("alpha", "discount")}
+    return {**(options.prior or {}), **{name: law for name, law in hyper.items() if isinstance(law, Distribution)}}
 
 
 def _command(

@@ -1,4 +1,6 @@
-"""Groups of a fit that are made when they are asked for: each is a function of the other groups, and has no randomness.
+"""Groups of a fit that are made when they are asked for: each is a function of the other groups and of the program.
+
+Where one has random numbers their key is fixed.
 
 :func:`with_groups` is the one door: it looks in the tree, then in the folder of the user's cache, then makes them. So
 a group has the same bits whenever it is made. What is made is kept in that folder and never written into a file that
@@ -9,21 +11,34 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jax
+import numpy as np
 import xarray as xr
 
+from probam.distributions.supports import innermost
 from probam.fits.groups import Group, reason
 from probam.fits.kept import keep, kept, shelf
+from probam.fits.prior_groups import log_prior_group, prior_group, prior_predictive_group
 from probam.fits.recall_group import recall_group
 from probam.fits.saved import Saved
 from probam.fits.verification import verification_group
 from probam.models.mixture import Mixture
+from probam.numerics.steady import steady
 from probam.reports.summaries.quantities import options
 from probam.reports.tree import group_dataset, has, with_datasets
 
-__all__ = ["DERIVED", "with_groups"]
+__all__ = ["DERIVED", "REPORTED", "with_groups"]
 
-DERIVED: dict[str, Callable[[Saved], Group]] = {"recall": recall_group, "verification": verification_group}
+DERIVED: dict[str, Callable[[Saved], Group]] = {
+    "recall": recall_group,
+    "verification": verification_group,
+    "prior": prior_group,
+    "prior_predictive": prior_predictive_group,
+    "log_prior": log_prior_group,
+}
 """How each derived group is made."""
+
+REPORTED = ("recall", "verification")
+"""Those that the report reads."""
 
 _SOURCES = (
     "posterior",
@@ -36,7 +51,15 @@ _SOURCES = (
 )
 """The groups that derived groups are made of; nothing else is given to their functions."""
 
-_SOURCE_ATTRIBUTES = ("family", "family_options", "weights", "num_components", "dtype")
+_SOURCE_ATTRIBUTES = (
+    "family",
+    "family_options",
+    "weights",
+    "weights_options",
+    "given_prior",
+    "num_components",
+    "dtype",
+)
 
 
 def with_groups(tree: xr.DataTree, model: Mixture, names: Iterable[str] = tuple(DERIVED)) -> xr.DataTree:
@@ -52,7 +75,7 @@ def with_groups(tree: xr.DataTree, model: Mixture, names: Iterable[str] = tuple(
     if not absent:
         return tree
     found: dict[str, xr.Dataset] = {}
-    saved = Saved(_sources(tree), model)
+    saved = Saved(_sources(tree, model), model)
     is_shipped = type(model.family).__module__.startswith("probam.")
     place = shelf(saved.tree) if is_shipped else None  # the code of another family may change
     with jax.enable_x64(tree.attrs["dtype"] == "float64"):
@@ -64,11 +87,23 @@ def with_groups(tree: xr.DataTree, model: Mixture, names: Iterable[str] = tuple(
     return with_datasets(tree, found, {"left_out": failed} if failed else {})
 
 
-def _sources(tree: xr.DataTree) -> xr.DataTree:
-    """What derived groups are functions of."""
+def _sources(tree: xr.DataTree, model: Mixture) -> xr.DataTree:
+    """What derived groups are functions of: groups of the fit and the prior of its program."""
     attributes = {name: tree.attrs[name] for name in _SOURCE_ATTRIBUTES if name in tree.attrs}
     groups = {name: tree[name].to_dataset() for name in _SOURCES if name in tree.children}
-    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attributes), **groups})
+    root = _numbers_of_prior(model).assign_attrs(attributes)
+    return xr.DataTree.from_dict({"/": root, **groups})
+
+
+def _numbers_of_prior(model: Mixture) -> xr.Dataset:
+    """The laws of the sites and their numbers, and the numbers of the law of the weights."""
+    laws = {name: f"{type(innermost(law)).__name__} {law.shape()}" for name, law in sorted(model.prior.items())}
+    numbers = jax.tree.leaves(steady((dict(model.prior), model.weights)))
+    variables = {
+        f"number_{position}": ([f"number_{position}_{axis}" for axis in range(np.ndim(number))], np.asarray(number))
+        for position, number in enumerate(numbers)
+    }
+    return xr.Dataset(variables, attrs={"laws": repr(laws)})
 
 
 def _kept_or_made(saved: Saved, name: str, place: Path | None) -> xr.Dataset:

@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,19 +11,20 @@ import numpy as np
 import xarray as xr
 from numpyro.distributions import Distribution
 
+from probam.compiled import compiled_quickly
 from probam.data.standardise import Standardiser
 from probam.data.writing import check_writable
 from probam.errors import InputError, NumericalError
 from probam.family import Family
-from probam.fits.assemble import essential_tree, fit_tree
+from probam.fits.assemble import fit_tree
 from probam.fits.attributes import fit_attributes
 from probam.fits.choices import double_precision, find_engine, find_family, sampler_of, saved_family
 from probam.fits.derived import with_groups
 from probam.fits.fitted import Fit
 from probam.fits.options import FitOptions
-from probam.fits.pending import completed, is_pending, keys_of, pending_tree
+from probam.fits.pending import completed, is_pending, pending_tree
 from probam.fits.prepared import Prepared, prepare
-from probam.fits.saved import save_tree
+from probam.fits.prior_text import priors_of_file
 from probam.inference.common.result import EngineResult, silent
 from probam.inference.common.rows import check_labels
 from probam.models.mixture import Mixture, mixture
@@ -32,7 +32,7 @@ from probam.models.weights import weight_prior
 from probam.options import file_path, takes_open
 from probam.reports.tree import read_tree
 
-__all__ = ["fit", "fit_essentials", "load"]
+__all__ = ["fit", "load"]
 
 _DEFAULT_TRUNCATION = 20
 
@@ -57,21 +57,6 @@ def fit(data: Any, options: FitOptions, engine_options: dict[str, Any]) -> Fit:
     >>> fitted.predict(np.array([[3.0, 3.0]]))["label"].values
     array([0])
     """
-    return _fitted(data, options, engine_options, fit_tree)
-
-
-@takes_open(FitOptions)
-def fit_essentials(data: Any, options: FitOptions, engine_options: dict[str, Any]) -> Fit:
-    """:func:`fit` with what questions to a fit need and no more; ``Fit.tree`` makes the other groups when it is read.
-
-    Args:
-        data: as for :func:`fit`.
-    """
-    return _fitted(data, options, engine_options, essential_tree)
-
-
-def _fitted(data: Any, options: FitOptions, engine_options: dict[str, Any], tree_of: Callable[..., xr.DataTree]) -> Fit:
-    """A fit whose tree is made by ``tree_of``."""
     began = time.perf_counter()
     if options.output is not None:
         check_writable(options.output)
@@ -90,19 +75,26 @@ def _fitted(data: Any, options: FitOptions, engine_options: dict[str, Any], tree
         model = mixture(prepared.x, family=family, weights=weights, num_components=num_components, prior=options.prior)
         engine = options.engine or sampler_of(model, has_row_weights=prepared.weight is not None)
         options, run = replace(options, engine=engine), find_engine(engine, engine_options)
-        key_run, key_read = keys_of(np.uint32(options.seed))
+        key_run, key_read = _keys(np.uint32(options.seed))
         result = _run(run, key_run, model, prepared, options, engine_options)
         attributes = fit_attributes(options, engine_options, prepared, model, result)
         if options.output is not None:
             pending = pending_tree(model, prepared, result, attributes | {"seconds": time.perf_counter() - began})
-            save_tree(pending, options.output)
-        tree = tree_of(model, prepared, result, key_read, attributes, options.progress or silent)
+            Fit(pending, model).save(options.output)
+        tree = fit_tree(model, prepared, result, key_read, attributes, options.progress or silent)
         tree = with_groups(tree, model) if options.complete else tree
     tree.attrs["seconds"] = time.perf_counter() - began
     fitted = Fit(tree, model)
     if options.output is not None:
         fitted.save(options.output)
     return fitted
+
+
+@compiled_quickly()
+def _keys(seed: np.uint32 | jax.Array) -> tuple[jax.Array, jax.Array]:
+    """For the engine, and for what is drawn to read its result."""
+    key_run, key_read = jax.random.split(jax.random.key(seed))
+    return key_run, key_read
 
 
 def _num_components(options: FitOptions, num_data: int) -> int:
@@ -159,7 +151,8 @@ def load(path: str | os.PathLike[str], *, family: str | Family | None = None) ->
     try:
         model = _saved_model(tree, str(path), family)
         if is_pending(tree):
-            tree = completed(tree, model)
+            with jax.enable_x64(tree.attrs["dtype"] == "float64"):
+                tree = completed(tree, model, _keys(np.uint32(tree.attrs["seed"]))[1], silent)
         return Fit(tree, model)
     except KeyError as error:
         raise InputError(
@@ -168,7 +161,11 @@ def load(path: str | os.PathLike[str], *, family: str | Family | None = None) ->
 
 
 def _saved_model(tree: xr.DataTree, path: str, given: str | Family | None) -> Mixture:
-    """The program of a saved fit, its default priors scaled to the saved data; ``given`` names its family's code."""
+    """The program of a saved fit; ``given`` names its family's code.
+
+    Default priors are scaled to the saved data. A prior of the user's own that the file cannot hold is replaced by the
+    default one, on which the draws do not depend.
+    """
     attributes = tree.attrs
     family_options = json.loads(attributes["family_options"])
     weights_options = json.loads(attributes["weights_options"])
@@ -182,15 +179,21 @@ def _saved_model(tree: xr.DataTree, path: str, given: str | Family | None) -> Mi
     constants = tree["constant_data"].to_dataset()
     units = Standardiser(constants["center"].values, constants["scale"].values)
     x = units.apply(tree["observed_data"].to_dataset()["x"].values)
-    weights = weight_prior(
-        attributes["weights"],
-        alpha=_saved_parameter(weights_options.get("alpha"), tree, "alpha"),
-        discount=_saved_parameter(weights_options.get("discount"), tree, "discount"),
-        given=tuple(weights_options["given"]) if "given" in weights_options else None,
-    )
-    return mixture(x.astype(dtype), family=family, weights=weights, num_components=int(attributes["num_components"]))
-
-
-def _saved_parameter(saved: Any, tree: xr.DataTree, site: str) -> float | Distribution | None:
-    """A fixed value as it was; a prior of the user's own is replaced by the default one (draws do not depend on it)."""
-    return None if isinstance(saved, str) or (saved is None and site in tree["posterior"]) else saved
+    with jax.enable_x64(dtype == np.float64):
+        own = priors_of_file(tree)
+        hyper: dict[str, float | Distribution | None] = {
+            name: own.pop(name, None) if isinstance(value := weights_options.get(name), str) else value
+            for name in ("alpha", "discount")
+        }
+        weights = weight_prior(
+            attributes["weights"],
+            **hyper,
+            given=tuple(weights_options["given"]) if "given" in weights_options else None,
+        )
+        return mixture(
+            x.astype(dtype),
+            family=family,
+            weights=weights,
+            num_components=int(attributes["num_components"]),
+            prior=own,
+        )

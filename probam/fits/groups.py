@@ -33,10 +33,10 @@ __all__ = [
     "memory_group",
     "optimisation_group",
     "partition_group",
-    "posterior_group",
     "predictive_group",
     "reason",
     "sample_stats_group",
+    "sites_group",
 ]
 
 _REPLICATED = 2_000_000
@@ -63,12 +63,17 @@ def reason(name: str, error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def posterior_group(model: Mixture, result: EngineResult) -> Group:
-    """All draws. What a memory owns leads with the dimension ``memory``, vectors of D are features."""
-    first = {name: values[0, 0] for name, values in result.sites.items()}
+def sites_group(model: Mixture, sites: Mapping[str, np.ndarray]) -> Group:
+    """All draws. What a memory owns leads with the dimension ``memory``, vectors of D are features.
+
+    Args:
+        model: the program.
+        sites: values of its sites and of what follows from them, leading with chain and draw.
+    """
+    first = {name: values[0, 0] for name, values in sites.items()}
     num_features = jax.eval_shape(lambda params: jnp.zeros(model.mixture(params).event_shape), first).shape[0]
     variables = {}
-    for name, values in result.sites.items():
+    for name, values in sites.items():
         sizes = list(values.shape[2:])
         leading = _leading_dimension(model, name, sizes, num_features)
         dimensions = leading + _dimensions(name, sizes[len(leading) :], num_features)

@@ -1,16 +1,22 @@
 """Priors written as text, ``site=Distribution(numbers)``, read without executing any of it."""
 
 import ast
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpyro.distributions as dist
+import xarray as xr
 from numpyro.distributions import Distribution
 
+from probam.distributions.supports import innermost
 from probam.errors import InputError
 
-__all__ = ["priors_of_text"]
+__all__ = ["check_prior_is_known", "priors_of_file", "priors_of_text", "text_of_law", "texts_of_priors"]
+
+_MOST_NUMBERS = 10_000
+"""Parameters of a prior with more numbers than this are not written."""
 
 _EXAMPLE = "write for example 'loc=Normal(0, 10)' or 'beta=Gamma(2, rate=0.5)'"
 
@@ -39,6 +45,56 @@ def priors_of_text(texts: Sequence[str]) -> dict[str, Distribution]:
             raise InputError(f"prior: site {site!r} is given twice; give each site one distribution")
         priors[site] = _law(law.strip(), text)
     return priors
+
+
+def texts_of_priors(priors: Mapping[str, Distribution]) -> dict[str, str | None]:
+    """What a file holds of the priors that a user gave: the text of each, None where it has none."""
+    return {site: text_of_law(law) for site, law in priors.items()}
+
+
+def text_of_law(law: Distribution) -> str | None:
+    """A distribution as text that :func:`priors_of_text` reads, to the last bit; None where it cannot be written.
+
+    Written are NumPyro's own distributions whose parameters are arrays, also out of ``expand`` and ``to_event``.
+    """
+    inner = innermost(law)
+    held = inner.__dict__
+    values = {name: np.asarray(held[name], float) for name in inner.arg_constraints if held.get(name) is not None}
+    if "scale_tril" in values:  # of which NumPyro also keeps what it was made of, and takes one of them
+        values = {
+            name: value for name, value in values.items() if name not in ("covariance_matrix", "precision_matrix")
+        }
+    batch = law.shape()[: len(law.shape()) - inner.event_dim]
+    if batch != inner.batch_shape:
+        if inner.event_dim:
+            return None
+        values = {name: np.broadcast_to(value, batch) for name, value in values.items()}
+    text = f"{type(inner).__name__}({', '.join(f'{name}={value.tolist()}' for name, value in values.items())})"
+    if sum(value.size for value in values.values()) > _MOST_NUMBERS:
+        return None
+    try:
+        again = priors_of_text([f"prior={text}"])["prior"]
+    except InputError:
+        return None
+    return text if type(again) is type(inner) and again.shape() == law.shape() else None
+
+
+def priors_of_file(tree: xr.DataTree) -> dict[str, Distribution]:
+    """The priors that the user gave to a fit, by site, as far as its file holds them; all others are the defaults."""
+    texts = json.loads(str(tree.attrs.get("given_prior", "{}")))
+    return priors_of_text([f"{site}={text}" for site, text in texts.items() if text is not None])
+
+
+def check_prior_is_known(tree: xr.DataTree) -> None:
+    """Raise where a file does not hold the prior that was fitted: :class:`probam.errors.InputError`."""
+    if "given_prior" not in tree.attrs:
+        raise InputError("this fit does not say which prior it had: another version of probam saved it; fit again")
+    unknown = [site for site, text in json.loads(str(tree.attrs["given_prior"])).items() if text is None]
+    if unknown:
+        raise InputError(
+            f"the prior of {', '.join(unknown)} is not one that a file can hold; give a distribution of NumPyro whose "
+            "parameters are numbers"
+        )
 
 
 def _law(call: str, text: str) -> Distribution:

@@ -12,6 +12,7 @@ from probam.fits.assemble import fit_tree
 from probam.fits.attributes import describe, versions
 from probam.fits.choices import sampler_of
 from probam.fits.prepared import Prepared
+from probam.fits.prior_text import texts_of_priors
 from probam.inference.common.result import EngineResult, Progress
 from probam.models.mixture import Mixture
 from probam.models.weights import weight_prior
@@ -78,6 +79,7 @@ def _attributes(learning: Learning, model: Mixture, table: Table, result: Engine
         "family_options": {"covariance": kept["covariance"]} if kept["covariance"] else {},
         "weights": weights,
         "weights_options": _weights_options(process),
+        "given_prior": texts_of_priors(learning.prior),
         "num_components": model.num_components,
         "engine": "stream",
         "engine_options": {name: kept[name] for name in _ENGINE_OPTIONS} | learning.options.change_attributes(),

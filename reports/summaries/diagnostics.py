@@ -31,6 +31,9 @@ _GROUPS = {
     "partition": "posterior partition",
     "posterior_predictive": "replicated data",
     "predictive_check": "comparison with replicated data",
+    "prior": "draws from the prior",
+    "prior_predictive": "data drawn from the prior",
+    "log_prior": "log density of the prior",
     "recall": "recall and energy landscape",
     "verification": "verification of its energy",
 }

@@ -21,6 +21,7 @@ __all__ = [
     "last_values",
     "options",
     "quantity_name",
+    "scalars",
     "truncation",
     "weight_entropy",
 ]
@@ -73,13 +74,13 @@ def invariant_draws(tree: xr.DataTree) -> InvariantDraws:
     """
     draws: dict[str, Float[np.ndarray, "C S"]] = {}
     if has(tree, "sample_stats", "lp"):
-        draws |= _scalars("lp", variable(tree, "sample_stats", "lp"))
+        draws |= scalars("lp", variable(tree, "sample_stats", "lp"))
     if has(tree, "invariant"):
         for name, values in tree["invariant"].to_dataset().data_vars.items():
-            draws |= _scalars(str(name), values)
+            draws |= scalars(str(name), values)
     for name, values in tree["posterior"].to_dataset().data_vars.items():
         if set(values.dims) == {"chain", "draw"}:
-            draws |= _scalars(str(name), values)
+            draws |= scalars(str(name), values)
     return draws
 
 
@@ -134,7 +135,8 @@ def quantity_name(name: str) -> str:
     return _WORDS.get(name, name)
 
 
-def _scalars(name: str, variable: xr.DataArray) -> Iterator[tuple[str, Float[np.ndarray, "C S"]]]:
+def scalars(name: str, variable: xr.DataArray) -> Iterator[tuple[str, Float[np.ndarray, "C S"]]]:
+    """Each number of a variable by its name with its labels, such as ``together[3]``, as (chain, draw)."""
     rest = [dim for dim in variable.dims if dim not in ("chain", "draw")]
     values = variable.transpose(*rest, "chain", "draw")
     for index in itertools.product(*(range(values.sizes[dim]) for dim in rest)):

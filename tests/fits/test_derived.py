@@ -20,7 +20,7 @@ from probam.reports.tree import read_tree
 RNG = np.random.default_rng(4)
 X = np.r_[RNG.normal(-3, 1, (25, 2)), RNG.normal(3, 1, (20, 2))]
 GAPS = np.where(RNG.random(X.shape) < 0.1, np.nan, X)
-DERIVED = ("recall", "verification")
+DERIVED = tuple(derived.DERIVED)
 
 
 def fitted(x: np.ndarray = X, **options: Any) -> Fit:

@@ -18,7 +18,7 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 OUTSIDE = ("inference", "models", "reports")
 """Rooms that are folders at the root; the package holds links to them."""
 
-LOOSE = {"__init__", "__main__", "compiled", "errors", "options", "placement", "pytrees"}
+LOOSE = {"__init__", "__main__", "compiled", "errors", "options", "partitions", "placement", "pytrees"}
 """Files that may stand in ``probam`` itself; any other belongs into a room."""
 
 LONGEST_FILE = 500
