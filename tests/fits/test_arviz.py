@@ -1,14 +1,12 @@
 """Functions of ArviZ take a fit: every public one is called, and those that refuse are listed with the line."""
 
 import inspect
-import re
 import traceback
 import warnings
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -36,7 +34,6 @@ from tests.fits.arviz_calls import (
     stats,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
 RNG = np.random.default_rng(5)
 X = np.r_[RNG.normal(-2, 1, (22, 2)), RNG.normal(2, 1, (18, 2))]
 ENGINES: dict[str, dict[str, Any]] = {
@@ -213,15 +210,3 @@ def test_power_scaling_finds_a_prior_that_the_data_contradict() -> None:
 def test_what_is_wrong_is_said(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         fitted("nuts").to_arviz(**options)
-
-
-def test_the_programs_of_the_page_run_in_order() -> None:
-    """Every block in one namespace, as a reader pastes them."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "arviz.md").read_text(), re.DOTALL)
-    assert len(blocks) == 3
-    scope: dict[str, Any] = {"__name__": "__main__"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        exec(compile("\n".join(blocks), "docs/arviz.md", "exec"), scope)
-    assert scope["tree"]["posterior"].sizes["memory"] == 2
-    assert scope["point"].tolist() == [0, 0, 0, 1, 1, 2]
