@@ -64,7 +64,9 @@ def recall(
     noise: Annotated[
         float | None,
         typer.Option(
-            metavar="SD", help="Of --annealed: standard deviation of the noise, in the units that the fit works in."
+            metavar="SD",
+            help="Of --annealed: standard deviation of the noise, in the units of the data (of a fit with "
+            "--standardise: in standard deviations of each column).",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of --annealed sde.")] = 0,
@@ -136,8 +138,9 @@ def sample(
     by: Annotated[
         str,
         typer.Option(
+            metavar="draws|ode|sde",
             help="draws (a memory, then a datum of it), or annealed recall from pure noise: ode (probability flow) or "
-            "sde (reverse diffusion). All have the same law."
+            "sde (reverse diffusion). All have the same law.",
         ),
     ] = "draws",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same bits.")] = 0,
