@@ -71,6 +71,7 @@ ENTRIES: dict[str, str] = {
     "D5": "writing by Bayesian regression",
     "D6": "a mixture prior under a decoder",
     "D7": "harmoniums and factorised guides",
+    "D8": "predictive coding",
 }
 """Entry -> its subject."""
 

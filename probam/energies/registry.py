@@ -25,6 +25,7 @@ from probam.energies import (
     layered_sequences,
     positive_features,
     predictive_coding,
+    predictive_hierarchy,
     quadratic,
     random_features,
     sequences,
@@ -80,6 +81,7 @@ _ALL: tuple[type[Memory], ...] = (
     predictive_coding.Decoder,
     variational.Variational,
     bayesian_predictive_coding.BayesianPredictiveCoding,
+    predictive_hierarchy.PredictiveCoding,
 )
 
 MEMORIES: dict[str, type[Memory]] = {memory.card.name: memory for memory in _ALL}

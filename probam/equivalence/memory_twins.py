@@ -45,6 +45,7 @@ from probam.energies import (
     layered_sequences,
     positive_features,
     predictive_coding,
+    predictive_hierarchy,
     quadratic,
     random_features,
     sequences,
@@ -197,6 +198,25 @@ def _(memory: predictive_coding.Decoder) -> Density:
     log_z = evidence + 0.5 * dim * jnp.log(2 * jnp.pi * square) + 0.5 * num_seen * jnp.log(2 * jnp.pi * noise)
     bank = dist.MultivariateNormal(means, precision_matrix=jnp.broadcast_to(precision, (len(loc), dim, dim)))
     return _mixture(_logs(memory.weights, loc), log_z, bank)
+
+
+@twin.register
+def _(memory: predictive_hierarchy.PredictiveCoding) -> Density | str:
+    """A normal law with the covariance of all layers, where they are linear; none for others."""
+    if memory.activation != "linear":
+        return (
+            "the energy is minus the log density of all layers together at the most probable hidden ones; the density "
+            "of the seen one alone has no closed form unless the layers are linear (activation='linear')"
+        )
+    *hidden, mean = (jnp.asarray(bias) for bias in memory.layers.biases)
+    spread = jnp.eye(len(mean), dtype=mean.dtype)
+    noises = [jnp.asarray(memory.noise), *[jnp.ones(())] * (len(hidden) - 1)]
+    for weight, bias, noise in zip(memory.layers.weights[::-1], hidden[::-1], noises[::-1], strict=True):
+        matrix = jnp.asarray(weight)
+        mean = bias + matrix @ mean
+        spread = noise**2 * jnp.eye(len(bias)) + matrix @ spread @ matrix.T
+    constant = 0.5 * len(mean) * jnp.log(2 * jnp.pi) + 0.5 * jnp.linalg.slogdet(spread)[1]
+    return Density(dist.MultivariateNormal(mean, covariance_matrix=spread), jnp.ones(()), constant)
 
 
 @twin.register

@@ -27,6 +27,8 @@ from probam.energies.layered_sequences import LayeredSequence
 from probam.energies.memory import Memory
 from probam.energies.positive_features import PositiveFeatures
 from probam.energies.predictive_coding import Decoder
+from probam.energies.predictive_hierarchy import PredictiveCoding
+from probam.energies.predictive_layers import Layers
 from probam.energies.quadratic import Quadratic
 from probam.energies.random_features import RandomFeatures
 from probam.energies.sequences import Sequence
@@ -91,6 +93,12 @@ WITH_TWIN: dict[str, tuple[Memory, np.ndarray]] = {
     "positive_features": (PositiveFeatures.store(jnp.asarray(LOC), num_features=30, gamma=0.3), POINTS),
     "diffusion": (Diffusion(LOC, 0.9, 0.8), POINTS),
     "consolidated": (Consolidated.store(jnp.asarray(POINTS), num_slots=5, threshold=0.8, beta=0.6), POINTS),
+    "predictive_coding": (
+        PredictiveCoding(
+            Layers((LOC[:3, :2] / 4, FIELDS[:2, :1]), (FIELDS[0], FIELDS[1, :2], FIELDS[2, :1])), 0.8, "linear", 600
+        ),
+        POINTS,
+    ),
     "decoder": (Decoder(LOC, HOST[:, 0], HOST, FIELDS[0, :2], 0.7, 0.9, WEIGHTS), POINTS),
 }
 """Memories with a density, each with points at which to compare."""
@@ -119,6 +127,10 @@ WITHOUT_TWIN: dict[str, tuple[Memory, np.ndarray]] = {
         _SEQUENCES,
     ),
     "random_features": (RandomFeatures.store(jnp.asarray(LOC), num_features=500, gamma=0.3), POINTS),
+    "predictive_coding, tanh": (
+        PredictiveCoding(Layers((LOC[:3, :2],), (FIELDS[0], FIELDS[1, :2])), 0.5),
+        POINTS,
+    ),
     "universal, dot": (Universal(LOC, "dot", 0.6), POINTS),
     "assignments": (Assignments(LOC, POINTS[0], 0.6, WEIGHTS), SHARES),
     "streamed_assignments": (
@@ -160,6 +172,7 @@ RECALLED: dict[str, tuple[np.ndarray, np.ndarray, float]] = {
     },
     **{name: (REAL, _NEAR(REAL), 0.02) for name in ("generalized_normal", "radial", "creation")},
     "random_features": (REAL, _NEAR(REAL), 0.1),  # an estimate
+    "predictive_coding": (REAL, _NEAR(REAL), 0.5),  # a wide hierarchy keeps some of the noise
     "positive_features": (_SMALL, _NEAR(_SMALL), 0.25),
     "levy": (REAL, REAL + np.abs(0.1 * RNG.normal(size=REAL.shape)), 0.1),
     "spherical": (_UNIT, _unit(_NEAR(_UNIT)), 0.02),

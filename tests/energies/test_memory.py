@@ -42,6 +42,8 @@ PARTS_OF_MEMORIES = {
     "large_bank",
     "memory",
     "novelty",
+    "predictive_layers",
+    "predictive_learning",
     "rates",
     "registry",
     "separations",
