@@ -108,7 +108,8 @@ def inferred(
     def moved(_: int | Array, at: Hidden) -> Hidden:
         return tuple(x - step * g for x, step, g in zip(at, steps, slope(at), strict=True))
 
-    return jax.lax.fori_loop(0, num_steps, moved, hidden)
+    settled: Hidden = jax.lax.fori_loop(0, num_steps, moved, hidden)
+    return settled
 
 
 def local_gradient(

@@ -41,7 +41,7 @@ def learned(
     Raises:
         NumericalError: where a weight leaves the finite numbers.
     """
-    layers = _descend(key, patterns, noise, widths, activation, num_epochs)
+    layers: Layers = _descend(key, patterns, noise, widths, activation, num_epochs)
     if not is_traced(patterns) and not all(np.isfinite(np.asarray(each)).all() for each in jax.tree.leaves(layers)):
         raise NumericalError("learned: a weight left the finite numbers; raise noise")
     return layers
@@ -76,4 +76,6 @@ def _descend(
         moved: Layers = jax.tree.map(lambda w, d: w - rate.astype(dtype) * d, layers, direction)
         return (moved, state), None
 
-    return jax.lax.scan(epoch, (start, adam.init(start)), jnp.arange(num_epochs, dtype=dtype))[0][0]
+    carried, _ = jax.lax.scan(epoch, (start, adam.init(start)), jnp.arange(num_epochs, dtype=dtype))
+    trained: Layers = carried[0]
+    return trained

@@ -171,12 +171,13 @@ def _steps(name: str, data: xr.Dataset) -> Drawing:
         )
     log_axis(right, "x")
     right.set(xlabel="length of a step / the trained one", ylabel="share of steps that rise")
-    right.legend(fontsize=7)
+    right.legend(fontsize=7, loc=(0.4, 0.25))
     for axes in (left, right):
         quiet(axes, grid="y")
     caption = (
         f"{name}. Left: mean energy of new images along the trained block's steps, one line a split. Right: share of "
-        "steps that raise the energy. Bars are two standard errors over splits."
+        "steps that raise the energy; repelling tokens have the trained keys, and queries opposite to them. Bars are "
+        "two standard errors over splits."
     )
     return Drawing(f"steps_{name}", figure, caption)
 

@@ -89,7 +89,7 @@ def _errors(settings: Settings, pool: Float[np.ndarray, "I H W C"], repeat: int)
 
 def run(settings: Settings) -> xr.DataTree:
     """Errors by set of images, stored or new, fraction, method and repeat; and the gap of one linear layer."""
-    repeats = 5 if settings.full else 3
+    repeats = 10 if settings.full else 6
     made: dict[str, xr.Dataset] = {}
     for name, pool in images(settings.data, 400 if settings.full else 100).items():
         parts = []
@@ -129,9 +129,10 @@ def _drawing(name: str, error: xr.DataArray) -> Drawing:
             bars = 2 * at.std("repeat", ddof=1) / at.sizes["repeat"] ** 0.5
             style = {"fmt": f"{mark}-", "ms": 4, "color": MEMORY_COLOURS[i]}
             axes.errorbar(error["fraction"], at.mean("repeat"), bars, label=method, **style)
-        axes.set(xlabel="fraction of the rows that is seen", title=f"{which} images", ylim=(0, None))
+        axes.set(xlabel="fraction of the rows that is seen", title=f"{which} images", xticks=_FRACTIONS)
         quiet(axes, grid="y")
     panels[0].set_ylabel("squared error of a hidden pixel")
+    panels[0].set_ylim(0, None)
     panels[0].legend(fontsize=7)
     caption = (
         f"{name}: mean squared error of the hidden pixels, for images that are stored and for new ones. Bars are two "

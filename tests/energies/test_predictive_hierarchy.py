@@ -72,7 +72,7 @@ def test_what_was_learned_is_read_back() -> None:
     patterns = jnp.asarray(RNG.normal(size=(4, 6)))
     memory = PredictiveCoding.store(patterns, width=8, depth=2, num_epochs=400)
     np.testing.assert_allclose(memory.update(patterns), patterns, atol=0.1)
-    assert [weight.shape for weight in memory.layers.weights] == [(6, 8), (8, 8)]
+    assert [jnp.shape(weight) for weight in memory.layers.weights] == [(6, 8), (8, 8)]
 
 
 def test_bad_layers_and_options_are_named() -> None:
