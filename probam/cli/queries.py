@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 
 __all__ = ["complete", "predict", "recall", "report", "sample"]
 
+_Noise = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SD",
+        help="Of --annealed: standard deviation of the noise, in the units of the data (of a fit with --standardise: "
+        "in standard deviations of each column).",
+    ),
+]
+
 
 @app.command(
     epilog="Examples:\n\n  probam recall fit.nc cues.csv -o recalled.csv\n\n"
@@ -61,14 +70,7 @@ def recall(
             "or by the reverse diffusion (sde), whose ends are draws of the clean datum.",
         ),
     ] = None,
-    noise: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SD",
-            help="Of --annealed: standard deviation of the noise, in the units of the data (of a fit with "
-            "--standardise: in standard deviations of each column).",
-        ),
-    ] = None,
+    noise: _Noise = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of --annealed sde.")] = 0,
     drop: Drop = None,
     normalise: Normalise = False,
