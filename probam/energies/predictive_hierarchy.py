@@ -36,6 +36,7 @@ class PredictiveCoding(Memory):
     .. math:: F = \frac{|x_0 - W_0 f(x_1) - b_0|^2}{2 \sigma^2} + \frac12 \sum_{l=1}^{L} |x_l - W_l f(x_{l+1}) - b_l|^2,
         \qquad E(x_0) = \min_{x_1, \dots, x_L} F
 
+    >>> from probam.energies.predictive_layers import Layers
     >>> layers = Layers((jnp.array([[1.0], [2.0]]),), (jnp.zeros(2), jnp.zeros(1)))
     >>> memory = PredictiveCoding(layers, noise=0.5, activation="linear")
     >>> seen, known = jnp.array([1.0, 0.0]), jnp.array([True, False])
