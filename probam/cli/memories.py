@@ -144,7 +144,11 @@ def recall(
     step: Annotated[float, typer.Option(help=STEP)] = 1.0,
     max_steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Most steps of a query; by default 1000, and 1 for a sequence.", show_default=False),
+        typer.Option(
+            min=1,
+            help="Most steps of a query; by default 1000, and 1 for a memory that answers at once.",
+            show_default=False,
+        ),
     ] = None,
     flow: Annotated[
         bool, typer.Option("--flow", help="Integrate both layers of a two-layer network by their time constants.")
@@ -375,7 +379,8 @@ def _print_summary(memory: "Memory", found: "MemoryBasins", kept: int | None, nu
 
     converged = np.asarray(found.recall.converged)
     if kept is None:
-        print(f"{len(converged)} queries moved {int(found.recall.steps.max())} steps along the sequence")
+        most = int(found.recall.steps.max())
+        print(f"{len(converged)} queries were updated {'once' if most == 1 else f'{most} times'}")
         return
     asked = min(num_patterns, _AT_MOST)
     print(f"{kept} of {asked} patterns recall themselves")

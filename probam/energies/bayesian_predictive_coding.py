@@ -80,7 +80,7 @@ class BayesianPredictiveCoding(Memory):
         REAL,
         "-log sum_p w_p exp(-min_a E_p(x, a))",
         "prediction of the layers under the most probable activities",
-        "about as many patterns as units in a layer; with forgetting the last ones",
+        "any number of patterns, with an error that grows with it; with forgetting the last ones",
         "Yoo and Wood (2022), arXiv:2205.09930",
         "bayesian_predictive_coding",
     )

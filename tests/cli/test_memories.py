@@ -129,7 +129,7 @@ def test_a_sequence_takes_one_step_and_a_memory_of_ones_own_is_recalled(capsys: 
     np.save("q.npy", NOISY)
     files = ["--patterns", "p.npy", "--queries", "q.npy", "-o", "out.npz"]
     assert main(["memory", "recall", "sequences", *files]) == 0
-    assert "3 queries moved 1 steps along the sequence" in capsys.readouterr().out
+    assert "3 queries were updated once" in capsys.readouterr().out
     np.testing.assert_array_equal(np.load("out.npz")["state"], np.roll(SIGNS, -1, axis=0))
     assert main(["memory", "recall", OWN, *files]) == 0
     np.testing.assert_allclose(np.load("out.npz")["state"], SIGNS, atol=0.01)
