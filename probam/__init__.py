@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from probam.comparison.compare import compare
     from probam.compiled import keep_compiled
     from probam.errors import InputError, NumericalError, ProbamError
+    from probam.estimators.mixture import ProbamMixture
+    from probam.estimators.stream import ProbamStream
     from probam.fits.choices import families
     from probam.fits.fit import fit, load
     from probam.fits.fitted import Fit
@@ -24,6 +26,8 @@ __all__ = [
     "InputError",
     "NumericalError",
     "ProbamError",
+    "ProbamMixture",
+    "ProbamStream",
     "Stream",
     "compare",
     "families",
@@ -43,6 +47,8 @@ _HOMES = {
     "compare": "probam.comparison.compare",
     "partitions": "probam.partitions",
     "Fit": "probam.fits.fitted",
+    "ProbamMixture": "probam.estimators.mixture",
+    "ProbamStream": "probam.estimators.stream",
     "Stream": "probam.streams.stream",
     "InputError": "probam.errors",
     "NumericalError": "probam.errors",

@@ -55,7 +55,7 @@ def check_weight(weight: object, num_data: int, dtype: np.dtype) -> np.ndarray:
             "give 0 to leave a datum out"
         )
     if not (weights > 0).any():
-        raise InputError("sample_weight: every datum has weight 0; give some of them a positive weight")
+        raise InputError("sample_weight: every datum has weight zero; give some of them a positive weight")
     return weights
 
 

@@ -21,7 +21,7 @@ from probam.inference.stream.kernel import GROUP, Kernel, StepInfo, begin, check
 from probam.inference.stream.state import StreamState
 from probam.inference.stream.tidy import Tidy, tidy
 
-__all__ = ["Absorbed", "Learner", "Recalled", "absorb", "recall", "recall_blocks", "seat", "start", "take_in"]
+__all__ = ["Absorbed", "Learner", "Recalled", "absorb", "recall", "recall_blocks", "seat", "shares", "start", "take_in"]
 
 BLOCK = 4096
 """Rows that one call of the compiled program takes."""
@@ -240,29 +240,61 @@ def recall(kernel: Kernel, state: StreamState, x: Float[np.ndarray, "N D"]) -> R
     return recall_blocks(partial(_recall_block, kernel, state), x)
 
 
+@jax.jit
+def _share_block(kernel: Kernel, state: StreamState, x: Float[Array, "B D"]) -> tuple[jax.Array]:
+    def one(x: jax.Array) -> jax.Array:
+        scores, _ = logits(kernel, state, x)
+        old = jnp.where(state.live, scores, -jnp.inf)
+        return jnp.exp(old - jax.scipy.special.logsumexp(old))
+
+    return (jax.vmap(one)(x),)
+
+
+def shares(kernel: Kernel, state: StreamState, x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N K"]:
+    """Probability of each slot's memory for each query, if the query is of one of the memories; rows sum to one."""
+    (probability,) = _defined(partial(_share_block, kernel, state), x, judged=0, replaced=1)
+    return probability
+
+
 def recall_blocks(score: Callable[[jax.Array], tuple[jax.Array, ...]], x: Float[np.ndarray, "N D"]) -> Recalled:
     """What ``score`` says of queries that come in blocks of one size.
 
     Where all densities underflow, the memory and its probability are those at the first of x, x / 2^20, x / 2^40, ...
     where they do not.
     """
-    recalled, nearer = _score_in_blocks(score, x), x
+    return Recalled(*_defined(score, x, judged=Recalled._fields.index("probability"), replaced=3))
+
+
+def _defined(
+    score: Callable[[jax.Array], tuple[jax.Array, ...]], x: Float[np.ndarray, "N D"], *, judged: int, replaced: int
+) -> list[np.ndarray]:
+    """Columns that ``score`` has for queries; where one is NaN, the first few are those of the query moved in.
+
+    Args:
+        score: of a block of queries.
+        x: queries.
+        judged: number of the column that is NaN where all densities underflow.
+        replaced: so many columns are then taken from the query moved in.
+    """
+    columns, nearer = _score_in_blocks(score, x), x
     for _ in range(np.finfo(x.dtype).maxexp // _NEARER):
-        undefined = np.flatnonzero(np.isnan(recalled.probability))
+        undefined = np.flatnonzero(np.isnan(columns[judged]).reshape(len(x), -1).any(axis=1))
         if undefined.size == 0:
             break
         nearer = np.ldexp(nearer, -_NEARER)
         again = _score_in_blocks(score, nearer[undefined])
-        for whole, part in zip(recalled[:3], again[:3], strict=True):
+        for whole, part in zip(columns[:replaced], again[:replaced], strict=True):
             whole[undefined] = part
-    return recalled
+    return columns
 
 
-def _score_in_blocks(score: Callable[[jax.Array], tuple[jax.Array, ...]], x: Float[np.ndarray, "N D"]) -> Recalled:
+def _score_in_blocks(
+    score: Callable[[jax.Array], tuple[jax.Array, ...]], x: Float[np.ndarray, "N D"]
+) -> list[np.ndarray]:
     parts = []
     for first in range(0, len(x), _QUERIES):
         rows = x[first : first + _QUERIES]
         block = np.zeros((_QUERIES, x.shape[1]), x.dtype)
         block[: len(rows)] = rows
         parts.append([np.asarray(leaf)[: len(rows)] for leaf in score(jnp.asarray(block))])
-    return Recalled(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from probam.data.table import Table
     from probam.fits.fitted import Fit
 
-__all__ = ["complete", "predict", "recall", "report", "sample"]
+__all__ = ["complete", "export", "predict", "recall", "report", "sample"]
 
 _Noise = Annotated[
     float | None,
@@ -316,3 +316,33 @@ def report(
     with Bar("writing the report"):
         fitted.report(target)
     print(f"wrote {target}")
+
+
+@app.command(
+    epilog="Examples:\n\n  probam export fit.nc -o parameters.json\n\n"
+    "  probam export fit.nc --draw 10 -o parameters.npz\n\n"
+    "The file has weights, means, covariances (of Gaussian memories, in the data's units) and the values of all sites "
+    "(in the units of the model: (x - center) / scale), so that other programs can use the mixture."
+)
+def export(
+    fit_file: FitFile,
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="OUT", help="Where to write (.json: lists, or .npz: arrays)."),
+    ],
+    draw: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Number of a draw; by default the one of highest posterior density."),
+    ] = None,
+    family: OwnFamily = None,
+) -> None:
+    """Write the numbers of the mixture for other programs."""
+    from probam.data.writing import check_writable
+    from probam.fits.parameters import SUFFIXES
+
+    check_writable(output, suffixes=SUFFIXES)
+    check_apart(output, fit_file)
+    parameters = api_ready().load(fit_file, family=family).parameters(draw=draw)
+    parameters.save(output)
+    print(f"{len(parameters.weights)} memories of family {parameters.family!r}, {len(parameters.columns)} features")
+    print(f"wrote {output}")

@@ -1,20 +1,20 @@
 """From a run of an engine to a fit: the draws, and what follows from them for the data, as a DataTree."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 import probam.fits.groups as groups
 import probam.fits.posterior as posterior
 from probam.compiled import compiled_quickly
 from probam.distributions.conditional import conditional
 from probam.errors import InputError
-from probam.fits.draws import Draws, compared_rows, number_memories, thin
+from probam.fits.draws import Draws, Numbering, compared_rows, number_memories, thin
 from probam.fits.groups import Group, reason
 from probam.fits.predictive_check import predictive_check_group
 from probam.fits.prepared import Prepared
@@ -22,7 +22,10 @@ from probam.inference.common.result import EngineResult, Progress
 from probam.models.mixture import Mixture
 from probam.reports.tree import build_tree
 
-__all__ = ["fit_tree", "tree_of"]
+__all__ = ["FURTHER", "essential_tree", "fit_tree", "tree_of"]
+
+FURTHER = ("partition", "log_likelihood", "posterior_predictive", "predictive_check")
+"""Groups that no question to a fit needs: :func:`essential_tree` leaves them for later."""
 
 _PROBES = 5
 """Data at which the energy is followed from draw to draw."""
@@ -57,37 +60,92 @@ def fit_tree(
     key_labels, key_predictive, key_probe, key_check = _keys(key)
     stage = _announcing(progress)
     stage(0)
-    x, num_data = jax.device_put(prepared.x), len(prepared.x)
-    draws = thin(model, result, num_data)
-    allowed = None if prepared.allowed is None else jnp.asarray(prepared.allowed)
-    probes = _probes(key_probe, prepared)
-    pairs = np.stack([probes, np.roll(probes, 1)], axis=1)
-    reading = posterior.read(model, draws.sites, key_labels, x, pairs, allowed, most_probable=len(draws) == 1)
+    read = _read(model, prepared, result, (key_labels, key_probe))
+    draws, reading = read.draws, read.reading
     positions = _completed(draws, prepared)
-    counted = None if prepared.weight is None else prepared.weight > 0
-    numbering = number_memories(draws, reading, x, counted=counted, as_labelled=allowed is not None)
     stage(1)
-    rows = compared_rows(num_data)
-    resp, _ = posterior.responsibilities(model, draws.sites, numbering.permutation, x, allowed)
-    collected = _Groups(
-        {
-            "posterior": groups.sites_group(model, result.sites),
-            "sample_stats": groups.sample_stats_group(result),
-            "invariant": groups.invariant_group(draws, reading, probes, prepared.weight),
-            "memory": groups.memory_group(reading, numbering, prepared.units, draws.reference),
-        }
-    )
-    collected.derive("optimisation", lambda: groups.optimisation_group(result))
-    collected.derive("evidence", lambda: groups.evidence_group(result.evidence, prepared))
+    rows = compared_rows(len(prepared.x))
+    permutation = read.numbering.permutation
+    resp, _ = posterior.responsibilities(model, draws.sites, permutation, read.x, _allowed(prepared))
+    collected = _essential(model, prepared, result, read)
     collected.derive("partition", lambda: groups.partition_group(reading, rows, resp))
     collected.derive("log_likelihood", lambda: _log_likelihood(draws, reading, prepared))
     stage(2)
     collected.derive("posterior_predictive", lambda: groups.predictive_group(key_predictive, draws, prepared))
     collected.derive("predictive_check", lambda: predictive_check_group(key_check, draws, prepared))
     stage(3)
-    if collected.left_out:
-        attributes = attributes | {"left_out": collected.left_out}
-    return tree_of(collected.made, attributes, prepared, positions)
+    return tree_of(collected.made, attributes | collected.reasons(), prepared, positions)
+
+
+def essential_tree(
+    model: Mixture,
+    prepared: Prepared,
+    result: EngineResult,
+    key: jax.Array,
+    attributes: dict[str, Any],
+    progress: Progress,
+) -> xr.DataTree:
+    """:func:`fit_tree` without the groups of :data:`FURTHER`, which the root attribute ``pending`` names.
+
+    Args:
+        model: the program that was fitted.
+        prepared: the data.
+        result: what the engine returned.
+        key: that of the fit for its groups.
+        attributes: the root attributes.
+        progress: called with (done, total, text).
+    """
+    key_labels, _, key_probe, _ = _keys(key)
+    stage = _announcing(progress)
+    stage(0)
+    read = _read(model, prepared, result, (key_labels, key_probe))
+    positions = _completed(read.draws, prepared)
+    collected = _essential(model, prepared, result, read)
+    stage(3)
+    pending = {"pending": list(FURTHER)}
+    return tree_of(collected.made, attributes | collected.reasons() | pending, prepared, positions)
+
+
+class _Read(NamedTuple):
+    """The draws of an engine, and what they say of the data."""
+
+    draws: Draws
+    x: Float[Array, "N D"]
+    reading: posterior.Reading
+    probes: Int[np.ndarray, " Q"]
+    numbering: Numbering
+
+
+def _read(model: Mixture, prepared: Prepared, result: EngineResult, keys: tuple[jax.Array, jax.Array]) -> _Read:
+    """Read the data under the draws, and number the memories alike; ``keys`` are for labels and probes."""
+    x, allowed = jax.device_put(prepared.x), _allowed(prepared)
+    draws = thin(model, result, len(prepared.x))
+    probes = _probes(keys[1], prepared)
+    pairs = np.stack([probes, np.roll(probes, 1)], axis=1)
+    reading = posterior.read(model, draws.sites, keys[0], x, pairs, allowed, most_probable=len(draws) == 1)
+    counted = None if prepared.weight is None else prepared.weight > 0
+    numbering = number_memories(draws, reading, x, counted=counted, as_labelled=allowed is not None)
+    return _Read(draws, x, reading, probes, numbering)
+
+
+def _allowed(prepared: Prepared) -> Bool[Array, "N K"] | None:
+    return None if prepared.allowed is None else jnp.asarray(prepared.allowed)
+
+
+def _essential(model: Mixture, prepared: Prepared, result: EngineResult, read: _Read) -> "_Groups":
+    """The groups that questions to a fit need, and what the engine says of its run."""
+    draws, reading, numbering = read.draws, read.reading, read.numbering
+    collected = _Groups(
+        {
+            "posterior": groups.sites_group(model, result.sites),
+            "sample_stats": groups.sample_stats_group(result),
+            "invariant": groups.invariant_group(draws, reading, read.probes, prepared.weight),
+            "memory": groups.memory_group(reading, numbering, prepared.units, draws.reference),
+        }
+    )
+    collected.derive("optimisation", lambda: groups.optimisation_group(result))
+    collected.derive("evidence", lambda: groups.evidence_group(result.evidence, prepared))
+    return collected
 
 
 @compiled_quickly()
@@ -136,6 +194,10 @@ class _Groups:
             if group is not None:
                 self.made[name] = group
 
+    def reasons(self) -> dict[str, Any]:
+        """The root attribute that says why groups are left out, where any is."""
+        return {"left_out": self.left_out} if self.left_out else {}
+
 
 def _log_likelihood(draws: Draws, reading: posterior.Reading, prepared: Prepared) -> Group:
     """Log density of each datum, where there are not too many values."""
@@ -154,8 +216,7 @@ def _completed(draws: Draws, prepared: Prepared) -> Float[np.ndarray, "N D"]:
     if not draws.model.missing:
         return prepared.x
     mixture = draws.model.mixture(draws.at(draws.reference))
-    allowed = None if prepared.allowed is None else jnp.asarray(prepared.allowed)
-    return np.asarray(conditional(mixture, jnp.asarray(prepared.x), allowed).mean)
+    return np.asarray(conditional(mixture, jnp.asarray(prepared.x), _allowed(prepared)).mean)
 
 
 def tree_of(

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,20 +12,20 @@ import numpy as np
 import xarray as xr
 from numpyro.distributions import Distribution
 
-from probam.compiled import compiled_quickly
 from probam.data.standardise import Standardiser
 from probam.data.writing import check_writable
 from probam.errors import InputError, NumericalError
 from probam.family import Family
-from probam.fits.assemble import fit_tree
+from probam.fits.assemble import essential_tree, fit_tree
 from probam.fits.attributes import fit_attributes
 from probam.fits.choices import double_precision, find_engine, find_family, sampler_of, saved_family
 from probam.fits.derived import with_groups
 from probam.fits.fitted import Fit
 from probam.fits.options import FitOptions
-from probam.fits.pending import completed, is_pending, pending_tree
+from probam.fits.pending import completed, is_pending, keys_of, pending_tree
 from probam.fits.prepared import Prepared, prepare
 from probam.fits.prior_text import priors_of_file
+from probam.fits.saved import save_tree
 from probam.inference.common.result import EngineResult, silent
 from probam.inference.common.rows import check_labels
 from probam.models.mixture import Mixture, mixture
@@ -32,7 +33,7 @@ from probam.models.weights import weight_prior
 from probam.options import file_path, takes_open
 from probam.reports.tree import read_tree
 
-__all__ = ["fit", "load"]
+__all__ = ["fit", "fit_essentials", "load"]
 
 _DEFAULT_TRUNCATION = 20
 
@@ -57,6 +58,21 @@ def fit(data: Any, options: FitOptions, engine_options: dict[str, Any]) -> Fit:
     >>> fitted.predict(np.array([[3.0, 3.0]]))["label"].values
     array([0])
     """
+    return _fitted(data, options, engine_options, fit_tree)
+
+
+@takes_open(FitOptions)
+def fit_essentials(data: Any, options: FitOptions, engine_options: dict[str, Any]) -> Fit:
+    """:func:`fit` with what questions to a fit need and no more; ``Fit.tree`` makes the other groups when it is read.
+
+    Args:
+        data: as for :func:`fit`.
+    """
+    return _fitted(data, options, engine_options, essential_tree)
+
+
+def _fitted(data: Any, options: FitOptions, engine_options: dict[str, Any], tree_of: Callable[..., xr.DataTree]) -> Fit:
+    """A fit whose tree is made by ``tree_of``."""
     began = time.perf_counter()
     if options.output is not None:
         check_writable(options.output)
@@ -75,26 +91,19 @@ def fit(data: Any, options: FitOptions, engine_options: dict[str, Any]) -> Fit:
         model = mixture(prepared.x, family=family, weights=weights, num_components=num_components, prior=options.prior)
         engine = options.engine or sampler_of(model, has_row_weights=prepared.weight is not None)
         options, run = replace(options, engine=engine), find_engine(engine, engine_options)
-        key_run, key_read = _keys(np.uint32(options.seed))
+        key_run, key_read = keys_of(np.uint32(options.seed))
         result = _run(run, key_run, model, prepared, options, engine_options)
         attributes = fit_attributes(options, engine_options, prepared, model, result)
         if options.output is not None:
             pending = pending_tree(model, prepared, result, attributes | {"seconds": time.perf_counter() - began})
-            Fit(pending, model).save(options.output)
-        tree = fit_tree(model, prepared, result, key_read, attributes, options.progress or silent)
+            save_tree(pending, options.output)
+        tree = tree_of(model, prepared, result, key_read, attributes, options.progress or silent)
         tree = with_groups(tree, model) if options.complete else tree
     tree.attrs["seconds"] = time.perf_counter() - began
     fitted = Fit(tree, model)
     if options.output is not None:
         fitted.save(options.output)
     return fitted
-
-
-@compiled_quickly()
-def _keys(seed: np.uint32 | jax.Array) -> tuple[jax.Array, jax.Array]:
-    """For the engine, and for what is drawn to read its result."""
-    key_run, key_read = jax.random.split(jax.random.key(seed))
-    return key_run, key_read
 
 
 def _num_components(options: FitOptions, num_data: int) -> int:
@@ -151,8 +160,7 @@ def load(path: str | os.PathLike[str], *, family: str | Family | None = None) ->
     try:
         model = _saved_model(tree, str(path), family)
         if is_pending(tree):
-            with jax.enable_x64(tree.attrs["dtype"] == "float64"):
-                tree = completed(tree, model, _keys(np.uint32(tree.attrs["seed"]))[1], silent)
+            tree = completed(tree, model)
         return Fit(tree, model)
     except KeyError as error:
         raise InputError(

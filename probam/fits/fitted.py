@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -14,185 +13,38 @@ import pandas as pd
 import xarray as xr
 
 import probam.fits.posterior as posterior
-from probam.data.standardise import Standardiser
-from probam.data.table import Table, has_gaps
 from probam.data.writing import write_atomically
 from probam.equivalence.check import Check
 from probam.errors import InputError
-from probam.family import Params
 from probam.family.capabilities import DataSpace
 from probam.fits.annealed import WAYS, annealed, from_noise
 from probam.fits.answers import Answers, answers
-from probam.fits.arviz_tree import arviz_tree
 from probam.fits.completed import completed
 from probam.fits.conditional import ConditionalDistribution, rows_given
-from probam.fits.derived import DERIVED, REPORTED, with_groups
+from probam.fits.derived import REPORTED
 from probam.fits.draws import evenly
+from probam.fits.held import Held
 from probam.fits.in_words import memories, summary_text
 from probam.fits.landscape import basins, check_inside, energies_at, extent_of, kind_of, recalled
 from probam.fits.options import SEEDS
-from probam.fits.questions import NO_LENGTH, question_table, rows_of_family
-from probam.fits.saved import on_device, saved_sites, saved_units, site_names
+from probam.fits.parameters import Parameters, as_gaussian_mixture, check_one_mixture, parameters_of
+from probam.fits.questions import NO_LENGTH
+from probam.fits.saved import save_tree
 from probam.fits.verification import verify_draws
-from probam.models.mixture import Mixture
-from probam.options import boolean, file_path, number, one_of, whole_number, whole_number_in
+from probam.options import boolean, file_path, number, one_of, whole_number
 from probam.reports.summaries.convergence import invariant_summary
-from probam.reports.summaries.estimate import headline
-from probam.reports.summaries.quantities import options
-from probam.reports.tree import rows_of, write_tree
 
 __all__ = ["Fit"]
 
 _CHECKED_DATA = 200
 
 
-class Fit:
+class Fit(Held):
     """A fitted memory: draws of its parameters and what follows from them.
 
     ``probam.fit`` and ``probam.load`` make one. Data and results are in the units of the data; standardisation happens
-    inside.
-
-    Attributes:
-        tree: the fit as a DataTree in ArviZ's schema, as its file holds it (``docs/architecture.md`` lists its
-            groups). Groups that are made when they are asked for are in :meth:`to_datatree` and :meth:`group`.
-        model: the NumPyro program that was fitted.
+    inside. ``tree`` is the fit as a DataTree, ``model`` the NumPyro program that was fitted.
     """
-
-    def __init__(self, tree: xr.DataTree, model: Mixture) -> None:
-        if not isinstance(tree, xr.DataTree):
-            raise InputError(f"tree: expected the DataTree of a fit; got {type(tree).__name__}; use probam.load or fit")
-        if not isinstance(model, Mixture):
-            raise InputError(
-                f"model: expected the mixture that was fitted; got {type(model).__name__}; use probam.load"
-            )
-        self.tree = tree
-        self.model = model
-        self._with_derived = tree
-
-    def __repr__(self) -> str:
-        attributes = self.tree.attrs
-        sizes = self.tree["posterior"].sizes
-        draws = f"{sizes['chain']} x {sizes['draw']} draws"
-        return f"<probam.Fit: {headline(self.tree)}; {attributes['model']}; {attributes['engine']}, {draws}>"
-
-    def _group(self, name: str) -> xr.Dataset:
-        return self.tree[name].to_dataset()
-
-    # --- groups ------------------------------------------------------------------------------------------------
-
-    def group(self, name: str) -> xr.Dataset:
-        """A group of the fit; one of those that are made on demand is made now where the file does not hold it.
-
-        Args:
-            name: as in the table of ``docs/architecture.md``.
-        """
-        tree = self._having(name) if name in DERIVED else self.tree
-        if name in tree.children:
-            return tree[name].to_dataset()
-        why = options(tree, "left_out").get(name) or f"it has {', '.join(map(str, tree.children))}"
-        raise InputError(f"name: this fit has no group {name!r}: {why}")
-
-    def to_datatree(self) -> xr.DataTree:
-        """The fit as a DataTree with all groups; those that the file does not hold are made now."""
-        return self._having(*DERIVED)
-
-    def to_arviz(self, *, feature: str | None = None, num_draws: int = 1000, relabelled: bool = True) -> xr.DataTree:
-        """The fit as functions of ArviZ take it: the groups that ArviZ knows, all at the same draws.
-
-        Parameters are in the units of the model, data (``x``) in their own; ``docs/arviz.md`` has examples.
-
-        Args:
-            feature: the one feature of data and replicated data to have, for functions that compare each datum with its
-                replicates (``loo_pit``, ``plot_ppc_pit``, ...). None has all; a fit of one feature has that one.
-            num_draws: most draws, over all chains; they are spread evenly.
-            relabelled: number the memories alike in all draws; without it they may switch from draw to draw.
-        """
-        tree = self._having("prior", "prior_predictive", "log_prior")
-        return arviz_tree(tree, self.model, num_draws, relabelled=relabelled, feature=feature)
-
-    def _having(self, *names: str) -> xr.DataTree:
-        """The tree with derived groups, which are made once."""
-        self._with_derived = with_groups(self._with_derived, self.model, names)
-        return self._with_derived
-
-    # --- units -------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def standardiser(self) -> Standardiser:
-        """Converts the units of the data to those of the model and back."""
-        return saved_units(self.tree)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the features."""
-        return tuple(str(name) for name in self._group("observed_data")["feature"].values)
-
-    @cached_property
-    def _positions(self) -> np.ndarray:
-        """The fitted data (N, D), a missing entry at its conditional mean."""
-        return np.asarray(rows_of(self.tree).values)
-
-    def model_for(self, x: jax.Array | np.ndarray) -> Mixture:
-        """The model for these rows, which integrates missing entries out where there are any."""
-        has_missing = has_gaps(np.asarray(x))
-        return replace(self.model, missing=True) if has_missing and not self.model.missing else self.model
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Precision of the fit."""
-        return np.dtype(str(self.tree.attrs["dtype"]))
-
-    def table(self, data: Any, name: str = "data", *, missing: bool = False) -> Table:
-        """Data as a table of the features of this fit; a fit of normalised rows divides each row by its length.
-
-        Args:
-            data: rows of D features, or anything that ``probam.fit`` reads.
-            name: what errors call the data.
-            missing: allow missing entries; a fit of normalised rows takes none, since such a row has no length.
-        """
-        return question_table(data, self.columns, name=name, missing=missing, normalised=self.is_normalised)
-
-    @property
-    def is_normalised(self) -> bool:
-        """Whether each row was divided by its length (``normalise=True``); so are the rows of questions."""
-        return bool(self.tree.attrs.get("normalised", 0))
-
-    def _rows(self, data: Any, what: str, *, missing: bool = False) -> tuple[Table, np.ndarray]:
-        """A table in data units and its rows in model units; ``missing`` allows missing entries if the family does."""
-        table = self.table(data, what, missing=missing)
-        values = rows_of_family(self.model.family, table, self.dtype)
-        return table, self.standardiser.apply(values)
-
-    # --- draws -------------------------------------------------------------------------------------------------
-
-    def draws(self, thinned: bool = True) -> Params:
-        """Site values of the draws, S of them in one row, chain by chain: name -> (S, ...).
-
-        Args:
-            thinned: only the draws that the group ``memory`` was made from; False gives all.
-        """
-        return on_device(saved_sites(self.tree, self._names, thinned=thinned))
-
-    @cached_property
-    def _names(self) -> frozenset[str]:
-        return site_names(self.model)
-
-    @cached_property
-    def reference(self) -> Params:
-        """Site values of the draw with the highest log joint density among the thinned ones."""
-        return self._chosen(int(self.tree["memory"].attrs["reference"]))
-
-    def _sites_of(self, draw: int | None = None) -> Params:
-        """Site values of a thinned draw, None for the reference draw."""
-        if draw is None:
-            return self.reference
-        last = len(self._permutations) - 1
-        whole_number_in(f"the number of a thinned draw, from 0 to {last}", 0, last)("draw", draw)
-        return self._chosen(draw)
-
-    def _chosen(self, which: int | np.ndarray) -> Params:
-        """Site values of one thinned draw, or of several."""
-        return on_device({name: value[which] for name, value in saved_sites(self.tree, self._names).items()})
 
     # --- questions ---------------------------------------------------------------------------------------------
 
@@ -220,10 +72,6 @@ class Fit:
 
     def _answers(self, x: np.ndarray, *, each: bool) -> Answers:
         return answers(self.model_for(x), self.draws(), self._permutations, x, each=each)
-
-    @property
-    def _permutations(self) -> jax.Array:
-        return jnp.asarray(self._group("memory")["permutation"].values)
 
     def predict(self, data: Any, *, probabilities: bool = True) -> xr.Dataset:
         """Label, confidence, log density and responsibilities of each datum.
@@ -344,11 +192,6 @@ class Fit:
     def _extent(self) -> float:
         return extent_of(self.standardiser.apply(self._positions))
 
-    def _relabel(self, memory: np.ndarray, draw: int | None) -> np.ndarray:
-        """The numbers that a draw's memories have in the group ``memory``."""
-        index = int(self.tree["memory"].attrs["reference"]) if draw is None else draw
-        return np.asarray(np.argsort(self._group("memory")["permutation"].values[index])[memory])
-
     def complete(self, data: Any, *, num_draws: int = 50, max_steps: int = 500, descent: bool = True) -> xr.Dataset:
         """Missing entries (NaN) of each row, by recall and by the exact conditional of the mixture.
 
@@ -425,16 +268,44 @@ class Fit:
             by: "draws" draws a memory and then from it. "ode" and "sde" reach the same law by annealed recall from
                 pure noise, under at most 50 draws of the posterior (:meth:`anneal`).
         """
-        whole_number(least=1)("num_data", num_data)
-        SEEDS("seed", seed)
         one_of("draws", *WAYS)("by", by)
-        key_draw, key_data = jax.random.split(jax.random.key(seed))
         if by == "draws":
-            which = jax.random.randint(key_draw, (num_data,), 0, len(self._permutations))
-            rows = np.asarray(posterior.replicate(self.model, self._chosen(np.asarray(which)), key_data, 1))[:, 0]
-        else:
-            rows = from_noise(self.model, self.draws(), key_data, num_data, by=by)
+            return self.sample_with_labels(num_data, seed=seed)[0]
+        _, key_data = _keys_of_sample(num_data, seed)
+        rows = from_noise(self.model, self.draws(), key_data, num_data, by=by)
         return np.asarray(self.standardiser.invert(rows))
+
+    def sample_with_labels(self, num_data: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """What :meth:`sample` returns, and the relabelled memory (num_data,) that each row was drawn from."""
+        key_draw, key_data = _keys_of_sample(num_data, seed)
+        which = np.asarray(jax.random.randint(key_draw, (num_data,), 0, len(self._permutations)))
+        rows, memories = posterior.replicate_with_memory(self.model, self._chosen(which), key_data, 1)
+        relabelled = np.argsort(np.asarray(self._permutations)[which], axis=1)
+        labels = np.take_along_axis(relabelled, np.asarray(memories), axis=1)[:, 0]
+        return np.asarray(self.standardiser.invert(np.asarray(rows)[:, 0])), labels
+
+    # --- numbers for other programs -----------------------------------------------------------------------------
+
+    def parameters(self, *, draw: int | None = None) -> Parameters:
+        """The numbers of the mixture at one draw, in the units of the data; memories are numbered as everywhere.
+
+        Args:
+            draw: number of a thinned draw; None for the reference draw, the one of highest log joint density.
+        """
+        params, permutation = self._sites_of(draw), self._permutation_of(draw)
+        return parameters_of(self.model, params, permutation, self.columns, self.standardiser)
+
+    def to_sklearn(self, *, draw: int | None = None) -> Any:
+        """The fit as a fitted ``sklearn.mixture.GaussianMixture``, whose ``predict_proba`` is the same.
+
+        Args:
+            draw: number of a thinned draw; None where there is one alone.
+
+        Raises:
+            InputError: for memories that are not Gaussian, for several draws, and for fits of normalised rows.
+        """
+        check_one_mixture(len(self._permutations), draw, normalised=self.is_normalised)
+        return as_gaussian_mixture(self.parameters(draw=draw))
 
     # --- judgement ---------------------------------------------------------------------------------------------
 
@@ -482,8 +353,7 @@ class Fit:
         file_path("path", path)
         boolean("complete", complete)
         tree = self.to_datatree() if complete else self.tree
-        with write_atomically(path) as temporary:
-            write_tree(tree, temporary)
+        save_tree(tree, path)
 
     def report(self, path: str | os.PathLike[str]) -> None:
         """Write the report as one self-contained HTML file, completely or not at all."""
@@ -496,5 +366,13 @@ class Fit:
     @property
     def options(self) -> dict[str, Any]:
         """Options that were passed to the engine."""
-        options: dict[str, Any] = json.loads(self.tree.attrs["engine_options"])
+        options: dict[str, Any] = json.loads(self._held.attrs["engine_options"])
         return options
+
+
+def _keys_of_sample(num_data: int, seed: int) -> tuple[jax.Array, jax.Array]:
+    """For the choice of draws, and for the data."""
+    whole_number(least=1)("num_data", num_data)
+    SEEDS("seed", seed)
+    key_draw, key_data = jax.random.split(jax.random.key(seed))
+    return key_draw, key_data

@@ -39,7 +39,7 @@ __all__ = ["ENGINES", "SEEDS", "FitOptions", "family_or_name"]
 
 ENGINES = ("em", "gradient_em", "clam", "svi", "cavi", "nuts", "gibbs", "smc")
 
-_TAKE_MISSING = ("em", "gradient_em", "svi", "cavi", "nuts", "gibbs", "smc")
+TAKE_MISSING = ("em", "gradient_em", "svi", "cavi", "nuts", "gibbs", "smc")
 """Engines that were proved on data with missing entries."""
 
 _TAKE_WEIGHTS = ("em", "gradient_em", "svi", "cavi", "nuts", "smc")
@@ -363,10 +363,10 @@ class FitOptions(Options):
                 f"estimate: only engine 'em' has a choice; got {self.estimate!r} with {engine}; leave it out, or use "
                 "engine 'em'"
             )
-        if self.missing and self.engine not in (None, *_TAKE_MISSING):
+        if self.missing and self.engine not in (None, *TAKE_MISSING):
             raise InputError(
                 f"missing: engine {self.engine!r} does not integrate missing entries out; use one of "
-                f"{', '.join(_TAKE_MISSING)}"
+                f"{', '.join(TAKE_MISSING)}"
             )
         if self.missing and self.normalise:
             raise InputError("normalise: a row with missing entries has no length; leave out normalise or missing")

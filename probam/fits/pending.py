@@ -7,25 +7,19 @@ import numpy as np
 import xarray as xr
 
 import probam.fits.groups as groups
-from probam.fits.assemble import fit_tree, tree_of
+from probam.compiled import compiled_quickly
+from probam.fits.assemble import FURTHER, fit_tree, tree_of
 from probam.fits.prepared import Prepared
 from probam.fits.saved import saved_data
-from probam.inference.common.result import EngineResult, Progress
+from probam.inference.common.result import EngineResult, Progress, silent
 from probam.models.mixture import Mixture
 
-__all__ = ["completed", "is_pending", "pending_tree"]
+__all__ = ["completed", "is_pending", "keys_of", "pending_tree"]
 
 _OF_THE_RUN = ("optimisation", "evidence")
 """Groups that the engine's result holds beside its draws."""
 
-_TO_BE_MADE = (
-    "invariant",
-    "memory",
-    "partition",
-    "log_likelihood",
-    "posterior_predictive",
-    "predictive_check",
-)
+_TO_BE_MADE = ("invariant", "memory", *FURTHER)
 
 
 def pending_tree(model: Mixture, prepared: Prepared, result: EngineResult, attributes: dict[str, Any]) -> xr.DataTree:
@@ -52,15 +46,26 @@ def is_pending(tree: xr.DataTree) -> bool:
     return bool(tree.attrs.get("pending"))
 
 
-def completed(tree: xr.DataTree, model: Mixture, key: jax.Array, progress: Progress) -> xr.DataTree:
-    """The fit with the groups that a file always has, from a pending one.
+@compiled_quickly()
+def keys_of(seed: np.uint32 | jax.Array) -> tuple[jax.Array, jax.Array]:
+    """For the engine, and for what is drawn to read its result."""
+    key_run, key_read = jax.random.split(jax.random.key(seed))
+    return key_run, key_read
+
+
+def completed(tree: xr.DataTree, model: Mixture, progress: Progress = silent) -> xr.DataTree:
+    """The fit with the groups that a file always has, with the bits of a fit that was not interrupted.
 
     Args:
         tree: the pending fit.
         model: the program that was fitted.
-        key: that of the fit for its groups, which gives the same bits.
         progress: called with (done, total, text).
     """
+    with jax.enable_x64(tree.attrs["dtype"] == "float64"):
+        return _completed(tree, model, keys_of(np.uint32(tree.attrs["seed"]))[1], progress)
+
+
+def _completed(tree: xr.DataTree, model: Mixture, key: jax.Array, progress: Progress) -> xr.DataTree:
     attributes = {str(name): value for name, value in tree.attrs.items() if name != "pending"}
     sites, stats = (
         {str(name): np.asarray(values) for name, values in tree[group].to_dataset().data_vars.items()}

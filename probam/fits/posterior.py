@@ -22,7 +22,7 @@ from probam.fits.questions import lacking
 from probam.inference.em.engine import side_by_side
 from probam.placement import each
 
-__all__ = ["Reading", "density", "overlap", "read", "replicate", "responsibilities"]
+__all__ = ["Reading", "density", "overlap", "read", "replicate", "replicate_with_memory", "responsibilities"]
 
 _R = TypeVar("_R")
 
@@ -196,14 +196,22 @@ def _responsibilities(
     return mean, log_density - jnp.log(1.0 * num_draws)
 
 
-@compiled_by_work(lambda _, sites, __, num_data: (sites, num_data), static_argnames="num_data")
 def replicate(model: Model, sites: Params, key: jax.Array, num_data: int) -> Num[Array, "S N D"]:
     """Replicated data sets, one for each draw."""
+    return replicate_with_memory(model, sites, key, num_data)[0]
 
-    def one(inputs: tuple[Params, jax.Array]) -> jax.Array:
+
+@compiled_by_work(lambda _, sites, __, num_data: (sites, num_data), static_argnames="num_data")
+def replicate_with_memory(
+    model: Model, sites: Params, key: jax.Array, num_data: int
+) -> tuple[Num[Array, "S N D"], Int[Array, "S N"]]:
+    """:func:`replicate`, and the memory of its draw that each row was drawn from."""
+
+    def one(inputs: tuple[Params, jax.Array]) -> tuple[jax.Array, jax.Array]:
         params, key = inputs
-        return model.mixture(params).sample(key, (num_data,))
+        return model.mixture(params).sample_with_memory(key, (num_data,))
 
     num_draws = len(next(iter(sites.values())))
     numbers = num_data * sum(value[0].size for value in sites.values())
-    return jnp.asarray(each(one, (sites, jax.random.split(key, num_draws)), numbers=numbers))
+    rows, memories = each(one, (sites, jax.random.split(key, num_draws)), numbers=numbers)
+    return rows, memories

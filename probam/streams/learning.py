@@ -15,7 +15,7 @@ from probam.data.table import Table
 from probam.family import Family
 from probam.family.capabilities import DataSpace
 from probam.inference.common.result import Progress, silent
-from probam.inference.stream.engine import Absorbed
+from probam.inference.stream.engine import Absorbed, shares
 from probam.models.mixture import mixture
 from probam.models.weights import weight_prior
 from probam.streams.base_measure import BaseMeasure, find_beginning, with_base_measure
@@ -168,6 +168,18 @@ class Learning:
             },
             coords={"datum": np.arange(len(rows))},
         )
+
+    def responsibilities(self, data: Any) -> xr.DataArray:
+        """Probability of each memory; see :meth:`probam.streams.stream.Stream.responsibilities`."""
+        rows = self.schema.read(data, self.family)
+        kernel, state = self.partitions.kernel, self.partitions.state
+        with self.schema.precision():
+            probability = shares(kernel, state, self.in_model_units(rows))
+        ident = np.asarray(state.ident)
+        slots = np.flatnonzero(ident >= 0)
+        slots = slots[np.argsort(ident[slots])]
+        coordinates = {"datum": np.arange(len(rows)), "memory": ident[slots]}
+        return xr.DataArray(probability[:, slots], coordinates, ["datum", "memory"], "responsibilities")
 
     def memories(self) -> pd.DataFrame:
         """Table of the memories, largest first."""

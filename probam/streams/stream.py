@@ -7,9 +7,10 @@ set its prior, and then :mod:`probam.streams.learning`; this file is the class t
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -24,6 +25,7 @@ from probam.options import takes, whole_number
 from probam.streams.learning import Learning
 from probam.streams.options import StreamOptions
 from probam.streams.prior import known_arrays
+from probam.streams.schema import Schema
 from probam.streams.storage import read_stream, stream_group, write_stream
 from probam.streams.to_fit import fit_tree_of_stream
 from probam.streams.waiting import Waiting
@@ -111,6 +113,11 @@ class Stream:
             return self._life
         return self._life.begun()[0] if self._life.num_data else None
 
+    @property
+    def schema(self) -> Schema | None:
+        """Columns and precision of the rows; None before the first."""
+        return self._life.schema
+
     # --- questions ---------------------------------------------------------------------------------------------
 
     @property
@@ -196,6 +203,16 @@ class Stream:
         """
         return self._ask(lambda learning: learning.predict(data))
 
+    def responsibilities(self, data: Any) -> xr.DataArray:
+        """Probability (datum, memory) of each memory for each row, if the row is of one of them; rows sum to one.
+
+        Memories have their numbers, in order of creation. Of several particles it is the one of largest weight.
+
+        Args:
+            data: anything that ``probam.fit`` reads, with the columns of the stream.
+        """
+        return self._ask(lambda learning: learning.responsibilities(data))
+
     def memories(self) -> pd.DataFrame:
         """Table of the memories, largest first.
 
@@ -257,14 +274,21 @@ class Stream:
         saved_family(recorded, saved.options.get("covariance"), family, os.fspath(path))
         options = saved.options | {"family": recorded if family is None else family}
         stream = cls(**options, known=saved.known)
-        arrays, schema = saved.arrays, saved.schema
+        return stream._resumed(saved.schema, saved.arrays, saved.seconds, os.fspath(path))
+
+    def _resumed(self, schema: Schema | None, arrays: Mapping[str, np.ndarray], seconds: float, path: str) -> "Stream":
+        """The stream itself, with what it had learned; ``path`` names where that was kept in messages."""
         if schema is not None and "warm_rows" in arrays:
-            learning = Learning(stream._options, stream.family, schema, arrays["warm_rows"], arrays)
-            learning.restore(arrays, saved.seconds, os.fspath(path))
-            stream._life = learning
+            learning = Learning(self._options, self.family, schema, arrays["warm_rows"], arrays)
+            learning.restore(arrays, seconds, path)
+            self._life = learning
         elif schema is not None and "waiting" in arrays:
-            stream._life = Waiting(stream._options, stream.family, schema, (arrays["waiting"],))
-        return stream
+            self._life = Waiting(self._options, self.family, schema, (arrays["waiting"],))
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickles and copies: arrays of NumPy, since those of JAX lose digits where it is in single precision."""
+        return _unpickled, (self._options.as_dict(), self._life.schema, self._life.arrays(), self.seconds)
 
     # --- to a fit ----------------------------------------------------------------------------------------------
 
@@ -290,6 +314,10 @@ class Stream:
         tree["stream"] = xr.DataTree(self._group(learning))
         tree.attrs["seconds"] = learning.seconds + time.perf_counter() - began
         return Fit(tree, model)
+
+
+def _unpickled(options: dict[str, Any], schema: Schema | None, arrays: dict[str, np.ndarray], seconds: float) -> Stream:
+    return Stream(**options)._resumed(schema, arrays, seconds, "pickle")
 
 
 def run_stream(
