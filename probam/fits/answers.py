@@ -9,16 +9,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from probam.compiled import compiled_by_work
 from probam.distributions.mixture import MemoryMixture
 from probam.errors import InputError
 from probam.family import Model, Params
-from probam.fits.questions import padded
+from probam.fits.questions import lacking
 from probam.placement import devices_worth, rows_at_once
 
-__all__ = ["Answers", "answers"]
+__all__ = ["Answers", "answers", "responsibilities"]
 
 
 class Answers(NamedTuple):
@@ -41,7 +41,13 @@ class Answers(NamedTuple):
 
 
 def answers(
-    model: Model, sites: Params, permutations: Int[Array, "S K"], x: Float[np.ndarray, "N D"], *, each: bool
+    model: Model,
+    sites: Params,
+    permutations: Int[Array | np.ndarray, "S K"],
+    x: Float[np.ndarray, "N D"],
+    *,
+    each: bool,
+    allowed: Bool[np.ndarray, "N K"] | None = None,
 ) -> Answers:
     """What S draws say of rows in model units.
 
@@ -51,30 +57,56 @@ def answers(
         permutations: how the memories of each draw are relabelled.
         x: rows.
         each: whether the responsibility of each memory is asked for.
+        allowed: of rows of which it is known to which memories they may belong; the others take no part in them.
     """
     num_rows = len(x)
-    x = padded(x, model.num_components)
+    if more := lacking(x, model.num_components):
+        edge = ((0, more), (0, 0))
+        x, allowed = np.pad(x, edge, "edge"), None if allowed is None else np.pad(allowed, edge, "edge")
     devices = devices_worth(x.size * permutations.size)
     width = x.shape[1] + model.num_components
+    known = [None] * len(devices) if allowed is None else np.array_split(allowed, len(devices))
     parts = []
-    for rows, device in zip(np.array_split(x, len(devices)), devices, strict=True):
-        of_device = jax.device_put((model, sites, permutations, rows), device)
+    for rows, of_rows, device in zip(np.array_split(x, len(devices)), known, devices, strict=True):
+        of_device = jax.device_put((model, sites, permutations, rows, of_rows), device)
         parts.append(_in_blocks(*of_device, block=rows_at_once(len(rows), width, x.dtype), each=each))
     joined: Answers = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_rows], *parts)
     return joined
 
 
-@compiled_by_work(lambda _, sites, __, x, **___: (sites, len(x)), repeated=True, static_argnames=("block", "each"))
+def responsibilities(
+    model: Model,
+    sites: Params,
+    permutations: Int[Array | np.ndarray, "S K"],
+    x: Float[Array | np.ndarray, "N D"],
+    allowed: Bool[np.ndarray, "N K"] | None = None,
+) -> Float[np.ndarray, "N K"]:
+    """The responsibilities alone, with the arguments of :func:`answers`."""
+    return np.asarray(answers(model, sites, permutations, np.asarray(x), each=True, allowed=allowed).responsibilities)
+
+
+@compiled_by_work(
+    lambda _, sites, __, x, *___, **____: (sites, len(x)), repeated=True, static_argnames=("block", "each")
+)
 def _in_blocks(
-    model: Model, sites: Params, permutations: Int[Array, "S K"], x: Float[Array, "N D"], *, block: int, each: bool
+    model: Model,
+    sites: Params,
+    permutations: Int[Array, "S K"],
+    x: Float[Array, "N D"],
+    allowed: Bool[Array, "N K"] | None,
+    *,
+    block: int,
+    each: bool,
 ) -> Answers:
-    num_rows, num_features = x.shape
+    num_rows = len(x)
     if num_rows == block:
-        return _of_block(model, sites, permutations, x, each=each)
-    lacking = -num_rows % block
-    filled = jnp.concatenate([x, jnp.broadcast_to(x[-1], (lacking, num_features))]) if lacking else x
+        return _of_block(model, sites, permutations, x, allowed, each=each)
+
+    def blocks(rows: jax.Array) -> jax.Array:
+        return jnp.pad(rows, ((0, -num_rows % block), (0, 0)), mode="edge").reshape(-1, block, rows.shape[1])
+
     found: Answers = jax.lax.map(
-        lambda rows: _of_block(model, sites, permutations, rows, each=each), filled.reshape(-1, block, num_features)
+        lambda rows: _of_block(model, sites, permutations, *rows, each=each), jax.tree.map(blocks, (x, allowed))
     )
     return Answers(*jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], tuple(found)))
 
@@ -84,13 +116,19 @@ _Carry = tuple[jax.Array, jax.Array]
 
 
 def _of_block(
-    model: Model, sites: Params, permutations: Int[Array, "S K"], x: Float[Array, "B D"], *, each: bool
+    model: Model,
+    sites: Params,
+    permutations: Int[Array, "S K"],
+    x: Float[Array, "B D"],
+    allowed: Bool[Array, "B K"] | None,
+    *,
+    each: bool,
 ) -> Answers:
     num_draws, num_memories = permutations.shape
 
     def add(carry: _Carry, draw: tuple[Params, jax.Array]) -> tuple[_Carry, None]:
         params, permutation = draw
-        log_prob, shares = _shared_out(model.mixture(params), x)
+        log_prob, shares = _shared_out(model.mixture(params), x, allowed)
         mean, log_density = carry
         return (mean + shares[permutation] / num_draws, jnp.logaddexp(log_density, log_prob)), None
 
@@ -102,15 +140,17 @@ def _of_block(
     return Answers(log_density, label, confidence, mean.T if each else None)
 
 
-def _shared_out(mixture: MemoryMixture, x: Float[Array, "B D"]) -> tuple[Float[Array, " B"], Float[Array, "K B"]]:
+def _shared_out(
+    mixture: MemoryMixture, x: Float[Array, "B D"], allowed: Bool[Array, "B K"] | None
+) -> tuple[Float[Array, " B"], Float[Array, "K B"]]:
     """Log density and responsibilities of rows, memories first: sums go along rows."""
 
     def near() -> tuple[Float[Array, " B"], Float[Array, "K B"]]:
-        return _normalised(mixture.log_joint_by_memory(x))
+        return _normalised(mixture.log_joint_by_memory(x), allowed)
 
     def anywhere() -> tuple[Float[Array, " B"], Float[Array, "K B"]]:
         here, nearby = (log_joint.T for log_joint in mixture.log_joints(x))
-        return _normalised(here)[0], _normalised(nearby)[1]
+        return _normalised(here, allowed)[0], _normalised(nearby, allowed)[1]
 
     far = mixture.has_far_rows(x)
     if isinstance(far, bool):
@@ -119,8 +159,12 @@ def _shared_out(mixture: MemoryMixture, x: Float[Array, "B D"]) -> tuple[Float[A
     return found
 
 
-def _normalised(logits: Float[Array, "K B"]) -> tuple[Float[Array, " B"], Float[Array, "K B"]]:
+def _normalised(
+    logits: Float[Array, "K B"], allowed: Bool[Array, "B K"] | None
+) -> tuple[Float[Array, " B"], Float[Array, "K B"]]:
     """Logs of the sums of exponentials, and the shares; -inf and NaN where all logits are -inf."""
+    if allowed is not None:
+        logits = jnp.where(allowed.T, logits, -jnp.inf)
     top = jnp.max(logits, axis=0)
     top = jnp.where(jnp.isinf(top), 0, top)
     unnormalised = jnp.exp(logits - top)

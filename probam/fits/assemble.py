@@ -14,6 +14,7 @@ import probam.fits.posterior as posterior
 from probam.compiled import compiled_quickly
 from probam.distributions.conditional import conditional
 from probam.errors import InputError
+from probam.fits.answers import responsibilities
 from probam.fits.draws import Draws, Numbering, compared_rows, number_memories, thin
 from probam.fits.groups import Group, reason
 from probam.fits.predictive_check import predictive_check_group
@@ -65,8 +66,7 @@ def fit_tree(
     positions = _completed(draws, prepared)
     stage(1)
     rows = compared_rows(len(prepared.x))
-    permutation = read.numbering.permutation
-    resp, _ = posterior.responsibilities(model, draws.sites, permutation, read.x, _allowed(prepared))
+    resp = responsibilities(model, draws.sites, read.numbering.permutation, prepared.x, prepared.allowed)
     collected = _essential(model, prepared, result, read)
     collected.derive("partition", lambda: groups.partition_group(reading, rows, resp))
     collected.derive("log_likelihood", lambda: _log_likelihood(draws, reading, prepared))

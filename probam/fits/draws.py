@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 import probam.fits.posterior as posterior
 from probam.family import Params
+from probam.fits.answers import responsibilities
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.result import EngineResult
 from probam.models.mixture import Mixture
@@ -132,10 +133,10 @@ def number_memories(
     reference, as_it_is = draws.at(np.array([draws.reference])), np.arange(num_components)[None]
     labelled = LabelledDraws(
         overlap=lambda resp: posterior.overlap(model, sites, x, resp),
-        mean=lambda numbers: posterior.responsibilities(model, sites, numbers, x)[0],
+        mean=lambda numbers: responsibilities(model, sites, numbers, x),
         memories=reading.memories,
         reference=draws.reference,
-        start=posterior.responsibilities(model, reference, as_it_is, x)[0],
+        start=responsibilities(model, reference, as_it_is, x),
     )
     is_cheap = len(draws) * len(x) * num_components <= _COMPARED
     methods: tuple[Method, ...] = ("stephens", "ecr", "pivotal") if len(draws) > 1 and is_cheap else ("ecr",)

@@ -22,7 +22,7 @@ from probam.fits.questions import lacking
 from probam.inference.em.engine import side_by_side
 from probam.placement import each
 
-__all__ = ["Reading", "density", "overlap", "read", "replicate", "replicate_with_memory", "responsibilities"]
+__all__ = ["Reading", "density", "overlap", "read", "replicate", "replicate_with_memory"]
 
 _R = TypeVar("_R")
 
@@ -158,42 +158,6 @@ def density(model: Model, sites: Params, x: Float[Array | np.ndarray, "N D"]) ->
 @compiled_by_work(lambda _, sites, x: (sites, len(x)))
 def _density(model: Model, sites: Params, x: Float[Array, "N D"]) -> Float[Array, "S N"]:
     return _each_draw(lambda params: jnp.asarray(model.mixture(params).log_prob(x)), sites, model, x)
-
-
-def responsibilities(
-    model: Model,
-    sites: Params,
-    permutations: Int[Array | np.ndarray, "S K"],
-    x: Float[Array | np.ndarray, "N D"],
-    allowed: Bool[Array | np.ndarray, "N K"] | None = None,
-) -> tuple[Float[np.ndarray, "N K"], Float[np.ndarray, " N"]]:
-    """Posterior mean of the relabelled responsibilities, and the log posterior predictive density (nats)."""
-    mean, log_density = _responsibilities(model, sites, jax.device_put(permutations), *_filled(model, x, allowed))
-    return np.asarray(mean)[: len(x)], np.asarray(log_density)[: len(x)]
-
-
-@compiled_by_work(lambda _, sites, __, x, *___: (sites, len(x)))
-def _responsibilities(
-    model: Model,
-    sites: Params,
-    permutations: Int[Array, "S K"],
-    x: Float[Array, "N D"],
-    allowed: Bool[Array, "N K"] | None,
-) -> tuple[Float[Array, "N K"], Float[Array, " N"]]:
-    num_draws = permutations.shape[0]
-
-    def add(
-        carry: tuple[jax.Array, jax.Array], draw: tuple[Params, jax.Array]
-    ) -> tuple[tuple[jax.Array, jax.Array], None]:
-        params, permutation = draw
-        log_prob, log_resp = _of_rows(model.mixture(params), x, allowed)
-        mean, log_density = carry
-        mean = mean + jnp.exp(log_resp)[:, permutation] / num_draws
-        return (mean, jnp.logaddexp(log_density, log_prob)), None
-
-    zero = jnp.zeros((len(x), permutations.shape[1]), x.dtype)
-    (mean, log_density), _ = jax.lax.scan(add, (zero, jnp.full(len(x), -jnp.inf, x.dtype)), (sites, permutations))
-    return mean, log_density - jnp.log(1.0 * num_draws)
 
 
 def replicate(model: Model, sites: Params, key: jax.Array, num_data: int) -> Num[Array, "S N D"]:

@@ -10,11 +10,11 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
-import probam.fits.posterior as posterior
 from probam.data.standardise import Standardiser
 from probam.data.table import Table
 from probam.data.writing import write_atomically
 from probam.family import Params
+from probam.fits.answers import responsibilities
 from probam.fits.draws import Draws, compared_rows
 from probam.fits.prepared import Prepared
 from probam.inference.common.coordinates import Coordinates
@@ -141,4 +141,4 @@ class Saved:
     @cached_property
     def _responsibilities(self) -> Float[np.ndarray, "N K"]:
         data, draws = saved_data(self.tree), self.draws
-        return posterior.responsibilities(self.model, draws.sites, self.permutation, data.x, data.allowed)[0]
+        return responsibilities(self.model, draws.sites, self.permutation, data.x, data.allowed)

@@ -25,32 +25,39 @@ SITES = {
 PERMUTATIONS = np.stack([RANDOM.permutation(MEMORIES) for _ in range(DRAWS)])
 
 
-def _expected(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _expected(x: np.ndarray, allowed: np.ndarray | bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Log predictive density, and relabelled responsibilities averaged over the draws."""
     scale = SITES["precision"][:, None] ** -0.5
     density = np.asarray(norm.logpdf(x[None, :, None], SITES["loc"][:, None], scale))
     logs = density.sum(-1) + np.log(SITES["proportions"])[:, None]
+    logs = np.where(allowed, logs, -np.inf)
     each = logsumexp(logs, axis=-1)  # (S, N)
     shares = np.exp(logs - each[..., None])
     relabelled = np.stack([own[:, order] for own, order in zip(shares, PERMUTATIONS, strict=True)])
     return logsumexp(each, axis=0) - np.log(DRAWS), relabelled.mean(axis=0)
 
 
+@pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("num_rows", [1, 1000, 1024, 1031])
 def test_blocks_of_rows_give_the_predictive_density_and_the_mean_responsibilities(
-    num_rows: int, monkeypatch: pytest.MonkeyPatch
+    num_rows: int, known: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(placement, "_BLOCK_BYTES", 0)  # blocks of 256 rows
-    x = np.random.default_rng(num_rows).normal(size=(num_rows, FEATURES))
+    rng = np.random.default_rng(num_rows)
+    x = rng.normal(size=(num_rows, FEATURES))
+    allowed = np.eye(MEMORIES, dtype=bool)[rng.integers(0, MEMORIES, num_rows)] | (
+        rng.random((num_rows, MEMORIES)) < 0.5
+    )
     model = mixture(np.eye(FEATURES), family=Gaussian("diagonal"), weights=Dirichlet(), num_components=MEMORIES)
     sites = jax.tree.map(jnp.asarray, SITES)
-    found = answers(model, sites, jnp.asarray(PERMUTATIONS), x, each=True)
-    density, shares = _expected(x)
+    told = {"allowed": allowed} if known else {}
+    found = answers(model, sites, PERMUTATIONS, x, each=True, **told)
+    density, shares = _expected(x, **told)
     np.testing.assert_allclose(found.log_density, density, rtol=0, atol=1e-11)
     np.testing.assert_allclose(np.asarray(found.responsibilities), shares, rtol=0, atol=1e-12)
     np.testing.assert_array_equal(found.label, shares.argmax(axis=1))
     np.testing.assert_allclose(found.confidence, shares.max(axis=1), rtol=0, atol=1e-12)
-    without = answers(model, sites, jnp.asarray(PERMUTATIONS), x, each=False)
+    without = answers(model, sites, PERMUTATIONS, x, each=False, **told)
     assert without.responsibilities is None
     np.testing.assert_array_equal(without.log_density, found.log_density)
 
