@@ -1,18 +1,24 @@
 """The bare page: formatted numbers, tables, figures, and the HTML around them.
 
-Everything a user may have written (column names, file names) passes through :func:`escape`; a page refers to
-nothing outside itself, and its content security policy forbids the browser to load anything.
+Everything a user may have written (column names, file names) passes through :func:`escape` or :func:`data_block`; a
+page refers to nothing outside itself. Its content security policy forbids the browser to load anything, and to run any
+script but ``report.js``, which stands at the end of the page and is known by its hash.
 """
 
+import base64
+import hashlib
 import html
+import json
 import math
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 __all__ = [
     "Section",
     "count",
+    "data_block",
     "escape",
     "figure",
     "folded",
@@ -24,6 +30,7 @@ __all__ = [
     "with_error",
 ]
 
+_SCRIPT = Path(__file__).with_name("report.js").read_text(encoding="utf-8")
 _TO_PERCENT = re.compile(r"(?<=\d) %")
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -145,6 +152,28 @@ def folded(summary: str, body: str) -> str:
     return f"<details><summary>{summary}</summary>{body}</details>"
 
 
+def data_block(name: str, value: object) -> str:
+    r"""Data for the page's script, as an element that is never run; no text in it can close the element.
+
+    Args:
+        name: id of the element.
+        value: anything that JSON can hold.
+
+    >>> data_block("points", ["</script>"])
+    '<script type="application/json" id="points">["\\u003c/script\\u003e"]</script>'
+    """
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return f'<script type="application/json" id="{escape(name)}">{text}</script>'
+
+
+def _policy() -> str:
+    """What the browser may do: show styles and images of the page itself, and run the page's own script."""
+    digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
+
+
 class Section(NamedTuple):
     """A part of the page; ``body`` is HTML."""
 
@@ -172,13 +201,13 @@ def page(title: str, *, lead: str, verdict: str, sections: Sequence[Section], ki
     )
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
+        f'<meta http-equiv="Content-Security-Policy" content="{_policy()}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         f'<link rel="icon" href="data:,"><title>{escape(title)}</title><style>{_CSS}</style></head>'
         f'<body><header><p class="kicker">{escape(kicker)}</p><h1>{escape(title)}</h1>{lead}{verdict}</header>'
-        f'<nav aria-label="Contents"><ol>{contents}</ol></nav><main>{body}</main></body></html>\n'
+        f'<nav aria-label="Contents"><ol>{contents}</ol></nav><main>{body}</main>'
+        f"<script>{_SCRIPT}</script></body></html>\n"
     )
 
 
@@ -225,6 +254,20 @@ th:first-child{text-align:left}td.text,th.text{text-align:left;white-space:norma
 thead th{font-weight:600;color:var(--muted);border-bottom:1.5px solid var(--muted);vertical-align:bottom}
 tbody th{font-weight:500}
 tr.faint{color:var(--muted)}tr.flag td,tr.flag th{background:color-mix(in srgb,var(--warning) 12%,transparent)}
+.sort{all:unset;position:relative;cursor:pointer}.sort::after{content:"▿";position:absolute;left:100%;bottom:0;
+margin-left:.1em;font-size:.85em;opacity:.6}.sort:hover{color:var(--accent)}
+[aria-sort] .sort{color:var(--ink)}[aria-sort] .sort::after{content:"▾";opacity:1}
+[aria-sort=ascending] .sort::after{content:"▴"}
+.chips{display:flex;flex-wrap:wrap;align-items:center;gap:.35rem .45rem;margin:.5rem 0;font-size:.88rem;
+color:var(--muted)}
+.chips button{font:inherit;color:var(--ink);background:none;border:1px solid var(--muted);border-radius:1rem;
+padding:.12rem .65rem;min-height:1.75rem;cursor:pointer}
+.chips [aria-pressed=true]{background:var(--ink);color:var(--paper)}
+.choice{cursor:pointer}.choice:hover,.chosen{background:var(--soft)}.chosen th:first-child{font-weight:700}
+.tip{position:absolute;z-index:9;pointer-events:none;background:var(--ink);color:var(--paper);font-size:.82rem;
+padding:.2rem .55rem;border-radius:.3rem;max-width:min(20rem,90vw);overflow-wrap:anywhere}.tip[hidden]{display:none}
+svg .at{opacity:1!important;stroke:#000!important;stroke-width:2px!important;outline:none}
+svg .away{opacity:.07!important}
 .dot{display:inline-block;width:.72em;height:.72em;border-radius:50%;margin-right:.45em}
 figure{margin:1rem 0 1.4rem}
 figure svg{display:block;width:100%;height:auto;max-width:calc(var(--inches)*6.4rem)}
@@ -255,7 +298,7 @@ left:0;display:block;font-size:.8rem;color:var(--muted)}}
 --good:#0d5a32;--note:#004b78;--warning:#744600;--problem:#8f1e18}
 html{font-size:10.5pt}body{display:block;max-width:none;padding:0}
 details::details-content{content-visibility:visible}summary{list-style:none}
-nav{display:none}section{margin-top:1.6rem}
+nav,.chips,.tip,.sort::after{display:none}section{margin-top:1.6rem}
 figure,tr,.verdict,.advice li,pre{break-inside:avoid}h2,h3,.caption{break-after:avoid}.wide,.plot{overflow:visible}
 a{color:inherit;text-decoration:none}}
 """

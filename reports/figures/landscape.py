@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgb
 from matplotlib.figure import Figure
@@ -21,9 +21,21 @@ from scipy.ndimage import distance_transform_edt
 
 from probam.reports.figures.shown import in_use, is_uncertain, memory_name, shortened, shown_memories
 from probam.reports.figures.style import INK, MEMORY_COLOURS, MUTED, memory_colour, new_figure, quiet, styled
+from probam.reports.page import percent
 from probam.reports.tree import has, rows_of, variable
 
-__all__ = ["Disagreement", "View", "disagreement", "disagreement_figure", "is_line", "landscape_figure", "view"]
+__all__ = [
+    "Disagreement",
+    "DrawnPoints",
+    "View",
+    "disagreement",
+    "disagreement_figure",
+    "drawn_points",
+    "is_line",
+    "landscape_figure",
+    "points_for_script",
+    "view",
+]
 
 _MOST_POINTS = 3000
 _VECTOR_POINTS = 800
@@ -168,7 +180,7 @@ def landscape_figure(tree: xr.DataTree) -> Figure:
         lines = axes.contour(across, up, whole, levels=levels[1:], **style)
         for rim in axes.patches:
             lines.set_clip_path(rim)
-    _data(axes, tree, seen)
+    _data(axes, tree)
     _trajectories(axes, tree, seen)
     _memory_marks(axes, tree, seen)
     if "attractor" in recall:
@@ -236,21 +248,53 @@ def _chosen_rows(tree: xr.DataTree) -> np.ndarray:
     return np.sort(np.random.default_rng(0).permutation(count)[:_MOST_POINTS])
 
 
-def _data(axes: Axes, tree: xr.DataTree, seen: View) -> None:
-    rows = _chosen_rows(tree)
+class DrawnPoints(NamedTuple):
+    """The data of the picture, in the order in which they are drawn."""
+
+    row: Int[np.ndarray, " P"]
+    at: Float[np.ndarray, "P 2"]
+    behind: Bool[np.ndarray, " P"]  # on the far hemisphere, where there is one; the last of all
+
+
+def drawn_points(tree: xr.DataTree) -> DrawnPoints:
+    """Which data the picture of the landscape shows, and where."""
+    seen, rows = view(tree), _chosen_rows(tree)
     x = rows_of(tree).values[rows].astype(np.float64)
     at, back = seen(x), seen.behind(x)
-    pixels = len(rows) > _VECTOR_POINTS
+    order = np.argsort(back, kind="stable")
+    order = order[np.isfinite(at[order]).all(axis=1)]
+    return DrawnPoints(rows[order], at[order], back[order])
+
+
+def points_for_script(tree: xr.DataTree) -> dict[str, object] | None:
+    """Row, memory and its probability of each point; None where points are pixels, or the picture is a curve."""
+    if is_line(tree) or len(_chosen_rows(tree)) > _VECTOR_POINTS:
+        return None
+    rows = drawn_points(tree).row
+    labels = variable(tree, "partition", "label").values[rows] if has(tree, "partition", "label") else []
+    sure = variable(tree, "partition", "confidence").values[rows] if has(tree, "partition", "confidence") else []
+    return {
+        "row": rows.tolist(),
+        "memory": [int(label) for label in labels],
+        "confidence": [percent(float(share)) for share in sure],
+        "names": [str(name) for name in variable(tree, "memory", "memory").values],
+        "colours": MEMORY_COLOURS,
+    }
+
+
+def _data(axes: Axes, tree: xr.DataTree) -> None:
+    """The data as dots, in groups whose ids the page's script knows."""
+    rows, at, back = drawn_points(tree)
+    pixels = len(_chosen_rows(tree)) > _VECTOR_POINTS
     size = 9 if len(rows) < 400 else 5 if len(rows) < 1500 else 3
     colours = np.array(["#55606b"] * len(rows))
     if has(tree, "partition", "label"):
         labels = variable(tree, "partition", "label").values[rows]
         colours = np.array([memory_colour(int(label)) for label in labels])
-    for which, alpha in ((~back, 0.75), (back, 0.15)):
+    for name, which, alpha in (("data", ~back, 0.75), ("data-behind", back, 0.15)):
         if which.any():
-            axes.scatter(
-                at[which, 0], at[which, 1], s=size, c=colours[which], alpha=alpha, lw=0, zorder=2, rasterized=pixels
-            )
+            style: dict[str, Any] = {"c": colours[which], "alpha": alpha, "lw": 0, "zorder": 2, "rasterized": pixels}
+            axes.scatter(at[which, 0], at[which, 1], s=size, gid=name, **style)
 
 
 def _trajectories(axes: Axes, tree: xr.DataTree, seen: View) -> None:
@@ -380,7 +424,7 @@ def disagreement_figure(tree: xr.DataTree) -> Figure:
                 )
                 for rim in axes.patches:
                     edge.set_clip_path(rim)
-    _data(axes, tree, seen)
+    _data(axes, tree)
     if "datum_basin" in recall:
         which = recall["datum_basin"].values != recall["datum_responsible"].values
         rows = recall["datum_row"].values[which]

@@ -3,10 +3,17 @@
 import numpy as np
 import xarray as xr
 
-from probam.reports.figures.landscape import disagreement, disagreement_figure, is_line, landscape_figure, view
+from probam.reports.figures.landscape import (
+    disagreement,
+    disagreement_figure,
+    is_line,
+    landscape_figure,
+    points_for_script,
+    view,
+)
 from probam.reports.figures.shown import is_uncertain
 from probam.reports.figures.style import inline_svg
-from probam.reports.page import Section, count, escape, figure, number, percent, spelled, table
+from probam.reports.page import Section, count, data_block, escape, figure, number, percent, spelled, table
 from probam.reports.summaries.quantities import engine_kind
 from probam.reports.tree import has, variable
 
@@ -40,7 +47,8 @@ def landscape_picture(tree: xr.DataTree) -> str:
     if not is_line(tree) and not view(tree).spherical:
         caption += _ELLIPSES * has(tree, "memory", "sd") + _REGIONS * is_uncertain(tree)
     caption += _REFERENCE * (engine_kind(tree) != "point")
-    return figure(svg, caption)
+    points = points_for_script(tree)
+    return figure(svg, caption) + (data_block("points", points) if points else "")
 
 
 def landscape_section(tree: xr.DataTree) -> Section | None:

@@ -146,7 +146,7 @@ def _memory_table(tree: xr.DataTree) -> str:
     }
     rows, marks = [], []
     for memory in shown_memories(tree):
-        dot = f'<span class="dot" style="background:{memory_colour(int(memory))}"></span>'
+        dot = f'<span class="dot" data-memory="{memory}" style="background:{memory_colour(int(memory))}"></span>'
         cells = [dot + escape(memory_name(tree, int(memory)))]
         cells.append(with_error(100 * values["weight"][memory], 100 * errors["weight"][memory], 3) + " %")
         if "size" in group:
