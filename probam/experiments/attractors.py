@@ -368,7 +368,7 @@ def _boundary_finding(line: xr.Dataset) -> Finding:
 
 
 def _cells_finding(plane: xr.Dataset) -> Finding:
-    coldest = plane["differs"].isel(beta=int(plane["beta"].argmax("beta")))
+    coldest = plane["differs"].isel(beta=int(plane["beta"].values.argmax()))
     return Finding(
         "The nearest memory of the recalled state is not the nearest memory of the query for "
         f"{percent(float(plane['differs'].max()))} of a grid in the plane at the worst beta tried, and for "

@@ -237,7 +237,7 @@ def _few(ring: xr.Dataset) -> Finding:
 
 def _between(ring: xr.Dataset) -> Finding:
     share = ring["share"].sel(phase="spurious").mean("noise")
-    peak = int(share.mean("repeat").argmax("load"))
+    peak = int(share.mean("repeat").values.argmax())
     top = share.isel(load=peak)
     ends = np.maximum(share.isel(load=0), share.isel(load=-1))
     at = ring.isel(load=peak)
@@ -329,7 +329,7 @@ def _exact_ring(radius: xr.Dataset) -> Finding:
 
 def _of_images(name: str, found: xr.Dataset) -> Finding:
     spurious = found["share"].sel(phase="spurious").stack(at=("multiple", "count"))
-    top = spurious.isel(at=int(spurious.mean("repeat").argmax("at")))
+    top = spurious.isel(at=int(spurious.mean("repeat").values.argmax()))
     last = found.isel(count=-1)
     by_noise = "; ".join(
         f"{told(one['share'].sel(phase='memorised'), 'repeat')} at {float(one['multiple']):g}"

@@ -223,7 +223,7 @@ def _few(name: str, found: xr.Dataset, own: xr.DataArray) -> Finding:
 
 def _between(name: str, found: xr.Dataset, own: xr.DataArray) -> Finding:
     spurious = own.sel(phase="spurious")
-    peak = int(spurious.mean("repeat").argmax("count"))
+    peak = int(spurious.mean("repeat").values.argmax())
     top, ends = spurious.isel(count=peak), np.maximum(spurious.isel(count=0), spurious.isel(count=-1))
     at = found.isel(count=peak)
     back = [told(at["returned"].isel(move=-1).sel(phase=phase), "repeat") for phase in PHASES]
