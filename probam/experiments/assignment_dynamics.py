@@ -24,10 +24,10 @@ from probam.energies.streamed_assignments import StreamedAssignments, started
 from probam.experiments.clusterers import Split, gaussian_log_density, grouped
 from probam.experiments.clustering import likeliest
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
-from probam.experiments.finding import Finding, Measured, judged, over_repeats
+from probam.experiments.finding import Finding, judged, mean_with_error, over_repeats
 from probam.experiments.learners import Engine
 from probam.reports.figures.style import MEMORY_COLOURS, MUTED, log_axis, new_figure, quiet, styled
-from probam.reports.page import number, table, with_error
+from probam.reports.page import table, with_error
 
 __all__ = ["ASSIGNMENT_DYNAMICS", "climbed", "log_density"]
 
@@ -316,20 +316,17 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
     """Scores of the methods that predict, and gains of the climbs."""
     numbers = tree["numbers"].to_dataset()
     rows = [
-        [method, *(_told(numbers[score].sel(learner=method)) for score in ("log_density", "memories", "ari"))]
+        [method, *(mean_with_error(numbers[score].sel(learner=method)) for score in ("log_density", "memories", "ari"))]
         for method in numbers["learner"].values
     ]
-    gains = [[f"{rate:g}", _told(numbers["gain"].sel(rate=rate).mean("start"))] for rate in numbers["rate"].values]
+    gains = [
+        [f"{rate:g}", mean_with_error(numbers["gain"].sel(rate=rate).mean("start"))] for rate in numbers["rate"].values
+    ]
     groups = numbers.attrs["num_groups"]
     return [
         table(["", "log density", "memories", "ARI"], rows, caption=f"Held-out rows, nats per row; {groups} groups"),
         table(["rate", "log likelihood above EM’s"], gains, caption="Climbs from the same starts, nats per datum"),
     ]
-
-
-def _told(values: xr.DataArray) -> str:
-    at: Measured = over_repeats(values.values, "", "data sets")
-    return with_error(at.value, at.error) if at.error > 0 else number(at.value)
 
 
 ASSIGNMENT_DYNAMICS = register(

@@ -22,10 +22,10 @@ from probam.energies.clam import Clam
 from probam.energies.continuous_hopfield import ContinuousHopfield
 from probam.energies.memory import Memory
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
-from probam.experiments.finding import Finding, Measured, judged, over_repeats
-from probam.experiments.image_retrieval import images
+from probam.experiments.finding import Finding, Measured, judged, mean_with_error, over_repeats
+from probam.experiments.image_retrieval import IMAGE_SETS, images
 from probam.reports.figures.style import MEMORY_COLOURS, MUTED, log_axis, new_figure, quiet, styled
-from probam.reports.page import number, table, with_error
+from probam.reports.page import number, table
 
 __all__ = ["BAYESIAN_PREDICTIVE_CODING", "Queries", "damaged_queries", "recall_errors"]
 
@@ -260,7 +260,7 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
                 [
                     str(memory),
                     str(int(size)),
-                    *(_told(at.sel(writes=size, age=age).values) for age in ("first", "last")),
+                    *(mean_with_error(at.sel(writes=size, age=age).values) for age in ("first", "last")),
                 ]
                 for memory in error["memory"].values
                 for at in [error.sel(memory=memory)]
@@ -270,10 +270,6 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
             what = "missing pixels" if task == "completion" else "pixels, from a noisy copy"
             made.append(table(head, rows, caption=f"{name}: squared error of {what}, in thousandths"))
     return made
-
-
-def _told(values: Float[np.ndarray, " R"]) -> str:
-    return with_error(float(values.mean()), float(values.std(ddof=1) / values.size**0.5))
 
 
 BAYESIAN_PREDICTIVE_CODING = register(
@@ -286,7 +282,7 @@ BAYESIAN_PREDICTIVE_CODING = register(
         "arXiv:2205.09930",
         claims=("D5",),
         words=("standard error",),
-        data="sets of images of any name: an array X of shape (N, height, width) or (N, height, width, channels)",
+        data=IMAGE_SETS,
         run=run,
         figures=figures,
         findings=findings,

@@ -18,9 +18,9 @@ from jaxtyping import Array, Bool, Float
 from probam.energies.consolidated import Consolidated, Slots, empty, write
 from probam.energies.novelty import Novelty, PitmanYor, Similarity
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
-from probam.experiments.finding import Finding, judged, over_repeats
+from probam.experiments.finding import Finding, judged, mean_with_error, over_repeats
 from probam.reports.figures.style import MEMORY_COLOURS, MUTED, log_axis, new_figure, quiet, styled
-from probam.reports.page import number, table, with_error
+from probam.reports.page import number, table
 
 __all__ = ["CONSOLIDATED_MEMORY", "recalled", "stream"]
 
@@ -180,14 +180,10 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
     """Recall by rule and number of slots."""
     right = 100 * tree["numbers"].to_dataset()["right"]
     rows = [
-        [str(int(size)), *(_told(right.sel(slots=size, rule=rule).values) for rule in right["rule"].values)]
+        [str(int(size)), *(mean_with_error(right.sel(slots=size, rule=rule).values) for rule in right["rule"].values)]
         for size in right["slots"].values
     ]
     return [table(["slots", *right["rule"].values], rows, caption="Recalled tokens, %")]
-
-
-def _told(values: Float[np.ndarray, " R"]) -> str:
-    return with_error(float(values.mean()), float(values.std(ddof=1) / values.size**0.5))
 
 
 CONSOLIDATED_MEMORY = register(

@@ -17,11 +17,11 @@ from jaxtyping import Array, Bool, Float
 
 from probam.dynamics.patches import Completer, cut, hide, joined, patch_side, train, untrained
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
-from probam.experiments.finding import Finding, judged, over_repeats
+from probam.experiments.finding import Finding, judged, mean_with_error, over_repeats
 from probam.experiments.image_completion import by_gaussian, by_mean, by_nearest, hidden_error
-from probam.experiments.image_retrieval import images
+from probam.experiments.image_retrieval import IMAGE_SETS, images
 from probam.reports.figures.style import MEMORY_COLOURS, log_axis, new_figure, quiet, styled
-from probam.reports.page import number, percent, table, with_error
+from probam.reports.page import number, percent, table
 
 __all__ = ["ENERGY_TRANSFORMER", "rising"]
 
@@ -240,12 +240,11 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
     """Errors of completion by method."""
     sets = _sets(tree)
     methods = list(next(iter(sets.values()))["by"].values)
-    rows = [[method, *(_told(data["error"].sel(by=method).values) for data in sets.values())] for method in methods]
+    rows = [
+        [method, *(mean_with_error(data["error"].sel(by=method).values) for data in sets.values())]
+        for method in methods
+    ]
     return [table(["completed by", *sets], rows, caption="Mean squared error of a hidden pixel")]
-
-
-def _told(values: Float[np.ndarray, " S"]) -> str:
-    return with_error(float(values.mean()), float(values.std(ddof=1) / values.size**0.5))
 
 
 ENERGY_TRANSFORMER = register(
@@ -256,7 +255,7 @@ ENERGY_TRANSFORMER = register(
         "that are stored?",
         source="Hoover et al. (2023), Energy Transformer, arXiv:2302.07253",
         claims=("D3",),
-        data="sets of images of any name: an array X of shape (N, height, width) or (N, height, width, channels)",
+        data=IMAGE_SETS,
         words=("standard error", "token"),
         run=run,
         figures=figures,

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from probam.errors import InputError
 from probam.reports.page import with_error
 
-__all__ = ["Finding", "Measured", "Verdict", "judged", "over_repeats"]
+__all__ = ["Finding", "Measured", "Verdict", "judged", "mean_with_error", "over_repeats"]
 
 Verdict = Literal["agrees", "differs", "undecided", "note"]
 
@@ -123,6 +124,16 @@ def over_repeats(values: Sequence[float] | np.ndarray, what: str, over: str, uni
     at = np.asarray(values, float)
     error = float(at.std(ddof=1) / np.sqrt(at.size)) if at.size > 1 else math.nan
     return Measured(float(at.mean()), error, what, f"{at.size} {over}", unit)
+
+
+def mean_with_error(values: ArrayLike) -> str:
+    """Mean of repeated measurements and its standard error, for readers.
+
+    >>> mean_with_error([1.0, 2.0, 3.0])
+    '2.00 ± 0.58'
+    """
+    found = over_repeats(np.asarray(values), "", "")
+    return with_error(found.value, found.error)
 
 
 def _is_known(measured: Measured) -> bool:

@@ -24,6 +24,7 @@ from probam.errors import InputError
 
 __all__ = [
     "DAMAGES",
+    "IMAGE_SETS",
     "PAPER_THRESHOLD",
     "Damage",
     "Rule",
@@ -40,6 +41,9 @@ __all__ = [
 Damage = Literal["noise", "mask", "random mask", "inpainting"]
 
 DAMAGES: tuple[Damage, ...] = ("noise", "mask", "random mask", "inpainting")
+
+IMAGE_SETS = "sets of images of any name: an array X of shape (N, height, width) or (N, height, width, channels)"
+"""What ``--data`` names, for experiments whose images :func:`images` reads."""
 
 PAPER_THRESHOLD = 50.0
 """Sum over pixels and channels of squared differences, pixels in [0, 1], below which the paper counts as retrieved."""

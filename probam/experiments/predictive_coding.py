@@ -19,11 +19,11 @@ from probam.energies.continuous_hopfield import ContinuousHopfield
 from probam.energies.predictive_hierarchy import PredictiveCoding
 from probam.energies.predictive_layers import Layers
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
-from probam.experiments.finding import Finding, judged, over_repeats
+from probam.experiments.finding import Finding, judged, mean_with_error, over_repeats
 from probam.experiments.image_completion import by_gaussian, by_mean, by_nearest, hidden_error
-from probam.experiments.image_retrieval import images
+from probam.experiments.image_retrieval import IMAGE_SETS, images
 from probam.reports.figures.style import MEMORY_COLOURS, new_figure, quiet, styled
-from probam.reports.page import number, percent, table, with_error
+from probam.reports.page import number, percent, table
 
 __all__ = ["PREDICTIVE_CODING", "by_hopfield", "gap_to_the_conditional"]
 
@@ -181,17 +181,13 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
             rows = [
                 [
                     percent(float(fraction)),
-                    *(_told(error.sel(which=which, fraction=fraction, by=one)) for one in _METHODS),
+                    *(mean_with_error(error.sel(which=which, fraction=fraction, by=one)) for one in _METHODS),
                 ]
                 for fraction in error["fraction"].values
             ]
             caption = f"{name}, {which} images: squared error of a hidden pixel"
             made.append(table(["seen", *_METHODS], rows, caption=caption))
     return made
-
-
-def _told(values: xr.DataArray) -> str:
-    return with_error(float(values.mean()), float(values.std(ddof=1)) / values.size**0.5)
 
 
 PREDICTIVE_CODING = register(
@@ -202,7 +198,7 @@ PREDICTIVE_CODING = register(
         "memories of the same images?",
         source="Salvatori et al. (2021), Associative memories via predictive coding, arXiv:2109.08063",
         claims=("D8",),
-        data="sets of images of any name: an array X of shape (N, height, width) or (N, height, width, channels)",
+        data=IMAGE_SETS,
         words=("standard error", "beta"),
         run=run,
         figures=figures,

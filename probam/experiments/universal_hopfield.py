@@ -21,6 +21,7 @@ from probam.energies.separations import Identity, Log, Max, Polynomial, Softmax,
 from probam.energies.similarities import SIMILARITIES, Similarity, smoothed
 from probam.experiments.experiment import Experiment, Settings, register
 from probam.experiments.image_retrieval import (
+    IMAGE_SETS,
     PAPER_THRESHOLD,
     Damage,
     Rule,
@@ -286,7 +287,7 @@ UNIVERSAL_HOPFIELD = register(
         question="Which similarity and separation bring stored images back, and what does the normalisation do to it?",
         source="Millidge et al. (2022), Universal Hopfield Networks, Figures 2 to 8 and 10 to 14",
         claims=("C10", "C11", "C12", "C13", "C14", "C15", "C16"),
-        data="sets of images of any name: an array X of shape (N, height, width) or (N, height, width, channels)",
+        data=IMAGE_SETS,
         words=("similarity", "separation", "threshold", "standard error"),
         run=run,
         figures=drawings,

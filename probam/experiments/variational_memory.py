@@ -20,10 +20,10 @@ from probam.energies.clam import Clam
 from probam.energies.continuous_hopfield import ContinuousHopfield
 from probam.energies.variational import Variational
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
-from probam.experiments.finding import Finding, judged, over_repeats
-from probam.experiments.image_retrieval import Damage, damaged, images
+from probam.experiments.finding import Finding, judged, mean_with_error, over_repeats
+from probam.experiments.image_retrieval import IMAGE_SETS, Damage, damaged, images
 from probam.reports.figures.style import MEMORY_COLOURS, new_figure, quiet, styled
-from probam.reports.page import number, table, with_error
+from probam.reports.page import number, table
 
 __all__ = ["VARIATIONAL_MEMORY", "Task", "recalls", "scored"]
 
@@ -203,15 +203,11 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
             ("right", 100, "images recalled right, %"),
         ):
             rows = [
-                [str(task), *(_told(factor * numbers[kind].sel(task=task, by=m).values) for m in _METHODS)]
+                [str(task), *(mean_with_error(factor * numbers[kind].sel(task=task, by=m).values) for m in _METHODS)]
                 for task in numbers["task"].values
             ]
             made.append(table(["damage", *_METHODS], rows, caption=f"{name}: {what}"))
     return made
-
-
-def _told(values: Float[np.ndarray, " R"]) -> str:
-    return with_error(float(values.mean()), float(values.std(ddof=1) / values.size**0.5))
 
 
 VARIATIONAL_MEMORY = register(
@@ -224,7 +220,7 @@ VARIATIONAL_MEMORY = register(
         "memory, arXiv:2210.08013",
         claims=("D6",),
         words=("standard error",),
-        data="sets of images of any name: an array X of shape (N, height, width) or (N, height, width, channels)",
+        data=IMAGE_SETS,
         run=run,
         figures=figures,
         findings=findings,
