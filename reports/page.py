@@ -266,8 +266,10 @@ padding:.12rem .65rem;min-height:1.75rem;cursor:pointer}
 .choice{cursor:pointer}.choice:hover,.chosen{background:var(--soft)}.chosen th:first-child{font-weight:700}
 .tip{position:absolute;z-index:9;pointer-events:none;background:var(--ink);color:var(--paper);font-size:.82rem;
 padding:.2rem .55rem;border-radius:.3rem;max-width:min(20rem,90vw);overflow-wrap:anywhere}.tip[hidden]{display:none}
-svg .at{opacity:1!important;stroke:#000!important;stroke-width:2px!important;outline:none}
-svg .away{opacity:.07!important}
+.ring{position:absolute;z-index:8;pointer-events:none;width:18px;height:18px;margin:-9px;border-radius:50%;
+border:2px solid var(--ink);outline:1px solid var(--paper)}.ring[hidden]{display:none}
+svg [tabindex]:focus-visible{outline:none}
+@media screen{svg .away{opacity:.07!important}}
 .dot{display:inline-block;width:.72em;height:.72em;border-radius:50%;margin-right:.45em}
 figure{margin:1rem 0 1.4rem}
 figure svg{display:block;width:100%;height:auto;max-width:calc(var(--inches)*6.4rem)}
@@ -298,7 +300,7 @@ left:0;display:block;font-size:.8rem;color:var(--muted)}}
 --good:#0d5a32;--note:#004b78;--warning:#744600;--problem:#8f1e18}
 html{font-size:10.5pt}body{display:block;max-width:none;padding:0}
 details::details-content{content-visibility:visible}summary{list-style:none}
-nav,.chips,.tip,.sort::after{display:none}section{margin-top:1.6rem}
+nav,.chips,.tip,.ring,.sort::after{display:none}section{margin-top:1.6rem}
 figure,tr,.verdict,.advice li,pre{break-inside:avoid}h2,h3,.caption{break-after:avoid}.wide,.plot{overflow:visible}
 a{color:inherit;text-decoration:none}}
 """

@@ -64,25 +64,31 @@
   // Points -------------------------------------------------------------------------------------------------------
 
   const tip = make("div", { class: "tip", role: "status", hidden: "" });
-  let current = null; // the point that the tip belongs to
+  const ring = make("div", { class: "ring", hidden: "" });
+  let current = null; // the point that both belong to
+
+  const put = (element, left, top) => {
+    element.style.left = `${left + scrollX}px`;
+    element.style.top = `${top + scrollY}px`;
+  };
 
   const place = () => {
     if (!current) return;
     const box = current.getBoundingClientRect();
+    const [x, y] = [box.left + box.width / 2, box.top + box.height / 2];
+    const frame = current.closest(".plot").getBoundingClientRect(); // which may be scrolled sideways
+    tip.hidden = ring.hidden = x < frame.left || x > frame.right;
     const room = document.documentElement.clientWidth - tip.offsetWidth - 8;
-    const left = Math.max(8, Math.min(box.left + box.width / 2 + 12, room));
-    const above = box.top - tip.offsetHeight - 10;
-    tip.style.left = `${left + scrollX}px`;
-    tip.style.top = `${(above > 4 ? above : box.bottom + 10) + scrollY}px`;
+    const above = y - tip.offsetHeight - 14;
+    put(tip, Math.max(8, Math.min(x + 12, room)), above > 4 ? above : y + 14);
+    put(ring, x, y);
   };
 
   const show = (point) => {
     if (point === current) return;
-    current?.classList.remove("at");
     current = point;
-    tip.hidden = !point;
+    tip.hidden = ring.hidden = !point;
     tip.textContent = point ? point.getAttribute("aria-label") : "";
-    point?.classList.add("at");
     place();
   };
 
@@ -158,7 +164,7 @@
       if (!goal) return;
       points[from].setAttribute("tabindex", "-1");
       goal.setAttribute("tabindex", "0");
-      goal.focus({ preventScroll: true });
+      goal.focus();
     });
   };
 
@@ -197,7 +203,7 @@
     pictures.forEach((points) => points[0].closest(".plot").after(bar()));
     rows.filter((row) => present.has(memoryOf(row))).forEach((row) => {
       row.classList.add("choice");
-      row.addEventListener("click", () => choose(memoryOf(row)));
+      row.addEventListener("click", () => getSelection().isCollapsed && choose(memoryOf(row)));
     });
     return () => chosen !== null && choose(chosen);
   };
@@ -210,7 +216,7 @@
   const block = document.getElementById("points");
   if (!block) return;
   const data = JSON.parse(block.textContent);
-  document.body.append(tip);
+  document.body.append(ring, tip);
   const pictures = [...document.querySelectorAll("svg")].map((svg) => pictured(svg, data)).filter((all) => all.length);
   const clear = data.memory.length && pictures.length ? choosing(data, pictures) : () => {};
   addEventListener("keydown", (event) => {

@@ -194,6 +194,18 @@ def test_a_point_says_its_row_to_the_mouse_to_the_finger_and_to_the_keyboard(
 
 
 @needs_browser
+@pytest.mark.parametrize("width", [360, 768, 1440])
+def test_the_ring_stays_around_its_point_when_the_page_scrolls(shown: Tab, tmp_path: Path, width: int) -> None:
+    shown.show(tmp_path / "report.html", width=width)
+    middle = "(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({}.getBoundingClientRect())"
+    shown.value(f"{point_of(5)}.focus()")
+    for _ in range(2):
+        ring, point = (shown.value(middle.format(what)) for what in ("document.querySelector('.ring')", point_of(5)))
+        np.testing.assert_allclose(ring, point, atol=1)
+        shown.value("scrollBy(0, 37)")
+
+
+@needs_browser
 @pytest.mark.parametrize("way", [".chips [data-choice='{}']", "[data-memory='{}']"])
 def test_choosing_a_memory_fades_the_points_of_the_others(shown: Tab, posterior_tree: xr.DataTree, way: str) -> None:
     labels = memory_labels(posterior_tree)
