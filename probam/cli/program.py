@@ -49,6 +49,7 @@ _ORDER = (
     "sample",
     "memory",
     "report",
+    "export",
     "compare",
     "data",
     "prior",
