@@ -31,6 +31,12 @@ def test_every_command_explains_itself_and_every_option(name: str) -> None:
         assert parameter.help or parameter.name == "help", f"{name} {parameter.name}"
 
 
+def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    listed = re.findall(r"^\W*(\w+)  ", capsys.readouterr().out, re.MULTILINE)
+    assert {name for name in COMMANDS if " " not in name} <= set(listed)
+
+
 def test_python_dash_m_probam_is_the_command_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
