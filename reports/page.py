@@ -246,6 +246,10 @@ border-top:1px solid var(--rule)}
 .warning .level{color:var(--warning)}.problem .level,.failed{color:var(--problem)}
 .passed,.failed{font-weight:650}
 .wide,.plot{overflow-x:auto}
+.wide{background:linear-gradient(to right,var(--paper) 30%,transparent) left/2.5rem 100% no-repeat local,
+linear-gradient(to left,var(--paper) 30%,transparent) right/2.5rem 100% no-repeat local,
+linear-gradient(to right,var(--muted),transparent) left/.5rem 100% no-repeat scroll,
+linear-gradient(to left,var(--muted),transparent) right/.5rem 100% no-repeat scroll}
 table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums;margin:.3rem 0 1rem}
 .caption{color:var(--muted);font-size:.88rem;margin:1rem 0 .3rem}
 th,td{padding:.32rem .85rem .32rem 0;text-align:right;vertical-align:top;border-bottom:1px solid var(--rule);
@@ -289,11 +293,7 @@ header,main{grid-column:2}nav{grid-column:1;grid-row:1/span 2;position:sticky;to
 max-height:calc(100vh - 3rem);overflow-y:auto}
 nav ol{flex-direction:column;gap:.45rem;border:0;border-right:1px solid var(--rule);padding-right:1rem}}
 @media (max-width:38rem){body{padding:1.4rem 1rem 3rem}.plot svg{min-width:calc(var(--inches)*3.9rem)}
-.advice li{grid-template-columns:1fr}dl.facts{column-gap:.8rem}
-.wide{background:linear-gradient(to right,var(--paper) 30%,transparent) left/2.5rem 100% no-repeat local,
-linear-gradient(to left,var(--paper) 30%,transparent) right/2.5rem 100% no-repeat local,
-linear-gradient(to right,var(--muted),transparent) left/.5rem 100% no-repeat scroll,
-linear-gradient(to left,var(--muted),transparent) right/.5rem 100% no-repeat scroll}}
+.advice li{grid-template-columns:1fr}dl.facts{column-gap:.8rem}}
 @media screen and (max-width:26rem){.plot::after{content:"scroll sideways for the rest of the picture";position:sticky;
 left:0;display:block;font-size:.8rem;color:var(--muted)}}
 @media print{:root{color-scheme:light;--paper:#fff;--ink:#000;--muted:#444;--rule:#ccc;--soft:#f5f5f5;--accent:#004b78;
