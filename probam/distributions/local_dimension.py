@@ -40,6 +40,7 @@ def flatness(mixture: MemoryMixture, x: Float[Array | np.ndarray, "*batch D"]) -
     Raises:
         InputError: where W is not positive definite, as for memories with tails that are not log-concave.
 
+    >>> import numpyro.distributions as dist
     >>> bank = dist.Normal(jnp.array([[-1.0, 0.0], [1.0, 0.0]]), 1.0).to_event(1)
     >>> flatness(MemoryMixture(jnp.log(jnp.array([0.5, 0.5])), bank), jnp.zeros(2)).round(3).tolist()
     [0.0, 1.0]

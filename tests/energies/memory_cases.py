@@ -187,7 +187,7 @@ RECALLED: dict[str, tuple[np.ndarray, np.ndarray, float]] = {
     "bayesian_predictive_coding": (SIGNS, _NEAR(SIGNS), 0.3),
     "sequences": (SIGNS, np.roll(_FLIPPED, 1, axis=0), 0),  # from a predecessor with errors
     "layered_sequences": (SIGNS, np.roll(_FLIPPED, 1, axis=0), 0),
-    "counts": (_PROFILES, _PROFILES + RNG.integers(3, size=_PROFILES.shape), 6),
+    "counts": (_PROFILES, _PROFILES + np.random.default_rng(0).integers(3, size=_PROFILES.shape), 6),
     "composition": (np.array([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]]), np.array([[0.6, 0.2, 0.2], [0.2, 0.1, 0.7]]), 0.02),
     "variational": (REAL, _NEAR(REAL), 0.3),
 }

@@ -145,4 +145,5 @@ def _stream() -> Numbers:
     for name, stream in (("one", one), ("several", several)):
         answers = stream.partial_fit(ROWS).predict(ROWS[:2])
         said |= {f"{name} {quantity}": values for quantity, values in _floats(answers).items()}
+    said["shares"] = np.asarray(one.responsibilities(ROWS[:2]).values)
     return said
