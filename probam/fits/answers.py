@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from probam.compiled import compiled_by_work
 from probam.distributions.mixture import MemoryMixture
+from probam.distributions.pairwise import linear_form
 from probam.errors import InputError
 from probam.family import Model, Params
 from probam.fits.questions import lacking
@@ -64,12 +65,11 @@ def answers(
         edge = ((0, more), (0, 0))
         x, allowed = np.pad(x, edge, "edge"), None if allowed is None else np.pad(allowed, edge, "edge")
     devices = devices_worth(x.size * permutations.size)
-    width = x.shape[1] + model.num_components
     known = [None] * len(devices) if allowed is None else np.array_split(allowed, len(devices))
     parts = []
     for rows, of_rows, device in zip(np.array_split(x, len(devices)), known, devices, strict=True):
         of_device = jax.device_put((model, sites, permutations, rows, of_rows), device)
-        parts.append(_in_blocks(*of_device, block=rows_at_once(len(rows), width, x.dtype), each=each))
+        parts.append(_in_blocks(*of_device, each=each))
     joined: Answers = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_rows], *parts)
     return joined
 
@@ -85,9 +85,7 @@ def responsibilities(
     return np.asarray(answers(model, sites, permutations, np.asarray(x), each=True, allowed=allowed).responsibilities)
 
 
-@compiled_by_work(
-    lambda _, sites, __, x, *___, **____: (sites, len(x)), repeated=True, static_argnames=("block", "each")
-)
+@compiled_by_work(lambda _, sites, __, x, *___, **____: (sites, len(x)), repeated=True, static_argnames="each")
 def _in_blocks(
     model: Model,
     sites: Params,
@@ -95,10 +93,10 @@ def _in_blocks(
     x: Float[Array, "N D"],
     allowed: Bool[Array, "N K"] | None,
     *,
-    block: int,
     each: bool,
 ) -> Answers:
     num_rows = len(x)
+    block = rows_at_once(num_rows, _width(model, sites, x), x.dtype)
     if num_rows == block:
         return _of_block(model, sites, permutations, x, allowed, each=each)
 
@@ -109,6 +107,15 @@ def _in_blocks(
         lambda rows: _of_block(model, sites, permutations, *rows, each=each), jax.tree.map(blocks, (x, allowed))
     )
     return Answers(*jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], tuple(found)))
+
+
+def _width(model: Model, sites: Params, x: Float[Array, "N D"]) -> int:
+    """Numbers of a row: features, statistics and responsibilities."""
+    form = None
+    if not model.missing:
+        form = linear_form(model.mixture(jax.tree.map(lambda leaf: leaf[0], sites)).bank, x[:1])
+    statistics = 0 if form is None else sum(columns.shape[1] for columns in form.statistics)
+    return x.shape[1] + statistics + model.num_components
 
 
 _Carry = tuple[jax.Array, jax.Array]
