@@ -60,7 +60,7 @@ class ProbamMixture(MemoryEstimator):
         lower_bound_: Of "em" and "gradient_em" the mean log density of the fitted rows, of "svi" and "cavi" the
             evidence lower bound.
         n_features_in_: Number of features.
-        feature_names_in_: (n_features_in_,) names of the features, where the rows had names.
+        feature_names_in_: ``(n_features_in_,)`` names of the features, where the rows had names.
 
     >>> import numpy as np
     >>> from probam import ProbamMixture

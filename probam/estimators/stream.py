@@ -44,7 +44,7 @@ class ProbamStream(MemoryEstimator):
         weights_: (n_memories,) probability of each memory before the next row is seen; a new memory has the rest.
         means_: (n_memories, n_features) mean of the next row of each memory, in the units of the data.
         n_features_in_: Number of features.
-        feature_names_in_: (n_features_in_,) names of the features, where the rows had names.
+        feature_names_in_: ``(n_features_in_,)`` names of the features, where the rows had names.
 
     >>> import numpy as np
     >>> from probam import ProbamStream
