@@ -295,6 +295,8 @@ def _states(kind: type["Memory"], patterns: "Patterns", threshold: float | None,
 
     rows = patterns.values
     if threshold is not None:
+        if not np.isfinite(threshold):
+            raise InputError(f"--threshold: expected a finite number; got {threshold}")
         rows = np.where(rows > threshold, 1.0, -1.0 if kind.card.states == SIGNS else 0.0)
     if normalise:
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)

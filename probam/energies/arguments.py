@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Shaped
 
 from probam.errors import InputError
 
-__all__ = ["Logs", "Scalar", "Weights", "check_signs", "is_traced", "log_weights", "points", "positive"]
+__all__ = ["Logs", "Scalar", "Weights", "check_signs", "is_traced", "log_weights", "points", "positive", "random_key"]
 
 Scalar = float | Float[ArrayLike, ""]
 """A number or a rank-zero array."""
@@ -137,3 +137,13 @@ def log_weights(weights: Weights | None, num_memories: int, dtype: jnp.dtype) ->
         raise InputError("weights: expected at least one above 0; got zeros only")
     absent = weights == 0
     return jnp.where(absent, -jnp.inf, jnp.log(jnp.where(absent, 1, weights)))
+
+
+def random_key(seed: int) -> Array:
+    """The key of a seed.
+
+    Raises :class:`probam.errors.InputError` unless it is a whole number from 0 to 2**32 - 1.
+    """
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed: expected a whole number from 0 to 2**32 - 1; got {seed}")
+    return jax.random.key(seed)

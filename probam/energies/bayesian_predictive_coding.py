@@ -22,7 +22,7 @@ from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from probam.energies.arguments import Scalar, positive
+from probam.energies.arguments import Scalar, positive, random_key
 from probam.energies.bayesian_layers import Activities, Layers, drawn, erase_one, forgotten, read_all, write_all
 from probam.energies.memory import REAL, Card, Memory, checked_patterns
 from probam.errors import InputError
@@ -177,7 +177,7 @@ class BayesianPredictiveCoding(Memory):
             raise InputError(f"forgetting: expected a number from 0 to 1; got {forgetting}")
         positive("noise", noise, rows.dtype)
         sizes = (rows.shape[1], *[width] * depth)
-        keys = jax.random.split(jax.random.key(seed), num_particles)
+        keys = jax.random.split(random_key(seed), num_particles)
         prior = jax.vmap(lambda key: drawn(key, sizes, rows.dtype))(keys)
         scale = jnp.sqrt(jnp.mean(rows**2))
         empty = Written(rows[:0], tuple(jnp.zeros((num_particles, 0, width), rows.dtype) for _ in range(depth)))

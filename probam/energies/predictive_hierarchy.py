@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-from probam.energies.arguments import Scalar, positive
+from probam.energies.arguments import Scalar, positive, random_key
 from probam.energies.memory import REAL, Card, Memory, checked_patterns
 from probam.energies.predictive_layers import Activation, Hidden, Layers, energy, inferred, prediction
 from probam.energies.predictive_learning import learned
@@ -100,12 +100,13 @@ class PredictiveCoding(Memory):
         rows = checked_patterns(patterns, REAL)
         if activation not in ("tanh", "linear"):
             raise InputError(f"activation: expected tanh or linear; got {activation!r}")
-        if min(width, depth, num_epochs) < 1:
-            raise InputError(f"width, depth, num_epochs: expected at least 1; got {width}, {depth}, {num_epochs}")
+        for name, value in (("width", width), ("depth", depth), ("num_epochs", num_epochs)):
+            if value < 1:
+                raise InputError(f"{name}: expected a whole number of at least 1; got {value}")
         spread = jnp.std(rows)
         unit = jnp.where(spread > 0, spread, 1)
         made = learned(
-            jax.random.key(seed),
+            random_key(seed),
             rows / unit,
             (width,) * depth,
             positive("noise", noise, rows.dtype),

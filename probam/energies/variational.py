@@ -17,7 +17,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from probam.energies.arguments import Scalar, positive
+from probam.energies.arguments import Scalar, positive, random_key
 from probam.energies.autoencoder import Autoencoder, decode, encode, trained
 from probam.energies.clam import Clam
 from probam.energies.memory import REAL, Card, Memory, checked_patterns, sharpness
@@ -133,7 +133,9 @@ class Variational(Memory):
         for name, value in (("num_codes", num_codes), ("num_units", num_units), ("num_steps", num_steps)):
             if value < 1:
                 raise InputError(f"{name}: expected a whole number of at least 1; got {value}")
+        if width is not None:
+            positive("width", width, rows.dtype)
         sizes = {"num_codes": num_codes, "num_units": num_units, "num_steps": num_steps}
-        autoencoder = trained(jax.random.key(seed), rows, positive("noise", noise, rows.dtype), **sizes)
+        autoencoder = trained(random_key(seed), rows, positive("noise", noise, rows.dtype), **sizes)
         codes = encode(autoencoder, rows)
         return cls(autoencoder, codes, sharpness(codes, width, "sd"))

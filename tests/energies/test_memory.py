@@ -340,3 +340,18 @@ def test_memories_are_told_apart_by_default_in_any_units() -> None:
     assert sharpness(jnp.ones((2, 3)), None) == 8
     assert isinstance(MEMORIES["clam"](LOC, 1.0), Memory)  # type: ignore[call-arg]
     assert len(jax.tree.leaves(Clam(LOC, 1.0))) == 2
+
+
+@pytest.mark.parametrize("name", ["variational", "bayesian_predictive_coding", "predictive_coding"])
+@pytest.mark.parametrize("seed", [-1, 2**32, 10**20])
+def test_a_seed_out_of_range_is_refused(name: str, seed: int) -> None:
+    store = MEMORIES[name].store
+    assert store is not None
+    with pytest.raises(InputError, match=r"seed: expected a whole number from 0 to 2\*\*32 - 1"):
+        store(np.eye(3), seed=seed)
+
+
+@pytest.mark.parametrize("width", [-1.0, 0.0, np.nan])
+def test_a_width_that_is_no_standard_deviation_is_refused(width: float) -> None:
+    with pytest.raises(InputError, match="width: expected finite values above 0"):
+        MEMORIES["variational"].store(np.eye(3), width=width, num_steps=1)  # type: ignore[misc]

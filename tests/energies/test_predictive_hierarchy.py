@@ -80,7 +80,7 @@ def test_bad_layers_and_options_are_named() -> None:
         PredictiveCoding(Layers((jnp.ones((5, 3)),), (jnp.zeros(5), jnp.zeros(2))), 0.7)
     with pytest.raises(InputError, match="activation: expected tanh or linear; got 'relu'"):
         PredictiveCoding.store(SEEN, activation="relu")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="width, depth, num_epochs: expected at least 1; got 0, 1, 500"):
+    with pytest.raises(InputError, match="width: expected a whole number of at least 1; got 0"):
         PredictiveCoding.store(SEEN, width=0)
     with pytest.raises(InputError, match="noise: expected finite values above 0"):
         PredictiveCoding.store(SEEN, noise=0.0)
