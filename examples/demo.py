@@ -86,7 +86,7 @@ def main() -> None:
     letters()
 
     console.rule("[bold]the court")
-    console.print("the first paper's entries; `probam verify` tries all 58", style="dim")
+    console.print("the first paper's entries; `probam verify` tries all of them", style="dim")
     certificates = verify([entry for entry in ENTRIES if entry.startswith("A")])
     console.print(table(certificates))
     console.print(summary(certificates))
