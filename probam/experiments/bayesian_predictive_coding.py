@@ -22,7 +22,7 @@ from probam.energies.clam import Clam
 from probam.energies.continuous_hopfield import ContinuousHopfield
 from probam.energies.memory import Memory
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
-from probam.experiments.finding import Finding, Measured, judged, mean_with_error, over_repeats
+from probam.experiments.finding import Finding, Measured, judged, mean_with_error, over_repeats, standard_errors
 from probam.experiments.image_retrieval import IMAGE_SETS, images
 from probam.reports.figures.style import MEMORY_COLOURS, MUTED, log_axis, new_figure, quiet, styled
 from probam.reports.page import number, table
@@ -155,7 +155,7 @@ def _curves(name: str, numbers: xr.Dataset) -> Drawing:
         for i, memory in enumerate(numbers["memory"].values):
             at = numbers["error"].sel(age=age, task="completion", memory=memory)
             label = memory if age == "first" else None
-            bars = 2 * at.std("repeat", ddof=1) / at.sizes["repeat"] ** 0.5
+            bars = 2 * standard_errors(at, "repeat")
             axes.errorbar(at["writes"], at.mean("repeat"), bars, fmt="o-", ms=4, color=MEMORY_COLOURS[i], label=label)
         mean_image = float(numbers["mean_image"].mean())
         axes.axhline(mean_image, color=MUTED, lw=0.9)

@@ -18,7 +18,7 @@ from scipy.special import erf
 from probam.dynamics.discrete import asynchronous, synchronous, update
 from probam.energies import hopfield
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
-from probam.experiments.finding import Finding, Measured, judged
+from probam.experiments.finding import Finding, Measured, judged, standard_errors
 from probam.reports.figures.style import INK, MEMORY_COLOURS, MUTED, new_figure, quiet, styled
 from probam.reports.page import number, percent, table, with_error
 
@@ -245,8 +245,7 @@ def _transition_drawing(hebb: xr.Dataset) -> Drawing:
 
 def _mean_and_error(networks: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
     """Mean over networks and its standard error, by load."""
-    count = networks.notnull().sum("network")
-    return networks.mean("network").values, (networks.std("network", ddof=1) / np.sqrt(count)).values
+    return networks.mean("network").values, standard_errors(networks, "network").values
 
 
 def _pseudo_inverse_drawing(pseudo: xr.Dataset) -> Drawing:
@@ -254,7 +253,7 @@ def _pseudo_inverse_drawing(pseudo: xr.Dataset) -> Drawing:
     axes = figure.subplots()
     for i, rule in enumerate(pseudo["rule"].values):
         at, label = pseudo.sel(rule=rule).mean("repeat"), str(rule)
-        error = pseudo["recalled"].sel(rule=rule).std("repeat", ddof=1) / np.sqrt(pseudo.sizes["repeat"])
+        error = standard_errors(pseudo["recalled"].sel(rule=rule), "repeat")
         axes.errorbar(
             pseudo["load"],
             at["recalled"],

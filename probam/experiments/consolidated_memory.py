@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float
 from probam.energies.consolidated import Consolidated, Slots, empty, write
 from probam.energies.novelty import Novelty, PitmanYor, Similarity
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
-from probam.experiments.finding import Finding, judged, mean_with_error, over_repeats
+from probam.experiments.finding import Finding, judged, mean_with_error, over_repeats, standard_errors
 from probam.reports.figures.style import MEMORY_COLOURS, MUTED, log_axis, new_figure, quiet, styled
 from probam.reports.page import number, table
 
@@ -117,9 +117,19 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     left, right = figure.subplots(1, 2, sharey=True)
     for i, rule in enumerate(numbers["rule"].values):
         at = numbers["right"].sel(rule=rule)
-        left.errorbar(at["slots"], at.mean("repeat"), _bars(at), fmt="o-", ms=4, color=MEMORY_COLOURS[i], label=rule)
+        left.errorbar(
+            at["slots"],
+            at.mean("repeat"),
+            2 * standard_errors(at, "repeat"),
+            fmt="o-",
+            ms=4,
+            color=MEMORY_COLOURS[i],
+            label=rule,
+        )
     at = numbers["by_threshold"]
-    right.errorbar(at["threshold"], at.mean("repeat"), _bars(at), fmt="o-", ms=4, color=MEMORY_COLOURS[1])
+    right.errorbar(
+        at["threshold"], at.mean("repeat"), 2 * standard_errors(at, "repeat"), fmt="o-", ms=4, color=MEMORY_COLOURS[1]
+    )
     exact = numbers["right"].sel(rule="Pitman-Yor", slots=numbers.attrs["curve_slots"])
     right.axhline(float(exact.mean()), color=MEMORY_COLOURS[2], lw=0.9)
     right.annotate("Pitman-Yor", (0.3, float(exact.mean())), (0, 3), textcoords="offset points", color=MUTED)
@@ -135,11 +145,6 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
         "over streams."
     )
     return [Drawing("recall", figure, caption)]
-
-
-def _bars(values: xr.DataArray) -> xr.DataArray:
-    bars: xr.DataArray = 2 * values.std("repeat", ddof=1) / values.sizes["repeat"] ** 0.5
-    return bars
 
 
 def findings(tree: xr.DataTree) -> Sequence[Finding]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from probam.experiments.diffusion_phases import PHASES
 from probam.experiments.experiment import Drawing
-from probam.experiments.finding import Finding, Measured, judged, over_repeats
+from probam.experiments.finding import Finding, Measured, judged, mean_with_error, over_repeats
 from probam.experiments.geometric_memorisation import crossing
 from probam.reports.figures.style import MEMORY_COLOURS, MUTED, log_axis, new_figure, quiet, styled
 from probam.reports.page import number, percent, table, with_error
@@ -296,16 +296,12 @@ def _minima(last: xr.Dataset, radius: xr.Dataset) -> Finding:
     )
 
 
-def _mean_and_error(values: np.ndarray) -> tuple[float, float]:
-    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
 def _boundary(ring: xr.Dataset) -> Finding:
     slopes = boundary_slopes(ring)
     slopes = slopes[np.isfinite(slopes)]
     return Finding(
         "What decides is the number of data within the noise: memorised rests become fewer than half at a number of "
-        f"data that goes as s to the power {with_error(*_mean_and_error(slopes))} ({len(slopes)} sets). On a manifold "
+        f"data that goes as s to the power {mean_with_error(slopes)} ({len(slopes)} sets). On a manifold "
         "of one dimension minus one is expected; a power of zero would have shown a capacity that does not depend on "
         "the noise.",
         "note",
@@ -319,7 +315,7 @@ def _exact_ring(radius: xr.Dataset) -> Finding:
     return judged(
         "In the limit of many data the minima form a ring, which exists below s² = 1/2: its radius is 0.83146 at "
         f"s² = 0.25, 0.19866 at 0.49, and 0 at 0.51. {radius.attrs['num_even']} evenly spaced data have it; "
-        f"{int(radius['count'][-1])} random ones are off by {with_error(*_mean_and_error(below.values))} up to "
+        f"{int(radius['count'][-1])} random ones are off by {mean_with_error(below.values)} up to "
         "s² = 0.3, and by more near 1/2, where their own mean decides.",
         Measured(gap, 0.0, "Largest difference of the radius from the limit", "evenly spaced data, nothing is random"),
         (0.0, 0.01),

@@ -21,7 +21,7 @@ from probam.conjugacy.normal import NormalKnownVariance
 from probam.distributions.growth import tail_of
 from probam.distributions.stick_breaking import expected_num_components
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
-from probam.experiments.finding import Finding, judged, over_repeats
+from probam.experiments.finding import Finding, judged, mean_with_error, over_repeats, standard_errors
 from probam.inference.stream.decay import age_kernel, fading_process
 from probam.inference.stream.drift import Diffusion, Forgetting, RandomWalk
 from probam.inference.stream.engine import Absorbed, absorb, start
@@ -235,7 +235,7 @@ def _drift_drawing(tree: xr.DataTree) -> Drawing:
         for i, learner in enumerate(drift["learner"].values):
             style = "--" if learner == "diffusion" else "-"  # it lies on the random walk
             each = drift[name].sel(learner=learner)
-            mean, error = each.mean("repeat"), each.std("repeat", ddof=1) / np.sqrt(each.sizes["repeat"])
+            mean, error = each.mean("repeat"), standard_errors(each, "repeat")
             axes.plot(drift["datum"], mean, style, color=MEMORY_COLOURS[i], lw=1.6, label=str(learner))
             axes.fill_between(drift["datum"], mean - error, mean + error, color=MEMORY_COLOURS[i], alpha=0.15, lw=0)
         axes.set_ylabel(label)
@@ -307,38 +307,34 @@ def findings(tree: xr.DataTree) -> Sequence[Finding]:
     return [*_drift_findings(drift), *_fading_findings(fading), _exponents_finding(growth), _dirichlet_finding(growth)]
 
 
-def _shown(values: xr.DataArray) -> str:
-    """Mean over repeats with its standard error."""
-    at = over_repeats(values.values, "", "streams")
-    return with_error(at.value, at.error)
-
-
 def _drift_findings(drift: xr.Dataset) -> list[Finding]:
     still, walk = (drift.sel(learner=learner) for learner in ("stationary", "random walk"))
     late = slice(-drift.sizes["datum"] // 3, None)
-    walked, stayed = (_shown(at["agreement"].isel(datum=late).mean("datum")) for at in (walk, still))
-    made, made_still = (_shown(at["num_memories"].isel(datum=-1)) for at in (walk, still))
+    walked, stayed = (mean_with_error(at["agreement"].isel(datum=late).mean("datum")) for at in (walk, still))
+    made, made_still = (mean_with_error(at["num_memories"].isel(datum=-1)) for at in (walk, still))
     gain = walk["log_predictive"].mean("datum") - still["log_predictive"].mean("datum")
     return [
         Finding(
-            f"Stationary memories fail on a drifting stream: modelling the walk gains {_shown(gain)} nats per datum "
-            f"over {drift.sizes['repeat']} streams, and over the last third the adjusted Rand index with the true "
-            f"labels is {walked} instead of {stayed}.",
+            f"Stationary memories fail on a drifting stream: modelling the walk gains {mean_with_error(gain)} nats per "
+            f"datum over {drift.sizes['repeat']} streams, and over the last third the adjusted Rand index with the "
+            f"true labels is {walked} instead of {stayed}.",
             "note",
         ),
         Finding(
-            f"Over the whole stream the index is {_shown(walk['agreement_overall'])} with the walk and "
-            f"{_shown(still['agreement_overall'])} with stationary memories. The former has made {made} memories, the "
-            f"latter {made_still}; the true number is {drift.attrs['true_memories']}.",
+            f"Over the whole stream the index is {mean_with_error(walk['agreement_overall'])} with the walk and "
+            f"{mean_with_error(still['agreement_overall'])} with stationary memories. The former has made {made} "
+            f"memories, the latter {made_still}; the true number is {drift.attrs['true_memories']}.",
             "note",
         ),
     ]
 
 
 def _fading_findings(fading: xr.Dataset) -> list[Finding]:
-    returned = ", ".join(f"{law} {_shown(fading['returned'].sel(law=law))}" for law in fading["law"].values)
+    returned = ", ".join(f"{law} {mean_with_error(fading['returned'].sel(law=law))}" for law in fading["law"].values)
     change = fading["log_predictive"] - fading["log_predictive"].sel(law=_LAWS[0])
-    exponential, power = (tuple(_shown(change.sel(law=law, phase=phase)) for phase in (2, 3)) for law in _LAWS[1:])
+    exponential, power = (
+        tuple(mean_with_error(change.sel(law=law, phase=phase)) for phase in (2, 3)) for law in _LAWS[1:]
+    )
     return [
         Finding(
             "Memories fade and return: one memory was out of use for "
@@ -357,11 +353,7 @@ def _fading_findings(fading: xr.Dataset) -> list[Finding]:
 
 def _exponents_finding(growth: xr.Dataset) -> Finding:
     true, fitted, error = (growth[name].values for name in ("discount", "fitted", "error"))
-    repeats = fitted.shape[1]
-    fits = [
-        f"d = {float(discount):g}: {with_error(float(fit.mean()), float(fit.std(ddof=1) / np.sqrt(repeats)))}"
-        for discount, fit in zip(true, fitted, strict=True)
-    ]
+    fits = [f"d = {float(discount):g}: {mean_with_error(fit)}" for discount, fit in zip(true, fitted, strict=True)]
     power = true > 0
     off = (fitted - true[:, None])[power]
     inside = int((np.abs(off) < 2 * error[power]).sum())
@@ -392,10 +384,10 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
     rows = [
         [
             str(learner),
-            _shown(at["log_predictive"].mean("datum")),
-            _shown(at["agreement"].mean("datum")),
-            _shown(at["agreement_overall"]),
-            _shown(at["num_memories"].isel(datum=-1)),
+            mean_with_error(at["log_predictive"].mean("datum")),
+            mean_with_error(at["agreement"].mean("datum")),
+            mean_with_error(at["agreement_overall"]),
+            mean_with_error(at["num_memories"].isel(datum=-1)),
         ]
         for learner, at in ((learner, drift.sel(learner=learner)) for learner in drift["learner"].values)
     ]

@@ -17,7 +17,7 @@ from probam.energies.clam import Clam
 from probam.energies.epanechnikov import Epanechnikov
 from probam.energies.memory import Memory
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
-from probam.experiments.finding import Finding, judged, over_repeats
+from probam.experiments.finding import Finding, judged, over_repeats, standard_errors
 from probam.reports.figures.style import MEMORY_COLOURS, new_figure, quiet, styled
 from probam.reports.page import number, percent, table, with_error
 
@@ -105,7 +105,7 @@ def run(settings: Settings) -> xr.DataTree:
 
 def _mean_and_error(values: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
     """Mean over the sets of patterns, and its standard error."""
-    return values.mean("repeat"), values.std("repeat", ddof=1) / np.sqrt(values.sizes["repeat"])
+    return values.mean("repeat"), standard_errors(values, "repeat")
 
 
 @styled

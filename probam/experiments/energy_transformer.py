@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from probam.dynamics.patches import Completer, cut, hide, joined, patch_side, train, untrained
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
-from probam.experiments.finding import Finding, judged, mean_with_error, over_repeats
+from probam.experiments.finding import Finding, judged, mean_with_error, over_repeats, standard_errors
 from probam.experiments.image_completion import by_gaussian, by_mean, by_nearest, hidden_error
 from probam.experiments.image_retrieval import IMAGE_SETS, images
 from probam.reports.figures.style import MEMORY_COLOURS, log_axis, new_figure, quiet, styled
@@ -165,7 +165,7 @@ def _steps(name: str, data: xr.Dataset) -> Drawing:
     left.set(xlabel="step", ylabel="mean energy", xticks=range(data.sizes["step"]))
     for i, (block, mark) in enumerate(zip(data["block"].values, "os^", strict=True)):
         at = data["rising"].sel(block=block)
-        spread = 2 * at.std("split", ddof=1) / at.sizes["split"] ** 0.5
+        spread = 2 * standard_errors(at, "split")
         right.errorbar(
             data["factor"], at.mean("split"), spread, fmt=f"{mark}-", ms=4, color=MEMORY_COLOURS[i], label=block
         )

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+import xarray as xr
 from numpy.typing import ArrayLike
 
 from probam.errors import InputError
 from probam.reports.page import with_error
 
-__all__ = ["Finding", "Measured", "Verdict", "judged", "mean_with_error", "over_repeats"]
+__all__ = ["Finding", "Measured", "Verdict", "judged", "mean_with_error", "over_repeats", "standard_errors"]
 
 Verdict = Literal["agrees", "differs", "undecided", "note"]
 
@@ -134,6 +135,12 @@ def mean_with_error(values: ArrayLike) -> str:
     """
     found = over_repeats(np.asarray(values), "", "")
     return with_error(found.value, found.error)
+
+
+def standard_errors(values: xr.DataArray, over: str) -> xr.DataArray:
+    """Standard errors of means over a dimension; NaN does not count."""
+    errors: xr.DataArray = values.std(over, ddof=1) / np.sqrt(values.notnull().sum(over))
+    return errors
 
 
 def _is_known(measured: Measured) -> bool:

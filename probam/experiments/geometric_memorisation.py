@@ -25,9 +25,9 @@ from probam.distributions.mixture import MemoryMixture
 from probam.dynamics.local_dimension import what_is_left
 from probam.energies.diffusion import Diffusion
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
-from probam.experiments.finding import Finding, Measured, judged, over_repeats
+from probam.experiments.finding import Finding, Measured, judged, mean_with_error, over_repeats, standard_errors
 from probam.reports.figures.style import MEMORY_COLOURS, MUTED, log_axis, new_figure, quiet, styled
-from probam.reports.page import number, table, with_error
+from probam.reports.page import number, table
 
 __all__ = ["GEOMETRIC_MEMORISATION", "condensation", "crossing"]
 
@@ -121,12 +121,12 @@ def run(settings: Settings) -> xr.DataTree:
 def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     """Flatness relative to infinitely many data, and the local dimension, against the noise."""
     numbers = tree["numbers"].to_dataset()
-    counts, repeats = numbers["count"].values, numbers.sizes["repeat"]
+    counts = numbers["count"].values
     drawn = new_figure(7.6, 3.0)
     for axes, count in zip(drawn.subplots(1, len(counts), sharey=True), counts, strict=True):
         for i, spread in enumerate(numbers["spread"].values):
             at = numbers["ratio"].sel(count=count, spread=spread)
-            bars = 2 * at.std("repeat", ddof=1) / repeats**0.5
+            bars = 2 * standard_errors(at, "repeat")
             line = {"fmt": "o-", "ms": 2.5, "lw": 0.9, "color": MEMORY_COLOURS[i], "label": f"sd {spread:g}"}
             axes.errorbar(numbers["noise"], at.mean("repeat"), bars, **line)
         axes.axvline(float(numbers["predicted"].sel(count=count)), color=MUTED, lw=0.9, ls=":")
@@ -139,7 +139,7 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     axes = dimension.subplots()
     for i, count in enumerate(counts):
         at = numbers["dimension"].sel(count=count)
-        bars = 2 * at.std("repeat", ddof=1) / repeats**0.5
+        bars = 2 * standard_errors(at, "repeat")
         axes.errorbar(
             numbers["noise"],
             at.mean("repeat"),
@@ -201,8 +201,7 @@ def _order(at: xr.Dataset) -> Finding:
 def _prediction(numbers: xr.Dataset) -> Finding:
     ratios = np.log((numbers["alone"] / numbers["predicted"]).values)
     told = ", ".join(
-        f"{with_error(float(row.mean()), float(row.std(ddof=1) / row.size**0.5))} for P = {count}"
-        for row, count in zip(ratios, numbers["count"].values, strict=True)
+        f"{mean_with_error(row)} for P = {count}" for row, count in zip(ratios, numbers["count"].values, strict=True)
     )
     every = np.log((numbers["lost"] / numbers["predicted"]).values)
     return judged(
@@ -222,10 +221,7 @@ def _prediction(numbers: xr.Dataset) -> Finding:
 
 def _dimension(numbers: xr.Dataset) -> Finding:
     largest = numbers["dimension"].max("noise")
-    told = "; ".join(
-        f"{with_error(float(at.mean()), float(at.std(ddof=1) / at.size**0.5))} with {int(at['count'])} data"
-        for at in largest
-    )
+    told = "; ".join(f"{mean_with_error(at)} with {int(at['count'])} data" for at in largest)
     return Finding(
         f"The largest local dimension at any noise is {told}. Infinitely many data have 5 directions between the "
         "noises 0.3 and 1, 15 between 0.01 and 0.3, and then 30. To see a group of directions, the noise must fall "
@@ -242,7 +238,7 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
     for count in numbers["count"].values:
         at = numbers.sel(count=count)
         cells = [at["lost"].sel(spread=spread).values for spread in numbers["spread"].values] + [at["alone"].values]
-        told = [with_error(float(x.mean()), float(x.std(ddof=1) / x.size**0.5)) for x in cells]
+        told = [mean_with_error(x) for x in cells]
         rows.append([str(int(count)), *told, number(float(at["predicted"]), 3)])
     header = ["data", *(f"sd {spread:g}" for spread in numbers["spread"].values), "own datum above 1/2", "predicted"]
     return [table(header, rows, caption="Noise at which half of the variance is lost")]

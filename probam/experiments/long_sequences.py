@@ -27,7 +27,7 @@ from probam.energies import sequences
 from probam.energies.layered_sequences import LayeredSequence
 from probam.energies.separations import Polynomial
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
-from probam.experiments.finding import Finding, Measured, judged, over_repeats
+from probam.experiments.finding import Finding, Measured, judged, mean_with_error, over_repeats, standard_errors
 from probam.reports.figures.style import MEMORY_COLOURS, log_axis, new_figure, quiet, styled
 from probam.reports.page import number, table, with_error
 
@@ -310,7 +310,7 @@ def _curves(axes: Axes, values: xr.DataArray, kind: str, along: str) -> None:
     """One curve for each kind, with two standard errors over repeats."""
     for i, name in enumerate(values[kind].values):
         at = values.sel({kind: name})
-        bars = 2 * at.std("repeat", ddof=1) / at.sizes["repeat"] ** 0.5
+        bars = 2 * standard_errors(at, "repeat")
         axes.errorbar(at[along], at.mean("repeat"), bars, fmt="o-", ms=4, lw=1, color=MEMORY_COLOURS[i], label=name)
     quiet(axes, grid="y")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -369,9 +369,7 @@ def _against_the_filter(at: xr.Dataset) -> list[Finding]:
     best = longest.sel(by="filter, 1 seen")
     gaps = {name: 100 * (longest.sel(by=name) - best).values for name in _DEGREES}
     size, length = int(at.attrs["size"]), int(at["length"][-1])
-    told = "; ".join(
-        f"{name} {with_error(float(gap.mean()), float(gap.std(ddof=1) / gap.size**0.5))}" for name, gap in gaps.items()
-    )
+    told = "; ".join(f"{name} {mean_with_error(gap)}" for name, gap in gaps.items())
     later = 100 * (best - longest.sel(by="filter, 3 seen")).values
     gain = over_repeats(later, "Fewer wrong signs with three states than with one", "sequences", "percentage points")
     steeper = over_repeats(gaps["degree 1"] - gaps["exponential"], "Degree 1 minus exponential", "sequences", "points")

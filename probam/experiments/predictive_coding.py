@@ -19,7 +19,7 @@ from probam.energies.continuous_hopfield import ContinuousHopfield
 from probam.energies.predictive_hierarchy import PredictiveCoding
 from probam.energies.predictive_layers import Layers
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
-from probam.experiments.finding import Finding, judged, mean_with_error, over_repeats
+from probam.experiments.finding import Finding, judged, mean_with_error, over_repeats, standard_errors
 from probam.experiments.image_completion import by_gaussian, by_mean, by_nearest, hidden_error
 from probam.experiments.image_retrieval import IMAGE_SETS, images
 from probam.reports.figures.style import MEMORY_COLOURS, new_figure, quiet, styled
@@ -126,7 +126,7 @@ def _drawing(name: str, error: xr.DataArray) -> Drawing:
     for axes, which in zip(panels, ("stored", "new"), strict=True):
         for i, (method, mark) in enumerate(zip(_METHODS, "os^Dv", strict=True)):
             at = error.sel(which=which, by=method)
-            bars = 2 * at.std("repeat", ddof=1) / at.sizes["repeat"] ** 0.5
+            bars = 2 * standard_errors(at, "repeat")
             style = {"fmt": f"{mark}-", "ms": 4, "color": MEMORY_COLOURS[i]}
             axes.errorbar(error["fraction"], at.mean("repeat"), bars, label=method, **style)
         axes.set(xlabel="fraction of the rows that is seen", title=f"{which} images", xticks=_FRACTIONS)

@@ -20,7 +20,7 @@ from probam.energies.positive_features import PositiveFeatures, draw_centres
 from probam.energies.positive_features import store as store_positive
 from probam.energies.random_features import RandomFeatures
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
-from probam.experiments.finding import Finding, Measured, judged, over_repeats
+from probam.experiments.finding import Finding, Measured, judged, mean_with_error, over_repeats, standard_errors
 from probam.reports.figures.style import MEMORY_COLOURS, MUTED, new_figure, quiet, styled
 from probam.reports.page import number, table, with_error
 
@@ -193,7 +193,7 @@ def figures(tree: xr.DataTree) -> Sequence[Drawing]:
     shares, num_patterns = breaking["right"], int(breaking.attrs["num_patterns"])
     for i, count in enumerate(shares["features"].values):
         share = shares.sel(features=count)
-        spread = share.std("draw", ddof=1).values / np.sqrt(share.sizes["draw"])
+        spread = standard_errors(share, "draw")
         line = {"color": MEMORY_COLOURS[i], "marker": "o", "ms": 4}
         right.errorbar(shares["distance"], share.mean("draw"), spread, label=f"{count} features", **line)
         right.axvline(_predicted(int(count), num_patterns), color=MEMORY_COLOURS[i], ls="--", lw=0.9)
@@ -264,9 +264,8 @@ def _cost_finding(data: xr.Dataset) -> Finding:
     costs, pays = [], []
     for dim in data["dim"].values:
         values = per_pattern.sel(dim=dim).values[-1]  # of the most patterns
-        mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
-        costs.append(f"{with_error(mean, error)} for patterns of {int(dim)} numbers")
-        pays += [str(int(dim))] if mean < dim else []
+        costs.append(f"{mean_with_error(values)} for patterns of {int(dim)} numbers")
+        pays += [str(int(dim))] if values.mean() < dim else []
     growth = float((data["least"].isel(patterns=-1) / data["least"].isel(patterns=0)).mean())
     ratio = int(data["patterns"][-1]) / int(data["patterns"][0])
     cheaper = f"it takes less than the patterns at {' and '.join(pays)}" if pays else "storing the patterns takes less"

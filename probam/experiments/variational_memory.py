@@ -20,7 +20,7 @@ from probam.energies.clam import Clam
 from probam.energies.continuous_hopfield import ContinuousHopfield
 from probam.energies.variational import Variational
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
-from probam.experiments.finding import Finding, judged, mean_with_error, over_repeats
+from probam.experiments.finding import Finding, judged, mean_with_error, over_repeats, standard_errors
 from probam.experiments.image_retrieval import IMAGE_SETS, Damage, damaged, images
 from probam.reports.figures.style import MEMORY_COLOURS, new_figure, quiet, styled
 from probam.reports.page import number, table
@@ -126,7 +126,7 @@ def _bars(name: str, numbers: xr.Dataset) -> Drawing:
         places = np.arange(numbers.sizes["task"])
         for i, method in enumerate(numbers["by"].values):
             at = numbers[kind].sel(by=method)
-            bars = 2 * at.std("repeat", ddof=1) / at.sizes["repeat"] ** 0.5
+            bars = 2 * standard_errors(at, "repeat")
             told = str(method) if kind == "error" else None
             heights = places - 0.24 + 0.16 * i
             means, colour = at.mean("repeat").values, MEMORY_COLOURS[i]
