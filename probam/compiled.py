@@ -27,6 +27,7 @@ __all__ = [
     "compiled_quickly",
     "compiler_options",
     "drop_oldest",
+    "filled_number",
     "is_small",
     "keep_compiled",
     "kept_folder",
@@ -157,6 +158,18 @@ def _known_options() -> dict[str, bool | int]:
     except (RuntimeError, ValueError):
         return {}
     return options
+
+
+def filled_number(num_rows: int, steps: int = 8) -> int:
+    """The next of ``steps`` numbers between a power of two and the next.
+
+    Rows filled up to it share their programs with other numbers of rows; they are at most 1 / ``steps`` more.
+
+    Args:
+        num_rows: how many there are.
+        steps: a power of two.
+    """
+    return num_rows + -num_rows % max(1, (1 << num_rows.bit_length()) // (2 * steps))
 
 
 def is_small(x: Any, num_components: int) -> bool:

@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from probam.compiled import is_small
+from probam.compiled import filled_number, is_small
 from probam.conjugacy.mean_field import Factors, HyperField, MeanField
 from probam.family import Params, WeightPrior
-from probam.inference.common.rows import filled_number, total_weight
+from probam.inference.common.rows import total_weight
 from probam.placement import each, numbers_at_once
 
 __all__ = [

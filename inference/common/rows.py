@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from probam.compiled import is_small
+from probam.compiled import filled_number, is_small
 from probam.errors import InputError
 from probam.family import Model
 from probam.family.capabilities import AdditiveMStep, MissingEntries, MStep
@@ -27,7 +27,6 @@ __all__ = [
     "check_weight",
     "counted",
     "filled",
-    "filled_number",
     "numbers_memories",
     "rows_on",
     "total_weight",
@@ -142,11 +141,6 @@ def filled(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.nda
     lacking = filled_number(len(x)) - len(x)
     nothing = np.zeros((lacking, *weight.shape[1:]), weight.dtype)
     return np.concatenate([x, np.repeat(x[:1], lacking, axis=0)]), np.concatenate([weight, nothing])
-
-
-def filled_number(num_rows: int) -> int:
-    """The next of eight numbers between a power of two and the next."""
-    return num_rows + -num_rows % (1 << max(0, num_rows.bit_length() - 4))
 
 
 def weighed(model: Model, x: Float[Array, "N D"]) -> tuple[Model, Float[Array, "M D"]]:

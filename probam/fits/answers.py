@@ -16,7 +16,7 @@ from probam.distributions.mixture import MemoryMixture
 from probam.distributions.pairwise import linear_form
 from probam.errors import InputError
 from probam.family import Model, Params
-from probam.fits.questions import lacking
+from probam.fits.questions import padded_alike
 from probam.placement import devices_worth, rows_at_once
 
 __all__ = ["Answers", "answers", "responsibilities"]
@@ -61,9 +61,7 @@ def answers(
         allowed: of rows of which it is known to which memories they may belong; the others take no part in them.
     """
     num_rows = len(x)
-    if more := lacking(x, model.num_components):
-        edge = ((0, more), (0, 0))
-        x, allowed = np.pad(x, edge, "edge"), None if allowed is None else np.pad(allowed, edge, "edge")
+    x, allowed = padded_alike(model.num_components, x, allowed)
     devices = devices_worth(x.size * permutations.size)
     known = [None] * len(devices) if allowed is None else np.array_split(allowed, len(devices))
     parts = []

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 import probam.fits.groups as groups
 import probam.fits.posterior as posterior
@@ -110,7 +110,6 @@ class _Read(NamedTuple):
     """The draws of an engine, and what they say of the data."""
 
     draws: Draws
-    x: Float[Array, "N D"]
     reading: posterior.Reading
     probes: Int[np.ndarray, " Q"]
     numbering: Numbering
@@ -118,18 +117,14 @@ class _Read(NamedTuple):
 
 def _read(model: Mixture, prepared: Prepared, result: EngineResult, keys: tuple[jax.Array, jax.Array]) -> _Read:
     """Read the data under the draws, and number the memories alike; ``keys`` are for labels and probes."""
-    x, allowed = jax.device_put(prepared.x), _allowed(prepared)
+    x, allowed = jax.device_put(prepared.x), prepared.allowed
     draws = thin(model, result, len(prepared.x))
     probes = _probes(keys[1], prepared)
     pairs = np.stack([probes, np.roll(probes, 1)], axis=1)
     reading = posterior.read(model, draws.sites, keys[0], x, pairs, allowed, most_probable=len(draws) == 1)
     counted = None if prepared.weight is None else prepared.weight > 0
     numbering = number_memories(draws, reading, x, counted=counted, as_labelled=allowed is not None)
-    return _Read(draws, x, reading, probes, numbering)
-
-
-def _allowed(prepared: Prepared) -> Bool[Array, "N K"] | None:
-    return None if prepared.allowed is None else jnp.asarray(prepared.allowed)
+    return _Read(draws, reading, probes, numbering)
 
 
 def _essential(model: Mixture, prepared: Prepared, result: EngineResult, read: _Read) -> "_Groups":
@@ -216,7 +211,8 @@ def _completed(draws: Draws, prepared: Prepared) -> Float[np.ndarray, "N D"]:
     if not draws.model.missing:
         return prepared.x
     mixture = draws.model.mixture(draws.at(draws.reference))
-    return np.asarray(conditional(mixture, jnp.asarray(prepared.x), _allowed(prepared)).mean)
+    allowed = None if prepared.allowed is None else jnp.asarray(prepared.allowed)
+    return np.asarray(conditional(mixture, jnp.asarray(prepared.x), allowed).mean)
 
 
 def tree_of(

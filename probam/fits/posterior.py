@@ -18,7 +18,7 @@ from probam.compiled import compiled_by_work
 from probam.distributions.mixture import MemoryMixture
 from probam.family import Model, Params
 from probam.family.capabilities import DataSpace
-from probam.fits.questions import lacking
+from probam.fits.questions import padded_alike
 from probam.inference.em.engine import side_by_side
 from probam.placement import each
 
@@ -38,11 +38,7 @@ def _each_draw(function: Callable[[Any], _R], draws: Any, model: Model, x: jax.A
 
 def _filled(model: Model, x: Array | np.ndarray, *others: Array | np.ndarray | None) -> tuple[Any, ...]:
     """Rows filled up with copies of the last one, and what goes with each row likewise."""
-    arrays = (x, *others)
-    if more := lacking(x, model.num_components):
-        edge = ((0, more), (0, 0))
-        arrays = tuple(None if one is None else np.pad(np.asarray(one), edge, mode="edge") for one in arrays)
-    return tuple(jax.device_put(arrays))
+    return tuple(jax.device_put(padded_alike(model.num_components, x, *others)))
 
 
 class Reading(NamedTuple):

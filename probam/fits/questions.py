@@ -5,20 +5,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
+from probam.compiled import filled_number, is_small
 from probam.data.table import Table, as_table
 from probam.errors import InputError
 from probam.family import Family
 from probam.family.capabilities import Absent, DataSpace, MissingEntries
 
-__all__ = ["NO_LENGTH", "lacking", "padded", "question_table", "rows_of_family"]
+__all__ = ["NO_LENGTH", "lacking", "padded", "padded_alike", "question_table", "rows_of_family"]
 
 _WHOLE_ROWS = (
     "energy and recall need whole rows: impute the values (`complete` does, where the family can) or leave those rows "
     "out"
 )
 
-_SMALL = 200_000
-"""Most numbers (rows x features x memories) of a question whose rows are padded."""
+_STEPS = 4
+"""Numbers of rows of a small question between a power of two and the next that programs are made for."""
 
 NO_LENGTH = (
     "this fit divides each row by its length (normalise=True, `--normalise`), and a row with gaps has none: impute the "
@@ -74,12 +75,20 @@ def padded(x: Float[np.ndarray, "N D"], num_components: int) -> Float[np.ndarray
         x: rows.
         num_components: memories that they meet.
     """
-    return np.pad(x, ((0, lacking(x, num_components)), (0, 0)), mode="edge")
+    return np.asarray(padded_alike(num_components, x)[0])
+
+
+def padded_alike(
+    num_components: int, x: Float[Array | np.ndarray, "N D"], *others: Array | np.ndarray | None
+) -> tuple[Any, ...]:
+    """:func:`padded` rows, and what goes with each of them (N, ...) likewise, None as it is."""
+    more = lacking(x, num_components)
+    if not more:
+        return (x, *others)
+    edge = ((0, more), (0, 0))
+    return tuple(None if rows is None else np.pad(np.asarray(rows), edge, mode="edge") for rows in (x, *others))
 
 
 def lacking(x: Float[Array | np.ndarray, "N D"], num_components: int) -> int:
     """How many rows :func:`padded` adds."""
-    if not 0 < x.size * num_components <= _SMALL:
-        return 0
-    step: int = max(1, 2 ** (len(x).bit_length() - 3))
-    return -len(x) % step
+    return filled_number(len(x), _STEPS) - len(x) if x.size and is_small(x, num_components) else 0
