@@ -186,8 +186,8 @@ def evidence(fit: Fit, *, seed: int = 0) -> Evidence:
     Raises:
         InputError: for a point estimate or an approximation, which has no posterior draws; for more memories than
             bridge sampling can renumber, or where known labels tell some of them apart and not all; where the draws are
-            of another density than the model's (some kernels of Gibbs, or a loaded fit whose priors were the user's
-            own).
+            of another density than the model's (some kernels of Gibbs, or a loaded fit with a prior of the user's own
+            that its file could not hold).
         NumericalError: where bridge sampling fails.
     """
     stored = stored_evidence(fit)
@@ -242,7 +242,7 @@ def _check_target(model: Model, sites: Mapping[str, np.ndarray], x: jax.Array, l
     if not np.all(np.abs(computed - stored) <= 10 * np.sqrt(np.finfo(x.dtype).eps) * scale):
         raise InputError(
             "evidence: the draws are not of this model's posterior (engine 'gibbs' sampled another target, or the fit "
-            "was saved with priors of your own, which files do not keep); fit again with engine 'smc' or 'nuts'"
+            "was saved with a prior of your own that a file cannot hold); fit again with engine 'smc' or 'nuts'"
         )
 
 

@@ -4,6 +4,7 @@ Every function takes the site values of S draws (leaves lead with the draw axis)
 on the device, so that memory does not grow with S x N x K. Of the fitted rows it may be known to which memories they
 belong (``allowed``): their density is then the sum over these, and so are their responsibilities. Answers are NumPy
 arrays. Few rows are filled up (:func:`probam.fits.questions.padded`), so that programs serve other numbers of rows too.
+Replicates are JAX arrays, of as many rows as were asked for.
 """
 
 from collections.abc import Callable

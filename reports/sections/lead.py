@@ -1,4 +1,4 @@
-"""The head of the report: what a reader learns in a minute. Whether to believe the fit, what it found, one picture."""
+"""The head of the report: what a reader learns in a minute. What the fit is, what it found, whether to believe it."""
 
 import numpy as np
 import xarray as xr
@@ -28,7 +28,7 @@ def model_in_words(tree: xr.DataTree) -> str:
 
 
 def verdict(tree: xr.DataTree, diagnosis: Diagnosis) -> str:
-    """The box on top (HTML): whether to believe the fit, what it found, and whether the energy was verified."""
+    """The box on top (HTML): what the fit found, whether to believe it, and whether the energy was verified."""
     level, believe = _belief(diagnosis.advice)
     found = [f"<strong>{escape(finding(tree, diagnosis))}</strong>", *map(escape, (_differences(tree), _sure(tree)))]
     paragraphs = [" ".join(part for part in found if part), believe, _checked(tree)]

@@ -64,7 +64,7 @@ def test_evidence_by_bridge_is_that_of_the_data_in_their_units(fits: Mapping[str
 
 
 def test_draws_of_another_density_have_no_bridge(fits: Mapping[str, Fit]) -> None:
-    """A saved fit does not keep the user's own priors: the density that comes back is another."""
+    """Where a file cannot hold the user's own prior, the density that comes back is another."""
     other = mixture(X[:, None], family=KnownPrecision(1.0, 3.0), weights=weight_prior("uniform"), num_components=1)
     with pytest.raises(InputError, match="the draws are not of this model's posterior"):
         evidence(Fit(fits["right"].tree, other))
