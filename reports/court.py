@@ -13,7 +13,7 @@ from latex2mathml.converter import convert
 from probam.data.writing import write_atomically
 from probam.reports.page import Section, escape, number, page, spelled, table
 
-__all__ = ["court_html", "equation", "write_court"]
+__all__ = ["VERDICTS", "court_html", "equation", "write_court"]
 
 _SOURCES = {
     "A": "Associative memory under the probabilistic lens (A)",
@@ -22,7 +22,7 @@ _SOURCES = {
     "D": "Further memories (D)",
 }
 
-_VERDICTS = {
+VERDICTS = {
     "EXACT": "holds as printed",
     "CONST": "holds up to the stated constant or scale",
     "COND": "holds under a further condition",
@@ -32,6 +32,7 @@ _VERDICTS = {
     "NONE": "no such object exists",
     "NEW": "not in the paper; derived for this registry",
 }
+"""What the verdicts on printed forms mean."""
 
 _FUNCTION = r"<mi>(log|exp|det|cos|sin|tanh)</mi>(?!<mo[^>]*>&#x00028;)"
 """The name of a function before an argument without parentheses, from which a thin space should part it."""
@@ -106,7 +107,7 @@ def court_html(record: Mapping[str, Any]) -> str:
 def _overview(claims: Sequence[Mapping[str, Any]]) -> Section:
     entries = dict.fromkeys(one["entry"] for one in claims)
     rows = []
-    for kind, meaning in _VERDICTS.items():
+    for kind, meaning in VERDICTS.items():
         chosen = [one for one in claims if one["verdict"] == kind]
         if chosen:
             passed = sum(bool(one["passed"]) for one in chosen)
@@ -124,7 +125,7 @@ def _claim(one: Mapping[str, Any]) -> str:
     """One claim: title, equation, facts."""
     facts = [("statement", escape(one["statement"])), ("source", escape(one["source"]))]
     if one["printed"]:
-        facts.append(("printed", f"{escape(one['printed'])} <em>({escape(_VERDICTS[one['verdict']])})</em>"))
+        facts.append(("printed", f"{escape(one['printed'])} <em>({escape(VERDICTS[one['verdict']])})</em>"))
     error = number(one["error"], 2) if one["error"] is not None else "not finite"
     mark = '<span class="passed">holds</span>' if one["passed"] else '<span class="failed">fails</span>'
     facts.append(("result", f"{mark}: {error} of {number(float(one['tolerance']), 2)} allowed ({escape(one['case'])})"))

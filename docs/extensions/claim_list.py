@@ -8,17 +8,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from probam.claims.claim import Claim, registry
 from probam.claims.entries import ENTRIES
-
-VERDICTS = {
-    "EXACT": "holds as printed",
-    "CONST": "holds up to the stated constant or scale",
-    "COND": "holds under a further condition",
-    "WRONG": "false as printed",
-    "TYPO": "misprinted, the intention is clear",
-    "ILL": "not defined as printed",
-    "NONE": "no such object exists",
-    "NEW": "derived for this registry",
-}
+from probam.reports.court import VERDICTS
 
 
 class ClaimList(SphinxDirective):
