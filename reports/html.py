@@ -8,8 +8,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from probam.errors import InputError
-from probam.reports.page import page
+from probam.reports.page import page, write_page
 from probam.reports.sections.energy import (
     disagreement_section,
     landscape_picture,
@@ -38,11 +37,7 @@ def write_report(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
 
     Raises :class:`probam.errors.InputError` where ``path`` cannot be written.
     """
-    text = report_html(tree)
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{os.fspath(path)}: cannot be written ({error.strerror or error})") from error
+    write_page(report_html(tree), path)
 
 
 def report_html(tree: xr.DataTree) -> str:

@@ -4,17 +4,15 @@ It reads the tree that :func:`probam.fits.memory_landscape.landscape_of` makes, 
 """
 
 import os
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Int
 
-from probam.errors import InputError
 from probam.reports.figures.landscape import is_line, landscape_figure
 from probam.reports.figures.shown import shown_memories
 from probam.reports.figures.style import inline_svg
-from probam.reports.page import Section, count, escape, figure, number, page, spelled, table
+from probam.reports.page import Section, count, escape, figure, number, page, spelled, table, write_page
 from probam.reports.tree import has
 
 __all__ = ["memory_html", "write_memory_page"]
@@ -40,11 +38,7 @@ def write_memory_page(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
 
     Raises :class:`probam.errors.InputError` where ``path`` cannot be written.
     """
-    text = memory_html(tree)
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{os.fspath(path)}: cannot be written ({error.strerror or error})") from error
+    write_page(memory_html(tree), path)
 
 
 def memory_html(tree: xr.DataTree) -> str:

@@ -10,10 +10,13 @@ import hashlib
 import html
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from probam.errors import InputError
 
 __all__ = [
     "Section",
@@ -28,6 +31,7 @@ __all__ = [
     "spelled",
     "table",
     "with_error",
+    "write_page",
 ]
 
 _SCRIPT = Path(__file__).with_name("report.js").read_text(encoding="utf-8")
@@ -211,6 +215,17 @@ def page(title: str, *, lead: str, verdict: str, sections: Sequence[Section], ki
     )
 
 
+def write_page(text: str, path: str | os.PathLike[str]) -> None:
+    """Write a document as a file.
+
+    Raises :class:`probam.errors.InputError` where ``path`` cannot be written.
+    """
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{os.fspath(path)}: cannot be written ({error.strerror or error})") from error
+
+
 _CSS = """
 :root{color-scheme:light dark;--paper:#fefefd;--ink:#1b2027;--muted:#5c6773;--rule:#d5dbe1;--soft:#f3f5f7;
 --accent:#0067a3;--good:#12703f;--note:#0067a3;--warning:#8f5600;--problem:#b3261e;
@@ -269,9 +284,9 @@ padding:.12rem .65rem;min-height:1.75rem;cursor:pointer}
 .chips [aria-pressed=true]{background:var(--ink);color:var(--paper)}
 .choice{cursor:pointer}.choice:hover,.chosen{background:var(--soft)}.chosen th:first-child{font-weight:700}
 .tip{position:absolute;z-index:9;pointer-events:none;background:var(--ink);color:var(--paper);font-size:.82rem;
-padding:.2rem .55rem;border-radius:.3rem;max-width:min(20rem,90vw);overflow-wrap:anywhere}.tip[hidden]{display:none}
+padding:.2rem .55rem;border-radius:.3rem;max-width:min(20rem,90vw);overflow-wrap:anywhere}
 .ring{position:absolute;z-index:8;pointer-events:none;width:18px;height:18px;margin:-9px;border-radius:50%;
-border:2px solid var(--ink);outline:1px solid var(--paper)}.ring[hidden]{display:none}
+border:2px solid var(--ink);outline:1px solid var(--paper)}
 svg [tabindex]:focus-visible{outline:none}
 @media screen{svg .away{opacity:.07!important}}
 .dot{display:inline-block;width:.72em;height:.72em;border-radius:50%;margin-right:.45em}

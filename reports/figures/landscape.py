@@ -248,6 +248,11 @@ def _chosen_rows(tree: xr.DataTree) -> np.ndarray:
     return np.sort(np.random.default_rng(0).permutation(count)[:_MOST_POINTS])
 
 
+def _are_pixels(tree: xr.DataTree) -> bool:
+    """Whether there are too many data to draw each as a shape of its own."""
+    return tree["observed_data"].sizes["datum"] > _VECTOR_POINTS
+
+
 class DrawnPoints(NamedTuple):
     """The data of the picture, in the order in which they are drawn."""
 
@@ -268,7 +273,7 @@ def drawn_points(tree: xr.DataTree) -> DrawnPoints:
 
 def points_for_script(tree: xr.DataTree) -> dict[str, object] | None:
     """Row, memory and its probability of each point; None where points are pixels, or the picture is a curve."""
-    if is_line(tree) or len(_chosen_rows(tree)) > _VECTOR_POINTS:
+    if is_line(tree) or _are_pixels(tree):
         return None
     rows = drawn_points(tree).row
     labels = variable(tree, "partition", "label").values[rows] if has(tree, "partition", "label") else []
@@ -285,7 +290,6 @@ def points_for_script(tree: xr.DataTree) -> dict[str, object] | None:
 def _data(axes: Axes, tree: xr.DataTree) -> None:
     """The data as dots, in groups whose ids the page's script knows."""
     rows, at, back = drawn_points(tree)
-    pixels = len(_chosen_rows(tree)) > _VECTOR_POINTS
     size = 9 if len(rows) < 400 else 5 if len(rows) < 1500 else 3
     colours = np.array(["#55606b"] * len(rows))
     if has(tree, "partition", "label"):
@@ -293,8 +297,8 @@ def _data(axes: Axes, tree: xr.DataTree) -> None:
         colours = np.array([memory_colour(int(label)) for label in labels])
     for name, which, alpha in (("data", ~back, 0.75), ("data-behind", back, 0.15)):
         if which.any():
-            style: dict[str, Any] = {"c": colours[which], "alpha": alpha, "lw": 0, "zorder": 2, "rasterized": pixels}
-            axes.scatter(at[which, 0], at[which, 1], s=size, gid=name, **style)
+            style: dict[str, Any] = {"c": colours[which], "alpha": alpha, "lw": 0, "zorder": 2}
+            axes.scatter(at[which, 0], at[which, 1], s=size, gid=name, rasterized=_are_pixels(tree), **style)
 
 
 def _trajectories(axes: Axes, tree: xr.DataTree, seen: View) -> None:
