@@ -1,14 +1,14 @@
 """The example of scikit-learn's interface and the programs of its page run, and what they assert is true."""
 
-import re
 import runpy
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.repository.printed import ROOT, blocks
+
 FILE = ROOT / "examples" / "sklearn_drop_in.py"
-PAGE = (ROOT / "docs" / "sklearn.md").read_text()
+PROGRAMS = blocks((ROOT / "docs" / "sklearn.md").read_text(), "python")
 
 
 def test_what_the_example_asserts_is_true(capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,9 +18,8 @@ def test_what_the_example_asserts_is_true(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_the_programs_of_the_page_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(PROGRAMS) == 3
     monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {}
-    exec(compile("\n".join(blocks), "sklearn.md", "exec"), scope)
+    exec(compile("\n".join(PROGRAMS), "sklearn.md", "exec"), scope)
     assert {path.name for path in tmp_path.iterdir()} == {"parameters.json"}

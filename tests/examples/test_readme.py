@@ -1,14 +1,14 @@
 """The README's programs run as printed, and what it points at is there."""
 
-import re
 from pathlib import Path
 
 import pytest
 
+from tests.repository.links import broken_links, links_of
 from tests.repository.printed import ROOT, blocks
 
-README = (ROOT / "README.md").read_text()
-PYTHON = blocks(README, "python")
+README = ROOT / "README.md"
+PYTHON = blocks(README.read_text(), "python")
 
 
 def test_the_python_of_the_readme_runs_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,6 +27,5 @@ def test_the_python_of_the_readme_runs_in_order(tmp_path: Path, monkeypatch: pyt
 
 
 def test_links_of_the_readme_lead_somewhere() -> None:
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
-    assert len(links) > 5
-    assert [link for link in links if not (ROOT / link.split("#")[0]).exists()] == []
+    assert len(links_of(README)) > 5
+    assert broken_links(README) == []

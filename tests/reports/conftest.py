@@ -1,9 +1,12 @@
-"""Fits that the tests of this room look at, each made once."""
+"""Fits that the tests of this room look at and the report of one of them, each made once."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
+from probam.reports.html import report_html
 from probam.reports.tree import build_tree
 from tests.reports.landscapes import Bank, with_landscape
 from tests.reports.maximum_likelihood import expectation_maximisation, objective_of
@@ -86,6 +89,20 @@ def posterior_tree(draws: Draws) -> xr.DataTree:
         coordinates={"check": ["A2", "descent"]},
         group_attributes={"partition": {"loss": "vi"}},
     )
+
+
+@pytest.fixture(scope="session")
+def report(posterior_tree: xr.DataTree) -> str:
+    """The report of ``posterior_tree``."""
+    return report_html(posterior_tree)
+
+
+@pytest.fixture(scope="session")
+def report_file(report: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a file, which no test changes."""
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(report, encoding="utf-8")
+    return path
 
 
 @pytest.fixture(scope="session")

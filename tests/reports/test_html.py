@@ -86,11 +86,6 @@ def read(page: str) -> Reader:
     return reader
 
 
-@pytest.fixture(scope="module")
-def report(posterior_tree: xr.DataTree) -> str:
-    return report_html(posterior_tree)
-
-
 def test_the_report_has_its_sections_in_order(report: str) -> None:
     assert read(report).headings == HEADINGS
 
@@ -272,11 +267,11 @@ def test_numbers_are_written_as_people_write_them() -> None:
     assert percent(0.9951) == "99.5 %"
 
 
-def browse(page: Path) -> tuple[list[str], str]:
+def browse(page: Path, profile: Path) -> tuple[list[str], str]:
     """What Chromium writes to its console while it loads a page, and the page as it then stands."""
     done = subprocess.run(
         [
-            *(str(BROWSER), *QUIET, f"--user-data-dir={page.parent / 'profile'}"),
+            *(str(BROWSER), *QUIET, f"--user-data-dir={profile}"),
             *("--enable-logging=stderr", "--dump-dom", page.as_uri()),
         ],
         capture_output=True,
@@ -288,10 +283,8 @@ def browse(page: Path) -> tuple[list[str], str]:
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-def test_a_browser_shows_the_report_without_complaint(report: str, tmp_path: Path) -> None:
-    page = tmp_path / "report.html"
-    page.write_text(report, encoding="utf-8")
-    console, shown = browse(page)
+def test_a_browser_shows_the_report_without_complaint(report_file: Path, tmp_path: Path) -> None:
+    console, shown = browse(report_file, tmp_path)
     assert console == []
     assert re.findall(r"<h2[^>]*>([^<]*)</h2>", shown) == HEADINGS
     assert shown.count("<svg") == 8
@@ -302,5 +295,5 @@ def test_a_browser_would_complain_of_any_request(report: str, tmp_path: Path) ->
     """The control of the test above: the page's own policy turns every request into a line on the console."""
     page = tmp_path / "report.html"
     page.write_text(report.replace("</main>", '<img src="https://example.invalid/x.png" alt=""></main>'), "utf-8")
-    console, _ = browse(page)
+    console, _ = browse(page, tmp_path / "profile")
     assert any("Content Security Policy" in line for line in console)

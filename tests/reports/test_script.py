@@ -22,21 +22,14 @@ VALUES = [3.0, -2.5, 1e9, 12_345.0, float("nan"), float("inf"), 2e-7, -4e8, 7.0]
 
 
 @pytest.fixture(scope="module")
-def report(posterior_tree: xr.DataTree) -> str:
-    return report_html(posterior_tree)
-
-
-@pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
     with opened(tmp_path_factory.mktemp("profile")) as tab:
         yield tab
 
 
 @pytest.fixture
-def shown(tab: Tab, report: str, tmp_path: Path) -> Tab:
-    path = tmp_path / "report.html"
-    path.write_text(report, encoding="utf-8")
-    tab.show(path)
+def shown(tab: Tab, report_file: Path) -> Tab:
+    tab.show(report_file)
     return tab
 
 
@@ -92,16 +85,14 @@ def test_the_script_is_quiet_and_asks_for_nothing(shown: Tab) -> None:
 
 
 @needs_browser
-def test_without_the_script_nothing_is_missing_and_nothing_is_dead(tab: Tab, report: str, tmp_path: Path) -> None:
-    path = tmp_path / "report.html"
-    path.write_text(report, encoding="utf-8")
+def test_without_the_script_nothing_is_missing_and_nothing_is_dead(tab: Tab, report_file: Path) -> None:
     text = "document.querySelector('main').textContent"
     tab.ask("Emulation.setScriptExecutionDisabled", value=True)
-    tab.show(path)
+    tab.show(report_file)
     bare = tab.value(text)
     assert tab.value("document.querySelectorAll('button').length") == 0
     tab.ask("Emulation.setScriptExecutionDisabled", value=False)
-    tab.show(path)
+    tab.show(report_file)
     assert tab.value("document.querySelectorAll('.chips').length") == 2
     tab.value("document.querySelectorAll('.chips').forEach((chips) => chips.remove())")
     assert tab.value(text) == bare
@@ -168,7 +159,7 @@ def point_of(place: int) -> str:
 
 @needs_browser
 def test_a_point_says_its_row_to_the_mouse_to_the_finger_and_to_the_keyboard(
-    shown: Tab, posterior_tree: xr.DataTree, tmp_path: Path
+    shown: Tab, posterior_tree: xr.DataTree, report_file: Path
 ) -> None:
     at = drawn_points(posterior_tree).at
     lonely = int(np.argmax(np.sort(np.linalg.norm(at[:, None] - at, axis=-1), axis=1)[:, 1]))
@@ -186,7 +177,7 @@ def test_a_point_says_its_row_to_the_mouse_to_the_finger_and_to_the_keyboard(
     assert shown.value(TIP).startswith(f"row {right}, memory ")
     shown.press("Escape")
     assert shown.value(TIP) == ""
-    shown.show(tmp_path / "report.html", width=360, touch=True)
+    shown.show(report_file, width=360, touch=True)
     shown.tap(point_of(lonely))
     assert shown.value(TIP).startswith(words)
     box = shown.value("document.querySelector('.tip').getBoundingClientRect().toJSON()")
@@ -195,8 +186,8 @@ def test_a_point_says_its_row_to_the_mouse_to_the_finger_and_to_the_keyboard(
 
 @needs_browser
 @pytest.mark.parametrize("width", [360, 768, 1440])
-def test_the_ring_stays_around_its_point_when_the_page_scrolls(shown: Tab, tmp_path: Path, width: int) -> None:
-    shown.show(tmp_path / "report.html", width=width)
+def test_the_ring_stays_around_its_point_when_the_page_scrolls(shown: Tab, report_file: Path, width: int) -> None:
+    shown.show(report_file, width=width)
     middle = "(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({}.getBoundingClientRect())"
     shown.value(f"{point_of(5)}.focus()")
     for _ in range(2):

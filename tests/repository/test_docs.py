@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.repository.printed import GENERATED, ROOT
+
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LONGEST = 120
-
-GENERATED = re.compile(r"<!-- (?P<subject>[a-z ]+) -->.*?<!-- end of (?P=subject) -->", re.DOTALL)
-"""Parts of a page that a command writes."""
 
 SHOWN = re.compile(r"^```(?:text|console)\n.*?^```$", re.DOTALL | re.MULTILINE)
 """What programs print."""

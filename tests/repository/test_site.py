@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import probam
+from tests.repository.links import broken_links
 from tests.repository.printed import ROOT, blocks
 
 DOCS = ROOT / "docs"
@@ -20,10 +21,6 @@ PAGES = sorted(DOCS.rglob("*.md"))
 NOTEBOOKS = sorted(DOCS.rglob("*.ipynb"))
 
 TOCTREE = re.compile(r"^```\{toctree\}\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-LINK = re.compile(r"\]\(([^()\s]+)\)")
-FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
-CODE = re.compile(r"`[^`\n]+`")
-HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 DOCUMENTED = re.compile(r"^\.\. auto(?P<kind>module|class|function):: (?P<name>[\w.]+)", re.MULTILINE)
 IMPORTED = re.compile(r"^ *from (probam[\w.]*) import ([\w, ]+)", re.MULTILINE)
 
@@ -38,33 +35,6 @@ def navigation(page: Path = INDEX) -> Iterator[Path]:
                 yield below
                 if below.suffix == ".md" and below.exists():
                     yield from navigation(below)
-
-
-def prose(page: Path) -> str:
-    """The text of a page or of the cells of a notebook that are no code, without blocks of code."""
-    text = page.read_text(encoding="utf-8")
-    if page.suffix == ".ipynb":
-        cells = json.loads(text)["cells"]
-        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    return FENCED.sub("", text)
-
-
-def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as code hosts and the site make them."""
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in HEADING.findall(prose(page))}
-
-
-def broken_links(page: Path) -> list[str]:
-    """Links to a file, page or heading that is not there."""
-    broken = []
-    for link in LINK.findall(CODE.sub("", prose(page))):
-        if "://" in link:
-            continue
-        path, _, anchor = link.partition("#")
-        target = (page.parent / path).resolve() if path else page
-        if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
-            broken.append(link)
-    return broken
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
