@@ -1,13 +1,18 @@
 """Fits that the tests of this room look at and the report of one of them, each made once."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
+from playwright.sync_api import Browser
 
 from probam.reports.html import report_html
 from probam.reports.tree import build_tree
+from tests.reports.browser import Open, Visit, launched, opened
 from tests.reports.landscapes import Bank, with_landscape
 from tests.reports.maximum_likelihood import expectation_maximisation, objective_of
 from tests.reports.posteriors import (
@@ -176,3 +181,22 @@ def sphere_tree() -> xr.DataTree:
     x = loc[rng.choice(3, 300, p=[0.5, 0.35, 0.15])] + rng.normal(size=(300, 3)) * 0.25
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     return with_landscape(x, Bank(loc, 16.0, np.array([0.5, 0.35, 0.15]), spherical=True))
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """Not for the session: while Playwright runs, no other event loop can start in the process."""
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture
+def open_page(chromium: Browser) -> Iterator[Open]:
+    """Opens files in a browser; each in a window of its own, which is closed after the test."""
+    with ExitStack() as stack:
+
+        def open_page(path: Path, *, width: int = 1000, **options: Any) -> Visit:
+            context = chromium.new_context(viewport={"width": width, "height": 900}, **options)
+            return opened(stack.enter_context(context), path)
+
+        yield open_page

@@ -1,7 +1,6 @@
 """The report: complete, self-contained, escaped, and quiet in a real browser."""
 
 import re
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from probam.errors import InputError
 from probam.reports.html import report_html, write_report
 from probam.reports.page import number, percent, with_error
 from probam.reports.tree import variable
-from tests.reports.browser import BROWSER, QUIET
+from tests.reports.browser import Open, needs_browser
 
 HEADINGS = [
     "Can I trust this posterior?",
@@ -267,33 +266,17 @@ def test_numbers_are_written_as_people_write_them() -> None:
     assert percent(0.9951) == "99.5 %"
 
 
-def browse(page: Path, profile: Path) -> tuple[list[str], str]:
-    """What Chromium writes to its console while it loads a page, and the page as it then stands."""
-    done = subprocess.run(
-        [
-            *(str(BROWSER), *QUIET, f"--user-data-dir={profile}"),
-            *("--enable-logging=stderr", "--dump-dom", page.as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    return [line for line in done.stderr.splitlines() if "CONSOLE" in line], done.stdout
+@needs_browser
+def test_a_browser_shows_the_report_without_complaint(open_page: Open, report_file: Path) -> None:
+    visit = open_page(report_file)
+    assert visit.complaints == []
+    assert visit.page.locator("h2").all_text_contents() == HEADINGS
+    assert visit.page.locator("figure svg").count() == 8
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-def test_a_browser_shows_the_report_without_complaint(report_file: Path, tmp_path: Path) -> None:
-    console, shown = browse(report_file, tmp_path)
-    assert console == []
-    assert re.findall(r"<h2[^>]*>([^<]*)</h2>", shown) == HEADINGS
-    assert shown.count("<svg") == 8
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-def test_a_browser_would_complain_of_any_request(report: str, tmp_path: Path) -> None:
+@needs_browser
+def test_a_browser_would_complain_of_any_request(open_page: Open, report: str, tmp_path: Path) -> None:
     """The control of the test above: the page's own policy turns every request into a line on the console."""
     page = tmp_path / "report.html"
     page.write_text(report.replace("</main>", '<img src="https://example.invalid/x.png" alt=""></main>'), "utf-8")
-    console, _ = browse(page, tmp_path / "profile")
-    assert any("Content Security Policy" in line for line in console)
+    assert any("Content Security Policy" in line for line in open_page(page).complaints)

@@ -4,33 +4,25 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from playwright.sync_api import Locator, Page, expect
 
 from probam.reports.figures.landscape import drawn_points, points_for_script
 from probam.reports.html import report_html
 from probam.reports.page import Section, data_block, number, page, table
-from tests.reports.browser import BROWSER, Tab, opened
+from tests.reports.browser import Open, Visit, centre, cut_off, needs_browser
 
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 VALUES = [3.0, -2.5, 1e9, 12_345.0, float("nan"), float("inf"), 2e-7, -4e8, 7.0]
 
 
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    with opened(tmp_path_factory.mktemp("profile")) as tab:
-        yield tab
-
-
 @pytest.fixture
-def shown(tab: Tab, report_file: Path) -> Tab:
-    tab.show(report_file)
-    return tab
+def shown(open_page: Open, report_file: Path) -> Visit:
+    return open_page(report_file)
 
 
 def memory_labels(tree: xr.DataTree) -> list[int]:
@@ -77,26 +69,41 @@ def test_pixels_and_curves_have_no_points_to_name(plane_tree: xr.DataTree, line_
     assert points_for_script(line_tree) is None
 
 
-@needs_browser
-def test_the_script_is_quiet_and_asks_for_nothing(shown: Tab) -> None:
-    shown.point_at("document.querySelector('#landscape-data use, #landscape-data path')")
-    assert shown.complaints() == []
-    assert [address for address in shown.requests()[1:] if not address.startswith("data:")] == []
+WINDOWS = [(width, scheme) for width in (360, 768, 1440) for scheme in ("light", "dark")]
 
 
 @needs_browser
-def test_without_the_script_nothing_is_missing_and_nothing_is_dead(tab: Tab, report_file: Path) -> None:
-    text = "document.querySelector('main').textContent"
-    tab.ask("Emulation.setScriptExecutionDisabled", value=True)
-    tab.show(report_file)
-    bare = tab.value(text)
-    assert tab.value("document.querySelectorAll('button').length") == 0
-    tab.ask("Emulation.setScriptExecutionDisabled", value=False)
-    tab.show(report_file)
-    assert tab.value("document.querySelectorAll('.chips').length") == 2
-    tab.value("document.querySelectorAll('.chips').forEach((chips) => chips.remove())")
-    assert tab.value(text) == bare
-    assert tab.value("document.querySelectorAll('button').length") > 0
+def test_the_script_is_quiet_and_asks_for_nothing(shown: Visit) -> None:
+    shown.page.locator("#landscape-data :is(use, path)").first.hover(force=True)
+    assert shown.complaints == []
+    assert [address for address in shown.requests[1:] if not address.startswith("data:")] == []
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "scheme"), WINDOWS)
+def test_nothing_is_cut_off(open_page: Open, report_file: Path, width: int, scheme: str) -> None:
+    visit = open_page(report_file, width=width, color_scheme=scheme)
+    assert cut_off(visit.page) == []
+    assert visit.complaints == []
+
+
+@needs_browser
+def test_what_is_cut_off_is_found(shown: Visit) -> None:
+    """The control of the test above."""
+    shown.page.evaluate("document.querySelector('h1').style.marginLeft = '-400px'")
+    shown.page.evaluate("document.querySelector('svg text').setAttribute('transform', 'translate(5000 0)')")
+    assert {line.split()[0] for line in cut_off(shown.page)} == {"H1", "text"}
+
+
+@needs_browser
+def test_without_the_script_nothing_is_missing_and_nothing_is_dead(open_page: Open, report_file: Path) -> None:
+    bare = open_page(report_file, java_script_enabled=False).page
+    assert bare.locator("button").count() == 0
+    with_script = open_page(report_file).page
+    assert with_script.locator(".chips").count() == 2
+    with_script.evaluate("document.querySelectorAll('.chips').forEach((chips) => chips.remove())")
+    assert with_script.locator("main").text_content() == bare.locator("main").text_content()
+    assert with_script.locator("button").count() > 0
 
 
 def numbers_page(folder: Path) -> Path:
@@ -110,114 +117,120 @@ def numbers_page(folder: Path) -> Path:
     return path
 
 
-def column(tab: Tab, which: int) -> list[str]:
+def column(page: Page, which: int) -> list[str]:
     """First cells of a table's rows, from the top."""
-    cells = f"[...document.querySelectorAll('table')[{which}].tBodies[0].rows].map((row) => row.cells[0].textContent)"
-    return [str(text) for text in tab.value(cells)]
+    return page.locator("table").nth(which).locator("tbody tr > :first-child").all_text_contents()
 
 
 @needs_browser
-@pytest.mark.parametrize("by", ["mouse", "Enter", " "])
-def test_a_head_cell_sorts_by_the_value_and_gives_back_the_order_as_written(tab: Tab, tmp_path: Path, by: str) -> None:
-    tab.show(numbers_page(tmp_path))
-    button = "document.querySelectorAll('th button')[1]"
-    state = "document.querySelectorAll('thead th')[1].getAttribute('aria-sort')"
+@pytest.mark.parametrize("by", ["mouse", "Enter", "Space"])
+def test_a_head_cell_sorts_by_the_value_and_gives_back_the_order_as_written(
+    open_page: Open, tmp_path: Path, by: str
+) -> None:
+    tab = open_page(numbers_page(tmp_path)).page
+    head = tab.locator("thead th").nth(1)
     written = [str(place) for place in range(len(VALUES))]
     finite = [place for place in range(len(VALUES)) if not np.isnan(VALUES[place])]
     rising = [str(place) for place in sorted(finite, key=VALUES.__getitem__)]
     missing = [str(place) for place in range(len(VALUES)) if np.isnan(VALUES[place])]
-    if by != "mouse":
-        tab.value(f"{button}.focus()")
     for direction, order in (
         ("ascending", rising + missing),
         ("descending", rising[::-1] + missing),
         (None, written),
     ):
         if by == "mouse":
-            tab.click(button)
+            head.locator("button").click()
         else:
-            tab.press(by)
-        assert tab.value(state) == direction
+            head.locator("button").press(by)
+        assert head.get_attribute("aria-sort") == direction
         assert column(tab, 0) == order
 
 
 @needs_browser
-def test_percentages_sort_with_their_bounds(tab: Tab, tmp_path: Path) -> None:
-    tab.show(numbers_page(tmp_path))
-    tab.click("document.querySelectorAll('th button')[2]")
+def test_percentages_sort_with_their_bounds(open_page: Open, tmp_path: Path) -> None:
+    tab = open_page(numbers_page(tmp_path)).page
+    tab.locator("th button").nth(2).click()
     assert [text.replace("\u202f", " ") for text in column(tab, 1)] == [
         *("0 %", "under 0.1 %", "5.0 %", "78 %", "over 99.9 %", "100 %")
     ]
 
 
-TIP = "document.querySelector('.tip').hidden ? '' : document.querySelector('.tip').textContent"
+def points_of(page: Page) -> Locator:
+    """The points of the picture at the top, in the order of the rows."""
+    return page.locator("#landscape-data [role=img]")
 
 
-def point_of(place: int) -> str:
-    return f"document.querySelectorAll('#landscape-data [role=img]')[{place}]"
+def tip(page: Page) -> str:
+    """What the note beside a point says; empty where there is none."""
+    note = page.locator(".tip")
+    return str(note.text_content()) if note.is_visible() else ""
 
 
 @needs_browser
 def test_a_point_says_its_row_to_the_mouse_to_the_finger_and_to_the_keyboard(
-    shown: Tab, posterior_tree: xr.DataTree, report_file: Path
+    shown: Visit, open_page: Open, posterior_tree: xr.DataTree, report_file: Path
 ) -> None:
     at = drawn_points(posterior_tree).at
     lonely = int(np.argmax(np.sort(np.linalg.norm(at[:, None] - at, axis=-1), axis=1)[:, 1]))
     words = f"row {lonely}, memory {memory_labels(posterior_tree)[lonely]}, confidence "
-    assert shown.value(TIP) == ""
-    shown.point_at(point_of(lonely))
-    assert shown.value(TIP).startswith(words)
-    shown.point_at("document.querySelector('h1')")
-    assert shown.value(TIP) == ""
-    shown.value("document.querySelector('header .plot').focus()")
-    shown.press("Tab")
-    assert shown.value(TIP).startswith("row 0, memory ")
-    shown.press("ArrowRight")
+    tab = shown.page
+    assert tip(tab) == ""
+    points_of(tab).nth(lonely).hover(force=True)
+    assert tip(tab).startswith(words)
+    tab.locator("h1").hover()
+    assert tip(tab) == ""
+    tab.locator("header .plot").focus()
+    tab.keyboard.press("Tab")
+    assert tip(tab).startswith("row 0, memory ")
+    tab.keyboard.press("ArrowRight")
     right = min((x, place) for place, x in enumerate(at[:, 0]) if x > at[0, 0])[1]
-    assert shown.value(TIP).startswith(f"row {right}, memory ")
-    shown.press("Escape")
-    assert shown.value(TIP) == ""
-    shown.show(report_file, width=360, touch=True)
-    shown.tap(point_of(lonely))
-    assert shown.value(TIP).startswith(words)
-    box = shown.value("document.querySelector('.tip').getBoundingClientRect().toJSON()")
-    assert 0 <= box["left"] < box["right"] <= 360
+    assert tip(tab).startswith(f"row {right}, memory ")
+    tab.keyboard.press("Escape")
+    assert tip(tab) == ""
+    phone = open_page(report_file, width=360, has_touch=True).page
+    points_of(phone).nth(lonely).tap(force=True)
+    assert tip(phone).startswith(words)
+    box = phone.locator(".tip").bounding_box()
+    assert box is not None
+    assert 0 <= box["x"] < box["x"] + box["width"] <= 360
 
 
 @needs_browser
 @pytest.mark.parametrize("width", [360, 768, 1440])
-def test_the_ring_stays_around_its_point_when_the_page_scrolls(shown: Tab, report_file: Path, width: int) -> None:
-    shown.show(report_file, width=width)
-    middle = "(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({}.getBoundingClientRect())"
-    shown.value(f"{point_of(5)}.focus()")
+def test_the_ring_stays_around_its_point_when_the_page_scrolls(open_page: Open, report_file: Path, width: int) -> None:
+    tab = open_page(report_file, width=width).page
+    point = points_of(tab).nth(5)
+    point.focus()
     for _ in range(2):
-        ring, point = (shown.value(middle.format(what)) for what in ("document.querySelector('.ring')", point_of(5)))
-        np.testing.assert_allclose(ring, point, atol=1)
-        shown.value("scrollBy(0, 37)")
+        np.testing.assert_allclose(centre(tab.locator(".ring")), centre(point), atol=1)
+        tab.evaluate("scrollBy(0, 37)")
 
 
 @needs_browser
 @pytest.mark.parametrize("way", [".chips [data-choice='{}']", "[data-memory='{}']"])
-def test_choosing_a_memory_fades_the_points_of_the_others(shown: Tab, posterior_tree: xr.DataTree, way: str) -> None:
+def test_choosing_a_memory_fades_the_points_of_the_others(shown: Visit, posterior_tree: xr.DataTree, way: str) -> None:
     labels = memory_labels(posterior_tree)
     chosen = labels[0]
-    away = "[...document.querySelectorAll('#landscape-data [role=img]')].map((point) => point.matches('.away'))"
-    button = f'document.querySelector("{way.format(chosen)}")'
-    pressed = "document.querySelector('.chips [aria-pressed=true]')?.textContent ?? ''"
-    assert not any(shown.value(away))
-    shown.click(button)
-    assert shown.value(away) == [label != chosen for label in labels]
-    assert shown.value(pressed) == str(chosen)
-    shown.press("Escape")
-    assert not any(shown.value(away))
-    assert shown.value(pressed) == ""
-    shown.click(button)
-    shown.click(button)
-    assert not any(shown.value(away))
+    button = shown.page.locator(way.format(chosen)).first
+    pressed = shown.page.locator(".chips [aria-pressed=true]")
+
+    def away() -> list[bool]:
+        return list(points_of(shown.page).evaluate_all("(points) => points.map((point) => point.matches('.away'))"))
+
+    assert not any(away())
+    button.click()
+    assert away() == [label != chosen for label in labels]
+    assert set(pressed.all_text_contents()) == {str(chosen)}
+    shown.page.keyboard.press("Escape")
+    assert not any(away())
+    expect(pressed).to_have_count(0)
+    button.click()
+    button.click()
+    assert not any(away())
 
 
 @needs_browser
-def test_names_from_the_data_stay_text(tab: Tab, posterior_tree: xr.DataTree, tmp_path: Path) -> None:
+def test_names_from_the_data_stay_text(open_page: Open, posterior_tree: xr.DataTree, tmp_path: Path) -> None:
     names = [
         f"</script><img src=x onerror=alert({place})>" for place in range(posterior_tree["memory"].sizes["memory"])
     ]
@@ -226,9 +239,9 @@ def test_names_from_the_data_stay_text(tab: Tab, posterior_tree: xr.DataTree, tm
     path = tmp_path / "hostile.html"
     text = report_html(xr.DataTree.from_dict({"/": posterior_tree.to_dataset(), **groups}))
     path.write_text(text, encoding="utf-8")
-    tab.show(path)
+    visit = open_page(path)
     assert "<img" not in text
-    assert tab.value("document.querySelectorAll('img').length") == 0
-    tab.value(f"{point_of(0)}.focus()")
-    assert f"memory {names[memory_labels(posterior_tree)[0]]}" in tab.value(TIP)
-    assert tab.complaints() == []
+    assert visit.page.locator("img").count() == 0
+    points_of(visit.page).first.focus()
+    assert f"memory {names[memory_labels(posterior_tree)[0]]}" in tip(visit.page)
+    assert visit.complaints == []
