@@ -4,8 +4,10 @@ It reads a fit's tree and nothing more. Sections whose group the fit lacks are l
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
 from probam.reports.page import page, write_page
@@ -15,6 +17,7 @@ from probam.reports.sections.energy import (
     landscape_section,
     verification_section,
 )
+from probam.reports.sections.labels import labels_section
 from probam.reports.sections.lead import model_in_words, verdict
 from probam.reports.sections.model import data_and_model_section, glossary_section, repeat_section
 from probam.reports.sections.posterior import (
@@ -32,16 +35,30 @@ from probam.reports.summaries.diagnostics import diagnose
 __all__ = ["report_html", "write_report"]
 
 
-def write_report(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
+def write_report(
+    tree: xr.DataTree, path: str | os.PathLike[str], labels: Sequence[object] | np.ndarray | None = None
+) -> None:
     """Write the report of a fit as one HTML file.
 
-    Raises :class:`probam.errors.InputError` where ``path`` cannot be written.
+    Args:
+        tree: the fit.
+        path: the file.
+        labels: as for :func:`report_html`.
+
+    Raises:
+        InputError: where ``path`` cannot be written, and for labels that do not match the data.
     """
-    write_page(report_html(tree), path)
+    write_page(report_html(tree, labels), path)
 
 
-def report_html(tree: xr.DataTree) -> str:
-    """The report of a fit as an HTML document."""
+def report_html(tree: xr.DataTree, labels: Sequence[object] | np.ndarray | None = None) -> str:
+    """The report of a fit as an HTML document.
+
+    Args:
+        tree: the fit.
+        labels: known label of each datum that was fitted, None or NaN where it is not known; the report then says how
+            well the memories agree with them. None: no labels are known.
+    """
     diagnosis = diagnose(tree)
     sections = [
         trust_section(tree, diagnosis),
@@ -49,6 +66,7 @@ def report_html(tree: xr.DataTree) -> str:
         memories_section(tree),
         weights_section(tree),
         partition_section(tree),
+        None if labels is None else labels_section(tree, labels),
         predictive_section(tree),
         landscape_section(tree),
         disagreement_section(tree),

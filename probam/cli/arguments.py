@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
     from probam.data.table import Table
 
-__all__ = ["check_apart", "engine_option", "labelled_table_of", "names_in", "table_of", "table_to_fit"]
+__all__ = [
+    "check_apart",
+    "engine_option",
+    "labelled_table_of",
+    "labels_in",
+    "labels_of_fitted",
+    "names_in",
+    "table_of",
+    "table_to_fit",
+]
 
 
 def table_of(data: str, **reading: Any) -> "Table":
@@ -94,6 +103,52 @@ def table_to_fit(data: str, options: dict[str, Any], labels: str | None) -> tupl
     if columns is None:
         _say_what_looks_like_labels(table)
     return table, known
+
+
+def labels_in(source: str) -> "np.ndarray | None":
+    """The last column of a CSV file, or the classes of a shipped set; None where there is neither of that name.
+
+    Raises :class:`probam.errors.InputError` for a file that cannot be read as CSV.
+    """
+    import pandas as pd
+
+    from probam.data.shipped import load_labels, shipped
+
+    if not Path(source).exists():
+        return load_labels(source) if source in {record.name for record in shipped()} else None
+    try:
+        return pd.read_csv(source).iloc[:, -1].to_numpy()
+    except (OSError, ValueError, IndexError) as error:
+        raise InputError(f"--labels: {source} cannot be read as CSV ({error})") from error
+
+
+def labels_of_fitted(text: str, fitted: str) -> "np.ndarray":
+    """Known labels of the rows of a fit.
+
+    Args:
+        text: FILE:COLUMN, a CSV file (its last column), a shipped set, or a column of the data that were fitted.
+        fitted: where these came from: path of a file, or name of a shipped set.
+
+    Raises:
+        InputError: where there are no such labels.
+    """
+    from probam.data.labels import split_labels
+
+    known = labels_in(text)
+    if known is not None:
+        return known
+    file, _, column = text.rpartition(":")
+    if file and Path(file).exists():
+        return split_labels(file, column)[1]
+    if Path(fitted).exists():
+        return split_labels(fitted, text)[1]
+    of_shipped = labels_in(fitted) if text == "label" else None
+    if of_shipped is None:
+        raise InputError(
+            f"--labels: {text} is neither a file nor a shipped set, and the data of the fit ({fitted or 'an array'}) "
+            "are no file that could have such a column; give FILE:COLUMN"
+        )
+    return of_shipped
 
 
 def names_in(words: Sequence[str] | None) -> list[str] | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probam.cli.arguments import labelled_table_of, table_to_fit
+from probam.cli.arguments import labelled_table_of, labels_in, table_to_fit
 from probam.cli.console import Bar, interruptible
 from probam.cli.flags import flags
 from probam.cli.program import Json, api_ready, app
@@ -191,18 +191,10 @@ def _column(labels: str | None) -> str | None:
 
 def _labels(source: str) -> "np.ndarray":
     """Classes of a shipped set, or the last column of a CSV file."""
-    import pandas as pd
-
-    from probam.data.shipped import load_labels, shipped
-
-    if not Path(source).exists():
-        if source not in {record.name for record in shipped()}:
-            raise InputError(
-                f"--labels: {source} is neither a file nor a shipped set; a column of labels is read of --held-out, or "
-                "of DATA with --engines"
-            )
-        return load_labels(source)
-    try:
-        return pd.read_csv(source).iloc[:, -1].to_numpy()
-    except (OSError, ValueError, IndexError) as error:
-        raise InputError(f"--labels: {source} cannot be read as CSV ({error})") from error
+    known = labels_in(source)
+    if known is None:
+        raise InputError(
+            f"--labels: {source} is neither a file nor a shipped set; a column of labels is read of --held-out, or "
+            "of DATA with --engines"
+        )
+    return known

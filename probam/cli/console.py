@@ -14,9 +14,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 if TYPE_CHECKING:
     import pandas as pd
 
-    from probam.comparison.scores import Agreement
     from probam.equivalence.check import Check
     from probam.fits.fitted import Fit
+    from probam.reports.summaries.contingency import Agreement
 
 __all__ = [
     "Bar",

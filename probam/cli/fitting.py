@@ -15,9 +15,9 @@ from probam.fits.options import FitOptions
 if TYPE_CHECKING:
     import numpy as np
 
-    from probam.comparison.scores import Agreement
     from probam.data.table import Table
     from probam.fits.fitted import Fit
+    from probam.reports.summaries.contingency import Agreement
 
 __all__ = ["fit"]
 
@@ -74,7 +74,7 @@ def fit(
 
 def _agreement(fitted: "Fit", table: "Table", known: "np.ndarray") -> "Agreement":
     """How well the memories of the fitted data agree with known labels."""
-    from probam.comparison.scores import agreement
+    from probam.reports.summaries.contingency import agreement
     from probam.reports.tree import has, variable
 
     is_stored = has(fitted.tree, "partition", "label")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probam.cli.arguments import check_apart
+from probam.cli.arguments import check_apart, labels_of_fitted
 from probam.cli.console import Bar, agreement_text, interruptible
 from probam.cli.program import (
     DATA,
@@ -203,7 +203,7 @@ def predict(
     print(f"{table.num_data} data in {at_most}{memories} memories, {doubtful} of them with a confidence below one half")
     print(f"mean log density {float(predicted['log_density'].mean()):.4f} nats")
     if known is not None:
-        from probam.comparison.scores import agreement
+        from probam.reports.summaries.contingency import agreement
 
         print(agreement_text(agreement(known, predicted["label"].values)))
     print(f"wrote {output}")
@@ -298,12 +298,25 @@ def _told(fitted: "Fit", table: "Table", levels: list[float], draws: int, seed: 
     return columns
 
 
-@app.command(epilog="Example:\n\n  probam report fit.nc -o report.html")
+@app.command(
+    epilog="Examples:\n\n  probam report fit.nc -o report.html\n\n"
+    "  probam report fit.nc --labels species\n\n"
+    "  probam report fit.nc --labels classes.csv:species -o report.html"
+)
 def report(
     fit_file: FitFile,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="REPORT.html", help="Where to write; by default beside the fit."),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN|FILE",
+            help="Known labels of the fitted rows: a column of the file that was fitted (of a shipped set: label), "
+            "FILE:COLUMN, or a CSV file whose last column they are. The page then says how well the memories agree "
+            "with them.",
+        ),
     ] = None,
     family: OwnFamily = None,
 ) -> None:
@@ -313,8 +326,9 @@ def report(
     target = fit_file.with_suffix(".html") if output is None else output
     check_writable(target, suffixes=(".html", ".htm"))
     fitted = api_ready().load(fit_file, family=family)
+    known = None if labels is None else labels_of_fitted(labels, str(fitted.tree.attrs.get("source", "")))
     with Bar("writing the report"):
-        fitted.report(target)
+        fitted.report(target, labels=known)
     print(f"wrote {target}")
 
 

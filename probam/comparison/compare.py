@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike
 import probam.fits.fit as api
 from probam.comparison.scores import (
     HeldOut,
-    agreement,
     attractors_per_memory,
     evidence,
     free_parameters,
@@ -30,6 +29,7 @@ from probam.errors import InputError, NumericalError
 from probam.fits.fitted import Fit
 from probam.inference.common.result import Evidence, Progress, silent
 from probam.options import boolean, whole_number_in
+from probam.reports.summaries.contingency import agreement
 from probam.reports.summaries.convergence import invariant_summary
 from probam.reports.summaries.criteria import Expected, Information, expected_loo, information
 from probam.reports.summaries.estimate import NOT_A_COUNT, bounds_memories, estimate_in_words, total_log_likelihood

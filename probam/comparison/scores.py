@@ -4,16 +4,13 @@ All log densities are in nats and in the data's units, so that fits of standardi
 compared. Leave-one-out and the information criteria are in :mod:`probam.reports.summaries.criteria`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
-from numpy.typing import ArrayLike
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 import probam.fits.fit as api
 import probam.fits.posterior as posterior
@@ -32,10 +29,8 @@ from probam.reports.summaries.quantities import engine_kind
 from probam.reports.tree import has, variable
 
 __all__ = [
-    "Agreement",
     "CrossValidated",
     "HeldOut",
-    "agreement",
     "attractors_per_memory",
     "cross_validate",
     "evidence",
@@ -68,38 +63,6 @@ class CrossValidated(NamedTuple):
     se: float  # over data
     pointwise: Float[np.ndarray, " N"]
     fold: np.ndarray  # (N,): the fold that each datum was held out in
-
-
-class Agreement(NamedTuple):
-    """How well memories agree with known labels."""
-
-    ari: float  # adjusted Rand index: 1 for the same groups, 0 on average for groups by chance
-    nmi: float  # normalised mutual information, from 0 to 1
-    num_data: int  # data whose label is known
-    num_labels: int
-
-
-def agreement(labels: Sequence[object] | np.ndarray, memories: ArrayLike) -> Agreement:
-    """Adjusted Rand index and normalised mutual information (arithmetic mean) of labels and memories.
-
-    Args:
-        labels: label of each datum, of any type; None or NaN where it is not known. Such data do not count.
-        memories: number of the memory of each datum.
-
-    >>> agreement(["a", "a", "b", None], [1, 1, 0, 0])
-    Agreement(ari=1.0, nmi=1.0, num_data=3, num_labels=2)
-    """
-    codes, names = pd.factorize(np.asarray(labels, object))
-    known = codes >= 0
-    if not known.any():
-        raise InputError("labels: all are missing; expected the label of at least one datum")
-    true, found = codes[known], np.asarray(memories)[known]
-    return Agreement(
-        float(adjusted_rand_score(true, found)),
-        float(normalized_mutual_info_score(true, found)),
-        int(known.sum()),
-        len(names),
-    )
 
 
 def attractors_per_memory(fit: Fit) -> float:

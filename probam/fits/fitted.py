@@ -355,13 +355,20 @@ class Fit(Held):
         tree = self.to_datatree() if complete else self.tree
         save_tree(tree, path)
 
-    def report(self, path: str | os.PathLike[str]) -> None:
-        """Write the report as one self-contained HTML file, completely or not at all."""
+    def report(self, path: str | os.PathLike[str], *, labels: Sequence[object] | np.ndarray | None = None) -> None:
+        """Write the report as one self-contained HTML file, completely or not at all.
+
+        Args:
+            path: the file.
+            labels: known label of each datum that was fitted, None or NaN where it is not known. The report then says
+                how well the memories agree with them: adjusted Rand index, normalised mutual information, and the
+                table of labels against memories.
+        """
         from probam.reports.html import write_report  # it brings matplotlib, which nothing else here needs
 
         file_path("path", path)
         with write_atomically(path) as temporary:
-            write_report(self._having(*REPORTED), temporary)
+            write_report(self._having(*REPORTED), temporary, labels)
 
     @property
     def options(self) -> dict[str, Any]:

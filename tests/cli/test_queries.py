@@ -10,8 +10,11 @@ import pytest
 import xarray as xr
 
 import probam
+from probam.cli.arguments import labels_of_fitted
 from probam.cli.main import main
 from probam.data.shipped import load_shipped
+from probam.errors import InputError
+from probam.reports.tree import variable
 from tests.cli.conftest import Refusal
 
 
@@ -143,3 +146,40 @@ def test_options_of_annealed_recall_go_together(saved: Path, refusal: Refusal) -
         (("--annealed", "ode", "--noise", "1", "--max-steps", "1"), "num_steps: expected a whole number of at least 2"),
     ):
         assert why in refusal("recall", str(saved), "faithful", *words, "-o", "out.csv")
+
+
+def test_a_report_says_how_well_memories_agree_with_labels(saved: Path, here: Path, refusal: Refusal) -> None:
+    waiting = variable(probam.load(saved).tree, "observed_data", "x").values[:, 1]
+    kinds = np.where(waiting < 68, "<i>short</i>", "long")
+    pd.DataFrame({"kind": kinds, "n": np.arange(272)}).to_csv("kinds.csv", index=False)
+    assert main(["report", str(saved), "--labels", "kinds.csv:kind", "-o", "page.html"]) == 0
+    page = (here / "page.html").read_text(encoding="utf-8")
+    assert "Do the memories match the known labels?" in page
+    assert "&lt;i&gt;short&lt;/i&gt;" in page
+    assert "<i>short" not in page
+    Path("few.csv").write_text("kind\nlong\nshort\n")
+    said = refusal("report", str(saved), "--labels", "few.csv", "-o", "x.html")
+    assert "labels: expected one for each of 272 fitted data; got 2" in said
+    assert not (here / "x.html").exists()
+
+
+@pytest.mark.usefixtures("here")
+def test_labels_of_the_fitted_rows_are_found_where_they_are() -> None:
+    kinds = ["ash", None, "elm"]
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0], "kind": kinds})
+    frame.to_csv("trees.csv", index=False)
+    frame.to_parquet("copy.parquet")
+    for text, fitted in (
+        ("kind", "trees.csv"),
+        ("trees.csv:kind", "array"),
+        ("copy.parquet:kind", ""),
+        ("trees.csv", ""),
+    ):
+        found = labels_of_fitted(text, fitted)
+        assert [None if pd.isna(label) else label for label in found] == kinds
+    assert len(set(labels_of_fitted("label", "iris"))) == len(set(labels_of_fitted("iris", "gone.csv"))) == 3
+    with pytest.raises(InputError, match=r"labels: trees\.csv has no column 'sort'"):
+        labels_of_fitted("sort", "trees.csv")
+    said = r"--labels: kind is neither a file nor a shipped set, and the data of the fit \(gone\.csv\) are no file"
+    with pytest.raises(InputError, match=said):
+        labels_of_fitted("kind", "gone.csv")

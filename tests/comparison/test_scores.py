@@ -10,7 +10,7 @@ import xarray as xr
 from scipy import stats
 
 import probam.fits.fit as api
-from probam.comparison.scores import agreement, cross_validate, evidence, free_parameters, held_out_score
+from probam.comparison.scores import cross_validate, evidence, free_parameters, held_out_score
 from probam.errors import InputError
 from probam.fits.fitted import Fit
 from probam.models.gaussian import Gaussian
@@ -29,29 +29,6 @@ def test_held_out_score_is_the_predictive_density_of_the_data_in_their_units(fit
     assert abs(score.mean - exact.mean()) < 5 * score.mcse
     np.testing.assert_allclose(score.se, exact.std(ddof=1) / np.sqrt(len(HELD)), rtol=0.05)
     assert np.isnan(held_out_score(fits["point"], HELD[:, None]).mcse)
-
-
-def test_agreement_is_counted_over_pairs_and_over_cells() -> None:
-    """Adjusted Rand index (Hubert & Arabie 1985) and 2 I / (H + H), from their definitions."""
-    rng = np.random.default_rng(3)
-    labels, memories = rng.choice(["ash", "elm", "oak"], 60), rng.integers(0, 4, 60)
-    memories[labels == "oak"] = 7
-    one, two = (np.equal.outer(each, each)[np.triu_indices(60, 1)] for each in (labels, memories))
-    expected = one.mean() * two.mean()
-    ari = ((one & two).mean() - expected) / ((one.mean() + two.mean()) / 2 - expected)
-    cells = pd.crosstab(labels, memories).to_numpy() / 60
-    rows, columns = cells.sum(1), cells.sum(0)
-    shared = stats.entropy(cells.ravel(), np.outer(rows, columns).ravel())
-    nmi = 2 * shared / (stats.entropy(rows) + stats.entropy(columns))
-    np.testing.assert_allclose(agreement(labels, memories)[:2], (ari, nmi), rtol=1e-10)
-    assert agreement(labels, memories)[2:] == (60, 3)
-
-
-def test_data_without_a_label_do_not_count() -> None:
-    labels, memories = np.array(["a", "b", None, "b", np.nan], object), np.array([0, 1, 0, 0, 1])
-    assert agreement(labels, memories) == agreement(["a", "b", "b"], [0, 1, 0])
-    with pytest.raises(InputError, match="labels: all are missing"):
-        agreement([None, None], [0, 1])
 
 
 def test_evidence_by_bridge_is_that_of_the_data_in_their_units(fits: Mapping[str, Fit]) -> None:
