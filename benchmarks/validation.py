@@ -26,6 +26,7 @@ from probam.compiled import keep_compiled
 from probam.data.writing import write_atomically
 from probam.errors import InputError, NumericalError
 from probam.family import Family, WeightPrior
+from probam.inference.common.progress import Progress
 from probam.models.gaussian import Gaussian
 from probam.models.weights import Dirichlet, StickBreaking
 from probam.reports.summaries.quantities import quantity_name
@@ -139,9 +140,9 @@ def run_all(names: Sequence[str], problems: Sequence[str], num_simulations: int,
                 yield Row(name, problem_name, None, str(error))
 
 
-def _show(done: int, total: int, text: str) -> None:
-    end = "\n" if done == total else ""
-    print(f"\r{text}: {done} of {total} simulations{end}", end="", file=sys.stderr, flush=True)
+def _show(step: Progress) -> None:
+    end = "\n" if step.done == step.total else ""
+    print(f"\r{step.text}: {step.done} of {step.total} simulations{end}", end="", file=sys.stderr, flush=True)
 
 
 def verdict(name: str, figures: xr.Dataset) -> str:

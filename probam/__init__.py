@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from probam.claims.verify import verify
     from probam.comparison.compare import compare
     from probam.compiled import keep_compiled
-    from probam.errors import InputError, NumericalError, ProbamError
+    from probam.errors import InputError, NumericalError, ProbamError, Stop
     from probam.estimators.mixture import ProbamMixture
     from probam.estimators.stream import ProbamStream
     from probam.fits.choices import families
     from probam.fits.fit import fit, load
     from probam.fits.fitted import Fit
+    from probam.inference.common.progress import Progress
     from probam.streams.stream import Stream
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "ProbamError",
     "ProbamMixture",
     "ProbamStream",
+    "Progress",
+    "Stop",
     "Stream",
     "compare",
     "families",
@@ -53,6 +56,8 @@ _HOMES = {
     "InputError": "probam.errors",
     "NumericalError": "probam.errors",
     "ProbamError": "probam.errors",
+    "Stop": "probam.errors",
+    "Progress": "probam.inference.common.progress",
 }
 
 

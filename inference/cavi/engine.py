@@ -39,9 +39,10 @@ from probam.inference.cavi.steps import (
     proposed,
 )
 from probam.inference.common.coordinates import log_joints, unconstrained
-from probam.inference.common.kinds import as_runs, run_of
+from probam.inference.common.kinds import as_runs, best_of, run_of
 from probam.inference.common.matching import numbered
-from probam.inference.common.result import APPROXIMATION, EngineResult, Progress, silent
+from probam.inference.common.progress import Listener, Reporter, ended, silent
+from probam.inference.common.result import APPROXIMATION, EngineResult
 from probam.inference.common.rows import counted, total_weight, weighed, without_missing
 from probam.inference.common.start import active_counts, hard_assignment, systematic_sample
 from probam.placement import each
@@ -50,6 +51,9 @@ __all__ = ["Search", "fit_factors", "run"]
 
 _CHUNK = 50
 """Passes between two reports of progress."""
+
+_HOLDS = 0.5
+"""Expected number of data from which a memory is reported to hold some."""
 
 _ROUNDS = 10
 """Most rounds of moves."""
@@ -192,7 +196,7 @@ def fit_factors(
     search: Search = _PLAIN,
     *,
     start: Float[Array | np.ndarray, "N K"] | None = None,
-    progress: Progress = silent,
+    progress: Reporter = silent,
 ) -> tuple[Parts, State, np.ndarray, dict[str, tuple[int, int]]]:
     """The mean field, the best run's state, the traces of all runs, and the moves as (taken, tried) by kind.
 
@@ -202,7 +206,7 @@ def fit_factors(
         x: (N, D) data in model units.
         search: how to search.
         start: (N, K) first assignment of the data, soft or hard; None starts from k-means++ seeds.
-        progress: called with (done, total, text).
+        progress: told after every 50 passes and every round of moves, and asked whether to stop.
     """
     _check_numbers(search, len(x))
     memories = as_type(mean_field(model, search.base, x.shape[1]), x.dtype)
@@ -235,7 +239,7 @@ def fit_factors(
     top = int(np.argmax(np.where(np.isfinite(bounds), bounds, -np.inf)))
     state = run_of(states, top)
     if not search.moves or data.valid.ndim == 4:  # moves would change the numbers of the memories
-        progress(_ROUNDS, _ROUNDS, "CAVI")
+        progress(_ROUNDS, _ROUNDS, "CAVI", **_values(state))
         return parts, state, trace, {}
     state, more, tried = _improve_by_moves(key_moves, parts, data, state, rise, search.max_iterations, progress)
     for passes in more:
@@ -252,7 +256,7 @@ def _check_numbers(search: Search, num_data: int) -> None:
 
 
 def _improve_by_moves(
-    key: jax.Array, parts: Parts, data: Data, state: State, rise: jax.Array, max_iterations: int, progress: Progress
+    key: jax.Array, parts: Parts, data: Data, state: State, rise: jax.Array, max_iterations: int, progress: Reporter
 ) -> tuple[State, list[np.ndarray], dict[str, tuple[int, int]]]:
     """Rounds of birth, merge and delete moves, each followed by passes, until a round takes none.
 
@@ -261,25 +265,27 @@ def _improve_by_moves(
     traces: list[np.ndarray] = []
     tried: dict[str, tuple[int, int]] = {}
     num_components = len(state.seen.counts)
-    for number in range(_ROUNDS):
+    for number in range(0 if progress.stopped else _ROUNDS):
         proposals = cavi_moves.propose(jax.random.fold_in(key, number), num_components)
         moved, accepted = _try_moves(parts, data, state, proposals, rise)
         taken, kinds = np.asarray(accepted), np.asarray(proposals.kind)
         for i, kind in enumerate(cavi_moves.KINDS):
             before = tried.get(kind, (0, 0))
             tried[kind] = (before[0] + int(taken[kinds == i].sum()), before[1] + int((kinds == i).sum()))
-        progress(number + 1, _ROUNDS, f"CAVI, {int(taken.sum())} moves taken")
+        progress(number + 1, _ROUNDS, f"CAVI, {int(taken.sum())} moves taken", **_values(moved))
         if not taken.any():
             break
         one, passes = _converge(parts, data, as_runs(moved), rise, max_iterations, silent)
         state = run_of(one, 0)
         traces.append(passes[0])
-    progress(_ROUNDS, _ROUNDS, "CAVI")
+        if progress.stopped:
+            break
+    progress(_ROUNDS, _ROUNDS, "CAVI", **_values(state))
     return state, traces, tried
 
 
 def _converge(
-    parts: Parts, data: Data, states: State, rise: jax.Array, max_iterations: int, progress: Progress
+    parts: Parts, data: Data, states: State, rise: jax.Array, max_iterations: int, progress: Reporter
 ) -> tuple[State, np.ndarray]:
     """Passes until all runs have stopped; the trace of their bounds, NaN after a run's end."""
     traces = []
@@ -289,10 +295,18 @@ def _converge(
         states, trace = _advance(parts, data, states, rise, jax.device_put(np.asarray(length)))
         traces.append(np.asarray(trace)[:, :length])
         stopped = int(np.asarray(states.done).sum())
-        progress(min(start + _CHUNK, max_iterations), max_iterations, f"CAVI, {stopped} of {num_runs} runs done")
-        if stopped == num_runs:
+        done, text = min(start + _CHUNK, max_iterations), f"CAVI, {stopped} of {num_runs} runs done"
+        progress(done, max_iterations, text, **_values(states))
+        if stopped == num_runs or progress.stopped:
             break
     return states, np.concatenate(traces, axis=1)
+
+
+def _values(states: State) -> dict[str, float]:
+    """What is reported of one run, or of the best of several: its bound, and how many memories hold data."""
+    bounds, counts = np.atleast_1d(states.bound), np.atleast_2d(states.seen.counts)
+    best = best_of(bounds)
+    return {"elbo": float(bounds[best]), "memories": float((counts[best] > _HOLDS).sum())}
 
 
 def _appended(trace: np.ndarray, run: int, more: np.ndarray) -> np.ndarray:
@@ -336,7 +350,7 @@ def run(
     num_draws: int = 1000,
     sample_weight: Float[Array, " N"] | np.ndarray | None = None,
     labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
-    progress: Progress = silent,
+    progress: Listener | None = None,
 ) -> EngineResult:
     """Draws from the best of several factorised approximations of the posterior.
 
@@ -355,7 +369,7 @@ def run(
         sample_weight: how often each row counts, (N,) numbers of at least 0.
         labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans. There
             are no moves then.
-        progress: called with (done, total, text).
+        progress: told after every 50 passes and every round of moves, and asked whether to stop.
 
     Raises:
         InputError: for a family or priors without closed-form factors, or a bad number.
@@ -365,8 +379,8 @@ def run(
         raise InputError(f"num_draws: expected at least 1; got {num_draws}")
     model, x = counted(model, x, sample_weight, labels)
     key_fit, key_draws = jax.random.split(key)
-    search = Search(base, max_iterations, tolerance, restarts, batch_size, moves)
-    parts, state, trace, tried = fit_factors(key_fit, model, x, search, progress=progress)
+    search, report = Search(base, max_iterations, tolerance, restarts, batch_size, moves), Reporter(progress)
+    parts, state, trace, tried = fit_factors(key_fit, model, x, search, progress=report)
     sites = _draws(model.with_row_weight(None), parts, state, key_draws, num_draws=num_draws)
     weighed_model, rows = weighed(model, x)
     lp = log_joints(weighed_model, unconstrained(model.with_row_weight(None), sites), rows)
@@ -377,7 +391,7 @@ def run(
         stats={"lp": np.asarray(lp)[None]},
         objective=trace,
         objective_name="evidence lower bound",
-        status="converged" if bool(state.done) else "max_steps",
+        status=ended(bool(state.done), report),
         note="; ".join(notes),
         estimate=APPROXIMATION,
     )

@@ -15,7 +15,8 @@ from probam.errors import InputError
 from probam.family import Model
 from probam.inference.clam.clustering import least_error
 from probam.inference.common.coordinates import log_joints, unconstrained
-from probam.inference.common.result import EngineResult, Progress, silent
+from probam.inference.common.progress import Listener, Reporter
+from probam.inference.common.result import EngineResult
 from probam.inference.em import engine as em
 
 __all__ = ["run"]
@@ -36,7 +37,7 @@ def run(
     step: float = 0.1,
     masked: float = 0.0,
     restarts: int = 4,
-    progress: Progress = silent,
+    progress: Listener | None = None,
 ) -> EngineResult:
     """The memories of least recall error, of several starts from k-means++ seeds.
 
@@ -56,13 +57,14 @@ def run(
         NumericalError: when the error of every restart is no longer finite.
     """
     _check(model, beta, restarts)
+    report = Reporter(progress, nothing_kept="clam: stopped before the memories were learned; there is nothing to keep")
     key_em, key_seed, key_learn = jax.random.split(key, 3)
-    progress(0, 2, "CLAM, beta")
+    report(0, 2, "CLAM, beta")
     if beta is None:
         beta = _beta_by_em(key_em, model, x, restarts)
     seeds = np.asarray(jax.random.randint(key_seed, (restarts,), 0, 2**31 - 1))
     rows = np.asarray(x)
-    progress(1, 2, "CLAM, error of recall")
+    report(1, 2, "CLAM, error of recall")
     memories, losses = least_error(
         key_learn,
         [int(seed) for seed in seeds],
@@ -76,7 +78,6 @@ def run(
         step=step,
         masked=masked,
     )
-    progress(2, 2, "CLAM")
     return _result(model, x, memories, beta, losses)
 
 

@@ -32,6 +32,7 @@ from probam.inference.common.agglomeration import (
 )
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.information import log_volumes, positions
+from probam.inference.common.progress import Reporter, silent
 from probam.inference.common.result import Restarts
 from probam.inference.common.rows import filled
 from probam.inference.common.start import Given, active_counts, metric_rows, starts, systematic_sample
@@ -169,20 +170,24 @@ class Starts:
         return self._made(given, taken, np.array([kind == "random rows" for kind in kinds]), np.array(active))
 
     def searched(
-        self, climb: Callable[[Params], _Ends], reached: Callable[[_Ends], tuple[Params, ArrayLike]]
+        self,
+        climb: Callable[[Params], _Ends],
+        reached: Callable[[_Ends], tuple[Params, ArrayLike]],
+        progress: Reporter = silent,
     ) -> Searched[_Ends]:
         """The ends of all starts: first of the fresh ones, then of those that move the memories of the best.
 
         Args:
             climb: from site values of several starts to where they end; leaves lead with the axis of the starts.
             reached: site values and objectives of ends.
+            progress: to whom ``climb`` reports; once stopped, no further starts are made.
         """
         ends = climb(self.fresh())
         worth = self._worth(*reached(ends))
         rounds = [0] * len(worth)
         for number in range(1, 1 + self._num_rounds):
             best = best_of(worth)
-            if not np.isfinite(worth[best]):
+            if progress.stopped or not np.isfinite(worth[best]):
                 break
             moved, num_moves = self.moved(run_of(reached(ends)[0], best), number)
             if not num_moves:

@@ -1,21 +1,12 @@
 """The result of an engine: draws, how they were made, and diagnostics."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from scipy.special import logsumexp
 
-__all__ = ["APPROXIMATION", "EngineResult", "Evidence", "Progress", "combine_runs", "silent"]
-
-Progress = Callable[[int, int, str], None]
-"""Called with (done, total, text) while an engine works."""
-
-
-def silent(done: int, total: int, text: str) -> None:
-    """Ignore progress."""
-
+__all__ = ["APPROXIMATION", "EngineResult", "Evidence", "combine_runs"]
 
 APPROXIMATION = "draws from an approximation of the posterior"
 
@@ -59,11 +50,11 @@ class EngineResult(NamedTuple):
     (C, S) values and always holds ``lp``, the log joint density in nats. ``objective`` (R, I) is the trace of
     each restart of an optimiser, NaN after its end, None for samplers; ``objective_name`` says what it is.
     ``estimate`` says in words what the values are: which maximum, or draws from what.
-    ``status`` is ``"converged"``, ``"max_steps"`` or, for samplers, ``"sampled"``. ``note`` says in words where the
-    engine's target differs from the model's own posterior; empty where it does not. ``evidence`` is what an engine
-    that estimates it found, None for the others. ``pareto_k`` is the tail shape of the importance ratios of
-    approximate draws (None where none was computed); ``restart_status`` says how each restart of an optimiser ended,
-    ``restarts`` how it began and what its end is worth.
+    ``status`` is ``"converged"``, ``"max_steps"`` or, for samplers, ``"sampled"``; ``"stopped"`` where a progress
+    callback ended the run. ``note`` says in words where the engine's target differs from the model's own posterior;
+    empty where it does not. ``evidence`` is what an engine that estimates it found, None for the others. ``pareto_k``
+    is the tail shape of the importance ratios of approximate draws (None where none was computed); ``restart_status``
+    says how each restart of an optimiser ended, ``restarts`` how it began and what its end is worth.
     """
 
     sites: dict[str, np.ndarray]

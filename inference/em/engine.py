@@ -24,7 +24,8 @@ from probam.family.capabilities import Absent, DataSpace, Guide, MStep
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.kinds import Searched, Starts, run_of
 from probam.inference.common.matching import matched
-from probam.inference.common.result import EngineResult, Progress, Restarts, silent
+from probam.inference.common.progress import Listener, Reporter, ended, highest_of, silent
+from probam.inference.common.result import EngineResult, Restarts
 from probam.inference.common.rows import Rows, counted, numbers_memories, rows_on, total_weight, without_missing
 from probam.inference.em.steps import (
     EMState,
@@ -210,7 +211,7 @@ def fit_params(
     sample_weight: Float[Array, " N"] | np.ndarray | None = None,
     labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
     by_mass: bool = True,
-    progress: Progress = silent,
+    progress: Reporter = silent,
 ) -> Searched[_Ends]:
     """Where all restarts end: states (leaves lead with the restart axis) and the trace of their objectives (R, I).
 
@@ -220,7 +221,7 @@ def fit_params(
         x: (N, D) data in model units.
         start: site values of one run, which then replaces the restarts.
         by_mass: whether the best end under stick-breaking is that with the largest mass, and not the highest.
-        progress: called with (done, total, text).
+        progress: told after every 50 iterations, and asked whether to stop.
 
     The other options are those of :func:`run`.
     """
@@ -245,7 +246,7 @@ def fit_params(
     )
     if start is None:
         starts = Starts.of(key, model, x, restarts, each, by_mass=by_mass and not settings.numbered)
-        found = starts.searched(lambda params: climb(matched(model, params, x, weight)), _reached)
+        found = starts.searched(lambda params: climb(matched(model, params, x, weight)), _reached, progress)
     else:
         ends = climb({name: jax.device_put(np.asarray(value)[None]) for name, value in start.items()})
         found = Searched(ends, np.asarray(ends[0].objective), Restarts(("given",), (0,), None))
@@ -287,23 +288,25 @@ def _iterate(
     tolerance: jax.Array,
     settings: Settings,
     max_iterations: int,
-    progress: Progress,
+    progress: Reporter,
 ) -> _Ends:
     """EM steps from every start until all have stopped, and the trace of their objectives."""
     states = _before_the_first_step(params, origin.dtype)
     traces: list[np.ndarray] = []
-    num_runs = len(states.objective)
+    num_runs, highest = len(states.objective), -np.inf
     advance = _advance if len(parts) == 1 else _advance_across
     rows: Any = parts[0] if len(parts) == 1 else parts
     for done_steps in range(0, max_iterations, _CHUNK):
         num_steps = min(_CHUNK, max_iterations - done_steps)
         states, trace = advance(model, states, rows, origin, tolerance, settings=settings, num_steps=num_steps)
         traces.append(np.asarray(trace))
+        highest = highest_of(traces[-1], highest)
         finished = int(np.asarray(states.done).sum())
-        progress(min(done_steps + _CHUNK, max_iterations), max_iterations, f"EM, {finished} of {num_runs} runs done")
-        if finished == num_runs:
+        done, text = min(done_steps + _CHUNK, max_iterations), f"EM, {finished} of {num_runs} runs done"
+        progress(done, max_iterations, text, objective=highest)
+        if finished == num_runs or progress.stopped:
             break
-    progress(max_iterations, max_iterations, "EM")
+    progress(max_iterations, max_iterations, "EM", objective=highest)
     return states, np.concatenate(traces, axis=1)
 
 
@@ -325,7 +328,7 @@ def run(
     restarts: int = 8,
     sample_weight: Float[Array, " N"] | np.ndarray | None = None,
     labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
-    progress: Progress = silent,
+    progress: Listener | None = None,
 ) -> EngineResult:
     """The best of several EM runs.
 
@@ -343,7 +346,7 @@ def run(
         sample_weight: how often each datum counts, (N,) numbers of at least 0: the objective has
             sum_n w_n log p(x_n) in the place of sum_n log p(x_n). These are not the weights of the memories.
         labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans.
-        progress: called with (done, total, text).
+        progress: told after every 50 iterations, and asked whether to stop.
 
     Raises:
         InputError: for a family without a closed-form M-step, or invalid weights of the data.
@@ -360,7 +363,7 @@ def run(
         restarts=restarts,
         sample_weight=sample_weight,
         labels=labels,
-        progress=progress,
+        progress=(report := Reporter(progress)),
     )
     (states, trace), best = found.ends, found.best
     return point_result(
@@ -369,7 +372,7 @@ def run(
         objective=trace,
         objective_name="log joint density" if estimate == "map" else "log likelihood",
         lp=np.asarray(states.objective)[best],
-        status="converged" if np.asarray(states.done)[best] else "max_steps",
+        status=ended(bool(np.asarray(states.done)[best]), report),
         restarts=found.restarts,
         estimate="maximum a posteriori" if estimate == "map" else "maximum likelihood",
     )

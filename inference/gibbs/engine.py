@@ -33,12 +33,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from probam.compiled import compiled_by_size, compiled_quickly, is_small
-from probam.errors import InputError, NumericalError
+from probam.errors import InputError, NumericalError, Stop
 from probam.family import ExchangeableWeights, Model, Params
 from probam.family.capabilities import Absent, Conjugacy, MissingEntries
 from probam.inference.common.devices import devices_for, over_chains, spread
 from probam.inference.common.matching import matched
-from probam.inference.common.result import EngineResult, Progress, silent
+from probam.inference.common.progress import Listener, Reporter
+from probam.inference.common.result import EngineResult
 from probam.inference.common.rows import counted
 from probam.inference.common.start import starting_params
 from probam.inference.gibbs.kernels import KERNELS, Settings, State, sweep
@@ -166,7 +167,7 @@ def run(
     num_draws: int | None = None,
     thin: int | None = None,
     labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
-    progress: Progress = silent,
+    progress: Listener | None = None,
 ) -> EngineResult:
     """Draws of ``num_chains`` chains.
 
@@ -186,7 +187,7 @@ def run(
             (:mod:`probam.inference.gibbs.length`); the note of the result says where it ended.
         labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans; for
             kernel "blocked".
-        progress: called with (done, total, text).
+        progress: told after every second or so, and asked whether to stop.
 
     Raises:
         InputError: for options that do not fit each other, the family or the weights; the message says what works.
@@ -207,11 +208,10 @@ def run(
     model, x = counted(model, x, None, labels)
     keys = _keys(key, num_chains)
     groups = patterns(np.asarray(x)) if model.missing and MissingEntries.of(model.family).missing == "pattern" else None
-    sampler = _Sampler(model, x, keys, groups, settings, length, progress)
+    sampler = _Sampler(model, x, keys, groups, settings, length, Reporter(progress))
     (sites, stats), thin = sampler.draws()
-    return EngineResult(
-        sites=sites, stats=stats, objective=None, objective_name="", status="sampled", note=_note(model, settings, thin)
-    )
+    status, note = "stopped" if sampler.progress.stopped else "sampled", _note(model, settings, thin)
+    return EngineResult(sites=sites, stats=stats, objective=None, objective_name="", status=status, note=note)
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ class _Sampler:
     groups: Patterns | None
     settings: Settings
     length: Length
-    progress: Progress
+    progress: Reporter
 
     def draws(self) -> tuple[Draws, int]:
         """Sites and statistics of the kept draws of every chain, and the sweeps of each draw."""
@@ -233,21 +233,26 @@ class _Sampler:
         kept: list[Draws] = []
         while True:
             states, more = self._continued(states, done, thin)
+            if not (kept or more):
+                raise Stop("gibbs: stopped in the warm-up of the chains; there are no draws to keep yet")
             draws: Draws = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *kept, *more)
             _check_draws(draws[1], self.model.num_components)
-            if thin >= length.most or draws_agree(draws):
+            if self.progress.stopped or thin >= length.most or draws_agree(draws):
                 return jax.tree.map(lambda leaf: leaf[:, : length.num_draws], draws), thin
             kept, thin, done = [every_second(draws, length.num_warmup)], 2 * thin, length.total // 2
 
     def _continued(self, states: State, done: int, thin: int) -> tuple[State, list[Draws]]:
-        """The chains after all draws, ``done`` of which are there already, and the new ones after the warm-up."""
+        """The chains after all draws (fewer where the run is stopped), and the new ones after the warm-up.
+
+        ``done`` of the draws are there already.
+        """
         total, num_warmup = self.length.total, self.length.num_warmup
         work = len(self.x) * self.model.num_components * len(self.keys) * self.length.thin
         chunk = int(np.clip(_WORK // work, 1, min(total, 250)))
         chunk = -(-total // -(-total // chunk))  # chunks of one length, so that one program serves them all
         num_steps = max(1, chunk * self.length.thin // thin)
         kept = []
-        while done < total:
+        while done < total and not self.progress.stopped:
             end = min(done + num_steps, total)
             states, draws = _advance(
                 self.model,
@@ -271,11 +276,7 @@ class _Sampler:
     def _show(self, done: int, thin: int, occupied: np.ndarray) -> None:
         phase = "warm-up" if done <= self.length.num_warmup else "sampling"
         longer = f", {thin} sweeps a draw" if thin > 1 else ""
-        self.progress(
-            done * thin,
-            self.length.total * thin,
-            f"Gibbs {phase}, {occupied.min()} to {occupied.max()} memories hold data{longer}",
-        )
+        self.progress(done * thin, self.length.total * thin, f"Gibbs {phase}{longer}", memories=occupied.mean())
 
 
 def _check_draws(stats: dict[str, np.ndarray], num_components: int) -> None:

@@ -30,7 +30,8 @@ from probam.inference.common.coordinates import Coordinates, constrained, log_jo
 from probam.inference.common.information import expected_log_joint
 from probam.inference.common.kinds import Searched, Starts
 from probam.inference.common.matching import matched
-from probam.inference.common.result import EngineResult, Progress, silent
+from probam.inference.common.progress import Listener, Reporter, ended, highest_of, silent
+from probam.inference.common.result import EngineResult
 from probam.inference.common.rows import counted, numbers_memories, total_weight
 from probam.inference.common.start import check_gradient
 from probam.inference.em.engine import point_result, side_by_side
@@ -138,7 +139,7 @@ class _Climb(NamedTuple):
     inner_steps: int
     learning_rate: float
     tolerance: float
-    progress: Progress
+    progress: Reporter
 
 
 class Ends(NamedTuple):
@@ -165,7 +166,7 @@ def optima(
     tolerance: float | None = None,
     restarts: int = 8,
     by_mass: bool = True,
-    progress: Progress = silent,
+    progress: Reporter = silent,
 ) -> Searched[Ends]:
     """Where all restarts end."""
     check_gradient(model)
@@ -181,7 +182,7 @@ def optima(
     def ends_from(params: Params) -> Ends:
         return _climbed(climb, model, unit, unconstrained(model, matched(model, params, x, weight)), x)
 
-    found = starts.searched(ends_from, lambda ends: (ends.params, ends.final))
+    found = starts.searched(ends_from, lambda ends: (ends.params, ends.final), progress)
     if not np.isfinite(found.worth).any():
         raise NumericalError(
             "gradient_em: the log density is not finite in any restart; lower the learning rate or standardise the data"
@@ -197,7 +198,7 @@ def _climbed(climb: _Climb, model: Model, unit: Params, free: Params, x: Float[A
     state = jax.vmap(_optimiser(climb.learning_rate, total_steps).init)(walk) if by_adam else None
     climbers = None if by_adam else ascent.begin(model, walk)
     traces: list[np.ndarray] = []
-    at_rest = np.zeros(len(next(iter(walk.values()))), bool)
+    at_rest, highest = np.zeros(len(next(iter(walk.values()))), bool), -np.inf
 
     def is_flat(walk: Params) -> Bool[np.ndarray, " R"]:  # where it is not, steps may be too small to rise
         return np.asarray(_promised_gains(model, unit, walk, x)) <= _FLAT
@@ -220,11 +221,12 @@ def _climbed(climb: _Climb, model: Model, unit: Params, free: Params, x: Float[A
             climbers, trace = ascent.advance(model, unit, climbers, x, optimiser=climb.optimiser, num_steps=num_steps)
             walk = _unflattened(model, climbers.z)
         traces.append(np.asarray(trace))
-        climb.progress(done + num_steps, climb.max_iterations, "gradient EM")
+        highest = highest_of(traces[-1], highest)
+        climb.progress(done + num_steps, climb.max_iterations, "gradient EM", objective=highest)
         at_rest = _at_rest(traces, climb.tolerance * len(x))
-        if at_rest.all() and is_flat(walk)[np.argmax(traces[-1].max(1))]:
+        if climb.progress.stopped or (at_rest.all() and is_flat(walk)[np.argmax(traces[-1].max(1))]):
             break
-    climb.progress(climb.max_iterations, climb.max_iterations, "gradient EM")
+    climb.progress(climb.max_iterations, climb.max_iterations, "gradient EM", objective=highest)
     free = jax.tree.map(jnp.multiply, walk, unit)
     final = log_joints(model, free, x)
     trace = np.concatenate([*traces, np.asarray(final)[:, None]], axis=1)
@@ -244,7 +246,7 @@ def run(
     restarts: int = 8,
     sample_weight: Float[Array, " N"] | np.ndarray | None = None,
     labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
-    progress: Progress = silent,
+    progress: Listener | None = None,
 ) -> EngineResult:
     """The best of several runs of gradient EM.
 
@@ -267,6 +269,7 @@ def run(
         NumericalError: when no restart stays finite.
     """
     model, x = counted(model, x, sample_weight, labels)
+    report = Reporter(progress)
     found = optima(
         key,
         model,
@@ -277,16 +280,20 @@ def run(
         learning_rate=learning_rate,
         tolerance=tolerance,
         restarts=restarts,
-        progress=progress,
+        progress=report,
     )
-    return _result(model, x, found, is_polished=optimiser != "adam")
+    best_converged = bool(found.ends.converged[found.best])
+    is_polished = optimiser != "adam" and best_converged
+    return _result(model, x, found, ended(best_converged, report), is_polished=is_polished)
 
 
-def _result(model: Model, x: Float[Array, "N D"], found: Searched[Ends], *, is_polished: bool) -> EngineResult:
-    """The best end, to its last digits where the search has converged there."""
+def _result(
+    model: Model, x: Float[Array, "N D"], found: Searched[Ends], status: str, *, is_polished: bool
+) -> EngineResult:
+    """The best end, to its last digits where it is to be polished."""
     ends, best = found.ends, found.best
     params: Params = jax.tree.map(lambda leaf: leaf[best], ends.params)
-    if is_polished and ends.converged[best]:
+    if is_polished:
         params = polished(model, units(model, x), params, x)
     return point_result(
         model,
@@ -294,7 +301,7 @@ def _result(model: Model, x: Float[Array, "N D"], found: Searched[Ends], *, is_p
         objective=ends.trace,
         objective_name="log joint density",
         lp=ends.final[best],
-        status="converged" if ends.converged[best] else "max_steps",
+        status=status,
         estimate="maximum a posteriori",
         restarts=found.restarts,
     )

@@ -15,7 +15,7 @@ from probam.inference.common.coordinates import Coordinates, arranged, flattened
 from probam.inference.common.kinds import run_of
 from probam.inference.common.matching import in_likeliest_order
 from probam.inference.common.ordering import unordered
-from probam.inference.common.result import Progress, silent
+from probam.inference.common.progress import Reporter, silent
 from probam.inference.common.start import check_gradient
 from probam.inference.em import engine as em
 from probam.inference.gradient_em import engine as gradient_em
@@ -77,7 +77,7 @@ def start_at_optima(
     num_starts: int,
     *,
     reach: float = float("inf"),
-    progress: Progress = silent,
+    progress: Reporter = silent,
 ) -> Start:
     """``num_starts`` optima of the log joint, best first.
 

@@ -19,12 +19,13 @@ from jaxtyping import Array, Bool, Float, Int
 from numpyro.infer.hmc import HMCState
 
 from probam.compiled import compiled_by_size, is_small
-from probam.errors import InputError, NumericalError
+from probam.errors import InputError, NumericalError, Stop
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates, log_joints, sites_of, unconstrained
 from probam.inference.common.devices import devices_for, spread
 from probam.inference.common.ordering import described_order, in_order
-from probam.inference.common.result import EngineResult, Progress, silent
+from probam.inference.common.progress import Listener, Reporter
+from probam.inference.common.result import EngineResult
 from probam.inference.common.rows import counted
 from probam.inference.gradient_em.warm import start_at_optima
 from probam.inference.nuts.chains import Chunk, Settings, advance, first_states, states_like
@@ -42,11 +43,18 @@ class _Walk(NamedTuple):
     states: HMCState
     done: int  # transitions of each chain, warm-up included
     kept: dict[str, np.ndarray]  # what is watched of every draw (C, S, ...); empty during the warm-up
+    acceptance: float = float("nan")  # mean over the last chunk
 
     @property
     def text(self) -> str:
         """The progress in words."""
-        return f"NUTS sampling, {int(self.kept['diverging'].sum())} divergences" if self.kept else "NUTS warm-up"
+        return "NUTS sampling" if self.kept else "NUTS warm-up"
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The numbers that are reported."""
+        divergences = {"divergences": float(self.kept["diverging"].sum())} if self.kept else {}
+        return divergences | {"acceptance": self.acceptance}
 
 
 def run(
@@ -65,7 +73,7 @@ def run(
     checkpoint: str | os.PathLike[str] | None = None,
     sample_weight: Float[Array, " N"] | np.ndarray | None = None,
     labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
-    progress: Progress = silent,
+    progress: Listener | None = None,
 ) -> EngineResult:
     """Draws of ``num_chains`` chains.
 
@@ -95,17 +103,29 @@ def run(
     requested, model = model, in_order(model, order, order_by)
     settings = Settings(num_warmup, target_accept, dense_mass, max_tree_depth)
     file = None if checkpoint is None else Checkpoint(checkpoint, _identity(key, model, x, num_chains, settings))
-    walk = None if file is None else _resumed(file, key, model, x, num_chains, settings)
+    walk, report = None if file is None else _resumed(file, key, model, x, num_chains, settings), Reporter(progress)
     if walk is None:
         key_start, key_jitter, key_run = jax.random.split(key, 3)
-        start = start_at_optima(key_start, model, x, num_chains, progress=progress)
+        start = start_at_optima(key_start, model, x, num_chains, progress=report)
         walk = _Walk(first_states(key_jitter, key_run, start, settings), 0, {})
-    while walk.done < num_warmup + num_draws:
+    while walk.done < num_warmup + num_draws and not report.stopped:
         walk = _continued(walk, model, x, num_draws, settings)
         if file is not None:
             file.write(Saved(walk.done, packed(walk.states), walk.kept))
-        progress(walk.done, num_warmup + num_draws, walk.text)
-    return _result(requested, model, x, walk.kept, num_draws)
+        report(walk.done, num_warmup + num_draws, walk.text, **walk.values)
+    if not walk.kept:
+        raise Stop(_nothing_yet(walk.done, num_warmup, checkpoint))
+    status = "sampled" if walk.done >= num_warmup + num_draws else "stopped"
+    return _result(requested, model, x, walk.kept, num_draws, status)
+
+
+def _nothing_yet(done: int, num_warmup: int, checkpoint: str | os.PathLike[str] | None) -> str:
+    """Why a run that was stopped has nothing to keep."""
+    kept = f"; the same call goes on from {os.fspath(checkpoint)}" if checkpoint is not None and done else ""
+    return (
+        f"nuts: stopped in the warm-up, after {done} of {num_warmup} steps of each chain; there are no draws to keep "
+        f"yet{kept}"
+    )
 
 
 def _check(counts: dict[str, int], target_accept: float) -> None:
@@ -135,15 +155,17 @@ def _continued(walk: _Walk, model: Model, x: jax.Array, num_draws: int, settings
     chunk = Chunk(_CHUNK, devices_for(len(walk.states.i)))
     states = spread(walk.states, chunk.num_devices)
     states, draws = advance(model, x, states, jnp.asarray(num_steps), settings, chunk)
-    kept = walk.kept
+    kept, acceptance = walk.kept, float(np.asarray(draws["acceptance_rate"])[:, :num_steps].mean())
     if not warm_up:
         fresh = {name: np.asarray(values)[:, :num_steps] for name, values in draws.items()}
         kept = {name: np.concatenate([kept[name], part], 1) if kept else part for name, part in fresh.items()}
     jax.block_until_ready(states)
-    return _Walk(states, walk.done + num_steps, kept)
+    return _Walk(states, walk.done + num_steps, kept, acceptance)
 
 
-def _result(requested: Model, model: Model, x: jax.Array, kept: dict[str, np.ndarray], num_draws: int) -> EngineResult:
+def _result(
+    requested: Model, model: Model, x: jax.Array, kept: dict[str, np.ndarray], num_draws: int, status: str
+) -> EngineResult:
     """The first ``num_draws`` draws, with ``lp`` of the requested model, which has no order."""
     stats = {name: values[:, :num_draws] for name, values in kept.items()}
     z = stats.pop("z")
@@ -152,7 +174,7 @@ def _result(requested: Model, model: Model, x: jax.Array, kept: dict[str, np.nda
     sites = {name: np.asarray(value) for name, value in _sites(model, jax.device_put(z)).items()}
     if model is not requested:
         stats["lp"] = _log_joints(requested, sites, x)
-    return EngineResult(sites, stats, objective=None, objective_name="", status="sampled", note=described_order(model))
+    return EngineResult(sites, stats, objective=None, objective_name="", status=status, note=described_order(model))
 
 
 @compiled_by_size(lambda _, vectors: is_small(vectors, 1))

@@ -19,12 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from probam.errors import InputError, NumericalError
+from probam.errors import InputError, NumericalError, Stop
 from probam.family import Model
 from probam.family.capabilities import Absent, Gradients
 from probam.inference.common.coordinates import sites_of
 from probam.inference.common.devices import devices_for, spread
-from probam.inference.common.result import EngineResult, Progress, combine_runs, silent
+from probam.inference.common.progress import Listener, Reporter
+from probam.inference.common.result import EngineResult, combine_runs
 from probam.inference.common.rows import counted
 from probam.inference.smc.cloud import IMPOSSIBLE, LEAPFROG, Cloud, Settings, advance, begin, draws
 from probam.placement import numbers_at_once
@@ -53,7 +54,7 @@ def run(
     mutation: str | None = None,
     sample_weight: Float[Array, " N"] | np.ndarray | None = None,
     labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
-    progress: Progress = silent,
+    progress: Listener | None = None,
 ) -> EngineResult:
     """The particles of ``num_chains`` independent runs as draws, and the evidence.
 
@@ -79,7 +80,7 @@ def run(
     settings = Settings(num_particles, moves, kind, _batch(num_particles, x, model.num_components))
     key_prior, key_run = jax.random.split(key)
     clouds = _prior_clouds(_keys(key_prior, num_chains), model, x, settings)
-    clouds = _cooled(_keys(key_run, num_chains), model, x, clouds, target_ess, settings, progress)
+    clouds = _cooled(_keys(key_run, num_chains), model, x, clouds, target_ess, settings, Reporter(progress))
     free, lp = draws(model, x, clouds)
     if not np.isfinite(np.asarray(lp)).all():
         raise NumericalError("smc: the log joint density is not finite at some particles; standardise the data")
@@ -147,7 +148,7 @@ def _cooled(
     clouds: Cloud,
     target_ess: float,
     settings: Settings,
-    progress: Progress,
+    progress: Reporter,
 ) -> Cloud:
     """The clouds of every run at inverse temperature one."""
     aim, num_devices = jnp.asarray(target_ess, x.dtype), devices_for(len(keys))
@@ -157,9 +158,15 @@ def _cooled(
         if not np.isfinite(np.asarray(clouds.log_evidence)).all():
             raise NumericalError("smc: the log evidence is not finite; standardise the data, or use double precision")
         hottest, count = float(np.asarray(clouds.temperature).min()), int(np.max(clouds.num_temperatures))
-        progress(round(100 * hottest**0.25), 100, f"SMC, inverse temperature {hottest:.2g} after {count} steps")
+        values = {"inverse_temperature": hottest, "acceptance": float(np.asarray(clouds.acceptance).mean())}
+        progress(round(100 * hottest**0.25), 100, f"SMC, {count} temperatures", **values)
         if hottest >= 1:
             return clouds
+        if progress.stopped:
+            raise Stop(
+                f"smc: stopped at inverse temperature {hottest:.2g}; only at 1 are the particles draws of the "
+                "posterior, so there is nothing to keep"
+            )
         if count >= _MOST_TEMPERATURES:
             raise NumericalError(
                 f"smc: stopped at inverse temperature {hottest:.2g} after {count} steps; lower target_ess, or raise "

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from probam.errors import InputError, NumericalError
-from probam.inference.common.result import Progress, silent
+from probam.inference.common.progress import Reporter, silent
 from probam.inference.stream.kernel import GROUP, Kernel, StepInfo, begin, check_kernel, grow, logits, seated_step, step
 from probam.inference.stream.state import StreamState
 from probam.inference.stream.tidy import Tidy, tidy
@@ -128,19 +128,20 @@ def take_in(
     enlarge: Callable[[State], State],
     every: int = 0,
     pause: Callable[[State, int], State] | None = None,
-    progress: Progress = silent,
+    progress: Reporter = silent,
 ) -> tuple[State, StepInfo]:
     """The state after the data, one after the other, and what became of each (on the host).
 
     ``advance(kernel, state, x)`` is one datum's step, ``enlarge`` makes room where all slots are taken, and ``pause``
-    is called with the state and the number of data seen whenever that is a multiple of ``every``.
+    is called with the state and the number of data seen whenever that is a multiple of ``every``. Where ``progress`` is
+    stopped, the data after the present block are left.
 
     Raises :class:`probam.errors.NumericalError` when a predictive density stops being finite.
     """
     num_data, done, seen = len(x), 0, int(state.num_seen)
     parts = []
     block = np.zeros((BLOCK, x.shape[1]), x.dtype)
-    while done < num_data:
+    while done < num_data and not progress.stopped:
         rows = min(BLOCK, num_data - done)
         if pause is not None:
             rows = min(rows, every - seen % every)
@@ -159,7 +160,7 @@ def take_in(
             state = pause(state, seen)
         elif count < rows:
             state = enlarge(state)
-        progress(done, num_data, f"stream, {int(state.size)} memories")
+        progress(done, num_data, "stream", memories=int(state.size))
     if not parts:
         nothing = np.zeros(0, np.int32)
         return state, StepInfo(nothing, nothing.astype(bool), nothing.astype(x.dtype), nothing)  # type: ignore[arg-type]
@@ -172,7 +173,7 @@ def absorb(
     x: Float[np.ndarray, "N D"],
     *,
     tidying: Tidy | None = None,
-    progress: Progress = silent,
+    progress: Reporter = silent,
 ) -> tuple[StreamState, Absorbed]:
     """The state after the data, one after the other, and what became of each.
 
@@ -201,7 +202,7 @@ def seat(
     x: Float[np.ndarray, "N D"],
     numbers: Int[np.ndarray, " N"],
     *,
-    progress: Progress = silent,
+    progress: Reporter = silent,
 ) -> tuple[StreamState, Absorbed]:
     """The state after data whose memories are given, and what became of each datum.
 
@@ -210,7 +211,7 @@ def seat(
         state: memories so far.
         x: rows.
         numbers: the number of each row's memory. A new one is the number of memories ever created before it.
-        progress: called with (rows done, rows in all, text).
+        progress: told of the rows that are done; where it is stopped the others are left.
 
     Raises:
         NumericalError: when a predictive density stops being finite.

@@ -32,7 +32,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int, UInt
 
 from probam.errors import InputError
-from probam.inference.common.result import Progress, silent
+from probam.inference.common.progress import Reporter, silent
 from probam.inference.stream.engine import Absorbed, Recalled, recall_blocks, start, take_in
 from probam.inference.stream.hyper import Hyper, draw_prior
 from probam.inference.stream.kernel import GROUP, Kernel, StepInfo, choose, grow, join, logits, relearn, relearn_is_due
@@ -266,7 +266,7 @@ def absorb(
     x: Float[np.ndarray, "N D"],
     *,
     moves: Moves | None = None,
-    progress: Progress = silent,
+    progress: Reporter = silent,
 ) -> tuple[Particles, Absorbed]:
     """The particles after the data, one after the other, and what became of each.
 

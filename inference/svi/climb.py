@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from probam.compiled import compiled_by_size, is_small
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
-from probam.inference.common.result import Progress
+from probam.inference.common.progress import Reporter, highest_of
 from probam.inference.gradient_em.warm import Start
 from probam.inference.svi.batch import draw_batch
 from probam.inference.svi.guides import Frame, Guide
@@ -54,6 +54,7 @@ class Climbed(NamedTuple):
     params: Params
     trace: Float[np.ndarray, "R I"]  # of the bound, nats; NaN once a restart had converged
     converged: Bool[np.ndarray, " R"]
+    stopped: bool  # by a progress callback
 
 
 class _Pace(NamedTuple):
@@ -83,7 +84,7 @@ class _Pace(NamedTuple):
         return self._replace(cuts=self.cuts + level, bound=np.where(self.going, mean, self.bound))
 
 
-def climb(key: jax.Array, start: Start, restarts: Restarts, how: Climb, progress: Progress) -> Climbed:
+def climb(key: jax.Array, start: Start, restarts: Restarts, how: Climb, progress: Reporter) -> Climbed:
     """Where every restart ends, converged or after ``how.num_steps`` steps.
 
     Args:
@@ -114,12 +115,13 @@ def climb(key: jax.Array, start: Start, restarts: Restarts, how: Climb, progress
         )
         traces.append(np.asarray(bound))
         pace = pace.after(traces[-1], how.least_rise)
-        highest = np.max(np.where(np.isfinite(pace.bound), pace.bound, -np.inf))
-        progress((index + 1) * window, how.num_steps, f"SVI, evidence bound {highest:.1f}")
-        if not pace.going.any():
+        highest = highest_of(pace.bound)
+        progress((index + 1) * window, how.num_steps, "SVI", elbo=highest)
+        if not pace.going.any() or progress.stopped:
             break
-    progress(how.num_steps, how.num_steps, "SVI")
-    return Climbed(restarts.frames, states[0], np.concatenate(traces, axis=1), ~pace.going & ~pace.hurried)
+    progress(how.num_steps, how.num_steps, "SVI", elbo=highest)
+    trace, converged = np.concatenate(traces, axis=1), ~pace.going & ~pace.hurried
+    return Climbed(restarts.frames, states[0], trace, converged, progress.stopped)
 
 
 @compiled_by_size(

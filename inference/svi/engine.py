@@ -33,7 +33,8 @@ from probam.errors import InputError
 from probam.family import Model
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.ordering import in_order
-from probam.inference.common.result import EngineResult, Progress, silent
+from probam.inference.common.progress import Listener, Reporter
+from probam.inference.common.result import EngineResult
 from probam.inference.common.rows import counted
 from probam.inference.common.start import check_guide
 from probam.inference.svi.climb import RATES, Climb, climb
@@ -69,7 +70,7 @@ def run(
     order_by: int = 0,
     sample_weight: Float[Array, " N"] | np.ndarray | None = None,
     labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
-    progress: Progress = silent,
+    progress: Listener | None = None,
 ) -> EngineResult:
     """Draws from the guide of the best of several restarts, with Pareto's k-hat and, where it allows, the evidence.
 
@@ -104,12 +105,12 @@ def run(
     rows = (len(x) if len(x) <= _ALL_ROWS else _BATCH) if batch_size is None else batch_size
     how = Climb(law, optimiser, num_steps, rate, tolerance * len(x), rows, num_particles)
     _check(how, start, {"num_draws": num_draws, "restarts": restarts}, len(x))
-    *keys, key_steps, key_draws, key_bound = jax.random.split(key, 6)
-    begun, guides = begin(keys, model, x, law, restarts, at=start, whole=rows == len(x), progress=progress)
+    report, (*keys, key_steps, key_draws, key_bound) = Reporter(progress), jax.random.split(key, 6)
+    begun, guides = begin(keys, model, x, law, restarts, at=start, whole=rows == len(x), progress=report)
     how = replace(how, batch_size=len(begun.x)) if rows == len(x) else how
-    climbed = climb(key_steps, begun, guides, how, progress)
-    labellings = "one labelling" if order == "none" else "all labellings"
-    return judge((key_bound, key_draws), begun, law, climbed, num_draws, labellings=labellings)
+    climbed = climb(key_steps, begun, guides, how, report)
+    covered = "one labelling" if order == "none" else "all labellings"
+    return judge((key_bound, key_draws), begun, law, climbed, num_draws, labellings=covered)
 
 
 def _check(how: Climb, start: str, counts: dict[str, int], num_data: int) -> None:

@@ -54,7 +54,7 @@ def judge(
         stats={"lp": lp[None], "log_q": log_q[None]},
         objective=np.concatenate([climbed.trace, finals[:, None]], axis=1),
         objective_name="evidence lower bound",
-        status=status[best],
+        status="stopped" if "stopped" in status else status[best],
         note=described_order(start.model),
         evidence=_evidence(importance, labellings),
         pareto_k=None if importance is None else importance.pareto_k,
@@ -74,7 +74,8 @@ def _finals(
         raise NumericalError(
             "svi: the evidence bound is not finite in any restart; lower the learning rate or standardise the data"
         )
-    status = np.where(~finite, "non_finite", np.where(climbed.converged, "converged", "max_steps"))
+    cut = "stopped" if climbed.stopped else "max_steps"
+    status = np.where(~finite, "non_finite", np.where(climbed.converged, "converged", cut))
     return finals, tuple(str(word) for word in status)
 
 

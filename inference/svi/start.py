@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from probam.compiled import compiled_quickly
 from probam.family import Model, Params
 from probam.inference.common.coordinates import Coordinates
-from probam.inference.common.result import Progress
+from probam.inference.common.progress import Reporter
 from probam.inference.common.rows import weighed
 from probam.inference.gradient_em.warm import Start, start_at_optima
 from probam.inference.svi.batch import draw_batch
@@ -52,7 +52,7 @@ def begin(
     *,
     at: str,
     whole: bool,
-    progress: Progress,
+    progress: Reporter,
 ) -> tuple[Start, Restarts]:
     """The starts, and the guide of every restart.
 

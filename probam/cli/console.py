@@ -4,18 +4,23 @@ import contextlib
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Columns
+from rich.table import Column
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from probam.equivalence.check import Check
     from probam.fits.fitted import Fit
+    from probam.inference.common.progress import Progress
     from probam.reports.summaries.contingency import Agreement
 
 __all__ = [
@@ -34,6 +39,12 @@ _T = TypeVar("_T")
 
 _BAR_AFTER = 2.0
 """Seconds before a progress bar appears."""
+
+_WIDTH = 16
+"""Width of the bar."""
+
+_FEW = 100
+"""Steps up to which a rate says nothing: they are parts of the work, or its share in per cent."""
 
 _workers: list[threading.Thread] = []
 
@@ -84,30 +95,68 @@ class Bar:
 
     def __init__(self, text: str = "working") -> None:
         self._text = text
-        self._bar: Progress | None = None
+        self._bar: Columns | None = None
         self._task = TaskID(0)
+        self._pace = _Pace()
         self._later: threading.Timer | None = None
 
     def __enter__(self) -> "Bar":
         if sys.stderr.isatty():
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task(self._text, total=None)
+            in_words = [TextColumn(f"{{task.fields[{name}]}}", table_column=_uncut()) for name in ("pace", "numbers")]
+            columns = (SpinnerColumn(), TextColumn("{task.description}", table_column=_uncut()), BarColumn(_WIDTH))
+            self._bar = Columns(*columns, TimeElapsedColumn(), *in_words, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task(self._text, total=None, pace="", numbers="")
             self._later = threading.Timer(_BAR_AFTER, self._bar.start)
             self._later.daemon = True
             self._later.start()
         return self
 
-    def __call__(self, done: int, total: int, text: str) -> None:
-        """Show that ``done`` of ``total`` steps are done; ``text`` describes the work."""
+    def __call__(self, step: "Progress") -> None:
+        """Show how far the work has come: its rate, the time that is left, and the numbers that are known."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total or None, description=text or self._text)
+            self._bar.update(
+                self._task,
+                completed=step.done,
+                total=step.total or None,
+                description=step.text or self._text,
+                pace=self._pace.after(step.done, step.total, time.monotonic()),
+                numbers=step.numbers,
+            )
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None and self._later is not None:
             self._later.cancel()
             self._later.join()
             self._bar.stop()
+
+
+def _uncut() -> Column:
+    """A column of text on one line."""
+    return Column(no_wrap=True, overflow="ellipsis")
+
+
+class _Pace:
+    """Steps a second, and the time that is left, since the first report of the present phase."""
+
+    def __init__(self) -> None:
+        self._total, self._first, self._began, self._done = -1, 0, 0.0, 0
+
+    def after(self, done: int, total: int, now: float) -> str:
+        """The pace in words when ``done`` of ``total`` steps are done; empty where it is not known yet.
+
+        >>> pace = _Pace()
+        >>> pace.after(100, 2000, 50.0), pace.after(300, 2000, 52.0), pace.after(1, 4, 55.0), pace.after(2, 4, 115.0)
+        ('', '100/s, at most 0:00:17 left', '', 'at most 0:02:00 left')
+        """
+        if total != self._total or done < self._done:
+            self._total, self._first, self._began = total, done, now
+        self._done = done
+        if done <= self._first or now <= self._began:
+            return ""
+        rate = (done - self._first) / (now - self._began)
+        speed = [] if 0 < total <= _FEW else [f"{rate:.3g}/s"]
+        left = [f"at most {timedelta(seconds=round((total - done) / rate))} left"] if total else []
+        return ", ".join(speed + left)
 
 
 def show(table: RenderableType) -> None:

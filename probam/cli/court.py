@@ -88,10 +88,12 @@ def verify(
 
 def _collected(each: Iterable[tuple[int, "Certificate"]], bar: Bar) -> list["Certificate"]:
     """The certificates, which come with the number of those still to come."""
+    from probam.inference.common.progress import Progress
+
     certificates = []
     for left, certificate in each:
         certificates.append(certificate)
-        bar(len(certificates), len(certificates) + left, certificate.claim)
+        bar(Progress(len(certificates), len(certificates) + left, certificate.claim))
     return certificates
 
 

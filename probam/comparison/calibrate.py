@@ -24,7 +24,8 @@ from probam.errors import InputError, NumericalError
 from probam.family import Family, Params, WeightPrior
 from probam.fits.choices import find_engine, find_family
 from probam.inference.common.coordinates import Coordinates
-from probam.inference.common.result import EngineResult, Progress, silent
+from probam.inference.common.progress import Listener, Reporter
+from probam.inference.common.result import EngineResult
 from probam.models.mixture import Mixture
 from probam.models.weights import weight_prior
 from probam.reports.summaries.quantities import invariant_group
@@ -44,7 +45,7 @@ def calibrate(
     num_simulations: int,
     seed: int = 0,
     num_ranked: int = 99,
-    progress: Progress | None = None,
+    progress: Listener | None = None,
     **engine_options: Any,
 ) -> xr.Dataset:
     """Ranks of label-invariant quantities over simulations, and whether they are uniform.
@@ -64,7 +65,7 @@ def calibrate(
         seed: of everything random.
         num_ranked: L, the draws (evenly taken from all chains) among which the truth is ranked; L + 1 should have a
             divisor near 20. They count as independent, so let the chains be longer than that (see ``ess``).
-        progress: called with the number of simulations that are done, their total number, and a message.
+        progress: told of the simulations that are done. Where it raises ``probam.Stop``, nothing is kept.
         engine_options: options of the engine.
 
     Returns:
@@ -78,10 +79,10 @@ def calibrate(
     law = weight_prior(weights) if isinstance(weights, str) else weights
     model = Mixture(find_family(family), law, components, dict(prior))
     _check(model, num_data, num_simulations, num_ranked)
-    run = partial(find_engine(engine, engine_options), progress=silent, **engine_options)
+    run = partial(find_engine(engine, engine_options), **engine_options)
     key_probe, key_simulations = jax.random.split(jax.random.key(seed))
     study = _Study(model, engine, run, simulate(key_probe, model, 1)[1], num_data, num_ranked)
-    simulations = _simulations(study, key_simulations, num_simulations, progress or silent)
+    simulations = _simulations(study, key_simulations, num_simulations, Reporter(progress, nothing_kept=_UNFINISHED))
     failed = num_simulations - len(simulations)
     if len(simulations) < num_simulations / 2:
         raise NumericalError(f"{engine}: {failed} of {num_simulations} runs gave numbers that are not finite")
@@ -93,6 +94,9 @@ def calibrate(
         failed=failed,
         seconds=time.perf_counter() - began,
     )
+
+
+_UNFINISHED = "calibrate: stopped before every simulation was ranked; nothing is kept"
 
 
 class _Study(NamedTuple):
@@ -107,7 +111,7 @@ class _Study(NamedTuple):
 
 
 def _simulations(
-    study: _Study, key: jax.Array, num_simulations: int, progress: Progress
+    study: _Study, key: jax.Array, num_simulations: int, progress: Reporter
 ) -> list[dict[str, Float[np.ndarray, " S"]]]:
     """The quantities of every simulation whose run did not fail: first at the truth, then at the ranked draws."""
     simulations = []

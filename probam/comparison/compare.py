@@ -25,9 +25,10 @@ from probam.comparison.scores import (
 )
 from probam.comparison.splits import of_rows, read_once, rows_of_table, split
 from probam.data.table import Table, as_table
-from probam.errors import InputError, NumericalError
+from probam.errors import InputError, NumericalError, Stop
 from probam.fits.fitted import Fit
-from probam.inference.common.result import Evidence, Progress, silent
+from probam.inference.common.progress import Listener, Reporter
+from probam.inference.common.result import Evidence
 from probam.options import boolean, whole_number_in
 from probam.reports.summaries.contingency import agreement
 from probam.reports.summaries.convergence import invariant_summary
@@ -351,7 +352,7 @@ def compare_engines(
     engine_options: Mapping[str, Mapping[str, Any]] | None = None,
     bridged: bool = False,
     attractors: bool = False,
-    progress: Progress = silent,
+    progress: Listener | None = None,
     **model_options: Any,
 ) -> tuple[pd.DataFrame, dict[str, Fit]]:
     """The same model by several engines on the same data, compared on the same held-out rows.
@@ -364,7 +365,7 @@ def compare_engines(
         seed: of the split, of the fits and of bridge sampling.
         engine_options: options of single engines, by the name of the engine.
         bridged, attractors: as in :func:`compare`.
-        progress: called with the number of engines that are done, their total number, and a message.
+        progress: told of the engines that are done. Where it raises ``probam.Stop``, these are compared.
         model_options: other arguments of ``probam.fit`` (``family``, ``weights``, ``components``, ``drop``,
             ``normalise``, ...). Weights of the data go with their rows; a datum that is held out counts once.
 
@@ -380,15 +381,19 @@ def compare_engines(
         raise InputError(f"labels: expected one for each of {table.num_data} rows; got {len(truth)}")
     fitted, unseen = rows_of_table(table, rows), rows_of_table(table, others)
     model_options = of_rows(model_options, rows, table.num_data)
-    fits, left_out = {}, {}
+    report, fits, left_out = Reporter(progress), {}, {}
     for done, engine in enumerate(engines):
-        progress(done, len(engines), f"compare: {engine}")
+        report(done, len(engines), f"compare: {engine}")
+        if report.stopped:
+            break
         try:
             options = dict((engine_options or {}).get(engine, {}))
             fits[engine] = api.fit(fitted, engine=engine, seed=seed, **model_options, **options)
         except (InputError, NumericalError) as error:
             left_out[engine] = [str(error)]
-    progress(len(engines), len(engines), "compare")
+    report(len(engines), len(engines), "compare")
+    if not fits and report.stopped:
+        raise Stop("compare: stopped before an engine was done; there is nothing to compare yet")
     if not fits:
         raise InputError("engines: none of them fits this model: " + "; ".join(why for why, *_ in left_out.values()))
     classes = None if truth is None else truth[others]

@@ -20,7 +20,8 @@ from probam.errors import InputError
 from probam.family import Model
 from probam.fits.fitted import Fit
 from probam.inference.common.coordinates import Coordinates, log_joints, unconstrained
-from probam.inference.common.result import Evidence, Progress, silent
+from probam.inference.common.progress import Listener, Reporter
+from probam.inference.common.result import Evidence
 from probam.inference.common.rows import counted
 from probam.inference.evidence import bridge
 from probam.reports.summaries.criteria import log_mean_exp_error
@@ -103,7 +104,7 @@ def held_out_score(fit: Fit, data: Any) -> HeldOut:
 
 
 def cross_validate(
-    data: Any, *, num_folds: int = 5, seed: int = 0, progress: Progress = silent, **options: Any
+    data: Any, *, num_folds: int = 5, seed: int = 0, progress: Listener | None = None, **options: Any
 ) -> CrossValidated:
     """Log density of each datum under the fit of the other folds.
 
@@ -114,7 +115,7 @@ def cross_validate(
         data: anything that ``probam.fit`` reads.
         num_folds: from 2 to the number of data.
         seed: of the folds and of every fit.
-        progress: called with the number of folds that are done, their total number, and a message.
+        progress: told of the folds that are done. Where it raises ``probam.Stop``, nothing is kept.
         options: other arguments of ``probam.fit``. Weights of the data and known labels go with their rows. A datum
             that is held out counts once, with the density of its features alone.
     """
@@ -123,12 +124,15 @@ def cross_validate(
         raise InputError(f"num_folds: expected 2 to {table.num_data}, the number of data; got {num_folds}")
     fold = np.random.default_rng(seed).permutation(np.arange(table.num_data) % num_folds)
     pointwise = np.full(table.num_data, np.nan)
+    report = Reporter(
+        progress, nothing_kept="cross-validation: stopped before every row was held out once; nothing is kept"
+    )
     for k in range(num_folds):
-        progress(k, num_folds, f"fold {k + 1} of {num_folds}")
+        report(k, num_folds, f"fold {k + 1} of {num_folds}")
         inside, outside = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
         fitted = api.fit(rows_of_table(table, inside), seed=seed, **of_rows(options, inside, table.num_data))
         pointwise[outside] = fitted.log_prob(rows_of_table(table, outside))
-    progress(num_folds, num_folds, "cross-validation")
+    report(num_folds, num_folds, "cross-validation")
     return CrossValidated(float(pointwise.mean()), mean_error(pointwise), pointwise, fold)
 
 

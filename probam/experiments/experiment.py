@@ -37,7 +37,7 @@ from probam.errors import InputError
 from probam.experiments.finding import Finding
 from probam.experiments.spreadsheet import findings_csv, table_csv
 from probam.experiments.words import WORDS
-from probam.inference.common.result import Progress, silent
+from probam.inference.common.progress import Listener, Reporter, silent
 from probam.reports.figures.style import PAPER, inline_svg
 from probam.reports.page import Section, escape, figure, number, page, spelled
 from probam.reports.tree import write_tree
@@ -71,14 +71,14 @@ class Settings(NamedTuple):
     """The settings of a run.
 
     ``full`` is for the paper's size; without it a run takes less than two minutes on two cores. ``data`` is a folder
-    with more data sets (``NAME/data.npz`` each), None for the sets of the package only. ``progress`` is called with
-    (done, total, text).
+    with more data sets (``NAME/data.npz`` each), None for the sets of the package only. ``progress`` reports to
+    the caller: it is called with (done, total, text).
     """
 
     seed: int = 0
     full: bool = False
     data: Path | None = None
-    progress: Progress = silent
+    progress: Reporter = silent
 
 
 class Drawing(NamedTuple):
@@ -167,7 +167,7 @@ def perform(
     *,
     full: bool = False,
     data: str | os.PathLike[str] | None = None,
-    progress: Progress = silent,
+    progress: Listener | None = None,
 ) -> xr.DataTree:
     """Run an experiment; the root attributes of its tree hold the settings, versions and seconds.
 
@@ -175,7 +175,7 @@ def perform(
         seed: a whole number from 0 to 2^32 - 1.
         full: the paper's size instead of the small one.
         data: a folder with more data sets (``NAME/data.npz`` each).
-        progress: called with (done, total, text).
+        progress: called with a ``probam.Progress``. Where it raises ``probam.Stop``, nothing is kept.
 
     Raises:
         InputError: for a seed out of range, and for ``data`` that is not a folder or that the experiment cannot use.
@@ -189,7 +189,10 @@ def perform(
         raise InputError(f"data: expected a folder of data sets; {os.fspath(folder)} is not one")
     began = time.perf_counter()
     with jax.enable_x64(True):
-        tree = experiment.run(Settings(int(seed), full, folder, progress))
+        report = Reporter(
+            progress, nothing_kept=f"{experiment.name}: stopped; an experiment keeps nothing before its end"
+        )
+        tree = experiment.run(Settings(int(seed), full, folder, report))
     versions = {name: version(name) for name in _PACKAGES} | {"python": sys.version.split()[0]}
     tree.attrs |= {
         "experiment": experiment.name,

@@ -19,7 +19,8 @@ from probam.fits.draws import Draws, Numbering, compared_rows, number_memories, 
 from probam.fits.groups import Group, reason
 from probam.fits.predictive_check import predictive_check_group
 from probam.fits.prepared import Prepared
-from probam.inference.common.result import EngineResult, Progress
+from probam.inference.common.progress import Reporter
+from probam.inference.common.result import EngineResult
 from probam.models.mixture import Mixture
 from probam.reports.tree import build_tree
 
@@ -43,7 +44,7 @@ def fit_tree(
     result: EngineResult,
     key: jax.Array,
     attributes: dict[str, Any],
-    progress: Progress,
+    progress: Reporter,
 ) -> xr.DataTree:
     """The DataTree of a fit, in the schema of ``docs/architecture.md``, without the groups of
     :mod:`probam.fits.derived`.
@@ -56,7 +57,7 @@ def fit_tree(
         result: what the engine returned.
         key: for labels and replicated data.
         attributes: the root attributes (family, weights, engine, ...).
-        progress: called with (done, total, text).
+        progress: told of the groups that are made.
     """
     key_labels, key_predictive, key_probe, key_check = _keys(key)
     stage = _announcing(progress)
@@ -83,7 +84,7 @@ def essential_tree(
     result: EngineResult,
     key: jax.Array,
     attributes: dict[str, Any],
-    progress: Progress,
+    progress: Reporter,
 ) -> xr.DataTree:
     """:func:`fit_tree` without the groups of :data:`FURTHER`, which the root attribute ``pending`` names.
 
@@ -93,7 +94,7 @@ def essential_tree(
         result: what the engine returned.
         key: that of the fit for its groups.
         attributes: the root attributes.
-        progress: called with (done, total, text).
+        progress: told of the groups that are made.
     """
     key_labels, _, key_probe, _ = _keys(key)
     stage = _announcing(progress)
@@ -201,7 +202,7 @@ def _log_likelihood(draws: Draws, reading: posterior.Reading, prepared: Prepared
     return groups.log_likelihood_group(draws, reading, prepared)
 
 
-def _announcing(progress: Progress) -> Callable[[int], None]:
+def _announcing(progress: Reporter) -> Callable[[int], None]:
     """Says how many of the stages of reading are done."""
     return lambda done: progress(done, _STAGES, "reading the posterior")
 

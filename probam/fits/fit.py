@@ -26,7 +26,8 @@ from probam.fits.pending import completed, is_pending, keys_of, pending_tree
 from probam.fits.prepared import Prepared, prepare
 from probam.fits.prior_text import priors_of_file
 from probam.fits.saved import save_tree
-from probam.inference.common.result import EngineResult, silent
+from probam.inference.common.progress import Reporter
+from probam.inference.common.result import EngineResult
 from probam.inference.common.rows import check_labels
 from probam.models.mixture import Mixture, mixture
 from probam.models.weights import weight_prior
@@ -97,7 +98,7 @@ def _fitted(data: Any, options: FitOptions, engine_options: dict[str, Any], tree
         if options.output is not None:
             pending = pending_tree(model, prepared, result, attributes | {"seconds": time.perf_counter() - began})
             save_tree(pending, options.output)
-        tree = tree_of(model, prepared, result, key_read, attributes, options.progress or silent)
+        tree = tree_of(model, prepared, result, key_read, attributes, Reporter(options.progress))
         tree = with_groups(tree, model) if options.complete else tree
     tree.attrs["seconds"] = time.perf_counter() - began
     fitted = Fit(tree, model)
@@ -131,7 +132,7 @@ def _run(
         key,
         model,
         jax.device_put(prepared.x),
-        progress=options.progress or silent,
+        progress=options.progress,
         **{name: value for name, value in known.items() if value is not None},
         **engine_options,
     )

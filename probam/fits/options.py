@@ -5,6 +5,7 @@ What an engine takes beside these stands in the signature of its ``run`` (:func:
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from numpyro.distributions import Distribution
 
     from probam.family import Family
-    from probam.inference.common.result import Progress
+    from probam.inference.common.progress import Listener
 
 __all__ = ["ENGINES", "SEEDS", "FitOptions", "family_or_name"]
 
@@ -100,9 +101,13 @@ def _priors(name: str, value: Any) -> None:
         raise InputError(f"{name}: expected a mapping from sites to NumPyro distributions; got {value!r}")
 
 
-def _function(name: str, value: Any) -> None:
-    if not callable(value):
-        raise InputError(f"{name}: expected a function of (done, total, text); got {value!r}")
+def _listener(name: str, value: Any) -> None:
+    try:
+        inspect.signature(value).bind(None)
+    except TypeError as error:
+        raise InputError(f"{name}: expected a function of one argument, a probam.Progress; got {value!r}") from error
+    except ValueError:  # a built-in function does not say what it takes
+        return
 
 
 def _numbers_in(text: str) -> list[float]:
@@ -306,8 +311,11 @@ class FitOptions(Options):
         "not known; or (N, K) booleans that say to which memories a row may belong. Memory k of the fit is then label "
         f"k. Engines {', '.join(_TAKE_LABELS)}.",
     )
-    progress: Progress | None = option(
-        None, help="Called with (done, total, text) as the fit goes on; None is silent.", check=optional(_function)
+    progress: Listener | None = option(
+        None,
+        help="Called with a probam.Progress (done, total, text, values) as the fit goes on; it may raise probam.Stop "
+        "to end the fit with what is there.",
+        check=optional(_listener),
     )
     num_warmup: int | None = option(
         None,

@@ -11,7 +11,8 @@ from probam.compiled import compiled_quickly
 from probam.fits.assemble import FURTHER, fit_tree, tree_of
 from probam.fits.prepared import Prepared
 from probam.fits.saved import saved_data
-from probam.inference.common.result import EngineResult, Progress, silent
+from probam.inference.common.progress import Reporter, silent
+from probam.inference.common.result import EngineResult
 from probam.models.mixture import Mixture
 
 __all__ = ["completed", "is_pending", "keys_of", "pending_tree"]
@@ -53,19 +54,19 @@ def keys_of(seed: np.uint32 | jax.Array) -> tuple[jax.Array, jax.Array]:
     return key_run, key_read
 
 
-def completed(tree: xr.DataTree, model: Mixture, progress: Progress = silent) -> xr.DataTree:
+def completed(tree: xr.DataTree, model: Mixture, progress: Reporter = silent) -> xr.DataTree:
     """The fit with the groups that a file always has, with the bits of a fit that was not interrupted.
 
     Args:
         tree: the pending fit.
         model: the program that was fitted.
-        progress: called with (done, total, text).
+        progress: told of the groups that are made.
     """
     with jax.enable_x64(tree.attrs["dtype"] == "float64"):
         return _completed(tree, model, keys_of(np.uint32(tree.attrs["seed"]))[1], progress)
 
 
-def _completed(tree: xr.DataTree, model: Mixture, key: jax.Array, progress: Progress) -> xr.DataTree:
+def _completed(tree: xr.DataTree, model: Mixture, key: jax.Array, progress: Reporter) -> xr.DataTree:
     attributes = {str(name): value for name, value in tree.attrs.items() if name != "pending"}
     sites, stats = (
         {str(name): np.asarray(values) for name, values in tree[group].to_dataset().data_vars.items()}

@@ -14,7 +14,7 @@ from probam.data.standardise import Standardiser, identity, standardiser
 from probam.data.table import Table
 from probam.family import Family
 from probam.family.capabilities import DataSpace
-from probam.inference.common.result import Progress, silent
+from probam.inference.common.progress import Reporter, silent
 from probam.inference.stream.engine import Absorbed, shares
 from probam.models.mixture import mixture
 from probam.models.weights import weight_prior
@@ -78,23 +78,23 @@ class Learning:
         """Rows in the units and the precision of the memories."""
         return np.asarray(self.units.apply(rows), self.schema.dtype)
 
-    def absorb(self, rows: np.ndarray, progress: Progress = silent) -> Absorbed:
+    def absorb(self, rows: np.ndarray, progress: Reporter = silent) -> Absorbed:
         """Learn from rows (data units), one after the other; returns what happened to each.
 
-        An error leaves everything as it was.
+        An error leaves everything as it was. Where ``progress`` is stopped, the rows that are left are not learned.
         """
         began, seen = time.perf_counter(), self.num_data
         with self.schema.precision():
             partitions, absorbed = self._learned(self.in_model_units(rows), progress)
         growth, reservoir = deepcopy(self._growth), copy(self._reservoir)
         growth.add(seen, absorbed.size, absorbed.log_predictive + self.units.log_jacobian())
-        reservoir.add(seen, rows)
+        reservoir.add(seen, rows[: len(absorbed.size)])
         seconds = self.seconds + time.perf_counter() - began
         self.partitions, self._growth, self._reservoir, self.seconds = partitions, growth, reservoir, seconds
         self._seats = None
         return absorbed
 
-    def _learned(self, x: np.ndarray, progress: Progress) -> tuple[Partitions, Absorbed]:
+    def _learned(self, x: np.ndarray, progress: Reporter) -> tuple[Partitions, Absorbed]:
         """The partitions after more rows (model units); the first rows join the memories of their groups."""
         if self._seats is None:
             return self.partitions.absorb(x, progress)

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 import probam.inference.stream.engine as engine
 import probam.inference.stream.particles as particle_filter
-from probam.inference.common.result import Progress
+from probam.inference.common.progress import Reporter
 from probam.inference.stream.engine import Absorbed, Recalled
 from probam.inference.stream.hyper import Hyper
 from probam.inference.stream.kernel import Kernel
@@ -44,13 +44,13 @@ class SinglePartition:
     state: StreamState
     tidying: Tidy | None
 
-    def absorb(self, x: Float[np.ndarray, "N D"], progress: Progress) -> tuple["SinglePartition", Absorbed]:
+    def absorb(self, x: Float[np.ndarray, "N D"], progress: Reporter) -> tuple["SinglePartition", Absorbed]:
         """The partition after more data (model units), and what happened to each datum."""
         state, absorbed = engine.absorb(self.kernel, self.state, x, tidying=self.tidying, progress=progress)
         return replace(self, state=state), absorbed
 
     def seat(
-        self, x: Float[np.ndarray, "N D"], numbers: Int[np.ndarray, " N"], progress: Progress
+        self, x: Float[np.ndarray, "N D"], numbers: Int[np.ndarray, " N"], progress: Reporter
     ) -> tuple["SinglePartition", Absorbed]:
         """The partition after data (model units) whose memories are given by number."""
         state, absorbed = engine.seat(self.kernel, self.state, x, numbers, progress=progress)
@@ -102,7 +102,7 @@ class WeightedPartitions:
         """The kernel of all particles."""
         return self.settings.kernel
 
-    def absorb(self, x: Float[np.ndarray, "N D"], progress: Progress) -> tuple["WeightedPartitions", Absorbed]:
+    def absorb(self, x: Float[np.ndarray, "N D"], progress: Reporter) -> tuple["WeightedPartitions", Absorbed]:
         """The particles after more data (model units), and what happened to each datum in the one of largest weight."""
         particles, absorbed = particle_filter.absorb(
             self.settings, self.particles, x, moves=self.moves, progress=progress

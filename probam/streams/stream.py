@@ -19,7 +19,7 @@ from probam.errors import InputError, ProbamError
 from probam.family import Family
 from probam.fits.choices import find_family, saved_family
 from probam.fits.fitted import Fit
-from probam.inference.common.result import Progress, silent
+from probam.inference.common.progress import Listener, Reporter
 from probam.inference.stream.engine import Absorbed
 from probam.options import takes, whole_number
 from probam.streams.learning import Learning
@@ -68,12 +68,13 @@ class Stream:
 
     # --- learning ----------------------------------------------------------------------------------------------
 
-    def partial_fit(self, data: Any, *, progress: Progress = silent) -> "Stream":
+    def partial_fit(self, data: Any, *, progress: Listener | None = None) -> "Stream":
         """Learn from more rows, one after the other. Returns the stream itself.
 
         Args:
             data: anything that ``probam.fit`` reads, with the same columns in every call.
-            progress: called with (rows done, rows in all, text).
+            progress: called with a ``probam.Progress`` now and then. Where it raises ``probam.Stop``, the rows so far
+                are learned and the others are not; ``num_data`` says how many were.
 
         Raises:
             InputError: for data that cannot be read, have other columns, or are outside the support of the family.
@@ -82,11 +83,11 @@ class Stream:
         if isinstance(self._life, Waiting):
             waiting = self._life.with_rows(data)
             if waiting.has_enough:
-                self._life, self.recent = waiting.begun(progress)
+                self._life, self.recent = waiting.begun(Reporter(progress))
             else:
                 self._life, self.recent = waiting, None
         else:
-            self.recent = self._life.absorb(self._life.schema.read(data, self.family), progress)
+            self.recent = self._life.absorb(self._life.schema.read(data, self.family), Reporter(progress))
         return self
 
     def flush(self) -> "Stream":
@@ -292,7 +293,7 @@ class Stream:
 
     # --- to a fit ----------------------------------------------------------------------------------------------
 
-    def to_fit(self, *, num_draws: int = 200, progress: Progress = silent) -> Fit:
+    def to_fit(self, *, num_draws: int = 200, progress: Listener | None = None) -> Fit:
         """A :class:`probam.fits.fitted.Fit`: draws of all sites given the partition of the data into memories.
 
         The fit has one memory more than the stream, which stands for all memories yet to come and takes the rest of the
@@ -303,12 +304,12 @@ class Stream:
 
         Args:
             num_draws: number of draws, at least 1.
-            progress: called with (done, total, text).
+            progress: called with a ``probam.Progress``.
         """
         whole_number(least=1)("num_draws", num_draws)
-        return self._ask(lambda learning: self._fit_of(learning, num_draws, progress))
+        return self._ask(lambda learning: self._fit_of(learning, num_draws, Reporter(progress)))
 
-    def _fit_of(self, learning: Learning, num_draws: int, progress: Progress) -> Fit:
+    def _fit_of(self, learning: Learning, num_draws: int, progress: Reporter) -> Fit:
         began = time.perf_counter()
         tree, model = fit_tree_of_stream(learning, num_draws, progress)
         tree["stream"] = xr.DataTree(self._group(learning))
@@ -327,7 +328,7 @@ def run_stream(
     drop: Sequence[str] | None = None,
     rows: int = 50_000,
     begun: Stream | None = None,
-    progress: Progress = silent,
+    progress: Listener | None = None,
     note: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Stream:
@@ -340,21 +341,24 @@ def run_stream(
         drop: which columns to leave out; they may hold text.
         rows: number of rows that are read at once.
         begun: a stream to continue, in place of a new one.
-        progress: called with (data so far, data in all or 0 if that is unknown, text with the number of memories, or
-            that the rows are held back).
+        progress: called with a ``probam.Progress`` after every block; its total is 0 if the number of data is unknown.
+            Where it raises ``probam.Stop``, the rest of the source is not read.
         note: called with a sentence for each column of row numbers that reading left out.
         options: those of a new :class:`Stream`.
     """
     stream = Stream(**options) if begun is None else begun
-    first = stream.num_data
+    report, first = Reporter(progress), stream.num_data
     blocks, total = row_blocks(source, rows=rows, columns=columns, drop=drop)
     for i, table in enumerate(blocks):
         if note is not None and i == 0:
             for sentence in table.notes():
                 note(sentence)
         stream.partial_fit(table)
-        memories = "held back" if stream.recent is None else f"{stream.num_memories} memories"
-        progress(stream.num_data - first, total or 0, f"{stream.num_data} data, {memories}")
+        learned = {} if stream.recent is None else {"memories": stream.num_memories}
+        held_back = "" if learned else ", held back"
+        report(stream.num_data - first, total or 0, f"stream, {stream.num_data} data{held_back}", **learned)
+        if report.stopped:
+            break
     stream.flush()
-    progress(stream.num_data, stream.num_data, f"{stream.num_data} data, {stream.num_memories} memories")
+    report(stream.num_data, stream.num_data, f"stream, {stream.num_data} data", memories=stream.num_memories)
     return stream

@@ -13,7 +13,8 @@ from probam.fits.attributes import describe, versions
 from probam.fits.choices import sampler_of
 from probam.fits.prepared import Prepared
 from probam.fits.prior_text import texts_of_priors
-from probam.inference.common.result import EngineResult, Progress
+from probam.inference.common.progress import Reporter
+from probam.inference.common.result import EngineResult
 from probam.models.mixture import Mixture
 from probam.models.weights import weight_prior
 from probam.options import command_words
@@ -27,7 +28,7 @@ __all__ = ["fit_tree_of_stream"]
 _ENGINE_OPTIONS = ("rule", "energy", "base", "warm", "tidy_every", "particles", "rejuvenate_every", "window")
 
 
-def fit_tree_of_stream(learning: Learning, num_draws: int, progress: Progress) -> tuple[xr.DataTree, Mixture]:
+def fit_tree_of_stream(learning: Learning, num_draws: int, progress: Reporter) -> tuple[xr.DataTree, Mixture]:
     """The tree of a fit, whose data are a uniform sample of the stream's rows, and the model that was fitted."""
     table = Table(learning.sample, learning.schema.columns, "stream")
     weights = weight_prior(_weights_name(learning.process), **_weights_options(learning.process))

@@ -7,7 +7,7 @@ import numpy as np
 from probam.data.table import as_table
 from probam.errors import InputError
 from probam.family import Family
-from probam.inference.common.result import Progress, silent
+from probam.inference.common.progress import Reporter, silent
 from probam.inference.stream.engine import Absorbed
 from probam.streams.learning import Learning
 from probam.streams.options import StreamOptions
@@ -61,7 +61,7 @@ class Waiting:
         """Whether there are as many rows as the prior is scaled to."""
         return self.num_data >= self.options.warm
 
-    def begun(self, progress: Progress = silent) -> tuple[Learning, Absorbed]:
+    def begun(self, progress: Reporter = silent) -> tuple[Learning, Absorbed]:
         """A stream that has learned from these rows, and what happened to each row.
 
         It is computed once and remembered, so that a question costs nothing more when it is asked again.

@@ -77,7 +77,26 @@ def _verification(facts: Facts) -> Iterator[Finding]:
         yield Finding("problem", text)
 
 
+def _stopped(facts: Facts) -> Iterator[Finding]:
+    if str(facts.tree.attrs.get("status", "")) != "stopped":
+        return
+    if facts.kind == "chains":
+        draws = facts.tree["posterior"].sizes["draw"]
+        text = f"The sampler was stopped early: {draws} draws of each chain are kept."
+        yield Finding("note", f"{text} Whether they suffice, R-hat and the effective draws say.")
+    else:
+        text = "The search was stopped before its end: this is the best that it had found by then."
+        yield Finding("warning", f"{text} Fit again and let it end.")
+
+
 MODEL_RULES = (
+    Rule(
+        "stopped",
+        "how the engine ended",
+        "a progress callback stopped it; chains keep their draws, which other rules judge",
+        ("note", "warning"),
+        _stopped,
+    ),
     Rule("draws not finite", "the label-invariant quantities", "any is infinite or NaN", ("problem",), _not_finite),
     Rule(
         "truncation reached",

@@ -87,8 +87,8 @@ def engine(spread: float, fails: int = 0) -> Any:
     rng = np.random.default_rng(1)
     runs = []
 
-    def run(key: Any, model: Any, x: Any, *, progress: Any) -> EngineResult:
-        del model, progress
+    def run(key: Any, model: Any, x: Any) -> EngineResult:
+        del model
         runs.append(key)
         if len(runs) <= fails:
             raise NumericalError("astray")

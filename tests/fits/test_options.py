@@ -42,7 +42,7 @@ OF_ENGINES = ("num_warmup", "num_draws", "num_chains", "checkpoint", "num_steps"
         ("variable", 3, "expected a word; got 3"),
         ("prior", dist.Normal(), "expected a mapping from sites to NumPyro distributions; got "),
         ("prior", {"loc": 3}, "expected a mapping from sites to NumPyro distributions; got {'loc': 3}"),
-        ("progress", 3, "expected a function of (done, total, text); got 3"),
+        ("progress", 3, "expected a function of one argument, a probam.Progress; got 3"),
     ],
 )
 def test_a_bad_option_is_named_before_any_data_are_read(name: str, value: Any, message: str) -> None:

@@ -304,7 +304,7 @@ def test_the_same_key_gives_the_same_bits_and_hyper_parameters_are_sites() -> No
             num_draws=20,
             num_chains=2,
             thin=2,
-            progress=lambda done, total, text: calls.append((done, total)),
+            progress=lambda step: calls.append((step.done, step.total)),
         )
         for _ in range(2)
     ]

@@ -16,6 +16,7 @@ import pytest
 from numpyro.distributions import Distribution
 
 from probam.errors import InputError
+from probam.inference.common.progress import Progress
 from probam.inference.common.result import EngineResult
 from probam.inference.nuts import engine as nuts
 from probam.inference.nuts.checkpoint import described
@@ -44,8 +45,8 @@ def _run(path: Path | None, x: np.ndarray = X, **options: Any) -> EngineResult:
 def _cut(path: Path, steps: int) -> None:
     """A run that ends when so many steps are done."""
 
-    def stop(done: int, _total: int, text: str) -> None:
-        if text.startswith("NUTS") and done >= steps:
+    def stop(step: Progress) -> None:
+        if step.text.startswith("NUTS") and step.done >= steps:
             raise CutError
 
     with pytest.raises(CutError):
@@ -77,7 +78,7 @@ def test_a_run_cut_in_warm_up_or_sampling_ends_in_the_bits_of_one_that_was_not(
 ) -> None:
     _cut(tmp_path / "run.ckpt", steps)
     reports: list[tuple[int, int]] = []
-    resumed = _run(tmp_path / "run.ckpt", progress=lambda done, total, text: reports.append((done, total)))
+    resumed = _run(tmp_path / "run.ckpt", progress=lambda step: reports.append((step.done, step.total)))
     _assert_same_bits(resumed, whole)
     assert all(done > steps for done, _ in reports)  # what was done is not done again, the start least of all
     assert [path.name for path in tmp_path.iterdir()] == ["run.ckpt"]

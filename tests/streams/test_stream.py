@@ -14,6 +14,7 @@ from scipy.stats import multivariate_normal
 from probam.data.blocks import row_blocks
 from probam.errors import InputError
 from probam.fits.fit import load
+from probam.inference.common.progress import Progress
 from probam.models.mixture import Mixture
 from probam.models.weights import weight_prior
 from probam.streams.draws import draw_from_partitions
@@ -207,16 +208,15 @@ def test_every_source_gives_the_same_stream(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("sys.stdin", io.StringIO(frame.to_csv(index=False)))
     options = {**KNOWN, "warm": 100}
     expected = Stream(**options).partial_fit(x)
-    seen: list[tuple[int, int, str]] = []
+    seen: list[Progress] = []
     for name in ("x.csv", "x.tsv.gz", "x.parquet", "x.npy", "x.npz", "-"):
         source = name if name == "-" else tmp_path / name
-        stream = run_stream(source, rows=70, progress=lambda *call: seen.append(call), **options)
+        stream = run_stream(source, rows=70, progress=seen.append, **options)
         assert stream.log_predictive == expected.log_predictive, name
         named = ["a", "b"] if name in ("x.csv", "x.parquet", "-") else ["x0", "x1"]
         assert list(stream.memories().columns[-2:]) == named
-    assert seen[0] == (70, 0, "70 data, held back")
-    assert seen[-1][:2] == (300, 300)
-    assert seen[-1][2] == f"300 data, {expected.num_memories} memories"
+    assert seen[0] == (70, 0, "stream, 70 data, held back", {})
+    assert seen[-1] == (300, 300, "stream, 300 data", {"memories": expected.num_memories})
 
 
 def test_broken_sources_are_explained(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from probam.errors import InputError, NumericalError, ProbamError
+from probam.inference.common.progress import Progress
 from probam.streams.learning import Learning
 from probam.streams.stream import Stream
 
@@ -73,8 +74,8 @@ class InterruptionError(Exception):
     """Raised by a caller's own progress function."""
 
 
-def interrupt(done: int, total: int, text: str) -> None:
-    raise InterruptionError(f"{text}: {done} of {total}")
+def interrupt(step: Progress) -> None:
+    raise InterruptionError(step.line)
 
 
 def rows(num_data: int, seed: int = 0) -> np.ndarray:

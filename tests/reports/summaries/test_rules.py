@@ -91,6 +91,8 @@ def not_finite() -> xr.DataTree:
 
 SPEAKS: dict[tuple[str, Level], list[Callable[[], xr.DataTree]]] = {
     ("step limit", "warning"): [lambda: point(-5, -5, status="max_steps"), lambda: climb(rising=True, engine="clam")],
+    ("stopped", "warning"): [lambda: fit(POINT, engine="em", status="stopped")],
+    ("stopped", "note"): [lambda: fit(noise(4, 500), status="stopped")],
     ("search not finite", "problem"): [lambda: point(-5, status="non_finite")],
     ("optimum found once", "warning"): [lambda: point(-5, -8.5), lambda: point(-110_079, -5, engine="gradient_em")],
     ("optimum found once", "note"): [
@@ -127,6 +129,7 @@ SILENT: dict[str, list[Callable[[], xr.DataTree]]] = {
         lambda: climb(rising=False, engine="svi"),
         lambda: climb(rising=False, engine="clam"),
     ],
+    "stopped": [lambda: fit(POINT, engine="em", status="converged"), lambda: fit(noise(4, 500), status="sampled")],
     "search not finite": [lambda: point(-5, -5)],
     "optimum found once": [lambda: point(-5), lambda: climb(rising=False, engine="svi")],
     "point estimate": [lambda: fit(noise(4, 500))],

@@ -1,0 +1,104 @@
+"""How far an engine has come, told to a listener that may stop it."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from probam.errors import Stop
+
+__all__ = ["Listener", "Progress", "Reporter", "ended", "highest_of", "silent"]
+
+
+_IN_WORDS = {
+    "objective": "objective {:.1f}",
+    "elbo": "evidence bound {:.1f}",
+    "divergences": "{:.0f} divergences",
+    "acceptance": "acceptance {:.2f}",
+    "memories": "{:.3g} memories",
+    "inverse_temperature": "inverse temperature {:.2g}",
+}
+
+
+class Progress(NamedTuple):
+    """How far the work has come: what a progress callback is called with.
+
+    Attributes:
+        done: steps done.
+        total: steps at most; an engine that converges ends before. 0 where the number is not known.
+        text: what is being done.
+        values: numbers that are known at this step, by name; those that are not finite are left out. ``objective``:
+            the highest log joint density or log likelihood (nats); ``elbo``: the highest evidence lower bound (nats);
+            ``divergences``: divergent draws so far; ``acceptance``: mean acceptance rate since the last report;
+            ``memories``: memories that hold data; ``inverse_temperature``: of the tempered posterior, from 0 to 1.
+    """
+
+    done: int
+    total: int
+    text: str
+    values: Mapping[str, float] = {}
+
+    @property
+    def numbers(self) -> str:
+        """The values in words; empty where there are none."""
+        return ", ".join(words.format(self.values[name]) for name, words in _IN_WORDS.items() if name in self.values)
+
+    @property
+    def line(self) -> str:
+        """All of it in one line.
+
+        >>> Progress(1200, 2000, "NUTS sampling", {"divergences": 3.0, "acceptance": 0.8249}).line
+        'NUTS sampling, 1200 of 2000, 3 divergences, acceptance 0.82'
+        """
+        steps = f"{self.done} of {self.total}" if self.total else f"{self.done}"
+        return ", ".join(part for part in (self.text, steps, self.numbers) if part)
+
+
+Listener = Callable[[Progress], object]
+"""A progress callback. It may raise :class:`probam.errors.Stop` to end the work with what is there."""
+
+
+class Reporter:
+    """Tells a listener how far the work has come, and remembers whether it said stop.
+
+    A loop that keeps what it has asks for ``stopped`` after each report. Once stopped, the listener is not called any
+    more.
+
+    Args:
+        listener: called with a :class:`Progress`; None for nobody.
+        nothing_kept: why nothing can be kept if the work stops before its end; :class:`probam.errors.Stop` is then
+            raised with this sentence. Empty for work that keeps what it has.
+    """
+
+    def __init__(self, listener: Listener | None = None, *, nothing_kept: str = "") -> None:
+        self._listener = listener
+        self._nothing_kept = nothing_kept
+        self.stopped = False
+
+    def __call__(self, done: int, total: int, text: str, **values: float) -> None:
+        """Report that ``done`` of ``total`` steps are done; ``values`` are those of :class:`Progress`."""
+        if self._listener is None or self.stopped:
+            return
+        known = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+        try:
+            self._listener(Progress(done, total, text, known))
+        except Stop as stop:
+            self.stopped = True
+            if self._nothing_kept:
+                raise Stop(self._nothing_kept) from stop
+
+
+silent = Reporter()
+"""Reports to nobody."""
+
+
+def ended(converged: bool, progress: Reporter) -> str:
+    """The status of a search: ``stopped``, ``converged`` or ``max_steps``."""
+    return "stopped" if progress.stopped else "converged" if converged else "max_steps"
+
+
+def highest_of(trace: Float[np.ndarray, "..."], before: float = -math.inf) -> float:
+    """The highest finite value of a trace and of what came before; minus infinity where there is none."""
+    return max(before, float(np.max(np.where(np.isfinite(trace), trace, -np.inf), initial=-np.inf)))
