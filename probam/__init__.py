@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import probam.partitions as partitions
     from probam.claims.verify import verify
     from probam.comparison.compare import compare
+    from probam.comparison.page import compare_report
     from probam.compiled import keep_compiled
     from probam.errors import InputError, NumericalError, ProbamError, Stop
     from probam.estimators.mixture import ProbamMixture
@@ -33,6 +34,7 @@ __all__ = [
     "Stop",
     "Stream",
     "compare",
+    "compare_report",
     "families",
     "fit",
     "keep_compiled",
@@ -48,6 +50,7 @@ _HOMES = {
     "verify": "probam.claims.verify",
     "keep_compiled": "probam.compiled",
     "compare": "probam.comparison.compare",
+    "compare_report": "probam.comparison.page",
     "partitions": "probam.partitions",
     "Fit": "probam.fits.fitted",
     "ProbamMixture": "probam.estimators.mixture",

@@ -10,7 +10,7 @@ import typer
 from probam.cli.arguments import labelled_table_of, labels_in, table_to_fit
 from probam.cli.console import Bar, interruptible
 from probam.cli.flags import flags
-from probam.cli.program import Json, api_ready, app
+from probam.cli.program import Json, api_ready, app, fits_by_name
 from probam.errors import InputError
 from probam.fits.options import FitOptions
 from probam.options import option_of
@@ -115,12 +115,8 @@ def _compare_fits(
 ) -> "pd.DataFrame":
     """The table of saved fits, by file name; ``own`` names the code of the family of some of them."""
     from probam.comparison.compare import compare
-    from probam.fits.choices import find_family
-    from probam.fits.fit import load
 
-    if own is not None:
-        find_family(own)
-    loaded = {name: load(path) for name, path in zip(_names(fits), fits, strict=True)}
+    loaded = fits_by_name(fits, own)
     unseen, truth = None, None
     if held_out is not None:
         columns = next(iter(loaded.values())).columns
@@ -163,14 +159,6 @@ def _text(frame: "pd.DataFrame", *, as_json: bool) -> str:
     from probam.comparison.compare import comparison_record, comparison_text
 
     return json.dumps(comparison_record(frame), indent=2) if as_json else comparison_text(frame)
-
-
-def _names(paths: list[str]) -> list[str]:
-    """File names without their ending; whole paths where two would be alike."""
-    stems = [Path(path).stem for path in paths]
-    if len(set(paths)) < len(paths):
-        raise InputError("FIT.nc: the same fit is named twice; leave one out")
-    return stems if len(set(stems)) == len(stems) else paths
 
 
 def _share(text: str) -> float:

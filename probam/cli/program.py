@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +38,7 @@ __all__ = [
     "choose_device",
     "fit_and_labelled_table",
     "fit_and_table",
+    "fits_by_name",
 ]
 
 _ORDER = (
@@ -155,6 +157,25 @@ def api_ready(*, float32: bool = False) -> Any:
     import probam.fits.fit
 
     return probam.fits.fit
+
+
+def fits_by_name(paths: Sequence[str | Path], family: str | None) -> dict[str, "Fit"]:
+    """Saved fits by file name without its ending; by whole paths where two would be alike.
+
+    Args:
+        paths: the files, of which none is named twice.
+        family: the family of the user's own that some of them were made with.
+    """
+    from probam.fits.choices import find_family
+
+    if len(set(map(str, paths))) < len(paths):
+        raise InputError("FIT.nc: the same fit is named twice; leave one out")
+    api = api_ready()
+    if family is not None:
+        find_family(family)
+    stems = [Path(path).stem for path in paths]
+    names = stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
+    return {name: api.load(path) for name, path in zip(names, paths, strict=True)}
 
 
 def fit_and_table(fit_file: Path, data: str, **reading: Any) -> tuple["Fit", "Table"]:

@@ -9,6 +9,7 @@ from probam.cli.arguments import check_apart, labels_of_fitted
 from probam.cli.console import Bar, agreement_text, interruptible
 from probam.cli.program import (
     DATA,
+    FIT,
     Drop,
     FitFile,
     Labels,
@@ -19,6 +20,7 @@ from probam.cli.program import (
     app,
     fit_and_labelled_table,
     fit_and_table,
+    fits_by_name,
 )
 from probam.errors import InputError
 
@@ -301,13 +303,23 @@ def _told(fitted: "Fit", table: "Table", levels: list[float], draws: int, seed: 
 @app.command(
     epilog="Examples:\n\n  probam report fit.nc -o report.html\n\n"
     "  probam report fit.nc --labels species\n\n"
-    "  probam report fit.nc --labels classes.csv:species -o report.html"
+    "  probam report em.nc nuts.nc -o both.html"
 )
 def report(
-    fit_file: FitFile,
+    fit_files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FIT.nc...", help=f"{FIT} Several fits of the same data are compared.", show_default=False
+        ),
+    ],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="REPORT.html", help="Where to write; by default beside the fit."),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="REPORT.html",
+            help="Where to write; by default beside the fit, of several fits comparison.html beside the first.",
+        ),
     ] = None,
     labels: Annotated[
         str | None,
@@ -320,15 +332,23 @@ def report(
     ] = None,
     family: OwnFamily = None,
 ) -> None:
-    """Write a self-contained HTML page: what the fit found, and whether to trust it."""
+    """Write a self-contained HTML page: what the fit found and whether to trust it, or how several fits compare."""
     from probam.data.writing import check_writable
 
-    target = fit_file.with_suffix(".html") if output is None else output
+    first, *others = fit_files
+    usual = first.with_name("comparison.html") if others else first.with_suffix(".html")
+    target = usual if output is None else output
     check_writable(target, suffixes=(".html", ".htm"))
-    fitted = api_ready().load(fit_file, family=family)
-    known = None if labels is None else labels_of_fitted(labels, str(fitted.tree.attrs.get("source", "")))
+    fits = fits_by_name(fit_files, family) if others else {first.stem: api_ready().load(first, family=family)}
+    source = str(next(iter(fits.values())).tree.attrs.get("source", ""))
+    known = None if labels is None else labels_of_fitted(labels, source)
     with Bar("writing the report"):
-        fitted.report(target, labels=known)
+        if others:
+            from probam.comparison.page import compare_report
+
+            compare_report(fits, target, labels=known)
+        else:
+            fits[first.stem].report(target, labels=known)
     print(f"wrote {target}")
 
 

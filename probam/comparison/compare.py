@@ -37,7 +37,7 @@ from probam.reports.summaries.estimate import NOT_A_COUNT, bounds_memories, esti
 from probam.reports.summaries.quantities import engine_kind
 from probam.reports.tree import has, variable
 
-__all__ = ["compare", "compare_engines", "comparison_record", "comparison_text"]
+__all__ = ["compare", "compare_engines", "comparison_record", "comparison_text", "named_fits", "same_data"]
 
 
 def compare(
@@ -73,7 +73,7 @@ def compare(
     Raises:
         InputError: where there is nothing to compare, or fits, data and labels do not match.
     """
-    named = _named(fits)
+    named = named_fits(fits)
     boolean("bridged", bridged)
     boolean("attractors", attractors)
     whole_number_in("a whole number from 0 to 2^32 - 1", 0, 2**32 - 1)("seed", seed)
@@ -81,16 +81,16 @@ def compare(
     if attractors:
         for name, fit in named.items():
             _recall(fit, rows[name], held_out, labels)
-    same_data = _same_data(list(named.values()))
+    alike_data = same_data(list(named.values()))
     frame = pd.DataFrame.from_dict({name: row.columns for name, row in rows.items()}, orient="index")
     alike = len({fit.is_normalised for fit in named.values()}) == 1
     scores = {name: row.held_out.pointwise for name, row in rows.items() if row.held_out is not None and alike}
-    elpds = {name: row.loo.pointwise for name, row in rows.items() if row.loo is not None and same_data}
+    elpds = {name: row.loo.pointwise for name, row in rows.items() if row.loo is not None and alike_data}
     frame[["log_score_diff", "log_score_diff_se"]] = _differences(frame.index, scores, per_datum=True)
     frame[["elpd_diff", "elpd_diff_se"]] = _differences(frame.index, elpds, per_datum=False)
     key = "log_score" if held_out is not None else "elpd_loo"
     frame = frame[list(_COLUMNS)].sort_values(key, ascending=False, kind="stable", na_position="last")
-    others = [_OTHER_DATA] * (not same_data) + [_OTHER_LENGTHS] * (held_out is not None and not alike)
+    others = [_OTHER_DATA] * (not alike_data) + [_OTHER_LENGTHS] * (held_out is not None and not alike)
     notes = {name: row.notes + others for name, row in rows.items()}
     frame.attrs["notes"] = {name: sentences for name, sentences in notes.items() if sentences}
     return frame
@@ -102,7 +102,7 @@ _OTHER_DATA = "not all fits have the same data: leave-one-out, BIC, ICL and evid
 _OTHER_LENGTHS = "not all fits divide each row by its length: their log scores cannot be compared"
 
 
-def _named(fits: object) -> Mapping[str, Fit]:
+def named_fits(fits: object) -> Mapping[str, Fit]:
     """The fits by name; :class:`probam.errors.InputError` for what is no collection of comparable fits."""
     expected = "fits: expected a list of fits, or a mapping of names to fits"
     if isinstance(fits, Fit):
@@ -286,15 +286,21 @@ def _differences(names: "pd.Index[Any]", pointwise: Mapping[str, np.ndarray], *,
     return differences
 
 
-def _same_data(fits: Sequence[Fit]) -> bool:
-    """Whether all fits have the same rows, weights of the data and known labels."""
+def same_data(fits: Sequence[Fit]) -> bool:
+    """Whether all fits have the same rows, weights of the data and known labels.
+
+    Rows are compared in the lowest precision of the fits, so that single precision does not make them others.
+    """
     first, *others = (fit.tree["observed_data"].to_dataset() for fit in fits)
     names = [name for name in ("x", "weight", "allowed") if name in first]
     for other in others:
         if [name for name in ("x", "weight", "allowed") if name in other] != names:
             return False
-        if not all(np.array_equal(first[name].values, other[name].values, equal_nan=True) for name in names):
-            return False
+        for name in names:
+            one, two = first[name].values, other[name].values
+            dtype = min(one.dtype, two.dtype, key=lambda each: each.itemsize)
+            if not np.array_equal(one.astype(dtype), two.astype(dtype), equal_nan=dtype.kind == "f"):
+                return False
     return True
 
 

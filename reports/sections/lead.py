@@ -11,7 +11,7 @@ from probam.reports.summaries.estimate import headline
 from probam.reports.summaries.verdict import Advice, Level, verdict_of
 from probam.reports.tree import has, rows_of, variable
 
-__all__ = ["model_in_words", "verdict"]
+__all__ = ["belief", "model_in_words", "verdict"]
 
 _TELLING = 0.1
 """Share of a feature's variance between the memories from which it tells them apart."""
@@ -29,7 +29,7 @@ def model_in_words(tree: xr.DataTree) -> str:
 
 def verdict(tree: xr.DataTree, diagnosis: Diagnosis) -> str:
     """The box on top (HTML): what the fit found, whether to believe it, and whether the energy was verified."""
-    level, believe = _belief(diagnosis.advice)
+    level, believe = belief(diagnosis.advice, more='listed <a href="#trust">below</a>')
     found = [f"<strong>{escape(finding(tree, diagnosis))}</strong>", *map(escape, (_differences(tree), _sure(tree)))]
     paragraphs = [" ".join(part for part in found if part), believe, _checked(tree)]
     return f'<div class="verdict {level}">{"".join(f"<p>{text}</p>" for text in paragraphs if text)}</div>'
@@ -60,8 +60,13 @@ def _sure(tree: xr.DataTree) -> str:
     return f"A row’s memory is certain to {percent(found.mean)} on average{between}."
 
 
-def _belief(advice: list[Advice]) -> tuple[Level, str]:
-    """How grave the gravest verdict is, and the sentences on it (HTML)."""
+def belief(advice: list[Advice], *, more: str) -> tuple[Level, str]:
+    """How grave the gravest verdict is, and the sentences on it (HTML).
+
+    Args:
+        advice: what the rules said.
+        more: HTML of where the other issues are to be found, after "two more issues are".
+    """
     level = verdict_of(advice)
     if level == "good":
         return level, " ".join(escape(item.text) for item in advice if item.level == "good")
@@ -70,8 +75,7 @@ def _belief(advice: list[Advice]) -> tuple[Level, str]:
     believe = f"{opening} {escape(serious[0].text)}"
     others = len(serious) - 1
     if others:
-        more = spelled(others, "more issue is", "more issues are").capitalize()
-        believe += f' {more} listed <a href="#trust">below</a>.'
+        believe += f" {spelled(others, 'more issue is', 'more issues are').capitalize()} {more}."
     return level, believe
 
 

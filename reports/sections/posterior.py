@@ -1,5 +1,7 @@
 """Sections of the report on the posterior: number of memories, memories, weights, partition, predictive check."""
 
+from typing import NamedTuple
+
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Int
@@ -30,6 +32,7 @@ from probam.reports.tree import has, variable
 __all__ = [
     "finding",
     "memories_section",
+    "memory_numbers",
     "number_of_memories_section",
     "partition_section",
     "predictive_section",
@@ -137,24 +140,16 @@ def _memory_table(tree: xr.DataTree) -> str:
     features = shown_features(tree, _TABLE_FEATURES)
     names = variable(tree, "observed_data", "feature").values
     uncertain, used = is_uncertain(tree), in_use(tree)
-    values = {name: group[name].values.astype(np.float64) for name in ("weight", "mean")}
-    errors = {
-        name: group[f"{name}_sd"].values.astype(np.float64)
-        if f"{name}_sd" in group and uncertain
-        else np.zeros_like(own)
-        for name, own in values.items()
-    }
     rows, marks = [], []
     for memory in shown_memories(tree):
         dot = f'<span class="dot" data-memory="{memory}" style="background:{memory_colour(int(memory))}"></span>'
-        cells = [dot + escape(memory_name(tree, int(memory)))]
-        cells.append(with_error(100 * values["weight"][memory], 100 * errors["weight"][memory], 3) + " %")
+        own = memory_numbers(tree, int(memory), features)
+        cells = [dot + escape(memory_name(tree, int(memory))), own.weight]
         if "size" in group:
             cells.append(number(float(group["size"].values[memory]), 3))
         if "occupied" in group:
             cells.append(percent(float(group["occupied"].values[memory])))
-        cells += [with_error(values["mean"][memory, feature], errors["mean"][memory, feature]) for feature in features]
-        rows.append(cells)
+        rows.append([*cells, *own.means])
         marks.append("" if used[memory] else "faint")
     head = ["memory", "weight"]
     head += ["size"] if "size" in group else []
@@ -164,6 +159,26 @@ def _memory_table(tree: xr.DataTree) -> str:
     if len(features) < len(names):
         caption += f"; of {len(names)} features the {len(features)} in which memories differ most"
     return table(head, rows, caption=caption, marks=marks)
+
+
+class MemoryNumbers(NamedTuple):
+    """A memory as tables write it, with posterior standard deviations where the fit has them."""
+
+    weight: str
+    means: list[str]
+
+
+def memory_numbers(tree: xr.DataTree, memory: int, features: Int[np.ndarray, " F"]) -> MemoryNumbers:
+    """The weight of a memory and its mean in some features, data units."""
+    group, uncertain = tree["memory"].to_dataset(), is_uncertain(tree)
+
+    def written(name: str, index: tuple[int, ...], unit: float, digits: int) -> str:
+        with_sd = uncertain and f"{name}_sd" in group
+        error = float(group[f"{name}_sd"].values[index]) if with_sd else 0.0
+        return with_error(unit * float(group[name].values[index]), unit * error, digits)
+
+    means = [written("mean", (memory, int(feature)), 1, 4) for feature in features]
+    return MemoryNumbers(written("weight", (memory,), 100, 3) + " %", means)
 
 
 def weights_section(tree: xr.DataTree) -> Section | None:

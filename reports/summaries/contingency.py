@@ -13,7 +13,6 @@ import pandas as pd
 from jaxtyping import Int
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from probam.errors import InputError
 
@@ -39,6 +38,8 @@ def agreement(labels: Sequence[object] | np.ndarray, memories: ArrayLike) -> Agr
     >>> agreement(["a", "a", "b", None], [1, 1, 0, 0])
     Agreement(ari=1.0, nmi=1.0, num_data=3, num_labels=2)
     """
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score  # a second that reports are spared
+
     codes, names, found = _known(labels, memories)
     return Agreement(
         float(adjusted_rand_score(codes, found)),

@@ -1,6 +1,7 @@
 """The command that puts fits side by side."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -34,6 +35,10 @@ def test_fits_are_compared_and_the_better_one_comes_first(refusal: Refusal, caps
     assert main(words) == 0
     assert "log_score" in capsys.readouterr().out
     assert "named twice" in refusal("compare", "one.nc", "one.nc")
+    assert main(["report", "one.nc", "two.nc"]) == 0
+    assert capsys.readouterr().out == "wrote comparison.html\n"
+    assert "two is clearly better than one: its BIC is lower" in Path("comparison.html").read_text(encoding="utf-8")
+    assert "named twice" in refusal("report", "one.nc", "one.nc", "-o", "twice.html")
     assert "they need --engines" in refusal("compare", "one.nc", "two.nc", "--components", "3")
 
 
