@@ -58,7 +58,7 @@ def partitions_figure(partitions: Mapping[str, Int[np.ndarray, " R"]]) -> Figure
     Args:
         partitions: by title, numbered alike (:func:`numbered_as`).
     """
-    order = np.lexsort(tuple(reversed(partitions.values())))
+    order = np.lexsort(tuple(reversed([*partitions.values()])))
     figure = new_figure(6.4, 0.7 + 0.25 * len(partitions))
     axes = figure.add_subplot()
     for row, labels in enumerate(partitions.values()):

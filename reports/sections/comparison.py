@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,7 +63,7 @@ def numbers_section(trees: Trees, diagnoses: Mapping[str, Diagnosis], frame: pd.
         ("at most " if bounds_memories(tree) else "") + number(float(frame["memories"][name]), 3)
         for name, tree in trees.items()
     ]
-    rows |= {title: [_score(frame.loc[name], *columns) for name in trees] for title, columns in _SCORES.items()}
+    rows |= {title: [_score(frame, name, *columns) for name in trees] for title, columns in _SCORES.items()}
     rows["largest R-hat"] = [_extreme(diagnosis, "r_hat") for diagnosis in diagnoses.values()]
     rows["fewest effective draws"] = [_extreme(diagnosis, "ess_bulk") for diagnosis in diagnoses.values()]
     rows["seconds"] = [number(float(frame["seconds"][name]), 3) for name in trees]
@@ -110,9 +109,9 @@ def _reproduced(tree: xr.DataTree) -> str:
     return "–" if found is None else percent(found.p_value)
 
 
-def _score(scores: "pd.Series[Any]", value: str, error: str) -> str:
-    spread = float(scores[error]) if error else float("nan")
-    return with_error(float(scores[value]), spread, 3 if value in ("ari", "nmi") else 5)
+def _score(frame: pd.DataFrame, name: str, value: str, error: str) -> str:
+    spread = float(frame[error][name]) if error else float("nan")
+    return with_error(float(frame[value][name]), spread, 3 if value in ("ari", "nmi") else 5)
 
 
 def _extreme(diagnosis: Diagnosis, column: str) -> str:

@@ -26,7 +26,7 @@ def test_the_difference_is_that_of_arviz(fits: Mapping[str, Fit], tmp_path: Path
     stats: Any = arviz_stats
     expected = stats.compare({name: fit.tree for name, fit in both.items()}, var_name="x")
     frame = compare(both)
-    gap, error = frame.loc["wide", ["elpd_diff", "elpd_diff_se"]].astype(float)
+    gap, error = (float(frame[column].to_dict()["wide"]) for column in ("elpd_diff", "elpd_diff_se"))
     np.testing.assert_allclose(-gap, abs(expected.loc["wide", "elpd_diff"]), rtol=0.02, atol=0.02)
     np.testing.assert_allclose(error, expected.loc["wide", "dse"], rtol=0.05)
     assert with_error(gap, error, 5) in page

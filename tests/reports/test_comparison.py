@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -88,10 +89,10 @@ def test_what_users_wrote_is_escaped_on_the_page_of_several_fits(page: str) -> N
 
 
 def test_agreement_of_the_point_partitions_is_scikit_learns(page: str, trees: dict[str, xr.DataTree]) -> None:
-    points = [variable(tree, "partition", "point").values for tree in trees.values()]
+    one, other = (variable(tree, "partition", "point").values for tree in trees.values())
     (row,) = cells(part(page, "partitions"))
-    assert row[1] == number(float(adjusted_rand_score(*points)), 3)
-    shared = pd.crosstab(*points).to_numpy() / len(points[0])
+    assert row[1] == number(float(adjusted_rand_score(one, other)), 3)
+    shared = pd.crosstab(one, other).to_numpy() / len(one)
     rows, columns = (np.broadcast_to(shared.sum(axis=axis, keepdims=True), shared.shape) for axis in (1, 0))
     held = shared > 0
     left = -np.sum(shared[held] * np.log(shared[held] ** 2 / (rows * columns)[held]))
@@ -141,7 +142,7 @@ def many_memories(rng: np.random.Generator, size: int) -> xr.DataTree:
     """A point estimate of many memories in eight features; every one holds rows."""
     label = np.concatenate([np.arange(size), rng.integers(0, size, 2000)])
     means = rng.normal(size=(size, 8))
-    groups = {
+    groups: dict[str, dict[str, Any]] = {
         "posterior": {"weights": (("chain", "draw", "memory"), np.full((1, 1, size), 1 / size))},
         "observed_data": {"x": (("datum", "feature"), means[label] + rng.normal(size=(len(label), 8)))},
         "constant_data": {"center": (("feature",), np.zeros(8)), "scale": (("feature",), np.ones(8))},
