@@ -20,12 +20,22 @@ from numpyro.distributions import biject_to
 from numpyro.infer.util import log_density
 
 from probam.compiled import compiled_by_work
+from probam.distributions.direction import FreeDirection
 from probam.distributions.likelihood import log_likelihood_of
 from probam.family import Model, Params
 from probam.inference.common.ordering import OrderedModel
 from probam.placement import each
 
-__all__ = ["Coordinates", "arranged", "constrained", "flattened", "log_joints", "sites_of", "unconstrained"]
+__all__ = [
+    "Coordinates",
+    "arranged",
+    "constrained",
+    "flattened",
+    "free_parameters",
+    "log_joints",
+    "sites_of",
+    "unconstrained",
+]
 
 
 class Coordinates:
@@ -161,3 +171,10 @@ def sites_of(model: Model, free: Params) -> Params:
         return sites | model.deterministics(sites)
 
     return jax.vmap(jax.vmap(one))(free)
+
+
+def free_parameters(model: Model) -> int:
+    """Number of free parameters: unconstrained coordinates, without the arbitrary length of each direction."""
+    total = sum(math.prod(shape) for shape in Coordinates(model).shapes.values())
+    lengths = sum(isinstance(law, FreeDirection) for law in model.prior.values())
+    return total - lengths * model.num_components

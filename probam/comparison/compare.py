@@ -18,7 +18,6 @@ from probam.comparison.scores import (
     HeldOut,
     attractors_per_memory,
     evidence,
-    free_parameters,
     held_out_score,
     mean_error,
     stored_evidence,
@@ -27,6 +26,7 @@ from probam.comparison.splits import of_rows, read_once, rows_of_table, split
 from probam.data.table import Table, as_table
 from probam.errors import InputError, NumericalError, Stop
 from probam.fits.fitted import Fit
+from probam.inference.common.coordinates import free_parameters
 from probam.inference.common.progress import Listener, Reporter
 from probam.inference.common.result import Evidence
 from probam.options import boolean, whole_number_in

@@ -1,4 +1,4 @@
-r"""Scores of one fit: held-out log density, cross-validation, number of free parameters, evidence.
+r"""Scores of one fit: held-out log density, cross-validation, evidence.
 
 All log densities are in nats and in the data's units, so that fits of standardised and of original data can be
 compared. Leave-one-out and the information criteria are in :mod:`probam.reports.summaries.criteria`.
@@ -15,7 +15,6 @@ from jaxtyping import Float
 import probam.fits.fit as api
 import probam.fits.posterior as posterior
 from probam.comparison.splits import of_rows, read_once, rows_of_table
-from probam.distributions.direction import FreeDirection
 from probam.errors import InputError
 from probam.family import Model
 from probam.fits.fitted import Fit
@@ -35,7 +34,6 @@ __all__ = [
     "attractors_per_memory",
     "cross_validate",
     "evidence",
-    "free_parameters",
     "held_out_score",
     "mean_error",
     "stored_evidence",
@@ -134,13 +132,6 @@ def cross_validate(
         pointwise[outside] = fitted.log_prob(rows_of_table(table, outside))
     report(num_folds, num_folds, "cross-validation")
     return CrossValidated(float(pointwise.mean()), mean_error(pointwise), pointwise, fold)
-
-
-def free_parameters(model: Model) -> int:
-    """Number of free parameters: unconstrained coordinates, without the arbitrary length of each direction."""
-    total = sum(int(np.size(zero)) for zero in Coordinates(model).zeros.values())
-    lengths = sum(isinstance(law, FreeDirection) for law in model.prior.values())
-    return total - lengths * model.num_components
 
 
 def evidence(fit: Fit, *, seed: int = 0) -> Evidence:

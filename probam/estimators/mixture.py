@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import Float
 from sklearn.utils.validation import check_is_fitted
 
-from probam.comparison.scores import free_parameters
 from probam.data.table import Table
 from probam.errors import InputError
 from probam.estimators.base import MemoryEstimator, covariance_of, precision, seed_of
@@ -15,6 +14,7 @@ from probam.fits.choices import find_family
 from probam.fits.fit import fit_essentials
 from probam.fits.fitted import Fit
 from probam.fits.options import TAKE_MISSING
+from probam.inference.common.coordinates import free_parameters
 from probam.reports.summaries.agreement import worth_of_ends
 from probam.reports.summaries.estimate import data_weights, total_log_likelihood
 from probam.reports.summaries.quantities import engine_kind, last_values

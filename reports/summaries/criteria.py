@@ -148,7 +148,7 @@ def information(tree: xr.DataTree, num_free: int) -> Information:
 
     Args:
         tree: a fit with one draw.
-        num_free: number of free parameters (:func:`probam.comparison.scores.free_parameters`).
+        num_free: number of free parameters (:func:`probam.inference.common.coordinates.free_parameters`).
 
     Raises:
         InputError: for a fit with several draws, or Dirichlet-process or Pitman-Yor weights: their number of

@@ -15,10 +15,10 @@ from sklearn.metrics import adjusted_rand_score
 import probam
 import probam.fits.fit as api
 from probam.comparison.compare import compare, compare_engines, comparison_record, comparison_text
-from probam.comparison.scores import free_parameters
 from probam.comparison.splits import split
 from probam.errors import InputError
 from probam.fits.fitted import Fit
+from probam.inference.common.coordinates import free_parameters
 from probam.reports.tree import variable
 from tests.comparison.exact_fits import CENTER, HELD, SCALE, X, predictive
 

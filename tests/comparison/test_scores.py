@@ -10,9 +10,10 @@ import xarray as xr
 from scipy import stats
 
 import probam.fits.fit as api
-from probam.comparison.scores import cross_validate, evidence, free_parameters, held_out_score
+from probam.comparison.scores import cross_validate, evidence, held_out_score
 from probam.errors import InputError
 from probam.fits.fitted import Fit
+from probam.inference.common.coordinates import free_parameters
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import mixture
 from probam.models.von_mises_fisher import VonMisesFisherMemory
