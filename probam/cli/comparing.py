@@ -12,12 +12,14 @@ from probam.cli.console import Bar, interruptible
 from probam.cli.flags import flags
 from probam.cli.program import Json, api_ready, app, fits_by_name
 from probam.errors import InputError
-from probam.fits.options import FitOptions
+from probam.fits.options import ENGINES, FitOptions
 from probam.options import option_of
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+
+    from probam.fits.fitted import Fit
 
 __all__ = ["compare"]
 
@@ -26,76 +28,100 @@ _COMPARED = [each.name for each in fields(FitOptions) if option_of(each).group i
 """Options of a fit that all engines share."""
 
 
+_Fits = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FIT.nc... | DATA",
+        help="Saved fits; or, with --engines, data (a file or a shipped set's name).",
+        show_default=False,
+    ),
+]
+_HeldOut = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATA",
+        help="Score the fits on these data, which none of them has seen. With --engines, the share of DATA to "
+        "hold out (0.2 by default).",
+    ),
+]
+_Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN|FILE",
+        help="Known classes of the held-out data (of the fitted data without --held-out; of DATA with --engines): "
+        "a column of these data, a shipped set's name, or a CSV file whose last column they are.",
+    ),
+]
+_Outputs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="TABLE.csv|PAGE.html",
+        help="Also write the table here, or a page with pictures: scores with their errors, memories in use, seconds, "
+        "and the partitions side by side. May be given for both.",
+    ),
+]
+_Engines = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,...|all",
+        help=f"Fit DATA by each of these engines: {', '.join(ENGINES)}, or stream, which reads the rows one by one; "
+        "all: every one of them. An engine that does not take the model has a row that says why.",
+        rich_help_panel=_MODEL,
+    ),
+]
+
+
 @app.command(
     epilog="Examples:\n\n  probam compare em.nc nuts.nc gibbs.nc --held-out new.csv\n\n"
-    "  probam compare iris --engines em,cavi,gibbs,nuts --components 10 --labels iris -o table.csv"
+    "  probam compare iris --engines em,cavi,gibbs,nuts --components 10 --labels iris -o table.csv\n\n"
+    "  probam compare iris --engines all --attractors -o page.html"
 )
 @flags(FitOptions, only=_COMPARED, group=_MODEL, into="model", after="engines")
 def compare(
-    fits: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="FIT.nc... | DATA",
-            help="Saved fits; or, with --engines, data (a file or a shipped set's name).",
-            show_default=False,
-        ),
-    ],
+    fits: _Fits,
     model: dict[str, Any],
-    held_out: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DATA",
-            help="Score the fits on these data, which none of them has seen. With --engines, the share of DATA to "
-            "hold out (0.2 by default).",
-        ),
-    ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN|FILE",
-            help="Known classes of the held-out data (of the fitted data without --held-out; of DATA with --engines): "
-            "a column of these data, a shipped set's name, or a CSV file whose last column they are.",
-        ),
-    ] = None,
+    held_out: _HeldOut = None,
+    labels: _Labels = None,
     evidence: Annotated[
         bool, typer.Option("--evidence", help="Estimate the evidence of sampled fits by bridge sampling too.")
     ] = False,
     attractors: Annotated[
         bool, typer.Option("--attractors", help="Recall with each fit, and count where it ends (seconds a fit).")
     ] = False,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="TABLE.csv", help="Also write the table here.")
-    ] = None,
-    engines: Annotated[
-        str | None,
-        typer.Option(metavar="A,B,...", help="Fit DATA by each of these engines.", rich_help_panel=_MODEL),
-    ] = None,
+    output: _Outputs = None,
+    engines: _Engines = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same numbers on the same machine.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Put fits (or engines) side by side: held-out score, leave-one-out, evidence, agreement with labels, time."""
     from probam.data.writing import check_writable
 
-    if output is not None:
-        check_writable(output, suffixes=(".csv",))
+    for path in output or ():
+        check_writable(path, suffixes=(".csv", ".html"))
     own = _own_family(model) if engines is None else None
     api_ready()
     how: dict[str, Any] = {"bridged": evidence, "attractors": attractors, "seed": seed}
     if engines is None:
-        frame = _compare_fits(fits, held_out, labels, own, **how)
+        frame, compared = _compare_fits(fits, held_out, labels, own, **how)
     else:
-        frame = _compare_engines(fits, engines, held_out, labels, model, **how)
-    if output is not None:
-        _write(frame, output)
+        frame, compared = _compare_engines(fits, engines, held_out, labels, model, **how)
+    for path in output or ():
+        _write(frame, compared, path, subject="" if engines is None else fits[0])
     print(_text(frame, as_json=as_json))
-    if output is not None and not as_json:
-        print(f"wrote {output}")
+    for path in () if as_json else output or ():
+        print(f"wrote {path}")
 
 
-def _write(frame: "pd.DataFrame", output: Path) -> None:
-    """The table as CSV."""
+def _write(frame: "pd.DataFrame", compared: "dict[str, Fit]", output: Path, *, subject: str) -> None:
+    """The table as CSV, or the page."""
+    from probam.comparison.report import write_comparison
     from probam.data.writing import write_atomically
 
+    if output.suffix.lower() == ".html":
+        write_comparison(frame, compared, output, subject=subject)
+        return
     with write_atomically(output) as temporary:
         frame.to_csv(temporary, index_label="fit")
 
@@ -112,8 +138,8 @@ def _own_family(model: dict[str, Any]) -> str | None:
 
 def _compare_fits(
     fits: list[str], held_out: str | None, labels: str | None, own: str | None, **options: Any
-) -> "pd.DataFrame":
-    """The table of saved fits, by file name; ``own`` names the code of the family of some of them."""
+) -> "tuple[pd.DataFrame, dict[str, Fit]]":
+    """The table of saved fits, by file name, and the fits; ``own`` names the code of the family of some of them."""
     from probam.comparison.compare import compare
 
     loaded = fits_by_name(fits, own)
@@ -124,7 +150,7 @@ def _compare_fits(
     if truth is None and labels is not None:
         truth = _labels(labels)
     with Bar("comparing"):
-        return interruptible(lambda: compare(loaded, unseen, truth, **options))
+        return interruptible(lambda: compare(loaded, unseen, truth, **options)), loaded
 
 
 def _compare_engines(
@@ -134,25 +160,21 @@ def _compare_engines(
     labels: str | None,
     model: dict[str, Any],
     **options: Any,
-) -> "pd.DataFrame":
-    """The table of one model fitted by several engines to the same data."""
-    from probam.comparison.compare import compare_engines
-    from probam.fits.choices import find_engine
+) -> "tuple[pd.DataFrame, dict[str, Fit]]":
+    """The table of one model fitted by several engines to the same data, and the fits."""
+    from probam.comparison.engines import compare_engines, engine_names
 
     if len(fits) != 1:
         raise InputError(f"DATA: expected one with --engines; got {len(fits)}")
     share = 0.2 if held_out is None else _share(held_out)
-    names = [name.strip() for name in engines.split(",") if name.strip()]
-    for name in names:
-        find_engine(name, {})
+    names = engine_names("all" if engines.strip() == "all" else [name.strip() for name in engines.split(",")])
     data, truth = table_to_fit(fits[0], model, _column(labels))
     if truth is None and labels is not None:
         truth = _labels(labels)
     with Bar("comparing") as bar:
-        frame, _ = interruptible(
+        return interruptible(
             lambda: compare_engines(data, names, held_out=share, labels=truth, progress=bar, **options, **model)
         )
-    return frame
 
 
 def _text(frame: "pd.DataFrame", *, as_json: bool) -> str:

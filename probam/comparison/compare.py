@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-import probam.fits.fit as api
 from probam.comparison.scores import (
     HeldOut,
     attractors_per_memory,
@@ -22,12 +21,10 @@ from probam.comparison.scores import (
     mean_error,
     stored_evidence,
 )
-from probam.comparison.splits import of_rows, read_once, rows_of_table, split
 from probam.data.table import Table, as_table
-from probam.errors import InputError, NumericalError, Stop
+from probam.errors import InputError, NumericalError
 from probam.fits.fitted import Fit
 from probam.inference.common.coordinates import free_parameters
-from probam.inference.common.progress import Listener, Reporter
 from probam.inference.common.result import Evidence
 from probam.options import boolean, whole_number_in
 from probam.reports.summaries.contingency import agreement
@@ -37,7 +34,7 @@ from probam.reports.summaries.estimate import NOT_A_COUNT, bounds_memories, esti
 from probam.reports.summaries.quantities import engine_kind
 from probam.reports.tree import has, variable
 
-__all__ = ["compare", "compare_engines", "comparison_record", "comparison_text", "named_fits", "same_data"]
+__all__ = ["compare", "comparison_record", "comparison_text", "named_fits", "same_data"]
 
 
 def compare(
@@ -318,7 +315,10 @@ def comparison_text(frame: pd.DataFrame) -> str:
 
     shown = frame.drop(columns="estimate").dropna(axis=1, how="all")
     cells = {name: [cell(value, how) for value in shown[name]] for name, how in _COLUMNS.items() if name in shown}
-    lines = [f"{name}: {row['estimate']}, log likelihood {row['log_lik']:.2f} nats" for name, row in frame.iterrows()]
+    lines = []
+    for name, row in frame.iterrows():
+        fitted = "" if pd.isna(row["log_lik"]) else f", log likelihood {row['log_lik']:.2f} nats"
+        lines.append(f"{name}: {row['estimate']}{fitted}")
     lines += ["", pd.DataFrame(cells, index=shown.index).to_string()]
     for name, notes in frame.attrs.get("notes", {}).items():
         lines += [f"{name}: {note}" for note in notes]
@@ -343,66 +343,3 @@ def comparison_record(frame: pd.DataFrame) -> dict[str, Any]:
         for name, row in frame.to_dict(orient="index").items()
     }
     return {"fits": fits, "notes": frame.attrs.get("notes", {})}
-
-
-# --- comparisons that fit ------------------------------------------------------------------------------------
-
-
-def compare_engines(
-    data: Any,
-    engines: Sequence[str] = ("em", "svi", "nuts", "gibbs"),
-    *,
-    held_out: float = 0.2,
-    labels: ArrayLike | None = None,
-    seed: int = 0,
-    engine_options: Mapping[str, Mapping[str, Any]] | None = None,
-    bridged: bool = False,
-    attractors: bool = False,
-    progress: Listener | None = None,
-    **model_options: Any,
-) -> tuple[pd.DataFrame, dict[str, Fit]]:
-    """The same model by several engines on the same data, compared on the same held-out rows.
-
-    Args:
-        data: anything that ``probam.fit`` reads.
-        engines: their names; an engine that cannot fit this model is left out, and a note says why.
-        held_out: share of the rows that no engine sees.
-        labels: the true label of each row of ``data``.
-        seed: of the split, of the fits and of bridge sampling.
-        engine_options: options of single engines, by the name of the engine.
-        bridged, attractors: as in :func:`compare`.
-        progress: told of the engines that are done. Where it raises ``probam.Stop``, these are compared.
-        model_options: other arguments of ``probam.fit`` (``family``, ``weights``, ``components``, ``drop``,
-            ``normalise``, ...). Weights of the data go with their rows; a datum that is held out counts once.
-
-    Returns:
-        The table of :func:`compare`, and the fits by engine. ``frame.attrs["notes"]`` names engines left out.
-    """
-    if isinstance(engines, str):
-        raise InputError(f"engines: expected a list of names; got {engines!r}; write [{engines!r}]")
-    table, model_options = read_once(data, model_options)
-    rows, others = split(table.num_data, held_out, seed)
-    truth = None if labels is None else np.asarray(labels).ravel()
-    if truth is not None and len(truth) != table.num_data:
-        raise InputError(f"labels: expected one for each of {table.num_data} rows; got {len(truth)}")
-    fitted, unseen = rows_of_table(table, rows), rows_of_table(table, others)
-    model_options = of_rows(model_options, rows, table.num_data)
-    report, fits, left_out = Reporter(progress), {}, {}
-    for done, engine in enumerate(engines):
-        report(done, len(engines), f"compare: {engine}")
-        if report.stopped:
-            break
-        try:
-            options = dict((engine_options or {}).get(engine, {}))
-            fits[engine] = api.fit(fitted, engine=engine, seed=seed, **model_options, **options)
-        except (InputError, NumericalError) as error:
-            left_out[engine] = [str(error)]
-    report(len(engines), len(engines), "compare")
-    if not fits and report.stopped:
-        raise Stop("compare: stopped before an engine was done; there is nothing to compare yet")
-    if not fits:
-        raise InputError("engines: none of them fits this model: " + "; ".join(why for why, *_ in left_out.values()))
-    classes = None if truth is None else truth[others]
-    frame = compare(fits, unseen, classes, bridged=bridged, attractors=attractors, seed=seed)
-    frame.attrs["notes"] = frame.attrs["notes"] | left_out
-    return frame, fits

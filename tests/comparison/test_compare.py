@@ -14,7 +14,8 @@ from sklearn.metrics import adjusted_rand_score
 
 import probam
 import probam.fits.fit as api
-from probam.comparison.compare import compare, compare_engines, comparison_record, comparison_text
+from probam.comparison.compare import compare, comparison_record, comparison_text
+from probam.comparison.engines import compare_engines
 from probam.comparison.splits import split
 from probam.errors import InputError
 from probam.fits.fitted import Fit
@@ -134,7 +135,7 @@ def test_the_other_arguments_are_refused_by_name(fits: Mapping[str, Fit]) -> Non
         probam.compare(both, bridged="yes")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"^labels: expected one for each of 30 fitted data; got 3$"):
         probam.compare(both, labels=[0, 1, 1])
-    with pytest.raises(InputError, match=r"^engines: expected a list of names; got 'em'; write \['em'\]$"):
+    with pytest.raises(InputError, match=r"^engines: expected a list of names, or 'all'; got 'em'; write \['em'\]$"):
         compare_engines(X[:, None], "em")
 
 
@@ -201,8 +202,9 @@ def test_engines_are_compared_on_the_same_rows_and_those_that_cannot_fit_are_nam
     np.testing.assert_allclose(cell(frame, "gibbs", "log_score"), cell(frame, "nuts", "log_score"), atol=0.02)
     assert (frame["log_score_diff"] <= 0).all()
     frame, _ = compare_engines(x, ("em", "gradient_em"), covariance="lkj", weights="uniform", components=2)
-    assert list(frame.index) == ["gradient_em"]
-    assert "no closed-form M-step" in frame.attrs["notes"]["em"][0]
+    assert list(frame.index) == ["gradient_em", "em"]
+    assert "no closed-form M-step" in frame.loc["em", "estimate"]
+    assert np.isnan(cell(frame, "em", "log_score"))
 
 
 @pytest.mark.slow
