@@ -128,11 +128,12 @@ def partitions_figure(scattered: Scattered) -> Figure:
     reference = next(iter(scattered.labels.values()))
     figure, all_axes = panels(len(scattered.labels), width=8.4, height=2.5, columns=3)
     size = 9 if len(rows) < 400 else 5
+    across, up = scattered.at.T
     for panel, (name, labels) in zip(all_axes, scattered.labels.items(), strict=True):
         shown = numbered_as(reference, labels)[rows]
         colours = [memory_colour(int(label)) for label in shown]
         pixels = len(rows) > _VECTOR_POINTS
-        panel.scatter(*scattered.at[rows].T, s=size, c=colours, alpha=0.75, lw=0, rasterized=pixels)
+        panel.scatter(across[rows], up[rows], s=size, c=colours, alpha=0.75, lw=0, rasterized=pixels)
         panel.set_title(f"{shortened(name, 20)}: {len(np.unique(labels))}")
         panel.xaxis.set_major_locator(MaxNLocator(4))
         panel.yaxis.set_major_locator(MaxNLocator(4))

@@ -25,13 +25,14 @@ def test_fits_are_compared_and_the_better_one_comes_first(refusal: Refusal, caps
         assert main(["fit", "seen.csv", *given, "-o", f"{name}.nc"]) == 0
     capsys.readouterr()
     words = ["compare", "one.nc", "two.nc", "--held-out", "apart.csv", "--labels", "kinds.csv"]
-    assert main([*words, "--json", "-o", "table.csv"]) == 0
+    assert main([*words, "--json", "-o", "table.csv", "-o", "page.html"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert sorted(record) == ["fits", "notes"]
     rows = record["fits"]
     assert list(rows) == ["two", "one"]
     assert rows["two"]["ari"] == 1.0
     assert pd.read_csv("table.csv")["fit"].tolist() == ["two", "one"]
+    assert "<strong>two has the highest score</strong>" in Path("page.html").read_text(encoding="utf-8")
     assert main(words) == 0
     assert "log_score" in capsys.readouterr().out
     assert "named twice" in refusal("compare", "one.nc", "one.nc")
@@ -39,6 +40,8 @@ def test_fits_are_compared_and_the_better_one_comes_first(refusal: Refusal, caps
     assert capsys.readouterr().out == "wrote comparison.html\n"
     assert "two is clearly better than one: its BIC is lower" in Path("comparison.html").read_text(encoding="utf-8")
     assert "named twice" in refusal("report", "one.nc", "one.nc", "-o", "twice.html")
+    assert "ends in .csv, .html" in refusal("compare", "one.nc", "two.nc", "-o", "table.txt")
+    assert "engines: expected one of em" in refusal("compare", "seen.csv", "--engines", "emm")
     assert "they need --engines" in refusal("compare", "one.nc", "two.nc", "--components", "3")
 
 
