@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import probam
-from probam.comparison.compare import compare_engines
+from probam.comparison.engines import compare_engines
 from probam.comparison.scores import cross_validate
 from probam.inference.cavi import engine as cavi
 from probam.inference.clam import engine as clam
