@@ -116,11 +116,11 @@ def compare(
 
 def _write(frame: "pd.DataFrame", compared: "dict[str, Fit]", output: Path, *, subject: str) -> None:
     """The table as CSV, or the page."""
-    from probam.comparison.report import write_comparison
+    from probam.comparison.scores_page import write_scores
     from probam.data.writing import write_atomically
 
     if output.suffix.lower() == ".html":
-        write_comparison(frame, compared, output, subject=subject)
+        write_scores(frame, compared, output, subject=subject)
         return
     with write_atomically(output) as temporary:
         frame.to_csv(temporary, index_label="fit")

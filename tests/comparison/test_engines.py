@@ -10,7 +10,7 @@ import pytest
 import probam
 from probam.comparison.compare import comparison_record, comparison_text
 from probam.comparison.engines import LEARNERS, compare_engines, engine_names, stream_options
-from probam.comparison.report import write_comparison
+from probam.comparison.scores_page import write_scores
 from probam.comparison.splits import split
 from probam.errors import InputError
 
@@ -36,7 +36,7 @@ def test_a_stream_is_a_row_on_the_same_rows_and_an_engine_that_refuses_says_why(
     assert f"\nclam: {why}\n" in comparison_text(frame)
     assert comparison_record(frame)["fits"]["clam"]["log_score"] is None
     assert "in another order" in frame.attrs["notes"]["stream"][0]
-    write_comparison(frame, fits, tmp_path / "page.html", subject="two groups")
+    write_scores(frame, fits, tmp_path / "page.html", subject="two groups")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "Comparison: two groups" in page
     assert "Partitions side by side" in page

@@ -14,7 +14,7 @@ from probam.reports.figures.partition import numbered_as
 from probam.reports.figures.shown import panels, shortened
 from probam.reports.figures.style import INK, MEMORY_COLOURS, MUTED, log_axis, memory_colour, new_figure, quiet, styled
 
-__all__ = ["SCORES", "Scattered", "Score", "partitions_figure", "score_of", "scores_figure"]
+__all__ = ["SCORES", "Scattered", "Score", "plane_figure", "score_of", "scores_figure"]
 
 _MOST_POINTS = 1500
 _VECTOR_POINTS = 400
@@ -119,7 +119,7 @@ def _memories_panel(panel: Axes, names: "pd.Index[Any]", memories: Mapping[str, 
 
 
 @styled
-def partitions_figure(scattered: Scattered) -> Figure:
+def plane_figure(scattered: Scattered) -> Figure:
     """The rows on one plane, a panel for each fit; memories that share most rows have the same colour.
 
     Colours follow the first fit.

@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from probam.reports.figures.compared import Scattered, Score, partitions_figure, score_of, scores_figure
+from probam.reports.figures.scores import Scattered, Score, plane_figure, score_of, scores_figure
 from probam.reports.figures.style import inline_svg
 from probam.reports.page import Section, escape, figure, number, page, spelled, table, with_error
 from probam.reports.summaries.contingency import agreement
+from probam.reports.summaries.preference import listed
 from probam.reports.tree import variable
 
-__all__ = ["comparison_html"]
+__all__ = ["scores_html"]
 
 
 class _Column(NamedTuple):
@@ -73,7 +74,7 @@ _COLUMNS = (
 )
 
 
-def comparison_html(
+def scores_html(
     frame: pd.DataFrame, trees: Mapping[str, xr.DataTree], scattered: Scattered | None, *, subject: str
 ) -> str:
     """The comparison as an HTML document.
@@ -121,9 +122,8 @@ def _others(frame: pd.DataFrame, score: Score, best: str) -> str:
     close = others.index[-others[score.difference] <= 2 * others[score.error]]
     if not len(close):
         return "All others are worse by more than two standard errors of the difference."
-    names = [escape(name) for name in close]
-    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-    return f"Within two standard errors of it, and so not told apart by these rows: {listed}."
+    names = escape(listed([str(name) for name in close]))
+    return f"Within two standard errors of it, and so not told apart by these rows: {names}."
 
 
 def _shown(frame: pd.DataFrame) -> Iterator[_Column]:
@@ -145,8 +145,8 @@ def _scores(frame: pd.DataFrame, trees: Mapping[str, xr.DataTree]) -> Section:
     fitted = frame[frame["seconds"].notna()]
     rows = [[escape(name), *(_cell(row, column) for column in columns)] for name, row in fitted.iterrows()]
     header = ["fit", *(escape(column.words) for column in columns)]
-    listed = table(header, rows, caption="The fits, the best first")
-    return Section("scores", "Scores", figure(svg, caption) + listed)
+    body = figure(svg, caption) + table(header, rows, caption="The fits, the best first")
+    return Section("scores", "Scores", body)
 
 
 def _cell(row: "pd.Series[float]", column: _Column) -> str:
@@ -168,7 +168,7 @@ def _refused(frame: pd.DataFrame) -> Section | None:
 
 def _partitions(scattered: Scattered) -> Section:
     """The partitions on one plane, and how alike each two of them are."""
-    svg = inline_svg(partitions_figure(scattered), "partitions", "The rows by memory, a panel for each fit")
+    svg = inline_svg(plane_figure(scattered), "partitions", "The rows by memory, a panel for each fit")
     caption = (
         "The fitted rows, coloured by the memory that most probably owns each, with the number of such memories. "
         "Memories of two fits that share most rows have the same colour."

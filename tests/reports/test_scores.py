@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from probam.reports.compared import comparison_html
-from probam.reports.figures.compared import Scattered, score_of
+from probam.reports.figures.scores import Scattered, score_of
+from probam.reports.scores import scores_html
 from tests.reports.browser import Open, cut_off, needs_browser
 
 COLUMNS = (
@@ -45,7 +45,7 @@ def html(frame: pd.DataFrame, posterior_tree: xr.DataTree) -> str:
     names = ("best", "close <b>", "far")
     partitions = dict(zip(names, (labels, other, rng.integers(0, 2, 66)), strict=True))
     scattered = Scattered(rng.normal(size=(66, 2)), ("length", "width"), partitions)
-    return comparison_html(frame, dict.fromkeys(names, posterior_tree), scattered, subject="three fits")
+    return scores_html(frame, dict.fromkeys(names, posterior_tree), scattered, subject="three fits")
 
 
 def test_the_head_says_which_fits_the_held_out_rows_do_not_tell_from_the_best(html: str) -> None:
@@ -78,7 +78,7 @@ def test_without_held_out_rows_leave_one_out_is_the_score_and_without_draws_ther
     assert score.column == "elpd_loo"
     frame["elpd_loo"] = np.nan
     assert score_of(frame) is None
-    assert "no score to order the fits by" in comparison_html(frame, {}, None, subject="none")
+    assert "no score to order the fits by" in scores_html(frame, {}, None, subject="none")
 
 
 @needs_browser

@@ -1,4 +1,4 @@
-"""The page of a comparison: what :mod:`probam.reports.compared` shows, from the table and its fits."""
+"""The page of a comparison: what :mod:`probam.reports.scores` shows, from the table and its fits."""
 
 import os
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ from probam.comparison.compare import same_data
 from probam.data.writing import write_atomically
 from probam.fits.fitted import Fit
 from probam.fits.landscape import plane
-from probam.reports.compared import comparison_html
-from probam.reports.figures.compared import Scattered
+from probam.reports.figures.scores import Scattered
 from probam.reports.page import write_page
+from probam.reports.scores import scores_html
 from probam.reports.tree import has, rows_of, variable
 
-__all__ = ["write_comparison"]
+__all__ = ["write_scores"]
 
 
-def write_comparison(
+def write_scores(
     frame: pd.DataFrame, fits: Mapping[str, Fit], path: str | os.PathLike[str], *, subject: str = ""
 ) -> None:
     """Write a comparison as one self-contained HTML file, completely or not at all.
@@ -31,7 +31,7 @@ def write_comparison(
     """
     ordered = {str(name): fits[name] for name in frame.index if name in fits}
     trees = {name: fit.tree for name, fit in ordered.items()}
-    text = comparison_html(frame, trees, _scattered(ordered), subject=subject or ", ".join(ordered))
+    text = scores_html(frame, trees, _scattered(ordered), subject=subject or ", ".join(ordered))
     with write_atomically(path) as temporary:
         write_page(text, temporary)
 
