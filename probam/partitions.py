@@ -235,7 +235,10 @@ def across_engines(engines: Mapping[str, xr.Dataset | ArrayLike | xr.DataArray])
             "engines: they have no quantity in common; give labels of the same data, or the same arguments"
         )
     shortest = min(values.shape[1] for draws in own.values() for values in draws.values())
-    pooled = {name: np.concatenate([_thinned(draws[name], shortest) for draws in own.values()]) for name in common}
+    pooled = {
+        name: np.concatenate([draws[name][:, point.evenly(draws[name].shape[1], shortest)] for draws in own.values()])
+        for name in common
+    }
     tables = {name: summarise({each: draws[each] for each in common}, "chains") for name, draws in own.items()}
     gaps = [_gap(*(tables[name] for name in two)) for two in itertools.combinations(tables, 2)]
     means = {f"mean_{name}": table["mean"] for name, table in tables.items()}
@@ -404,10 +407,6 @@ def _invariant(draws: xr.Dataset | ArrayLike | xr.DataArray) -> InvariantDraws:
     if lacking:
         raise InputError(f"quantities: expected the dimensions chain and draw; {', '.join(lacking)} lacks one of them")
     return {key: value for name, values in own.data_vars.items() for key, value in scalars(str(name), values)}
-
-
-def _thinned(values: Float[np.ndarray, "C S"], num_draws: int) -> Float[np.ndarray, "C T"]:
-    return values[:, np.linspace(0, values.shape[1] - 1, num_draws).round().astype(int)]
 
 
 def _gap(a: pd.DataFrame, b: pd.DataFrame) -> pd.Series:

@@ -17,6 +17,7 @@ import probam.fits.posterior as posterior
 from probam.comparison.splits import of_rows, read_once, rows_of_table
 from probam.errors import InputError
 from probam.family import Model
+from probam.fits.choices import precision
 from probam.fits.fitted import Fit
 from probam.inference.common.coordinates import Coordinates, log_joints, unconstrained
 from probam.inference.common.progress import Listener, Reporter
@@ -24,7 +25,6 @@ from probam.inference.common.result import Evidence
 from probam.inference.common.rows import counted
 from probam.inference.evidence import bridge
 from probam.reports.summaries.criteria import log_mean_exp_error
-from probam.reports.summaries.estimate import data_weights
 from probam.reports.summaries.quantities import engine_kind
 from probam.reports.tree import has, variable
 
@@ -155,7 +155,7 @@ def evidence(fit: Fit, *, seed: int = 0) -> Evidence:
         raise InputError(
             f"evidence: engine {fit.tree.attrs['engine']!r} has no draws of the posterior; use engine 'smc' or 'nuts'"
         )
-    with jax.enable_x64(fit.dtype == np.float64):
+    with precision(fit.dtype):
         weight, allowed = _known_of_rows(fit)
         draws = variable(fit.tree, "invariant", "draw").values
         group = fit.tree["posterior"].to_dataset().sel(draw=draws)
@@ -168,7 +168,7 @@ def evidence(fit: Fit, *, seed: int = 0) -> Evidence:
         permutations = variable(fit.tree, "memory", "permutation").values.reshape(shape)
         key = jax.random.key(seed)
         estimate = bridge.log_evidence(key, model, x, sites, permutations=permutations)
-    jacobian = float(data_weights(fit.tree) @ fit.standardiser.log_jacobians(values))
+    jacobian = fit.total_log_jacobian()
     return estimate._replace(runs=estimate.runs + jacobian, log_evidence=estimate.log_evidence + jacobian)
 
 

@@ -2,10 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Float, Int
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
@@ -15,12 +13,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from probam.data.columns import counted
 from probam.data.table import Table
 from probam.errors import InputError
-from probam.fits.choices import double_precision
+from probam.fits.choices import double_precision, precision
 from probam.fits.conditional import ConditionalDistribution
 from probam.fits.fitted import Fit
 from probam.options import whole_number
 
-__all__ = ["MemoryEstimator", "covariance_of", "precision", "seed_of"]
+__all__ = ["MemoryEstimator", "covariance_of", "seed_of", "with_further"]
 
 _OF_SKLEARN = {"diag": "diagonal"}
 """Covariance structures that scikit-learn calls by another name."""
@@ -38,10 +36,20 @@ def seed_of(random_state: Any) -> Any:
     return random_state
 
 
-def precision(dtype: np.dtype[Any]) -> AbstractContextManager[Any]:
-    """Context in which JAX computes in the precision of the rows, whatever the program's own setting is."""
-    context: AbstractContextManager[Any] = jax.enable_x64(dtype == np.float64)
-    return context
+def with_further(own: dict[str, Any], further: Any, name: str, estimator: str) -> dict[str, Any]:
+    """The options that parameters of an estimator set, and further ones, which may not set them too.
+
+    Args:
+        own: options that are parameters.
+        further: a mapping, or None.
+        name: of the parameter that holds it.
+        estimator: the name of the class.
+    """
+    added = dict(further or {})
+    twice = sorted(added.keys() & own.keys())
+    if twice:
+        raise InputError(f"{name}: {twice[0]!r} is set by a parameter of {estimator}; use the parameter")
+    return own | added
 
 
 class MemoryEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):

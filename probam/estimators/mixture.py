@@ -8,9 +8,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from probam.data.table import Table
 from probam.errors import InputError
-from probam.estimators.base import MemoryEstimator, covariance_of, precision, seed_of
+from probam.estimators.base import MemoryEstimator, covariance_of, seed_of, with_further
 from probam.family.capabilities import Absent, MissingEntries
-from probam.fits.choices import find_family
+from probam.fits.choices import find_family, precision
 from probam.fits.fit import fit_essentials
 from probam.fits.fitted import Fit
 from probam.fits.options import TAKE_MISSING
@@ -141,11 +141,7 @@ class ProbamMixture(MemoryEstimator):
             "missing": rows.has_gaps,
             "sample_weight": sample_weight,
         }
-        further = dict(self.fit_options or {})
-        twice = sorted(further.keys() & own.keys())
-        if twice:
-            raise InputError(f"fit_options: {twice[0]!r} is set by a parameter of ProbamMixture; use the parameter")
-        return own | further
+        return with_further(own, self.fit_options, "fit_options", "ProbamMixture")
 
     def _describe(self) -> None:
         """Set the attributes that say what was found, and no others of an earlier fit."""
@@ -166,12 +162,7 @@ class ProbamMixture(MemoryEstimator):
             assert total is not None
             self.lower_bound_ = float(total.item() / data_weights(tree).sum())
         elif engine in ("svi", "cavi"):
-            self.lower_bound_ = float(last_values(best[None])[0]) + self._log_units()
-
-    def _log_units(self) -> float:
-        """What turns the log density of all fitted rows in the units of the model into that in those of the data."""
-        x = variable(self._fit.made, "observed_data", "x").values
-        return float(data_weights(self._fit.made) @ self._fit.standardiser.log_jacobians(x))
+            self.lower_bound_ = float(last_values(best[None])[0]) + self._fit.total_log_jacobian()
 
     # --- what was found ----------------------------------------------------------------------------------------
 

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from sklearn.utils.validation import check_is_fitted
 
 from probam.data.table import Table
-from probam.errors import InputError
-from probam.estimators.base import MemoryEstimator, covariance_of, precision, seed_of
+from probam.estimators.base import MemoryEstimator, covariance_of, seed_of, with_further
+from probam.fits.choices import precision
 from probam.fits.fitted import Fit
 from probam.streams.stream import Stream
 
@@ -126,11 +126,7 @@ class ProbamStream(MemoryEstimator):
             "normalise": self.normalise,
             "seed": seed_of(self.random_state),
         }
-        further = dict(self.stream_options or {})
-        twice = sorted(further.keys() & own.keys())
-        if twice:
-            raise InputError(f"stream_options: {twice[0]!r} is set by a parameter of ProbamStream; use the parameter")
-        return own | further
+        return with_further(own, self.stream_options, "stream_options", "ProbamStream")
 
     def _learned(self, stream: Stream) -> None:
         self.stream_ = stream

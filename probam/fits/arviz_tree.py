@@ -10,6 +10,7 @@ import xarray as xr
 
 import probam.fits.posterior as posterior
 from probam.errors import InputError
+from probam.fits.choices import precision
 from probam.fits.draws import evenly
 from probam.fits.saved import on_device, saved_sites, saved_units, site_names
 from probam.models.mixture import Mixture
@@ -102,7 +103,7 @@ def _replicated(tree: xr.DataTree, model: Mixture, draws: np.ndarray) -> xr.Data
     sites = saved_sites(tree, site_names(model), thinned=False)
     which = (np.arange(sizes["chain"])[:, None] * sizes["draw"] + draws).ravel()
     x = variable(tree, "observed_data", "x")
-    with jax.enable_x64(tree.attrs["dtype"] == "float64"):
+    with precision(np.dtype(tree.attrs["dtype"])):
         params = on_device({name: value[which] for name, value in sites.items()})
         rows = np.asarray(posterior.replicate(model, params, jax.random.key(2), len(x)))
     values = saved_units(tree).invert(rows).astype(np.float32).reshape(sizes["chain"], len(draws), *x.shape)

@@ -7,6 +7,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args, get_origin
@@ -28,6 +29,12 @@ __all__ = ["double_precision", "families", "find_engine", "find_family", "sample
 def double_precision() -> bool:
     """Whether JAX computes in float64 where it is given float64."""
     return bool(jax.dtypes.canonicalize_dtype(np.float64) == np.float64)
+
+
+def precision(dtype: np.dtype[Any]) -> AbstractContextManager[Any]:
+    """Context in which JAX computes in this precision, whatever the program's own setting is."""
+    context: AbstractContextManager[Any] = jax.enable_x64(dtype == np.float64)
+    return context
 
 
 def families() -> dict[str, type[Family]]:

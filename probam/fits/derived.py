@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from probam.distributions.supports import innermost
+from probam.fits.choices import precision
 from probam.fits.groups import Group, reason
 from probam.fits.kept import keep, kept, shelf
 from probam.fits.prior_groups import log_prior_group, prior_group, prior_predictive_group
@@ -78,7 +79,7 @@ def with_groups(tree: xr.DataTree, model: Mixture, names: Iterable[str] = tuple(
     saved = Saved(_sources(tree, model), model)
     is_shipped = type(model.family).__module__.startswith("probam.")
     place = shelf(saved.tree) if is_shipped else None  # the code of another family may change
-    with jax.enable_x64(tree.attrs["dtype"] == "float64"):
+    with precision(np.dtype(tree.attrs["dtype"])):
         for name in absent:
             try:
                 found[name] = _kept_or_made(saved, name, place)

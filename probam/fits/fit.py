@@ -18,7 +18,7 @@ from probam.errors import InputError, NumericalError
 from probam.family import Family
 from probam.fits.assemble import essential_tree, fit_tree
 from probam.fits.attributes import fit_attributes
-from probam.fits.choices import double_precision, find_engine, find_family, sampler_of, saved_family
+from probam.fits.choices import double_precision, find_engine, find_family, precision, sampler_of, saved_family
 from probam.fits.derived import with_groups
 from probam.fits.fitted import Fit
 from probam.fits.options import FitOptions
@@ -88,7 +88,7 @@ def _fitted(data: Any, options: FitOptions, engine_options: dict[str, Any], tree
     if options.labels is not None:
         allowed = check_labels(options.labels, prepared.table.num_data, num_components)
         prepared = replace(prepared, allowed=allowed)
-    with jax.enable_x64(prepared.dtype == np.float64):  # in this block and thread: float32 data are fitted in float32
+    with precision(prepared.dtype):  # in this block and thread: float32 data are fitted in float32
         model = mixture(prepared.x, family=family, weights=weights, num_components=num_components, prior=options.prior)
         engine = options.engine or sampler_of(model, has_row_weights=prepared.weight is not None)
         options, run = replace(options, engine=engine), find_engine(engine, engine_options)
@@ -188,7 +188,7 @@ def _saved_model(tree: xr.DataTree, path: str, given: str | Family | None) -> Mi
     constants = tree["constant_data"].to_dataset()
     units = Standardiser(constants["center"].values, constants["scale"].values)
     x = units.apply(tree["observed_data"].to_dataset()["x"].values)
-    with jax.enable_x64(dtype == np.float64):
+    with precision(dtype):
         own = priors_of_file(tree)
         hyper: dict[str, float | Distribution | None] = {
             name: own.pop(name, None) if isinstance(value := weights_options.get(name), str) else value

@@ -20,9 +20,9 @@ from probam.fits.questions import question_table, rows_of_family
 from probam.fits.saved import on_device, saved_sites, saved_units, site_names
 from probam.models.mixture import Mixture
 from probam.options import whole_number_in
-from probam.reports.summaries.estimate import headline
+from probam.reports.summaries.estimate import data_weights, headline
 from probam.reports.summaries.quantities import options
-from probam.reports.tree import rows_of
+from probam.reports.tree import rows_of, variable
 
 __all__ = ["Held"]
 
@@ -121,6 +121,12 @@ class Held:
     def standardiser(self) -> Standardiser:
         """Converts the units of the data to those of the model and back."""
         return saved_units(self._held)
+
+    def total_log_jacobian(self) -> float:
+        """What turns the log density of all fitted rows, as often as they count, in the units of the model into that in
+        the units of the data (nats)."""
+        x = variable(self._held, "observed_data", "x").values
+        return float(data_weights(self._held) @ self.standardiser.log_jacobians(x))
 
     @property
     def columns(self) -> tuple[str, ...]:

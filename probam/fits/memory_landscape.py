@@ -17,7 +17,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, Int
 
-from probam.dynamics.memories import MemoryBasins, basins, trajectories
+from probam.data.columns import counted
+from probam.dynamics.memories import MemoryBasins, basins, recall, trajectories
 from probam.energies.memory import BITS, SIGNS, UNIT, Memory
 from probam.errors import InputError
 from probam.fits.landscape import Plane, bounded, plane
@@ -76,7 +77,7 @@ def landscape_of(
     starts = _on_the_plane(memory, grid) if given is None else given
     starts = starts if len(starts) else stored
     ends = None if memory.still else _ended(memory, stored, starts, step, max_steps)
-    names = [f"x{i}" for i in range(stored.shape[1])] if columns is None else [str(name) for name in columns]
+    names = list(counted(stored.shape[1])) if columns is None else [str(name) for name in columns]
     groups = {
         "observed_data": xr.Dataset({"x": (("datum", "feature"), stored)}, {"feature": names}),
         "constant_data": xr.Dataset(
@@ -161,7 +162,7 @@ def _recall(memory: Memory, patterns: Float[np.ndarray, "K D"], grid: Plane, end
     owners = {"grid_responsible": _nearest(flat, patterns)}
     if ends is not None and _is_line(memory, grid):
         defined = np.where(np.isfinite(energy)[:, None], flat, flat[np.argmax(np.isfinite(energy))])
-        owners["grid_basin"] = _nearest(np.asarray(basins(memory, defined).recall.states), patterns)
+        owners["grid_basin"] = _nearest(np.asarray(recall(memory, defined).states), patterns)
     made = picture(grid, energy, **owners)
     variables: dict[str, Any] = {name: (dims, values) for name, (values, dims) in made.items()}
     if ends is not None:

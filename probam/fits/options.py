@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from probam.family import Family
     from probam.inference.common.progress import Listener
 
-__all__ = ["ENGINES", "SEEDS", "FitOptions", "family_or_name"]
+__all__ = ["ENGINES", "SEEDS", "TAKE_MISSING", "FitOptions", "family_or_name"]
 
 ENGINES = ("em", "gradient_em", "clam", "svi", "cavi", "nuts", "gibbs", "smc")
 

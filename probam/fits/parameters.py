@@ -28,7 +28,6 @@ from probam.options import file_path
 __all__ = [
     "SUFFIXES",
     "Parameters",
-    "_covariances",
     "as_gaussian_mixture",
     "check_one_mixture",
     "parameters_of",

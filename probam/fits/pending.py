@@ -9,6 +9,7 @@ import xarray as xr
 import probam.fits.groups as groups
 from probam.compiled import compiled_quickly
 from probam.fits.assemble import FURTHER, fit_tree, tree_of
+from probam.fits.choices import precision
 from probam.fits.prepared import Prepared
 from probam.fits.saved import saved_data
 from probam.inference.common.progress import Reporter, silent
@@ -62,7 +63,7 @@ def completed(tree: xr.DataTree, model: Mixture, progress: Reporter = silent) ->
         model: the program that was fitted.
         progress: told of the groups that are made.
     """
-    with jax.enable_x64(tree.attrs["dtype"] == "float64"):
+    with precision(np.dtype(tree.attrs["dtype"])):
         return _completed(tree, model, keys_of(np.uint32(tree.attrs["seed"]))[1], progress)
 
 

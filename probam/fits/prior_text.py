@@ -69,9 +69,9 @@ def text_of_law(law: Distribution) -> str | None:
         if inner.event_dim:
             return None
         values = {name: np.broadcast_to(value, batch) for name, value in values.items()}
-    text = f"{type(inner).__name__}({', '.join(f'{name}={value.tolist()}' for name, value in values.items())})"
     if sum(value.size for value in values.values()) > _MOST_NUMBERS:
         return None
+    text = f"{type(inner).__name__}({', '.join(f'{name}={value.tolist()}' for name, value in values.items())})"
     try:
         again = priors_of_text([f"prior={text}"])["prior"]
     except InputError:

@@ -3,13 +3,12 @@
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from probam.data.table import Table, as_table
 from probam.family import Family
 from probam.family.capabilities import DataSpace
-from probam.fits.choices import double_precision
+from probam.fits.choices import double_precision, precision
 
 __all__ = ["Schema", "schema_of"]
 
@@ -37,8 +36,7 @@ class Schema(NamedTuple):
 
     def precision(self) -> AbstractContextManager[Any]:
         """Context in which JAX computes in this precision."""
-        context: AbstractContextManager[Any] = jax.enable_x64(self.dtype == np.float64)
-        return context
+        return precision(self.dtype)
 
 
 def schema_of(table: Table, *, normalise: bool = False) -> Schema:

@@ -25,7 +25,7 @@ from probam.reports.summaries.partition import (
     vi_criterion,
 )
 
-__all__ = ["by_size", "point_partition"]
+__all__ = ["by_size", "evenly", "point_partition"]
 
 _MAX_SAMPLED = 100
 """How many of the distinct sampled partitions are candidates; of more, evenly spaced ones."""
@@ -58,11 +58,11 @@ def point_partition(posterior: ArrayLike | PartitionDraws, *, loss: Loss = "vi")
     check_loss(loss)
     known = partition_draws(posterior)
     draws, similarity = known
-    shortened = PartitionDraws(None if draws is None else draws[_evenly(len(draws), _MAX_DRAWS)], similarity)
+    shortened = PartitionDraws(None if draws is None else draws[evenly(len(draws), _MAX_DRAWS)], similarity)
     candidates = _hierarchical(similarity)
     if draws is not None:
         sampled = np.unique(draws, axis=0)
-        candidates = np.concatenate([sampled[_evenly(len(sampled), _MAX_SAMPLED)], candidates])
+        candidates = np.concatenate([sampled[evenly(len(sampled), _MAX_SAMPLED)], candidates])
     candidates = np.unique(candidates, axis=0)
     if loss == "vi" and len(candidates) > _MAX_EXACT:
         candidates = candidates[np.argsort(vi_criterion(candidates, similarity), kind="stable")[:_MAX_EXACT]]
@@ -83,7 +83,7 @@ def by_size(labels: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
     return np.asarray(rank[own])
 
 
-def _evenly(count: int, most: int) -> Int[np.ndarray, " M"]:
+def evenly(count: int, most: int) -> Int[np.ndarray, " M"]:
     """At most ``most`` of the numbers 0 to ``count`` - 1, evenly spaced."""
     return np.linspace(0, count - 1, min(count, most)).round().astype(int)
 
