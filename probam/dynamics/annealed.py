@@ -77,7 +77,7 @@ def diffuse(
     .. math:: x' \sim N\Bigl( D_s(x) + \tfrac{s'^2}{s^2} (x - D_s(x)),\; \tfrac{s'^2}{s^2} (s^2 - s'^2) I \Bigr)
 
     which is Ho et al. (2020), arXiv:2006.11239, for exploding variance. The error of the law of the ends falls in
-    proportion to the number of steps.
+    inverse proportion to the number of steps.
 
     Args:
         key: of the noise.

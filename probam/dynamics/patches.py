@@ -10,7 +10,7 @@ is small. The block is a :class:`probam.energies.energy_transformer.EnergyTransf
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import gcd, prod
+from math import gcd
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +25,7 @@ from probam.energies.lagrangians import LayerNorm
 from probam.errors import InputError, NumericalError
 from probam.pytrees import pytree
 
-__all__ = ["Completer", "Weights", "cut", "hide", "joined", "patch_side", "train", "untrained"]
+__all__ = ["Completer", "Weights", "cut", "energies_along", "hide", "joined", "patch_side", "train", "untrained"]
 
 
 class Weights(NamedTuple):
@@ -78,13 +78,17 @@ class Completer:
 
     def energies(self, patches: Float[Array, "B N P"], hidden: Bool[Array, "B N"]) -> Float[Array, "B T"]:
         """Energy before the first step and after each one."""
-        block = self.block
+        return energies_along(self.block, self.layers(patches, hidden), self.num_steps).T
 
-        def moved(x: Float[Array, "B N D"], _: None) -> tuple[Float[Array, "B N D"], Float[Array, " B"]]:
-            return block.update(x), block.energy(x)
 
-        last, before = jax.lax.scan(moved, self.layers(patches, hidden), None, length=self.num_steps)
-        return jnp.concatenate([before, block.energy(last)[None]]).T
+def energies_along(block: EnergyTransformer, layers: Float[Array, "B N D"], num_steps: int) -> Float[Array, "T B"]:
+    """Energy of tokens before the first step of a block and after each one."""
+
+    def moved(x: Float[Array, "B N D"], _: None) -> tuple[Float[Array, "B N D"], Float[Array, " B"]]:
+        return block.update(x), block.energy(x)
+
+    last, before = jax.lax.scan(moved, layers, None, length=num_steps)
+    return jnp.concatenate([before, block.energy(last)[None]])
 
 
 def untrained(
@@ -225,5 +229,4 @@ def joined(patches: Float[Array, "I N P"], shape: tuple[int, ...]) -> Float[Arra
     height, width, channels = shape
     side = round((patches.shape[2] / channels) ** 0.5)
     grid = patches.reshape(len(patches), height // side, width // side, side, side, channels)
-    assert prod(shape) == prod(patches.shape[1:])
     return grid.transpose(0, 1, 3, 2, 4, 5).reshape(len(patches), *shape)

@@ -13,7 +13,18 @@ from jaxtyping import Array, Float, Shaped
 
 from probam.errors import InputError
 
-__all__ = ["Logs", "Scalar", "Weights", "check_signs", "is_traced", "log_weights", "points", "positive", "random_key"]
+__all__ = [
+    "Logs",
+    "Scalar",
+    "Weights",
+    "check_counts",
+    "check_signs",
+    "is_traced",
+    "log_weights",
+    "points",
+    "positive",
+    "random_key",
+]
 
 Scalar = float | Float[ArrayLike, ""]
 """A number or a rank-zero array."""
@@ -92,6 +103,17 @@ def positive(
             bound = "at least 0" if zero else "above 0"
             raise InputError(f"{name}: expected finite values {bound}; got {known[~good].flat[0]}")
     return array
+
+
+def check_counts(**values: int) -> None:
+    """Check that all values are at least 1.
+
+    Raises:
+        InputError: for a smaller one, with the argument's name.
+    """
+    for name, value in values.items():
+        if value < 1:
+            raise InputError(f"{name}: expected a whole number of at least 1; got {value}")
 
 
 def check_signs(name: str, values: ArrayLike) -> None:

@@ -22,7 +22,7 @@ from jax.scipy.special import logsumexp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from probam.energies.arguments import Scalar, positive, random_key
+from probam.energies.arguments import Scalar, check_counts, positive, random_key
 from probam.energies.bayesian_layers import Activities, Layers, drawn, erase_one, forgotten, read_all, write_all
 from probam.energies.memory import REAL, Card, Memory, checked_patterns
 from probam.errors import InputError
@@ -170,9 +170,7 @@ class BayesianPredictiveCoding(Memory):
             seed: of the prior means.
         """
         rows = checked_patterns(patterns, REAL)
-        for name, value in (("width", width), ("depth", depth), ("num_particles", num_particles), ("steps", steps)):
-            if value < 1:
-                raise InputError(f"{name}: expected a whole number of at least 1; got {value}")
+        check_counts(width=width, depth=depth, num_particles=num_particles, steps=steps)
         if not 0 <= forgetting <= 1:
             raise InputError(f"forgetting: expected a number from 0 to 1; got {forgetting}")
         positive("noise", noise, rows.dtype)

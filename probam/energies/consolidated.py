@@ -23,11 +23,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from probam.energies import clam
-from probam.energies.arguments import Scalar
+from probam.energies.arguments import Scalar, check_counts
 from probam.energies.memory import REAL, Card, Memory, checked_patterns, sharpness
 from probam.energies.novelty import Novelty, Similarity
 from probam.energies.wells import dot
-from probam.errors import InputError
 from probam.pytrees import pytree
 
 __all__ = ["Consolidated", "Slots", "empty", "write"]
@@ -44,8 +43,7 @@ class Slots(NamedTuple):
 
 def empty(num_slots: int, dim: int, value_dim: int) -> Slots:
     """Slots without content."""
-    if num_slots < 1:
-        raise InputError(f"num_slots: expected a whole number of at least 1; got {num_slots}")
+    check_counts(num_slots=num_slots)
     return Slots(*(jnp.zeros(shape) for shape in ((num_slots, dim), (num_slots, value_dim), num_slots, num_slots)))
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-from probam.energies.arguments import Scalar, positive, random_key
+from probam.energies.arguments import Scalar, check_counts, positive, random_key
 from probam.energies.memory import REAL, Card, Memory, checked_patterns
 from probam.energies.predictive_layers import Activation, Hidden, Layers, energy, inferred, prediction
 from probam.energies.predictive_learning import learned
@@ -59,16 +59,12 @@ class PredictiveCoding(Memory):
         "predictive_coding",
     )
     settles = False
+    falls = False  # not for sure: inference ends after num_steps
     separable = True  # a coordinate's prediction minimises F in it, which lies above E and touches it
 
     def __post_init__(self) -> None:
         if all(hasattr(bias, "shape") for bias in self.layers.biases):
             self.layers.check()
-
-    @property
-    def falls(self) -> bool:
-        """Not for sure: inference ends after ``num_steps``."""
-        return False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -100,9 +96,7 @@ class PredictiveCoding(Memory):
         rows = checked_patterns(patterns, REAL)
         if activation not in ("tanh", "linear"):
             raise InputError(f"activation: expected tanh or linear; got {activation!r}")
-        for name, value in (("width", width), ("depth", depth), ("num_epochs", num_epochs)):
-            if value < 1:
-                raise InputError(f"{name}: expected a whole number of at least 1; got {value}")
+        check_counts(width=width, depth=depth, num_epochs=num_epochs)
         spread = jnp.std(rows)
         unit = jnp.where(spread > 0, spread, 1)
         made = learned(

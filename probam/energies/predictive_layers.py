@@ -47,6 +47,11 @@ class Layers(NamedTuple):
             )
 
 
+def _active(layer: Float[Array, "..."], activation: Activation) -> Float[Array, "..."]:
+    """f of a layer."""
+    return jnp.tanh(layer) if activation == "tanh" else layer
+
+
 def prediction(
     layers: Layers, level: int, above: Float[Array, "*batch H"] | None, activation: Activation
 ) -> Float[Array, "..."]:
@@ -54,8 +59,7 @@ def prediction(
     bias = jnp.asarray(layers.biases[level])
     if above is None:
         return bias
-    active = jnp.tanh(above) if activation == "tanh" else above
-    return dot(active, jnp.asarray(layers.weights[level], above.dtype).T) + bias
+    return dot(_active(above, activation), jnp.asarray(layers.weights[level], above.dtype).T) + bias
 
 
 def errors(layers: Layers, seen: Float[Array, "*batch D"], hidden: Hidden, activation: Activation) -> Hidden:
@@ -118,6 +122,5 @@ def local_gradient(
     """Mean slope of F in the weights at fixed layers: minus the error of a level times the activity of the next."""
     first, *others = errors(layers, seen, hidden, activation)
     left = [first / noise**2, *others]
-    active = [jnp.tanh(x) if activation == "tanh" else x for x in hidden]
-    weights = tuple(-dot(e.T, x) / len(seen) for e, x in zip(left, active, strict=False))
+    weights = tuple(-dot(e.T, _active(x, activation)) / len(seen) for e, x in zip(left, hidden, strict=False))
     return Layers(weights, tuple(-jnp.mean(e, axis=0) for e in left))

@@ -17,7 +17,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from probam.energies.arguments import Scalar, positive, random_key
+from probam.energies.arguments import Scalar, check_counts, positive, random_key
 from probam.energies.autoencoder import Autoencoder, decode, encode, trained
 from probam.energies.clam import Clam
 from probam.energies.memory import REAL, Card, Memory, checked_patterns, sharpness
@@ -130,12 +130,10 @@ class Variational(Memory):
             seed: of training.
         """
         rows = checked_patterns(patterns, REAL)
-        for name, value in (("num_codes", num_codes), ("num_units", num_units), ("num_steps", num_steps)):
-            if value < 1:
-                raise InputError(f"{name}: expected a whole number of at least 1; got {value}")
+        sizes = {"num_codes": num_codes, "num_units": num_units, "num_steps": num_steps}
+        check_counts(**sizes)
         if width is not None:
             positive("width", width, rows.dtype)
-        sizes = {"num_codes": num_codes, "num_units": num_units, "num_steps": num_steps}
         autoencoder = trained(random_key(seed), rows, positive("noise", noise, rows.dtype), **sizes)
         codes = encode(autoencoder, rows)
         return cls(autoencoder, codes, sharpness(codes, width, "sd"))

@@ -27,7 +27,7 @@ from probam.experiments.experiment import Drawing, Experiment, Settings, registe
 from probam.experiments.finding import Finding, judged, mean_with_error, over_repeats
 from probam.experiments.learners import Engine
 from probam.reports.figures.style import MEMORY_COLOURS, MUTED, log_axis, new_figure, quiet, styled
-from probam.reports.page import table, with_error
+from probam.reports.page import table
 
 __all__ = ["ASSIGNMENT_DYNAMICS", "climbed", "log_density"]
 
@@ -277,12 +277,11 @@ def _ends(numbers: xr.Dataset) -> list[Finding]:
 
 def _made(numbers: xr.Dataset) -> Finding:
     made, gibbs = (numbers["memories"].sel(learner=name).values for name in ("stream of assignments", "Gibbs"))
-    ours, theirs = over_repeats(made, "", "data sets"), over_repeats(gibbs, "", "data sets")
     return judged(
         "The memory for streams ‘dynamically creates new memories as necessitated by the training data’ (Schaeffer et "
         f"al. 2024, abstract). Of {numbers.attrs['num_groups']} groups, some of which overlap, it makes "
-        f"{with_error(ours.value, ours.error)} memories in one pass; Gibbs sampling of the same prior makes "
-        f"{with_error(theirs.value, theirs.error)}.",
+        f"{mean_with_error(made)} memories in one pass; Gibbs sampling of the same prior makes "
+        f"{mean_with_error(gibbs)}.",
         over_repeats(made - gibbs, "Memories more than by Gibbs sampling", "data sets"),
         (-1.0, 1.0),
         "A difference of more than one memory would have shown the opposite.",
@@ -291,11 +290,8 @@ def _made(numbers: xr.Dataset) -> Finding:
 
 def _predictions(numbers: xr.Dataset) -> Finding:
     stream = numbers["log_density"].sel(learner="stream of assignments")
-    gaps = {
-        name: over_repeats((stream - numbers["log_density"].sel(learner=name)).values, "", "data sets")
-        for name in _METHODS[1:]
-    }
-    each = ", ".join(f"{with_error(gap.value, gap.error)} against {name}" for name, gap in gaps.items())
+    gaps = {name: stream - numbers["log_density"].sel(learner=name) for name in _METHODS[1:]}
+    each = ", ".join(f"{mean_with_error(gap)} against {name}" for name, gap in gaps.items())
     return Finding(
         f"Held-out log density of the stream’s one pass, in nats per row: {each}. It is told the noise, which the "
         "others learn. A difference far below zero would have shown that expected counts cost predictions.",

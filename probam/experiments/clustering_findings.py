@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from probam.experiments.finding import Finding, judged, over_repeats
+from probam.experiments.finding import Finding, judged, mean_with_error, over_repeats
 from probam.reports.page import number, with_error
 
 __all__ = ["AUTHORS", "PORT", "SCORES", "chosen_scores", "findings"]
@@ -71,11 +71,7 @@ def _losses_finding(tree: xr.DataTree) -> Finding:
 def _drift_finding(tree: xr.DataTree) -> Finding:
     groups = [group.to_dataset() for group in tree.children.values()]
     lost = ", ".join(
-        f"{with_error(at.value, at.error)} nats on {name}"
-        for name, at in (
-            (name, over_repeats(group["lost"].values, "", "splits"))
-            for name, group in zip(tree.children, groups, strict=True)
-        )
+        f"{mean_with_error(group['lost'])} nats on {name}" for name, group in zip(tree.children, groups, strict=True)
     )
     return judged(
         "The optimum of EM would then be one of learning by recall as well. Started there, at the same beta, learning "
@@ -203,8 +199,7 @@ def _number_finding(tree: xr.DataTree) -> Finding:
     each = []
     for name, group in tree.children.items():
         made = chosen_scores(group.to_dataset())["clusters"].sel(clusterer="Dirichlet process")
-        at = over_repeats(made.values, "", "splits")
-        each.append(f"{with_error(at.value, at.error)} for {group.attrs['num_classes']} classes on {name}")
+        each.append(f"{mean_with_error(made)} for {group.attrs['num_classes']} classes on {name}")
     return Finding(
         f"The Dirichlet process, which is not told how many clusters to make, makes {', '.join(each)}. As many "
         "clusters as classes would have shown that its components are the classes.",

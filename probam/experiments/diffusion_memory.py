@@ -10,15 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jax.tree_util import Partial
 from jaxtyping import Array, Float
 from scipy.optimize import brentq
 
 from probam.energies import clam, diffusion
 from probam.experiments.diffusion_findings import figures, findings, tables
-from probam.experiments.diffusion_phases import PHASES, REACHES, by_phase, exact, phase_of, rests
+from probam.experiments.diffusion_phases import PHASES, REACHES, by_phase, exact, phase_of, rests, settled
 from probam.experiments.experiment import Experiment, Settings, register
-from probam.experiments.image_retrieval import images, neighbour_distance
+from probam.experiments.image_retrieval import IMAGE_SETS, images, neighbour_distance
 
 __all__ = ["DIFFUSION_MEMORY", "barriers", "on_circle", "ring_radius"]
 
@@ -87,9 +86,12 @@ def _barrier(energy: Float[np.ndarray, " A"]) -> float:
     return float(min(passes) - energy[low])
 
 
-def _row(denoise: Partial, stored: tuple[Array, Array], starts: np.ndarray, key: jax.Array, noise: float) -> xr.Dataset:
-    """What the rests from some starts are, by phase."""
-    at = rests(denoise, *stored, jnp.asarray(starts), key, jnp.asarray(noise))
+def _row(rng: np.random.Generator, stored: tuple[Array, Array], count: int, noise: float) -> xr.Dataset:
+    """What the rests from noisy data are, by phase; the first ``count`` of the data are there."""
+    starts = np.asarray(stored[0])[rng.integers(count, size=_STARTS)]
+    starts = starts + noise * rng.normal(size=starts.shape)
+    key = jax.random.key(int(rng.integers(2**31)))
+    at = rests(*stored, jnp.asarray(starts), key, jnp.asarray(noise))
     own, softest = np.asarray(at.own), np.asarray(at.softest)
     phase = phase_of(own, softest)
     values = {"softest": softest, "stayed": np.asarray(at.stayed, float)}
@@ -121,13 +123,9 @@ def _ring(settings: Settings, repeats: int) -> xr.Dataset:
             for r in range(repeats):
                 rng = np.random.default_rng([settings.seed, i, j, r])
                 stored = on_circle(rng.uniform(0, 2 * np.pi, count), int(counts[-1]))
-                starts = np.asarray(stored[0])[rng.integers(count, size=_STARTS)]
-                starts = starts + noise * rng.normal(size=starts.shape)
-                key = jax.random.key(int(rng.integers(2**31)))
-                rows.append(_row(exact(*stored, noise), stored, starts, key, noise))
-        found = xr.concat(rows, "row").assign_coords(load=("row", np.repeat(_LOADS, repeats)))
+                rows.append(_row(rng, stored, int(count), noise))
         index = {"load": _LOADS, "repeat": np.arange(repeats)}
-        each.append(_folded(found.drop_vars("load"), index).assign(count=("load", counts)))
+        each.append(_folded(xr.concat(rows, "row"), index).assign(count=("load", counts)))
     return xr.concat(each, "noise").assign_coords(noise=list(_NOISE))
 
 
@@ -147,20 +145,17 @@ def _radius(settings: Settings, repeats: int) -> xr.Dataset:
     squares = np.array([0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.49, 0.51, 0.6])
     counts, even = [8, 512], 96
     rng = np.random.default_rng([settings.seed, 7])
-    key = jax.random.key(0)
     radius, exact_radius = np.empty((len(counts), repeats, len(squares))), np.empty(len(squares))
-    start = rng.normal(size=(_STARTS, 2))
+    start = jnp.asarray(rng.normal(size=(_STARTS, 2)))
     for s, square in enumerate(squares):
         noise = jnp.asarray(square**0.5)
         stored = on_circle(2 * np.pi * np.arange(even) / even, counts[-1])
-        held = rests(exact(*stored, noise), *stored, jnp.asarray(start), key, noise)
-        exact_radius[s] = float(jnp.mean(jnp.linalg.norm(held.states, axis=-1)))
+        exact_radius[s] = _mean_radius(stored, start, noise)
         for i, count in enumerate(counts):
             for r in range(repeats):
                 angles = np.random.default_rng([settings.seed, count, r]).uniform(0, 2 * np.pi, count)
                 stored = on_circle(angles, counts[-1])
-                at = rests(exact(*stored, noise), *stored, jnp.asarray(start), key, noise)
-                radius[i, r, s] = float(jnp.mean(jnp.linalg.norm(at.states, axis=-1)))
+                radius[i, r, s] = _mean_radius(stored, start, noise)
     return xr.Dataset(
         {
             "radius": (("count", "repeat", "square"), radius),
@@ -170,6 +165,11 @@ def _radius(settings: Settings, repeats: int) -> xr.Dataset:
         coords={"count": counts, "square": squares},
         attrs={"num_even": even},
     )
+
+
+def _mean_radius(stored: tuple[Array, Array], starts: Float[Array, "Q 2"], noise: Float[Array, ""]) -> float:
+    """Mean distance of the rests from the centre."""
+    return float(jnp.mean(jnp.linalg.norm(settled(*stored, starts, noise), axis=-1)))
 
 
 def _images(settings: Settings, repeats: int) -> dict[str, xr.Dataset]:
@@ -189,10 +189,7 @@ def _images(settings: Settings, repeats: int) -> dict[str, xr.Dataset]:
                     rng = np.random.default_rng([settings.seed, i, j, r])
                     chosen = rng.permutation(len(rows))[: int(counts[-1])]
                     stored = jnp.asarray(rows[chosen]), jnp.asarray(np.arange(len(chosen)) < count, float)
-                    starts = rows[chosen[rng.integers(count, size=_STARTS)]]
-                    starts = starts + noise * rng.normal(size=starts.shape)
-                    key = jax.random.key(int(rng.integers(2**31)))
-                    each.append(_row(exact(*stored, noise), stored, starts, key, noise))
+                    each.append(_row(rng, stored, int(count), noise))
         index = {"multiple": multiples, "count": counts, "repeat": np.arange(repeats)}
         made[name] = _folded(xr.concat(each, "row"), index).assign_attrs(neighbour=unit)
     return made
@@ -216,7 +213,7 @@ DIFFUSION_MEMORY = register(
         "memory, arXiv:2505.21777",
         claims=("D1",),
         words=("basin", "nats", "standard error"),
-        data="images, NAME/data.npz with X of shape (N, height, width), 0 to 255 or 0 to 1",
+        data=IMAGE_SETS,
         run=run,
         figures=figures,
         findings=findings,

@@ -24,7 +24,7 @@ from probam.experiments.diffusion_findings import over, shown_shares, told
 from probam.experiments.diffusion_phases import PHASES, by_phase
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
 from probam.experiments.finding import Finding, judged, over_repeats
-from probam.experiments.image_retrieval import images, neighbour_distance, of_the_paper
+from probam.experiments.image_retrieval import IMAGE_SETS, distances, images, neighbour_distance, of_the_paper
 from probam.experiments.score_network import Network, Training, denoise, trained
 from probam.reports.figures.style import MEMORY_COLOURS, log_axis, new_figure, quiet, styled
 from probam.reports.page import number, table
@@ -56,16 +56,11 @@ def by_distance(
     >>> by_distance(drawn, np.array([[0.0]]), 0.5).tolist()
     [0, 1, 1, 2]
     """
-    stored = _distances(drawn, data).min(axis=1) < close
-    twins = _distances(drawn, drawn)
+    stored = distances(drawn, data).min(axis=1) < close
+    twins = distances(drawn, drawn)
     np.fill_diagonal(twins, np.inf)
     again = (twins.min(axis=1) < close) & repeated
     return np.where(stored, 0, np.where(again, 1, 2))
-
-
-def _distances(rows: np.ndarray, others: np.ndarray) -> Float[np.ndarray, "M N"]:
-    squares = (rows**2).sum(axis=1)[:, None] + (others**2).sum(axis=1) - 2 * rows @ others.T
-    return np.asarray(np.sqrt(np.maximum(squares, 0)))
 
 
 @jax.jit
@@ -116,7 +111,7 @@ def _measured(
     left = np.asarray(_left(network, drawn, how.noise[0] * spread, key_probe))
     shares = [np.bincount(one, minlength=len(PHASES)) / len(one) for one in (phase, exact, real)]
     equal = min(len(learned), len(held))  # the nearest of more images is nearer
-    pairs = (_distances(images_drawn, some[:equal]).min(axis=1) for some in (learned, held))
+    pairs = (distances(images_drawn, some[:equal]).min(axis=1) for some in (learned, held))
     nearest = [float(np.median(gaps) / unit) for gaps in pairs]
     return xr.Dataset(
         {
@@ -157,7 +152,7 @@ def run(settings: Settings) -> xr.DataTree:
 
 
 def _of_the_paper(name: str, shape: tuple[int, ...]) -> bool:
-    """MNIST, Fashion-MNIST and CIFAR-10."""
+    """Whether findings are judged: on MNIST, CIFAR-10 and Tiny ImageNet (:func:`of_the_paper`), and Fashion-MNIST."""
     return of_the_paper(name, shape) or ("fashion" in name.lower() and shape == (28, 28, 1))
 
 
@@ -303,7 +298,7 @@ DIFFUSION_NETWORK = register(
         "memory, arXiv:2505.21777",
         claims=("D1",),
         words=("basin", "standard error"),
-        data="images, NAME/data.npz with X of shape (N, height, width), 0 to 255 or 0 to 1",
+        data=IMAGE_SETS,
         run=run,
         figures=figures,
         findings=findings,

@@ -12,17 +12,18 @@ How much a minimum holds is measured three times: by where recall leads after no
 by whether the diffusion at this noise (Langevin dynamics) leaves it, and by its softest direction.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int
 
 from probam.energies import clam
 
-__all__ = ["PHASES", "REACHES", "Rests", "by_phase", "exact", "phase_of", "rests"]
+__all__ = ["PHASES", "REACHES", "Rests", "by_phase", "exact", "phase_of", "rests", "settled"]
 
 PHASES = ("memorised", "spurious", "generalised")
 
@@ -39,6 +40,9 @@ _LANGEVIN_STEP, _LANGEVIN_STEPS = 0.1, 100
 """Steps of the Langevin dynamics: ten times the time in which a state relaxes in a stiff direction."""
 
 
+_Denoiser = Callable[[Float[Array, "Q D"]], Float[Array, "Q D"]]
+
+
 class Rests(NamedTuple):
     """Where states come to rest, and what these places are like."""
 
@@ -49,42 +53,47 @@ class Rests(NamedTuple):
     stayed: Bool[Array, " Q"]  # whether it does after Langevin dynamics at this noise
 
 
-def exact(data: Float[Array, "N D"], present: Float[Array, " N"], noise: Float[Array, ""] | float) -> Partial:
+def exact(data: Float[Array, "N D"], present: Float[Array, " N"], noise: Float[Array, ""]) -> _Denoiser:
     """The denoiser of the data with a weight above 0: their mean under the responsibilities at this noise."""
-    return Partial(clam.update, memories=data, beta=0.5 / jnp.asarray(noise) ** 2, weights=present)
+    return partial(clam.update, memories=data, beta=0.5 / noise**2, weights=present)
 
 
 @jax.jit
 def rests(
-    denoise: Partial,
     data: Float[Array, "N D"],
     present: Float[Array, " N"],
     starts: Float[Array, "Q D"],
     key: jax.Array,
     noise: Float[Array, ""],
 ) -> Rests:
-    """Where the denoiser comes to rest from each start.
+    """Where the denoiser of the data comes to rest from each start, and what these places are like.
 
     Args:
-        denoise: mean of the clean state given each noisy one, at this noise.
         data: those that were stored or learned.
         present: weight of each datum, 0 for those that are not there (so that one program serves several numbers).
         starts: noisy states.
         key: of the moves and of the Langevin dynamics.
         noise: s.
     """
-    states = _settled(denoise, starts, noise)
+    denoise = exact(data, present, noise)
+    states = settled(data, present, starts, noise)
     key_soft, key_move, key_walk = jax.random.split(key, 3)
     own = jnp.max(clam.responsibilities(states, data, 0.5 / noise**2, present), axis=-1)
     moves = noise * jnp.asarray(REACHES)[:, None, None] * jax.random.normal(key_move, (len(REACHES), *states.shape))
     walked = _walked(denoise, states + moves[0], key_walk, noise)
     others = jnp.concatenate([(states + moves).reshape(-1, states.shape[-1]), walked])
-    again = _settled(denoise, others, noise).reshape(-1, *states.shape)
+    again = settled(data, present, others, noise).reshape(-1, *states.shape)
     same = jnp.linalg.norm(again - states, axis=-1) < _SAME * noise
     return Rests(states, own, _softest(denoise, states, key_soft), same[:-1], same[-1])
 
 
-def _settled(denoise: Partial, starts: Float[Array, "Q D"], noise: Float[Array, ""]) -> Float[Array, "Q D"]:
+@jax.jit
+def settled(
+    data: Float[Array, "N D"], present: Float[Array, " N"], starts: Float[Array, "Q D"], noise: Float[Array, ""]
+) -> Float[Array, "Q D"]:
+    """Where the denoiser comes to rest from each start; arguments as those of :func:`rests`."""
+    denoise = exact(data, present, noise)
+
     def goes_on(carry: tuple[Array, Array, Array]) -> Array:
         return (carry[1] < _MOST_STEPS) & (carry[2] > _STILL * noise)
 
@@ -97,7 +106,7 @@ def _settled(denoise: Partial, starts: Float[Array, "Q D"], noise: Float[Array, 
     return ended[0]
 
 
-def _softest(denoise: Partial, states: Float[Array, "Q D"], key: jax.Array) -> Float[Array, " Q"]:
+def _softest(denoise: _Denoiser, states: Float[Array, "Q D"], key: jax.Array) -> Float[Array, " Q"]:
     """The largest eigenvalue of the denoiser's Jacobian at each state, by the power method."""
 
     def pushed(u: Array) -> Array:
@@ -113,7 +122,7 @@ def _softest(denoise: Partial, states: Float[Array, "Q D"], key: jax.Array) -> F
     return jnp.sum(ended * pushed(ended), axis=-1)
 
 
-def _walked(denoise: Partial, states: Float[Array, "Q D"], key: jax.Array, noise: Float[Array, ""]) -> Array:
+def _walked(denoise: _Denoiser, states: Float[Array, "Q D"], key: jax.Array, noise: Float[Array, ""]) -> Array:
     """The states after Langevin dynamics that leave the density at this noise as it is."""
 
     def step(x: Array, key: jax.Array) -> tuple[Array, None]:

@@ -23,9 +23,9 @@ from probam.data.shipped import load_labels, load_shipped, load_texts
 from probam.distributions.growth import tail_of
 from probam.distributions.stick_breaking import expected_num_components
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
-from probam.experiments.finding import Finding, over_repeats
+from probam.experiments.finding import Finding, mean_with_error
 from probam.reports.figures.style import MEMORY_COLOURS, MUTED, log_axis, new_figure, quiet, styled
-from probam.reports.page import escape, number, percent, table, with_error
+from probam.reports.page import escape, number, percent, table
 from probam.reports.tree import variable
 from probam.streams.stream import Stream
 
@@ -69,7 +69,7 @@ def run(settings: Settings) -> xr.DataTree:
     groups: dict[str, xr.Dataset] = {"dp": _described(streams[best], x, intents)}
     report("questions, pyp")
     groups["pyp"] = _described(_topics(x, chosen, "pyp"), x, intents)
-    groups["concentration"] = _curve(concentrations, streams, x, intents)
+    groups["concentration"] = _curve(concentrations, streams, scores, x, intents).assign_attrs(chosen=chosen)
     report("questions in other orders")
     shuffled = [rng.permutation(len(x)) for _ in range(num_orders - 1)]
     groups["orders"] = _orders([groups["dp"]], x, intents, shuffled, chosen)
@@ -94,10 +94,13 @@ def _agreement(labels: np.ndarray, owner: np.ndarray) -> tuple[float, float]:
 
 
 def _curve(
-    concentrations: Sequence[float], streams: Sequence[Stream], x: Float[np.ndarray, "N D"], intents: np.ndarray
+    concentrations: Sequence[float],
+    streams: Sequence[Stream],
+    scores: Sequence[float],
+    x: Float[np.ndarray, "N D"],
+    intents: np.ndarray,
 ) -> xr.Dataset:
-    """Evidence, number of memories and agreement with the intents, by concentration."""
-    scores = [stream.log_predictive / len(x) for stream in streams]
+    """Evidence per question (the scores), number of memories and agreement with the intents, by concentration."""
     agreement = np.array([_agreement(intents, stream.predict(x)["label"].values) for stream in streams])
     return xr.Dataset(
         {
@@ -107,7 +110,7 @@ def _curve(
             "nmi": ("concentration", agreement[:, 1]),
         },
         coords={"concentration": list(concentrations)},
-        attrs={"chosen": concentrations[int(np.argmax(scores))], "documents": len(x)},
+        attrs={"documents": len(x)},
     )
 
 
@@ -299,18 +302,15 @@ def _choice_note(tree: xr.DataTree) -> Finding:
 
 def _orders_note(tree: xr.DataTree) -> Finding:
     orders, means = tree["orders"].to_dataset(), tree["k_means"].to_dataset()
-    ari, made = (over_repeats(orders[name].values, name, "orders") for name in ("ari", "memories"))
+    ari, made = (mean_with_error(orders[name]) for name in ("ari", "memories"))
     told = ", ".join(
-        f"{with_error(at.value, at.error)} with K = {int(clusters)}"
-        for clusters, at in (
-            (clusters, over_repeats(values, "ari", "starts"))
-            for clusters, values in zip(means["clusters"].values, means["ari"].values, strict=True)
-        )
+        f"{mean_with_error(values)} with K = {int(clusters)}"
+        for clusters, values in zip(means["clusters"].values, means["ari"].values, strict=True)
     )
     return Finding(
         f"At the chosen concentration, over {orders.sizes['order']} orders of the questions, "
-        f"{with_error(made.value, made.error)} memories are made with an ARI of {with_error(ari.value, ari.error)}. "
-        f"k-means, which is told a number, has {told}: the ± are standard errors over orders and starts.",
+        f"{made} memories are made with an ARI of {ari}. k-means, which is told a number, has {told}: the ± are "
+        "standard errors over orders and starts.",
         "note",
     )
 

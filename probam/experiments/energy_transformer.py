@@ -15,12 +15,12 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Bool, Float
 
-from probam.dynamics.patches import Completer, cut, hide, joined, patch_side, train, untrained
+from probam.dynamics.patches import Completer, cut, energies_along, hide, joined, patch_side, train, untrained
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
 from probam.experiments.finding import Finding, judged, mean_with_error, over_repeats, standard_errors
 from probam.experiments.image_completion import by_gaussian, by_mean, by_nearest, hidden_error
 from probam.experiments.image_retrieval import IMAGE_SETS, images
-from probam.reports.figures.style import MEMORY_COLOURS, log_axis, new_figure, quiet, styled
+from probam.reports.figures.style import MEMORY_COLOURS, log_axis, new_figure, quiet, show_image, styled
 from probam.reports.page import number, percent, table
 
 __all__ = ["ENERGY_TRANSFORMER", "rising"]
@@ -54,12 +54,7 @@ def rising(completer: Completer, patches: Float[Array, "B N P"], hidden: Bool[Ar
 
     @jax.jit
     def path(step: Array, layers: Array) -> Array:
-        moving = replace(memory, step=step)
-
-        def moved(x: Array, _: None) -> tuple[Array, Array]:
-            return moving.update(x), moving.energy(x)
-
-        return jax.lax.scan(moved, layers, None, length=completer.num_steps + 1)[1]
+        return energies_along(replace(memory, step=step), layers, completer.num_steps)
 
     layers = replace(completer, weights=weights).layers(patches.astype(jnp.float64), hidden)
     shares = []
@@ -146,8 +141,7 @@ def _completed(name: str, data: xr.Dataset) -> Drawing:
     grid = figure.subplots(len(kinds), count, squeeze=False)
     for row, kind in zip(grid, kinds, strict=True):
         for i, axes in enumerate(row):
-            pixels = np.clip(shown.sel(kind=kind, image=i).values, 0, 1)
-            axes.imshow(pixels if pixels.shape[-1] == 3 else pixels[..., 0], cmap="gray_r", vmin=0, vmax=1)
+            show_image(axes, shown.sel(kind=kind, image=i).values)
             axes.set_axis_off()
         row[0].text(-0.15, 0.5, kind, ha="right", va="center", transform=row[0].transAxes, fontsize=8)
     caption = (

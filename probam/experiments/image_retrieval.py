@@ -29,6 +29,7 @@ __all__ = [
     "Damage",
     "Rule",
     "damaged",
+    "distances",
     "draw_sets",
     "images",
     "mean_image_retrieved",
@@ -42,7 +43,10 @@ Damage = Literal["noise", "mask", "random mask", "inpainting"]
 
 DAMAGES: tuple[Damage, ...] = ("noise", "mask", "random mask", "inpainting")
 
-IMAGE_SETS = "sets of images of any name: an array X of shape (N, height, width) or (N, height, width, channels)"
+IMAGE_SETS = (
+    "sets of images of any name: an array X of shape (N, height, width) or (N, height, width, channels), whole numbers "
+    "from 0 to 255 or fractions from 0 to 1"
+)
 """What ``--data`` names, for experiments whose images :func:`images` reads."""
 
 PAPER_THRESHOLD = 50.0
@@ -113,16 +117,25 @@ def of_the_paper(name: str, shape: tuple[int, ...]) -> bool:
     )
 
 
+def distances(rows: Float[np.ndarray, "M D"], others: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "M N"]:
+    """Euclidean distances of rows, by one matrix product.
+
+    >>> distances(np.array([[0.0, 0.0]]), np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+    [[5.0, 0.0]]
+    """
+    squares = (rows**2).sum(axis=1)[:, None] + (others**2).sum(axis=1) - 2 * rows @ others.T
+    return np.asarray(np.sqrt(np.maximum(squares, 0)))
+
+
 def neighbour_distance(rows: Float[np.ndarray, "N D"]) -> float:
     """Median distance of a row to the nearest other one.
 
     >>> neighbour_distance(np.array([[0.0], [1.0], [3.0]]))
     1.0
     """
-    squares = (rows**2).sum(axis=1)
-    gaps = squares[:, None] + squares - 2 * rows @ rows.T
+    gaps = distances(rows, rows)
     np.fill_diagonal(gaps, np.inf)
-    return float(np.median(np.sqrt(np.maximum(gaps.min(axis=1), 0))))
+    return float(np.median(gaps.min(axis=1)))
 
 
 def draw_sets(key: jax.Array, pool: Float[np.ndarray, "N H W C"], num_sets: int, num_memories: int) -> Array:

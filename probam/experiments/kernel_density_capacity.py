@@ -22,10 +22,10 @@ from scipy.special import lambertw
 
 from probam.energies import clam
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
-from probam.experiments.finding import Finding, judged, over_repeats
+from probam.experiments.finding import Finding, judged, mean_with_error, over_repeats
 from probam.numerics.bessel import log_normalizer
 from probam.reports.figures.style import MEMORY_COLOURS, log_axis, new_figure, quiet, styled
-from probam.reports.page import number, table, with_error
+from probam.reports.page import number, table
 
 __all__ = ["KERNEL_DENSITY_CAPACITY", "bound", "capacity", "crosstalk_capacity", "stored_shares"]
 
@@ -237,8 +237,8 @@ def findings(tree: xr.DataTree) -> Sequence[Finding]:
         ),
         Finding(
             f"Where the other kernels add up to the pattern’s own, log N grows by {number(expected, 3)} with each "
-            f"dimension; measured {with_error(*over_repeats(rates, '', '')[:2])}. With beta it grows by "
-            f"{with_error(*over_repeats(_slopes(by_beta, 'beta'), '', '')[:2])} for each unit, where "
+            f"dimension; measured {mean_with_error(rates)}. With beta it grows by "
+            f"{mean_with_error(_slopes(by_beta, 'beta'))} for each unit, where "
             f"{number(float(_slopes(by_beta, 'beta', 'crosstalk')[0]), 3)} is expected. Rates that are far apart "
             "would have shown that crosstalk is not what ends storage.",
             "note",
@@ -265,7 +265,7 @@ def _against_the_bound(promised: xr.Dataset) -> list[Finding]:
     """What the theorem promises, and how much more there is."""
     share = promised["share"].mean("pair")
     factors = promised.attrs["most"] / promised["bound"].values
-    more = over_repeats(100 * share.sel(tried="most").values, "", "sets of patterns")
+    more = mean_with_error(100 * share.sel(tried="most"))
     return [
         judged(
             "The bound of Ramsauer et al. (2021), Theorem 3, holds: of as many patterns as it promises with a failure "
@@ -276,7 +276,7 @@ def _against_the_bound(promised: xr.Dataset) -> list[Finding]:
         ),
         Finding(
             f"The bound is far from tight. With {promised.attrs['most']} patterns, {number(factors.min(), 2)} to "
-            f"{number(factors.max(), 2)} times as many as it promises, {with_error(more.value, more.error)} % are "
+            f"{number(factors.max(), 2)} times as many as it promises, {more} % are "
             "stored. A share of one half or less would have shown that the capacity is near the bound.",
             "note",
         ),
@@ -291,7 +291,7 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
         rows = [
             [
                 f"{at:g}",
-                with_error(*over_repeats(group["capacity"].sel({name: at}).values, "", "")[:2]),
+                mean_with_error(group["capacity"].sel({name: at})),
                 number(float(group["crosstalk"].sel({name: at})), 3),
             ]
             for at in group[name].values

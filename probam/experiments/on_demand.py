@@ -17,7 +17,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from probam.data.shipped import load_labels, load_shipped
 from probam.experiments.experiment import Drawing, Experiment, Settings, register
-from probam.experiments.finding import Finding, judged, over_repeats
+from probam.experiments.finding import Finding, judged, mean_with_error, over_repeats
 from probam.experiments.learners import DPMeans, Engine, Learner, OnePass, ScikitLearn, scored
 from probam.experiments.own_process import alone
 from probam.reports.figures.style import MEMORY_COLOURS, MUTED, log_axis, new_figure, quiet, styled
@@ -303,8 +303,7 @@ def _cell(values: xr.DataArray, is_mean: bool) -> str:
         return ""
     if not is_mean:
         return number(float(np.median(known)), 3)
-    at = over_repeats(known, "", "splits")
-    return with_error(at.value, at.error)
+    return mean_with_error(known)
 
 
 ON_DEMAND = register(

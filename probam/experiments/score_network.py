@@ -18,10 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-__all__ = ["Network", "Training", "denoise", "denoiser", "trained"]
+__all__ = ["Network", "Training", "denoise", "trained"]
 
 _FREQUENCIES = 0.5 * np.arange(1, 5)
 """Of the sines and cosines of log s that the network sees."""
@@ -68,15 +67,6 @@ def denoise(network: Network, x: Float[Array, "Q D"], noise: Float[Array, "*q"])
         hidden = jax.nn.silu(hidden @ weight + bias)
     weight, bias = network.layers[-1]
     return network.mean + network.spread * (hidden @ weight + bias)
-
-
-def denoiser(network: Network, noise: float | Float[Array, ""]) -> Partial:
-    """The network at one noise, as a function of states."""
-    return Partial(_at, network, jnp.asarray(noise, jnp.float32))
-
-
-def _at(network: Network, noise: Float[Array, ""], x: Float[Array, "Q D"]) -> Float[Array, "Q D"]:
-    return denoise(network, x, noise)
 
 
 def _fresh(key: jax.Array, sizes: tuple[int, ...]) -> _Layers:

@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import xarray as xr
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from probam.energies.similarities import SIMILARITIES
 from probam.experiments.experiment import Drawing
-from probam.reports.figures.style import MUTED, log_axis, memory_colour, new_figure, quiet, styled
+from probam.reports.figures.style import MUTED, log_axis, memory_colour, new_figure, quiet, show_image, styled
 from probam.reports.page import number
 
 __all__ = ["drawings"]
@@ -136,7 +134,7 @@ def _examples(tree: xr.DataTree) -> Drawing:
     grid = figure.subplots(3, count, squeeze=False, height_ratios=[2, 1, 1])
     for c in range(count):
         for r, name in enumerate(("query", "read", "wanted")):
-            _image(grid[r, c], shown[name].values[c])
+            show_image(grid[r, c], shown[name].values[c])
             if c == 0:
                 grid[r, c].set_ylabel(name)
     caption = (
@@ -144,14 +142,6 @@ def _examples(tree: xr.DataTree) -> Drawing:
         "(normalised dot product, max, ten memories), and the true lower halves."
     )
     return Drawing("examples", figure, caption)
-
-
-def _image(axes: Axes, pixels: Float[np.ndarray, "H W C"]) -> None:
-    """An image without axes, three channels as colours and one as ink."""
-    within = np.clip(pixels, 0, 1)
-    axes.imshow(within if within.shape[-1] == 3 else within[..., 0], cmap="gray_r", vmin=0, vmax=1)
-    axes.set_xticks([])
-    axes.set_yticks([])
 
 
 def _reconstructions(shown: xr.Dataset) -> Drawing:
@@ -163,8 +153,8 @@ def _reconstructions(shown: xr.Dataset) -> Drawing:
         at = shown.sel(damage=damage)
         for c in range(steps):
             upper, lower = grid[2 * (d // 2) : 2 * (d // 2) + 2, steps * (d % 2) + c]
-            _image(upper, at["query"].values[c])
-            _image(lower, at["read"].values[c])
+            show_image(upper, at["query"].values[c])
+            show_image(lower, at["read"].values[c])
             level = number(float(at["level"][c]), 2)
             upper.set_title(f"{damage}\n{level}" if c == 0 else f"\n{level}", fontsize=7.5)
             if c == 0:
@@ -185,7 +175,7 @@ def _errors(shown: xr.Dataset) -> Drawing:
     grid = figure.subplots(2, count, squeeze=False)
     for c in range(count):
         for axes, name in zip(grid[:, c], ("read", "wanted"), strict=True):
-            _image(axes, shown[name].values[c])
+            show_image(axes, shown[name].values[c])
             if c == 0:
                 axes.set_ylabel(name)
         grid[0, c].set_title(f"error {number(float(shown['error'][c]), 3)}", fontsize=8)

@@ -14,7 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar
 
 import matplotlib as mpl
+import numpy as np
 from cycler import cycler
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
@@ -33,6 +35,7 @@ __all__ = [
     "memory_colour",
     "new_figure",
     "quiet",
+    "show_image",
     "styled",
 ]
 
@@ -148,6 +151,14 @@ def log_axis(
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 400 * low else (1.0,)))
     axis.set_major_formatter(lambda value, _: number(float(value)))
     axis.set_minor_formatter(NullFormatter())
+
+
+def show_image(axes: Axes, pixels: Float[np.ndarray, "H W C"]) -> None:
+    """An image of pixels from 0 to 1 without ticks: three channels as colours, one as ink; others are clipped."""
+    within = np.clip(pixels, 0, 1)
+    axes.imshow(within if within.shape[-1] == 3 else within[..., 0], cmap="gray_r", vmin=0, vmax=1)
+    axes.set_xticks([])
+    axes.set_yticks([])
 
 
 def inline_svg(figure: Figure, name: str, alt: str) -> str:

@@ -10,7 +10,7 @@ from probam.energies import clam, diffusion
 from probam.experiments.diffusion_findings import boundary_slopes, expected_minima, over
 from probam.experiments.diffusion_memory import barriers, on_circle, ring_radius
 from probam.experiments.diffusion_network import by_distance
-from probam.experiments.diffusion_phases import by_phase, exact, phase_of, rests
+from probam.experiments.diffusion_phases import by_phase, phase_of, rests
 from probam.experiments.image_retrieval import neighbour_distance
 from probam.experiments.score_network import Training, denoise, trained
 
@@ -19,13 +19,13 @@ def test_two_data_are_memorised_apart_and_share_a_minimum_when_the_noise_is_as_l
     """Data at -1 and 1: the middle is a minimum iff s > 1, and its softest direction there has the share 1 / s^2."""
     data, present = jnp.array([[-1.0, 0.0], [1.0, 0.0], [9.0, 9.0]]), jnp.array([1.0, 1.0, 0.0])
     starts, key = jnp.array([[-1.2, 0.1], [0.8, -0.1]]), jax.random.key(0)
-    apart = rests(exact(data, present, 0.2), data, present, starts, key, jnp.asarray(0.2))
+    apart = rests(data, present, starts, key, jnp.asarray(0.2))
     np.testing.assert_allclose(apart.states, [[-1, 0], [1, 0]], atol=1e-9)
     np.testing.assert_allclose(apart.own, 1, atol=1e-9)
     np.testing.assert_allclose(apart.softest, 0, atol=1e-9)
     assert bool(apart.returned[:2].all())
     assert bool(apart.stayed.all())
-    shared = rests(exact(data, present, 2.0), data, present, starts, key, jnp.asarray(2.0))
+    shared = rests(data, present, starts, key, jnp.asarray(2.0))
     np.testing.assert_allclose(shared.states, 0, atol=1e-4)
     np.testing.assert_allclose(shared.own, 0.5, atol=1e-4)
     np.testing.assert_allclose(shared.softest, 0.25, atol=1e-4)
@@ -40,9 +40,7 @@ def test_a_phase_is_decided_by_the_largest_share_and_then_by_the_softest_directi
 @pytest.mark.parametrize("noise", [0.2, 0.5])
 def test_many_data_rest_on_the_ring_of_the_limit(noise: float) -> None:
     stored = on_circle(2 * np.pi * np.arange(60) / 60, 64)
-    at = rests(
-        exact(*stored, noise), *stored, jnp.array([[0.3, 0.1], [-2.0, 1.0]]), jax.random.key(1), jnp.asarray(noise)
-    )
+    at = rests(*stored, jnp.array([[0.3, 0.1], [-2.0, 1.0]]), jax.random.key(1), jnp.asarray(noise))
     np.testing.assert_allclose(np.linalg.norm(at.states, axis=1), ring_radius(noise**2), atol=2e-5)
     np.testing.assert_allclose(at.softest, 1, atol=1e-4)  # nothing holds a state along the ring
     assert ring_radius(0.5) == 0
