@@ -5,6 +5,7 @@ likelihoods; a ``Stream`` makes memories as data arrive; ``partitions`` has func
 names below are read from their modules when first used, so that ``import probam`` costs next to nothing.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,9 @@ _HOMES = {
     "Stop": "probam.errors",
     "Progress": "probam.inference.common.progress",
 }
+
+
+logging.getLogger("probam").addHandler(logging.NullHandler())  # what the library says, for those who listen
 
 
 def __getattr__(name: str) -> Any:

@@ -4,11 +4,11 @@ import contextlib
 import csv
 import json
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from probam.cli.console import advise
 from probam.errors import InputError
 
 if TYPE_CHECKING:
@@ -73,8 +73,6 @@ def labelled_table_of(
     else:
         rest, known = split_labels(data, labels, variable=variable)
         table = as_table(rest, name=data, **reading)
-    for sentence in table.notes():
-        print(f"probam: {sentence}", file=sys.stderr)
     return table, known
 
 
@@ -180,10 +178,9 @@ def _say_what_looks_like_labels(table: "Table") -> None:
 
     for name in label_like(table):
         word = shlex.quote(name)
-        print(
-            f"probam: {table.source}: column {name!r} has few distinct whole numbers, as labels have, and is fitted as "
-            f"a feature; --drop {word} leaves it out, --labels {word} also compares the memories with it",
-            file=sys.stderr,
+        advise(
+            f"{table.source}: column {name!r} has few distinct whole numbers, as labels have, and is fitted as "
+            f"a feature; --drop {word} leaves it out, --labels {word} also compares the memories with it"
         )
 
 

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Bar",
+    "Interrupted",
     "abandoned",
+    "advise",
     "agreement_text",
+    "be_quiet",
     "checks_text",
     "fit_json",
     "fit_text",
@@ -46,7 +49,20 @@ _WIDTH = 16
 _FEW = 100
 """Steps up to which a rate says nothing: they are parts of the work, or its share in per cent."""
 
+_quiet = False
+"""Whether ``--quiet`` was given."""
+
 _workers: list[threading.Thread] = []
+
+
+class Interrupted(Exception):  # noqa: N818 (no error: the user wanted it)
+    """Ctrl-C or SIGTERM has ended the work; the message says what was kept."""
+
+
+def be_quiet(quiet: bool) -> None:
+    """Whether from now on there is neither a bar nor advice on stderr; errors stay."""
+    global _quiet
+    _quiet = quiet
 
 
 def say(text: str) -> None:
@@ -54,10 +70,18 @@ def say(text: str) -> None:
     print(f"probam: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
+def advise(text: str) -> None:
+    """One line on stderr that is no error, unless ``--quiet`` was given."""
+    if not _quiet:
+        say(text)
+
+
 def interruptible(work: Callable[[], _T]) -> _T:
     """The result of ``work``, which runs in a thread of its own, so that Ctrl-C interrupts a compiled loop too.
 
     ``work`` must not write files.
+
+    Raises :class:`Interrupted` where Ctrl-C or SIGTERM came first.
     """
     results: list[_T] = []
     errors: list[BaseException] = []
@@ -71,11 +95,14 @@ def interruptible(work: Callable[[], _T]) -> _T:
     worker = threading.Thread(target=run, daemon=True)
     _workers.append(worker)
     worker.start()
-    while worker.is_alive():
-        worker.join(0.1)
-    _workers.remove(worker)
-    if errors:
-        raise errors[0]
+    try:
+        while worker.is_alive():
+            worker.join(0.1)
+        _workers.remove(worker)
+        if errors:
+            raise errors[0]
+    except KeyboardInterrupt as interruption:
+        raise Interrupted("nothing was written") from interruption
     return results[0]
 
 
@@ -85,7 +112,7 @@ def abandoned() -> bool:
 
 
 class Bar:
-    """A progress bar on stderr that appears after two seconds; nothing where stderr is not a terminal.
+    """A progress bar on stderr that appears after two seconds; nothing without a terminal, or under --quiet.
 
     ::
 
@@ -101,7 +128,7 @@ class Bar:
         self._later: threading.Timer | None = None
 
     def __enter__(self) -> "Bar":
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not _quiet:
             in_words = [TextColumn(f"{{task.fields[{name}]}}", table_column=_uncut()) for name in ("pace", "numbers")]
             columns = (SpinnerColumn(), TextColumn("{task.description}", table_column=_uncut()), BarColumn(_WIDTH))
             self._bar = Columns(*columns, TimeElapsedColumn(), *in_words, console=Console(stderr=True), transient=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probam.cli.arguments import check_apart, engine_option, table_to_fit
-from probam.cli.console import Bar, fit_json, fit_text, interruptible, say
+from probam.cli.console import Bar, Interrupted, fit_json, fit_text, interruptible
 from probam.cli.flags import flags
 from probam.cli.program import DATA, FitOutput, Json, Labels, api_ready, app
 from probam.fits.options import FitOptions
@@ -64,12 +64,19 @@ def fit(
     try:
         with Bar("fitting") as bar:
             fitted = interruptible(lambda: api.fit(rows, output=output, progress=bar, **options))
-    except KeyboardInterrupt:
-        if output.exists() and output.stat().st_mtime >= began:
-            say(f"{output} holds what the engine returned; the rest is computed when it is read")
-        raise
+    except Interrupted as interruption:
+        raise Interrupted(_kept(output, began, options.get("checkpoint"))) from interruption
     agreement = None if known is None else _agreement(fitted, table, known)
     print(fit_json(fitted, output, agreement) if as_json else fit_text(fitted, output, agreement))
+
+
+def _kept(output: Path, began: float, checkpoint: str | None) -> str:
+    """What an interrupted fit has left: its result, the chains so far, or nothing."""
+    if output.exists() and output.stat().st_mtime >= began:
+        return f"{output} holds what the engine returned; the rest is computed when it is read"
+    if checkpoint is not None and Path(checkpoint).exists():
+        return f"{checkpoint} holds the chains so far; the same command goes on from there"
+    return "nothing was written"
 
 
 def _agreement(fitted: "Fit", table: "Table", known: "np.ndarray") -> "Agreement":

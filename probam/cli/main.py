@@ -1,14 +1,16 @@
 """The command line: its entry point, and what it prints when something goes wrong.
 
 The commands are in :mod:`probam.cli`; they import heavy packages when they run, so that ``--help`` is quick. Results go
-to stdout, everything else to stderr. Exit codes: 0 done; 1 an exact statement failed, or probam has a defect; 2 the
-input cannot be used; 130 interrupted.
+to stdout, everything else to stderr. Exit codes: see :data:`probam.cli.program.EXIT_CODES`.
 """
 
 import errno
 import gc
+import logging
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,8 +21,8 @@ import typer
 import typer.main
 
 from probam.cli import comparing, court, datasets, fitting, memories, queries, streaming  # noqa: F401 (they add commands)
-from probam.cli.console import abandoned, say
-from probam.cli.program import app, choose_device
+from probam.cli.console import Interrupted, abandoned, advise, be_quiet, say
+from probam.cli.program import QUIET, app, choose_device
 from probam.errors import ProbamError
 
 __all__ = ["app", "entered", "main"]
@@ -50,6 +52,7 @@ def _global(
     debug: Annotated[
         bool, typer.Option("--debug", help="On an error print the whole traceback (also allowed after the command).")
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help=f"{QUIET} (also allowed after the command).")] = False,
     device: Annotated[
         str | None,
         typer.Option(
@@ -60,7 +63,7 @@ def _global(
     ] = None,
 ) -> None:
     """Fit memories to data, verify that their energy is the likelihood, and report the uncertainty."""
-    del version, debug  # --version acts in its callback, --debug in main()
+    del version, debug, quiet  # --version acts in its callback, the others in main()
     choose_device(device)
 
 
@@ -84,9 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; every error and every warning is one line on stderr."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     end = words.index("--") if "--" in words else len(words)
-    debug = "--debug" in words[:end]
-    words = _device_first([word for word in words[:end] if word != "--debug"]) + words[end:]
-    with _plain_words(debug):
+    debug, quiet = ("--debug" in words[:end], "--quiet" in words[:end])
+    words = _device_first([word for word in words[:end] if word not in ("--debug", "--quiet")]) + words[end:]
+    be_quiet(quiet)
+    with _plain_words(debug), _sigterm_like_ctrl_c():
         return _run(words, debug)
 
 
@@ -108,23 +112,66 @@ def _run(words: list[str], debug: bool) -> int:
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, typer.Abort):
-        say("interrupted")
-        if abandoned():
-            sys.stdout.flush()
-            os._exit(130)
-        return 130
-    except BrokenPipeError:  # the reader of our output went away
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return _interrupted("")
+    except Interrupted as interruption:
+        return _interrupted(f"; {interruption}")
+    except BrokenPipeError:
+        return _unread()
+    except SystemExit as ended:  # the parser and rich end a program whose output is closed by themselves
+        if isinstance(ended.__context__, BrokenPipeError):
+            return _unread()
+        raise
     except Exception as error:
         if debug:
             traceback.print_exc()
         return _failed(error, debug)
 
 
+_terminations: list[int] = []
+"""Signals that asked this command to end, SIGINT aside."""
+
+
+def _terminate(number: int, _: object) -> None:
+    _terminations.append(number)
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    """SIGTERM ends the work as Ctrl-C does, with an exit code of its own."""
+    _terminations.clear()
+    if threading.current_thread() is not threading.main_thread():  # only that one hears signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupted(kept: str) -> int:
+    """Say what was kept; the exit code. Does not return where a computation cannot be ended otherwise."""
+    say(f"{'terminated' if _terminations else 'interrupted'}{kept}")
+    code = 128 + (_terminations or [signal.SIGINT])[-1]
+    if abandoned():
+        from probam.data.writing import remove_unfinished
+
+        remove_unfinished()
+        sys.stdout.flush()
+        os._exit(code)
+    return code
+
+
+def _unread() -> int:
+    """The exit code where the reader of the output went away; what is still to be written goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141
+
+
 @contextmanager
 def _plain_words(debug: bool) -> Iterator[None]:
-    """What libraries print, in plain words: a warning is one line, without a place in their source.
+    """What libraries print and what probam logs, in plain words: one line, without a place in the source.
 
     Noise about half-opened files, which follows an error that was raised already, is not printed.
     """
@@ -132,15 +179,25 @@ def _plain_words(debug: bool) -> Iterator[None]:
     if not debug:
         sys.unraisablehook = lambda _: None
         warnings.showwarning = _say_warning
+    logger, lines = logging.getLogger("probam"), _Lines()
+    logger.addHandler(lines)
     try:
         yield
     finally:
+        logger.removeHandler(lines)
         sys.unraisablehook, warnings.showwarning = hook, shown
+
+
+class _Lines(logging.Handler):
+    """What the library logs, as advice."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        advise(record.getMessage())
 
 
 def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """One line on stderr for a warning of a library."""
-    say(f"warning: {message}")
+    advise(f"warning: {message}")
 
 
 def _failed(error: Exception, debug: bool) -> int:

@@ -9,7 +9,7 @@ import typer
 
 from probam.cli.arguments import check_apart, engine_option
 from probam.cli.console import Bar, interruptible
-from probam.cli.program import Json, Normalise, api_ready, app
+from probam.cli.program import Commands, Json, Normalise, api_ready, app
 from probam.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["memories"]
 
-memories = typer.Typer(
+memories = Commands(
     help="Associative memories: list them, explain one, store patterns in one and recall queries, or check one.",
     no_args_is_help=True,
 )

@@ -1,10 +1,12 @@
 """What the commands share: the program, their common arguments, and the set-up for numerical work."""
 
+import functools
+import inspect
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
@@ -23,8 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DATA",
+    "EXIT_CODES",
     "FIT",
+    "QUIET",
     "Columns",
+    "Commands",
     "Drop",
     "FitFile",
     "FitOutput",
@@ -60,6 +65,51 @@ _ORDER = (
 """The order in which the commands are listed."""
 
 
+EXIT_CODES = {
+    0: "done",
+    1: "a check or a claim failed, or probam has a defect",
+    2: "the input cannot be used, or the computation cannot be carried out; the message says what to do",
+    130: "interrupted by Ctrl-C",
+    141: "the reader of the output went away, as `head` does",
+    143: "terminated by SIGTERM",
+}
+"""What the exit codes of the command line mean."""
+
+QUIET = "No progress bar and no advice on standard error; errors stay"
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", help=f"{QUIET}.")]
+
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class Commands(typer.Typer):
+    """Commands that all have ``--quiet``. What it does is done in :func:`probam.cli.main.main`, before they run."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[_Command], _Command]:
+        """As ``Typer.command``; the function itself has no ``quiet``."""
+        register = super().command(name, **options)
+
+        def decorate(function: _Command) -> _Command:
+            @functools.wraps(function)
+            def run(*, quiet: bool = False, **values: Any) -> Any:
+                del quiet
+                return function(**values)
+
+            declared = inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Quiet)
+            own = [
+                each.replace(kind=declared.kind)
+                for each in inspect.signature(function, eval_str=True).parameters.values()
+            ]
+            run.__signature__ = inspect.Signature([*own, declared])  # type: ignore[attr-defined]
+            run.__annotations__ = {each.name: each.annotation for each in (*own, declared)}
+            register(run)
+            return function
+
+        return decorate
+
+
 class _InOrder(TyperGroup):
     """Lists the commands in the order of use, not of import."""
 
@@ -67,7 +117,7 @@ class _InOrder(TyperGroup):
         return sorted(super().list_commands(ctx), key=_ORDER.index)
 
 
-app = typer.Typer(
+app = Commands(
     name="probam",
     cls=_InOrder,
     help="Fit memories to data, verify that their energy is the likelihood, and report the uncertainty.",
@@ -77,7 +127,8 @@ app = typer.Typer(
     "  probam predict fit.nc new.csv -o labels.csv\n\n"
     "probam COMMAND --help explains a command. DATA is a CSV, TSV, Parquet, NPY, NPZ or NetCDF file, or the name of a "
     "set that `probam data` lists. Compiled programs are kept in the user's cache folder, or where the "
-    "variable PROBAM_COMPILED names (`off`: nowhere).",
+    "variable PROBAM_COMPILED names (`off`: nowhere).\n\n"
+    f"Exit codes: {'; '.join(f'{code} {meaning}' for code, meaning in EXIT_CODES.items())}.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probam.cli.arguments import check_apart, names_in
-from probam.cli.console import Bar, interruptible, say
+from probam.cli.console import Bar, advise, interruptible
 from probam.cli.flags import flags
 from probam.cli.program import Columns, Drop, FitOutput, Json, api_ready, app
 from probam.errors import InputError
@@ -79,9 +79,7 @@ def stream(
     learned = Stream(**options) if resume is None else Stream.load(resume, family=own)
     with Bar("streaming") as bar:
         kept, dropped = names_in(columns), names_in(drop)
-        interruptible(
-            lambda: run_stream(_source(data), columns=kept, drop=dropped, begun=learned, progress=bar, note=say)
-        )
+        interruptible(lambda: run_stream(_source(data), columns=kept, drop=dropped, begun=learned, progress=bar))
         fitted = interruptible(lambda: learned.to_fit(progress=bar))
     fitted.save(output)
     if as_json:
@@ -90,7 +88,7 @@ def stream(
     print(fitted.tree.attrs["model"])
     print(_text(learned, options["particles"]))
     for sentence in learned.warnings():
-        say(sentence)
+        advise(sentence)
     print(f"wrote {output}")
 
 

@@ -125,7 +125,7 @@ def _delimited(lines: Iterator[str], name: str, rows: int, delimiter: str | None
                     f"{name}: row {read_rows + ragged + 1} has {len(records[ragged])} fields; expected {len(header)}"
                 )
             if records:
-                yield without_row_numbers(_frame(records, header, delimiter, named=headed), read_rows)
+                yield without_row_numbers(_frame(records, header, delimiter, named=headed), name, read_rows)
             read_rows += len(records)
         if not read_rows:
             raise InputError(f"{name}: it has a header and no rows; expected one row per datum below the header")

@@ -7,6 +7,7 @@
 import csv
 import gzip
 import io
+import logging
 import os
 import stat
 import zipfile
@@ -35,6 +36,8 @@ __all__ = [
     "read",
     "without_row_numbers",
 ]
+
+_log = logging.getLogger(__name__)
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".parquet", ".npy", ".npz", ".nc")
 """What :func:`read` reads."""
@@ -160,7 +163,7 @@ def _read_delimited(path: str, delimiter: str | None) -> pd.DataFrame:
         for name in frame.columns[[not pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]]:
             numbers = numbers_in(frame[name], delimiter)
             frame[name] = frame[name] if numbers is None else numbers
-    return without_row_numbers(frame)
+    return without_row_numbers(frame, path)
 
 
 def delimiter_of(line: str, path: str) -> str:
@@ -243,11 +246,12 @@ def is_number(field: str, delimiter: str = ",") -> bool:
     return "_" not in text
 
 
-def without_row_numbers(frame: pd.DataFrame, start: int = 0) -> pd.DataFrame:
+def without_row_numbers(frame: pd.DataFrame, source: str, start: int = 0) -> pd.DataFrame:
     """The frame without a first column that has no name and only counts the rows (pandas and R write one).
 
     Args:
         frame: rows of a file.
+        source: what the log calls the file.
         start: number of rows of the file before these.
     """
     if frame.shape[1] > 1 and frame.columns[0] in ("column 1", "Unnamed: 0"):
@@ -255,6 +259,8 @@ def without_row_numbers(frame: pd.DataFrame, start: int = 0) -> pd.DataFrame:
         if pd.api.types.is_numeric_dtype(numbers.dtype):
             counted = numbers.to_numpy() - np.arange(start, start + len(frame))
             if np.ptp(counted) == 0 and counted[0] in (0, 1):
+                if start == 0:
+                    _log.warning("%s: left out %r, which only numbers the rows", source, str(frame.columns[0]))
                 frame.attrs["left_out"] = [str(frame.columns[0])]
                 return frame.iloc[:, 1:]
     return frame

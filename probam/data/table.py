@@ -98,10 +98,6 @@ class Table:
         unit = x / np.linalg.norm(x, axis=1, keepdims=True)
         return replace(self, values=unit.astype(self.values.dtype))
 
-    def notes(self) -> list[str]:
-        """Sentences on what reading the source left out."""
-        return [f"{self.source}: left out {name!r}, which only numbers the rows" for name in self.left_out]
-
     def frame(self) -> pd.DataFrame:
         """The same data as a data frame."""
         return pd.DataFrame(self.values, columns=list(self.columns))

@@ -18,10 +18,14 @@ from probam.data.reading import cause
 from probam.data.table import Table
 from probam.errors import InputError
 
-__all__ = ["TABLE_SUFFIXES", "check_writable", "write_atomically", "write_dataset", "write_table"]
+__all__ = ["TABLE_SUFFIXES", "check_writable", "remove_unfinished", "write_atomically", "write_dataset", "write_table"]
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".npz", ".nc")
 """What :func:`write_table` and :func:`write_dataset` write."""
+
+
+_unfinished: set[Path] = set()
+"""Temporary files that are being written."""
 
 
 def check_writable(path: str | os.PathLike[str], *, suffixes: tuple[str, ...] = ()) -> Path:
@@ -67,6 +71,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = check_writable(path)
     temporary = _beside(target)
+    _unfinished.add(temporary)
     try:
         _create(temporary)
         yield temporary
@@ -79,6 +84,13 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise InputError(f"{os.fspath(path)}: it could not be written ({cause(error)})") from error
     finally:
         temporary.unlink(missing_ok=True)
+        _unfinished.discard(temporary)
+
+
+def remove_unfinished() -> None:
+    """Remove the temporary files of this process; for a process that ends while one of its threads writes."""
+    for path in tuple(_unfinished):
+        path.unlink(missing_ok=True)
 
 
 def write_table(table: Table, path: str | os.PathLike[str], *, labels: NDArray[Any] | None = None) -> None:

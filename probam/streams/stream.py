@@ -329,7 +329,6 @@ def run_stream(
     rows: int = 50_000,
     begun: Stream | None = None,
     progress: Listener | None = None,
-    note: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Stream:
     """A :class:`Stream` after one pass over a source.
@@ -343,16 +342,12 @@ def run_stream(
         begun: a stream to continue, in place of a new one.
         progress: called with a ``probam.Progress`` after every block; its total is 0 if the number of data is unknown.
             Where it raises ``probam.Stop``, the rest of the source is not read.
-        note: called with a sentence for each column of row numbers that reading left out.
         options: those of a new :class:`Stream`.
     """
     stream = Stream(**options) if begun is None else begun
     report, first = Reporter(progress), stream.num_data
     blocks, total = row_blocks(source, rows=rows, columns=columns, drop=drop)
-    for i, table in enumerate(blocks):
-        if note is not None and i == 0:
-            for sentence in table.notes():
-                note(sentence)
+    for table in blocks:
         stream.partial_fit(table)
         learned = {} if stream.recent is None else {"memories": stream.num_memories}
         held_back = "" if learned else ", held back"

@@ -191,7 +191,7 @@ def test_an_interrupt_says_so_and_leaves_nothing(
 ) -> None:
     monkeypatch.setattr("probam.fits.fit.fit", _raising(KeyboardInterrupt()))
     assert main(["fit", "faithful"]) == 130
-    assert capsys.readouterr().err.strip() == "probam: interrupted"
+    assert capsys.readouterr().err.strip() == "probam: interrupted; nothing was written"
     assert list(here.iterdir()) == []
 
 
@@ -230,7 +230,7 @@ def test_ctrl_c_in_mid_fit_ends_at_once_with_130_and_no_file(tmp_path: Path) -> 
         assert run.poll() == 130
         assert time.monotonic() - pressed < 10
         printed += listen(0.1)
-        assert b"probam: interrupted" in printed
+        assert b"probam: interrupted; nothing was written" in printed
         assert b"Traceback" not in printed
         assert run.stdout is not None
         assert run.stdout.read() == b""
