@@ -20,8 +20,9 @@ from rich.text import Text
 from probam.claims.claim import PRINTED, Case, Certificate, Claim, Inputs, claim, select
 from probam.claims.entries import missing
 from probam.errors import InputError
+from probam.reports.court import VERDICTS
 
-__all__ = ["as_json", "case_inputs", "certify", "certify_each", "summary", "table", "verify"]
+__all__ = ["as_json", "case_inputs", "certify", "certify_each", "legend", "summary", "table", "verify"]
 
 _THREADS = 4
 """Largest number of claims run in parallel: nearly all the time goes into compilation, which releases the GIL."""
@@ -236,6 +237,21 @@ def table(certificates: Sequence[Certificate]) -> Table:
             Text("holds", style="green") if certificate.passed else Text("FAILS", style="bold red"),
         )
     return rows
+
+
+def legend(certificates: Sequence[Certificate]) -> str:
+    """What the columns of :func:`table` mean, and the words that it has for printed forms."""
+    verdicts = {claim(certificate.claim).verdict for certificate in certificates}
+    words = "; ".join(f"{verdict} {meaning}" for verdict, meaning in VERDICTS.items() if verdict in verdicts)
+    lines = [
+        "result    whether the exact statement holds: its error is within the bound, and the printed form fails where "
+        "it must",
+        f"printed   what is known of the form that the paper prints: {words}",
+        "misprint  error of that printed form, which must be large; - where there is none, or it is not tried",
+    ]
+    if verdicts & {"WRONG", "TYPO", "ILL"}:
+        lines.append("A row with WRONG, TYPO or ILL that holds is no fault: it checks the statement as corrected.")
+    return "\n".join(lines)
 
 
 def summary(certificates: Sequence[Certificate], *, single: bool = False) -> str:

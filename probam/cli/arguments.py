@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from probam.cli.console import advise
 from probam.errors import InputError
@@ -17,15 +17,29 @@ if TYPE_CHECKING:
     from probam.data.table import Table
 
 __all__ = [
+    "Rows",
     "check_apart",
+    "check_output",
     "engine_option",
     "labelled_table_of",
     "labels_in",
     "labels_of_fitted",
     "names_in",
+    "rows_of",
     "table_of",
     "table_to_fit",
 ]
+
+
+class Rows(NamedTuple):
+    """What a file says of its rows."""
+
+    table: "Table"
+    """The features."""
+    labels: "np.ndarray | None"
+    """Known labels (N,)."""
+    contents: object
+    """All of it, as :func:`probam.data.reading.read` gave it."""
 
 
 def table_of(data: str, **reading: Any) -> "Table":
@@ -33,12 +47,18 @@ def table_of(data: str, **reading: Any) -> "Table":
 
     Args:
         data: path of a file, or name of a shipped set.
-        reading: keywords of :func:`labelled_table_of`.
+        reading: keywords of :func:`rows_of`.
     """
-    return labelled_table_of(data, None, **reading)[0]
+    return rows_of(data, None, **reading).table
 
 
-def labelled_table_of(
+def labelled_table_of(data: str, labels: str | None, **reading: Any) -> tuple["Table", "np.ndarray | None"]:
+    """The features and the labels of :func:`rows_of`, which has these arguments."""
+    rows = rows_of(data, labels, **reading)
+    return rows.table, rows.labels
+
+
+def rows_of(
     data: str,
     labels: str | None,
     *,
@@ -47,11 +67,11 @@ def labelled_table_of(
     variable: str | None = None,
     features: Sequence[str] | None = None,
     missing: bool = False,
-) -> tuple["Table", "np.ndarray | None"]:
-    """The data of a file or a shipped set without the column of their labels, and the labels.
+) -> Rows:
+    """The data of a file, of standard input or of a shipped set, without the column of their labels, and the labels.
 
     Args:
-        data: path of a file, or name of a shipped set.
+        data: path of a file, ``-`` for CSV on standard input, or name of a shipped set.
         labels: name of the column of labels, ``label`` of a shipped set; None where there is none.
         columns: names of columns to keep, each word possibly several, separated by commas; None takes all.
         drop: names of columns to leave out, likewise.
@@ -60,20 +80,19 @@ def labelled_table_of(
         missing: allow missing entries.
     """
     from probam.data.labels import split_labels
+    from probam.data.reading import read, source_of
     from probam.data.table import as_table
 
     chosen: dict[str, Any] = {"columns": names_in(columns), "drop": names_in(drop)}
     chosen = {how: names and [name for name in names if name != labels] for how, names in chosen.items()}
     reading = chosen | {"features": features, "missing": missing}
-    if not (Path(data).exists() or Path(data).suffix or ":" in data):
+    if not (data == "-" or Path(data).exists() or Path(data).suffix or ":" in data):
         table, known = _shipped(data, labels)
-        return as_table(table, variable=variable, **reading), known
-    if labels is None:
-        table, known = as_table(data, variable=variable, **reading), None
-    else:
-        rest, known = split_labels(data, labels, variable=variable)
-        table = as_table(rest, name=data, **reading)
-    return table, known
+        return Rows(as_table(table, variable=variable, **reading), known, table)
+    contents = read(data, variable=variable)
+    rest, known = (contents, None) if labels is None else split_labels(data, labels, contents=contents)
+    table = as_table(rest, name=source_of(data), **reading)
+    return Rows(table, known, contents)
 
 
 def table_to_fit(data: str, options: dict[str, Any], labels: str | None) -> tuple["Table", "np.ndarray | None"]:
@@ -182,6 +201,22 @@ def _say_what_looks_like_labels(table: "Table") -> None:
             f"{table.source}: column {name!r} has few distinct whole numbers, as labels have, and is fitted as "
             f"a feature; --drop {word} leaves it out, --labels {word} also compares the memories with it"
         )
+
+
+def check_output(output: Path, suffixes: tuple[str, ...], *, as_json: bool) -> None:
+    """Raise :class:`probam.errors.InputError` where a table cannot be written here; ``-`` is standard output.
+
+    Args:
+        output: a file, or ``-``.
+        suffixes: endings of which the name of a file must have one.
+        as_json: whether standard output is to have the results as JSON.
+    """
+    from probam.data.writing import check_writable
+
+    if str(output) != "-":
+        check_writable(output, suffixes=suffixes)
+    elif as_json:
+        raise InputError("-o -: --json writes the results to standard output too; write the table to a file")
 
 
 def check_apart(output: Path, *inputs: str | Path) -> None:

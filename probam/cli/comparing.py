@@ -1,6 +1,5 @@
 """The command that puts fits, or engines, side by side."""
 
-import json
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ from probam.cli.arguments import labelled_table_of, labels_in, table_to_fit
 from probam.cli.console import Bar, interruptible
 from probam.cli.flags import flags
 from probam.cli.program import Json, api_ready, app, fits_by_name
+from probam.cli.results import print_json
 from probam.errors import InputError
 from probam.fits.options import ENGINES, FitOptions
 from probam.options import option_of
@@ -109,7 +109,7 @@ def compare(
         frame, compared = _compare_engines(fits, engines, held_out, labels, model, **how)
     for path in output or ():
         _write(frame, compared, path, subject="" if engines is None else fits[0])
-    print(_text(frame, as_json=as_json))
+    _print(frame, as_json=as_json)
     for path in () if as_json else output or ():
         print(f"wrote {path}")
 
@@ -177,10 +177,13 @@ def _compare_engines(
         )
 
 
-def _text(frame: "pd.DataFrame", *, as_json: bool) -> str:
+def _print(frame: "pd.DataFrame", *, as_json: bool) -> None:
     from probam.comparison.compare import comparison_record, comparison_text
 
-    return json.dumps(comparison_record(frame), indent=2) if as_json else comparison_text(frame)
+    if as_json:
+        print_json(comparison_record(frame))
+    else:
+        print(comparison_text(frame))
 
 
 def _share(text: str) -> float:

@@ -1,14 +1,11 @@
 """Output of the command line: one line for an error, a progress bar for long work, and work that Ctrl-C interrupts."""
 
-import contextlib
-import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -16,27 +13,9 @@ from rich.progress import Progress as Columns
 from rich.table import Column
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from probam.equivalence.check import Check
-    from probam.fits.fitted import Fit
     from probam.inference.common.progress import Progress
-    from probam.reports.summaries.contingency import Agreement
 
-__all__ = [
-    "Bar",
-    "Interrupted",
-    "abandoned",
-    "advise",
-    "agreement_text",
-    "be_quiet",
-    "checks_text",
-    "fit_json",
-    "fit_text",
-    "interruptible",
-    "say",
-    "show",
-]
+__all__ = ["Bar", "Interrupted", "abandoned", "advise", "be_quiet", "interruptible", "say", "show"]
 
 _T = TypeVar("_T")
 
@@ -192,103 +171,3 @@ def show(table: RenderableType) -> None:
     if not sys.stdout.isatty():
         console = Console(width=200)
     console.print(table)
-
-
-def checks_text(checks: Sequence["Check"], path: Path) -> str:
-    """The checks of one fitted model, a line each."""
-    width = max((len(check.name) for check in checks), default=0)
-    lines = ["", f"{path}: the energy of the physics against the log density of the program, at posterior draws"]
-    for check in checks:
-        verdict = "passed" if check.passed else "FAILED"
-        lines.append(
-            f"  {verdict}  {check.name:<{width}}  error {check.error:.1e} of {check.tolerance:.1e} allowed  "
-            f"({check.relation}; {check.witnesses})"
-        )
-    return "\n".join(lines)
-
-
-def agreement_text(agreement: "Agreement") -> str:
-    """How well memories agree with known labels, in a line."""
-    return (
-        f"agreement with {agreement.num_labels} labels of {agreement.num_data} data: "
-        f"adjusted Rand index {agreement.ari:.3f}, normalised mutual information {agreement.nmi:.3f}"
-    )
-
-
-def fit_text(fitted: "Fit", output: Path, agreement: "Agreement | None" = None) -> str:
-    """The results, where they were saved and what to do next; ``agreement`` is that with known labels."""
-    lines = [fitted.summary_text().rstrip()]
-    if agreement is not None:
-        lines.append(agreement_text(agreement))
-    cut = _plain(fitted.tree.attrs.get("truncation", ""))
-    if cut:
-        lines.append(
-            f"[truncation] {cut['num_components']:.0f} memories leave out {_sized(cut['expected_remaining'])} of the "
-            f"prior's weight on average; the total variation error of the prior law of the data is at most "
-            f"{_sized(cut['tv_bound'])}"
-        )
-    recorded = str(fitted.tree.attrs["family"])
-    fit = f"{output} --family {recorded}" if ":" in recorded else str(output)
-    lines += [
-        "",
-        f"saved {output}",
-        f"next: probam report {fit}    (a page to read)",
-        f"      probam verify {fit}    (is the energy the likelihood?)",
-        f"      probam predict {fit} DATA -o labels.csv",
-    ]
-    return "\n".join(lines)
-
-
-def fit_json(fitted: "Fit", output: Path, agreement: "Agreement | None" = None) -> str:
-    """The same for machines; what was maximised and the log likelihood there come first."""
-    from probam.reports.summaries.estimate import bounds_memories, estimate_in_words, total_log_likelihood
-    from probam.reports.tree import variable
-
-    attributes = {key: _plain(value) for key, value in fitted.tree.attrs.items()}
-    memory = fitted.tree["memory"].to_dataset()
-    memories = {str(key): value.values.tolist() for key, value in memory.data_vars.items() if value.dims == ("memory",)}
-    summary = _records(fitted.summary())
-    total = total_log_likelihood(fitted.tree)
-    occupied = variable(fitted.tree, "invariant", "num_occupied").values
-    record = {
-        "estimate": estimate_in_words(fitted.tree),
-        "log_likelihood": None if total is None else float(total.mean()),
-        "memories_that_hold_data": {"mean": float(occupied.mean()), "upper_bound": bounds_memories(fitted.tree)},
-        "saved": str(output),
-        **attributes,
-        "columns": list(fitted.columns),
-        "memory": memories,
-        "summary": summary,
-    }
-    if agreement is not None:
-        record["agreement"] = agreement._asdict()
-    return json.dumps(_finite(record), indent=2)
-
-
-def _records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Rows of a frame, its index under ``name``."""
-    rows = frame.astype(object).where(frame.notna(), None).to_dict(orient="index")
-    return [{"name": str(name), **{str(key): value for key, value in row.items()}} for name, row in rows.items()]
-
-
-def _plain(value: Any) -> Any:
-    """An attribute of a saved fit; text that holds JSON as what it holds."""
-    if isinstance(value, str) and value[:1] in "{[":
-        with contextlib.suppress(ValueError):
-            return json.loads(value)
-    return value.item() if hasattr(value, "item") else value
-
-
-def _finite(value: Any) -> Any:
-    """Numbers that JSON does not know, as null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not abs(value) < float("inf") else value
-
-
-def _sized(number: float) -> str:
-    return "less than 1e-12" if number < 1e-12 else f"{number:.2g}"

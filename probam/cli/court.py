@@ -1,14 +1,14 @@
 """Commands that verify claims and run experiments."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from probam.cli.console import Bar, checks_text, interruptible, show
+from probam.cli.console import Bar, interruptible, show
 from probam.cli.program import Json, OwnFamily, api_ready, app
+from probam.cli.results import checks_text, print_json
 
 if TYPE_CHECKING:
     from probam.claims.claim import Certificate
@@ -75,7 +75,7 @@ def verify(
     if html is not None:
         write_court(record, html)
     if as_json:
-        print(json.dumps(record | {"fit": [check._asdict() for check in checks], "passed": passed}, indent=2))
+        print_json(record | {"fit": [check._asdict() for check in checks], "passed": passed})
     else:
         if with_claims:
             _print_certificates(certificates, single=float32, count_entries=not claim)
@@ -100,9 +100,10 @@ def _collected(each: Iterable[tuple[int, "Certificate"]], bar: Bar) -> list["Cer
 def _print_certificates(certificates: list["Certificate"], *, single: bool, count_entries: bool) -> None:
     """Table and summary of the certificates and, where all claims were run, how many entries have a claim."""
     from probam.claims.entries import ENTRIES, missing
-    from probam.claims.verify import summary, table
+    from probam.claims.verify import legend, summary, table
 
     show(table(certificates))
+    print(f"{legend(certificates)}\n")
     print(summary(certificates, single=single))
     if count_entries:
         pending = missing()
@@ -141,20 +142,19 @@ def experiment(
 ) -> None:
     """Run an experiment of the papers, or list them: numbers, figures and a page on what agrees and what does not."""
     api_ready()
-    from probam.experiments.experiment import experiments, find, perform, prepare, write
+    from probam.experiments.experiment import experiments, find, perform, prepared, write
 
     if name is None or listed:
         _list_experiments(experiments(), as_json=as_json)
         return
     chosen = find(name)
-    prepare(chosen, output)
-    with Bar(chosen.title) as bar:
+    with prepared(chosen, output), Bar(chosen.title) as bar:
         tree = interruptible(lambda: perform(chosen, seed, full=full, data=data, progress=bar))
     paths = write(chosen, tree, output)
     findings = chosen.findings(tree)
     if as_json:
         record = {"findings": [finding.record() for finding in findings], "wrote": [str(path) for path in paths]}
-        print(json.dumps(record, indent=2))
+        print_json(record)
         return
     for finding in findings:
         print(f"{finding.verdict:<11}{finding.text}")
@@ -167,7 +167,7 @@ def _list_experiments(known: Mapping[str, "Experiment"], *, as_json: bool) -> No
         listing = [
             {"name": one.name, "title": one.title, "source": one.source, "data": one.data} for one in known.values()
         ]
-        print(json.dumps(listing, indent=2))
+        print_json(listing)
         return
     width = max(map(len, known), default=0)
     for one in known.values():

@@ -1,15 +1,18 @@
 """Commands before a fit: the shipped data, and a prior that expects what a person expects."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from probam.cli.program import Json, app
+from probam.cli.results import print_json
 from probam.errors import InputError
 
 __all__ = ["data", "prior"]
+
+_KEYS = ("name", "shape", "licence", "summary", "source", "classes", "sha256")
+"""What is said of a set, for machines."""
 
 
 @app.command(epilog="Examples:\n\n  probam data\n\n  probam data comets\n\n  probam data iris --labels -o iris.csv")
@@ -35,8 +38,7 @@ def data(
             raise InputError("NAME: expected the name of a set to write; `probam data` lists them")
         records = shipped()
         if as_json:
-            keys = ("name", "shape", "licence", "summary", "source", "classes", "sha256")
-            print(json.dumps([{key: getattr(record, key) for key in keys} for record in records], indent=2))
+            print_json([{key: getattr(record, key) for key in _KEYS} for record in records])
             return
         width = max(len(record.name) for record in records)
         for record in records:
@@ -46,11 +48,15 @@ def data(
         return
     table = load_shipped(name)
     known = load_labels(name) if labels else None
+    said = next({key: getattr(each, key) for key in _KEYS} for each in shipped() if each.name == name)
     if output is None:
-        print(provenance(name).strip())
+        print_json(said) if as_json else print(provenance(name).strip())
         return
     write_table(table, output, labels=known)
-    print(f"wrote {table.num_data} rows, {table.num_features} columns to {output}")
+    if as_json:
+        print_json(said | {"wrote": output})
+    else:
+        print(f"wrote {table.num_data} rows, {table.num_features} columns to {output}")
 
 
 @app.command(
@@ -96,7 +102,7 @@ def prior(
         record, text = _growth(*parameters_for(memories, num_data, later_memories, later_num_data), num_data)
     else:
         record, text = _growth(alpha_for(memories, num_data, discount or 0.0), discount or 0.0, num_data)
-    print(json.dumps(record, indent=2) if as_json else text)
+    print_json(record) if as_json else print(text)
 
 
 def _gamma_prior(memories: float, sd: float, num_data: int) -> tuple[dict[str, Any], str]:

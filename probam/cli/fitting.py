@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probam.cli.arguments import check_apart, engine_option, table_to_fit
-from probam.cli.console import Bar, Interrupted, fit_json, fit_text, interruptible
+from probam.cli.console import Bar, Interrupted, interruptible
 from probam.cli.flags import flags
 from probam.cli.program import DATA, FitOutput, Json, Labels, api_ready, app
+from probam.cli.results import fit_record, fit_text, print_json
 from probam.fits.options import FitOptions
 
 if TYPE_CHECKING:
@@ -67,7 +68,10 @@ def fit(
     except Interrupted as interruption:
         raise Interrupted(_kept(output, began, options.get("checkpoint"))) from interruption
     agreement = None if known is None else _agreement(fitted, table, known)
-    print(fit_json(fitted, output, agreement) if as_json else fit_text(fitted, output, agreement))
+    if as_json:
+        print_json(fit_record(fitted, output, agreement))
+    else:
+        print(fit_text(fitted, output, agreement))
 
 
 def _kept(output: Path, began: float, checkpoint: str | None) -> str:

@@ -1,15 +1,16 @@
 """Commands on associative memories: list them, explain one, recall queries from one that stores patterns, check it."""
 
 import inspect
-import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probam.cli.arguments import check_apart, engine_option
+from probam.cli.arguments import check_apart, check_output, engine_option
 from probam.cli.console import Bar, interruptible
-from probam.cli.program import Commands, Json, Normalise, api_ready, app
+from probam.cli.program import Commands, Json, Normalise, TableOutput, api_ready, app
+from probam.cli.results import check_line, print_json, tell, write_result, wrote
 from probam.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def list_(as_json: Json = False) -> None:
             {key: getattr(card, key) for key in keys} | {"states": card.states.name, "twin": twin}
             for card, twin in cards
         ]
-        print(json.dumps(records, indent=2))
+        print_json(records)
         return
     width = max(len(card.name) for card, _ in cards)
     states = max(len(card.states.name) for card, _ in cards)
@@ -105,7 +106,7 @@ def show(name: Name, as_json: Json = False) -> None:
         "number": told.number,
     }
     if as_json:
-        print(json.dumps(record, indent=2))
+        print_json(record)
         return
     example, number = record.pop("example"), record.pop("number")
     print(f"{record.pop('name')}: {record.pop('words')}\n")
@@ -135,9 +136,7 @@ def recall(
     name: Name,
     patterns: Stored,
     queries: Annotated[str, typer.Option(metavar="Q", help=f"Where recall starts. {PATTERNS}.", show_default=False)],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="OUT", help="Where to write (.csv, .parquet, .npz or .nc).")
-    ],
+    output: TableOutput,
     parameter: Parameter = None,
     threshold: Threshold = None,
     normalise: Normalise = False,
@@ -157,11 +156,12 @@ def recall(
         bool,
         typer.Option("--dimension", help="Also write in how many directions the memory is soft where recall ends."),
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Store patterns in a memory, recall every query, and write where each one ends."""
-    from probam.data.writing import TABLE_SUFFIXES, check_writable, write_dataset
+    from probam.data.writing import TABLE_SUFFIXES
 
-    check_writable(output, suffixes=TABLE_SUFFIXES)
+    check_output(output, TABLE_SUFFIXES, as_json=as_json)
     check_apart(output, patterns, queries)
     api_ready()
     from probam.dynamics.memories import basins
@@ -180,9 +180,9 @@ def recall(
         from probam.dynamics.local_dimension import local_dimension
 
         columns["dimension"] = "datum", interruptible(lambda: local_dimension(memory, found.recall.states))
-    write_dataset(columns, output, plain="state")
-    _print_summary(memory, found, kept, len(rows))
-    print(f"wrote {output}")
+    write_result(columns, output, plain="state")
+    record, text = _summary(memory, found, kept, len(rows))
+    tell(text, record, as_json=as_json, output=output)
 
 
 @memories.command(
@@ -207,6 +207,7 @@ def landscape(
     normalise: Normalise = False,
     step: Annotated[float, typer.Option(help=STEP)] = 1.0,
     max_steps: Annotated[int, typer.Option(min=1, help="Most steps of a query.")] = 1000,
+    as_json: Json = False,
 ) -> None:
     """Draw the energy landscape of a memory: patterns, recall and the fixed points where it ends, on one page."""
     from probam.data.patterns import read_patterns
@@ -216,10 +217,11 @@ def landscape(
     check_apart(output, patterns, *([] if queries is None else [queries]))
     api_ready()
     from probam.energies.registry import find_memory
-    from probam.fits.memory_landscape import landscape_of
+    from probam.fits.memory_landscape import check_drawable, landscape_of
     from probam.reports.memory import write_memory_page
 
     kind = find_memory(name)
+    check_drawable(kind.card.name, kind.card.states)
     read = (read_patterns(patterns),) if queries is None else _read(patterns, queries)
     rows, *cues = (_states(kind, each, None, normalise) for each in read)
     with Bar("drawing the landscape"):
@@ -236,7 +238,7 @@ def landscape(
             )
         )
     write_memory_page(tree, output)
-    print(f"wrote {output}")
+    wrote(output, as_json=as_json)
 
 
 @memories.command(
@@ -252,6 +254,7 @@ def verify(
     parameter: Parameter = None,
     threshold: Threshold = None,
     normalise: Normalise = False,
+    as_json: Json = False,
 ) -> None:
     """Check that the energy of a memory is its negative log density, and that its updates go downhill."""
     api_ready()
@@ -263,15 +266,16 @@ def verify(
     with Bar("verifying"):
         memory = _stored(kind, rows, parameter or [])
         found = interruptible(lambda: verify_memory(memory, states.reshape(-1, *memory.shape)))
-    for check in found.checks:
-        verdict = "passed" if check.passed else "FAILED"
-        print(
-            f"{verdict}  {check.name:<8}error {check.error:.1e} of {check.tolerance:.1e} allowed  "
-            f"({check.relation}; {check.witnesses})"
-        )
-    for text in found.left_out:
-        print(f"left out  {text}")
-    raise typer.Exit(0 if all(check.passed for check in found.checks) else 1)
+    passed = all(check.passed for check in found.checks)
+    width = max((len(check.name) for check in found.checks), default=0)
+    lines = [check_line(check, width) for check in found.checks] + [f"left out  {text}" for text in found.left_out]
+    record = {
+        "passed": passed,
+        "checks": [check._asdict() for check in found.checks],
+        "left_out": found.left_out,
+    }
+    tell("\n".join(lines), record, as_json=as_json)
+    raise typer.Exit(0 if passed else 1)
 
 
 def _read(patterns: str, queries: str) -> tuple["Patterns", "Patterns"]:
@@ -340,9 +344,11 @@ def _stored(kind: type["Memory"], rows: "np.ndarray", given: list[str]) -> "Memo
 
 def _check_kind(name: str, value: Any, default: Any) -> None:
     """Raise an error for a value of another kind than the parameter's."""
-    kinds = ((bool, "true or false"), (int, "a whole number"), (str, "a word"), (object, "a number"))
+    kinds = ((bool, "true or false"), (int, "a whole number"), (str, "a word"), (object, "a finite number"))
     kind, words = next((kind, words) for kind, words in kinds if isinstance(default, kind))
     fits = isinstance(value, int | float if kind is object else kind) and isinstance(value, bool) == (kind is bool)
+    if isinstance(value, float) and not math.isfinite(value):
+        fits = False
     if not (fits or (value is None and default is None)):
         raise InputError(f"parameter: {name} is {words}; got {value!r}")
 
@@ -376,18 +382,28 @@ def _dataset(found: "MemoryBasins", patterns: "Patterns") -> "xr.Dataset":
     return xr.Dataset(columns, coords={"feature": list(patterns.columns)})
 
 
-def _print_summary(memory: "Memory", found: "MemoryBasins", kept: int | None, num_patterns: int) -> None:
+def _summary(
+    memory: "Memory", found: "MemoryBasins", kept: int | None, num_patterns: int
+) -> tuple[dict[str, Any], str]:
+    """Recall in numbers and in words; ``kept`` patterns recall themselves, None for a memory that does not settle."""
     import numpy as np
 
     converged = np.asarray(found.recall.converged)
+    record: dict[str, Any] = {"num_queries": len(converged), "most_steps": int(found.recall.steps.max())}
     if kept is None:
-        most = int(found.recall.steps.max())
-        print(f"{len(converged)} queries were updated {'once' if most == 1 else f'{most} times'}")
-        return
-    asked = min(num_patterns, _AT_MOST)
-    print(f"{kept} of {asked} patterns recall themselves")
-    if kept < asked:
-        print(f"the others are not told apart; {memory.card.name} holds: {memory.card.capacity}")
-    print(f"{int(converged.sum())} of {len(converged)} queries converged, to {len(found.attractors)} fixed points")
+        most = record["most_steps"]
+        return record, f"{len(converged)} queries were updated {'once' if most == 1 else f'{most} times'}"
+    record |= {
+        "num_patterns_asked": min(num_patterns, _AT_MOST),
+        "num_patterns_recalled": kept,
+        "num_converged": int(converged.sum()),
+        "num_fixed_points": len(found.attractors),
+    }
+    lines = ["{num_patterns_recalled} of {num_patterns_asked} patterns recall themselves".format(**record)]
+    if kept < record["num_patterns_asked"]:
+        lines.append(f"the others are not told apart; {memory.card.name} holds: {memory.card.capacity}")
+    converge = "{num_converged} of {num_queries} queries converged, to {num_fixed_points} fixed points"
+    lines.append(converge.format(**record))
     if not converged.all():
-        print("raise --max-steps for the others")
+        lines.append("raise --max-steps for the others")
+    return record, "\n".join(lines)

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from probam.cli.arguments import labelled_table_of
+from probam.cli.arguments import Rows, rows_of
 from probam.cli.flags import flag
 from probam.compiled import keep_compiled
 from probam.errors import InputError
 from probam.fits.options import FitOptions
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from probam.data.table import Table
     from probam.fits.fitted import Fit
 
@@ -37,16 +35,19 @@ __all__ = [
     "Labels",
     "Normalise",
     "OwnFamily",
+    "TableOutput",
     "Variable",
     "api_ready",
     "app",
     "choose_device",
-    "fit_and_labelled_table",
+    "fit_and_rows",
     "fit_and_table",
     "fits_by_name",
 ]
 
 _ORDER = (
+    "init",
+    "run",
     "fit",
     "stream",
     "verify",
@@ -136,8 +137,8 @@ app = Commands(
 )
 
 DATA = (
-    "A file (.csv, .tsv, .txt, .parquet, .npy, .npz, .nc; FILE.npz:KEY for one array of several) or a shipped set's "
-    "name."
+    "A file (.csv, .tsv, .txt, .parquet, .npy, .npz, .nc; FILE.npz:KEY for one array of several), - for CSV on "
+    "standard input, or a shipped set's name."
 )
 FIT = "A saved fit, as written by `probam fit`."
 FitFile = Annotated[Path, typer.Argument(metavar="FIT.nc", help=FIT, show_default=False)]
@@ -151,6 +152,16 @@ OwnFamily = Annotated[
     ),
 ]
 FitOutput = Annotated[Path, typer.Option("-o", "--output", metavar="FIT.nc", help="Where to save the fit (NetCDF).")]
+TableOutput = Annotated[
+    Path,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="Where to write (.csv, .tsv, .parquet, .npz or .nc); - writes CSV to standard output, and what is said of "
+        "it to standard error.",
+    ),
+]
 Columns = Annotated[list[str] | None, flag(FitOptions, "columns")]
 Drop = Annotated[list[str] | None, flag(FitOptions, "drop")]
 Normalise = Annotated[bool, typer.Option("--normalise", help="Divide each row by its length.", rich_help_panel="Data")]
@@ -234,14 +245,14 @@ def fit_and_table(fit_file: Path, data: str, **reading: Any) -> tuple["Fit", "Ta
 
     Args:
         fit_file: the fit.
-        data: path of a file, or name of a shipped set.
-        reading: keywords of :func:`fit_and_labelled_table`.
+        data: path of a file, ``-`` for CSV on standard input, or name of a shipped set.
+        reading: keywords of :func:`fit_and_rows`.
     """
-    fitted, table, _ = fit_and_labelled_table(fit_file, data, None, **reading)
-    return fitted, table
+    fitted, rows = fit_and_rows(fit_file, data, None, **reading)
+    return fitted, rows.table
 
 
-def fit_and_labelled_table(
+def fit_and_rows(
     fit_file: Path,
     data: str,
     labels: str | None,
@@ -249,17 +260,17 @@ def fit_and_labelled_table(
     family: str | None = None,
     normalise: bool = False,
     **reading: Any,
-) -> tuple["Fit", "Table", "np.ndarray | None"]:
-    """A saved fit, data with its features, and the labels of the data.
+) -> tuple["Fit", Rows]:
+    """A saved fit, and rows with its features and with labels.
 
     Args:
         fit_file: the fit.
-        data: path of a file, or name of a shipped set.
+        data: path of a file, ``-`` for CSV on standard input, or name of a shipped set.
         labels: name of the column of labels; None where there is none.
         family: the family of the user's own that the fit was made with.
         normalise: divide each row by its length.
-        reading: other keywords of :func:`probam.cli.arguments.labelled_table_of`.
+        reading: other keywords of :func:`probam.cli.arguments.rows_of`.
     """
     fitted = api_ready().load(fit_file, family=family)
-    table, known = labelled_table_of(data, labels, features=fitted.columns, **reading)
-    return fitted, table.normalised() if normalise else table, known
+    rows = rows_of(data, labels, features=fitted.columns, **reading)
+    return fitted, rows._replace(table=rows.table.normalised()) if normalise else rows

@@ -5,26 +5,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probam.cli.arguments import check_apart, labels_of_fitted
-from probam.cli.console import Bar, agreement_text, interruptible
+from probam.cli.arguments import check_apart, check_output, labels_of_fitted
+from probam.cli.console import Bar, interruptible
 from probam.cli.program import (
     DATA,
     FIT,
     Drop,
     FitFile,
+    Json,
     Labels,
     Normalise,
     OwnFamily,
+    TableOutput,
     Variable,
     api_ready,
     app,
-    fit_and_labelled_table,
+    fit_and_rows,
     fit_and_table,
     fits_by_name,
 )
+from probam.cli.results import agreement_text, tell, write_result, wrote
 from probam.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import xarray as xr
+
     from probam.data.table import Table
     from probam.fits.fitted import Fit
 
@@ -50,9 +56,7 @@ _Noise = Annotated[
 def recall(
     fit_file: FitFile,
     queries: Annotated[str, typer.Argument(metavar="QUERIES", help=f"Where recall starts. {DATA}", show_default=False)],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="OUT", help="Where to write (.csv, .parquet, .npz or .nc).")
-    ],
+    output: TableOutput,
     step: Annotated[
         float, typer.Option(help="Step size in (0, 2): 1 jumps to the mean of the memories, smaller follows the flow.")
     ] = 1.0,
@@ -78,41 +82,54 @@ def recall(
     normalise: Normalise = False,
     variable: Variable = None,
     family: OwnFamily = None,
+    as_json: Json = False,
 ) -> None:
     """Descend the energy from every query, and write where each one ends."""
-    from probam.data.writing import TABLE_SUFFIXES, check_writable, write_dataset
+    from probam.data.writing import TABLE_SUFFIXES
 
     _check_annealed(annealed, noise, step, seed)
-    check_writable(output, suffixes=TABLE_SUFFIXES)
+    check_output(output, TABLE_SUFFIXES, as_json=as_json)
     check_apart(output, fit_file, queries)
     fitted, table = fit_and_table(
         fit_file, queries, drop=drop, variable=variable, normalise=normalise, family=family, missing=True
     )
     if annealed is not None and noise is not None:
-        _anneal(fitted, table, output, noise=noise, by=annealed, num_steps=max_steps, seed=seed)
+        record = _anneal(fitted, table, output, noise=noise, by=annealed, num_steps=max_steps, seed=seed)
+        text = "{num_queries} queries annealed from a noise of {noise:g}, to {num_memories} memories".format(**record)
+        tell(text, record, as_json=as_json, output=output)
         return
     with Bar("recalling"):
         recalled = interruptible(lambda: fitted.recall(table, step=step, max_steps=max_steps))
-    write_dataset(recalled, output, plain="state")
+    write_result(recalled, output, plain="state")
+    record, text = _told_of_recall(recalled, max_steps)
+    tell(text, record, as_json=as_json, output=output)
+
+
+def _told_of_recall(recalled: "xr.Dataset", max_steps: int) -> tuple[dict[str, Any], str]:
+    """Recall in numbers and in words."""
     converged = recalled["converged"].values
-    count, total, steps = int(converged.sum()), table.num_data, int(recalled["steps"].max())
-    basins = len(set(recalled["basin"].values[converged].tolist()))
-    print(f"{count} of {total} queries converged, to {basins} basins, after at most {steps} steps")
-    if count < total:
-        print(f"{total - count} did not converge within {max_steps} steps; raise --max-steps")
-    print(f"wrote {output}")
+    record = {
+        "num_queries": len(converged),
+        "num_converged": int(converged.sum()),
+        "num_basins": len(set(recalled["basin"].values[converged].tolist())),
+        "most_steps": int(recalled["steps"].max()),
+    }
+    told = (
+        "{num_converged} of {num_queries} queries converged, to {num_basins} basins, after at most {most_steps} steps"
+    )
+    text = told.format(**record)
+    if not converged.all():
+        text += f"\n{(~converged).sum()} did not converge within {max_steps} steps; raise --max-steps"
+    return record, text
 
 
-def _anneal(fitted: "Fit", table: "Table", output: Path, *, noise: float, **how: Any) -> None:
-    """Annealed recall, written and told."""
-    from probam.data.writing import write_dataset
-
+def _anneal(fitted: "Fit", table: "Table", output: Path, *, noise: float, **how: Any) -> dict[str, Any]:
+    """Annealed recall, written; what is said of it."""
     with Bar("annealing"):
         ends = interruptible(lambda: fitted.anneal(table, noise, **how))
-    write_dataset(ends, output, plain="state")
+    write_result(ends, output, plain="state")
     memories = len(set(ends["basin"].values.tolist()))
-    print(f"{table.num_data} queries annealed from a noise of {noise:g}, to {memories} memories")
-    print(f"wrote {output}")
+    return {"num_queries": table.num_data, "noise": noise, "num_memories": memories}
 
 
 def _check_annealed(annealed: str | None, noise: float | None, step: float, seed: int) -> None:
@@ -136,9 +153,7 @@ def _check_annealed(annealed: str | None, noise: float | None, step: float, seed
 def sample(
     fit_file: FitFile,
     num_data: Annotated[int, typer.Argument(metavar="N", min=1, help="How many rows.", show_default=False)],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="OUT", help="Where to write (.csv, .parquet, .npz or .nc).")
-    ],
+    output: TableOutput,
     by: Annotated[
         str,
         typer.Option(
@@ -149,66 +164,118 @@ def sample(
     ] = "draws",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="The same seed gives the same bits.")] = 0,
     family: OwnFamily = None,
+    as_json: Json = False,
 ) -> None:
     """Draw new data from a fit."""
     import xarray as xr
 
-    from probam.data.writing import TABLE_SUFFIXES, check_writable, write_dataset
+    from probam.data.writing import TABLE_SUFFIXES
 
     if by not in ("draws", "ode", "sde"):
         raise InputError(f"--by: expected draws, ode or sde; got {by!r}")
-    check_writable(output, suffixes=TABLE_SUFFIXES)
+    check_output(output, TABLE_SUFFIXES, as_json=as_json)
     check_apart(output, fit_file)
     fitted = api_ready().load(fit_file, family=family)
     with Bar("drawing"):
         rows = interruptible(lambda: fitted.sample(num_data, seed=seed, by=by))
     drawn = xr.Dataset({"x": (("datum", "feature"), rows)}, coords={"feature": list(fitted.columns)})
-    write_dataset(drawn, output, plain="x")
-    print(f"{num_data} rows of {len(fitted.columns)} features drawn\nwrote {output}")
+    write_result(drawn, output, plain="x")
+    text = f"{num_data} rows of {len(fitted.columns)} features drawn"
+    tell(text, {"num_data": num_data, "columns": fitted.columns}, as_json=as_json, output=output)
+
+
+_SHOWN_ABOVE = 0.01
+"""Memories of which no row has a larger responsibility get no column of their own."""
 
 
 @app.command(
     epilog="Examples:\n\n  probam predict fit.nc new.csv -o labels.csv\n\n"
-    "  probam predict fit.nc new.csv --probabilities -o labels.parquet\n\n"
-    "  probam predict fit.nc test.csv --labels species -o labels.csv"
+    "  probam predict fit.nc new.csv --probabilities --with-inputs -o labels.parquet\n\n"
+    "  probam predict fit.nc test.csv --labels species -o labels.csv\n\n"
+    "The columns are the name of the row (a column of DATA that names the rows, otherwise `row`, its number), label, "
+    "confidence, log_density and confidence_sd. With r_s the responsibility of the label's memory in draw s of the "
+    "posterior, confidence is its mean over the draws, and confidence_sd = sqrt(mean_s (r_s - confidence)^2) says how "
+    "uncertain the confidence itself is. A point estimate (em, gradient_em, clam) has no draws and no confidence_sd."
 )
 def predict(
     fit_file: FitFile,
     data: Annotated[str, typer.Argument(metavar="DATA", help=DATA, show_default=False)],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="OUT", help="Where to write (.csv, .parquet, .npz or .nc).")
-    ],
+    output: TableOutput,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Also write the probability of every memory, one column each.")
+        bool,
+        typer.Option(
+            "--probabilities",
+            help="Also write the probability of each memory: a column for each that some row belongs to with more than "
+            "--above, and `other`, the sum of the rest.",
+        ),
     ] = False,
+    above: Annotated[
+        float, typer.Option(metavar="P", help="Of --probabilities: which memories have a column.")
+    ] = _SHOWN_ABOVE,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Write the probability of every memory, however small.")
+    ] = False,
+    with_inputs: Annotated[
+        bool, typer.Option("--with-inputs", help="Also write all columns of DATA, those with text included.")
+    ] = False,
+    id_column: Annotated[
+        str | None,
+        typer.Option(
+            "--id",
+            metavar="COLUMN",
+            help="The column of DATA that names the rows. Without it, the first that is no feature and has another "
+            "text or whole number in every row.",
+        ),
+    ] = None,
     labels: Labels = None,
     drop: Drop = None,
     normalise: Normalise = False,
     variable: Variable = None,
     family: OwnFamily = None,
+    as_json: Json = False,
 ) -> None:
-    """Write the memory of every datum, the probability of that memory and the log density of the datum."""
-    from probam.data.writing import TABLE_SUFFIXES, check_writable, write_dataset
+    """Write the memory of every row, how sure that is, and the log density of the row."""
+    from probam.cli.predicted import predicted_table
+    from probam.data.writing import TABLE_SUFFIXES
     from probam.reports.summaries.estimate import bounds_memories
 
-    check_writable(output, suffixes=TABLE_SUFFIXES)
+    if not 0 <= above < 1:
+        raise InputError(f"--above: expected a number of at least 0 and below 1; got {above:g}")
+    check_output(output, TABLE_SUFFIXES, as_json=as_json)
     check_apart(output, fit_file, data)
-    fitted, table, known = fit_and_labelled_table(
+    fitted, rows = fit_and_rows(
         fit_file, data, labels, drop=drop, variable=variable, normalise=normalise, family=family, missing=True
     )
+    asked = {"probabilities": probabilities or everything, "spread": len(fitted.group("memory")["permutation"]) > 1}
     with Bar("predicting"):
-        predicted = interruptible(lambda: fitted.predict(table, probabilities=probabilities))
-    write_dataset(predicted, output)
-    memories = len(set(predicted["label"].values.tolist()))
-    doubtful = int((predicted["confidence"] < 0.5).sum())
-    at_most = "at most " if bounds_memories(fitted.tree) else ""
-    print(f"{table.num_data} data in {at_most}{memories} memories, {doubtful} of them with a confidence below one half")
-    print(f"mean log density {float(predicted['log_density'].mean()):.4f} nats")
-    if known is not None:
-        from probam.reports.summaries.contingency import agreement
+        predicted = interruptible(lambda: fitted.predict(rows.table, **asked))
+    shown = predicted_table(
+        predicted, rows, above=-1.0 if everything else above, column=id_column, with_inputs=with_inputs
+    )
+    write_result(shown, output)
+    record, text = _told_of(predicted, rows.labels, is_bound=bounds_memories(fitted.tree))
+    tell(text, record, as_json=as_json, output=output)
 
-        print(agreement_text(agreement(known, predicted["label"].values)))
-    print(f"wrote {output}")
+
+def _told_of(predicted: "xr.Dataset", known: "np.ndarray | None", *, is_bound: bool) -> tuple[dict[str, Any], str]:
+    """A prediction in numbers and in words; the number of memories may be an upper bound."""
+    record: dict[str, Any] = {
+        "num_data": predicted.sizes["datum"],
+        "num_memories": len(set(predicted["label"].values.tolist())),
+        "is_upper_bound": is_bound,
+        "num_below_half": int((predicted["confidence"] < 0.5).sum()),
+        "mean_log_density": float(predicted["log_density"].mean()),
+    }
+    text = (
+        "{num_data} data in {at_most}{num_memories} memories, {num_below_half} of them with a confidence below one "
+        "half\nmean log density {mean_log_density:.4f} nats"
+    ).format(at_most="at most " if is_bound else "", **record)
+    if known is None:
+        return record, text
+    from probam.reports.summaries.contingency import agreement
+
+    found = agreement(known, predicted["label"].values)
+    return record | {"agreement": found._asdict()}, f"{text}\n{agreement_text(found)}"
 
 
 @app.command(
@@ -222,9 +289,7 @@ def predict(
 def complete(
     fit_file: FitFile,
     data: Annotated[str, typer.Argument(metavar="DATA", help=f"Rows with missing entries. {DATA}", show_default=False)],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="OUT", help="Where to write (.csv, .parquet, .npz or .nc).")
-    ],
+    output: TableOutput,
     by: Annotated[
         str,
         typer.Option(help="mean (conditional on the known entries) or descent (recall with the known entries fixed)."),
@@ -250,14 +315,15 @@ def complete(
     drop: Drop = None,
     variable: Variable = None,
     family: OwnFamily = None,
+    as_json: Json = False,
 ) -> None:
     """Fill in missing entries, given the known entries of their row."""
-    from probam.data.writing import TABLE_SUFFIXES, check_writable, write_dataset
+    from probam.data.writing import TABLE_SUFFIXES
 
     if by not in ("mean", "descent"):
         raise InputError(f"--by: expected mean or descent; got {by!r}")
     levels = _levels(quantiles)
-    check_writable(output, suffixes=TABLE_SUFFIXES)
+    check_output(output, TABLE_SUFFIXES, as_json=as_json)
     check_apart(output, fit_file, data)
     fitted, table = fit_and_table(fit_file, data, drop=drop, variable=variable, family=family, missing=True)
     with Bar("completing"):
@@ -266,9 +332,14 @@ def complete(
         told = interruptible(lambda: _told(fitted, table, levels, draws, seed)) if missing.any() else {}
     value, sd = ("conditional_mean", "conditional_sd") if by == "mean" else ("descent", "descent_sd")
     columns = completed[[value, sd] if spread else [value]].rename({value: "x"} | ({sd: "sd"} if spread else {}))
-    write_dataset(columns.assign({name: ("datum", values) for name, values in told.items()}), output, plain="x")
-    print(f"{int(missing.sum())} missing entries in {int(missing.any(axis=1).sum())} of {len(missing)} rows filled")
-    print(f"wrote {output}")
+    write_result(columns.assign({name: ("datum", values) for name, values in told.items()}), output, plain="x")
+    record = {
+        "num_missing": int(missing.sum()),
+        "num_rows_with_gaps": int(missing.any(axis=1).sum()),
+        "num_data": len(missing),
+    }
+    text = "{num_missing} missing entries in {num_rows_with_gaps} of {num_data} rows filled".format(**record)
+    tell(text, record, as_json=as_json, output=output)
 
 
 def _levels(quantiles: str | None) -> list[float]:
@@ -331,6 +402,7 @@ def report(
         ),
     ] = None,
     family: OwnFamily = None,
+    as_json: Json = False,
 ) -> None:
     """Write a self-contained HTML page: what the fit found and whether to trust it, or how several fits compare."""
     from probam.data.writing import check_writable
@@ -349,7 +421,7 @@ def report(
             compare_report(fits, target, labels=known)
         else:
             fits[first.stem].report(target, labels=known)
-    print(f"wrote {target}")
+    wrote(target, as_json=as_json)
 
 
 @app.command(
@@ -369,6 +441,7 @@ def export(
         typer.Option(min=0, metavar="N", help="Number of a draw; by default the one of highest posterior density."),
     ] = None,
     family: OwnFamily = None,
+    as_json: Json = False,
 ) -> None:
     """Write the numbers of the mixture for other programs."""
     from probam.data.writing import check_writable
@@ -378,5 +451,10 @@ def export(
     check_apart(output, fit_file)
     parameters = api_ready().load(fit_file, family=family).parameters(draw=draw)
     parameters.save(output)
-    print(f"{len(parameters.weights)} memories of family {parameters.family!r}, {len(parameters.columns)} features")
-    print(f"wrote {output}")
+    record = {
+        "family": parameters.family,
+        "num_memories": len(parameters.weights),
+        "columns": parameters.columns,
+    }
+    text = f"{len(parameters.weights)} memories of family {parameters.family!r}, {len(parameters.columns)} features"
+    tell(text, record, as_json=as_json, output=output)

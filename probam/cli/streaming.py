@@ -1,6 +1,5 @@
 """The command that makes memories as data arrive."""
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from probam.cli.arguments import check_apart, names_in
 from probam.cli.console import Bar, advise, interruptible
 from probam.cli.flags import flags
 from probam.cli.program import Columns, Drop, FitOutput, Json, api_ready, app
+from probam.cli.results import print_json
 from probam.errors import InputError
 from probam.streams.options import StreamOptions
 
@@ -83,7 +83,7 @@ def stream(
         fitted = interruptible(lambda: learned.to_fit(progress=bar))
     fitted.save(output)
     if as_json:
-        print(_json(learned, output))
+        print_json(_record(learned, output))
         return
     print(fitted.tree.attrs["model"])
     print(_text(learned, options["particles"]))
@@ -99,22 +99,20 @@ def _check_none_given(context: Context, options: Mapping[str, Any]) -> None:
             raise InputError(f"--{name.replace('_', '-')}: --resume goes on with the stream's own; leave it out")
 
 
-def _json(learned: "Stream", output: Path) -> str:
+def _record(learned: "Stream", output: Path) -> dict[str, Any]:
     """What was learned, for machines."""
-    return json.dumps(
-        {
-            "memories": learned.num_memories,
-            "data": learned.num_data,
-            "log_predictive": learned.log_predictive,
-            "log_evidence": learned.log_evidence,
-            "alpha": learned.alpha,
-            "discount": learned.discount,
-            "warnings": learned.warnings(),
-            "seconds": learned.seconds,
-            "peak_mib": _peak_mib(),
-            "wrote": str(output),
-        }
-    )
+    return {
+        "memories": learned.num_memories,
+        "data": learned.num_data,
+        "log_predictive": learned.log_predictive,
+        "log_evidence": learned.log_evidence,
+        "alpha": learned.alpha,
+        "discount": learned.discount,
+        "warnings": learned.warnings(),
+        "seconds": learned.seconds,
+        "peak_mib": _peak_mib(),
+        "wrote": output,
+    }
 
 
 def _text(learned: "Stream", num_particles: int) -> str:

@@ -9,11 +9,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from probam.data.columns import listed, title
-from probam.data.reading import read
+from probam.data.reading import read, source_of
 from probam.data.table import Table, as_table
 from probam.errors import InputError
 
-__all__ = ["label_like", "split_labels"]
+__all__ = ["label_like", "row_names", "split_labels"]
 
 _MOST_LABELS = 20
 """A column of more distinct values is not taken for labels."""
@@ -42,7 +42,7 @@ def label_like(table: Table) -> tuple[str, ...]:
 
 
 def split_labels(
-    path: str | os.PathLike[str], column: str, *, variable: str | None = None
+    path: str | os.PathLike[str], column: str, *, variable: str | None = None, contents: object = None
 ) -> tuple[object, NDArray[Any]]:
     """The contents of a file without the column that holds labels, and the labels (N,), None where one is missing.
 
@@ -50,11 +50,13 @@ def split_labels(
         path: a file that :func:`probam.data.reading.read` reads.
         column: name of the column; of an NPZ or NetCDF file also of an array (N,) beside the table.
         variable: as for ``read``.
+        contents: what ``read`` gave, where the file was read before.
 
     Raises:
         InputError: where the file has no such column.
     """
-    data, source = read(path, variable=variable), os.fspath(path)
+    data = read(path, variable=variable) if contents is None else contents
+    source = source_of(path)
     beside = _array_beside(source, column)
     if beside is not None:
         return data, _labels(beside)
@@ -68,6 +70,42 @@ def split_labels(
         raise InputError(f"labels: {source} has no column {column!r}; it has {listed(names, column)}")
     at = names.index(column)
     return data.iloc[:, [i for i in range(len(names)) if i != at]], _labels(data.iloc[:, at].to_numpy())
+
+
+def row_names(contents: object, table: Table, column: str | None = None) -> tuple[str, NDArray[Any]]:
+    """Title and values (N,) of the column that tells the rows of a file apart, or ``row`` and the number of each row.
+
+    Without a name it is the first column that is no feature, holds text or whole numbers, and has another one in every
+    row. Rows are numbered from 0, or as the file numbers them.
+
+    Args:
+        contents: what :func:`probam.data.reading.read` gave.
+        table: the features of these rows.
+        column: name of the column.
+
+    Raises:
+        InputError: where there is no column of this name.
+
+    >>> frame = pd.DataFrame({"day": ["mo", "tu", "tu"], "sensor": ["b7", "a2", "b9"], "x": [0.5, 0.2, 0.9]})
+    >>> row_names(frame, as_table(frame, columns=["x"]))
+    ('sensor', array(['b7', 'a2', 'b9'], dtype=object))
+    """
+    frame = contents if isinstance(contents, pd.DataFrame) else table.frame()
+    if column is not None:
+        names = [title(name) for name in frame.columns]
+        if column not in names:
+            raise InputError(f"id: {table.source} has no column {column!r}; it has {listed(names, column)}")
+        return column, frame.iloc[:, names.index(column)].to_numpy()
+    for name, values in frame.items():
+        if title(name) not in table.columns and _tells_apart(values):
+            return title(name), values.to_numpy()
+    return "row", np.arange(len(frame)) + frame.attrs.get("first_number", 0)
+
+
+def _tells_apart(values: "pd.Series[Any]") -> bool:
+    """Whether these are text or whole numbers, another one in every row."""
+    is_name = pd.api.types.is_integer_dtype(values.dtype) or pd.api.types.infer_dtype(values, skipna=False) == "string"
+    return bool(is_name and values.is_unique and values.notna().all())
 
 
 def _array_beside(source: str, name: str) -> NDArray[Any] | None:

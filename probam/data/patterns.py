@@ -61,7 +61,13 @@ def read_patterns(source: str) -> Patterns:
         array = np.asarray(read(source))
         if array.ndim > 2 and array.dtype.kind in "fiub":
             return _of_images(array, source)
-    table = as_table(source)
+    table = as_table(source, missing=True)
+    if table.has_gaps:
+        row, column = np.argwhere(np.isnan(table.values))[0]
+        raise InputError(
+            f"{source}: column {table.columns[column]!r} has a missing value in row {row} (counting from 0); a memory "
+            "stores and recalls whole patterns: drop those rows or impute the values first"
+        )
     return Patterns(table.values.astype(np.float64), table.columns, source)
 
 

@@ -5,11 +5,13 @@
 """
 
 import csv
+import functools
 import gzip
 import io
 import logging
 import os
 import stat
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -34,6 +36,7 @@ __all__ = [
     "is_number",
     "numbers_in",
     "read",
+    "source_of",
     "without_row_numbers",
 ]
 
@@ -41,6 +44,8 @@ _log = logging.getLogger(__name__)
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".parquet", ".npy", ".npz", ".nc")
 """What :func:`read` reads."""
+
+_STANDARD_INPUT = "standard input"
 
 _MISSING = ["", "?", "NA", "N/A", "n/a", "nan", "NaN", "NAN", "null", "NULL", "None", "<NA>", "#N/A"]
 _EXACT: dict[str, Any] = (  # from 3.1 on pandas reads every double exactly and says so if asked
@@ -67,6 +72,7 @@ def read(
 
     Args:
         path: the file; its suffix decides how it is read. ``path.npz:KEY`` chooses an array, as ``variable`` does.
+            ``"-"`` is CSV on standard input, which is read once.
         variable: name of an array of an NPZ file (None: ``X``, else the only 2-D array) or of a variable of a NetCDF
             file (None: the whole root group).
 
@@ -74,7 +80,7 @@ def read(
         InputError: for a file that is missing, a folder, empty, of another kind, truncated, ragged, or not what its
             suffix says.
     """
-    path, key = _split_key(os.fspath(path))
+    path, key = _split_key(source_of(path))
     if key is not None and variable is not None and key != variable:
         raise InputError(f"variable: the path of {path} names {key!r} and the argument {variable!r}; give only one")
     variable = key if key is not None else variable
@@ -90,6 +96,12 @@ def read(
     return _read_npz(path, variable) if kind == ".npz" else _read_netcdf(path, variable)
 
 
+def source_of(path: str | os.PathLike[str]) -> str:
+    """What errors call a file: its path, or ``standard input``."""
+    name = os.fspath(path)
+    return _STANDARD_INPUT if name == "-" else name
+
+
 def _split_key(path: str) -> tuple[str, str | None]:
     """``file.npz:KEY`` as file and key, unless a file has that whole name."""
     head, colon, key = path.rpartition(":")
@@ -100,6 +112,8 @@ def _split_key(path: str) -> tuple[str, str | None]:
 
 def _kind(path: str) -> str:
     """The suffix that decides how the file is read, without .gz; raises where the file is missing or empty."""
+    if path == _STANDARD_INPUT:
+        return ".csv"
     name = path.lower()
     known = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
     file = Path(path)
@@ -122,9 +136,19 @@ def _kind(path: str) -> str:
 @contextmanager
 def _text(path: str) -> Iterator[io.TextIOWrapper]:
     """The file as text, whether compressed or not."""
-    binary = gzip.open(path, "rb") if path.lower().endswith(".gz") else open(path, "rb")  # noqa: SIM115
+    binary: Any
+    if path == _STANDARD_INPUT:
+        binary = io.BytesIO(_all_of(sys.stdin))
+    else:
+        binary = gzip.open(path, "rb") if path.lower().endswith(".gz") else open(path, "rb")  # noqa: SIM115
     with binary, io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as lines:
         yield lines
+
+
+@functools.lru_cache(maxsize=1)
+def _all_of(stream: io.TextIOWrapper) -> bytes:
+    """What a stream has, kept because it can be read only once."""
+    return bytes(stream.buffer.read())
 
 
 def _read_delimited(path: str, delimiter: str | None) -> pd.DataFrame:
@@ -261,7 +285,7 @@ def without_row_numbers(frame: pd.DataFrame, source: str, start: int = 0) -> pd.
             if np.ptp(counted) == 0 and counted[0] in (0, 1):
                 if start == 0:
                     _log.warning("%s: left out %r, which only numbers the rows", source, str(frame.columns[0]))
-                frame.attrs["left_out"] = [str(frame.columns[0])]
+                frame.attrs |= {"left_out": [str(frame.columns[0])], "first_number": int(counted[0])}
                 return frame.iloc[:, 1:]
     return frame
 

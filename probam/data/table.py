@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from probam.data.columns import check_unique, counted, learned_columns, listed, positions, positions_kept, title
 from probam.data.lists import spread_lists
-from probam.data.reading import read
+from probam.data.reading import read, source_of
 from probam.errors import InputError
 
 __all__ = ["Table", "as_table", "check_rows", "check_unit", "check_varies", "has_gaps"]
@@ -138,7 +138,7 @@ def as_table(
     array([2., 4., 6.])
     """
     if isinstance(data, (str, os.PathLike)):
-        return _convert(read(data, variable=variable), columns, drop, os.fspath(data), features, missing)
+        return _convert(read(data, variable=variable), columns, drop, source_of(data), features, missing)
     if variable is not None:
         if not isinstance(data, xr.Dataset):
             raise InputError(

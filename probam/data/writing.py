@@ -18,7 +18,15 @@ from probam.data.reading import cause
 from probam.data.table import Table
 from probam.errors import InputError
 
-__all__ = ["TABLE_SUFFIXES", "check_writable", "remove_unfinished", "write_atomically", "write_dataset", "write_table"]
+__all__ = [
+    "TABLE_SUFFIXES",
+    "as_csv",
+    "check_writable",
+    "remove_unfinished",
+    "write_atomically",
+    "write_dataset",
+    "write_table",
+]
 
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".npz", ".nc")
 """What :func:`write_table` and :func:`write_dataset` write."""
@@ -136,6 +144,16 @@ def write_dataset(data: xr.Dataset, path: str | os.PathLike[str], *, plain: str 
         _write_npz(path, {k: v.astype(str) if v.dtype.kind == "O" else v for k, v in arrays.items()})
     else:
         _write_frame(_flat(data, plain), path)
+
+
+def as_csv(data: xr.Dataset, *, plain: str | None = None) -> str:
+    """What :func:`write_dataset` writes to a CSV file.
+
+    Args:
+        data: as there.
+        plain: as there.
+    """
+    return _flat(data, plain).to_csv(index=False)
 
 
 def _flat(data: xr.Dataset, plain: str | None) -> pd.DataFrame:

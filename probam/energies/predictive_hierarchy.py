@@ -63,6 +63,7 @@ class PredictiveCoding(Memory):
     separable = True  # a coordinate's prediction minimises F in it, which lies above E and touches it
 
     def __post_init__(self) -> None:
+        _check_activation(self.activation)
         if all(hasattr(bias, "shape") for bias in self.layers.biases):
             self.layers.check()
 
@@ -94,8 +95,7 @@ class PredictiveCoding(Memory):
             seed: of the first weights.
         """
         rows = checked_patterns(patterns, REAL)
-        if activation not in ("tanh", "linear"):
-            raise InputError(f"activation: expected tanh or linear; got {activation!r}")
+        _check_activation(activation)
         check_counts(width=width, depth=depth, num_epochs=num_epochs)
         spread = jnp.std(rows)
         unit = jnp.where(spread > 0, spread, 1)
@@ -138,3 +138,8 @@ class PredictiveCoding(Memory):
 
     def _read(self, hidden: Hidden) -> Float[Array, "*batch D"]:
         return prediction(self.layers, 0, hidden[0], self.activation)
+
+
+def _check_activation(activation: str) -> None:
+    if activation not in ("tanh", "linear"):
+        raise InputError(f"activation: expected tanh or linear; got {activation!r}")

@@ -18,7 +18,8 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import version
@@ -51,6 +52,7 @@ __all__ = [
     "html",
     "perform",
     "prepare",
+    "prepared",
     "register",
     "write",
 ]
@@ -225,6 +227,20 @@ def prepare(experiment: Experiment, folder: str | os.PathLike[str]) -> Path:
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError(f"{place}: this folder cannot be written to; choose another place")
     return place
+
+
+@contextmanager
+def prepared(experiment: Experiment, folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """The folder of :func:`prepare`, for work in a ``with`` block; where it fails, folders that were made go again."""
+    place = Path(folder) / experiment.name
+    made = [each for each in (place, *place.parents) if not each.exists()]
+    try:
+        yield prepare(experiment, folder)
+    except BaseException:
+        with suppress(OSError):  # a folder that is not empty stays
+            for each in made:
+                each.rmdir()
+        raise
 
 
 def write(experiment: Experiment, tree: xr.DataTree, folder: str | os.PathLike[str]) -> list[Path]:

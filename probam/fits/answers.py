@@ -29,6 +29,7 @@ class Answers(NamedTuple):
     label: Int[Array | np.ndarray, " N"]  # the relabelled memory of the largest responsibility; K where that is NaN
     confidence: Float[Array | np.ndarray, " N"]  # that responsibility
     responsibilities: Float[Array | np.ndarray, "N K"] | None  # posterior means; NaN where every density is 0
+    confidence_sd: Float[Array | np.ndarray, " N"] | None  # over the draws, of the label's responsibility
 
     def owned(self) -> "Answers":
         """The same; raises :class:`probam.errors.InputError` where a row has density 0 under every memory."""
@@ -48,6 +49,7 @@ def answers(
     x: Float[np.ndarray, "N D"],
     *,
     each: bool,
+    spread: bool = False,
     allowed: Bool[np.ndarray, "N K"] | None = None,
 ) -> Answers:
     """What S draws say of rows in model units.
@@ -58,6 +60,7 @@ def answers(
         permutations: how the memories of each draw are relabelled.
         x: rows.
         each: whether the responsibility of each memory is asked for.
+        spread: whether the standard deviation of the confidence is asked for, which goes through the draws again.
         allowed: of rows of which it is known to which memories they may belong; the others take no part in them.
     """
     num_rows = len(x)
@@ -67,7 +70,7 @@ def answers(
     parts = []
     for rows, of_rows, device in zip(np.array_split(x, len(devices)), known, devices, strict=True):
         of_device = jax.device_put((model, sites, permutations, rows, of_rows), device)
-        parts.append(_in_blocks(*of_device, each=each))
+        parts.append(_in_blocks(*of_device, each=each, spread=spread))
     joined: Answers = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_rows], *parts)
     return joined
 
@@ -83,7 +86,9 @@ def responsibilities(
     return np.asarray(answers(model, sites, permutations, np.asarray(x), each=True, allowed=allowed).responsibilities)
 
 
-@compiled_by_work(lambda _, sites, __, x, *___, **____: (sites, len(x)), repeated=True, static_argnames="each")
+@compiled_by_work(
+    lambda _, sites, __, x, *___, **____: (sites, len(x)), repeated=True, static_argnames=("each", "spread")
+)
 def _in_blocks(
     model: Model,
     sites: Params,
@@ -92,17 +97,19 @@ def _in_blocks(
     allowed: Bool[Array, "N K"] | None,
     *,
     each: bool,
+    spread: bool,
 ) -> Answers:
     num_rows = len(x)
     block = rows_at_once(num_rows, _width(model, sites, x), x.dtype)
     if num_rows == block:
-        return _of_block(model, sites, permutations, x, allowed, each=each)
+        return _of_block(model, sites, permutations, x, allowed, each=each, spread=spread)
 
     def blocks(rows: jax.Array) -> jax.Array:
         return jnp.pad(rows, ((0, -num_rows % block), (0, 0)), mode="edge").reshape(-1, block, rows.shape[1])
 
     found: Answers = jax.lax.map(
-        lambda rows: _of_block(model, sites, permutations, *rows, each=each), jax.tree.map(blocks, (x, allowed))
+        lambda rows: _of_block(model, sites, permutations, *rows, each=each, spread=spread),
+        jax.tree.map(blocks, (x, allowed)),
     )
     return Answers(*jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], tuple(found)))
 
@@ -128,6 +135,7 @@ def _of_block(
     allowed: Bool[Array, "B K"] | None,
     *,
     each: bool,
+    spread: bool,
 ) -> Answers:
     num_draws, num_memories = permutations.shape
 
@@ -142,7 +150,16 @@ def _of_block(
     confidence, numbers = jnp.max(mean, axis=0), jnp.arange(num_memories, dtype=jnp.int32)[:, None]
     label = jnp.min(jnp.where(mean == confidence, numbers, num_memories), axis=0)
     log_density = log_density - np.log(x.dtype.type(num_draws))
-    return Answers(log_density, label, confidence, mean.T if each else None)
+
+    def add_square(total: jax.Array, draw: tuple[Params, jax.Array]) -> tuple[jax.Array, None]:
+        params, permutation = draw
+        shares = _shared_out(model.mixture(params), x, allowed)[1][permutation]
+        own = jnp.take_along_axis(shares, label[None], axis=0, mode="clip")[0]
+        return total + (own - confidence) ** 2 / num_draws, None
+
+    squares = jax.lax.scan(add_square, jnp.zeros_like(confidence), (sites, permutations))[0] if spread else None
+    confidence_sd = None if squares is None else jnp.sqrt(squares)
+    return Answers(log_density, label, confidence, mean.T if each else None, confidence_sd)
 
 
 def _shared_out(

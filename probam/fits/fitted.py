@@ -70,10 +70,10 @@ class Fit(Held):
         _, x = self._rows(data, "data", missing=True)
         return np.asarray(self._answers(x, each=True).owned().responsibilities)
 
-    def _answers(self, x: np.ndarray, *, each: bool) -> Answers:
-        return answers(self.model_for(x), self.draws(), self._permutations, x, each=each)
+    def _answers(self, x: np.ndarray, *, each: bool, spread: bool = False) -> Answers:
+        return answers(self.model_for(x), self.draws(), self._permutations, x, each=each, spread=spread)
 
-    def predict(self, data: Any, *, probabilities: bool = True) -> xr.Dataset:
+    def predict(self, data: Any, *, probabilities: bool = True, spread: bool = False) -> xr.Dataset:
         """Label, confidence, log density and responsibilities of each datum.
 
         Labels are the numbers of the relabelled memories in the group ``memory``: the largest first, or the known
@@ -85,18 +85,20 @@ class Fit(Held):
                 family can integrate them out.
             probabilities: with the responsibilities (datum, memory), the probability of each memory. Without them
                 many rows take less time, and no more memory than the other answers.
+            spread: with ``confidence_sd``, the posterior standard deviation of the confidence: over the draws s of
+                r_s, the responsibility of the label's memory, sqrt(mean_s (r_s - mean r)^2). 0 for a point estimate.
         """
         boolean("probabilities", probabilities)
+        boolean("spread", spread)
         table, x = self._rows(data, "data", missing=True)
-        found = self._answers(x, each=probabilities).owned()
+        found = self._answers(x, each=probabilities, spread=spread).owned()
         log_density = np.asarray(found.log_density) + self.standardiser.log_jacobians(table.values)
+        columns = {"label": np.asarray(found.label, np.int64), "confidence": np.asarray(found.confidence)}
+        if found.confidence_sd is not None:
+            columns["confidence_sd"] = np.asarray(found.confidence_sd)
+        columns["log_density"] = log_density
         answer = xr.Dataset(
-            {
-                "label": ("datum", np.asarray(found.label, np.int64)),
-                "confidence": ("datum", np.asarray(found.confidence)),
-                "log_density": ("datum", log_density),
-            },
-            coords={"datum": np.arange(table.num_data)},
+            {name: ("datum", values) for name, values in columns.items()}, coords={"datum": np.arange(table.num_data)}
         )
         if not probabilities:
             return answer

@@ -19,13 +19,13 @@ from jaxtyping import Array, Float, Int
 
 from probam.data.columns import counted
 from probam.dynamics.memories import MemoryBasins, basins, recall, trajectories
-from probam.energies.memory import BITS, SIGNS, UNIT, Memory
+from probam.energies.memory import BITS, SIGNS, UNIT, Alphabet, Memory
 from probam.errors import InputError
 from probam.fits.landscape import Plane, bounded, plane
 from probam.fits.recall_group import picture
 from probam.placement import rows_at_once
 
-__all__ = ["landscape_of"]
+__all__ = ["check_drawable", "landscape_of"]
 
 _STEPS = 60
 """Steps of recall that are drawn."""
@@ -92,14 +92,19 @@ def landscape_of(
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=_attributes(memory, parameters or {})), **groups})
 
 
-def _check(memory: Memory) -> None:
-    """Raise an error for a memory that has no landscape."""
-    name, states = memory.card.name, memory.alphabet
+def check_drawable(name: str, states: Alphabet) -> None:
+    """Raise :class:`probam.errors.InputError` where the states of a memory of this name have nothing between them."""
     if states in (SIGNS, BITS):
         raise InputError(
             f"memory: the states of {name} are {states.name}, and there is no landscape between them; `probam memory "
             "recall` says where recall ends"
         )
+
+
+def _check(memory: Memory) -> None:
+    """Raise an error for a memory that has no landscape."""
+    name = memory.card.name
+    check_drawable(name, memory.alphabet)
     if len(memory.shape) != 1:
         raise InputError(f"memory: a state of {name} is a table of shape {memory.shape}; only vectors lie on a plane")
     if memory.energy is None:

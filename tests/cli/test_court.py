@@ -1,12 +1,16 @@
 """The command that verifies claims and fits."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from probam.claims.claim import claim
 from probam.cli.main import main
+from probam.reports.court import VERDICTS
+from tests.cli.conftest import Refusal
 
 
 def test_verify_passes_for_a_claim_and_a_fit(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,6 +22,21 @@ def test_verify_passes_for_a_claim_and_a_fit(saved: Path, capsys: pytest.Capture
     assert {claim["claim"] for claim in record["claims"]} >= {"A2"}
     assert all(check["passed"] for check in record["fit"])
     assert record["fit"]
+
+
+def test_words_of_the_table_are_explained_below_it(capsys: pytest.CaptureFixture[str]) -> None:
+    verdicts = {"A2": claim("A2").verdict, "A7": claim("A7").verdict}
+    assert main(["verify", "--claim", "A2", "--claim", "A7"]) == 0
+    printed = capsys.readouterr().out
+    shown = {word for word in VERDICTS if f"{word} {VERDICTS[word]}" in printed}
+    assert shown == set(verdicts.values())
+    assert ("is no fault" in printed) == bool(shown & {"WRONG", "TYPO", "ILL"})
+
+
+@pytest.mark.usefixtures("here")
+def test_a_refused_experiment_leaves_no_folder(refusal: Refusal) -> None:
+    assert "uses no further data sets" in refusal("experiment", "xor", "--data", ".", "-o", "out/of/here")
+    assert os.listdir() == []
 
 
 def test_a_fit_is_verified_without_the_claims_unless_they_are_asked_for(

@@ -195,7 +195,12 @@ def test_mistakes_get_one_line_with_the_remedy(refusal: Refusal) -> None:
         "hopfield", "-p", "rule=pseudo_inverse", patterns="many.npy", queries="three.npy"
     )
     assert "clam has none called 'bta'; did you mean beta?" in refused("clam", "-p", "bta=2")
-    assert "beta is a number; got 'x'" in refused("clam", "-p", "beta=x")
+    assert "beta is a finite number; got 'x'" in refused("clam", "-p", "beta=x")
+    assert "beta is a finite number; got inf" in refused("clam", "-p", "beta=Infinity")
+    Path("gap.csv").write_text("a,b\n1,2\n3,\n")
+    said = refused("clam", patterns="gap.csv")
+    assert "gap.csv: column 'b' has a missing value in row 1" in said
+    assert "--missing" not in said
     assert "beta: expected finite values above 0; got -1.0" in refused("clam", "-p", "beta=-1")
     assert "rule is a word; got 3" in refused("hopfield", "-p", "rule=3")
     assert "seed is a whole number; got 2.5" in refused("sparse_distributed", "--threshold", "0", "-p", "seed=2.5")
@@ -208,3 +213,11 @@ def test_mistakes_get_one_line_with_the_remedy(refusal: Refusal) -> None:
     assert "gone.csv: no such file" in refused("clam", patterns="gone.csv")
     assert "this file is the input; choose another name" in refused("clam", patterns="p.csv", output="p.csv")
     assert "no such file: gone.py" in refused("gone.py:Mine")
+
+
+def test_the_landscape_of_signs_is_refused_for_what_it_is(here: Path, refusal: Refusal) -> None:
+    pd.DataFrame([[0.2, 0.8], [0.9, 0.1]]).to_csv("p.csv", index=False)
+    said = refusal("memory", "landscape", "hopfield", "--patterns", "p.csv", "-o", "page.html")
+    assert "memory: the states of hopfield are signs, and there is no landscape between them" in said
+    assert "--threshold" not in said
+    assert [path.name for path in here.iterdir()] == ["p.csv"]

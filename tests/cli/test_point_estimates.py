@@ -13,8 +13,8 @@ from scipy import stats
 from scipy.special import logsumexp
 
 import probam
-from probam.cli.console import fit_text
 from probam.cli.main import main
+from probam.cli.results import fit_text
 from probam.data.shipped import load_shipped
 from probam.reports.summaries.estimate import NOT_A_COUNT
 from tests.cli.conftest import QUICK, Refusal

@@ -26,10 +26,10 @@ def test_predictions_follow_the_columns_by_name(saved: Path, here: Path, capsys:
         assert main(["predict", str(saved), data, "-o", out]) == 0
     a, b = pd.read_csv("a.csv"), pd.read_csv("b.csv")
     pd.testing.assert_frame_equal(a, b)
-    assert list(a) == ["label", "confidence", "log_density"]
+    assert list(a) == ["row", "label", "confidence", "log_density"]
     assert len(a) == 272
     assert "272 data in" in capsys.readouterr().out
-    assert main(["predict", str(saved), "faithful", "--probabilities", "-o", "p.parquet"]) == 0
+    assert main(["predict", str(saved), "faithful", "--all", "-o", "p.parquet"]) == 0
     p = pd.read_parquet("p.parquet").filter(like="responsibilities").to_numpy()
     np.testing.assert_allclose(p.sum(axis=1), 1.0, rtol=1e-9)
     np.testing.assert_array_equal(p.argmax(axis=1), a["label"])

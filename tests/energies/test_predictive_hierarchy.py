@@ -79,6 +79,8 @@ def test_bad_layers_and_options_are_named() -> None:
     with pytest.raises(InputError, match=r"weights: expected shapes \[\(5, 2\)\], as biases of shapes"):
         PredictiveCoding(Layers((jnp.ones((5, 3)),), (jnp.zeros(5), jnp.zeros(2))), 0.7)
     with pytest.raises(InputError, match="activation: expected tanh or linear; got 'relu'"):
+        PredictiveCoding(LAYERS, 0.7, "relu")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="activation: expected tanh or linear; got 'relu'"):
         PredictiveCoding.store(SEEN, activation="relu")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="width: expected a whole number of at least 1; got 0"):
         PredictiveCoding.store(SEEN, width=0)

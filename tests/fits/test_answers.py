@@ -1,5 +1,7 @@
 """Answers about many rows: the same whatever the blocks, against SciPy's densities and plain sums."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +29,12 @@ PERMUTATIONS = np.stack([RANDOM.permutation(MEMORIES) for _ in range(DRAWS)])
 
 def _expected(x: np.ndarray, allowed: np.ndarray | bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Log predictive density, and relabelled responsibilities averaged over the draws."""
+    density, relabelled = _of_each_draw(x, allowed)
+    return logsumexp(density, axis=0) - np.log(DRAWS), relabelled.mean(axis=0)
+
+
+def _of_each_draw(x: np.ndarray, allowed: np.ndarray | bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Log density (S, N) and relabelled responsibilities (S, N, K)."""
     scale = SITES["precision"][:, None] ** -0.5
     density = np.asarray(norm.logpdf(x[None, :, None], SITES["loc"][:, None], scale))
     logs = density.sum(-1) + np.log(SITES["proportions"])[:, None]
@@ -34,7 +42,7 @@ def _expected(x: np.ndarray, allowed: np.ndarray | bool = True) -> tuple[np.ndar
     each = logsumexp(logs, axis=-1)  # (S, N)
     shares = np.exp(logs - each[..., None])
     relabelled = np.stack([own[:, order] for own, order in zip(shares, PERMUTATIONS, strict=True)])
-    return logsumexp(each, axis=0) - np.log(DRAWS), relabelled.mean(axis=0)
+    return each, relabelled
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -50,7 +58,7 @@ def test_blocks_of_rows_give_the_predictive_density_and_the_mean_responsibilitie
     )
     model = mixture(np.eye(FEATURES), family=Gaussian("diagonal"), weights=Dirichlet(), num_components=MEMORIES)
     sites = jax.tree.map(jnp.asarray, SITES)
-    told = {"allowed": allowed} if known else {}
+    told: dict[str, Any] = {"allowed": allowed} if known else {}
     found = answers(model, sites, PERMUTATIONS, x, each=True, **told)
     density, shares = _expected(x, **told)
     np.testing.assert_allclose(found.log_density, density, rtol=0, atol=1e-11)
@@ -60,6 +68,20 @@ def test_blocks_of_rows_give_the_predictive_density_and_the_mean_responsibilitie
     without = answers(model, sites, PERMUTATIONS, x, each=False, **told)
     assert without.responsibilities is None
     np.testing.assert_array_equal(without.log_density, found.log_density)
+
+
+@pytest.mark.parametrize("num_rows", [3, 1031])
+def test_the_spread_of_the_confidence_is_that_of_the_label_s_responsibility_over_the_draws(
+    num_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "_BLOCK_BYTES", 0)  # blocks of 256 rows
+    x = np.random.default_rng(num_rows).normal(size=(num_rows, FEATURES))
+    model = mixture(np.eye(FEATURES), family=Gaussian("diagonal"), weights=Dirichlet(), num_components=MEMORIES)
+    found = answers(model, jax.tree.map(jnp.asarray, SITES), PERMUTATIONS, x, each=False, spread=True)
+    shares = _of_each_draw(x)[1]
+    own = shares[:, np.arange(num_rows), shares.mean(axis=0).argmax(axis=1)]
+    np.testing.assert_allclose(np.asarray(found.confidence_sd), own.std(axis=0), rtol=0, atol=1e-12)
+    assert np.asarray(found.confidence_sd).max() > 0.1
 
 
 def test_rows_shared_out_over_devices_are_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
