@@ -14,7 +14,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from probam.data.schema import check_schema
 from probam.errors import InputError
+from probam.reports.schema import ARRAYS, GROUPS, REQUIRED
 
 __all__ = [
     "Variables",
@@ -31,75 +33,8 @@ __all__ = [
 Variables = Mapping[str, tuple[ArrayLike, tuple[str, ...]]]
 """Variable name -> (array, names of its dimensions)."""
 
-_GROUPS = (
-    "posterior",
-    "sample_stats",
-    "optimisation",
-    "invariant",
-    "log_likelihood",
-    "log_prior",
-    "posterior_predictive",
-    "predictive_check",
-    "prior",
-    "prior_predictive",
-    "observed_data",
-    "constant_data",
-    "memory",
-    "partition",
-    "recall",
-    "verification",
-    "evidence",
-)
-"""The groups of a fit, in the order of the file."""
-
-_REQUIRED = ("posterior", "observed_data", "constant_data")
-
 _COMPRESS_FROM = 4096
 """Arrays with at least so many elements are compressed; below that the chunk index costs more than it saves."""
-
-_LONG_NAMES = {
-    "observed_data/x": "data, in the units they came in",
-    "observed_data/completed": "the same with each missing entry at its conditional mean",
-    "observed_data/weight": "how often each datum counts",
-    "observed_data/allowed": "whether a datum may belong to a memory (1) or is known not to (0)",
-    "constant_data/center": "subtracted from the data: x_model = (x - center) / scale",
-    "constant_data/scale": "divides the centred data: x_model = (x - center) / scale",
-    "posterior/weights": "mixing weights",
-    "sample_stats/lp": "log joint density in nats, larger is better",
-    "sample_stats/diverging": "whether the trajectory diverged",
-    "invariant/log_lik": "log likelihood of all data, nats",
-    "invariant/num_occupied": "number of memories that hold at least one datum",
-    "invariant/weight_entropy": "entropy of the mixing weights, nats",
-    "invariant/largest_weight": "largest mixing weight",
-    "invariant/probe_energy": "energy at fixed probe points",
-    "invariant/together": "probability that a fixed pair of data shares a memory",
-    "log_likelihood/x": "log density of each datum, nats",
-    "prior_predictive/x": "data drawn from the prior, data units",
-    "posterior_predictive/x": "replicated data, data units",
-    "predictive_check/deviation": "how far the data are from replicated data, in standard deviations of the latter",
-    "predictive_check/aspect": "what the discrepancy is part of",
-    "memory/mean": "posterior mean of the relabelled memories, data units",
-    "memory/mean_sd": "posterior standard deviation of the memory",
-    "memory/mean_q05": "5 % posterior quantile of the memory",
-    "memory/mean_q95": "95 % posterior quantile of the memory",
-    "memory/sd": "spread of the data that belong to the memory",
-    "memory/weight": "posterior mean of the mixing weight",
-    "memory/weight_sd": "posterior standard deviation of the mixing weight",
-    "memory/occupied": "probability that the memory holds at least one datum",
-    "memory/size": "expected number of data of the memory (of a point estimate: whose most probable memory it is)",
-    "partition/coclustering": "probability that two data share a memory",
-    "partition/point": "partition of least expected variation of information",
-    "partition/point_binder": "partition of least expected Binder loss",
-    "partition/ball_upper": "coarsest partitions at the edge of the credible ball: one of them",
-    "partition/ball_lower": "finest partitions at the edge of the credible ball: one of them",
-    "partition/ball_horizontal": "partition of the credible ball that is farthest from the point partition",
-    "partition/label": "memory of each datum in the point partition",
-    "partition/confidence": "probability of that label",
-    "recall/energy": "energy along the trajectory",
-    "recall/basin": "memory whose basin of recall the query lies in, -1 where recall did not converge",
-    "recall/responsible": "memory of largest responsibility",
-    "recall/nearest": "memory nearest to the query",
-}
 
 
 def build_tree(
@@ -158,7 +93,7 @@ def build_tree(
     sizes = {"datum": len(x), "feature": len(columns)}
     nodes = {
         name: _dataset(name, variables, labels, sizes).assign_attrs(_stored(own_attributes.get(name, {})))
-        for name in _GROUPS
+        for name in GROUPS
         if (variables := every.get(name)) is not None
     }
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=_stored(attributes)), **nodes})
@@ -189,7 +124,7 @@ def group_dataset(
 def with_datasets(tree: xr.DataTree, groups: Mapping[str, xr.Dataset], attributes: Mapping[str, Any]) -> xr.DataTree:
     """The tree with more groups, in the order of the file, and more root attributes; the tree itself stays as it is."""
     nodes = {name: node.to_dataset() for name, node in tree.children.items()} | dict(groups)
-    order = sorted(nodes, key=lambda name: _GROUPS.index(name) if name in _GROUPS else len(_GROUPS))
+    order = sorted(nodes, key=lambda name: GROUPS.index(name) if name in GROUPS else len(GROUPS))
     root = tree.to_dataset().assign_attrs(_stored(attributes))
     return xr.DataTree.from_dict({"/": root, **{name: nodes[name] for name in order}})
 
@@ -198,8 +133,8 @@ def _check_groups(groups: Mapping[str, Any], attributes: Mapping[str, Any]) -> N
     """Raise where a group is none of a fit's, or is one that :func:`build_tree` makes from its other arguments."""
     own = ("posterior", "observed_data", "constant_data")
     for argument, names, known in (
-        ("groups", groups, [name for name in _GROUPS if name not in own]),
-        ("group_attributes", attributes, list(_GROUPS)),
+        ("groups", groups, [name for name in GROUPS if name not in own]),
+        ("group_attributes", attributes, list(GROUPS)),
     ):
         unknown = sorted(set(names) - set(known))
         if unknown:
@@ -217,8 +152,8 @@ def _dataset(group: str, variables: Variables, labels: Mapping[str, ArrayLike], 
         for dim, size in zip(dims, array.shape, strict=True):
             if known.setdefault(dim, size) != size:
                 raise InputError(f"{group}/{name}: dimension {dim!r} has {known[dim]} entries, the array has {size}")
-        long_name = _LONG_NAMES.get(f"{group}/{name}")
-        arrays[name] = (tuple(dims), array, {} if long_name is None else {"long_name": long_name})
+        said = ARRAYS.get(f"{group}/{name}")
+        arrays[name] = (tuple(dims), array, {"long_name": said.words} if said is not None and said.words else {})
     dataset = xr.Dataset(arrays)
     for dim, size in ((str(name), size) for name, size in dataset.sizes.items()):
         if dim in dataset.coords:
@@ -286,7 +221,7 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
         raise InputError(f"{os.fspath(path)}: cannot be written ({_cause(error)})") from error
 
 
-def read_tree(path: str | os.PathLike[str], *, groups: Sequence[str] = _REQUIRED) -> xr.DataTree:
+def read_tree(path: str | os.PathLike[str], *, groups: Sequence[str] = REQUIRED) -> xr.DataTree:
     """The tree that :func:`write_tree` wrote, in memory; the file is closed.
 
     Args:
@@ -313,6 +248,7 @@ def read_tree(path: str | os.PathLike[str], *, groups: Sequence[str] = _REQUIRED
         ) from error
     if "probam_version" not in tree.attrs:
         raise InputError(f"{name}: a NetCDF file, but no fit of probam (it lacks the attribute probam_version)")
+    check_schema(tree.attrs, name)
     missing = [group for group in groups if group not in tree.children]
     if missing:
         raise InputError(f"{name}: this fit lacks the group {', '.join(missing)}; save it again or give another file")

@@ -25,12 +25,14 @@ from numpyro.distributions import Distribution
 from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.transforms import Transform
 
+from probam.data.schema import SCHEMA, check_schema
 from probam.data.writing import check_writable, write_atomically
 from probam.errors import InputError
 
 __all__ = ["Checkpoint", "Saved", "described", "packed", "surroundings", "unpacked"]
 
 _FORMAT = "probam NUTS checkpoint 1"
+"""What a file of another kind does not say; which version it has is in its key ``schema``."""
 
 _NOT_DENSITY = {"_validate_args"}
 """Fields of a distribution that do not change its density."""
@@ -137,7 +139,13 @@ class Checkpoint:
         """Replace the file atomically."""
         arrays = {f"state_{i}": leaf for i, leaf in enumerate(saved.state)}
         arrays |= {f"draws_{name}": values for name, values in saved.kept.items()}
-        head = {"format": _FORMAT, "done": saved.done, "states": len(saved.state), "identity": self.identity}
+        head = {
+            "format": _FORMAT,
+            "schema": SCHEMA,
+            "done": saved.done,
+            "states": len(saved.state),
+            "identity": self.identity,
+        }
         with write_atomically(self.path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, allow_pickle=False, head=np.array(json.dumps(head)), **arrays)
 
@@ -161,6 +169,7 @@ class Checkpoint:
                 raise InputError(
                     f"checkpoint: expected {_FORMAT!r}; got {head['format']!r} in {self.path}; start again"
                 )
+            check_schema(head, f"checkpoint: {self.path}")
             theirs: dict[str, str] = head["identity"]
             state = [arrays.pop(f"state_{i}") for i in range(int(head["states"]))]
             done = int(head["done"])

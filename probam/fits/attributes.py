@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpyro.distributions import Distribution
 
+from probam.data.schema import SCHEMA
 from probam.data.table import Table
 from probam.distributions.stick_breaking import expected_num_components, truncation_error
 from probam.distributions.supports import innermost
@@ -42,6 +43,7 @@ def fit_attributes(
     """Root attributes of a fit, all but the seconds it took."""
     is_named = isinstance(options.family, str)
     return {
+        "schema": SCHEMA,
         "probam_version": version("probam"),
         "family": options.family if is_named else model.family.signature,
         "family_options": {"covariance": options.covariance} if options.covariance else {},

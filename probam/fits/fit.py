@@ -1,6 +1,5 @@
 """Fit a memory to data, and load a fit that was saved."""
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -10,21 +9,20 @@ from typing import Any
 import jax
 import numpy as np
 import xarray as xr
-from numpyro.distributions import Distribution
 
-from probam.data.standardise import Standardiser
 from probam.data.writing import check_writable
 from probam.errors import InputError, NumericalError
 from probam.family import Family
 from probam.fits.assemble import essential_tree, fit_tree
 from probam.fits.attributes import fit_attributes
-from probam.fits.choices import double_precision, find_engine, find_family, precision, sampler_of, saved_family
+from probam.fits.choices import find_engine, find_family, precision, sampler_of
 from probam.fits.derived import with_groups
 from probam.fits.fitted import Fit
+from probam.fits.migration import migrated
+from probam.fits.opened import model_of_tree
 from probam.fits.options import FitOptions
 from probam.fits.pending import completed, is_pending, keys_of, pending_tree
 from probam.fits.prepared import Prepared, prepare
-from probam.fits.prior_text import priors_of_file
 from probam.fits.saved import save_tree
 from probam.inference.common.progress import Reporter
 from probam.inference.common.result import EngineResult
@@ -147,62 +145,18 @@ def _run(
 def load(path: str | os.PathLike[str], *, family: str | Family | None = None) -> Fit:
     """A fit that was saved, with its model rebuilt.
 
-    Where a fit was cut off after its engine had ended, the groups that follow from the posterior are made now.
+    What the file holds is checked first, and a file of an older version is brought up to date. Where a fit was cut off
+    after its engine had ended, the groups that follow from the posterior are made now.
 
     Args:
         path: the file.
         family: the family of your own that it was fitted with, ``FILE.py:Name``, ``package.module:Name`` or a Family.
             Its code is run because you name it here; a file never chooses that.
 
-    Raises :class:`probam.errors.InputError` for a file that is missing, truncated or not a fit of probam.
+    Raises:
+        InputError: for a file that is missing, truncated, damaged, not a fit, or saved by a newer version of probam.
     """
     file_path("path", path)
-    tree = read_tree(path)
-    try:
-        model = _saved_model(tree, str(path), family)
-        if is_pending(tree):
-            tree = completed(tree, model)
-        return Fit(tree, model)
-    except KeyError as error:
-        raise InputError(
-            f"{path}: this fit lacks {error}; it was saved by another version of probam, fit again"
-        ) from error
-
-
-def _saved_model(tree: xr.DataTree, path: str, given: str | Family | None) -> Mixture:
-    """The program of a saved fit; ``given`` names its family's code.
-
-    Default priors are scaled to the saved data. A prior of the user's own that the file cannot hold is replaced by the
-    default one, on which the draws do not depend.
-    """
-    attributes = tree.attrs
-    family_options = json.loads(attributes["family_options"])
-    weights_options = json.loads(attributes["weights_options"])
-    family = saved_family(attributes["family"], family_options.get("covariance"), given, path)
-    dtype = np.dtype(attributes["dtype"])
-    if dtype == np.float64 and not double_precision():
-        raise InputError(
-            f"{path}: this fit is in double precision; turn it on before loading: "
-            "jax.config.update('jax_enable_x64', True)"
-        )
-    constants = tree["constant_data"].to_dataset()
-    units = Standardiser(constants["center"].values, constants["scale"].values)
-    x = units.apply(tree["observed_data"].to_dataset()["x"].values)
-    with precision(dtype):
-        own = priors_of_file(tree)
-        hyper: dict[str, float | Distribution | None] = {
-            name: own.pop(name, None) if isinstance(value := weights_options.get(name), str) else value
-            for name in ("alpha", "discount")
-        }
-        weights = weight_prior(
-            attributes["weights"],
-            **hyper,
-            given=tuple(weights_options["given"]) if "given" in weights_options else None,
-        )
-        return mixture(
-            x.astype(dtype),
-            family=family,
-            weights=weights,
-            num_components=int(attributes["num_components"]),
-            prior=own,
-        )
+    tree = migrated(read_tree(path), str(path))
+    model = model_of_tree(tree, str(path), family)
+    return Fit(completed(tree, model) if is_pending(tree) else tree, model)

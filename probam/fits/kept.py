@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from probam.compiled import drop_oldest, kept_folder
+from probam.data.schema import SCHEMA
 from probam.data.writing import write_atomically
 from probam.errors import InputError
 from probam.reports.tree import read_tree, write_tree
@@ -51,7 +52,7 @@ def keep(place: Path, name: str, group: xr.Dataset) -> None:
         name: of the group.
         group: what :func:`kept` is to return.
     """
-    root = xr.Dataset(attrs={"probam_version": version("probam")})
+    root = xr.Dataset(attrs={"schema": SCHEMA, "probam_version": version("probam")})
     try:
         place.parent.mkdir(mode=0o700, exist_ok=True)
         drop_oldest(place.parent)

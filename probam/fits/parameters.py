@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from scipy.linalg import solve_triangular
 
 from probam.data.columns import counted
+from probam.data.schema import SCHEMA
 from probam.data.standardise import Standardiser
 from probam.data.writing import check_writable, write_atomically
 from probam.errors import InputError
@@ -77,7 +78,12 @@ class Parameters:
 
     def about(self) -> dict[str, Any]:
         """What the numbers are, in words."""
-        return {"family": self.family, "covariance_type": self.covariance_type, "probam_version": version("probam")}
+        return {
+            "schema": SCHEMA,
+            "probam_version": version("probam"),
+            "family": self.family,
+            "covariance_type": self.covariance_type,
+        }
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the numbers, completely or not at all.

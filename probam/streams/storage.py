@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -13,19 +13,19 @@ import numpy as np
 import xarray as xr
 
 from probam.conjugacy.pairs import ConjugatePair
+from probam.data.schema import SCHEMA
 from probam.data.writing import write_atomically
 from probam.errors import InputError
 from probam.fits.choices import double_precision
+from probam.fits.migration import migrated
 from probam.inference.stream.particles import Particles
 from probam.inference.stream.state import StreamState
+from probam.reports.checked import damaged, faults_of_attributes
 from probam.reports.tree import read_tree, write_tree
+from probam.streams.options import StreamOptions
 from probam.streams.schema import Schema
 
 __all__ = ["Learned", "Saved", "learned_arrays", "read_stream", "refill", "stream_group", "write_stream"]
-
-_LAYOUT = 2
-"""Version of the numbers that are kept of each memory; files of other layouts are refused."""
-
 
 _Particles = TypeVar("_Particles", Particles, None)
 
@@ -60,13 +60,13 @@ def learned_arrays(learned: Learned[Any]) -> dict[str, np.ndarray]:
 def refill(learned: Learned[_Particles], arrays: Mapping[str, np.ndarray], path: str) -> Learned[_Particles]:
     """The same with the numbers that were saved, bit for bit.
 
-    Raises :class:`probam.errors.InputError` where some are missing.
+    Raises :class:`probam.errors.InputError` where some are missing or are no such numbers.
     """
     trees = vars(_plain(learned, jax.random.key_data))
-    try:
-        filled: Learned[_Particles] = Learned(**{name: _refilled(tree, arrays, name) for name, tree in trees.items()})
-    except KeyError as error:
-        raise _other_version(path, f"lacks {error}") from error
+    filled: Learned[_Particles] = Learned(**{name: _refilled(tree, arrays, name, path) for name, tree in trees.items()})
+    _check_state(filled.state, path)
+    if filled.particles is not None:
+        _check_state(filled.particles.states, path)
     return _plain(filled, jax.random.wrap_key_data)
 
 
@@ -79,10 +79,34 @@ def _plain(learned: Learned[_Particles], change: Callable[[jax.Array], jax.Array
     return replace(learned, state=state._replace(key=change(state.key)), particles=particles)
 
 
-def _refilled(tree: Any, arrays: Mapping[str, np.ndarray], name: str) -> Any:
-    """A pytree of the same structure with the leaves that were saved under ``name``."""
+def _refilled(tree: Any, arrays: Mapping[str, np.ndarray], name: str, path: str) -> Any:
+    """A pytree of the same structure with the leaves that were saved under ``name``; room for memories may differ."""
     leaves, structure = jax.tree.flatten(tree)
-    return jax.tree.unflatten(structure, [jnp.asarray(arrays[f"{name}_{i}"]) for i in range(len(leaves))])
+    saved = [_array(arrays, f"{name}_{i}", np.ndim(leaf), path) for i, leaf in enumerate(leaves)]
+    for i, (leaf, array) in enumerate(zip(leaves, saved, strict=True)):
+        if array.dtype != leaf.dtype or (array.ndim > 1 and array.shape[-1] != leaf.shape[-1]):
+            raise damaged(path, f"stream/{name}_{i} is no array of this stream")
+    return jax.tree.unflatten(structure, [jnp.asarray(array) for array in saved])
+
+
+def _array(arrays: Mapping[str, np.ndarray], name: str, ndim: int, path: str) -> np.ndarray:
+    """An array of the file, which must have this number of dimensions."""
+    if name not in arrays or arrays[name].ndim != ndim:
+        raise damaged(path, f"the group stream lacks the array {name} of {ndim} dimensions")
+    return arrays[name]
+
+
+def _check_state(state: StreamState, path: str) -> None:
+    """Raise where arrays of the memories have different lengths, or memories are not as many as they are said to be."""
+    ident = np.asarray(state.ident)
+    slots = ident.shape
+    of_memories = jax.tree.leaves((state.totals, state.low, state.known, state.born, state.last))
+    if any(leaf.shape[: len(slots)] != slots for leaf in of_memories):
+        raise damaged(path, "the arrays of the stream's memories have different lengths")
+    if not np.array_equal((ident >= 0).sum(axis=-1), state.size) or np.any(
+        ident >= np.asarray(state.created)[..., None]
+    ):
+        raise damaged(path, "the memories of the stream are not as many as it says")
 
 
 def stream_group(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> xr.Dataset:
@@ -92,12 +116,12 @@ def stream_group(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]
         for name, array in arrays.items()
         if array.size
     }
-    return xr.Dataset(variables, attrs={**attributes, "state": ", ".join(StreamState._fields), "layout": _LAYOUT})
+    return xr.Dataset(variables, attrs={**attributes, "state": ", ".join(StreamState._fields)})
 
 
 def write_stream(path: str | os.PathLike[str], group: xr.Dataset) -> None:
     """Write the group ``stream`` alone as NetCDF4, completely or not at all."""
-    marks = xr.Dataset(attrs={"probam_version": version("probam"), "kind": "stream"})
+    marks = xr.Dataset(attrs={"schema": SCHEMA, "probam_version": version("probam"), "kind": "stream"})
     with write_atomically(path) as temporary:
         write_tree(xr.DataTree.from_dict({"/": marks, "stream": group}), temporary)
 
@@ -105,32 +129,67 @@ def write_stream(path: str | os.PathLike[str], group: xr.Dataset) -> None:
 def read_stream(path: str | os.PathLike[str]) -> Saved:
     """The group ``stream`` of the file of a stream or of a fit.
 
-    Raises :class:`probam.errors.InputError` for a file that is missing or damaged, holds no stream or one of another
-    layout, or needs a precision that is not turned on.
+    Raises :class:`probam.errors.InputError` for a file that is missing or damaged, holds no stream or one of a layout
+    that cannot be read, or needs a precision that is not turned on.
     """
-    group = read_tree(path, groups=("stream",))["stream"].to_dataset()
-    if group.attrs.get("layout") != _LAYOUT:
-        raise _other_version(path, "keeps its memories in another layout")
+    source = os.fspath(path)
+    group = migrated(read_tree(path, groups=("stream",)), source)["stream"].to_dataset()
+    _check_attributes(group.attrs, source)
     arrays = {str(name): np.asarray(group[name].values) for name in group.data_vars}
-    try:
-        columns, dtype = tuple(json.loads(group.attrs["columns"])), group.attrs["dtype"]
-        options = {"base": "prior"} | json.loads(group.attrs["options"])  # the first files name no base measure
-        saved = Saved(
-            options=options,
-            schema=Schema(columns, np.dtype(dtype), options.get("normalise", False)) if dtype else None,
-            seconds=float(group.attrs["seconds"]),
-            known={name.removeprefix("known_"): arrays[name] for name in arrays if name.startswith("known_")},
-            arrays=arrays,
-        )
-    except KeyError as error:
-        raise _other_version(path, f"lacks {error}") from error
-    if saved.schema is not None and saved.schema.dtype == np.float64 and not double_precision():
-        raise InputError(
-            f"{path}: this stream is in double precision; turn it on before loading: "
-            "jax.config.update('jax_enable_x64', True)"
-        )
+    columns, dtype = tuple(json.loads(group.attrs["columns"])), group.attrs["dtype"]
+    options = json.loads(group.attrs["options"])
+    saved = Saved(
+        options=options,
+        schema=Schema(columns, np.dtype(dtype), options.get("normalise", False)) if dtype else None,
+        seconds=float(group.attrs["seconds"]),
+        known={name.removeprefix("known_"): arrays[name] for name in arrays if name.startswith("known_")},
+        arrays=arrays,
+    )
+    if saved.schema is not None:
+        _check_rows(saved.schema, arrays, int(group.attrs["num_data"]), source)
+        if saved.schema.dtype == np.float64 and not double_precision():
+            raise InputError(
+                f"{source}: this stream is in double precision; turn it on before loading: "
+                "jax.config.update('jax_enable_x64', True)"
+            )
     return saved
 
 
-def _other_version(path: str | os.PathLike[str], what: str) -> InputError:
-    return InputError(f"{os.fspath(path)}: this stream {what}; it was saved by another version of probam")
+def _check_attributes(attributes: Mapping[Any, Any], source: str) -> None:
+    """Raise where an attribute of the group is absent or junk."""
+    for fault in faults_of_attributes("stream", attributes):
+        raise damaged(source, fault)
+    options = json.loads(attributes["options"])
+    unknown = sorted(set(options) - {each.name for each in fields(StreamOptions)})
+    if unknown or "family" not in options:
+        raise damaged(source, f"the options of the stream {f'have {unknown[0]!r}' if unknown else 'lack the family'}")
+
+
+def _check_rows(schema: Schema, arrays: Mapping[str, np.ndarray], num_data: int, source: str) -> None:
+    """Raise where rows are missing, have other columns, or an array has NaN."""
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise damaged(source, f"stream/{name} has NaN")
+    name = "warm_rows" if "state_0" in arrays or "warm_rows" in arrays else "waiting"
+    first = _array(arrays, name, 2, source) if num_data else np.zeros((0, len(schema.columns)))
+    if first.shape[1] != len(schema.columns):
+        raise damaged(source, f"stream/{name} has {first.shape[1]} columns; expected {len(schema.columns)}")
+    if name == "waiting" and len(first) != num_data:
+        raise damaged(source, f"stream/waiting has {len(first)} rows; expected {num_data}")
+    if name == "warm_rows":
+        _check_kept(arrays, len(schema.columns), num_data, source)
+
+
+def _check_kept(arrays: Mapping[str, np.ndarray], num_features: int, num_data: int, source: str) -> None:
+    """Raise where the sample of the rows or the growth curve is not that of so many data."""
+    sample, index = (_array(arrays, name, ndim, source) for name, ndim in (("reservoir", 2), ("reservoir_index", 1)))
+    if sample.shape != (len(index), num_features) or np.any((index < 0) | (index >= num_data)):
+        raise damaged(source, "stream/reservoir is not a sample of the rows")
+    growth = [_array(arrays, f"growth_{name}", 1, source) for name in ("data", "memories", "log_predictive")]
+    if len(set(map(len, growth))) > 1 or growth[0][-1] != num_data or np.any(np.diff(growth[0]) <= 0):
+        raise damaged(source, "the growth curve of the stream is not one of its data")
+    if "base_within" in arrays or "base_shape" in arrays:
+        within = _array(arrays, "base_within", 2, source)
+        _array(arrays, "base_shape", 0, source)
+        if within.shape != (num_features, num_features):
+            raise damaged(source, "stream/base_within is no matrix of the features")

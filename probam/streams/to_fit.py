@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import xarray as xr
 
+from probam.data.schema import SCHEMA
 from probam.data.table import Table
 from probam.fits.assemble import fit_tree
 from probam.fits.attributes import describe, versions
@@ -75,6 +76,7 @@ def _attributes(learning: Learning, model: Mixture, table: Table, result: Engine
     weights = _weights_name(process)
     description = describe(model, table, weights, process.alpha, process.discount, streamed=learning.num_data)
     return {
+        "schema": SCHEMA,
         "probam_version": version("probam"),
         "family": kept["family"],
         "family_options": {"covariance": kept["covariance"]} if kept["covariance"] else {},
