@@ -1,6 +1,7 @@
 """Whether the tree of a fit holds what :mod:`probam.reports.schema` says, so that no question meets a hole or junk."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -60,7 +61,7 @@ def _faults(tree: xr.DataTree) -> Iterator[str]:
         yield from _faults_of_draws(tree)
 
 
-def faults_of_attributes(group: str, attributes: Mapping[str, object]) -> Iterator[str]:
+def faults_of_attributes(group: str, attributes: Mapping[Any, Any]) -> Iterator[str]:
     """Attributes that are absent or no such thing."""
     place = "" if group == "/" else f" of the group {group}"
     for name, attribute in ATTRIBUTES.get(group, {}).items():
@@ -162,16 +163,20 @@ def _faults_of_draws(tree: xr.DataTree) -> Iterator[str]:
         yield "the group invariant has draws that the group posterior has not"
     if len({group.sizes["chain"] for group in (posterior, stats, invariant)}) > 1:
         yield "posterior, sample_stats and invariant have different numbers of chains"
-    permutation, samples = memory["permutation"].values, invariant.sizes["chain"] * len(kept)
+    yield from _faults_of_numbers(memory, invariant.sizes["chain"] * len(kept))
+    yield from _faults_of_rows(tree)
+
+
+def _faults_of_numbers(memory: xr.Dataset, samples: int) -> Iterator[str]:
+    """Numbers of memories and draws that do not exist; a wrong number would be a wrong label."""
+    permutation, reference = memory["permutation"].values, memory.attrs["reference"]
+    same = np.broadcast_to(np.arange(permutation.shape[1]), permutation.shape)
     if len(permutation) != samples:
         yield f"memory/permutation has {len(permutation)} rows; expected one for each of {samples} draws"
-    elif not np.array_equal(
-        np.sort(permutation, axis=1), np.broadcast_to(np.arange(permutation.shape[1]), permutation.shape)
-    ):
+    if not np.array_equal(np.sort(permutation, axis=1), same):
         yield "a row of memory/permutation is no permutation of the memories"
-    if memory.attrs["reference"] >= samples:
-        yield f"the attribute reference of the group memory is {memory.attrs['reference']}; expected one of {samples} draws"
-    yield from _faults_of_rows(tree)
+    if reference >= samples:
+        yield f"the attribute reference of the group memory is {reference}; expected a number below {samples}"
 
 
 def _faults_of_rows(tree: xr.DataTree) -> Iterator[str]:
@@ -183,6 +188,8 @@ def _faults_of_rows(tree: xr.DataTree) -> Iterator[str]:
             rows = np.asarray(variable(tree, group, dim).values)
             if rows.dtype.kind not in "iu" or not np.all((rows >= 0) & (rows < num_data)):
                 yield f"the labels of {dim} in the group {group} are not numbers of rows"
+        if has(tree, group) and dim == "row_bis" and not np.array_equal(rows, variable(tree, group, "row").values):
+            yield f"the group {group} compares rows with others"
     for group in ("log_likelihood", "recall"):
         if has(tree, group) and not np.isin(variable(tree, group, "draw").values, kept).all():
             yield f"the group {group} has draws that the group invariant has not"

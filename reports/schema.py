@@ -1,7 +1,7 @@
 """What the file of a fit holds: the attributes and arrays of each group, and which values they can take.
 
-``docs/architecture.md`` ("A fit on disk") says the same in words; :mod:`probam.reports.checked` holds a file to it. What
-the group ``posterior`` has beside ``weights`` depends on the model.
+``docs/architecture.md`` ("A fit on disk") says the same in words; :mod:`probam.reports.checked` holds a file to it.
+What the group ``posterior`` has beside ``weights`` depends on the model.
 """
 
 import json
@@ -58,20 +58,20 @@ def _numbers(words: str, hold: Callable[[np.ndarray], Any]) -> Values:
     return Values(words, lambda values, _: values.dtype.kind in "fiub" and bool(np.all(hold(values))))
 
 
-def _whole(least: int, below: str = "") -> Values:
-    """Whole numbers from ``least``, below the size of a dimension if one is named; NaN only where stored as floats."""
+def _whole(least: int, below: str = "", *, gaps: bool = False) -> Values:
+    """Whole numbers from ``least``, below the size of a dimension if one is named; with gaps (NaN) stored as floats."""
 
     def hold(values: np.ndarray, sizes: Mapping[str, int]) -> bool:
-        if values.dtype.kind not in "iuf":
+        if values.dtype.kind not in ("f" if gaps else "iu"):
             return False
-        known = values[~np.isnan(values)] if values.dtype.kind == "f" else values
+        known = values[~np.isnan(values)] if gaps else values
         limit = sizes[below] if below else np.inf
         return bool(np.all((known >= least) & (known < limit) & (known == np.floor(known))))
 
     return Values(f"whole numbers from {least}" + (f" and below the number of each {below}" if below else ""), hold)
 
 
-_ANY = _numbers("numbers", lambda values: True)
+_ANY = Values("numbers", lambda values, _: values.dtype.kind in "fiub")
 _FINITE = _numbers("finite numbers", np.isfinite)
 _NO_NAN = _numbers("numbers, none of them NaN", lambda values: ~np.isnan(values))
 _NOT_NEGATIVE = _numbers("finite numbers of at least 0", lambda values: np.isfinite(values) & (values >= 0))
@@ -173,8 +173,8 @@ ARRAYS: dict[str, Array] = {
     "recall/grid_x": Array("grid_x", _FINITE),
     "recall/grid_y": Array("grid_y", _FINITE),
     "recall/grid_energy": Array("grid_y grid_x", _ANY),
-    "recall/grid_basin": Array("grid_y grid_x", _whole(-1, "memory")),
-    "recall/grid_responsible": Array("grid_y grid_x", _whole(-1, "memory")),
+    "recall/grid_basin": Array("grid_y grid_x", _whole(-1, "memory", gaps=True)),
+    "recall/grid_responsible": Array("grid_y grid_x", _whole(-1, "memory", gaps=True)),
     "recall/num_attractors": Array("chain draw", _whole(0)),
     "recall/num_spurious": Array("chain draw", _whole(0)),
     "recall/same_basin": Array("row row_bis", _SHARE),
@@ -233,9 +233,9 @@ def _is_text(value: Any) -> bool:
 
 
 def _read(value: Any) -> Any:
-    """What a JSON text says; the empty text is the empty mapping. None where it cannot be read."""
+    """What a JSON text says; None where it cannot be read."""
     try:
-        return json.loads(value) if value else {}
+        return json.loads(value)
     except (ValueError, TypeError):
         return None
 
@@ -283,6 +283,7 @@ _ANY_NUMBER = Attribute("a number", _is_number)
 _COUNT = _within(0, 2**62)
 _FLAG = _within(0, 1)
 _TEXTS = _mapping("text", _is_text)
+_NUMBERS = _mapping("numbers", _is_number)
 
 ATTRIBUTES: dict[str, dict[str, Attribute]] = {
     "/": {
@@ -294,13 +295,13 @@ ATTRIBUTES: dict[str, dict[str, Attribute]] = {
         "weights_options": _mapping("numbers or text", _is_weight_option),
         "num_components": _within(1, 2**31),
         "engine": _WORD,
-        "engine_options": _mapping("values", lambda value: True),
+        "engine_options": _json("names with values", lambda read: isinstance(read, dict)),
         "status": _WORDS,
         "estimate": _WORDS,
         "command": _json("the words of a command", _is_command),
         "sampler": _WORDS,
         "seed": _within(0, 2**32 - 1),
-        "seconds": _NUMBER,
+        "seconds": Attribute("a number of at least 0", lambda value: _NUMBER.holds(value) and value >= 0),
         "dtype": Attribute("float32 or float64", lambda value: value in ("float32", "float64")),
         "source": _WORDS,
         "standardised": _FLAG,
@@ -308,7 +309,7 @@ ATTRIBUTES: dict[str, dict[str, Attribute]] = {
         "given_prior": _mapping("text or null", lambda value: value is None or _is_text(value)).at_times(),
         "prior": _TEXTS.at_times(),
         "model": _WORDS,
-        "truncation": _mapping("numbers", _is_number),
+        "truncation": Attribute("JSON of numbers, or empty", lambda value: value == "" or _NUMBERS.holds(value)),
         "versions": _TEXTS,
         "left_out": _TEXTS.at_times(),
         "pending": _list("groups", _is_text).at_times(),
@@ -329,7 +330,7 @@ ATTRIBUTES: dict[str, dict[str, Attribute]] = {
         "num_rows": _COUNT,
         "num_features": _COUNT,
     },
-    "memory": {"reference": _COUNT, "relabelling": _WORDS, "agreement": _mapping("numbers", _is_number)},
+    "memory": {"reference": _COUNT, "relabelling": _WORDS, "agreement": _NUMBERS},
     "partition": {
         name: _NUMBER.at_times()
         for name in (
@@ -356,7 +357,7 @@ ATTRIBUTES: dict[str, dict[str, Attribute]] = {
     },
     "evidence": {"log_evidence": _ANY_NUMBER, "se": _ANY_NUMBER, "method": _WORDS},
     "stream": {
-        "options": _mapping("values", lambda value: True),
+        "options": _json("names with values", lambda read: isinstance(read, dict)),
         "columns": _list("text", _is_text),
         "dtype": Attribute("float32, float64 or empty", lambda value: value in ("float32", "float64", "")),
         "seconds": _NUMBER,

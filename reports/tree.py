@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from probam.data.schema import check_schema
 from probam.errors import InputError
+from probam.reports.digest import changed_group, digests
 from probam.reports.schema import ARRAYS, GROUPS, REQUIRED
 
 __all__ = [
@@ -197,11 +198,13 @@ def variable(tree: xr.DataTree, group: str, name: str) -> xr.DataArray:
 
 
 def write_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
-    """Write ``tree`` to a NetCDF4 file, large arrays compressed without loss.
+    """Write ``tree`` to a NetCDF4 file, large arrays compressed without loss; :func:`read_tree` notices other numbers.
 
     Raises :class:`probam.errors.InputError` where ``path`` cannot be written. The file is written in place; to avoid
     half-written files, write to a temporary name and rename it.
     """
+    root = tree.to_dataset().assign_attrs(digest=digests(tree))
+    tree = xr.DataTree(root, children=dict(tree.children))
     encoding: dict[str, dict[str, dict[str, Any]]] = {}
     for node in tree.subtree:
         encoding[node.path] = {}
@@ -246,13 +249,25 @@ def read_tree(path: str | os.PathLike[str], *, groups: Sequence[str] = REQUIRED)
             f"{name}: not a readable NetCDF4 file, or a truncated one ({_cause(error)}); "
             "save the fit again or give another file"
         ) from error
+    _check_origin(tree, name, groups)
+    return _without_encoding(tree)
+
+
+def _check_origin(tree: xr.DataTree, name: str, groups: Sequence[str]) -> None:
+    """Raise where a file is none of probam's, of a newer version, or not as it was saved."""
     if "probam_version" not in tree.attrs:
         raise InputError(f"{name}: a NetCDF file, but no fit of probam (it lacks the attribute probam_version)")
-    check_schema(tree.attrs, name)
+    schema = check_schema(tree.attrs, name)
     missing = [group for group in groups if group not in tree.children]
     if missing:
         raise InputError(f"{name}: this fit lacks the group {', '.join(missing)}; save it again or give another file")
-    return _without_encoding(tree)
+    has_digest = schema > 0 or "digest" in tree.attrs  # files of version 0 had none
+    changed = changed_group(tree, tree.attrs.get("digest")) if has_digest else None
+    if changed is not None:
+        raise InputError(
+            f"{name}: {changed} is not what was saved; the file was changed or damaged: use another copy of it, or fit "
+            "again"
+        )
 
 
 def _without_encoding(tree: xr.DataTree) -> xr.DataTree:
@@ -261,6 +276,8 @@ def _without_encoding(tree: xr.DataTree) -> xr.DataTree:
     for node in tree.subtree:
         dataset = node.to_dataset(inherit=False).drop_encoding()
         dataset.attrs = _plain(dataset.attrs)
+        if node.path == "/":
+            dataset.attrs.pop("digest", None)  # of the file: a tree in memory may change
         for name in dataset.variables:
             dataset[name].attrs = _plain(dataset[name].attrs)
         nodes[node.path] = dataset

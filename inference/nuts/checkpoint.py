@@ -165,11 +165,7 @@ class Checkpoint:
             with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             head = json.loads(str(arrays.pop("head")))
-            if head["format"] != _FORMAT:
-                raise InputError(
-                    f"checkpoint: expected {_FORMAT!r}; got {head['format']!r} in {self.path}; start again"
-                )
-            check_schema(head, f"checkpoint: {self.path}")
+            kind = head["format"]
             theirs: dict[str, str] = head["identity"]
             state = [arrays.pop(f"state_{i}") for i in range(int(head["states"]))]
             done = int(head["done"])
@@ -184,6 +180,9 @@ class Checkpoint:
             zlib.error,
         ) as error:
             raise InputError(damaged) from error
+        if kind != _FORMAT:
+            raise InputError(f"checkpoint: expected {_FORMAT!r}; got {kind!r} in {self.path}; start again")
+        check_schema(head, f"checkpoint: {self.path}")
         differ = [name for name, ours in self.identity.items() if theirs.get(name) != ours]
         if differ:
             differences = "; ".join(

@@ -89,13 +89,16 @@ def saved_family(recorded: str, covariance: str | None, given: str | Family | No
     """
     own = recorded.rsplit(":", 1) if ":" in recorded else None
     if given is None:
-        if own is not None and _loaded(own[0]) is None:
+        if own is None:
+            return find_family(recorded, covariance)
+        known = _loaded_family(*own)
+        if known is None:
             raise InputError(
                 f"{source}: this fit has a family of your own, {recorded!r}, and a file does not choose the code that "
                 f"is run; name it if you trust that code: --family {recorded} on the command line, "
                 f"family={recorded!r} in Python"
             )
-        return find_family(recorded, covariance)
+        return family(known.name) if covariance is None else family(known.name, covariance=covariance)
     if isinstance(given, str) and ":" not in given:
         same = own is None and given.split(",")[0] == recorded.split(",")[0]
         found = find_family(recorded if same else given, covariance if same else None)
@@ -106,6 +109,13 @@ def saved_family(recorded: str, covariance: str | None, given: str | Family | No
         named = given if isinstance(given, str) else given.signature
         raise InputError(f"family: {source} was fitted with {recorded!r}; got {named}")
     return found
+
+
+def _loaded_family(place: str, name: str) -> type[Family] | None:
+    """A family of the user's own that this process has registered already; nothing is run or looked up in a module."""
+    module = _loaded(place)
+    classes = registered().values() if module is not None else ()
+    return next((cls for cls in classes if sys.modules.get(cls.__module__) is module and cls.__name__ == name), None)
 
 
 def _loaded(place: str) -> ModuleType | None:

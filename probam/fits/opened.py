@@ -42,7 +42,7 @@ def model_of_tree(tree: xr.DataTree, source: str, given: str | Family | None) ->
             precision that is not turned on.
     """
     check_tree(tree, source)
-    covariance = json.loads(tree.attrs["family_options"] or "{}").get("covariance")
+    covariance = json.loads(tree.attrs["family_options"]).get("covariance")
     family = saved_family(tree.attrs["family"], covariance, given, source)
     is_double = tree.attrs["dtype"] == "float64"
     if is_double and not double_precision():
@@ -51,15 +51,25 @@ def model_of_tree(tree: xr.DataTree, source: str, given: str | Family | None) ->
             "jax.config.update('jax_enable_x64', True)"
         )
     with jax.enable_x64(is_double):
-        model = _model(tree, family)
+        model = _rebuilt(tree, family, source)
         _check_sites(tree, model, source)
     return model
+
+
+def _rebuilt(tree: xr.DataTree, family: Family, source: str) -> Mixture:
+    """The program; what no fit could have been made with is a fault of the file."""
+    try:
+        return _model(tree, family)
+    except InputError:
+        raise
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise damaged(source, f"its model cannot be built again ({error})") from error
 
 
 def _model(tree: xr.DataTree, family: Family) -> Mixture:
     """The program; priors that the file does not hold are the default ones."""
     attributes = tree.attrs
-    weights_options = json.loads(attributes["weights_options"] or "{}")
+    weights_options = json.loads(attributes["weights_options"])
     x = saved_units(tree).apply(variable(tree, "observed_data", "x").values)
     own = priors_of_file(tree)
     hyper: dict[str, float | Distribution | None] = {
@@ -99,7 +109,7 @@ def _lies_in(support: Constraint[Any], values: np.ndarray) -> bool:
         return bool(np.all(values >= -_ROUNDING) and np.all(np.abs(values.sum(axis=-1) - 1) <= _ROUNDING))
     if support is constraints.sphere:
         return bool(np.all(np.abs(np.linalg.norm(values, axis=-1) - 1) <= _ROUNDING))
-    if support in (constraints.lower_cholesky, constraints.corr_cholesky):
+    if isinstance(support, type(constraints.lower_cholesky) | type(constraints.corr_cholesky)):
         upper = np.triu_indices(values.shape[-1], 1)
         diagonal = np.diagonal(values, axis1=-2, axis2=-1)
         return bool(np.all(values[..., upper[0], upper[1]] == 0) and np.all(diagonal >= 0))

@@ -136,7 +136,8 @@ class FitOptions(Options):
         "gaussian",
         help="What a memory is: gaussian (points in space), vmf (directions: rows of length one), another known family "
         "(laplace, student_t, generalized_normal, bernoulli, ...; options follow the name, as in student_t,df=4), or a "
-        "family of your own as FILE.py:Name or package.module:Name (in Python also a Family object).",
+        "family of your own as FILE.py:Name or package.module:Name, whose code is executed (in Python also a Family "
+        "object).",
         group=_MODEL,
         check=family_or_name,
         flag=str,

@@ -100,7 +100,7 @@ class StreamOptions(Options):
         group=_MODEL,
         flag=str,
         help="What a memory is: gaussian, vmf, bernoulli, multinomial, or laplace (by an approximation); FILE.py:Name "
-        "is a family of your own, with a conjugate pair.",
+        "is a family of your own, with a conjugate pair, whose file is executed.",
     )
     covariance: str | None = option(
         None,
