@@ -427,14 +427,21 @@ def report(
 @app.command(
     epilog="Examples:\n\n  probam export fit.nc -o parameters.json\n\n"
     "  probam export fit.nc --draw 10 -o parameters.npz\n\n"
+    "  probam export fit.nc -o model.py\n\n"
     "The file has weights, means, covariances (of Gaussian memories, in the data's units) and the values of all sites "
-    "(in the units of the model: (x - center) / scale), so that other programs can use the mixture."
+    "(in the units of the model: (x - center) / scale), so that other programs can use the mixture. A .py file is the "
+    "model with its priors as a NumPyro program that does not need probam."
 )
 def export(
     fit_file: FitFile,
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", metavar="OUT", help="Where to write (.json: lists, or .npz: arrays)."),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="OUT",
+            help="Where to write (.json: lists, .npz: arrays, .py: the model as a NumPyro program).",
+        ),
     ],
     draw: Annotated[
         int | None,
@@ -443,13 +450,22 @@ def export(
     family: OwnFamily = None,
     as_json: Json = False,
 ) -> None:
-    """Write the numbers of the mixture for other programs."""
-    from probam.data.writing import check_writable
+    """Write the numbers of the mixture for other programs, or the model as a NumPyro program."""
+    from probam.data.writing import check_writable, write_atomically
     from probam.fits.parameters import SUFFIXES
 
-    check_writable(output, suffixes=SUFFIXES)
+    check_writable(output, suffixes=(*SUFFIXES, ".py"))
     check_apart(output, fit_file)
-    parameters = api_ready().load(fit_file, family=family).parameters(draw=draw)
+    fitted = api_ready().load(fit_file, family=family)
+    if output.suffix.lower() == ".py":
+        if draw is not None:
+            raise InputError("--draw: a program has no numbers of a draw; leave it out, or write .json or .npz")
+        text = fitted.to_numpyro()
+        with write_atomically(output) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        print(f"wrote {output}")
+        return
+    parameters = fitted.parameters(draw=draw)
     parameters.save(output)
     record = {
         "family": parameters.family,

@@ -28,6 +28,7 @@ from probam.fits.in_words import memories, summary_text
 from probam.fits.landscape import basins, check_inside, energies_at, extent_of, kind_of, recalled
 from probam.fits.options import SEEDS
 from probam.fits.parameters import Parameters, as_gaussian_mixture, check_one_mixture, parameters_of
+from probam.fits.program_text import program_text
 from probam.fits.questions import NO_LENGTH
 from probam.fits.saved import save_tree
 from probam.fits.verification import verify_draws
@@ -308,6 +309,24 @@ class Fit(Held):
         """
         check_one_mixture(len(self._permutations), draw, normalised=self.is_normalised)
         return as_gaussian_mixture(self.parameters(draw=draw))
+
+    def to_numpyro(self) -> str:
+        """The model as the text of a NumPyro program: its priors and sites, with NumPyro and JAX alone.
+
+        ``model`` in it takes rows in the units of the model, which ``in_model_units`` makes; its sites have the names
+        and the values of the group ``posterior``. A prior of your own that a file cannot hold is lost by saving, and is
+        then the default one in the text too.
+
+        Raises:
+            InputError: for families, priors and data that NumPyro alone has no words for; it says which.
+        """
+        return program_text(
+            self.model,
+            self.columns,
+            self.standardiser,
+            normalised=self.is_normalised,
+            is_double=self.dtype == np.float64,
+        )
 
     # --- judgement ---------------------------------------------------------------------------------------------
 
