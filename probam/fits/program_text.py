@@ -127,7 +127,7 @@ def _law(law: Distribution, site: str) -> str:
     else:
         names = tuple(name for name in inner.arg_constraints if inner.__dict__.get(name) is not None)
     arguments = ", ".join(f"{name}={_array(getattr(inner, name))}" for name in names)
-    if kind is dist.LKJCholesky:
+    if isinstance(inner, dist.LKJCholesky):
         arguments = f"{inner.dimension}, {arguments}"
     text = f"dist.{kind.__name__}({arguments})"
     batch = law.shape()[: len(law.shape()) - inner.event_dim]

@@ -230,9 +230,13 @@ def test_a_fault_of_a_stream_is_named_or_does_no_harm(monkeypatch: pytest.Monkey
         if "stream" in faulty.children and not what.endswith("/@schema"):
             monkeypatch.setattr("probam.streams.storage.read_tree", partial(_given, faulty))
             numbers: list[int] = []
-            said = refusal(lambda found=numbers: found.append(Stream.load("stream.nc").num_memories))
+            said = refusal(partial(_count_memories, numbers))
             assert "\n" not in said, what
             assert numbers == ([] if said else [expected]), what
+
+
+def _count_memories(numbers: list[int]) -> None:
+    numbers.append(Stream.load("stream.nc").num_memories)
 
 
 def _given(tree: xr.DataTree, path: str, groups: tuple[str, ...]) -> xr.DataTree:
@@ -268,8 +272,8 @@ def watched() -> _Watched:
 def test_no_code_is_opened_because_a_file_names_it(named: str, new_fit: Path, watched: _Watched) -> None:
     """Not by its family, nor where any other text of the file is a path of code."""
     Path("sub").mkdir()
-    for path in ("evil.py", "sub/evil.py"):
-        Path(path).write_text("raise AssertionError('executed')\n")
+    for code in ("evil.py", "sub/evil.py"):
+        Path(code).write_text("raise AssertionError('executed')\n")
     shutil.copy(OLD_STREAM, "stream.nc")
     with File(new_fit, "r+") as file, File("stream.nc", "r+") as other:
         file.attrs["family"] = named

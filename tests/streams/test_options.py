@@ -13,8 +13,8 @@ import pytest
 import xarray as xr
 
 from probam.errors import InputError
+from probam.reports.tree import write_tree
 from probam.streams.options import StreamOptions
-from probam.streams.storage import write_stream
 from probam.streams.stream import Stream
 
 AS_SAVED: dict[str, Any] = {
@@ -120,10 +120,11 @@ def test_a_file_with_the_attributes_of_layout_2_is_loaded(tmp_path: Path) -> Non
     first = {name: value for name, value in AS_SAVED.items() if name != "base"}  # an option that came later
     attributes = {
         "layout": 2, "options": json.dumps(first | {"covariance": "diagonal", "slots": 5}),
-        "columns": '["a", "b"]', "dtype": "float64", "seconds": 0.0,
+        "columns": '["a", "b"]', "dtype": "float64", "seconds": 0.0, "num_data": 30, "state": "",
     }  # fmt: skip
     group = xr.Dataset({"waiting": (("waiting_0", "waiting_1"), rows)}, attrs=attributes)
-    write_stream(tmp_path / "stream.nc", group)
+    root = xr.Dataset(attrs={"probam_version": "0.1.0", "kind": "stream"})  # before files had a version
+    write_tree(xr.DataTree.from_dict({"/": root, "stream": group}), tmp_path / "stream.nc")
     loaded = Stream.load(tmp_path / "stream.nc")
     assert loaded.num_data == 30
     assert list(loaded.memories().columns[-2:]) == ["a", "b"]
