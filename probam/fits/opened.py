@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import jax
 import numpy as np
 import xarray as xr
 from numpyro.distributions import Distribution, constraints
@@ -11,7 +10,7 @@ from numpyro.distributions.constraints import Constraint
 
 from probam.errors import InputError
 from probam.family import Family
-from probam.fits.choices import double_precision, saved_family
+from probam.fits.choices import double_precision, precision, saved_family
 from probam.fits.prior_text import priors_of_file
 from probam.fits.saved import saved_units
 from probam.inference.common.coordinates import Coordinates
@@ -50,7 +49,7 @@ def model_of_tree(tree: xr.DataTree, source: str, given: str | Family | None) ->
             f"{source}: this fit is in double precision; turn it on before loading: "
             "jax.config.update('jax_enable_x64', True)"
         )
-    with jax.enable_x64(is_double):
+    with precision(np.dtype(tree.attrs["dtype"])):
         model = _rebuilt(tree, family, source)
         _check_sites(tree, model, source)
     return model
