@@ -457,20 +457,15 @@ def export(
     check_writable(output, suffixes=(*SUFFIXES, ".py"))
     check_apart(output, fit_file)
     fitted = api_ready().load(fit_file, family=family)
-    if output.suffix.lower() == ".py":
-        if draw is not None:
-            raise InputError("--draw: a program has no numbers of a draw; leave it out, or write .json or .npz")
-        text = fitted.to_numpyro()
+    family_name, num_memories = fitted.model.family.signature, fitted.model.num_components
+    if output.suffix.lower() != ".py":
+        fitted.parameters(draw=draw).save(output)
+    elif draw is not None:
+        raise InputError("--draw: a program has no numbers of a draw; leave it out, or write .json or .npz")
+    else:
+        program = fitted.to_numpyro()
         with write_atomically(output) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        print(f"wrote {output}")
-        return
-    parameters = fitted.parameters(draw=draw)
-    parameters.save(output)
-    record = {
-        "family": parameters.family,
-        "num_memories": len(parameters.weights),
-        "columns": parameters.columns,
-    }
-    text = f"{len(parameters.weights)} memories of family {parameters.family!r}, {len(parameters.columns)} features"
+            temporary.write_text(program, encoding="utf-8")
+    record = {"family": family_name, "num_memories": num_memories, "columns": fitted.columns}
+    text = f"{num_memories} memories of family {family_name!r}, {len(fitted.columns)} features"
     tell(text, record, as_json=as_json, output=output)
