@@ -10,8 +10,7 @@ from typing import Any
 
 from latex2mathml.converter import convert
 
-from probam.data.writing import write_atomically
-from probam.reports.page import Section, escape, number, page, spelled, table
+from probam.reports.page import Section, escape, number, page, spelled, table, write_page
 
 __all__ = ["VERDICTS", "court_html", "equation", "write_court"]
 
@@ -50,8 +49,7 @@ def write_court(record: Mapping[str, Any], path: str | os.PathLike[str]) -> None
 
     Raises :class:`probam.errors.InputError` where ``path`` cannot be written.
     """
-    with write_atomically(path) as temporary:
-        temporary.write_text(court_html(record), encoding="utf-8")
+    write_page(court_html(record), path)
 
 
 def equation(latex: str) -> str:

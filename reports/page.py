@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from probam.errors import InputError
+from probam.data.writing import write_atomically
 
 __all__ = [
     "Section",
@@ -216,14 +216,12 @@ def page(title: str, *, lead: str, verdict: str, sections: Sequence[Section], ki
 
 
 def write_page(text: str, path: str | os.PathLike[str]) -> None:
-    """Write a document as a file.
+    """Write a document as a file, completely or not at all.
 
     Raises :class:`probam.errors.InputError` where ``path`` cannot be written.
     """
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{os.fspath(path)}: cannot be written ({error.strerror or error})") from error
+    with write_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 _CSS = """

@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from probam.data.schema import check_schema
+from probam.data.writing import netcdf, write_atomically
 from probam.errors import InputError
 from probam.reports.digest import changed_group, digests
 from probam.reports.schema import ARRAYS, GROUPS, REQUIRED
@@ -26,6 +27,7 @@ __all__ = [
     "has",
     "read_tree",
     "rows_of",
+    "tree_bytes",
     "variable",
     "with_datasets",
     "write_tree",
@@ -198,11 +200,16 @@ def variable(tree: xr.DataTree, group: str, name: str) -> xr.DataArray:
 
 
 def write_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
-    """Write ``tree`` to a NetCDF4 file, large arrays compressed without loss; :func:`read_tree` notices other numbers.
+    """Write ``tree`` to a NetCDF4 file, completely or not at all.
 
-    Raises :class:`probam.errors.InputError` where ``path`` cannot be written. The file is written in place; to avoid
-    half-written files, write to a temporary name and rename it.
+    Raises :class:`probam.errors.InputError` where ``path`` cannot be written.
     """
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(tree_bytes(tree))
+
+
+def tree_bytes(tree: xr.DataTree) -> bytes:
+    """The bytes of a NetCDF4 file, large arrays compressed without loss; :func:`read_tree` notices other numbers."""
     root = tree.to_dataset().assign_attrs(digest=digests(tree))
     tree = xr.DataTree(root, children=dict(tree.children))
     encoding: dict[str, dict[str, dict[str, Any]]] = {}
@@ -215,13 +222,7 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
             if variable.dtype.kind in "fiub" and variable.size >= _COMPRESS_FROM:
                 options |= {"zlib": True, "complevel": 4, "shuffle": True}
             encoding[node.path][str(name)] = options
-    folder = Path(path).parent
-    if not folder.is_dir():
-        raise InputError(f"{os.fspath(path)}: cannot be written, the folder {folder} does not exist")
-    try:
-        tree.to_netcdf(path, engine="h5netcdf", format="NETCDF4", encoding=encoding)
-    except OSError as error:
-        raise InputError(f"{os.fspath(path)}: cannot be written ({_cause(error)})") from error
+    return netcdf(tree, encoding)
 
 
 def read_tree(path: str | os.PathLike[str], *, groups: Sequence[str] = REQUIRED) -> xr.DataTree:

@@ -1,6 +1,7 @@
 """Files that are written completely or not at all."""
 
 import errno
+import io
 import os
 import secrets
 import stat
@@ -22,6 +23,7 @@ __all__ = [
     "TABLE_SUFFIXES",
     "as_csv",
     "check_writable",
+    "netcdf",
     "remove_unfinished",
     "write_atomically",
     "write_dataset",
@@ -118,7 +120,7 @@ def write_table(table: Table, path: str | os.PathLike[str], *, labels: NDArray[A
         data = xr.Dataset({"x": (("datum", "feature"), table.values)}, coords={"feature": list(table.columns)})
         if labels is not None:
             data["label"] = ("datum", labels)
-        _write(path, lambda file: data.to_netcdf(file, engine="h5netcdf"))
+        _write(path, lambda file: file.write_bytes(netcdf(data)))
     else:
         frame = table.frame()
         if labels is not None:
@@ -138,7 +140,7 @@ def write_dataset(data: xr.Dataset, path: str | os.PathLike[str], *, plain: str 
     target = check_writable(path, suffixes=TABLE_SUFFIXES)
     name = target.name.lower()
     if name.endswith(".nc"):
-        _write(path, lambda file: data.to_netcdf(file, engine="h5netcdf"))
+        _write(path, lambda file: file.write_bytes(netcdf(data)))
     elif name.endswith(".npz"):
         arrays = {str(k): v.to_numpy() for k, v in data.variables.items()}
         _write_npz(path, {k: v.astype(str) if v.dtype.kind == "O" else v for k, v in arrays.items()})
@@ -154,6 +156,21 @@ def as_csv(data: xr.Dataset, *, plain: str | None = None) -> str:
         plain: as there.
     """
     return _flat(data, plain).to_csv(index=False)
+
+
+def netcdf(data: xr.Dataset | xr.DataTree, encoding: Any = None) -> bytes:
+    """The bytes of a NetCDF4 file.
+
+    They are made in memory, since HDF5 ends the process with a segmentation fault where a disk is full when it closes a
+    file.
+
+    Args:
+        data: a dataset or a tree of them.
+        encoding: as xarray takes it: by variable, of a tree by group and variable.
+    """
+    content = io.BytesIO()
+    data.to_netcdf(content, engine="h5netcdf", format="NETCDF4", encoding=encoding)
+    return content.getvalue()
 
 
 def _flat(data: xr.Dataset, plain: str | None) -> pd.DataFrame:

@@ -16,7 +16,6 @@ import os
 import pkgutil
 import shlex
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -41,7 +40,7 @@ from probam.experiments.words import WORDS
 from probam.inference.common.progress import Listener, Reporter, silent
 from probam.reports.figures.style import PAPER, inline_svg
 from probam.reports.page import Section, escape, figure, number, page, spelled
-from probam.reports.tree import write_tree
+from probam.reports.tree import tree_bytes
 
 __all__ = [
     "Drawing",
@@ -259,10 +258,7 @@ def write(experiment: Experiment, tree: xr.DataTree, folder: str | os.PathLike[s
     contents = {f"{drawing.name}.png": _png(drawing.figure) for drawing in drawings}
     contents["findings.csv"] = findings_csv(experiment.findings(tree)).encode()
     contents |= {f"table_{i}.csv": table_csv(made).encode() for i, made in enumerate(experiment.tables(tree), start=1)}
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / "tree.nc"
-        write_tree(tree, file)
-        contents = {f"{experiment.name}.nc": file.read_bytes(), **contents, "index.html": text}
+    contents = {f"{experiment.name}.nc": tree_bytes(tree), **contents, "index.html": text}
     for name, content in contents.items():
         with write_atomically(place / name) as temporary:
             temporary.write_bytes(content)

@@ -1,9 +1,12 @@
 """Fit a memory to data, and load a fit that was saved."""
 
 import os
+import secrets
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,14 +26,13 @@ from probam.fits.opened import model_of_tree
 from probam.fits.options import FitOptions
 from probam.fits.pending import completed, is_pending, keys_of, pending_tree
 from probam.fits.prepared import Prepared, prepare
-from probam.fits.saved import save_tree
 from probam.inference.common.progress import Reporter
 from probam.inference.common.result import EngineResult
 from probam.inference.common.rows import check_labels
 from probam.models.mixture import Mixture, mixture
 from probam.models.weights import weight_prior
 from probam.options import file_path, takes_open
-from probam.reports.tree import read_tree
+from probam.reports.tree import read_tree, write_tree
 
 __all__ = ["fit", "fit_essentials", "load"]
 
@@ -95,14 +97,32 @@ def _fitted(data: Any, options: FitOptions, engine_options: dict[str, Any], tree
         attributes = fit_attributes(options, engine_options, prepared, model, result)
         if options.output is not None:
             pending = pending_tree(model, prepared, result, attributes | {"seconds": time.perf_counter() - began})
-            save_tree(pending, options.output)
+            _save_or_rescue(pending, options.output)
         tree = tree_of(model, prepared, result, key_read, attributes, Reporter(options.progress))
         tree = with_groups(tree, model) if options.complete else tree
     tree.attrs["seconds"] = time.perf_counter() - began
     fitted = Fit(tree, model)
     if options.output is not None:
-        fitted.save(options.output)
+        try:
+            fitted.save(options.output)
+        except InputError as error:
+            raise InputError(
+                f"{error}. {options.output} holds what the engine returned; the rest is computed when it is read"
+            ) from error
     return fitted
+
+
+def _save_or_rescue(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
+    """Save what an engine returned; where that cannot be written, in the system's temporary folder, and raise."""
+    try:
+        write_tree(tree, path)
+    except InputError as error:
+        rescued = Path(tempfile.gettempdir()) / f"probam-{secrets.token_hex(4)}.nc"
+        try:
+            write_tree(tree, rescued)
+        except InputError:
+            raise error from None
+        raise InputError(f"{error}. The fit was saved as {rescued} instead") from error
 
 
 def _num_components(options: FitOptions, num_data: int) -> int:

@@ -13,7 +13,6 @@ import pandas as pd
 import xarray as xr
 
 import probam.fits.posterior as posterior
-from probam.data.writing import write_atomically
 from probam.equivalence.check import Check
 from probam.errors import InputError
 from probam.family.capabilities import DataSpace
@@ -30,10 +29,10 @@ from probam.fits.options import SEEDS
 from probam.fits.parameters import Parameters, as_gaussian_mixture, check_one_mixture, parameters_of
 from probam.fits.program_text import program_text
 from probam.fits.questions import NO_LENGTH
-from probam.fits.saved import save_tree
 from probam.fits.verification import verify_draws
 from probam.options import boolean, file_path, number, one_of, whole_number
 from probam.reports.summaries.convergence import invariant_summary
+from probam.reports.tree import write_tree
 
 __all__ = ["Fit"]
 
@@ -374,7 +373,7 @@ class Fit(Held):
         file_path("path", path)
         boolean("complete", complete)
         tree = self.to_datatree() if complete else self.tree
-        save_tree(tree, path)
+        write_tree(tree, path)
 
     def report(self, path: str | os.PathLike[str], *, labels: Sequence[object] | np.ndarray | None = None) -> None:
         """Write the report as one self-contained HTML file, completely or not at all.
@@ -388,8 +387,7 @@ class Fit(Held):
         from probam.reports.html import write_report  # it brings matplotlib, which nothing else here needs
 
         file_path("path", path)
-        with write_atomically(path) as temporary:
-            write_report(self._having(*REPORTED), temporary, labels)
+        write_report(self._having(*REPORTED), path, labels)
 
     @property
     def options(self) -> dict[str, Any]:

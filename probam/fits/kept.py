@@ -17,7 +17,7 @@ from probam.compiled import drop_oldest, kept_folder
 from probam.data.schema import SCHEMA
 from probam.data.writing import write_atomically
 from probam.errors import InputError
-from probam.reports.tree import read_tree, write_tree
+from probam.reports.tree import read_tree, tree_bytes
 
 __all__ = ["keep", "kept", "shelf"]
 
@@ -37,7 +37,7 @@ def kept(place: Path, name: str) -> xr.Dataset | None:
     """
     path = _path(place, name)
     try:
-        if _seal(path).read_text() != _digest(path):  # a damaged file is never parsed
+        if _seal(path).read_text() != _digest(path.read_bytes()):  # a damaged file is never parsed
             return None
         return read_tree(path, groups=(name,))[name].to_dataset()
     except (InputError, OSError, UnicodeDecodeError):
@@ -56,11 +56,11 @@ def keep(place: Path, name: str, group: xr.Dataset) -> None:
     try:
         place.parent.mkdir(mode=0o700, exist_ok=True)
         drop_oldest(place.parent)
-        with write_atomically(_path(place, name)) as temporary:
-            write_tree(xr.DataTree.from_dict({"/": root, name: group}), temporary)
-            seal = _digest(temporary)
-        with write_atomically(_seal(_path(place, name))) as temporary:
-            temporary.write_text(seal)
+        content = tree_bytes(xr.DataTree.from_dict({"/": root, name: group}))
+        path = _path(place, name)
+        for file, written in ((path, content), (_seal(path), _digest(content).encode())):
+            with write_atomically(file) as temporary:
+                temporary.write_bytes(written)
     except (InputError, OSError):
         return  # a full disk must not lose the group that was made
 
@@ -74,8 +74,8 @@ def _seal(path: Path) -> Path:
     return path.with_suffix(".sha256")
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _fingerprint(sources: xr.DataTree) -> str:

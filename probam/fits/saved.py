@@ -1,6 +1,5 @@
 """What the tree of a fit holds, as groups are made of it: the data, the thinned draws, the memories numbered alike."""
 
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -12,22 +11,15 @@ from jaxtyping import Float, Int
 
 from probam.data.standardise import Standardiser
 from probam.data.table import Table
-from probam.data.writing import write_atomically
 from probam.family import Params
 from probam.fits.answers import responsibilities
 from probam.fits.draws import Draws, compared_rows
 from probam.fits.prepared import Prepared
 from probam.inference.common.coordinates import Coordinates
 from probam.models.mixture import Mixture
-from probam.reports.tree import has, rows_of, variable, write_tree
+from probam.reports.tree import has, rows_of, variable
 
-__all__ = ["Saved", "on_device", "save_tree", "saved_data", "saved_sites", "saved_units", "site_names"]
-
-
-def save_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
-    """Write a tree as NetCDF4, completely or not at all."""
-    with write_atomically(path) as temporary:
-        write_tree(tree, temporary)
+__all__ = ["Saved", "on_device", "saved_data", "saved_sites", "saved_units", "site_names"]
 
 
 def saved_units(tree: xr.DataTree) -> Standardiser:

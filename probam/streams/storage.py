@@ -14,7 +14,6 @@ import xarray as xr
 
 from probam.conjugacy.pairs import ConjugatePair
 from probam.data.schema import SCHEMA
-from probam.data.writing import write_atomically
 from probam.errors import InputError
 from probam.fits.choices import double_precision
 from probam.fits.migration import migrated
@@ -124,8 +123,7 @@ def stream_group(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]
 def write_stream(path: str | os.PathLike[str], group: xr.Dataset) -> None:
     """Write the group ``stream`` alone as NetCDF4, completely or not at all."""
     marks = xr.Dataset(attrs={"schema": SCHEMA, "probam_version": version("probam"), "kind": "stream"})
-    with write_atomically(path) as temporary:
-        write_tree(xr.DataTree.from_dict({"/": marks, "stream": group}), temporary)
+    write_tree(xr.DataTree.from_dict({"/": marks, "stream": group}), path)
 
 
 def read_stream(path: str | os.PathLike[str]) -> Saved:
