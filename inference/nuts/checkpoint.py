@@ -196,7 +196,12 @@ class Checkpoint:
 
 
 def _difference(name: str, theirs: str, ours: str) -> str:
-    """The difference in words; digests are not shown."""
+    """The difference in words, and where that is not an option of the run, what to do; digests are not shown."""
+    if name == "devices" and theirs.isdigit():
+        return (
+            f"the chains ran on {theirs} of JAX's devices, on which their bits depend, and would run on {ours} now "
+            f"(XLA_FLAGS=--xla_force_host_platform_device_count={theirs} gives a CPU as many)"
+        )
     if max(len(theirs), len(ours)) > 32:  # digests
         return f"{name} differs"
     return f"{name} is {theirs} in the file and {ours} in this run"

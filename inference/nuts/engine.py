@@ -194,7 +194,7 @@ def _log_joints(model: Model, sites: dict[str, np.ndarray], x: jax.Array) -> np.
 
 def _identity(key: jax.Array, model: Model, x: jax.Array, num_chains: int, settings: Settings) -> dict[str, str]:
     """Everything that the bits of a chain depend on, in words; ``num_draws`` only sets its length."""
-    options = {"num_chains": num_chains, **settings._asdict()}
+    options = {"num_chains": num_chains, "devices": devices_for(num_chains), **settings._asdict()}
     words = f"{jax.random.key_impl(key)} {np.asarray(jax.random.key_data(key)).tolist()}"
     return (
         {"key": words, "model": described(model), "data": described(x)}

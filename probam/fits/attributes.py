@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
+import jax
 import numpy as np
 from numpyro.distributions import Distribution
 
@@ -66,6 +67,7 @@ def fit_attributes(
         "model": "; ".join(_sentences(options, prepared, model, result)),
         "truncation": _truncation(model, result, prepared.table.num_data),
         "versions": versions(),
+        "devices": f"{jax.device_count()} {jax.default_backend()}",
     }
 
 

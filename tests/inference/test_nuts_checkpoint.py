@@ -187,3 +187,22 @@ def test_another_process_goes_on_to_the_same_bits(whole: EngineResult, tmp_path:
         with np.load(sites) as made:
             for name, values in whole.sites.items():
                 np.testing.assert_array_equal(made[name], values)
+
+
+def test_a_run_on_another_number_of_devices_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    """The same chains on one and on two devices differ in their last bits, and then altogether."""
+    path = tmp_path / "run.ckpt"
+    _cut(path, 10)
+    before, other = path.read_bytes(), 1 if jax.device_count() > 1 else 2
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={other}"
+    told = subprocess.run(
+        [sys.executable, "-c", _ELSEWHERE, str(path), str(tmp_path / "sites.npz")],
+        env=os.environ | {"XLA_FLAGS": flags},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stderr
+    assert f"would run on {other} now" in told
+    assert "XLA_FLAGS=--xla_force_host_platform_device_count=" in told
+    assert path.read_bytes() == before
