@@ -155,12 +155,11 @@ def _code_of(call: _Call, given: Mapping[str, Any]) -> int:
 def _keep_text(fit_file: Path, text: str) -> None:
     """Write the text of the analysis into its fit."""
     api_ready()
-    from probam.fits.saved import save_tree
-    from probam.reports.tree import read_tree
+    from probam.reports.tree import read_tree, write_tree
 
     tree = read_tree(fit_file)
     tree.attrs["analysis"] = text
-    save_tree(tree, fit_file)
+    write_tree(tree, fit_file)
 
 
 @app.command(epilog="Examples:\n\n  probam init\n\n  probam init galaxies.toml")
