@@ -275,12 +275,13 @@ def _without_encoding(tree: xr.DataTree) -> xr.DataTree:
     """The same tree with plain Python attributes and without the encoding of the file."""
     nodes = {}
     for node in tree.subtree:
-        dataset = node.to_dataset(inherit=False).drop_encoding()
-        dataset.attrs = _plain(dataset.attrs)
+        dataset = node.to_dataset(inherit=False)
+        dataset.attrs, dataset.encoding = _plain(dataset.attrs), {}
         if node.path == "/":
             dataset.attrs.pop("digest", None)  # of the file: a tree in memory may change
         for name in dataset.variables:
             dataset[name].attrs = _plain(dataset[name].attrs)
+            dataset[name].encoding = {}  # Dataset.drop_encoding would copy the values
         nodes[node.path] = dataset
     return xr.DataTree.from_dict(nodes)
 

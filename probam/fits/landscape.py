@@ -51,6 +51,9 @@ MERGE = 1e-3
 _BRIEF = 10_000_000
 """Most states times parameters of a draw for which recall runs for a moment only."""
 
+_SEPARATED_ROWS = 20_000
+"""Rows that are looked at for the plane that separates groups: of more, as many evenly spaced ones."""
+
 _NARROW = 1e-3
 """Least spread of a feature within groups, as a share of its whole spread."""
 
@@ -321,10 +324,11 @@ def _separating(x: Float[np.ndarray, "N D"], owner: Int[np.ndarray, " N"]) -> Fl
     of the means, where each feature is measured in its standard deviation within groups. Two groups have one such
     direction; the other is that of most variance at right angles to it.
     """
-    _, group, sizes = np.unique(owner, return_inverse=True, return_counts=True)
+    every = -(-len(x) // _SEPARATED_ROWS)  # of many rows, some tell the directions
+    _, group, sizes = np.unique(owner[::every], return_inverse=True, return_counts=True)
     if len(sizes) < 2:
         return None
-    rows = x.astype(np.float64)
+    rows = x[::every].astype(np.float64)
     means = np.zeros((len(sizes), rows.shape[1]))
     np.add.at(means, group, rows)
     means /= sizes[:, None]

@@ -64,12 +64,14 @@ def recall_group(fit: Saved) -> Group:
     complete = np.isfinite(x).all(axis=1)
     if not complete.any():
         raise InputError("recall: every datum has a missing entry; recall starts from complete data")
-    starts = _starts(kind, x[complete], fit.label[complete], fit.confidence[complete])
+    whole = x if complete.all() else x[complete]  # large data are not copied
+    starts = _starts(kind, whole, fit.label[complete], fit.confidence[complete])
     numbers = np.argsort(fit.permutation[draws.reference])
-    variables, attributes = _at_reference(draws.model, reference, kind, numbers, starts, units)
+    extent = extent_of(whole)
+    variables, attributes = _at_reference(draws.model, reference, kind, numbers, starts, units, extent)
     variables["datum_row"] = (np.flatnonzero(complete)[starts.data], ("looked_at",))
-    recalled, used = _over_draws(fit, starts.x[starts.queries])
-    completed = _completed_queries(used, x[complete], starts.x[starts.queries], units)
+    recalled, used = _over_draws(fit, starts.x[starts.queries], extent)
+    completed = _completed_queries(used, whole, starts.x[starts.queries], units)
     return Group(
         {**variables, **recalled.variables, **completed.variables},
         {**attributes, **recalled.attributes, **completed.attributes},
@@ -133,6 +135,7 @@ def _at_reference(
     numbers: Int[np.ndarray, " K"],
     starts: _Starts,
     units: Standardiser,
+    extent: float,
 ) -> tuple[dict[str, Variable], dict[str, Any]]:
     """Recall at the reference draw: trajectories of the queries, basins of the data and on the plane.
 
@@ -143,10 +146,11 @@ def _at_reference(
         numbers: the numbers of its memories in the group ``memory``.
         starts: where recall starts.
         units: between the units of the data and those of the model.
+        extent: spread of the data.
     """
     x, points = starts.x, starts.points
     energies, ends, paths = _recalled_reference(model, reference, points, starts.padded_queries)
-    reached = basins(ends, extent_of(x))
+    reached = basins(ends, extent)
     basin, query_basin, grid_basin = starts.split(numbers[reached.memory])
     responsible, query_responsible, grid_responsible = starts.split(numbers[ends.responsible])
     _, _, grid_energy = starts.split(energies)
@@ -242,7 +246,7 @@ def picture(grid: Plane, energy: Float[np.ndarray, " G"], **owners: Int[np.ndarr
 # --- the posterior --------------------------------------------------------------------------------------------
 
 
-def _over_draws(fit: Saved, queries: Float[np.ndarray, "Q D"]) -> tuple[Group, Draws]:
+def _over_draws(fit: Saved, queries: Float[np.ndarray, "Q D"], extent: float) -> tuple[Group, Draws]:
     """What recall says under the posterior, and the draws that it was run on."""
     draws, x, rows = fit.draws, fit.x, fit.rows
     complete = np.isfinite(x).all(axis=1)
@@ -260,7 +264,7 @@ def _over_draws(fit: Saved, queries: Float[np.ndarray, "Q D"]) -> tuple[Group, D
         x[starts],
         queries,
         num_data=len(x),
-        extent=extent_of(x[complete]),
+        extent=extent,
         memories=memories,
         max_steps=_RECALL_STEPS,
     )

@@ -1,5 +1,6 @@
 """Figures of the data under the posterior: which data share a memory, and whether the model reproduces them."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -99,15 +100,16 @@ class PredictiveCheck(NamedTuple):
 
 def predictive_check(tree: xr.DataTree) -> list[PredictiveCheck]:
     """Histograms of the data against those of replicated data sets, for the features that are shown."""
-    observed = rows_of(tree).values.astype(np.float64)
+    features = shown_features(tree)
+    observed = rows_of(tree).values[:, features].astype(np.float64)
     replicated = variable(tree, "posterior_predictive", "x").transpose("chain", "draw", "datum", "feature").values
     replicated = replicated.reshape(-1, *replicated.shape[2:])
     checks = []
-    for feature in shown_features(tree):
-        edges = bin_edges(observed[:, feature])
-        shares = np.stack([_shares(values, edges) for values in replicated[:, :, feature].astype(np.float64)])
+    for feature, values in zip(features, observed.T, strict=True):
+        edges = bin_edges(values)
+        shares = np.stack([_shares(drawn, edges) for drawn in replicated[:, :, feature].astype(np.float64)])
         low, middle, high = np.quantile(shares, [0.05, 0.5, 0.95], axis=0)
-        own = _shares(observed[:, feature], edges)
+        own = _shares(values, edges)
         checks.append(PredictiveCheck(int(feature), edges, own, low, middle, high, (own < low) | (own > high)))
     return checks
 
@@ -117,9 +119,13 @@ def _shares(values: Float[np.ndarray, " N"], edges: Float[np.ndarray, " B1"]) ->
 
 
 @styled
-def predictive_figure(tree: xr.DataTree) -> Figure:
-    """Posterior predictive check: the data's histogram against the 90 % band of replicated data, feature by feature."""
-    checks = predictive_check(tree)
+def predictive_figure(tree: xr.DataTree, checks: Sequence[PredictiveCheck]) -> Figure:
+    """Posterior predictive check: the data's histogram against the 90 % band of replicated data, feature by feature.
+
+    Args:
+        tree: the fit.
+        checks: its histograms (:func:`predictive_check`).
+    """
     names = variable(tree, "observed_data", "feature").values
     figure, all_axes = panels(len(checks), width=8.4 if len(checks) > 1 else 5.6, height=2.0, columns=3)
     for panel, check in zip(all_axes, checks, strict=True):

@@ -16,6 +16,7 @@ from probam.reports.figures.shown import (
     shortened,
     shown_features,
     shown_memories,
+    some_rows,
 )
 from probam.reports.figures.style import GRID, memory_colour, new_figure, quiet, styled
 from probam.reports.tree import has, rows_of, variable
@@ -89,7 +90,7 @@ def _silhouette(axes: Axes, values: Float[np.ndarray, " N"], height: int) -> Non
 
 def _memory_heat_map(tree: xr.DataTree) -> Figure:
     memories = shown_memories(tree)
-    x = rows_of(tree).values
+    x = some_rows(tree)
     spread = x.std(axis=0)
     scores = (variable(tree, "memory", "mean").values[memories] - x.mean(axis=0)) / np.where(spread > 0, spread, 1)
     limit = float(np.abs(scores).max()) or 1.0

@@ -20,12 +20,16 @@ __all__ = [
     "shortened",
     "shown_features",
     "shown_memories",
+    "some_rows",
 ]
 
 PANELS = 12
 """Most features that get a panel each."""
 
 _MOST_MEMORIES = 24
+
+_MOST_ROWS = 20_000
+"""Rows that the spread of a feature is taken of: of more, as many evenly spaced ones."""
 
 
 def memory_name(tree: xr.DataTree, position: int) -> str:
@@ -60,7 +64,7 @@ def shown_features(tree: xr.DataTree, most: int = PANELS) -> Int[np.ndarray, " M
     x = rows_of(tree).values
     if x.shape[1] <= most:
         return np.arange(x.shape[1])
-    spread = x.std(axis=0)
+    spread = some_rows(tree).std(axis=0)
     if not has(tree, "memory"):
         return np.sort(np.argsort(-spread, kind="stable")[:most])
     chosen = shown_memories(tree)
@@ -68,6 +72,12 @@ def shown_features(tree: xr.DataTree, most: int = PANELS) -> Int[np.ndarray, " M
     centred = means - np.average(means, axis=0, weights=weight)
     between = np.sqrt(np.average(centred**2, axis=0, weights=weight))
     return np.sort(np.argsort(-between / np.where(spread > 0, spread, np.inf), kind="stable")[:most])
+
+
+def some_rows(tree: xr.DataTree) -> Float[np.ndarray, "M D"]:
+    """The data or, of very many, evenly spaced ones: enough to say how wide a feature is."""
+    x = rows_of(tree).values
+    return np.asarray(x[:: -(-len(x) // _MOST_ROWS)])
 
 
 def row_partition(tree: xr.DataTree) -> Int[np.ndarray, " M"]:

@@ -283,7 +283,7 @@ def _histograms(tree: xr.DataTree) -> str:
     bins = sum(len(check.outside) for check in checks)
     outside = sum(int(check.outside.sum()) for check in checks)
     replicates = int(np.prod([tree["posterior_predictive"].sizes[name] for name in ("chain", "draw")]))
-    svg = inline_svg(predictive_figure(tree), "predictive", "Histograms of data and of replicated data")
+    svg = inline_svg(predictive_figure(tree, checks), "predictive", "Histograms of data and of replicated data")
     return figure(
         svg,
         f"Black: the data. Blue: median and 90 % band of {count(replicates)} data sets replicated by the fitted model. "

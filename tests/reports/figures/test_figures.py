@@ -237,7 +237,7 @@ def test_the_energy_curve_of_one_feature_has_its_memories_on_it(line_tree: xr.Da
 
 def test_inline_svg_needs_nothing_and_shares_no_ids(posterior_tree: xr.DataTree) -> None:
     one = inline_svg(weights_figure(posterior_tree), "one", 'the "weights" & <more>')
-    two = inline_svg(predictive_figure(posterior_tree), "two", "check")
+    two = inline_svg(predictive_figure(posterior_tree, predictive_check(posterior_tree)), "two", "check")
     assert one == inline_svg(weights_figure(posterior_tree), "one", 'the "weights" & <more>')
     assert "http" not in one + two
     assert "&quot;weights&quot; &amp; &lt;more&gt;" in one
