@@ -17,7 +17,17 @@ import numpy as np
 from jaxtyping import Bool, Float
 from threadpoolctl import threadpool_limits
 
-__all__ = ["KINDS", "Covariances", "covariances", "of_kind", "resolution", "towards_diagonal", "within_covariance"]
+__all__ = [
+    "KINDS",
+    "Covariances",
+    "along",
+    "covariances",
+    "of_kind",
+    "resolution",
+    "spectrum",
+    "towards_diagonal",
+    "within_covariance",
+]
 
 KINDS = ("full", "diagonal", "spherical")
 
@@ -181,13 +191,13 @@ def _regular(covariance: Float[np.ndarray, "D D"], num_rows: int, shape: _Shape)
     unit = np.where(unit > 0, unit, 1)
     correlation = towards_diagonal(covariance, num_rows) / np.outer(unit, unit)
     np.fill_diagonal(correlation, 1)
-    values, vectors = _spectrum(correlation)
+    values, vectors = spectrum(correlation)
     if values[0] < shape.smallest:
         correlation = (vectors * np.maximum(values, shape.smallest)) @ vectors.T
     return np.asarray(unit[:, None] * correlation * unit)
 
 
-def _spectrum(matrix: Float[np.ndarray, "D D"]) -> tuple[Float[np.ndarray, " D"], Float[np.ndarray, "D D"]]:
+def spectrum(matrix: Float[np.ndarray, "D D"]) -> tuple[Float[np.ndarray, " D"], Float[np.ndarray, "D D"]]:
     """Eigenvalues, the smallest first, and eigenvectors; those of a diagonal matrix are read off."""
     values = np.diagonal(matrix)
     if np.count_nonzero(matrix) > np.count_nonzero(values):
@@ -196,7 +206,7 @@ def _spectrum(matrix: Float[np.ndarray, "D D"]) -> tuple[Float[np.ndarray, " D"]
     return values[order], np.eye(len(values))[:, order]
 
 
-def _along(vectors: Float[np.ndarray, "D D"], matrix: Float[np.ndarray, "D D"]) -> Float[np.ndarray, " D"]:
+def along(vectors: Float[np.ndarray, "D D"], matrix: Float[np.ndarray, "D D"]) -> Float[np.ndarray, " D"]:
     """The matrix along each of the orthonormal vectors: v' M v."""
     if np.count_nonzero(vectors) == len(vectors):  # the axes themselves, in some order
         return np.diagonal(matrix)[vectors.argmax(axis=0)]
@@ -295,7 +305,7 @@ def _climb(
     """EM from first shares: the objective that was reached (log density with pseudo-data, nats), and the groups."""
     num_rows, num_groups = shares.shape
     num_pseudo = num_groups * shape.pseudo_data
-    values, vectors = _spectrum(pseudo_covariance)
+    values, vectors = spectrum(pseudo_covariance)
     square_with_pseudo, before = square + num_pseudo * pseudo_covariance, -np.inf
     for _ in range(_STEPS):
         counts, sums = shares.sum(axis=0), shares.T @ y
@@ -303,12 +313,12 @@ def _climb(
         means = (pull / (counts[:, None] / values + 1 / _LOCATION_VARIANCE)) @ vectors.T  # under a N(0, 4 I) prior
         cross = means.T @ sums
         scatter = square_with_pseudo - cross - cross.T + (counts[:, None] * means).T @ means
-        values, vectors = _spectrum(shape.project(scatter / (num_pseudo + num_rows)))
+        values, vectors = spectrum(shape.project(scatter / (num_pseudo + num_rows)))
         groups = _Groups(np.log((counts + 1) / (num_rows + num_groups)), means, values, vectors)
         shares, log_norms = _softmax(groups.logits(y))
-        along = _along(vectors, square_with_pseudo)
+        squares = along(vectors, square_with_pseudo)
         penalty = np.sum(means**2) / _LOCATION_VARIANCE + (num_rows + num_pseudo) * np.sum(np.log(values))
-        now = float(log_norms.sum() + groups.log_weights.sum() - 0.5 * (np.sum(along / values) + penalty))
+        now = float(log_norms.sum() + groups.log_weights.sum() - 0.5 * (np.sum(squares / values) + penalty))
         if now - before < _TOLERANCE * num_rows:
             break
         before = now

@@ -17,6 +17,7 @@ from probam.reports.figures.style import INK, MEMORY_COLOURS, new_figure, styled
 from probam.reports.tree import rows_of, variable
 
 __all__ = [
+    "FEWEST_REPLICATES",
     "Grouping",
     "PredictiveCheck",
     "coclustering_figure",
@@ -27,6 +28,9 @@ __all__ = [
     "predictive_figure",
 ]
 
+FEWEST_REPLICATES = 10
+"""From so many replicated data sets on, a bin of the data outside their band says something."""
+
 _SEQUENTIAL = LinearSegmentedColormap.from_list("probam-sequential", ["#f7f9fa", "#9fc3da", "#2f7fae", "#0b3c5d"])
 _LINE = "#22272e"
 
@@ -36,6 +40,16 @@ class Grouping(NamedTuple):
 
     order: Int[np.ndarray, " R"]
     cuts: Int[np.ndarray, " G"]
+
+    @property
+    def edges(self) -> Int[np.ndarray, " E"]:
+        """Where groups begin, and where the last one ends."""
+        return np.concatenate([[0], self.cuts, [len(self.order)]])
+
+    @property
+    def wide(self) -> Bool[np.ndarray, " G1"]:
+        """Which groups are wide enough for lines beside them and for their size: more lines would hide the matrix."""
+        return np.asarray(np.diff(self.edges) >= 0.03 * len(self.order))
 
 
 def grouping(tree: xr.DataTree) -> Grouping:
@@ -49,13 +63,12 @@ def grouping(tree: xr.DataTree) -> Grouping:
 
 def draw_matrix(axes: Axes, matrix: Float[np.ndarray, "R R"], groups: Grouping, *, named: bool = True) -> AxesImage:
     """Probabilities of pairs of data as an image in the order of the groups, with lines between them."""
-    order, cuts = groups
+    order, wide = groups.order, groups.wide
     image = axes.imshow(matrix[np.ix_(order, order)], cmap=_SEQUENTIAL, vmin=0, vmax=1, interpolation="nearest")
-    for cut in cuts:
+    for cut in groups.cuts[wide[1:] | wide[:-1]]:
         axes.axhline(cut - 0.5, color=_LINE, lw=0.5)
         axes.axvline(cut - 0.5, color=_LINE, lw=0.5)
-    edges = np.concatenate([[0], cuts, [len(order)]])
-    wide = np.diff(edges) >= 0.03 * len(order)
+    edges = groups.edges
     centres = ((edges[1:] + edges[:-1] - 1) / 2)[wide]
     axes.set_yticks(centres, [f"{size} data" for size in np.diff(edges)[wide]] if named else [""] * len(centres))
     axes.set_xticks([])
@@ -95,7 +108,7 @@ class PredictiveCheck(NamedTuple):
     low: Float[np.ndarray, " B"]  # 5 % quantile over replicates
     middle: Float[np.ndarray, " B"]
     high: Float[np.ndarray, " B"]
-    outside: Bool[np.ndarray, " B"]  # the observed share leaves [low, high]
+    outside: Bool[np.ndarray, " B"]  # the observed share leaves [low, high]; never of fewer than ten replicates
 
 
 def predictive_check(tree: xr.DataTree) -> list[PredictiveCheck]:
@@ -110,7 +123,8 @@ def predictive_check(tree: xr.DataTree) -> list[PredictiveCheck]:
         shares = np.stack([_shares(drawn, edges) for drawn in replicated[:, :, feature].astype(np.float64)])
         low, middle, high = np.quantile(shares, [0.05, 0.5, 0.95], axis=0)
         own = _shares(values, edges)
-        checks.append(PredictiveCheck(int(feature), edges, own, low, middle, high, (own < low) | (own > high)))
+        outside = ((own < low) | (own > high)) & (len(shares) >= FEWEST_REPLICATES)
+        checks.append(PredictiveCheck(int(feature), edges, own, low, middle, high, outside))
     return checks
 
 

@@ -6,7 +6,14 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Int
 
-from probam.reports.figures.data import coclustering_figure, expected_outside, predictive_check, predictive_figure
+from probam.reports.figures.data import (
+    FEWEST_REPLICATES,
+    coclustering_figure,
+    expected_outside,
+    grouping,
+    predictive_check,
+    predictive_figure,
+)
 from probam.reports.figures.memories import HEAT_MAP, memories_figure, weights_figure
 from probam.reports.figures.partition import ball_figure, has_ball
 from probam.reports.figures.posterior import occupied_figure
@@ -200,7 +207,7 @@ def partition_section(tree: xr.DataTree) -> Section | None:
     body += figure(
         svg,
         "Full colour: the two data share a memory with probability one; none: probability zero. Lines separate the "
-        "groups.",
+        f"{'groups' if grouping(tree).wide.all() else 'larger groups'}.",
     )
     if has_ball(tree):
         svg = inline_svg(ball_figure(tree), "ball", "The point partition and the partitions at the edge of its ball")
@@ -284,12 +291,15 @@ def _histograms(tree: xr.DataTree) -> str:
     outside = sum(int(check.outside.sum()) for check in checks)
     replicates = int(np.prod([tree["posterior_predictive"].sizes[name] for name in ("chain", "draw")]))
     svg = inline_svg(predictive_figure(tree, checks), "predictive", "Histograms of data and of replicated data")
-    return figure(
-        svg,
-        f"Black: the data. Blue: median and 90 % band of {count(replicates)} data sets replicated by the fitted model. "
-        f"Orange: bins in which the data lie outside the band, {outside} of {bins}; about "
-        f"{expected_outside(replicates) * bins:.0f} are expected by chance.",
+    words = (
+        f"Black: the data. Blue: median and 90 % band of {count(replicates)} data sets replicated by the fitted model."
     )
+    if replicates >= FEWEST_REPLICATES:
+        words += (
+            f" Orange: bins in which the data lie outside the band, {outside} of {bins}; about "
+            f"{expected_outside(replicates) * bins:.0f} are expected by chance."
+        )
+    return figure(svg, words)
 
 
 def truncation_section(tree: xr.DataTree, diagnosis: Diagnosis) -> Section | None:

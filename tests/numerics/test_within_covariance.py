@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from scipy.special import logsumexp
 
-from probam.numerics.within_covariance import KINDS, within_covariance
+from probam.numerics.within_covariance import KINDS, along, spectrum, within_covariance
 
 _MIXING = np.array([[2.0, 0.3, -0.4], [0.5, 1.0, 0.2], [0.0, -0.7, 0.6]])
 
@@ -140,3 +140,13 @@ def test_of_many_rows_an_even_part_is_looked_at() -> None:
     """Every third of 12,000 rows stands for them all."""
     x = _grouped(12_000)
     np.testing.assert_array_equal(within_covariance(x), within_covariance(x[::3]))
+
+
+def test_the_spectrum_of_a_diagonal_matrix_is_that_of_a_decomposition() -> None:
+    rng = np.random.default_rng(4)
+    square = rng.normal(size=(30, 30))
+    for matrix in (np.diag(rng.uniform(0.1, 5, 30)), square @ square.T):
+        values, vectors = spectrum(matrix)
+        np.testing.assert_allclose(values, np.linalg.eigvalsh(matrix), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose((vectors * values) @ vectors.T, matrix, atol=1e-9)
+        np.testing.assert_allclose(along(vectors, square), np.diagonal(vectors.T @ square @ vectors), atol=1e-9)
