@@ -209,7 +209,7 @@ def spectrum(matrix: Float[np.ndarray, "D D"]) -> tuple[Float[np.ndarray, " D"],
 def along(vectors: Float[np.ndarray, "D D"], matrix: Float[np.ndarray, "D D"]) -> Float[np.ndarray, " D"]:
     """The matrix along each of the orthonormal vectors: v' M v."""
     if np.count_nonzero(vectors) == len(vectors):  # the axes themselves, in some order
-        return np.diagonal(matrix)[vectors.argmax(axis=0)]
+        return np.asarray(np.diagonal(matrix)[vectors.argmax(axis=0)])
     return np.asarray(np.sum(vectors * (matrix @ vectors), axis=0))
 
 
