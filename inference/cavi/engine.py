@@ -228,7 +228,7 @@ def fit_factors(
     else:
         one = _from_start(parts, data, x, jnp.asarray(start, x.dtype), scale=1.0)
         states = as_runs(one)
-    states, trace = _converge(parts, data, states, rise, search.max_iterations + 1, progress)
+    states, trace = _converge(parts, data, states, rise, search.max_iterations + 1, _Phase(progress))
     trace = trace[:, 1:]  # the first pass brings labels and factors together
     bounds = np.asarray(states.bound)
     trace = trace[:, : max(1, int(np.isfinite(trace).sum(axis=1).max()))]
@@ -275,7 +275,7 @@ def _improve_by_moves(
         progress(number + 1, _ROUNDS, f"CAVI, {int(taken.sum())} moves taken", **_values(moved))
         if not taken.any():
             break
-        one, passes = _converge(parts, data, as_runs(moved), rise, max_iterations, silent)
+        one, passes = _converge(parts, data, as_runs(moved), rise, max_iterations, _Phase(progress, number + 1))
         state = run_of(one, 0)
         traces.append(passes[0])
         if progress.stopped:
@@ -284,20 +284,33 @@ def _improve_by_moves(
     return state, traces, tried
 
 
+class _Phase(NamedTuple):
+    """To whom passes are reported, and the round of moves that they follow; 0 for those from the seeds."""
+
+    progress: Reporter
+    moves: int = 0
+
+    def report(self, done: int, most: int, states: State) -> int:
+        """Report ``done`` of ``most`` passes; the number of runs that have stopped."""
+        stopped, values = int(np.asarray(states.done).sum()), _values(states)
+        if self.moves:
+            self.progress(self.moves, _ROUNDS, f"CAVI, {done} passes after moves", **values)
+        else:
+            self.progress(done, most, f"CAVI, {stopped} of {len(states.done)} runs done", **values)
+        return stopped
+
+
 def _converge(
-    parts: Parts, data: Data, states: State, rise: jax.Array, max_iterations: int, progress: Reporter
+    parts: Parts, data: Data, states: State, rise: jax.Array, max_iterations: int, phase: _Phase
 ) -> tuple[State, np.ndarray]:
     """Passes until all runs have stopped; the trace of their bounds, NaN after a run's end."""
     traces = []
-    num_runs = len(states.done)
     for start in range(0, max_iterations, _CHUNK):
         length = min(_CHUNK, max_iterations - start)
         states, trace = _advance(parts, data, states, rise, jax.device_put(np.asarray(length)))
         traces.append(np.asarray(trace)[:, :length])
-        stopped = int(np.asarray(states.done).sum())
-        done, text = min(start + _CHUNK, max_iterations), f"CAVI, {stopped} of {num_runs} runs done"
-        progress(done, max_iterations, text, **_values(states))
-        if stopped == num_runs or progress.stopped:
+        stopped = phase.report(start + length, max_iterations, states)
+        if stopped == len(states.done) or phase.progress.stopped:
             break
     return states, np.concatenate(traces, axis=1)
 

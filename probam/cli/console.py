@@ -4,7 +4,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console, RenderableType
@@ -22,7 +21,7 @@ _T = TypeVar("_T")
 _BAR_AFTER = 2.0
 """Seconds before a progress bar appears."""
 
-_WIDTH = 16
+_WIDTH = 12
 """Width of the bar."""
 
 _FEW = 100
@@ -110,7 +109,8 @@ class Bar:
         if sys.stderr.isatty() and not _quiet:
             in_words = [TextColumn(f"{{task.fields[{name}]}}", table_column=_uncut()) for name in ("pace", "numbers")]
             columns = (SpinnerColumn(), TextColumn("{task.description}", table_column=_uncut()), BarColumn(_WIDTH))
-            self._bar = Columns(*columns, TimeElapsedColumn(), *in_words, console=Console(stderr=True), transient=True)
+            clock = TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7))
+            self._bar = Columns(*columns, clock, *in_words, console=Console(stderr=True), transient=True)
             self._task = self._bar.add_task(self._text, total=None, pace="", numbers="")
             self._later = threading.Timer(_BAR_AFTER, self._bar.start)
             self._later.daemon = True
@@ -152,17 +152,28 @@ class _Pace:
 
         >>> pace = _Pace()
         >>> pace.after(100, 2000, 50.0), pace.after(300, 2000, 52.0), pace.after(1, 4, 55.0), pace.after(2, 4, 115.0)
-        ('', '100/s, at most 0:00:17 left', '', 'at most 0:02:00 left')
+        ('', '100/s, at most 0:17 left', '', 'at most 2:00 left')
         """
         if total != self._total or done < self._done:
             self._total, self._first, self._began = total, done, now
         self._done = done
-        if done <= self._first or now <= self._began:
+        if done <= self._first or now <= self._began or done == total:  # a search may end long before its total
             return ""
         rate = (done - self._first) / (now - self._began)
-        speed = [] if 0 < total <= _FEW else [f"{rate:.3g}/s"]
-        left = [f"at most {timedelta(seconds=round((total - done) / rate))} left"] if total else []
+        speed = [] if 0 < total <= _FEW else [f"{rate:.0f}/s" if rate >= 10 else f"{rate:.2g}/s"]
+        left = [f"at most {_clock((total - done) / rate)} left"] if total else []
         return ", ".join(speed + left)
+
+
+def _clock(seconds: float) -> str:
+    """Minutes and seconds, with hours where there are some.
+
+    >>> _clock(96.4), _clock(3723)
+    ('1:36', '1:02:03')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def show(table: RenderableType) -> None:

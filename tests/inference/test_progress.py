@@ -117,6 +117,18 @@ def test_em_that_is_stopped_makes_no_further_starts() -> None:
     assert set(whole.restarts.round) == {0, 1}
 
 
+def test_cavi_that_is_stopped_among_its_moves_is_no_worse_than_without_them() -> None:
+    def among_moves(step: Progress) -> None:
+        if "moves" in step.text:
+            raise probam.Stop
+
+    how: dict[str, Any] = {"restarts": 2, "num_draws": 20}
+    stopped = cavi.run(KEY, model(), jnp.asarray(X), progress=among_moves, **how)
+    without = cavi.run(KEY, model(), jnp.asarray(X), moves=False, **how)
+    assert (stopped.status, without.status) == ("stopped", "converged")
+    assert np.nanmax(stopped.objective) >= np.nanmax(without.objective) - 1e-9
+
+
 def test_svi_that_is_stopped_has_draws_of_the_guide_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(svi_climb, "_WINDOW", 20)
     how: dict[str, Any] = {"start": "random", "restarts": 2, "num_draws": 30, "num_steps": 400}
