@@ -126,6 +126,8 @@ def test_cavi_that_is_stopped_among_its_moves_is_no_worse_than_without_them() ->
     stopped = cavi.run(KEY, model(), jnp.asarray(X), progress=among_moves, **how)
     without = cavi.run(KEY, model(), jnp.asarray(X), moves=False, **how)
     assert (stopped.status, without.status) == ("stopped", "converged")
+    assert stopped.objective is not None
+    assert without.objective is not None
     assert np.nanmax(stopped.objective) >= np.nanmax(without.objective) - 1e-9
 
 
