@@ -34,10 +34,10 @@ __all__ = [
     "Params",
     "WeightPrior",
     "conjugate",
-    "families",
     "family",
     "innermost",
     "register",
+    "registered",
 ]
 
 Params = dict[str, jax.Array]
