@@ -78,7 +78,7 @@ def documented() -> frozenset[str]:
 
 
 def test_the_public_names_are_in_the_reference() -> None:
-    exceptions = {"InputError", "NumericalError", "ProbamError"}
+    exceptions = {"InputError", "NumericalError", "ProbamError", "Stop"}
     known = documented()
     assert {f"probam.{name}" for name in set(probam.__all__) - exceptions} <= known
     assert {f"probam.errors.{name}" for name in exceptions} <= known
