@@ -63,7 +63,7 @@ from probam.family.capabilities import AdditiveMStep, Conditionals, Conjugacy, E
 from probam.models.location_scale import LocationScale
 from probam.numerics.within_covariance import covariances
 
-__all__ = ["COVARIANCES", "Gaussian"]
+__all__ = ["COVARIANCES", "VARIANCE_FLOOR", "Gaussian"]
 
 COVARIANCES = ("isotropic", "spherical", "diagonal", "tied", "full", "lkj")
 
@@ -78,7 +78,7 @@ _KINDS = {"isotropic": "spherical", "spherical": "spherical", "diagonal": "diago
 _GAMMA_SHAPE = 2.0
 """Shape of the Gamma prior on a precision: the weight of 2 x shape data in one dimension."""
 
-_VARIANCE_FLOOR = 1e-6
+VARIANCE_FLOOR = 1e-6
 """Smallest within-memory variance, as a fraction of the data's, that maximum likelihood may reach.
 
 Full covariances are held above it in every direction, after each feature was divided by its standard deviation.
@@ -378,7 +378,7 @@ class Gaussian(LocationScale, AdditiveMStep, Conditionals, Conjugacy, MeanFieldF
         if self.shared:
             shape, rate = jnp.sum(shape), jnp.sum(rate)
         if prior is None:
-            floor = 2 * _VARIANCE_FLOOR * jnp.mean(_total_variance(counts, first, square)) / num_features
+            floor = 2 * VARIANCE_FLOOR * jnp.mean(_total_variance(counts, first, square)) / num_features
             beta = shape / jnp.maximum(rate, floor * shape)
             beta = jnp.where(shape > 0, beta, params["beta"])
         else:
@@ -392,7 +392,7 @@ class Gaussian(LocationScale, AdditiveMStep, Conditionals, Conjugacy, MeanFieldF
         loc = most_probable_locations(moments.counts, first, params["precision"], previous, moments.origin, law)
         scatter = jnp.maximum(square - 2 * loc * first + counts * loc**2, 0)
         if prior is None:
-            floor = _VARIANCE_FLOOR * _total_variance(moments.counts, first, square)
+            floor = VARIANCE_FLOOR * _total_variance(moments.counts, first, square)
             precision = jnp.where(counts > 0, counts / jnp.maximum(scatter, floor * counts), params["precision"])
         else:
             gamma = _gamma(prior["precision"])
@@ -460,7 +460,7 @@ def _precision_cholesky_above_floor(
     unit = jnp.sqrt(jnp.where(variance > 0, variance, 1))
     relative = covariance / _outer(unit)
     values, vectors = jnp.linalg.eigh(0.5 * (relative + jnp.swapaxes(relative, -1, -2)))
-    inverse = 1 / jnp.maximum(values, _VARIANCE_FLOOR)
+    inverse = 1 / jnp.maximum(values, VARIANCE_FLOOR)
     factor = jnp.linalg.cholesky((vectors * inverse[..., None, :]) @ jnp.swapaxes(vectors, -1, -2))
     return jnp.asarray(factor / unit[:, None])
 

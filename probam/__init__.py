@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import probam.partitions as partitions
     from probam.claims.verify import verify
     from probam.comparison.compare import compare
+    from probam.comparison.covariances import compare_covariances
+    from probam.comparison.engines import compare_engines
     from probam.comparison.page import compare_report
     from probam.compiled import keep_compiled
     from probam.errors import InputError, NumericalError, ProbamError, Stop
@@ -35,6 +37,8 @@ __all__ = [
     "Stop",
     "Stream",
     "compare",
+    "compare_covariances",
+    "compare_engines",
     "compare_report",
     "families",
     "fit",
@@ -51,6 +55,8 @@ _HOMES = {
     "verify": "probam.claims.verify",
     "keep_compiled": "probam.compiled",
     "compare": "probam.comparison.compare",
+    "compare_covariances": "probam.comparison.covariances",
+    "compare_engines": "probam.comparison.engines",
     "compare_report": "probam.comparison.page",
     "partitions": "probam.partitions",
     "Fit": "probam.fits.fitted",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probam.cli.arguments import labelled_table_of, labels_in, table_to_fit
+from probam.cli.choosing import choose_covariance
 from probam.cli.console import Bar, interruptible
 from probam.cli.flags import flags
 from probam.cli.program import Json, api_ready, app, fits_by_name
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 _MODEL = "Model (with --engines)"
+_COVARIANCES = "Covariance and number of memories"
 _COMPARED = [each.name for each in fields(FitOptions) if option_of(each).group in ("Model", "Data")]
 """Options of a fit that all engines share."""
 
@@ -32,7 +34,7 @@ _Fits = Annotated[
     list[str],
     typer.Argument(
         metavar="FIT.nc... | DATA",
-        help="Saved fits; or, with --engines, data (a file or a shipped set's name).",
+        help="Saved fits; or, with --engines or --covariances, data (a file or a shipped set's name).",
         show_default=False,
     ),
 ]
@@ -57,9 +59,27 @@ _Outputs = Annotated[
     typer.Option(
         "-o",
         "--output",
-        metavar="TABLE.csv|PAGE.html",
+        metavar="TABLE.csv|PAGE.html|FIT.nc",
         help="Also write the table here, or a page with pictures: scores with their errors, memories in use, seconds, "
-        "and the partitions side by side. May be given for both.",
+        "and the partitions side by side. With --covariances also the fit of the best model. May be given for each.",
+    ),
+]
+_Covariances = Annotated[
+    bool,
+    typer.Option(
+        "--covariances",
+        help="Choose the covariance of Gaussian memories (isotropic, spherical, diagonal, tied, full) and their number "
+        "(1 to --components, by default 9) for DATA, by --criteria; --covariance A,B tries these alone.",
+        rich_help_panel=_COVARIANCES,
+    ),
+]
+_Criteria = Annotated[
+    str,
+    typer.Option(
+        metavar="A,B,...",
+        help="Of bic, icl (maximum likelihood by em), loo and evidence (the six models of best BIC are sampled, which "
+        "takes minutes). The first one chooses what -o FIT.nc has.",
+        rich_help_panel=_COVARIANCES,
     ),
 ]
 _Engines = Annotated[
@@ -76,7 +96,8 @@ _Engines = Annotated[
 @app.command(
     epilog="Examples:\n\n  probam compare em.nc nuts.nc gibbs.nc --held-out new.csv\n\n"
     "  probam compare iris --engines em,cavi,gibbs,nuts --components 10 --labels iris -o table.csv\n\n"
-    "  probam compare iris --engines all --attractors -o page.html"
+    "  probam compare iris --engines all --attractors -o page.html\n\n"
+    "  probam compare faithful --covariances -o page.html -o best.nc"
 )
 @flags(FitOptions, only=_COMPARED, group=_MODEL, into="model", after="engines")
 def compare(
@@ -91,6 +112,8 @@ def compare(
         bool, typer.Option("--attractors", help="Recall with each fit, and count where it ends (seconds a fit).")
     ] = False,
     output: _Outputs = None,
+    covariances: _Covariances = False,
+    criteria: _Criteria = "bic,icl",
     engines: _Engines = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same numbers on the same machine.")] = 0,
     as_json: Json = False,
@@ -99,7 +122,12 @@ def compare(
     from probam.data.writing import check_writable
 
     for path in output or ():
-        check_writable(path, suffixes=(".csv", ".html"))
+        check_writable(path, suffixes=(".csv", ".html", ".nc") if covariances else (".csv", ".html"))
+    if covariances:
+        _check_covariances(held_out=held_out, labels=labels, evidence=evidence, attractors=attractors, engines=engines)
+        api_ready()
+        choose_covariance(fits, model, criteria, seed, as_json=as_json, output=output or [])
+        return
     own = _own_family(model) if engines is None else None
     api_ready()
     how: dict[str, Any] = {"bridged": evidence, "attractors": attractors, "seed": seed}
@@ -112,6 +140,16 @@ def compare(
     _print(frame, as_json=as_json)
     for path in () if as_json else output or ():
         print(f"wrote {path}")
+
+
+def _check_covariances(**others: Any) -> None:
+    """Refuse flags that ask for another comparison than that of covariances."""
+    given = [f"--{name.replace('_', '-')}" for name, value in others.items() if value]
+    if given:
+        raise InputError(
+            f"{', '.join(given)}: not with --covariances, which fits all rows and compares by --criteria bic, icl, loo "
+            "and evidence"
+        )
 
 
 def _write(frame: "pd.DataFrame", compared: "dict[str, Fit]", output: Path, *, subject: str) -> None:
@@ -132,7 +170,7 @@ def _own_family(model: dict[str, Any]) -> str | None:
     changed = [name for name in FitOptions(**model).changed() if own is None or name != "family"]
     if changed:
         flags_given = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
-        raise InputError(f"{flags_given}: the model and what is read of DATA; they need --engines")
+        raise InputError(f"{flags_given}: the model and what is read of DATA; they need --engines or --covariances")
     return own
 
 

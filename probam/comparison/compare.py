@@ -34,7 +34,7 @@ from probam.reports.summaries.estimate import NOT_A_COUNT, bounds_memories, esti
 from probam.reports.summaries.quantities import engine_kind
 from probam.reports.tree import has, variable
 
-__all__ = ["compare", "comparison_record", "comparison_text", "named_fits", "same_data"]
+__all__ = ["compare", "comparison_record", "comparison_text", "differences", "named_fits", "same_data"]
 
 
 def compare(
@@ -83,8 +83,8 @@ def compare(
     alike = len({fit.is_normalised for fit in named.values()}) == 1
     scores = {name: row.held_out.pointwise for name, row in rows.items() if row.held_out is not None and alike}
     elpds = {name: row.loo.pointwise for name, row in rows.items() if row.loo is not None and alike_data}
-    frame[["log_score_diff", "log_score_diff_se"]] = _differences(frame.index, scores, per_datum=True)
-    frame[["elpd_diff", "elpd_diff_se"]] = _differences(frame.index, elpds, per_datum=False)
+    frame[["log_score_diff", "log_score_diff_se"]] = differences(frame.index, scores, per_datum=True)
+    frame[["elpd_diff", "elpd_diff_se"]] = differences(frame.index, elpds, per_datum=False)
     key = "log_score" if held_out is not None else "elpd_loo"
     frame = frame[list(_COLUMNS)].sort_values(key, ascending=False, kind="stable", na_position="last")
     others = [_OTHER_DATA] * (not alike_data) + [_OTHER_LENGTHS] * (held_out is not None and not alike)
@@ -269,18 +269,24 @@ def _ess_per_second(fit: Fit) -> float:
     return float(least) / seconds if pd.notna(least) else float("nan")
 
 
-def _differences(names: "pd.Index[Any]", pointwise: Mapping[str, np.ndarray], *, per_datum: bool) -> pd.DataFrame:
-    """Difference of each fit to the best, and its paired standard error."""
-    differences = pd.DataFrame(np.nan, index=names, columns=["diff", "se"])
+def differences(names: "pd.Index[Any]", pointwise: Mapping[Any, np.ndarray], *, per_datum: bool) -> pd.DataFrame:
+    """Difference of each fit to the best, and its paired standard error.
+
+    Args:
+        names: rows of the result.
+        pointwise: the log density of each datum, by name; rows without one have no difference.
+        per_datum: differences of means over the data, and not of sums.
+    """
+    found = pd.DataFrame(np.nan, index=names, columns=["diff", "se"])
     if not pointwise:
-        return differences
+        return found
     best = max(pointwise, key=lambda name: float(pointwise[name].mean()))
     for name, values in pointwise.items():
         gap = values - pointwise[best]
         scale = 1.0 if per_datum else float(len(gap))
         if np.isfinite(gap).all():
-            differences.loc[name] = [scale * gap.mean(), scale * mean_error(gap)]
-    return differences
+            found.loc[name, :] = [scale * gap.mean(), scale * mean_error(gap)]
+    return found
 
 
 def same_data(fits: Sequence[Fit]) -> bool:

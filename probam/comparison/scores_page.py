@@ -1,4 +1,4 @@
-"""The page of a comparison: what :mod:`probam.reports.scores` shows, from the table and its fits."""
+"""Pages of comparisons: what :mod:`probam.reports.scores` and ``covariances`` show, from the tables and the fits."""
 
 import os
 from collections.abc import Mapping
@@ -7,15 +7,17 @@ import numpy as np
 import pandas as pd
 
 from probam.comparison.compare import same_data
+from probam.comparison.covariances import MCLUST, Selection
 from probam.data.writing import write_atomically
 from probam.fits.fitted import Fit
 from probam.fits.landscape import plane
+from probam.reports.covariances import selection_html
 from probam.reports.figures.scores import Scattered
 from probam.reports.page import write_page
 from probam.reports.scores import scores_html
 from probam.reports.tree import has, rows_of, variable
 
-__all__ = ["write_scores"]
+__all__ = ["write_scores", "write_selection"]
 
 
 def write_scores(
@@ -32,6 +34,22 @@ def write_scores(
     ordered = {str(name): fits[name] for name in frame.index if name in fits}
     trees = {name: fit.tree for name, fit in ordered.items()}
     text = scores_html(frame, trees, _scattered(ordered), subject=subject or ", ".join(ordered))
+    with write_atomically(path) as temporary:
+        write_page(text, temporary)
+
+
+def write_selection(selection: Selection, path: str | os.PathLike[str]) -> None:
+    """Write a choice of covariance and number of memories as one self-contained HTML file, completely or not at all.
+
+    Args:
+        selection: what :func:`probam.comparison.covariances.compare_covariances` returned.
+        path: the file.
+    """
+    chosen = selection.chosen
+    name = f"{next(iter(selection.best.values())).covariance} covariance"
+    text = selection_html(
+        selection.table, selection.best, _scattered({name: chosen}), subject=selection.source, title_of=MCLUST
+    )
     with write_atomically(path) as temporary:
         write_page(text, temporary)
 

@@ -140,7 +140,7 @@ def expected_waic(tree: xr.DataTree) -> Expected:
     )
 
 
-def information(tree: xr.DataTree, num_free: int) -> Information:
+def information(tree: xr.DataTree, num_free: int, *, confidence: Float[np.ndarray, " N"] | None = None) -> Information:
     """AIC, BIC and ICL of a point estimate.
 
     They are meant for maximum likelihood. At a maximum a posteriori the log likelihood is lower, and the criteria are
@@ -149,6 +149,7 @@ def information(tree: xr.DataTree, num_free: int) -> Information:
     Args:
         tree: a fit with one draw.
         num_free: number of free parameters (:func:`probam.inference.common.coordinates.free_parameters`).
+        confidence: the largest responsibility of each datum; None reads it from the group ``partition``.
 
     Raises:
         InputError: for a fit with several draws, or Dirichlet-process or Pitman-Yor weights: their number of
@@ -169,7 +170,8 @@ def information(tree: xr.DataTree, num_free: int) -> Information:
     if total is None:
         raise InputError("bic: this fit has no log likelihood; fit again with this version of probam")
     log_lik = float(total.item())
-    confidence = variable(tree, "partition", "confidence").values.astype(np.float64)
+    if confidence is None:
+        confidence = variable(tree, "partition", "confidence").values.astype(np.float64)
     bic = num_free * np.log(weight.sum()) - 2 * log_lik
     return Information(
         estimate_in_words(tree),

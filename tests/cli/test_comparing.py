@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from probam.cli.main import main
+from probam.fits.fit import load
 from tests.cli.conftest import Refusal
 
 
@@ -65,3 +66,29 @@ def test_engines_are_compared_with_the_data_options_of_fit(
     assert "'kind' holds text" in refusal(*words)
     said = refusal("compare", "one.nc", "two.nc", "--drop", "name", "--normalise")
     assert "--normalise, --drop: the model and what is read of DATA; they need --engines" in said
+
+
+@pytest.mark.usefixtures("here")
+def test_the_covariance_and_the_number_of_memories_are_chosen_in_one_call(
+    refusal: Refusal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(6)
+    x = np.concatenate([rng.normal(0, [1, 9], (40, 2)), rng.normal(60, [1, 9], (20, 2))])
+    pd.DataFrame(x, columns=["a", "b"]).assign(name="n").to_csv("rows.csv", index=False)
+    words = ["compare", "rows.csv", "--covariances", "--drop", "name", "--components", "2"]
+    assert main([*words, "--covariance", "isotropic,diagonal", "--json", "-o", "best.nc", "-o", "all.csv"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    best = {"covariance": "diagonal", "components": 2}
+    assert record["best"] == {"bic": best, "icl": best}
+    assert pd.read_csv("all.csv")[["covariance", "components"]].to_numpy().tolist() == [
+        [shape, count] for shape in ("isotropic", "diagonal") for count in (1, 2)
+    ]
+    saved = load("best.nc")
+    assert saved.tree.attrs["estimate"] == "maximum likelihood"
+    assert saved.options["components"] == 2
+    assert "--labels, --engines: not with --covariances" in refusal(*words, "--labels", "name", "--engines", "em")
+    assert "--family: --covariances chooses among Gaussian memories" in refusal(*words, "--family", "vmf")
+    assert "covariances: expected one of isotropic" in refusal(*words, "--covariance", "round")
+    assert "criteria: expected one of bic" in refusal(*words, "--criteria", "aic")
+    assert "DATA: expected one with --covariances; got 2" in refusal("compare", "a", "b", "--covariances")
+    assert "ends in .csv, .html, .nc" in refusal(*words, "-o", "table.txt")
