@@ -3,6 +3,7 @@
 It reads the table that :func:`probam.comparison.covariances.compare_covariances` makes, and nothing more.
 """
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -110,7 +111,7 @@ def _lead(frame: pd.DataFrame, criterion: _Criterion) -> str:
         return ""
     shape, count = ranked.index[1]
     gap = abs(float(ranked.iloc[1] - ranked.iloc[0]))
-    error = float(frame["elpd_diff_se"].get(ranked.index[1], float("nan"))) if criterion.column == "elpd_loo" else 0.0
+    error = float(frame["elpd_diff_se"].get(ranked.index[1], math.nan)) if criterion.column == "elpd_loo" else 0.0
     by = f"{'higher' if criterion.better == 'less' else 'lower'} by {with_error(gap, error, 3)}"
     return f"; next is {shape}, {count}, {by}"
 
@@ -132,13 +133,10 @@ def _tables(frame: pd.DataFrame, best: Mapping[str, tuple[str, int]], title_of: 
     parts = []
     for name, choice in best.items():
         criterion = _CRITERIA[name]
-        rows = [
-            [
-                f"{escape(shape)} ({title_of[shape]})",
-                *(_cell(frame, criterion, (shape, count), choice) for count in counts),
-            ]
-            for shape in shapes
-        ]
+        rows = []
+        for shape in shapes:
+            cells = [_cell(frame, criterion, (shape, count), choice) for count in counts]
+            rows.append([f"{escape(shape)} ({title_of[shape]})", *cells])
         header = ["covariance", *(str(count) for count in counts)]
         caption = f"{criterion.title} by number of memories, {criterion.better} is better; the best in bold"
         parts.append(table(header, rows, caption=caption))
@@ -147,12 +145,10 @@ def _tables(frame: pd.DataFrame, best: Mapping[str, tuple[str, int]], title_of: 
 
 def _cell(frame: pd.DataFrame, criterion: _Criterion, model: tuple[str, int], best: tuple[str, int]) -> str:
     """The value of a model with its error; bold for the best one."""
-    if model not in frame.index:
-        return "–"
-    row = frame.loc[model]
-    value = float(row[criterion.column])
-    error = 0.0 if criterion.error is None else float(row[criterion.error])
-    text = f"{value:.1f}".replace("-", "−") if value == value and not error > 0 else with_error(value, error)
+    value = float(frame[criterion.column].get(model, math.nan))
+    error = 0.0 if criterion.error is None else float(frame[criterion.error].get(model, math.nan))
+    is_exact = math.isfinite(value) and not error > 0
+    text = f"{value:.1f}".replace("-", "−") if is_exact else with_error(value, error)
     return f"<strong>{text}</strong>" if tuple(model) == tuple(best) else text
 
 
@@ -167,10 +163,11 @@ def _chosen(scattered: Scattered | None) -> Section | None:
 
 def _notes(frame: pd.DataFrame) -> Section | None:
     """Why models have no numbers."""
-    notes = {model: str(note) for model, note in frame["note"].items() if note}
-    if not notes:
+    noted = frame[frame["note"] != ""].reset_index()
+    columns = zip(noted["covariance"], noted["components"], noted["note"], strict=True)
+    rows = [[f"{escape(shape)}, {count}", escape(note)] for shape, count, note in columns]
+    if not rows:
         return None
-    rows = [[f"{escape(shape)}, {count}", escape(note)] for (shape, count), note in notes.items()]
     return Section("notes", "Models without numbers", table(["model", "why"], rows, caption="Reasons", words=(1,)))
 
 

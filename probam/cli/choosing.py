@@ -1,11 +1,11 @@
 """``probam compare --covariances``: the shape of the covariance and the number of memories, by criteria."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probam.cli.arguments import table_to_fit
 from probam.cli.console import Bar, interruptible
+from probam.cli.results import print_json
 from probam.errors import InputError
 from probam.fits.options import FitOptions
 
@@ -47,9 +47,10 @@ def choose_covariance(
         )
     for path in output:
         _write(selection, path)
-    print(json.dumps(selection_record(selection), indent=2) if as_json else selection_text(selection))
-    for path in () if as_json else output:
-        print(f"wrote {path}")
+    if as_json:
+        print_json(selection_record(selection))
+        return
+    print("\n".join([selection_text(selection), *(f"wrote {path}" for path in output)]))
 
 
 def _grid(model: dict[str, Any]) -> tuple[list[str] | None, int]:

@@ -310,9 +310,9 @@ def selection_text(selection: Selection) -> str:
     """
     parts = [f"{_TITLES[name]}:\n{_criterion_text(selection, name)}" for name in selection.best]
     notes: dict[str, list[str]] = {}
-    for (shape, count), note in selection.table["note"].items():  # type: ignore[misc]
-        if note:
-            notes.setdefault(note, []).append(f"{shape} {count}")
+    for row in _records(selection.table):
+        if row["note"]:
+            notes.setdefault(row["note"], []).append(f"{row['covariance']} {row['components']}")
     if notes:
         parts.append("\n".join(f"{', '.join(models)}: {note}" for note, models in notes.items()))
     words = {name: f"{choice.covariance}, {choice.components}" for name, choice in selection.best.items()}
@@ -324,18 +324,15 @@ def selection_text(selection: Selection) -> str:
 
 def _criterion_text(selection: Selection, name: str) -> str:
     """Shapes by numbers of memories, with errors where there are any; models without a number are left empty."""
-    best = selection.best[name]
-
-    def cell(shape: str, count: int, row: "pd.Series[Any]") -> str:
-        value = row[CRITERIA[name]]
-        if pd.isna(value):
-            return ""
-        error = f" ± {row[_ERRORS[name]]:.1f}" if name in _ERRORS else ""
-        return f"{'*' if (shape, count) == best else ''}{value:.1f}{error}"
-
     cells: dict[int, dict[str, str]] = {}
-    for (shape, count), row in selection.table.iterrows():  # type: ignore[misc]
-        cells.setdefault(int(count), {})[f"{shape} ({MCLUST[shape]})"] = cell(shape, int(count), row)
+    for row in _records(selection.table):
+        shape, count = row["covariance"], row["components"]
+        text = ""
+        if pd.notna(row[CRITERIA[name]]):
+            star = "*" if (shape, count) == selection.best[name] else ""
+            error = f" ± {row[_ERRORS[name]]:.1f}" if name in _ERRORS else ""
+            text = f"{star}{row[CRITERIA[name]]:.1f}{error}"
+        cells.setdefault(count, {})[f"{shape} ({MCLUST[shape]})"] = text
     frame = pd.DataFrame(cells).replace("", np.nan).dropna(axis=0, how="all").dropna(axis=1, how="all").fillna("")
     frame.columns.name = "memories"
     return frame.to_string()
@@ -351,12 +348,16 @@ def selection_record(selection: Selection) -> dict[str, Any]:
         ``best`` maps each criterion to ``covariance`` and ``components``; ``models`` lists all models with their
         numbers, null where one is missing.
     """
-    rows = selection.table.reset_index().to_dict(orient="records")
     return {
         "num_data": selection.num_data,
         "best": {name: choice._asdict() for name, choice in selection.best.items()},
-        "models": [{str(name): _plain(value) for name, value in row.items()} for row in rows],
+        "models": [{name: _plain(value) for name, value in row.items()} for row in _records(selection.table)],
     }
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of the table, each with its covariance and number of memories."""
+    return [{str(name): value for name, value in row.items()} for row in table.reset_index().to_dict(orient="records")]
 
 
 def _plain(value: Any) -> Any:

@@ -85,7 +85,7 @@ def test_the_covariance_and_the_number_of_memories_are_chosen_in_one_call(
     ]
     saved = load("best.nc")
     assert saved.tree.attrs["estimate"] == "maximum likelihood"
-    assert saved.options["components"] == 2
+    assert saved.model.num_components == 2
     assert "--labels, --engines: not with --covariances" in refusal(*words, "--labels", "name", "--engines", "em")
     assert "--family: --covariances chooses among Gaussian memories" in refusal(*words, "--family", "vmf")
     assert "covariances: expected one of isotropic" in refusal(*words, "--covariance", "round")
