@@ -94,13 +94,18 @@ def expected_loo(tree: xr.DataTree) -> Expected:
     values = _log_lik(tree, "loo")
     reff = _relative_efficiency(values.values)
     small = xr.DataTree.from_dict({"log_likelihood": xr.Dataset({"x": values}), "posterior": xr.Dataset()})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # high Pareto k: counted below
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
+        # high Pareto k, and none where the largest weights of few draws are equal: counted below
+        warnings.simplefilter("ignore", UserWarning)
         estimate = _arviz.loo(small, var_name="x", pointwise=True, reff=reff)
     k = np.asarray(estimate.pareto_k.values, np.float64)
-    pointwise = np.asarray(estimate.elpd_i.values, np.float64)
-    weights = estimate.log_weights.transpose("chain", "draw", "datum").values
-    weights = np.exp(weights - logsumexp(weights, axis=(0, 1), keepdims=True))
+    log_weights = estimate.log_weights.transpose("chain", "draw", "datum").values
+    unsmoothed = ~np.isfinite(estimate.elpd_i.values)  # the tail of these weights has no spread, and so no k
+    k[unsmoothed] = np.inf
+    log_weights[..., unsmoothed] = -values.values[..., unsmoothed]
+    log_weights -= logsumexp(log_weights, axis=(0, 1), keepdims=True)
+    pointwise = logsumexp(log_weights + values.values, axis=(0, 1)).astype(np.float64)
+    weights = np.exp(log_weights)
     # log E_n = log (sum_s w_s p_s), a ratio of sums: a draw moves it by S w_s (p_s / E_n - 1)
     moved = weights * weights[..., 0].size * np.expm1(values.values - pointwise)
     limit = float(estimate.good_k)
@@ -108,7 +113,7 @@ def expected_loo(tree: xr.DataTree) -> Expected:
         float(pointwise.sum()),
         _over_data(pointwise),
         _over_draws(moved.sum(axis=-1), own_chains=engine_kind(tree) == "chains"),
-        float(estimate.p),
+        float((logsumexp(values.values, axis=(0, 1)) - np.log(weights[..., 0].size) - pointwise).sum()),
         pointwise,
         k,
         int(np.sum(~(k <= limit))),

@@ -70,6 +70,18 @@ def test_monte_carlo_error_is_the_spread_over_repeated_posteriors(criterion: obj
     np.testing.assert_allclose(np.mean([one.mcse for one in estimates]), spread, rtol=0.4)  # 4 errors of a sd from 60
 
 
+def test_draws_that_stand_still_give_plain_importance_sampling_and_no_trust() -> None:
+    """Where the largest weights are equal, no tail can be fitted: the estimate is the harmonic mean."""
+    log_lik = np.random.default_rng(0).normal(-1, 0.3, size=(2, 30, 5))
+    log_lik[:, 10:] = log_lik[:, 10:11]
+    loo = expected_loo(tree_of(log_lik))
+    still = np.isinf(loo.pareto_k)
+    assert 0 < still.sum() < 5
+    assert loo.num_bad == still.sum()
+    np.testing.assert_allclose(loo.pointwise[still], -np.log(np.exp(-log_lik).mean(axis=(0, 1)))[still])
+    assert np.isfinite([loo.elpd, loo.se, loo.mcse, loo.p]).all()
+
+
 def test_waic_and_leave_one_out_agree_to_first_order() -> None:
     """Their difference is of order 1 / N; both estimate the sum of log p(x_n | the others)."""
     tree = drawn(np.random.default_rng(2), draws=2000)
