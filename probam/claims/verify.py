@@ -242,12 +242,13 @@ def table(certificates: Sequence[Certificate]) -> Table:
 def legend(certificates: Sequence[Certificate]) -> str:
     """What the columns of :func:`table` mean, and the words that it has for printed forms."""
     verdicts = {claim(certificate.claim).verdict for certificate in certificates}
-    words = "; ".join(f"{verdict} {meaning}" for verdict, meaning in VERDICTS.items() if verdict in verdicts)
     lines = [
         "result    whether the exact statement holds: its error is within the bound, and the printed form fails where "
         "it must",
-        f"printed   what is known of the form that the paper prints: {words}",
-        "misprint  error of that printed form, which must be large; - where there is none, or it is not tried",
+        "misprint  error of the form that the paper prints, which must be large; - where there is none, or it is not "
+        "tried",
+        "printed   what is known of that form:",
+        *(f"          {verdict:<6}{meaning}" for verdict, meaning in VERDICTS.items() if verdict in verdicts),
     ]
     if verdicts & {"WRONG", "TYPO", "ILL"}:
         lines.append("A row with WRONG, TYPO or ILL that holds is no fault: it checks the statement as corrected.")

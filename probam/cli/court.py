@@ -103,7 +103,7 @@ def _print_certificates(certificates: list["Certificate"], *, single: bool, coun
     from probam.claims.verify import legend, summary, table
 
     show(table(certificates))
-    print(f"{legend(certificates)}\n")
+    print(f"\n{legend(certificates)}\n")
     print(summary(certificates, single=single))
     if count_entries:
         pending = missing()

@@ -28,6 +28,7 @@ __all__ = ["fit"]
     "  probam fit faithful -o fit.nc\n\n"
     "  probam fit table.csv --columns height,weight --standardise -o fit.nc\n\n"
     "  probam fit table.csv --drop name --labels species -o fit.nc\n\n"
+    "  gunzip -c table.csv.gz | probam fit - --engine em -o fit.nc\n\n"
     "  probam fit letter20k --weights pyp --engine svi --covariance diagonal --components 60 -o letters.nc\n\n"
     "  probam fit household_directions --family vmf --weights dirichlet --components 2 --engine em -o spending.nc"
 )

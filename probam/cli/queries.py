@@ -192,6 +192,7 @@ _SHOWN_ABOVE = 0.01
     epilog="Examples:\n\n  probam predict fit.nc new.csv -o labels.csv\n\n"
     "  probam predict fit.nc new.csv --probabilities --with-inputs -o labels.parquet\n\n"
     "  probam predict fit.nc test.csv --labels species -o labels.csv\n\n"
+    "  cut -d, -f2- new.csv | probam predict fit.nc - -o - | head\n\n"
     "The columns are the name of the row (a column of DATA that names the rows, otherwise `row`, its number), label, "
     "confidence, log_density and confidence_sd. With r_s the responsibility of the label's memory in draw s of the "
     "posterior, confidence is its mean over the draws, and confidence_sd = sqrt(mean_s (r_s - confidence)^2) says how "
@@ -210,8 +211,9 @@ def predict(
         ),
     ] = False,
     above: Annotated[
-        float, typer.Option(metavar="P", help="Of --probabilities: which memories have a column.")
-    ] = _SHOWN_ABOVE,
+        float | None,
+        typer.Option(metavar="P", help=f"Which memories have a column ({_SHOWN_ABOVE} by default)."),
+    ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Write the probability of every memory, however small.")
     ] = False,
@@ -239,22 +241,28 @@ def predict(
     from probam.data.writing import TABLE_SUFFIXES
     from probam.reports.summaries.estimate import bounds_memories
 
-    if not 0 <= above < 1:
-        raise InputError(f"--above: expected a number of at least 0 and below 1; got {above:g}")
+    least = _least_shown(above, everything=everything)
     check_output(output, TABLE_SUFFIXES, as_json=as_json)
     check_apart(output, fit_file, data)
     fitted, rows = fit_and_rows(
         fit_file, data, labels, drop=drop, variable=variable, normalise=normalise, family=family, missing=True
     )
-    asked = {"probabilities": probabilities or everything, "spread": len(fitted.group("memory")["permutation"]) > 1}
+    each, has_draws = probabilities or everything or above is not None, len(fitted.group("memory")["permutation"]) > 1
     with Bar("predicting"):
-        predicted = interruptible(lambda: fitted.predict(rows.table, **asked))
-    shown = predicted_table(
-        predicted, rows, above=-1.0 if everything else above, column=id_column, with_inputs=with_inputs
-    )
+        predicted = interruptible(lambda: fitted.predict(rows.table, probabilities=each, spread=has_draws))
+    shown = predicted_table(predicted, rows, above=least, column=id_column, with_inputs=with_inputs)
     write_result(shown, output)
     record, text = _told_of(predicted, rows.labels, is_bound=bounds_memories(fitted.tree))
     tell(text, record, as_json=as_json, output=output)
+
+
+def _least_shown(above: float | None, *, everything: bool) -> float:
+    """The responsibility above which a memory has a column; below 0 where all have one."""
+    if everything and above is not None:
+        raise InputError("--all, --above: give at most one of them")
+    if above is not None and not 0 <= above < 1:
+        raise InputError(f"--above: expected a number of at least 0 and below 1; got {above:g}")
+    return -1.0 if everything else _SHOWN_ABOVE if above is None else above
 
 
 def _told_of(predicted: "xr.Dataset", known: "np.ndarray | None", *, is_bound: bool) -> tuple[dict[str, Any], str]:

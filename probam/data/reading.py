@@ -29,6 +29,7 @@ from pyarrow.lib import ArrowException
 from probam.errors import InputError
 
 __all__ = [
+    "STANDARD_INPUT",
     "SUFFIXES",
     "cause",
     "column_names",
@@ -45,7 +46,8 @@ _log = logging.getLogger(__name__)
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".parquet", ".npy", ".npz", ".nc")
 """What :func:`read` reads."""
 
-_STANDARD_INPUT = "standard input"
+STANDARD_INPUT = "standard input"
+"""What errors call it."""
 
 _MISSING = ["", "?", "NA", "N/A", "n/a", "nan", "NaN", "NAN", "null", "NULL", "None", "<NA>", "#N/A"]
 _EXACT: dict[str, Any] = (  # from 3.1 on pandas reads every double exactly and says so if asked
@@ -99,7 +101,7 @@ def read(
 def source_of(path: str | os.PathLike[str]) -> str:
     """What errors call a file: its path, or ``standard input``."""
     name = os.fspath(path)
-    return _STANDARD_INPUT if name == "-" else name
+    return STANDARD_INPUT if name == "-" else name
 
 
 def _split_key(path: str) -> tuple[str, str | None]:
@@ -112,7 +114,7 @@ def _split_key(path: str) -> tuple[str, str | None]:
 
 def _kind(path: str) -> str:
     """The suffix that decides how the file is read, without .gz; raises where the file is missing or empty."""
-    if path == _STANDARD_INPUT:
+    if path == STANDARD_INPUT:
         return ".csv"
     name = path.lower()
     known = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
@@ -137,7 +139,7 @@ def _kind(path: str) -> str:
 def _text(path: str) -> Iterator[io.TextIOWrapper]:
     """The file as text, whether compressed or not."""
     binary: Any
-    if path == _STANDARD_INPUT:
+    if path == STANDARD_INPUT:
         binary = io.BytesIO(_all_of(sys.stdin))
     else:
         binary = gzip.open(path, "rb") if path.lower().endswith(".gz") else open(path, "rb")  # noqa: SIM115

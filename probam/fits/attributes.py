@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from numpyro.distributions import Distribution
 
+from probam.data.reading import STANDARD_INPUT
 from probam.data.schema import SCHEMA
 from probam.data.table import Table
 from probam.distributions.stick_breaking import expected_num_components, truncation_error
@@ -105,7 +106,10 @@ def _command(
     values = {name: value for name, value in values.items() if name not in ("progress", "checkpoint", "output")}
     flags = command_words(FitOptions, values)
     source = prepared.table.source
-    groups = [["probam", "fit", "DATA" if source in ("array", "data") else source], *flags.groups]  # no file's names
+    groups = [
+        ["probam", "fit", "DATA" if source in ("array", "data", STANDARD_INPUT) else source],
+        *flags.groups,
+    ]  # no file's names
     groups += [["--float32"]] if prepared.dtype == np.float32 else []
     groups += [
         ["--option", f"{name}={json.dumps(value)}"]

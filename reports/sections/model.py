@@ -86,6 +86,8 @@ def _option_value(value: Any) -> str:
 def repeat_section(tree: xr.DataTree) -> Section:
     """The command, seed and versions that give this fit again."""
     body = _command(options(tree, "command"))
+    if "analysis" in tree.attrs:
+        body += folded("The file of <code>probam run</code>", f"<pre>{escape(str(tree.attrs['analysis']))}</pre>")
     versions = options(tree, "versions") or {"probam": tree.attrs.get("probam_version", "")}
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
     body += f"<p>Versions: {escape(listed)}. The same seed gives the same numbers on the same machine and versions.</p>"

@@ -1,5 +1,6 @@
 """``probam run`` and ``probam init``: an analysis from one file."""
 
+import html
 import json
 import os
 import tomllib
@@ -52,6 +53,7 @@ def test_a_file_gives_what_the_commands_give_one_by_one(folder: Path, capsys: py
     with xr.open_datatree(folder / "fit.nc") as tree:
         assert tree.attrs["analysis"] == text
         draws = tree["posterior"].to_dataset().load()
+    assert html.escape(text, quote=False) in (folder / "a.html").read_text().replace("&quot;", '"')
     labels = pd.read_csv(folder / "labels.csv")
     for words in (
         ["fit", "study/rows.csv", *QUICK, "-o", "study/fit.nc"],

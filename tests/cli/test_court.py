@@ -28,7 +28,7 @@ def test_words_of_the_table_are_explained_below_it(capsys: pytest.CaptureFixture
     verdicts = {"A2": claim("A2").verdict, "A7": claim("A7").verdict}
     assert main(["verify", "--claim", "A2", "--claim", "A7"]) == 0
     printed = capsys.readouterr().out
-    shown = {word for word in VERDICTS if f"{word} {VERDICTS[word]}" in printed}
+    shown = {word for word in VERDICTS if f"  {word:<6}{VERDICTS[word]}\n" in printed}
     assert shown == set(verdicts.values())
     assert ("is no fault" in printed) == bool(shown & {"WRONG", "TYPO", "ILL"})
 

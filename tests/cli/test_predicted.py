@@ -118,5 +118,6 @@ def test_what_predict_cannot_do_is_refused(sampled: Path, here: Path, refusal: R
     assert "--above: expected a number of at least 0 and below 1; got 1" in refusal(
         *words, "--above", "1", "-o", "l.nc"
     )
+    assert "--all, --above: give at most one" in refusal(*words, "--above", "0.1", "--all", "-o", "l.nc")
     assert "write the table to a file" in refusal(*words, "--json", "-o", "-")
     assert [path.name for path in here.iterdir()] == ["rows.csv"]
