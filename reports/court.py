@@ -136,6 +136,6 @@ def _claim(one: Mapping[str, Any]) -> str:
     listed = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in facts)
     return (
         f'<article class="claim" id="{escape(one["claim"])}"><h3><code>{escape(one["claim"])}</code>'
-        f'{escape(one["title"])}</h3><div class="equation">{equation(one["latex"])}</div>'
+        f'{escape(one["title"])}</h3><div class="equation" tabindex="0">{equation(one["latex"])}</div>'
         f'<dl class="facts">{listed}</dl></article>'
     )

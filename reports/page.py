@@ -2,7 +2,7 @@
 
 Everything a user may have written (column names, file names) passes through :func:`escape` or :func:`data_block`; a
 page refers to nothing outside itself. Its content security policy forbids the browser to load anything, and to run any
-script but ``report.js``, which stands at the end of the page and is known by its hash.
+script but its own, the files of ``script`` joined, which stands at the end of the page and is known by its hash.
 """
 
 import base64
@@ -34,7 +34,14 @@ __all__ = [
     "write_page",
 ]
 
-_SCRIPT = Path(__file__).with_name("report.js").read_text(encoding="utf-8")
+_PARTS = ("elements", "tables", "points", "memories", "axes", "matrices", "recall", "start")
+_SCRIPT = "\n".join(
+    [
+        '"use strict";(() => {',
+        *((Path(__file__).parent / "script" / f"{part}.js").read_text(encoding="utf-8") for part in _PARTS),
+        "})();",
+    ]
+)
 _TO_PERCENT = re.compile(r"(?<=\d) %")
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -127,14 +134,15 @@ def table(
     """A table; the first column is the header of its row.
 
     Args:
-        header: HTML of the cells of the first row.
+        header: HTML of the cells of the first row; an empty one is no header.
         rows: HTML of the cells.
         caption: HTML, without the full stop.
         marks: CSS classes of the rows; rows beyond its length have none.
         words: positions of the columns whose text may wrap.
     """
     kinds = [' class="text"' if position in words else "" for position in range(len(header))]
-    head = "".join(f'<th scope="col"{kind}>{cell}</th>' for cell, kind in zip(header, kinds, strict=True))
+    columns = zip(header, kinds, strict=True)
+    head = "".join(f'<th scope="col"{kind}>{cell}</th>' if cell else "<td></td>" for cell, kind in columns)
     body = []
     for position, row in enumerate(rows):
         mark = f' class="{marks[position]}"' if position < len(marks) and marks[position] else ""
@@ -268,25 +276,36 @@ table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-num
 th,td{padding:.32rem .85rem .32rem 0;text-align:right;vertical-align:top;border-bottom:1px solid var(--rule);
 white-space:nowrap}
 th:first-child{text-align:left}td.text,th.text{text-align:left;white-space:normal;min-width:9rem}
-thead th{font-weight:600;color:var(--muted);border-bottom:1.5px solid var(--muted);vertical-align:bottom}
+thead :is(th,td){font-weight:600;color:var(--muted);border-bottom:1.5px solid var(--muted);vertical-align:bottom}
 tbody th{font-weight:500}
 tr.faint{color:var(--muted)}tr.flag td,tr.flag th{background:color-mix(in srgb,var(--warning) 12%,transparent)}
 .sort{all:unset;position:relative;cursor:pointer}.sort::after{content:"▿";position:absolute;left:100%;bottom:0;
 margin-left:.1em;font-size:.85em;opacity:.6}.sort:hover{color:var(--accent)}
 [aria-sort] .sort{color:var(--ink)}[aria-sort] .sort::after{content:"▾";opacity:1}
 [aria-sort=ascending] .sort::after{content:"▴"}
-.chips{display:flex;flex-wrap:wrap;align-items:center;gap:.35rem .45rem;margin:.5rem 0;font-size:.88rem;
+.bar{display:flex;flex-wrap:wrap;align-items:center;gap:.35rem .45rem;margin:.5rem 0;font-size:.88rem;
 color:var(--muted)}
-.chips button{font:inherit;color:var(--ink);background:none;border:1px solid var(--muted);border-radius:1rem;
-padding:.12rem .65rem;min-height:1.75rem;cursor:pointer}
-.chips [aria-pressed=true]{background:var(--ink);color:var(--paper)}
+.bar :is(button,select){font:inherit;color:var(--ink);background:var(--paper);border:1px solid var(--muted);
+border-radius:1rem;padding:.12rem .65rem;min-height:1.75rem;max-width:16rem;cursor:pointer}
+.bar [aria-pressed=true]{background:var(--ink);color:var(--paper)}.bar [hidden],.bar[hidden]{display:none}
+.bar label{display:inline-flex;gap:.3rem;align-items:center}.film input{flex:1 1 8rem;max-width:16rem;
+accent-color:var(--accent)}
 .choice{cursor:pointer}.choice:hover,.chosen{background:var(--soft)}.chosen th:first-child{font-weight:700}
 .tip{position:absolute;z-index:9;pointer-events:none;background:var(--ink);color:var(--paper);font-size:.82rem;
 padding:.2rem .55rem;border-radius:.3rem;max-width:min(20rem,90vw);overflow-wrap:anywhere}
 .ring{position:absolute;z-index:8;pointer-events:none;width:18px;height:18px;margin:-9px;border-radius:50%;
 border:2px solid var(--ink);outline:1px solid var(--paper)}
 svg [tabindex]:focus-visible{outline:none}
-@media screen{svg .away{opacity:.07!important}}
+@media screen{svg .away{opacity:.07!important}.other>svg:not(.scatter),.other~.film{display:none}
+.enlarged>[id*="-matplotlib.axis"]{visibility:hidden}}
+.scatter text{font-size:12.5px}.scatter text:not(.number){fill:var(--ink)}
+.scatter .number{font-size:10.5px;font-weight:700}
+.scatter .frame{fill:none;stroke:var(--muted)}.scatter .disc{stroke:#fff}
+.runner{fill:#000;stroke:#fff}.lens{cursor:zoom-in}.lens image{image-rendering:pixelated}
+.lens:focus{outline:none}
+.lens :is(.cut-line,.selection,.cell,.edge){fill:none;stroke:#22272e;stroke-width:.7;vector-effect:non-scaling-stroke}
+.lens .edge{stroke:none}.lens:focus-visible .edge{stroke:#0067a3;stroke-width:6}.lens .cell{stroke-width:2}
+.lens .selection{fill:#e69f00;fill-opacity:.25;stroke:#d55e00;stroke-width:2}
 .dot{display:inline-block;width:.72em;height:.72em;border-radius:50%;margin-right:.45em}
 figure{margin:1rem 0 1.4rem}
 figure svg{display:block;width:100%;height:auto;max-width:calc(var(--inches)*6.4rem)}
@@ -307,13 +326,14 @@ max-height:calc(100vh - 3rem);overflow-y:auto}
 nav ol{flex-direction:column;gap:.45rem;border:0;border-right:1px solid var(--rule);padding-right:1rem}}
 @media (max-width:38rem){body{padding:1.4rem 1rem 3rem}.plot svg{min-width:calc(var(--inches)*3.9rem)}
 .advice li{grid-template-columns:1fr}dl.facts{column-gap:.8rem}}
-@media screen and (max-width:26rem){.plot::after{content:"scroll sideways for the rest of the picture";position:sticky;
-left:0;display:block;font-size:.8rem;color:var(--muted)}}
+.plot::after{content:"scroll sideways for the rest of the picture";position:sticky;left:0;display:none;font-size:.8rem;
+color:var(--muted)}.plot.cut::after{display:block}
+@media (max-width:26rem){.plot:not(.whole)::after{display:block}}
 @media print{:root{color-scheme:light;--paper:#fff;--ink:#000;--muted:#444;--rule:#ccc;--soft:#f5f5f5;--accent:#004b78;
 --good:#0d5a32;--note:#004b78;--warning:#744600;--problem:#8f1e18}
 html{font-size:10.5pt}body{display:block;max-width:none;padding:0}
 details::details-content{content-visibility:visible}summary{list-style:none}
-nav,.chips,.tip,.ring,.sort::after{display:none}section{margin-top:1.6rem}
+nav,.bar,.lens,.scatter.scatter,.tip,.ring,.sort::after,.plot.plot::after{display:none!important}section{margin-top:1.6rem}
 figure,tr,.verdict,.advice li,pre{break-inside:avoid}h2,h3,.caption{break-after:avoid}.wide,.plot{overflow:visible}
 a{color:inherit;text-decoration:none}}
 """

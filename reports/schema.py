@@ -154,6 +154,7 @@ ARRAYS: dict[str, Array] = {
     "partition/label": Array("datum", _whole(0, "memory"), "memory of each datum in the point partition"),
     "partition/confidence": Array("datum", _SHARE, "probability of that label"),
     "recall/query": Array("query feature", _ANY),
+    "recall/query_row": _at_times("query", _whole(0, "datum"), "row of the data that the query is"),
     "recall/trajectory": Array("query step feature", _ANY),
     "recall/energy": Array("query step", _ANY, "energy along the trajectory"),
     "recall/converged": Array("query", _TRUTH),

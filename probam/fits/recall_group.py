@@ -70,6 +70,7 @@ def recall_group(fit: Saved) -> Group:
     extent = extent_of(whole)
     variables, attributes = _at_reference(draws.model, reference, kind, numbers, starts, units, extent)
     variables["datum_row"] = (np.flatnonzero(complete)[starts.data], ("looked_at",))
+    variables["query_row"] = (np.flatnonzero(complete)[starts.queries], ("query",))
     recalled, used = _over_draws(fit, starts.x[starts.queries], extent)
     completed = _completed_queries(used, whole, starts.x[starts.queries], units)
     return Group(

@@ -51,6 +51,11 @@ class Grouping(NamedTuple):
         """Which groups are wide enough for lines beside them and for their size: more lines would hide the matrix."""
         return np.asarray(np.diff(self.edges) >= 0.03 * len(self.order))
 
+    @property
+    def lines(self) -> Int[np.ndarray, " L"]:
+        """Where lines stand: beside the wide groups."""
+        return self.cuts[self.wide[1:] | self.wide[:-1]]
+
 
 def grouping(tree: xr.DataTree) -> Grouping:
     """Data by the point partition, the largest group first, and within a group by how typical they are."""
@@ -61,11 +66,22 @@ def grouping(tree: xr.DataTree) -> Grouping:
     return Grouping(order, np.flatnonzero(np.diff(labels[order])) + 1)
 
 
-def draw_matrix(axes: Axes, matrix: Float[np.ndarray, "R R"], groups: Grouping, *, named: bool = True) -> AxesImage:
-    """Probabilities of pairs of data as an image in the order of the groups, with lines between them."""
+def draw_matrix(
+    axes: Axes, name: str, matrix: Float[np.ndarray, "R R"], groups: Grouping, *, named: bool = True
+) -> AxesImage:
+    """Probabilities of pairs of data as an image in the order of the groups, with lines between them.
+
+    Args:
+        axes: the panel.
+        name: by which the page's script knows the matrix.
+        matrix: probabilities, in the order of the rows.
+        groups: of the rows.
+        named: whether the sizes of the groups stand beside it.
+    """
     order, wide = groups.order, groups.wide
-    image = axes.imshow(matrix[np.ix_(order, order)], cmap=_SEQUENTIAL, vmin=0, vmax=1, interpolation="nearest")
-    for cut in groups.cuts[wide[1:] | wide[:-1]]:
+    axes.set_gid(f"matrix-{name}")
+    image = axes.imshow(matrix[np.ix_(order, order)], cmap=_SEQUENTIAL, vmin=0, vmax=1, interpolation="none")
+    for cut in groups.lines:
         axes.axhline(cut - 0.5, color=_LINE, lw=0.5)
         axes.axvline(cut - 0.5, color=_LINE, lw=0.5)
     edges = groups.edges
@@ -83,7 +99,7 @@ def coclustering_figure(tree: xr.DataTree) -> Figure:
     """How often two data share a memory; data ordered by the point partition and, within, by how typical they are."""
     figure = new_figure(5.6, 4.3)
     axes = figure.add_subplot()
-    image = draw_matrix(axes, variable(tree, "partition", "coclustering").values, grouping(tree))
+    image = draw_matrix(axes, "coclustering", variable(tree, "partition", "coclustering").values, grouping(tree))
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
     bar.set_label("probability of sharing a memory")
     bar.outline.set_visible(False)  # type: ignore[operator]

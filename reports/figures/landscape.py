@@ -7,6 +7,7 @@ direction.
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +20,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Ellipse, Patch
 from scipy.ndimage import distance_transform_edt
 
-from probam.reports.figures.shown import in_use, is_uncertain, memory_name, shortened, shown_memories
-from probam.reports.figures.style import INK, MEMORY_COLOURS, MUTED, memory_colour, new_figure, quiet, styled
-from probam.reports.page import percent
+from probam.reports.figures.shown import (
+    in_use,
+    is_uncertain,
+    memory_colours,
+    memory_name,
+    shortened,
+    shown_memories,
+)
+from probam.reports.figures.style import INK, MEMORY_COLOURS, MUTED, ink_on, memory_colour, new_figure, quiet, styled
 from probam.reports.tree import has, rows_of, variable
 
 __all__ = [
@@ -33,7 +40,7 @@ __all__ = [
     "drawn_points",
     "is_line",
     "landscape_figure",
-    "points_for_script",
+    "loadings",
     "view",
 ]
 
@@ -219,7 +226,7 @@ def _plane_axes(tree: xr.DataTree, seen: View) -> tuple[Figure, Axes]:
         axes.set_aspect("equal")
         units = " (model units)" if _points(tree) == "data" else ""
         if tree["recall"].attrs.get("plane") == "discriminant":
-            first, second = (_loadings(direction, tree) for direction in seen.axis)
+            first, second = (loadings(direction, tree) for direction in seen.axis)
             axes.set_xlabel(f"first separating direction{units}: {first}")
             axes.set_ylabel(f"second: {second}")
         else:
@@ -230,7 +237,7 @@ def _plane_axes(tree: xr.DataTree, seen: View) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _loadings(direction: Float[np.ndarray, " D"], tree: xr.DataTree) -> str:
+def loadings(direction: Float[np.ndarray, " D"], tree: xr.DataTree) -> str:
     """The features that a direction has most of, with their coefficients."""
     names = [str(name) for name in variable(tree, "observed_data", "feature").values]
     most = np.argsort(-np.abs(direction), kind="stable")[:_NAMED]
@@ -271,30 +278,14 @@ def drawn_points(tree: xr.DataTree) -> DrawnPoints:
     return DrawnPoints(rows[order], at[order], back[order])
 
 
-def points_for_script(tree: xr.DataTree) -> dict[str, object] | None:
-    """Row, memory and its probability of each point; None where points are pixels, or the picture is a curve."""
-    if is_line(tree) or _are_pixels(tree):
-        return None
-    rows = drawn_points(tree).row
-    labels = variable(tree, "partition", "label").values[rows] if has(tree, "partition", "label") else []
-    sure = variable(tree, "partition", "confidence").values[rows] if has(tree, "partition", "confidence") else []
-    return {
-        "row": rows.tolist(),
-        "memory": [int(label) for label in labels],
-        "confidence": [percent(float(share)) for share in sure],
-        "names": [str(name) for name in variable(tree, "memory", "memory").values],
-        "colours": MEMORY_COLOURS,
-    }
-
-
 def _data(axes: Axes, tree: xr.DataTree) -> None:
     """The data as dots, in groups whose ids the page's script knows."""
     rows, at, back = drawn_points(tree)
     size = 9 if len(rows) < 400 else 5 if len(rows) < 1500 else 3
     colours = np.array(["#55606b"] * len(rows))
     if has(tree, "partition", "label"):
-        labels = variable(tree, "partition", "label").values[rows]
-        colours = np.array([memory_colour(int(label)) for label in labels])
+        labels = variable(tree, "partition", "label").values[rows].astype(int)
+        colours = np.array(memory_colours(tree))[labels]
     for name, which, alpha in (("data", ~back, 0.75), ("data-behind", back, 0.15)):
         if which.any():
             style: dict[str, Any] = {"c": colours[which], "alpha": alpha, "lw": 0, "zorder": 2}
@@ -305,14 +296,14 @@ def _trajectories(axes: Axes, tree: xr.DataTree, seen: View) -> None:
     recall = tree["recall"].to_dataset()
     if "trajectory" not in recall:
         return
-    for path in recall["trajectory"].values.astype(np.float64):
+    for query, path in enumerate(recall["trajectory"].values.astype(np.float64)):
         path = path[np.isfinite(path).all(axis=1)]
         if not len(path) or (seen.spherical and seen.behind(path).any()):
             continue
-        at = seen(path)
-        axes.plot(at[:, 0], at[:, 1], color="#ffffff", lw=2.4, zorder=3, alpha=0.8)
-        axes.plot(at[:, 0], at[:, 1], color="#000000", lw=0.9, zorder=3.1)
-        axes.plot(at[1:-1, 0], at[1:-1, 1], ".", color="#000000", ms=2, zorder=3.2)
+        at, name = seen(path), f"recall-{query}"  # ids that the page's script knows
+        axes.plot(at[:, 0], at[:, 1], color="#ffffff", lw=2.4, zorder=3, alpha=0.8, gid=f"{name}-halo")
+        axes.plot(at[:, 0], at[:, 1], color="#000000", lw=0.9, zorder=3.1, gid=name)
+        axes.plot(at[1:-1, 0], at[1:-1, 1], ".", color="#000000", ms=2, zorder=3.2, gid=f"{name}-steps")
         axes.plot(at[:1, 0], at[:1, 1], "s", mfc="#ffffff", mec="#000000", mew=0.8, ms=3.8, zorder=3.3)
 
 
@@ -339,7 +330,7 @@ def _numbered(axes: Axes, x: float, y: float, number: str, colour: str) -> None:
     """A memory's mark: a disc that carries its number."""
     axes.plot([x], [y], "o", color=colour, mec="#ffffff", mew=1, ms=12, zorder=5)
     style: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": 7.5, "weight": "bold"}
-    axes.text(x, y, number, color="#ffffff", zorder=5.1, **style)
+    axes.text(x, y, number, color=ink_on(colour), zorder=5.1, **style)
 
 
 def _curve(tree: xr.DataTree, seen: View) -> Figure:
@@ -369,6 +360,7 @@ def _curve(tree: xr.DataTree, seen: View) -> Figure:
         _numbered(axes, at, height, memory_name(tree, int(memory)), memory_colour(int(memory)))
     names = {"grid_responsible": str(recall.attrs.get("owner", "assigned to")), "grid_basin": "recalled as"}
     drawn = [name for name in names if name in recall]
+    colours = memory_colours(tree)
     for row, name in enumerate(drawn):
         owners = recall[name].values[0]
         cuts = np.concatenate([[0], np.flatnonzero(np.diff(owners)) + 1, [len(owners)]])  # NaN: one point each
@@ -376,7 +368,7 @@ def _curve(tree: xr.DataTree, seen: View) -> Figure:
             if np.isnan(owners[start]):
                 continue
             ends = [float(across[start]), float(across[min(stop, len(across) - 1)])]
-            strips.fill_between(ends, row - 0.35, row + 0.35, color=memory_colour(int(owners[start])), alpha=0.8, lw=0)
+            strips.fill_between(ends, row - 0.35, row + 0.35, color=colours[int(owners[start])], alpha=0.8, lw=0)
     strips.set_yticks(range(len(drawn)), [names[name] for name in drawn])
     strips.tick_params(axis="y", length=0)
     strips.spines["left"].set_visible(False)
@@ -388,12 +380,14 @@ def _curve(tree: xr.DataTree, seen: View) -> Figure:
     return figure
 
 
-def _striped(owner: np.ma.MaskedArray, basin: np.ma.MaskedArray) -> Float[np.ndarray, "Y X 4"]:
+def _striped(
+    owner: np.ma.MaskedArray, basin: np.ma.MaskedArray, colours_of: Sequence[str]
+) -> Float[np.ndarray, "Y X 4"]:
     """Pixels in the pale colour of ``owner``, with stripes in the colour of ``basin`` where the two differ."""
     fine = max(1, 480 // max(owner.shape))
     hidden = np.kron(np.ma.getmaskarray(owner) | np.ma.getmaskarray(basin), np.ones((fine, fine), bool))
     first, second = (np.kron(values.filled(0).astype(int), np.ones((fine, fine), int)) for values in (owner, basin))
-    colours = np.array([to_rgb(memory_colour(memory)) for memory in range(max(first.max(), second.max()) + 1)])
+    colours = np.array([to_rgb(colour) for colour in colours_of])
     rows, columns = np.indices(first.shape)
     stripe = (first != second) & ((rows + columns) % _PERIOD < _PERIOD // 2)
     shade = np.where(stripe[..., None], 1 - 0.6 * (1 - colours[second]), 1 - 0.3 * (1 - colours[first]))
@@ -418,7 +412,7 @@ def disagreement_figure(tree: xr.DataTree) -> Figure:
     present = np.unique(np.concatenate([owner.compressed(), basin.compressed()])).astype(int)
     if seen.spherical:
         owner, basin = _filled(owner), _filled(basin)
-    _image(axes, _striped(owner, basin), across, up, interpolation="nearest")
+    _image(axes, _striped(owner, basin, memory_colours(tree)), across, up, interpolation="nearest")
     for values, style in ((basin, "solid"), (owner, "dashed")):
         for memory in present:
             inside = np.where(values.mask, 0.0, (values.filled(-2) == memory).astype(float))

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from probam.reports.figures.shown import (
     bin_edges,
     in_use,
+    listed_memories,
     memory_name,
     panels,
     shortened,
@@ -18,7 +19,7 @@ from probam.reports.figures.shown import (
     shown_memories,
     some_rows,
 )
-from probam.reports.figures.style import GRID, memory_colour, new_figure, quiet, styled
+from probam.reports.figures.style import GRID, OTHERS, memory_colour, new_figure, quiet, styled
 from probam.reports.tree import has, rows_of, variable
 
 __all__ = ["HEAT_MAP", "memories_figure", "weights_figure"]
@@ -113,21 +114,27 @@ def _memory_heat_map(tree: xr.DataTree) -> Figure:
 
 @styled
 def weights_figure(tree: xr.DataTree) -> Figure:
-    """Mixing weights with 90 % intervals: quantiles of the relabelled draws, or from mean and sd without those."""
-    memories = shown_memories(tree)
+    """Mixing weights with 90 % intervals: quantiles of the relabelled draws, or from mean and sd without those.
+
+    Memories beyond those that pictures show are one bar, without an interval.
+    """
+    memories, others = shown_memories(tree), listed_memories(tree)[len(shown_memories(tree)) :]
     mean = variable(tree, "memory", "weight").values
     interval = _weight_interval(tree)
-    figure = new_figure(5.6, 0.8 + 0.24 * len(memories))
+    names = [memory_name(tree, int(memory)) for memory in memories] + [f"{len(others)} others"] * bool(len(others))
+    figure = new_figure(5.6, 0.8 + 0.24 * len(names))
     axes = figure.add_subplot()
-    rows = np.arange(len(memories))[::-1]
-    for row, memory in zip(rows, memories, strict=True):
+    rows = np.arange(len(names))[::-1]
+    for row, memory in zip(rows[: len(memories)], memories, strict=True):
         colour = memory_colour(int(memory))
         axes.plot([0, mean[memory]], [row, row], color=colour, lw=6, alpha=0.25, solid_capstyle="butt")
         if interval is not None:
             axes.plot(interval[:, memory], [row, row], color=colour, lw=2, solid_capstyle="butt")
         axes.plot([mean[memory]], [row], "o", color=colour, ms=4.5, mec="#ffffff", mew=0.6)
-    axes.set_yticks(rows, [memory_name(tree, int(memory)) for memory in memories])
-    axes.set_ylim(-0.6, len(memories) - 0.4)
+    if len(others):
+        axes.plot([0, mean[others].sum()], [0, 0], color=OTHERS, lw=6, solid_capstyle="butt")
+    axes.set_yticks(rows, names)
+    axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")

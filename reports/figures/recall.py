@@ -9,10 +9,10 @@ from matplotlib.patches import Patch
 from probam.reports.figures.data import draw_matrix, grouping
 from probam.reports.figures.posterior import draw_counts
 from probam.reports.figures.shown import memory_name
-from probam.reports.figures.style import GRID, memory_colour, new_figure, styled
-from probam.reports.tree import variable
+from probam.reports.figures.style import GRID, OTHERS, memory_colour, new_figure, styled
+from probam.reports.tree import has, variable
 
-__all__ = ["attractors_figure", "basins_figure", "queries_figure", "recall_counts", "uncertain_queries"]
+__all__ = ["attractors_figure", "basins_figure", "queries_figure", "query_names", "recall_counts", "uncertain_queries"]
 
 _CERTAIN = 0.995
 """Recall of a query is certain where one memory has this probability."""
@@ -27,8 +27,8 @@ def basins_figure(tree: xr.DataTree) -> Figure:
     groups = grouping(tree)
     figure = new_figure(8.4, 3.9)
     left, right = figure.subplots(1, 2)
-    draw_matrix(left, variable(tree, "partition", "coclustering").values, groups)
-    image = draw_matrix(right, variable(tree, "recall", "same_basin").values, groups, named=False)
+    draw_matrix(left, "coclustering", variable(tree, "partition", "coclustering").values, groups)
+    image = draw_matrix(right, "same_basin", variable(tree, "recall", "same_basin").values, groups, named=False)
     left.set_title("share a memory")
     right.set_title("are recalled to one attractor")
     bar = figure.colorbar(image, ax=[left, right], fraction=0.03, pad=0.02)
@@ -57,6 +57,13 @@ def uncertain_queries(tree: xr.DataTree) -> Int[np.ndarray, " Q"]:
     return np.asarray(order[surest[order] < _CERTAIN])
 
 
+def query_names(tree: xr.DataTree, chosen: Int[np.ndarray, " Q"]) -> list[str]:
+    """Queries by their row of the data; by their number in files that do not have it."""
+    if not has(tree, "recall", "query_row"):
+        return [f"query {query}" for query in chosen]
+    return [f"row {row}" for row in variable(tree, "recall", "query_row").values[chosen]]
+
+
 @styled
 def queries_figure(tree: xr.DataTree) -> Figure:
     """For each uncertain query the probability of being recalled as each memory, as a stacked bar."""
@@ -70,14 +77,14 @@ def queries_figure(tree: xr.DataTree) -> Figure:
     left = np.zeros(len(chosen))
     handles = []
     parts = [(f"memory {memory_name(tree, int(k))}", share[:, k], memory_colour(int(k))) for k in single]
-    parts += [("others", rest, "#c3cad1")] if rest.max(initial=0) > 1e-6 else []
+    parts += [("others", rest, OTHERS)] if rest.max(initial=0) > 1e-6 else []
     lost = 1 - share.sum(axis=1)
     parts += [("not converged", lost, GRID)] if lost.max(initial=0) > 1e-6 else []
     for name, width, colour in parts:
         axes.barh(at, width, left=left, color=colour, height=0.74, edgecolor="#ffffff", linewidth=0.6)
         left = left + width
         handles.append(Patch(fc=colour, label=name))
-    axes.set_yticks(at, [f"query {q}" for q in chosen])
+    axes.set_yticks(at, query_names(tree, chosen))
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

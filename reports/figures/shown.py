@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from probam.reports.figures.style import new_figure
+from probam.reports.figures.style import OTHERS, memory_colour, new_figure
 from probam.reports.tree import has, rows_of, variable
 
 __all__ = [
@@ -14,6 +14,8 @@ __all__ = [
     "bin_edges",
     "in_use",
     "is_uncertain",
+    "listed_memories",
+    "memory_colours",
     "memory_name",
     "panels",
     "row_partition",
@@ -37,14 +39,19 @@ def memory_name(tree: xr.DataTree, position: int) -> str:
     return str(variable(tree, "memory", "memory").values[position])
 
 
-def shown_memories(tree: xr.DataTree) -> Int[np.ndarray, " M"]:
-    """Positions of the memories to show: occupied in at least one draw in twenty, at most 24, the heaviest first."""
+def listed_memories(tree: xr.DataTree) -> Int[np.ndarray, " M"]:
+    """Positions of the memories that are occupied in at least one draw in twenty, the heaviest first; at least one."""
     group = tree["memory"].to_dataset()
     weight = group["weight"].values
     occupied = group["occupied"].values if "occupied" in group else weight
     order = np.argsort(-weight, kind="stable")
-    chosen = order[occupied[order] >= 0.05][:_MOST_MEMORIES]
+    chosen = order[occupied[order] >= 0.05]
     return chosen if len(chosen) else order[:1]
+
+
+def shown_memories(tree: xr.DataTree) -> Int[np.ndarray, " M"]:
+    """Positions of the memories that pictures show: the first 24 of :func:`listed_memories`."""
+    return listed_memories(tree)[:_MOST_MEMORIES]
 
 
 def in_use(tree: xr.DataTree) -> Bool[np.ndarray, " K"]:
@@ -52,6 +59,12 @@ def in_use(tree: xr.DataTree) -> Bool[np.ndarray, " K"]:
     group = tree["memory"].to_dataset()
     occupied = group["occupied"].values if "occupied" in group else np.ones(group.sizes["memory"])
     return np.asarray(occupied >= 0.5)
+
+
+def memory_colours(tree: xr.DataTree) -> list[str]:
+    """Colour of each memory: grey where pictures do not show it, so that no colour is without its number."""
+    shown = set(shown_memories(tree).tolist())
+    return [memory_colour(k) if k in shown else OTHERS for k in range(tree["memory"].sizes["memory"])]
 
 
 def is_uncertain(tree: xr.DataTree) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 from cycler import cycler
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
@@ -29,7 +30,9 @@ __all__ = [
     "INK",
     "MEMORY_COLOURS",
     "MUTED",
+    "OTHERS",
     "PAPER",
+    "ink_on",
     "inline_svg",
     "log_axis",
     "memory_colour",
@@ -42,6 +45,9 @@ __all__ = [
 INK, MUTED, GRID, PAPER = "#1b2027", "#5c6773", "#d5dbe1", "#fefefd"
 
 MEMORY_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a6508c", "#e69f00", "#56b4e9", "#8c6d31", "#7b8794")
+
+OTHERS = "#a7b0b8"
+"""Colour of memories that are drawn together, or that carry no number."""
 
 _VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--rule)", PAPER: "var(--paper)"}
 
@@ -117,6 +123,13 @@ def new_figure(width: float, height: float) -> Figure:
 def memory_colour(position: int) -> str:
     """Colour of the memory at this position of the ``memory`` group; colours repeat after the eighth."""
     return MEMORY_COLOURS[position % len(MEMORY_COLOURS)]
+
+
+def ink_on(colour: str) -> str:
+    """Black or white, whichever stands out more from a colour."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour)]
+    luminance = float(np.dot([0.2126, 0.7152, 0.0722], linear))  # relative luminance of WCAG 2
+    return "#ffffff" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "#000000"
 
 
 def quiet(axes: Axes, *, grid: str | None = None) -> None:

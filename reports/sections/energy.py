@@ -3,15 +3,15 @@
 import numpy as np
 import xarray as xr
 
+from probam.reports.figures.interactive import points_for_script
 from probam.reports.figures.landscape import (
     disagreement,
     disagreement_figure,
     is_line,
     landscape_figure,
-    points_for_script,
     view,
 )
-from probam.reports.figures.shown import is_uncertain
+from probam.reports.figures.shown import is_uncertain, listed_memories, shown_memories
 from probam.reports.figures.style import inline_svg
 from probam.reports.page import Section, count, data_block, escape, figure, number, percent, spelled, table
 from probam.reports.summaries.quantities import engine_kind
@@ -28,6 +28,7 @@ ends."""
 
 _ELLIPSES = " Tinted ellipse: one standard deviation of a memory’s data, without correlation between features."
 _REGIONS = " Ring: 90 % region of the memory."
+_GREY = " Grey: memories whose number is not shown."
 _REFERENCE = " Energy and recall are those of the draw of highest density; memories are posterior means."
 
 
@@ -38,6 +39,11 @@ def _has_plane(tree: xr.DataTree) -> bool:
     return bool(np.isfinite(variable(tree, "recall", "grid_energy").values.astype(np.float64)).any())
 
 
+def _has_grey(tree: xr.DataTree) -> bool:
+    """Whether there are memories that the picture draws in grey."""
+    return len(listed_memories(tree)) > len(shown_memories(tree))
+
+
 def landscape_picture(tree: xr.DataTree) -> str:
     """The energy over the plane, with data, memories and recall from some queries (HTML); empty where there is none."""
     if not _has_plane(tree):
@@ -46,6 +52,7 @@ def landscape_picture(tree: xr.DataTree) -> str:
     caption = _LINE_CAPTION if is_line(tree) else _PLANE_CAPTION
     if not is_line(tree) and not view(tree).spherical:
         caption += _ELLIPSES * has(tree, "memory", "sd") + _REGIONS * is_uncertain(tree)
+    caption += _GREY * _has_grey(tree)
     caption += _REFERENCE * (engine_kind(tree) != "point")
     points = points_for_script(tree)
     return figure(svg, caption) + (data_block("points", points) if points else "")
@@ -108,7 +115,9 @@ def disagreement_section(tree: xr.DataTree) -> Section | None:
         body += figure(
             svg,
             "Colours: the memory with the largest responsibility. Stripes: recall leads to another memory, in whose "
-            "colour they are. Rings: data that are recalled as another memory than they are assigned to.",
+            "colour they are. Rings: data that are recalled as another memory than they are assigned to."
+            + _GREY
+            * _has_grey(tree),
         )
     return Section("parting", "Where do recall and assignment differ?", body)
 

@@ -7,8 +7,7 @@ import numpy as np
 import xarray as xr
 
 from probam.errors import InputError
-from probam.reports.figures.shown import memory_name, shortened
-from probam.reports.figures.style import memory_colour
+from probam.reports.figures.shown import memory_colours, memory_name, shortened
 from probam.reports.page import Section, count, escape, folded, number, percent, spelled, table
 from probam.reports.summaries.contingency import Contingency, agreement, contingency
 from probam.reports.tree import has, variable
@@ -73,7 +72,8 @@ def _which_rows(tree: xr.DataTree, num_known: int) -> str:
 def memory_cell(tree: xr.DataTree, position: int) -> str:
     """The name of a memory with a dot of its colour (HTML)."""
     return (
-        f'<span class="dot" style="background:{memory_colour(position)}"></span>{escape(memory_name(tree, position))}'
+        f'<span class="dot" style="background:{memory_colours(tree)[position]}"></span>'
+        f"{escape(memory_name(tree, position))}"
     )
 
 

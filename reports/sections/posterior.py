@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from probam.reports.figures.data import (
     FEWEST_REPLICATES,
@@ -14,6 +14,7 @@ from probam.reports.figures.data import (
     predictive_check,
     predictive_figure,
 )
+from probam.reports.figures.interactive import matrices_for_script
 from probam.reports.figures.memories import HEAT_MAP, memories_figure, weights_figure
 from probam.reports.figures.partition import ball_figure, has_ball
 from probam.reports.figures.posterior import occupied_figure
@@ -21,14 +22,28 @@ from probam.reports.figures.shown import (
     PANELS,
     in_use,
     is_uncertain,
+    listed_memories,
+    memory_colours,
     memory_name,
     row_partition,
     shortened,
     shown_features,
     shown_memories,
 )
-from probam.reports.figures.style import inline_svg, memory_colour
-from probam.reports.page import Section, count, escape, figure, number, percent, spelled, table, with_error
+from probam.reports.figures.style import inline_svg
+from probam.reports.page import (
+    Section,
+    count,
+    data_block,
+    escape,
+    figure,
+    folded,
+    number,
+    percent,
+    spelled,
+    table,
+    with_error,
+)
 from probam.reports.summaries.diagnostics import Diagnosis
 from probam.reports.summaries.estimate import NOT_A_COUNT, bounds_memories
 from probam.reports.summaries.partition import binder_loss
@@ -105,51 +120,51 @@ def memories_section(tree: xr.DataTree) -> Section | None:
     """The relabelled memories in data units."""
     if not has(tree, "memory"):
         return None
-    chosen = shown_memories(tree)
-    used = in_use(tree)
-    body = _memory_table(tree) + _hidden_memories(chosen, used)
+    listed, shown = listed_memories(tree), shown_memories(tree)
+    body = _memory_table(tree, shown)
+    if len(listed) > len(shown):
+        body += folded(f"Show all {len(listed)} memories", _memory_table(tree, listed))
     svg = inline_svg(memories_figure(tree), "memories", "The memories, feature by feature")
-    return Section("memories", "The memories", body + figure(svg, _memories_caption(tree)))
+    return Section("memories", "The memories", body + _left_out(tree) + figure(svg, _memories_caption(tree)))
 
 
-def _hidden_memories(chosen: Int[np.ndarray, " M"], used: Bool[np.ndarray, " K"]) -> str:
-    """Which memories the table leaves out, and what its pale rows are."""
-    hidden = np.delete(used, chosen)
+def _left_out(tree: xr.DataTree) -> str:
+    """How many memories no table has, and what pale rows are."""
+    listed, used = listed_memories(tree), in_use(tree)
     remarks = []
-    for number_hidden, why in (
-        (int(hidden.sum()), "because of smaller weight"),
-        (int((~hidden).sum()), "because most draws leave nothing there"),
-    ):
-        if number_hidden:
-            others = spelled(number_hidden, "more memory is", "more memories are").capitalize()
-            remarks.append(f"{others} not shown, {why}.")
-    if not used[chosen].all():
+    if len(listed) < len(used):
+        others = spelled(len(used) - len(listed), "more memory is", "more memories are").capitalize()
+        remarks.append(f"{others} not listed, because fewer than one draw in twenty has data there.")
+    if not used[listed].all():
         remarks.append("Pale rows are memories that most draws leave empty.")
     return f"<p>{' '.join(remarks)}</p>" if remarks else ""
 
 
 def _memories_caption(tree: xr.DataTree) -> str:
     num_features = int(tree["observed_data"].sizes["feature"])
+    fewer = listed_memories(tree)[len(shown_memories(tree)) :]
+    which = f" The {len(shown_memories(tree))} heaviest memories are shown." if len(fewer) else ""
     if num_features > HEAT_MAP:
-        return "Difference of each memory from the mean of the data, in standard deviations of each feature."
+        return f"Difference of each memory from the mean of the data, in standard deviations of each feature.{which}"
     interval = " Strong line: 90 % interval of the memory." if is_uncertain(tree) else ""
     caption = (
         "Dot: the memory, by number. Pale bar: one standard deviation of the memory’s data to each side."
-        f"{interval} Grey: histogram of all data."
+        f"{interval} Grey: histogram of all data.{which}"
     )
     if num_features > PANELS:
         caption += f" Of {num_features} features the {PANELS} in which memories differ most are shown."
     return caption
 
 
-def _memory_table(tree: xr.DataTree) -> str:
+def _memory_table(tree: xr.DataTree, memories: Int[np.ndarray, " M"]) -> str:
     group = tree["memory"].to_dataset()
     features = shown_features(tree, _TABLE_FEATURES)
     names = variable(tree, "observed_data", "feature").values
     uncertain, used = is_uncertain(tree), in_use(tree)
     rows, marks = [], []
-    for memory in shown_memories(tree):
-        dot = f'<span class="dot" data-memory="{memory}" style="background:{memory_colour(int(memory))}"></span>'
+    colours = memory_colours(tree)
+    for memory in memories:
+        dot = f'<span class="dot" data-memory="{memory}" style="background:{colours[memory]}"></span>'
         own = memory_numbers(tree, int(memory), features)
         cells = [dot + escape(memory_name(tree, int(memory))), own.weight]
         if "size" in group:
@@ -162,7 +177,8 @@ def _memory_table(tree: xr.DataTree) -> str:
     head += ["size"] if "size" in group else []
     head += ["occupied"] if "occupied" in group else []
     head += [escape(shortened(str(names[feature]))) for feature in features]
-    caption = "The memories in the data’s units" + (", with posterior standard deviations" if uncertain else "")
+    which = "The memories" if len(memories) == len(listed_memories(tree)) else f"The {len(memories)} heaviest memories"
+    caption = f"{which} in the data’s units" + (", with posterior standard deviations" if uncertain else "")
     if len(features) < len(names):
         caption += f"; of {len(names)} features the {len(features)} in which memories differ most"
     return table(head, rows, caption=caption, marks=marks)
@@ -209,6 +225,7 @@ def partition_section(tree: xr.DataTree) -> Section | None:
         "Full colour: the two data share a memory with probability one; none: probability zero. Lines separate the "
         f"{'groups' if grouping(tree).wide.all() else 'larger groups'}.",
     )
+    body += data_block("matrices", matrices_for_script(tree))
     if has_ball(tree):
         svg = inline_svg(ball_figure(tree), "ball", "The point partition and the partitions at the edge of its ball")
         body += figure(svg, "The partition and those at the edge of its credible ball; one colour per group.")

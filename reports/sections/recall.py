@@ -10,6 +10,7 @@ from probam.reports.figures.recall import (
     attractors_figure,
     basins_figure,
     queries_figure,
+    query_names,
     recall_counts,
     uncertain_queries,
 )
@@ -125,7 +126,7 @@ def _queries(tree: xr.DataTree, is_point: bool) -> str:
     header = ["query", *names, *(f"recalled {name}" for name in names)]
     rows = [
         [
-            str(q),
+            name,
             *(number(float(value)) for value in group["query"].values[q, : len(names)]),
             *(
                 with_error(float(mean), float(sd))
@@ -136,7 +137,7 @@ def _queries(tree: xr.DataTree, is_point: bool) -> str:
                 )
             ),
         ]
-        for q in chosen
+        for name, q in zip(query_names(tree, chosen), chosen, strict=True)
     ]
     body = (
         f"<p>Of {count(total)} queries, {spelled(len(chosen), 'is', 'are')} recalled as different memories in "

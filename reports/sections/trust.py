@@ -14,7 +14,7 @@ from probam.reports.summaries.diagnostics import Diagnosis, left_out
 from probam.reports.summaries.estimate import bounds_memories
 from probam.reports.summaries.quantities import quantity_name
 from probam.reports.summaries.verdict import Advice
-from probam.reports.tree import has, variable
+from probam.reports.tree import has
 
 __all__ = ["trust_section"]
 
@@ -32,9 +32,9 @@ def trust_section(tree: xr.DataTree, diagnosis: Diagnosis) -> Section:
             (escape(quantity_name(str(name)) + " (upper bound)" * (name in bounds)), number(_float(row["mean"])))
             for name, row in summary.iterrows()
         ]
-        body += table(["quantity", "value"], rows, caption=_INVARIANT) + _pairs(tree)
+        body += table(["quantity", "value"], rows, caption=_INVARIANT)
     elif len(summary):
-        body += _summary_table(summary, sampled=kind == "chains") + _pairs(tree)
+        body += _summary_table(summary, sampled=kind == "chains")
     if kind == "chains" and bool((summary["sd"] > 0).any()):
         svg = inline_svg(traces_figure(diagnosis), "traces", "Trace and rank plots of label-invariant quantities")
         body += figure(
@@ -54,15 +54,6 @@ def trust_section(tree: xr.DataTree, diagnosis: Diagnosis) -> Section:
         body += figure(svg, f"The {what} of every start by iteration; {best}")
     title = "Can I trust this fit?" if kind == "point" else "Can I trust this posterior?"
     return Section("trust", title, body)
-
-
-def _pairs(tree: xr.DataTree) -> str:
-    """Which rows the pairs of the table are: each row that is followed, and the one before (the first: the last)."""
-    if not has(tree, "invariant", "together") or "probe" not in tree["invariant"].coords:
-        return ""
-    probes = variable(tree, "invariant", "probe").values.tolist()
-    listed = ", ".join(f"{pair} rows {row} and {probes[pair - 1]}" for pair, row in enumerate(probes))
-    return f'<p class="caption">Rows were chosen at random; pairs are: {listed}.</p>'
 
 
 def _verdicts(advice: list[Advice]) -> str:

@@ -69,19 +69,32 @@ def engine_kind(tree: xr.DataTree) -> EngineKind:
 def invariant_draws(tree: xr.DataTree) -> InvariantDraws:
     """The label-invariant quantities of a fit.
 
-    They are ``lp``, the group ``invariant`` with an index for each probe and pair, and the sites of the posterior
+    They are ``lp``, the group ``invariant`` with the rows of each probe and pair, and the sites of the posterior
     that belong to no memory (``alpha``, ``discount``, a shared ``beta``).
     """
     draws: dict[str, Float[np.ndarray, "C S"]] = {}
     if has(tree, "sample_stats", "lp"):
         draws |= scalars("lp", variable(tree, "sample_stats", "lp"))
     if has(tree, "invariant"):
-        for name, values in tree["invariant"].to_dataset().data_vars.items():
+        for name, values in _with_rows(tree["invariant"].to_dataset()).data_vars.items():
             draws |= scalars(str(name), values)
     for name, values in tree["posterior"].to_dataset().data_vars.items():
         if set(values.dims) == {"chain", "draw"}:
             draws |= scalars(str(name), values)
     return draws
+
+
+def _with_rows(group: xr.Dataset) -> xr.Dataset:
+    """The group with its pairs named by their rows: each row that is followed and the one before (the first: the last).
+
+    A group whose pairs are named already, or are others than these, is returned as it is.
+    """
+    if "together" not in group or not np.issubdtype(group["pair"].dtype, np.integer):
+        return group
+    if "probe" not in group.coords or group.sizes["probe"] != group.sizes["pair"]:
+        return group
+    rows = group["probe"].values.tolist()
+    return group.assign_coords(pair=[f"{row}-{rows[place - 1]}" for place, row in enumerate(rows)])
 
 
 def invariant_group(
@@ -131,7 +144,8 @@ def quantity_name(name: str) -> str:
     if name.startswith("probe_energy["):
         return f"energy at row {name[13:-1]}"
     if name.startswith("together["):
-        return f"co-clustering of pair {name[9:-1]}"
+        one, dash, other = name[9:-1].partition("-")
+        return f"co-clustering of rows {one} and {other}" if dash else f"co-clustering of pair {one}"
     return _WORDS.get(name, name)
 
 

@@ -192,6 +192,8 @@ def test_a_fit_stores_recall_under_its_posterior(fit: probam.Fit) -> None:
     np.testing.assert_array_equal(same.values == 1, near)
     np.testing.assert_array_equal(recall["recall_probability"].sum("memory"), 1)
     assert recall.attrs["mse_conditional_mean"] < 0.6 * recall.attrs["mse_column_mean"]
+    rows = fit.tree["observed_data"].to_dataset()["x"].values[recall["query_row"]]
+    np.testing.assert_allclose(recall["query"], rows, rtol=1e-6)
 
 
 def test_complete_fills_what_is_missing_and_leaves_the_rest(fit: probam.Fit, tmp_path: Any) -> None:

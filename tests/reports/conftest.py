@@ -183,6 +183,15 @@ def sphere_tree() -> xr.DataTree:
     return with_landscape(x, Bank(loc, 16.0, np.array([0.5, 0.35, 0.15]), spherical=True))
 
 
+@pytest.fixture(scope="session")
+def crowded_tree() -> xr.DataTree:
+    """Fifty memories in four features, all of which hold data."""
+    rng = np.random.default_rng(4)
+    loc = rng.normal(size=(50, 4)) * 3
+    x = np.concatenate([loc, loc[rng.integers(0, 50, 350)]]) + rng.normal(size=(400, 4)) * 0.2
+    return with_landscape(x, Bank(loc, 12.0, rng.dirichlet(np.full(50, 5.0)), spherical=False))
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """Not for the session: while Playwright runs, no other event loop can start in the process."""

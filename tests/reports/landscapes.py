@@ -99,6 +99,7 @@ def with_landscape(x: np.ndarray, bank: Bank) -> xr.DataTree:
     """A tree with memories and a recall group, as a fit has them."""
     num_components, num_features = bank.loc.shape
     labels = bank.log_joint(x).argmax(axis=1)
+    size = np.bincount(labels, minlength=num_components).astype(float)
     return build_tree(
         attributes={
             "probam_version": "0.1.0",
@@ -116,7 +117,8 @@ def with_landscape(x: np.ndarray, bank: Bank) -> xr.DataTree:
             "mean": (bank.loc, ("memory", "feature")),
             "sd": (np.full(bank.loc.shape, 1 / np.sqrt(2 * bank.beta)), ("memory", "feature")),
             "weight": (bank.weights, ("memory",)),
-            "size": (np.bincount(labels, minlength=num_components).astype(float), ("memory",)),
+            "size": (size, ("memory",)),
+            "occupied": ((size > 0).astype(float), ("memory",)),
         },
         partition={"label": (labels, ("datum",))},
         recall=recall_variables(x, bank),

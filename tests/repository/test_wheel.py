@@ -60,7 +60,7 @@ def test_the_wheel_holds_every_package_and_nothing_beside_probam(wheel: Path) ->
         for path in (ROOT / folder).rglob("*.py")
     }
     assert {name.removeprefix("probam/") for name in code} == files | outside
-    assert {"probam/py.typed", "probam/data/shipped/faithful.npz", "probam/reports/report.js"} <= names
+    assert {"probam/py.typed", "probam/data/shipped/faithful.npz", "probam/reports/script/start.js"} <= names
 
 
 def _programs(environment: Path) -> Path:

@@ -16,7 +16,7 @@ from probam.reports.figures.landscape import View, disagreement, disagreement_fi
 from probam.reports.figures.memories import memories_figure, weights_figure
 from probam.reports.figures.posterior import occupied_figure, optimisation_figure, traces_figure
 from probam.reports.figures.shown import in_use, row_partition, shown_features, shown_memories
-from probam.reports.figures.style import MEMORY_COLOURS, inline_svg, new_figure
+from probam.reports.figures.style import MEMORY_COLOURS, ink_on, inline_svg, new_figure
 from probam.reports.summaries.diagnostics import diagnose
 from probam.reports.tree import variable
 
@@ -256,3 +256,16 @@ def test_text_in_any_script_reaches_the_page_and_nothing_is_said_of_it(name: str
     figure = new_figure(3, 2)
     figure.add_subplot().set_title(name)
     assert f">{name}</text>" in inline_svg(figure, "x", name)  # a warning would be an error here
+
+
+@pytest.mark.parametrize("colour", MEMORY_COLOURS)
+def test_the_number_of_a_memory_stands_out_from_its_colour(colour: str) -> None:
+    """Contrast of at least 4.5 to 1: success criterion 1.4.3 of WCAG 2.2."""
+
+    def luminance(text: str) -> float:
+        channels = [int(text[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted(luminance(text) for text in (colour, ink_on(colour)))
+    assert (light + 0.05) / (dark + 0.05) >= 4.5

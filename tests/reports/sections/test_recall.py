@@ -63,6 +63,9 @@ def test_the_bars_of_an_uncertain_query_are_its_probabilities(posterior_tree: xr
     np.testing.assert_allclose(bars[3], [0, 0.02], atol=1e-12)  # no rest
     assert [text.get_text() for text in axes.get_yticklabels()] == ["query 2", "query 0"]
     np.testing.assert_allclose(bars.sum(axis=0), 1)
+    rows = with_recall(posterior_tree, query_row=("query", [31, 4, 15]))
+    assert [text.get_text() for text in queries_figure(rows).axes[0].get_yticklabels()] == ["row 15", "row 31"]
+    assert '<th scope="row">row 15</th>' in str(recall_section(rows))
 
 
 def test_the_counts_are_the_frequencies_over_draws(posterior_tree: xr.DataTree) -> None:

@@ -282,4 +282,12 @@ def test_names_of_quantities_are_words() -> None:
     assert quantity_name("lp") == "log joint density"
     assert quantity_name("probe_energy[2]") == "energy at row 2"
     assert quantity_name("together[0]") == "co-clustering of pair 0"
+    assert quantity_name("together[7-12]") == "co-clustering of rows 7 and 12"
     assert quantity_name("alpha") == "alpha"
+
+
+def test_pairs_are_named_by_the_rows_that_are_followed(posterior_tree: xr.DataTree) -> None:
+    tree = posterior_tree.copy()
+    tree["invariant"] = tree["invariant"].to_dataset().isel(probe=[0, 1, 0]).assign_coords(probe=[31, 4, 15])
+    names = [name for name in invariant_draws(tree) if name.startswith("together")]
+    assert names == ["together[31-15]", "together[4-31]", "together[15-4]"]
