@@ -54,7 +54,7 @@ class Grouping(NamedTuple):
     @property
     def lines(self) -> Int[np.ndarray, " L"]:
         """Where lines stand: beside the wide groups."""
-        return self.cuts[self.wide[1:] | self.wide[:-1]]
+        return np.asarray(self.cuts[self.wide[1:] | self.wide[:-1]])
 
 
 def grouping(tree: xr.DataTree) -> Grouping:
