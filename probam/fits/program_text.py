@@ -54,19 +54,22 @@ def program_text(
             "to_numpyro: entries of the data are missing, and NumPyro's mixtures do not integrate them out; fit whole "
             "rows"
         )
-    memories = _memories(model)
+    memories, priors = _memories(model), _priors(model)
     divided = "    rows = rows / jnp.linalg.norm(rows, axis=1, keepdims=True)\n" if normalised else ""
     parts = [
-        _HEAD.format(precision='jax.config.update("jax_enable_x64", True)  # before the first array\n' * is_double),
+        _HEAD.format(
+            special=_SPECIAL * bool(memories.helpers),
+            precision='jax.config.update("jax_enable_x64", True)  # before the first array\n' * is_double,
+        ),
         f"COLUMNS = {list(columns)!r}\n"
         f"CENTER = {_array(units.center)}  # the units of the model: x = (row - CENTER) / SCALE\n"
         f"SCALE = {_array(units.scale)}\n"
-        f"NUM_MEMORIES = {model.num_components}\n",
+        f"NUM_MEMORIES = {model.num_components}\n\n{_constants(model)}",
         f'def in_model_units(rows):\n    """Rows of COLUMNS as the model takes them."""\n'
         f"    rows = jnp.asarray(rows)\n{divided}    return (rows - CENTER) / SCALE\n",
         *memories.helpers,
         f'def log_weights():\n    """Logs of the mixing weights: {_weights_in_words(model)}."""\n{_log_weights(model)}',
-        f'def memories():\n    """The memories: {memories.words}."""\n{_priors(model)}    return {memories.bank}\n',
+        f'def memories():\n    """The memories: {memories.words}."""\n{priors}    return {memories.bank}\n',
         _MODEL,
     ]
     return "\n\n".join(part.strip("\n") + "\n" for part in parts)
@@ -84,9 +87,10 @@ import jax
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
-from jax.scipy.special import gammaln, logsumexp
-
+{special}
 {precision}'''
+
+_SPECIAL = "from jax.scipy.special import gammaln, logsumexp\n"
 
 _MODEL = '''def model(x, row_weight=1.0):
     """Weights, memories, and the rows x (N, D) in the units of the model.
@@ -120,13 +124,10 @@ def _law(law: Distribution, site: str) -> str:
     kind = dist.WishartCholesky if isinstance(inner, dist.WishartCholesky) else type(inner)
     if getattr(dist, kind.__name__, None) is not kind:
         raise InputError(f"to_numpyro: the prior of {site!r} is {kind.__name__}, which NumPyro does not have")
-    if kind is dist.WishartCholesky:
-        names: tuple[str, ...] = ("concentration", "rate_matrix")
-    elif kind is dist.MultivariateNormal:
-        names = ("loc", "scale_tril")
-    else:
-        names = tuple(name for name in inner.arg_constraints if inner.__dict__.get(name) is not None)
-    arguments = ", ".join(f"{name}={_array(getattr(inner, name))}" for name in names)
+    arguments = ", ".join(
+        f"{name}={_constant(site, name) if values.ndim else _number(values)}"
+        for name, values in _arguments(law).items()
+    )
     if isinstance(inner, dist.LKJCholesky):
         arguments = f"{inner.dimension}, {arguments}"
     text = f"dist.{kind.__name__}({arguments})"
@@ -134,6 +135,35 @@ def _law(law: Distribution, site: str) -> str:
     text += f".expand({list(batch)})" if batch != inner.batch_shape else ""
     between = law.event_dim - inner.event_dim
     return text + (f".to_event({between})" if between else "")
+
+
+def _arguments(law: Distribution) -> dict[str, np.ndarray]:
+    """The numbers of a law, by the arguments that NumPyro takes them as."""
+    inner = innermost(law)
+    if isinstance(inner, FreeDirection):
+        return {}
+    if isinstance(inner, dist.WishartCholesky):
+        names: tuple[str, ...] = ("concentration", "rate_matrix")
+    elif isinstance(inner, dist.MultivariateNormal):
+        names = ("loc", "scale_tril")
+    else:
+        names = tuple(name for name in inner.arg_constraints if inner.__dict__.get(name) is not None)
+    return {name: np.asarray(getattr(inner, name), float) for name in names}
+
+
+def _constant(site: str, argument: str) -> str:
+    return f"{site}_{argument}".upper()
+
+
+def _constants(model: Mixture) -> str:
+    """Lines that name the arrays of the priors."""
+    lines = [
+        f"{_constant(site, name)} = {_array(values)}"
+        for site, law in {**model.prior, **model.weights.hyper_priors()}.items()
+        for name, values in _arguments(law).items()
+        if values.ndim
+    ]
+    return "\n".join(["# The priors, in the units of the model.", *lines]) + "\n" if lines else ""
 
 
 # --- weights ------------------------------------------------------------------------------------------------------
