@@ -46,9 +46,9 @@ class _Call(NamedTuple):
 
 @app.command(
     epilog="Examples:\n\n  probam init\n\n  probam run analysis.toml\n\n  probam run analysis.toml --json\n\n"
-    "The commands run in the order fit, verify, predict, report and print what they print alone. [predict] runs where "
-    "the file has it; `verify = false` and `report = false` leave these out. The fit keeps the text of the file in "
-    "the attribute `analysis`.\n\n"
+    "The commands run in the order fit, verify, predict, report and print what they print alone. predict runs where "
+    "the file has a table for it; `verify = false` and `report = false` leave these out. The fit keeps "
+    "the text of the file in the attribute `analysis`.\n\n"
     "Exit code: 0, or that of a command that failed."
 )
 def run(

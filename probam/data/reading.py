@@ -115,6 +115,8 @@ def _split_key(path: str) -> tuple[str, str | None]:
 def _kind(path: str) -> str:
     """The suffix that decides how the file is read, without .gz; raises where the file is missing or empty."""
     if path == STANDARD_INPUT:
+        if not _all_of(sys.stdin):
+            raise InputError(f"{path}: it is empty; expected a header and one row per datum, as CSV")
         return ".csv"
     name = path.lower()
     known = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)

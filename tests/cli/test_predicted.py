@@ -111,13 +111,17 @@ def test_a_table_goes_from_standard_input_to_standard_output(
     assert printed.err.splitlines() == lines
 
 
-def test_what_predict_cannot_do_is_refused(sampled: Path, here: Path, refusal: Refusal) -> None:
+def test_what_predict_cannot_do_is_refused(
+    sampled: Path, here: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ROWS.to_csv("rows.csv", index=False)
     words = ("predict", str(sampled), "rows.csv")
     assert "id: rows.csv has no column 'whom'; it has" in refusal(*words, "--id", "whom", "-o", "l.csv")
     assert "--above: expected a number of at least 0 and below 1; got 1" in refusal(
         *words, "--above", "1", "-o", "l.nc"
     )
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    assert "standard input: it is empty; expected" in refusal("predict", str(sampled), "-", "-o", "l.csv")
     assert "--all, --above: give at most one" in refusal(*words, "--above", "0.1", "--all", "-o", "l.nc")
     assert "write the table to a file" in refusal(*words, "--json", "-o", "-")
     assert [path.name for path in here.iterdir()] == ["rows.csv"]
