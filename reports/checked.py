@@ -114,8 +114,9 @@ def _faults_of_array(
         yield f"{path} has the dimensions {', '.join(map(str, array.dims))}; expected {', '.join(dims)}"
         return
     for dim, size in zip(dims, array.shape, strict=True):
-        if size == 0 or sizes.get(dim, size) != size:
-            yield f"{path} has {size} entries along {dim}; expected {sizes.get(dim, 'some')}"
+        expected = sizes.get(dim, max(size, 1) if dim in ("chain", "draw") else size)
+        if size != expected:
+            yield f"{path} has {size} entries along {dim}; expected {expected}"
             return
     if not values.hold(np.asarray(array.values), sizes):
         yield f"{path} does not hold {values.words} alone"

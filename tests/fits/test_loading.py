@@ -151,6 +151,7 @@ _NEEDED = ("posterior", "sample_stats", "invariant", "observed_data", "constant_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # some eighty reports
 def test_every_question_takes_each_fault_that_is_let_through(tree: xr.DataTree, tmp_path: Path) -> None:
     expected = Fit(tree, model_of_tree(tree, "fit.nc", None)).predict(ROWS)["label"].values
 
