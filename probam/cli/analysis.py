@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from probam.cli.analysis_file import Key, Keys, keys_of, steps_of, template
+from probam.cli.console import Interrupted
 from probam.cli.court import verify
 from probam.cli.fitting import fit
 from probam.cli.program import Json, api_ready, app
@@ -149,6 +150,10 @@ def _code_of(call: _Call, given: Mapping[str, Any]) -> int:
         function(**call.values, **{name: value for name, value in given.items() if name in known})
     except typer.Exit as ended:
         return ended.exit_code
+    except Interrupted as interruption:
+        if call.command == "fit":
+            raise
+        raise Interrupted(f"{given['fit_file']} holds the fit; {call.command} wrote nothing") from interruption
     return 0
 
 

@@ -13,6 +13,7 @@ import xarray as xr
 
 from probam.cli.analysis import _keys
 from probam.cli.analysis_file import steps_of, template
+from probam.cli.console import Interrupted
 from probam.cli.main import main
 from probam.data.shipped import load_shipped
 from tests.cli.conftest import COMMANDS, QUICK, Refusal
@@ -211,3 +212,16 @@ def test_text_in_a_new_file_is_toml() -> None:
     keys = _keys()
     given: dict[str, dict[str, Any]] = {"fit": {"data": 'a "quoted"\\name.csv'}}
     assert tomllib.loads(template(keys, given))["fit"]["data"] == 'a "quoted"\\name.csv'
+
+
+def test_an_interrupt_after_the_fit_says_that_the_fit_is_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pressed(_: object) -> None:
+        raise Interrupted("nothing was written")
+
+    monkeypatch.setattr("probam.cli.court.interruptible", pressed)
+    (folder / "analysis.toml").write_text(FIT)
+    assert main(["run", "study/analysis.toml"]) == 130
+    assert capsys.readouterr().err == "probam: interrupted; study/fit.nc holds the fit; verify wrote nothing\n"
+    assert sorted(path.name for path in folder.iterdir()) == ["analysis.toml", "fit.nc", "rows.csv"]
