@@ -45,6 +45,7 @@ from probam.inference.common.progress import Listener, Reporter, ended, silent
 from probam.inference.common.result import APPROXIMATION, EngineResult
 from probam.inference.common.rows import counted, total_weight, weighed, without_missing
 from probam.inference.common.start import active_counts, hard_assignment, systematic_sample
+from probam.options import number, whole_number
 from probam.placement import each
 
 __all__ = ["Search", "fit_factors", "run"]
@@ -248,9 +249,8 @@ def fit_factors(
 
 
 def _check_numbers(search: Search, num_data: int) -> None:
-    for name, number in (("max_iterations", search.max_iterations), ("restarts", search.restarts)):
-        if number < 1:
-            raise InputError(f"{name}: expected at least 1; got {number}")
+    for name, count in (("max_iterations", search.max_iterations), ("restarts", search.restarts)):
+        whole_number(least=1)(name, count)
     if search.batch_size is not None and not 1 <= search.batch_size <= num_data:
         raise InputError(f"batch_size: expected 1 to {num_data} rows; got {search.batch_size}")
 
@@ -265,14 +265,14 @@ def _improve_by_moves(
     traces: list[np.ndarray] = []
     tried: dict[str, tuple[int, int]] = {}
     num_components = len(state.seen.counts)
-    for number in range(0 if progress.stopped else _ROUNDS):
-        proposals = cavi_moves.propose(jax.random.fold_in(key, number), num_components)
+    for turn in range(0 if progress.stopped else _ROUNDS):
+        proposals = cavi_moves.propose(jax.random.fold_in(key, turn), num_components)
         moved, accepted = _try_moves(parts, data, state, proposals, rise)
         taken, kinds = np.asarray(accepted), np.asarray(proposals.kind)
         for i, kind in enumerate(cavi_moves.KINDS):
             before = tried.get(kind, (0, 0))
             tried[kind] = (before[0] + int(taken[kinds == i].sum()), before[1] + int((kinds == i).sum()))
-        progress(number + 1, _ROUNDS, f"CAVI, {int(taken.sum())} moves taken", **_values(moved))
+        progress(turn + 1, _ROUNDS, f"CAVI, {int(taken.sum())} moves taken", **_values(moved))
         if not taken.any():
             break
         one, passes = _converge(parts, data, as_runs(moved), rise, max_iterations, _Phase(progress, number + 1))
@@ -388,8 +388,9 @@ def run(
         InputError: for a family or priors without closed-form factors, or a bad number.
         NumericalError: when the evidence bound is not finite in any run.
     """
-    if num_draws < 1:
-        raise InputError(f"num_draws: expected at least 1; got {num_draws}")
+    whole_number(least=1)("num_draws", num_draws)
+    if tolerance is not None:
+        number(least=0)("tolerance", tolerance)
     model, x = counted(model, x, sample_weight, labels)
     key_fit, key_draws = jax.random.split(key)
     search, report = Search(base, max_iterations, tolerance, restarts, batch_size, moves), Reporter(progress)
@@ -398,7 +399,7 @@ def run(
     weighed_model, rows = weighed(model, x)
     lp = log_joints(weighed_model, unconstrained(model.with_row_weight(None), sites), rows)
     notes = ["the locations' prior spread tied to the memory's own (conjugate base measure)"] if base != "model" else []
-    notes += [f"{taken} of {number} {kind} moves taken" for kind, (taken, number) in tried.items()]
+    notes += [f"{taken} of {count} {kind} moves taken" for kind, (taken, count) in tried.items()]
     return EngineResult(
         sites={name: np.asarray(value)[None] for name, value in sites.items()},
         stats={"lp": np.asarray(lp)[None]},

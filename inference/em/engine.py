@@ -37,7 +37,7 @@ from probam.inference.em.steps import (
     maximization,
     numbers_of_a_run,
 )
-from probam.options import whole_number
+from probam.options import number, whole_number
 from probam.placement import each
 
 __all__ = ["fit_params", "point_result", "run", "side_by_side"]
@@ -352,6 +352,8 @@ def run(
         InputError: for a family without a closed-form M-step, or invalid weights of the data.
         NumericalError: when no restart stays finite.
     """
+    if tolerance is not None:
+        number(least=0)("tolerance", tolerance)
     found = fit_params(
         key,
         model,

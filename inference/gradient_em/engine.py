@@ -38,7 +38,7 @@ from probam.inference.em.engine import point_result, side_by_side
 from probam.inference.gradient_em import ascent
 from probam.inference.gradient_em.polish import polished
 from probam.inference.gradient_em.units import ScaledCoordinates, units
-from probam.options import whole_number
+from probam.options import number, whole_number
 from probam.placement import each
 
 __all__ = ["OPTIMISERS", "optima", "run"]
@@ -268,6 +268,8 @@ def run(
         InputError: for an unknown optimiser, or a learning rate that is not positive.
         NumericalError: when no restart stays finite.
     """
+    if tolerance is not None:
+        number(least=0)("tolerance", tolerance)
     model, x = counted(model, x, sample_weight, labels)
     report = Reporter(progress)
     found = optima(

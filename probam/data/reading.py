@@ -303,8 +303,10 @@ def _read_parquet(path: str) -> pd.DataFrame:
 
 def _read_npy(path: str) -> NDArray[Any]:
     try:
-        with open(path, "rb") as file:
-            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
+        if not os.path.getsize(path):
+            raise InputError(f"{path}: the file is empty")
+        mapped = np.lib.format.open_memmap(path, mode="r")  # refused where the head promises more than is there
+        return np.array(mapped)
     except _BROKEN as error:
         raise InputError(f"{path}: {_numpy_words(error)}") from error
 

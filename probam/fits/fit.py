@@ -77,6 +77,8 @@ def _fitted(data: Any, options: FitOptions, engine_options: dict[str, Any], tree
     began = time.perf_counter()
     if options.output is not None:
         check_writable(options.output)
+        if options.checkpoint is not None and Path(options.checkpoint).resolve() == Path(options.output).resolve():
+            raise InputError(f"checkpoint: {options.checkpoint} is the output too; give it a name of its own")
     engine_options = options.of_engine | engine_options
     if options.engine is not None:
         find_engine(options.engine, engine_options)  # a wrong name is told before the data are read

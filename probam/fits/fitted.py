@@ -347,7 +347,8 @@ class Fit(Held):
     def memories(self) -> pd.DataFrame:
         """The relabelled memories in data units: weight, size, probability of being occupied, mean.
 
-        The largest comes first; where labels were known, memory k is label k.
+        The largest comes first; where labels were known, memory k is label k. A feature whose name is that of another
+        column, ``weight`` for example, is ``mean_weight``.
         """
         return memories(self._group("memory"), self.columns)
 

@@ -11,7 +11,9 @@ __all__ = ["memories", "summary_text"]
 
 
 def memories(group: xr.Dataset, columns: tuple[str, ...]) -> pd.DataFrame:
-    """A row for each memory: weight, size, probability of being occupied, mean.
+    """A row for each memory: weight, size, probability of being occupied, and the mean of each feature.
+
+    A feature called as one of the former, ``weight`` for example, is ``mean_weight``.
 
     Args:
         group: ``memory`` of the fit.
@@ -21,9 +23,8 @@ def memories(group: xr.Dataset, columns: tuple[str, ...]) -> pd.DataFrame:
     frame = pd.DataFrame(
         {name: group[name].values for name in names}, index=pd.Index(group["memory"].values, name="memory")
     )
-    for position, column in enumerate(columns):
-        frame[column] = group["mean"].values[:, position]
-    return frame
+    titles = [f"mean_{column}" if column in names else column for column in columns]
+    return pd.concat([frame, pd.DataFrame(group["mean"].values, frame.index, titles)], axis=1)
 
 
 def summary_text(tree: xr.DataTree, frame: pd.DataFrame, most: int) -> str:

@@ -62,7 +62,10 @@ def memory_locations(kernel: Kernel, state: StreamState) -> Float[np.ndarray, "K
 
 
 def memory_table(kernel: Kernel, state: StreamState, units: Standardiser, columns: tuple[str, ...]) -> pd.DataFrame:
-    """The memories, largest first: count, weight, birth, last use and, if they have one, mean in data units."""
+    """The memories, largest first: count, weight, birth, last use and, if they have one, mean in data units.
+
+    A feature called as one of the former, ``weight`` for example, is ``mean_weight``.
+    """
     slots = slots_by_size(state)
     frame = pd.DataFrame(
         {
@@ -76,7 +79,8 @@ def memory_table(kernel: Kernel, state: StreamState, units: Standardiser, column
     means = memory_locations(kernel, state)
     if means is None:
         return frame
-    located = pd.DataFrame(units.invert(means[slots]), columns=list(columns), index=frame.index)
+    titles = [f"mean_{column}" if column in frame else column for column in columns]
+    located = pd.DataFrame(units.invert(means[slots]), columns=titles, index=frame.index)
     return pd.concat([frame, located], axis=1)
 
 

@@ -248,6 +248,13 @@ def test_arrays_read_from_npy() -> None:
         as_table("one.npy")
 
 
+def test_an_npy_file_that_promises_more_rows_than_it_has_is_called_truncated() -> None:
+    head = str({"descr": "<f8", "fortran_order": False, "shape": (10**13, 3)}).ljust(117).encode() + b"\n"
+    Path("t.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + X.tobytes())
+    with pytest.raises(InputError, match=r"t.npy: it cannot be read as a NumPy file .* it may be truncated"):
+        as_table("t.npy")
+
+
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("engine", ["h5netcdf", "scipy"])
 def test_netcdf_gives_its_matrix_by_name_or_by_being_the_only_one(engine: str) -> None:

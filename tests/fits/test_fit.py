@@ -53,6 +53,30 @@ def test_two_eruptions_are_found_in_data_units(faithful: Fit) -> None:
     assert "Dirichlet-process" in faithful.summary_text()
 
 
+def test_a_feature_may_be_called_as_a_column_of_the_table_of_memories() -> None:
+    """Length, weight and size are common names of features."""
+    x = np.repeat([[-300.0, 0.001], [300.0, 0.001]], [30, 10], axis=0) + np.random.default_rng(0).normal(size=(40, 2))
+    fitted = api.fit(pd.DataFrame(x, columns=["weight", "size"]), components=2, engine="em", restarts=2)
+    frame = fitted.memories()
+    assert list(frame.columns) == ["weight", "weight_sd", "size", "occupied", "mean_weight", "mean_size"]
+    np.testing.assert_allclose(frame["weight"], [0.75, 0.25], atol=0.02)
+    np.testing.assert_allclose(frame["mean_weight"], [-300, 300], rtol=0.02)
+    assert "smaller" not in fitted.summary_text()
+
+
+@pytest.mark.parametrize("engine", ["em", "gradient_em", "cavi"])
+def test_a_tolerance_below_zero_is_refused(engine: str) -> None:
+    with pytest.raises(InputError, match=r"tolerance: expected a number of at least 0; got -1"):
+        api.fit(np.eye(4), components=1, engine=engine, tolerance=-1.0)
+
+
+def test_a_checkpoint_and_the_output_are_two_files(tmp_path: Path) -> None:
+    path = tmp_path / "run.nc"
+    with pytest.raises(InputError, match=r"checkpoint: .*run.nc is the output too; give it a name of its own"):
+        api.fit(np.eye(4), components=1, engine="nuts", checkpoint=path, output=path)
+    assert not path.exists()
+
+
 def test_the_density_is_one_in_the_units_of_the_data(galaxies: Fit) -> None:
     def density(v: float) -> float:
         return float(np.exp(galaxies.log_prob(np.array([[v]]))[0]))

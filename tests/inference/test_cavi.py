@@ -290,7 +290,7 @@ def test_what_has_no_factors_says_what_works() -> None:
     )
     refused("base: expected one of model, conjugate; got 'other'", Gaussian("full"), base="other")
     refused("batch_size: expected 1 to 300 rows; got 301", Gaussian("full"), batch_size=301)
-    refused("num_draws: expected at least 1; got 0", Gaussian("full"), num_draws=0)
+    refused("num_draws: expected a whole number of at least 1; got 0", Gaussian("full"), num_draws=0)
     holes = BLOBS.copy()
     holes[3, 1] = np.nan
     for covariance in ("full", "spherical"):

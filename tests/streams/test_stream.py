@@ -47,6 +47,8 @@ def test_memories_are_the_centres_of_the_data(streamed: Stream) -> None:
     assert frame["count"].sum() == streamed.num_data == 1500
     assert frame["count"].is_monotonic_decreasing
     assert frame["weight"].sum() == pytest.approx(1500 / 1501)
+    named = Stream(seed=1).partial_fit(pd.DataFrame(np.eye(3), columns=["count", "b", "last"])).memories()
+    assert list(named.columns) == ["count", "weight", "born", "last", "mean_count", "b", "mean_last"]
 
 
 def test_prediction_is_the_predictive_density_of_the_chinese_restaurant(streamed: Stream) -> None:
