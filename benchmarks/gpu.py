@@ -7,6 +7,7 @@ one. The records are written as JSON.
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -88,7 +89,7 @@ def _em_step(covariance: str) -> Callable[[float, bool], Callable[[], float]]:
         def seconds_of(steps: int) -> float:
             begin = time.perf_counter()
             ends = fit_params(
-                jax.random.key(0), model, data, max_iterations=steps, tolerance=-1e30, start=start, estimate="ml"
+                jax.random.key(0), model, data, max_iterations=steps, tolerance=-math.inf, start=start, estimate="ml"
             ).ends
             jax.block_until_ready(ends[0])
             return time.perf_counter() - begin

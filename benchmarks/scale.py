@@ -8,6 +8,7 @@ making the groups of a fit costs, beside EM of the same data: a share, not a pow
 
 import argparse
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def _em(size: Size) -> Work:
         "precision": np.ones((size.memories, size.features), "float32"),
         "proportions": np.full(size.memories, 1 / size.memories, "float32"),
     }
-    return lambda: fit_params(jax.random.key(0), model, rows, max_iterations=10, tolerance=-1e30, start=start).ends
+    return lambda: fit_params(jax.random.key(0), model, rows, max_iterations=10, tolerance=-math.inf, start=start).ends
 
 
 def _cavi(size: Size) -> Work:
@@ -85,7 +86,7 @@ def _cavi(size: Size) -> Work:
 
     x = _data(size)
     model, rows = _model(x, size, "dp"), jax.device_put(x)
-    search = Search(max_iterations=10, tolerance=-1e30, restarts=1, moves=False)
+    search = Search(max_iterations=10, tolerance=-math.inf, restarts=1, moves=False)
     return lambda: fit_factors(jax.random.key(0), model, rows, search)
 
 

@@ -6,6 +6,7 @@ datum; the density is that of the mixture at the means of weights, locations and
 run of exactly as many passes as it needs to reach the goal.
 """
 
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -89,7 +90,7 @@ def _ours(x: np.ndarray, start: np.ndarray) -> Fit:
             jax.random.key(0),
             model,
             rows,
-            Search(base="conjugate", max_iterations=passes, tolerance=-1e30, moves=False),
+            Search(base="conjugate", max_iterations=passes, tolerance=-math.inf, moves=False),
             start=labels,
         )
         jax.block_until_ready(state)

@@ -41,11 +41,11 @@ from probam.inference.cavi.steps import (
 from probam.inference.common.coordinates import log_joints, unconstrained
 from probam.inference.common.kinds import as_runs, best_of, run_of
 from probam.inference.common.matching import numbered
-from probam.inference.common.progress import Listener, Reporter, ended, silent
+from probam.inference.common.progress import Listener, Reporter, ended, known_tolerance, silent
 from probam.inference.common.result import APPROXIMATION, EngineResult
 from probam.inference.common.rows import counted, total_weight, weighed, without_missing
 from probam.inference.common.start import active_counts, hard_assignment, systematic_sample
-from probam.options import number, whole_number
+from probam.options import whole_number
 from probam.placement import each
 
 __all__ = ["Search", "fit_factors", "run"]
@@ -212,9 +212,7 @@ def fit_factors(
     _check_numbers(search, len(x))
     memories = as_type(mean_field(model, search.base, x.shape[1]), x.dtype)
     parts = Parts(memories, model.weights, as_type(model.weights.hyper_field(model.num_components), x.dtype))
-    tolerance = search.tolerance
-    if tolerance is None:
-        tolerance = 1e-9 if x.dtype == jnp.float64 else 1e-6
+    tolerance = known_tolerance(search.tolerance, x.dtype, 1e-9)
     rise = jax.device_put(x.dtype.type(tolerance * len(x)))
     data = _arrange(model, memories, x, batch_size=search.batch_size or len(x))
     key_start, key_moves = jax.random.split(key)
@@ -275,7 +273,7 @@ def _improve_by_moves(
         progress(turn + 1, _ROUNDS, f"CAVI, {int(taken.sum())} moves taken", **_values(moved))
         if not taken.any():
             break
-        one, passes = _converge(parts, data, as_runs(moved), rise, max_iterations, _Phase(progress, number + 1))
+        one, passes = _converge(parts, data, as_runs(moved), rise, max_iterations, _Phase(progress, turn + 1))
         state = run_of(one, 0)
         traces.append(passes[0])
         if progress.stopped:
@@ -389,8 +387,6 @@ def run(
         NumericalError: when the evidence bound is not finite in any run.
     """
     whole_number(least=1)("num_draws", num_draws)
-    if tolerance is not None:
-        number(least=0)("tolerance", tolerance)
     model, x = counted(model, x, sample_weight, labels)
     key_fit, key_draws = jax.random.split(key)
     search, report = Search(base, max_iterations, tolerance, restarts, batch_size, moves), Reporter(progress)

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from probam.errors import Stop
+from probam.options import number
 
-__all__ = ["Listener", "Progress", "Reporter", "ended", "highest_of", "silent"]
+__all__ = ["Listener", "Progress", "Reporter", "ended", "highest_of", "known_tolerance", "silent"]
 
 
 _IN_WORDS = {
@@ -92,6 +93,18 @@ class Reporter:
 
 silent = Reporter()
 """Reports to nobody."""
+
+
+def known_tolerance(tolerance: float | None, dtype: np.dtype[Any], double: float) -> float:
+    """The tolerance of a search, nats per datum: by default ``double`` in double precision and 1e-6 in single.
+
+    Raises :class:`probam.errors.InputError` for one below zero, but for minus infinity, with which no run ends early.
+    """
+    if tolerance is None:
+        return double if dtype == np.float64 else 1e-6
+    if tolerance != -math.inf:
+        number(least=0)("tolerance", tolerance)
+    return tolerance
 
 
 def ended(converged: bool, progress: Reporter) -> str:

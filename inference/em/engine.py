@@ -24,7 +24,7 @@ from probam.family.capabilities import Absent, DataSpace, Guide, MStep
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.kinds import Searched, Starts, run_of
 from probam.inference.common.matching import matched
-from probam.inference.common.progress import Listener, Reporter, ended, highest_of, silent
+from probam.inference.common.progress import Listener, Reporter, ended, highest_of, known_tolerance, silent
 from probam.inference.common.result import EngineResult, Restarts
 from probam.inference.common.rows import Rows, counted, numbers_memories, rows_on, total_weight, without_missing
 from probam.inference.em.steps import (
@@ -37,7 +37,7 @@ from probam.inference.em.steps import (
     maximization,
     numbers_of_a_run,
 )
-from probam.options import number, whole_number
+from probam.options import whole_number
 from probam.placement import each
 
 __all__ = ["fit_params", "point_result", "run", "side_by_side"]
@@ -233,7 +233,7 @@ def fit_params(
     model = model.with_row_weight(None)  # rows and their weights are handed on together
     each = None if weight is None else total_weight(weight)
     num_data = len(x) if each is None else float(each.sum())
-    tolerance = (1e-9 if x.dtype == jnp.float64 else 1e-6) if tolerance is None else tolerance
+    tolerance = known_tolerance(tolerance, x.dtype, 1e-9)
     climb = partial(
         _iterate,
         model,
@@ -352,8 +352,6 @@ def run(
         InputError: for a family without a closed-form M-step, or invalid weights of the data.
         NumericalError: when no restart stays finite.
     """
-    if tolerance is not None:
-        number(least=0)("tolerance", tolerance)
     found = fit_params(
         key,
         model,

@@ -30,7 +30,7 @@ from probam.inference.common.coordinates import Coordinates, constrained, log_jo
 from probam.inference.common.information import expected_log_joint
 from probam.inference.common.kinds import Searched, Starts
 from probam.inference.common.matching import matched
-from probam.inference.common.progress import Listener, Reporter, ended, highest_of, silent
+from probam.inference.common.progress import Listener, Reporter, ended, highest_of, known_tolerance, silent
 from probam.inference.common.result import EngineResult
 from probam.inference.common.rows import counted, numbers_memories, total_weight
 from probam.inference.common.start import check_gradient
@@ -38,7 +38,7 @@ from probam.inference.em.engine import point_result, side_by_side
 from probam.inference.gradient_em import ascent
 from probam.inference.gradient_em.polish import polished
 from probam.inference.gradient_em.units import ScaledCoordinates, units
-from probam.options import number, whole_number
+from probam.options import whole_number
 from probam.placement import each
 
 __all__ = ["OPTIMISERS", "optima", "run"]
@@ -171,8 +171,7 @@ def optima(
     """Where all restarts end."""
     check_gradient(model)
     _check_options(optimiser, learning_rate, max_iterations=max_iterations, inner_steps=inner_steps, restarts=restarts)
-    if tolerance is None:
-        tolerance = 1e-8 if x.dtype == jnp.float64 else 1e-6
+    tolerance = known_tolerance(tolerance, x.dtype, 1e-8)
     climb = _Climb(optimiser, max_iterations, inner_steps, learning_rate, tolerance, progress)
     weight = None if model.row_weight is None else np.asarray(model.row_weight)
     each = None if weight is None else total_weight(weight)
@@ -268,8 +267,6 @@ def run(
         InputError: for an unknown optimiser, or a learning rate that is not positive.
         NumericalError: when no restart stays finite.
     """
-    if tolerance is not None:
-        number(least=0)("tolerance", tolerance)
     model, x = counted(model, x, sample_weight, labels)
     report = Reporter(progress)
     found = optima(

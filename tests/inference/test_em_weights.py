@@ -1,5 +1,6 @@
 """Sample weights, the stop and the sums of several devices in closed-form EM."""
 
+import math
 import os
 import subprocess
 import sys
@@ -38,7 +39,9 @@ def _start(model: Mixture, x: np.ndarray) -> dict[str, jax.Array]:
 
 def _steps(model: Mixture, x: np.ndarray, **options: Any) -> tuple[EMState, np.ndarray]:
     """Exactly twelve steps."""
-    return em.fit_params(jax.random.key(0), model, jnp.asarray(x), tolerance=-1e30, max_iterations=12, **options).ends
+    return em.fit_params(
+        jax.random.key(0), model, jnp.asarray(x), tolerance=-math.inf, max_iterations=12, **options
+    ).ends
 
 
 def _assert_same(one: EMState, two: EMState) -> None:
