@@ -248,6 +248,7 @@ def test_arrays_read_from_npy() -> None:
         as_table("one.npy")
 
 
+@pytest.mark.usefixtures("here")
 def test_an_npy_file_that_promises_more_rows_than_it_has_is_called_truncated() -> None:
     head = str({"descr": "<f8", "fortran_order": False, "shape": (10**13, 3)}).ljust(117).encode() + b"\n"
     Path("t.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + X.tobytes())
