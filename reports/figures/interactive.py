@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
+from scipy.linalg import eigh
 
 from probam.reports.figures.data import grouping
 from probam.reports.figures.landscape import View, drawn_points, is_line, loadings, view
@@ -102,9 +103,9 @@ def _principal(
 ) -> Iterator[Axis]:
     """Directions of largest variance of the data that are drawn, in model units, from the ``first`` on."""
     middle = x.mean(axis=0)
-    _, spread, directions = np.linalg.svd(x - middle, full_matrices=False)
-    share = spread**2 / max(float((spread**2).sum()), np.finfo(float).tiny)
-    for place in range(first, min(_PRINCIPAL, len(directions))):
+    squares, directions = _widest(x - middle)
+    share = squares / max(float(((x - middle) ** 2).sum()), np.finfo(float).tiny)
+    for place in range(first, len(directions)):
         if share[place] <= np.finfo(np.float32).eps:
             continue
         direction = directions[place] * np.sign(directions[place][np.abs(directions[place]).argmax()])
@@ -112,6 +113,19 @@ def _principal(
         title = f"{name} ({percent(float(share[place]))} of the variance)"
         points, memories = (x - middle) @ direction, (means - middle) @ direction
         yield Axis("Principal axes", name, title, loadings(direction, tree), points, memories)
+
+
+def _widest(centred: Float[np.ndarray, "P D"]) -> tuple[Float[np.ndarray, " A"], Float[np.ndarray, "A D"]]:
+    """Sums of squares along the principal axes, at most three, and the axes: from the smaller of the Gram matrices."""
+    wide = centred.shape[0] < centred.shape[1]
+    gram = centred @ centred.T if wide else centred.T @ centred
+    size = len(gram)
+    squares, vectors = eigh(gram, subset_by_index=[max(size - _PRINCIPAL, 0), size - 1])
+    squares, directions = np.maximum(squares[::-1], 0), vectors.T[::-1]
+    if wide:
+        directions = directions @ centred
+        directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), np.finfo(float).tiny)
+    return squares, directions
 
 
 def _in_numbers(axis: Axis) -> dict[str, Any]:

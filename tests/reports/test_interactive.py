@@ -16,6 +16,7 @@ from probam.reports.html import report_html
 from probam.reports.page import percent
 from probam.reports.tree import rows_of, variable
 from tests.reports.browser import Open, Visit, cut_off, needs_browser
+from tests.reports.landscapes import Bank, with_landscape
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,19 @@ def test_the_first_two_axes_are_those_of_the_map_and_the_others_features_and_pri
     names = [axis.name for axis in axes_to_choose(sphere_tree)]
     assert names[:2] == ["disc, across", "disc, up"]
     assert "principal axis 1" in names
+
+
+@pytest.mark.parametrize("num_data", [300, 40])  # more than features, and fewer
+def test_principal_axes_of_many_features_are_those_of_the_covariance(num_data: int) -> None:
+    rng = np.random.default_rng(6)
+    loc = rng.normal(size=(5, 60)) * 2
+    x = loc[rng.integers(0, 5, num_data)] + rng.normal(size=(num_data, 60)) * np.linspace(0.5, 2, 60)
+    axes = axes_to_choose(with_landscape(x, Bank(loc, 1.0, np.full(5, 0.2), spherical=False)))
+    third = next(axis for axis in axes if axis.name == "principal axis 3")
+    variances, directions = np.linalg.eigh(np.cov(x.T))
+    assert third.points.var(ddof=1) == pytest.approx(variances[-3])
+    expected = (x - x.mean(axis=0)) @ directions[:, -3]
+    np.testing.assert_allclose(third.points, expected * np.sign(expected @ third.points), atol=1e-6)
 
 
 def test_the_script_is_told_positions_to_a_thousandth_of_the_axis(plane_tree: xr.DataTree) -> None:
