@@ -12,7 +12,7 @@ JOBS   ?= 2
 # what runs the programs of the documentation's pages
 PAGES  ?= tests/repository/test_printed.py
 
-.PHONY: demo docs test test-slow validate check format bench bench-scale bench-first gpu clean
+.PHONY: demo docs test test-slow validate check format bench bench-scale bench-first screenshots gpu clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -53,6 +53,9 @@ bench-scale: $(READY)  ## how CPU seconds and memory grow with rows, memories an
 
 bench-first: $(READY)  ## CPU seconds to the first answer: cold, with rows of another number, warm; COMMANDS names some
 	$(BIN)/python -m benchmarks.first_answer $(COMMANDS)
+
+screenshots: $(READY)  ## the pictures of reports in docs/images, taken anew; needs Chromium
+	$(BIN)/python -m benchmarks.screenshots
 
 gpu: $(READY)  ## the tests that need a GPU, and a GPU against its rooflines and the CPU: under ten minutes
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,cuda]'
