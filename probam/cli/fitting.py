@@ -72,7 +72,7 @@ def fit(
     if as_json:
         print_json(fit_record(fitted, output, agreement))
     else:
-        print(fit_text(fitted, output, agreement))
+        print(fit_text(fitted, output, agreement, labels))
 
 
 def _kept(output: Path, began: float, checkpoint: str | None) -> str:

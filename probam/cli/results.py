@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -114,8 +115,15 @@ def agreement_text(agreement: "Agreement") -> str:
     )
 
 
-def fit_text(fitted: "Fit", output: Path, agreement: "Agreement | None" = None) -> str:
-    """The results, where they were saved and what to do next; ``agreement`` is that with known labels."""
+def fit_text(fitted: "Fit", output: Path, agreement: "Agreement | None" = None, labels: str | None = None) -> str:
+    """The results, where they were saved and what to do next.
+
+    Args:
+        fitted: the fit.
+        output: its file.
+        agreement: with known labels.
+        labels: the column that has them, which the report can be told too.
+    """
     lines = [fitted.summary_text().rstrip()]
     if agreement is not None:
         lines.append(agreement_text(agreement))
@@ -128,10 +136,11 @@ def fit_text(fitted: "Fit", output: Path, agreement: "Agreement | None" = None) 
         )
     recorded = str(fitted.tree.attrs["family"])
     fit = f"{output} --family {recorded}" if ":" in recorded else str(output)
+    known = "" if labels is None else f" --labels {shlex.quote(labels)}"
     lines += [
         "",
         f"saved {output}",
-        f"next: probam report {fit}    (a page to read)",
+        f"next: probam report {fit}{known}    (a page to read)",
         f"      probam verify {fit}    (is the energy the likelihood?)",
         f"      probam predict {fit} DATA -o labels.csv",
     ]

@@ -135,14 +135,15 @@ def test_what_only_python_can_give_is_named() -> None:
 
 @pytest.mark.usefixtures("here")
 def test_what_a_fit_prints_to_do_next_can_be_done(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", "faithful", *QUICK]) == 0
+    assert main(["fit", "iris", "--labels", "label", *QUICK]) == 0
     lines = capsys.readouterr().out.splitlines()
     commands = [
         shlex.split(found.group(1)) for line in lines if (found := re.match(r"(?:next:)?\s+(probam [^(]*)", line))
     ]
     assert [words[1] for words in commands] == ["report", "verify", "predict"]
+    assert commands[0][3:] == ["--labels", "label"]
     for words in commands:
-        assert main([{"DATA": "faithful"}.get(word, word) for word in words[1:]]) == 0
+        assert main([{"DATA": "iris"}.get(word, word) for word in words[1:]]) == 0
 
 
 @pytest.mark.usefixtures("here")
