@@ -19,14 +19,14 @@ __all__ = ["SIZES", "main", "photographed"]
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 
-SIZES = ((360, 780), (768, 1024), (1440, 900))
+SIZES = ((360, 1150), (768, 1024), (1440, 940))
 """Width and height of a phone, a tablet and a wide screen, in pixels."""
 
 SCHEMES = ("light", "dark")
 
 
 def photographed(browser: Any, page: Path, to: Path, *, size: tuple[int, int], scheme: str) -> None:
-    """The top of a page as a WebP picture.
+    """The top of a page as a picture, WebP or (with 128 colours) PNG.
 
     Args:
         browser: of Playwright.
@@ -39,8 +39,11 @@ def photographed(browser: Any, page: Path, to: Path, *, size: tuple[int, int], s
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
     tab = context.new_page()
     tab.goto(page.as_uri())
-    picture = Image.open(io.BytesIO(tab.screenshot()))
-    picture.convert("RGB").save(to, "WEBP", quality=82, method=6)
+    picture = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")
+    if to.suffix == ".webp":
+        picture.save(to, quality=82, method=6)
+    else:
+        picture.quantize(128).save(to, optimize=True)
     context.close()
 
 
@@ -56,7 +59,7 @@ def _fits(given: Sequence[str]) -> dict[str, Any]:
         return {Path(path).stem: probam.load(path) for path in given}
     data = load_shipped("faithful")
     return {
-        "faithful": probam.fit(data, standardise=True, seed=1),
+        "process": probam.fit(data, standardise=True, seed=1),
         "two": probam.fit(data, standardise=True, seed=1, weights="dirichlet", components=2),
     }
 
@@ -81,8 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for scheme in SCHEMES:
                 to = chosen.output / f"report_{size[0]}_{scheme}.webp"
                 photographed(browser, report, to, size=size, scheme=scheme)
+        photographed(browser, report, chosen.output / "report.png", size=(1000, 1000), scheme="light")
         photographed(browser, compared, chosen.output / "report_compared.webp", size=(1000, 1250), scheme="light")
-    for picture in sorted(chosen.output.glob("report*.webp")):
+    for picture in sorted(chosen.output.glob("report*")):
         print(f"{picture.name}: {picture.stat().st_size // 1000} kB")
     return 0
 

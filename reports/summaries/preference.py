@@ -67,7 +67,7 @@ def _by_leave_one_out(frame: pd.DataFrame) -> list[str]:
         sentences = [
             f"No fit is preferred: {listed(near)} predict new rows equally well, as far as these data tell.",
             f"{order.index[0]} comes first, and {what} higher than that of {order.index[1]} by {by}, which is too "
-            f"little: at least four nats and {number(_PROBABLE, 2)} standard errors are wanted.",
+            "little: at least four nats and two standard errors are wanted.",
         ]
     bad = int(frame["bad_k"].sum())
     if bad:
