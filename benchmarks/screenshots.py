@@ -26,7 +26,7 @@ SCHEMES = ("light", "dark")
 
 
 def photographed(browser: Any, page: Path, to: Path, *, size: tuple[int, int], scheme: str) -> None:
-    """The top of a page as a picture, WebP or (with 128 colours) PNG.
+    """The top of a page as a WebP picture.
 
     Args:
         browser: of Playwright.
@@ -39,11 +39,8 @@ def photographed(browser: Any, page: Path, to: Path, *, size: tuple[int, int], s
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
     tab = context.new_page()
     tab.goto(page.as_uri())
-    picture = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")
-    if to.suffix == ".webp":
-        picture.save(to, quality=82, method=6)
-    else:
-        picture.quantize(128).save(to, optimize=True)
+    picture = Image.open(io.BytesIO(tab.screenshot()))
+    picture.convert("RGB").save(to, quality=82, method=6)
     context.close()
 
 
@@ -84,9 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for scheme in SCHEMES:
                 to = chosen.output / f"report_{size[0]}_{scheme}.webp"
                 photographed(browser, report, to, size=size, scheme=scheme)
-        photographed(browser, report, chosen.output / "report.png", size=(1000, 1000), scheme="light")
         photographed(browser, compared, chosen.output / "report_compared.webp", size=(1000, 1250), scheme="light")
-    for picture in sorted(chosen.output.glob("report*")):
+    for picture in sorted(chosen.output.glob("report_*")):
         print(f"{picture.name}: {picture.stat().st_size // 1000} kB")
     return 0
 
