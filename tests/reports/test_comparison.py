@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,12 @@ import xarray as xr
 from sklearn.metrics import adjusted_rand_score
 
 from probam.reports.comparison import comparison_html
+from probam.reports.html import report_html
 from probam.reports.page import number
 from probam.reports.tree import variable
-from tests.reports.sections.test_labels import cells
+from tests.reports.browser import Open, cut_off, needs_browser
+from tests.reports.sections.test_labels import cells, known_labels
+from tests.reports.test_accessible import violations
 from tests.reports.test_html import read
 
 HEADINGS = [
@@ -136,6 +140,29 @@ def test_many_memories_make_tables_of_bounded_size() -> None:
     for piece in re.findall(r"<tbody>.*?</tbody>", page):
         assert piece.count("<tr") <= 41
     assert "260 more memories" in page
+
+
+@pytest.fixture(scope="module")
+def files(page: str, trees: dict[str, xr.DataTree], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The page of several fits, and a report that was told labels."""
+    folder = tmp_path_factory.mktemp("pages")
+    written = {"comparison": page, "labels": report_html(trees["one"], known_labels(trees["one"]))}
+    for name, text in written.items():
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
+    return [folder / f"{name}.html" for name in written]
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (768, "light"), (1440, "light")])
+def test_nothing_is_cut_off_and_rules_of_accessibility_are_kept(
+    open_page: Open, files: list[Path], width: int, scheme: str
+) -> None:
+    for path in files:
+        visit = open_page(path, width=width, color_scheme=scheme)
+        assert cut_off(visit.page) == []
+        assert violations(visit.page) == []
+        assert visit.complaints == []
+        assert visit.requests == [path.as_uri()]
 
 
 def many_memories(rng: np.random.Generator, size: int) -> xr.DataTree:
