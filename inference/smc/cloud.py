@@ -5,6 +5,7 @@ masses are the mean squares of the gradients of the target, which by partial int
 *within* its modes, however distant the modes are. The step size follows the acceptance.
 """
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -45,7 +46,11 @@ _ACCEPTANCE = {"hmc": 0.8, "random_walk": 0.25}
 """Acceptance at which the step size aims."""
 
 _FURTHEST = 50.0
-"""Bound on prior draws in unconstrained coordinates: beyond, rounding puts a site on its own bound."""
+"""Bound on prior draws in unconstrained coordinates: beyond, rounding puts a site on its own bound.
+
+It is for sites that have such a bound (sticks, proportions). Locations are their own coordinates, in the units of the
+data, and have none.
+"""
 
 
 class Settings(NamedTuple):
@@ -102,11 +107,12 @@ def begin(model: Model, x: jax.Array, keys: jax.Array, settings: Settings) -> Cl
     """Prior draws of every run."""
     target = _target(model, x)
     coordinates = Coordinates(model)
+    furthest = _furthest(coordinates, target.unravel, x.dtype)
 
     def draw(key: jax.Array) -> jax.Array:
         trace = handlers.trace(handlers.seed(model.parameters, key)).get_trace()
         free = coordinates.unconstrain({name: trace[name]["value"] for name in coordinates.transforms})
-        return jnp.clip(ravel_pytree(free)[0].astype(x.dtype), -_FURTHEST, _FURTHEST)
+        return jnp.clip(ravel_pytree(free)[0].astype(x.dtype), -furthest, furthest)
 
     def one(key: jax.Array) -> Cloud:
         particles = jax.vmap(draw)(jax.random.split(key, settings.num_particles))
@@ -124,6 +130,27 @@ def begin(model: Model, x: jax.Array, keys: jax.Array, settings: Settings) -> Cl
 
     clouds: Cloud = each(one, keys, numbers=_numbers(model, x, settings))
     return clouds
+
+
+def _furthest(coordinates: Coordinates, unravel: Any, dtype: Any) -> Float[Array, " F"]:
+    """How far from zero each unconstrained coordinate of a prior draw may lie.
+
+    Coordinates that are the site itself have no bound, logarithms that of the floating-point numbers, and those of
+    sites that stand still beyond ``_FURTHEST`` have that.
+    """
+    num_free = sum(math.prod(shape) for shape in coordinates.shapes.values())
+    near, far = (unravel(jnp.full(num_free, place, dtype)) for place in (_FURTHEST, 1.2 * _FURTHEST))
+    sites, further = coordinates.constrain(near), coordinates.constrain(far)
+
+    def bound(name: str) -> jax.Array:
+        values = sites[name]
+        is_own = jnp.all(values == _FURTHEST)
+        stands_still = jnp.any((values == further[name]) & (values != 0))
+        most = 0.9 * math.log(float(jnp.finfo(dtype).max))
+        return jnp.where(is_own, jnp.inf, jnp.where(stands_still, _FURTHEST, most)).astype(dtype)
+
+    bounds = {name: jnp.full_like(value, 1) * bound(name) for name, value in near.items()}
+    return ravel_pytree(bounds)[0]
 
 
 def _next_temperature(cloud: Cloud, target_ess: jax.Array) -> jax.Array:

@@ -15,6 +15,7 @@ from probam.inference.common.result import combine_runs
 from probam.inference.evidence import bridge
 from probam.inference.nuts import engine as nuts
 from probam.inference.smc import engine as smc
+from probam.models.gaussian import Gaussian
 from probam.models.laplace import Laplace
 from probam.models.mixture import mixture
 from probam.models.uniform import UniformMemory
@@ -188,8 +189,6 @@ def test_evidence_is_that_of_all_partitions(weights: object, truncation: int, lo
 @pytest.mark.slow
 def test_bridge_and_tempering_agree_on_a_mixture_that_nobody_can_enumerate() -> None:
     """Two diagonal Gaussians in two dimensions with free precisions and weights; the same evidence by two roads."""
-    from probam.models.gaussian import Gaussian
-
     rng = np.random.default_rng(4)
     x = np.concatenate([rng.normal(-2, 1.0, (30, 2)), rng.normal(2, 0.6, (20, 2))])
     model = mixture(x, family=Gaussian("diagonal"), weights=weight_prior("dirichlet"), num_components=2)
@@ -232,3 +231,17 @@ def test_evidence_of_every_other_family_is_the_sum_over_a_grid(name: str) -> Non
     assert outcome is not None
     assert outcome.se < 0.1
     assert abs(outcome.log_evidence - grid.log_evidence) < 5.4 * outcome.se + 1e-3  # the grid's own error
+
+
+def test_the_evidence_does_not_depend_on_where_the_data_lie() -> None:
+    """Priors follow the data, so that the evidence of data that are moved is the same: also far from zero."""
+    x = np.random.default_rng(3).normal(0.0, 2.0, (25, 1))
+    found = []
+    for place in (0.0, 300.0):
+        at = x + place
+        model = mixture(at, family=Gaussian("isotropic"), weights=weight_prior("uniform"), num_components=1)
+        result = smc.run(jax.random.key(0), model, jnp.asarray(at), num_particles=300, num_chains=4)
+        assert result.evidence is not None
+        found.append(result.evidence)
+    assert max(each.se for each in found) < 0.15
+    assert abs(found[1].log_evidence - found[0].log_evidence) < 4 * np.hypot(found[0].se, found[1].se)
