@@ -146,7 +146,7 @@ def _furthest(coordinates: Coordinates, unravel: Any, dtype: Any) -> Float[Array
         values = sites[name]
         is_own = jnp.all(values == _FURTHEST)
         stands_still = jnp.any((values == further[name]) & (values != 0))
-        most = 0.9 * math.log(float(jnp.finfo(dtype).max))
+        most = 0.9 * math.log(float(np.finfo(dtype).max))
         return jnp.where(is_own, jnp.inf, jnp.where(stands_still, _FURTHEST, most)).astype(dtype)
 
     bounds = {name: jnp.full_like(value, 1) * bound(name) for name, value in near.items()}
