@@ -199,8 +199,10 @@ def _one(task: str, size: Size) -> dict[str, float]:
 def _measured(task: str, size: Size) -> dict[str, Any]:
     words = [sys.executable, "-m", "benchmarks.scale", "--one", task, *map(str, size)]
     done = subprocess.run(
-        words, capture_output=True, text=True, check=True, env=inherited(), cwd=Path(__file__).parents[1]
+        words, capture_output=True, text=True, check=False, env=inherited(), cwd=Path(__file__).parents[1]
     )
+    if done.returncode:
+        raise SystemExit(f"{task} {size}: exit code {done.returncode}\n{done.stderr[-2000:]}")
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     print(f"{task} {size}: {figures['cpu_seconds']:.3g} s, {figures['peak_mib']:.0f} MiB", file=sys.stderr)
     return {"task": task, **size._asdict(), **figures}
@@ -232,6 +234,13 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _write(records: Sequence[dict[str, Any]], path: Path) -> None:
+    """The records so far, with the versions that they were measured with."""
+    versions = {"versions": versions_of("numpy")}
+    with write_atomically(path) as temporary:
+        temporary.write_text(json.dumps([one | versions for one in records], indent=1), encoding="utf-8")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m benchmarks.scale``: 0 when every size ran."""
     parser = argparse.ArgumentParser(
@@ -250,22 +259,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"unknown task {unknown[0]!r}; expected some of {', '.join(known)}")
     chosen, records = options.tasks or known, []
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     for task in (name for name in TASKS if name in chosen):
         for varies, sizes in SIZES.items():
             for value in sizes:
                 size = _MIDDLE._replace(**{varies: value})
                 if np.prod(size, dtype=float) <= options.most:
                     records.append(_measured(task, size) | {"varies": varies})
+                    _write(records, options.output)  # each time: a run of hours may be cut off
     print(table(records))
     if "reading" in chosen:
         read, em = (_measured(name, _READ) for name in _READING)
         records += [read, em]
         share = read["cpu_seconds"] / em["cpu_seconds"]
         print(f"\nreading a fit of {_READ.rows:,} rows: {share:.0%} of the CPU seconds of its EM")
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    versions = {"versions": versions_of("numpy")}
-    with write_atomically(options.output) as temporary:
-        temporary.write_text(json.dumps([one | versions for one in records], indent=1), encoding="utf-8")
+    _write(records, options.output)
     print(f"records: {options.output}", file=sys.stderr)
     return 0
 
