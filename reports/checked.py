@@ -14,6 +14,7 @@ from probam.reports.schema import (
     GROUPS,
     OF_EVERY_DRAW,
     OF_THE_RUN,
+    TOGETHER,
     Values,
 )
 from probam.reports.tree import has, variable
@@ -55,6 +56,7 @@ def _faults(tree: xr.DataTree) -> Iterator[str]:
             group = tree.children[name].to_dataset()
             yield from faults_of_attributes(name, group.attrs)
             yield from _faults_of_arrays(name, group, sizes)
+            yield from _faults_of_parts(name, group)
             yield from _faults_of_labels(name, group, list(map(str, data["feature"].values)))
     yield from _faults_of_data(tree, is_whole=not is_pending)
     if not is_pending:
@@ -94,7 +96,7 @@ def _faults_of_arrays(group: str, dataset: xr.Dataset, sizes: Mapping[str, int])
         if array.is_needed and name not in dataset.variables
     )
     for name, array in ((str(name), array) for name, array in dataset.variables.items()):
-        if name in dataset.xindexes:
+        if name in dataset.xindexes and name not in known:
             continue
         if name in known:
             expected, values = tuple(known[name].dims.split()), known[name].values
@@ -105,6 +107,14 @@ def _faults_of_arrays(group: str, dataset: xr.Dataset, sizes: Mapping[str, int])
         else:
             continue
         yield from _faults_of_array(f"{group}/{name}", array, expected, values, sizes)
+
+
+def _faults_of_parts(group: str, dataset: xr.Dataset) -> Iterator[str]:
+    """Arrays or attributes that come together, of which some are absent."""
+    for place, names in TOGETHER:
+        absent = [name for name in names if name not in dataset.variables and name not in dataset.attrs]
+        if place == group and 0 < len(absent) < len(names):
+            yield f"the group {group} lacks {', '.join(absent)}"
 
 
 def _faults_of_array(
@@ -184,7 +194,13 @@ def _faults_of_rows(tree: xr.DataTree) -> Iterator[str]:
     """Labels of rows and draws that are none of the fit's."""
     num_data = variable(tree, "observed_data", "x").sizes["datum"]
     kept = variable(tree, "invariant", "draw").values
-    for group, dim in (("partition", "row"), ("partition", "row_bis"), ("recall", "row"), ("invariant", "probe")):
+    for group, dim in (
+        ("partition", "row"),
+        ("partition", "row_bis"),
+        ("recall", "row"),
+        ("recall", "row_bis"),
+        ("invariant", "probe"),
+    ):
         if has(tree, group):
             rows = np.asarray(variable(tree, group, dim).values)
             if rows.dtype.kind not in "iu" or not np.all((rows >= 0) & (rows < num_data)):

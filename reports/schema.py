@@ -10,7 +10,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["ALWAYS", "ARRAYS", "ATTRIBUTES", "GROUPS", "OF_EVERY_DRAW", "OF_THE_RUN", "REQUIRED", "Attribute", "Values"]
+__all__ = [
+    "ALWAYS",
+    "ARRAYS",
+    "ATTRIBUTES",
+    "GROUPS",
+    "OF_EVERY_DRAW",
+    "OF_THE_RUN",
+    "REQUIRED",
+    "TOGETHER",
+    "Attribute",
+    "Values",
+]
 
 GROUPS = (
     "posterior",
@@ -201,6 +212,22 @@ ARRAYS: dict[str, Array] = {
     "evidence/log_evidence": Array("run", _NO_NAN),
 }
 """Arrays by group and name. Other arrays of a group are free, but see ``OF_EVERY_DRAW``."""
+
+TOGETHER = (
+    (
+        "recall",
+        (
+            "completion_hidden",
+            "completion_descent",
+            "completion_descent_sd",
+            "completion_conditional_mean",
+            "completion_conditional_sd",
+        ),
+    ),
+    ("recall", ("mse_descent", "mse_conditional_mean", "mse_column_mean")),
+    ("partition", ("ball_upper", "ball_lower", "ball_horizontal")),
+)
+"""Arrays or attributes of a group of which a fit has all or none."""
 
 OF_EVERY_DRAW = {"posterior": _FINITE, "sample_stats": _NO_NAN, "prior": _FINITE, "log_prior": _NO_NAN}
 """Groups all of whose arrays lead with chain and draw, and the values of those that ``ARRAYS`` does not have."""
