@@ -64,7 +64,7 @@ def run(
     """Fit, verify and report in one go, as a file says."""
     text = _text_of(file)
     calls = _calls(text, file)
-    _check_outputs(calls)
+    _check_files(calls)
     saved, code = calls[0].values["output"], 0
     records: dict[str, Any] = {}
     for call in calls:
@@ -99,9 +99,11 @@ def _calls(text: str, file: Path) -> list[_Call]:
         raise InputError(f"{file}: fit: this table is missing; write [fit] with the key data")
     asked = [name for name in _COMMANDS if (steps[name] is not None if name in steps else name in _ALWAYS)]
     calls = [_Call(name, _values(commands[name], steps.get(name) or {}, file.parent)) for name in asked]
-    family = calls[0].values["family"]
+    fitted = calls[0].values
     for call in calls[1:]:
-        call.values["family"] = family if ":" in family else None
+        call.values["family"] = fitted["family"] if ":" in fitted["family"] else None
+        if call.command == "report" and call.values["labels"] is None and fitted["data"] != "-":
+            call.values["labels"] = fitted["labels"]  # standard input is not there a second time
     return calls
 
 
@@ -130,13 +132,16 @@ def _located(key: Key, value: Any, folder: Path) -> Any:
     return value
 
 
-def _check_outputs(calls: list[_Call]) -> None:
-    """Refuse outputs that cannot be written before anything is computed."""
+def _check_files(calls: list[_Call]) -> None:
+    """Refuse data that are not there and outputs that cannot be written before anything is computed."""
+    from probam.data.reading import check_file
     from probam.data.writing import TABLE_SUFFIXES, check_writable
 
     pages = (".html", ".htm")
     suffixes = {"fit": (".nc",), "verify": pages, "predict": TABLE_SUFFIXES, "report": pages}
     for command, values in calls:
+        if Path(values.get("data") or "").suffix:
+            check_file(values["data"])
         for name in ("output", "html"):
             if values.get(name) is not None and str(values[name]) != "-":
                 check_writable(values[name], suffixes=suffixes[command])

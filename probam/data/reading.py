@@ -32,6 +32,7 @@ __all__ = [
     "STANDARD_INPUT",
     "SUFFIXES",
     "cause",
+    "check_file",
     "column_names",
     "delimiter_of",
     "is_number",
@@ -102,6 +103,11 @@ def source_of(path: str | os.PathLike[str]) -> str:
     """What errors call a file: its path, or ``standard input``."""
     name = os.fspath(path)
     return STANDARD_INPUT if name == "-" else name
+
+
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Raise :class:`probam.errors.InputError` where :func:`read` would, before it opens the file."""
+    _kind(_split_key(source_of(path))[0])
 
 
 def _split_key(path: str) -> tuple[str, str | None]:

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
@@ -72,6 +73,21 @@ def test_a_file_gives_what_the_commands_give_one_by_one(folder: Path, capsys: py
     with xr.open_datatree(folder / "fit.nc") as tree:
         xr.testing.assert_identical(draws.drop_attrs(), tree["posterior"].to_dataset().load().drop_attrs())
     pd.testing.assert_frame_equal(labels, pd.read_csv(folder / "labels.csv"))
+
+
+def test_labels_of_the_fit_are_those_of_the_report(folder: Path) -> None:
+    long = pd.read_csv(folder / "rows.csv")
+    long.assign(kind=np.where(long["eruptions"] > 3, "long", "short")).to_csv(folder / "rows.csv", index=False)
+    (folder / "analysis.toml").write_text("verify = false\n" + FIT + 'labels = "kind"\n')
+    assert main(["run", "study/analysis.toml"]) == 0
+    assert "Do the memories match the known labels?" in (folder / "fit.html").read_text()
+
+
+def test_data_that_are_not_there_are_told_before_the_fit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "analysis.toml").write_text(FIT + '[predict]\ndata = "row.csv"\noutput = "labels.csv"\n')
+    assert main(["run", "study/analysis.toml"]) == 2
+    assert "row.csv: no such file" in capsys.readouterr().err
+    assert not (folder / "fit.nc").exists()
 
 
 def test_results_of_all_commands_are_one_object(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
