@@ -1,12 +1,14 @@
 """Files that are written completely or not at all."""
 
 import errno
+import functools
 import io
 import os
 import secrets
 import stat
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,9 @@ __all__ = [
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".npz", ".nc")
 """What :func:`write_table` and :func:`write_dataset` write."""
 
+
+_LEFT_AFTER = 24 * 3600.0
+"""Seconds after which nobody writes a temporary file any more: a process that was killed left it."""
 
 _unfinished: set[Path] = set()
 """Temporary files that are being written."""
@@ -81,6 +86,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = check_writable(path)
     temporary = _beside(target)
+    _sweep(target.parent)
     _unfinished.add(temporary)
     try:
         _create(temporary)
@@ -215,6 +221,15 @@ def _beside(target: Path) -> Path:
     """An unused name in the same folder with the same suffix."""
     end = "".join(target.suffixes[-2:])[-20:]
     return target.with_name(f".probam-{secrets.token_hex(8)}{end}")
+
+
+@functools.cache  # once for each folder: it may hold many files
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder."""
+    for path in folder.glob(f".probam-{'[0-9a-f]' * 16}*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _LEFT_AFTER:
+                path.unlink()
 
 
 def _create(path: Path) -> Path:

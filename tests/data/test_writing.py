@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,19 @@ def test_any_exception_leaves_the_old_file_and_nothing_else(tmp_path: Path, erro
         raise error
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_a_killed_process_left_is_removed_after_a_day(tmp_path: Path) -> None:
+    old, young, other = (
+        tmp_path / name for name in (f".probam-{'0a' * 8}.nc", f".probam-{'b1' * 8}.nc", ".probam-notes")
+    )
+    for path in (old, young, other):
+        path.write_text("half of it")
+    for path in (old, other):
+        os.utime(path, (time.time() - 90_000,) * 2)
+    with write_atomically(tmp_path / "fit.nc"):
+        pass
+    assert sorted(tmp_path.iterdir()) == sorted([young, other, tmp_path / "fit.nc"])
 
 
 def test_a_full_disk_is_told_in_one_sentence(tmp_path: Path) -> None:
