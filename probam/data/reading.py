@@ -382,7 +382,7 @@ def _groups(path: str) -> list[str]:
 
 def _numpy_words(error: Exception) -> str:
     text = cause(error)
-    if "pickle" in text or "Object arrays" in text:
+    if "pickle" in text or "Python objects" in text:
         return "it has Python objects, which are never unpickled; save numbers (np.save of a float array)"
     return f"it cannot be read as a NumPy file ({text}); it may be truncated"
 

@@ -37,7 +37,9 @@ def no_room(size: int = 100) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def fitted() -> Fit:
-    return fit(X, components=2, engine="em", covariance="full", restarts=2, seed=1)
+    made = fit(X, components=2, engine="em", covariance="full", restarts=2, seed=1)
+    made.parameters()  # programs are compiled, and kept, while there is room
+    return made
 
 
 @pytest.fixture(scope="module")
