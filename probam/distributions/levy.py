@@ -28,7 +28,8 @@ class Levy(dist.Levy):
         above = gap > 0
         safe = jnp.where(above, gap, 1)
         inside = 0.5 * jnp.log(self.scale / (2 * jnp.pi)) - 0.5 * self.scale / safe - 1.5 * jnp.log(safe)
-        return jnp.where(above, inside, -jnp.inf)
+        log_density: Array = jnp.where(above, inside, -jnp.inf)
+        return log_density
 
     def cdf(self, value: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
         r"""\(\operatorname{erfc} \sqrt{c / (2 (x - \mu))}\), 0 at and below the location."""

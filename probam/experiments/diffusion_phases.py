@@ -115,7 +115,8 @@ def _softest(denoise: _Denoiser, states: Float[Array, "Q D"], key: jax.Array) ->
 
     def unit(u: Array) -> Array:
         length = jnp.linalg.norm(u, axis=-1, keepdims=True)
-        return u / jnp.where(length > 0, length, 1)
+        divisor: Array = jnp.where(length > 0, length, 1)
+        return u / divisor
 
     start = unit(jax.random.normal(key, states.shape, states.dtype))
     ended = jax.lax.fori_loop(0, _POWER_STEPS, lambda _, u: unit(pushed(u)), start)

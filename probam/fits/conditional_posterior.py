@@ -153,7 +153,8 @@ def draws(
             key_memory, key_value = jax.random.split(key)
             which, memory = jnp.divmod(jax.random.categorical(key_memory, joint.ravel()), joint.shape[1])
             law = jax.tree.map(lambda leaf: leaf[which], of.joint)
-            return jnp.where(jnp.isnan(row), law.sample(key_value)[memory].astype(row.dtype), row)
+            completed: jax.Array = jnp.where(jnp.isnan(row), law.sample(key_value)[memory].astype(row.dtype), row)
+            return completed
 
         return jnp.asarray(each(draw, jax.random.split(key, num_draws), numbers=joint.size))
 

@@ -309,7 +309,8 @@ def _inverse(dim: int, length: Array) -> Array:
     start = r * (dim - r**2) / ((1 - r) * (1 + r))
     kappa = jax.lax.fori_loop(0, _NEWTON_STEPS, newton, start)
     outside = jnp.where(length == 0, 0.0, jnp.where(length >= 1, jnp.inf, jnp.nan))
-    return jnp.where(inside, kappa, outside)
+    solved: Array = jnp.where(inside, kappa, outside)
+    return solved
 
 
 @_inverse.defjvp
