@@ -169,8 +169,9 @@ def _downhill(energy: Rows, num_steps: int) -> Callable[[Array, Array], Array]:
         steepest = jnp.max(_norm(gradient), axis=-1)[:, None, None]
         between = jnp.mean(_norm(jnp.diff(paths, axis=1)), axis=-1)[:, None, None]
         length = between * _COOLED ** (t / max(num_steps - 1, 1)).astype(paths.dtype)
-        step: Array = jnp.where(steepest > 0, length / jnp.where(steepest > 0, steepest, 1), 0)
-        return paths - step * gradient
+        step = jnp.where(steepest > 0, length / jnp.where(steepest > 0, steepest, 1), 0)
+        moved: Array = paths - step * gradient
+        return moved
 
     return relax
 
