@@ -1,6 +1,8 @@
 """Closed-form EM: monotone, stationary for the very potential that NUTS sees, and equal to other programs' optima."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -263,3 +265,18 @@ def test_under_a_prior_that_is_not_conjugate_engines_start_from_gradient_em() ->
 
     best = minimize_scalar(minus_log_joint, bounds=(-1, 1), method="bounded", options={"xatol": 1e-9}).x
     np.testing.assert_allclose(np.log(start["precision"][0, 0, 0]), best, atol=1e-3)
+
+
+_MANY_FEATURES = """
+import jax
+jax.config.update("jax_enable_x64", True)
+import numpy as np
+import probam
+rows = np.random.default_rng(0).normal(size=(60, 60)) + np.repeat([[-3.0], [3.0]], 30, axis=0)
+probam.fit(rows, components=2, engine="em", restarts=2, max_iterations=50)
+"""
+
+
+def test_many_features_do_not_stop_the_threads() -> None:
+    """With jax 0.10 the batched triangular solves of this fit waited for each other for ever on two cores."""
+    subprocess.run([sys.executable, "-c", _MANY_FEATURES], cwd=Path(__file__).parents[2], check=True, timeout=240)
