@@ -2,6 +2,7 @@
 
 import gc
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def _put_whole(cache: LRUCache, key: str, value: bytes) -> None:
     """Keep a compiled program through a temporary name: JAX writes in place, and another worker could read a half."""
     entry = Path(str(cache.path)) / f"{key}-cache"
     if not entry.exists():
-        own = entry.with_name(f"{key}.{os.getpid()}")
+        own = entry.with_name(f"{key}.{os.getpid()}.{threading.get_ident()}")  # claims compile in threads
         own.write_bytes(value)
         own.replace(entry)
 

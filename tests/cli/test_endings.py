@@ -29,7 +29,8 @@ MODEL = ("--covariance", "isotropic", "--weights", "uniform", "--components", "1
 
 def started(words: Sequence[str], folder: Path, **streams: Any) -> "subprocess.Popen[str]":
     command = [sys.executable, "-c", PROGRAM, *words]
-    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, **streams)
+    own = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}  # JAX set it here
+    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=own, **streams)
 
 
 @pytest.mark.parametrize(
