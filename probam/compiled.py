@@ -63,6 +63,9 @@ def keep_compiled(folder: str | os.PathLike[str] | None = None) -> Path | None:
             is not set, the user's cache folder; JAX's own setting (``JAX_COMPILATION_CACHE_DIR``) then has priority
             over the latter.
 
+    XLA of jaxlib 0.9 writes lines to standard error about kept programs that it reads; set the variable
+    ``TF_CPP_MIN_LOG_LEVEL`` to 3 before jax is imported to have none, as the command line does.
+
     Returns:
         The folder used, or None where the cache is off, is set by JAX, or cannot be written to.
 

@@ -22,7 +22,7 @@ print(float(jax.jit(lambda x: jnp.cumsum(x * x)[-1])(jnp.arange(5.0))))
 
 def _run(folder: str | None, home: Path) -> list[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", SWITCH))}
-    environment = kept | {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    environment = kept | {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "TF_CPP_MIN_LOG_LEVEL": "3"}
     if folder is not None:
         environment[SWITCH] = folder
     done = subprocess.run(
