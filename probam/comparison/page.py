@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from numpy.typing import ArrayLike
 
 from probam.comparison.compare import compare, named_fits, same_data
-from probam.data.writing import write_atomically
 from probam.errors import InputError
 from probam.fits.fitted import Fit
 from probam.options import file_path
@@ -43,8 +42,7 @@ def compare_report(
     _check_same_data(named)
     trees = {str(name): fit.tree for name, fit in named.items()}
     frame = compare({str(name): fit for name, fit in named.items()}, labels=labels)
-    with write_atomically(path) as temporary:
-        write_page(comparison_html(trees, frame), temporary)
+    write_page(comparison_html(trees, frame), path)
 
 
 def _check_same_data(fits: Mapping[str, Fit]) -> None:

@@ -8,7 +8,6 @@ import pandas as pd
 
 from probam.comparison.compare import same_data
 from probam.comparison.covariances import MCLUST, Selection
-from probam.data.writing import write_atomically
 from probam.fits.fitted import Fit
 from probam.fits.landscape import plane
 from probam.reports.covariances import selection_html
@@ -34,8 +33,7 @@ def write_scores(
     ordered = {str(name): fits[name] for name in frame.index if name in fits}
     trees = {name: fit.tree for name, fit in ordered.items()}
     text = scores_html(frame, trees, _scattered(ordered), subject=subject or ", ".join(ordered))
-    with write_atomically(path) as temporary:
-        write_page(text, temporary)
+    write_page(text, path)
 
 
 def write_selection(selection: Selection, path: str | os.PathLike[str]) -> None:
@@ -50,8 +48,7 @@ def write_selection(selection: Selection, path: str | os.PathLike[str]) -> None:
     text = selection_html(
         selection.table, selection.best, _scattered({name: chosen}), subject=selection.source, title_of=MCLUST
     )
-    with write_atomically(path) as temporary:
-        write_page(text, temporary)
+    write_page(text, path)
 
 
 def _scattered(fits: Mapping[str, Fit]) -> Scattered | None:
