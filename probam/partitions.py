@@ -32,7 +32,7 @@ from probam.reports.summaries.convergence import summarise
 from probam.reports.summaries.credible import CredibleBall
 from probam.reports.summaries.given_draws import SAMPLE, GivenDraws, finite, given_draws, given_labels, whole_labels
 from probam.reports.summaries.partition import Loss, PartitionDraws
-from probam.reports.summaries.quantities import InvariantDraws, scalars, weight_entropy
+from probam.reports.summaries.quantities import InvariantDraws, evenly, scalars, weight_entropy
 from probam.reports.summaries.relabel import LabelledDraws, Method, from_responsibilities
 from probam.reports.summaries.relabel import agreement as agreement_of_rows
 from probam.reports.summaries.relabel import relabel as relabel_rows
@@ -236,7 +236,7 @@ def across_engines(engines: Mapping[str, xr.Dataset | ArrayLike | xr.DataArray])
         )
     shortest = min(values.shape[1] for draws in own.values() for values in draws.values())
     pooled = {
-        name: np.concatenate([draws[name][:, point.evenly(draws[name].shape[1], shortest)] for draws in own.values()])
+        name: np.concatenate([draws[name][:, evenly(draws[name].shape[1], shortest)] for draws in own.values()])
         for name in common
     }
     tables = {name: summarise({each: draws[each] for each in common}, "chains") for name, draws in own.items()}

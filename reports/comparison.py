@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from probam.reports.page import count, escape, page, spelled
+from probam.reports.page import count, enumerated, escape, page, spelled
 from probam.reports.sections.comparison import (
     matched_section,
     notes_section,
@@ -20,7 +20,7 @@ from probam.reports.sections.comparison import (
 from probam.reports.sections.lead import belief
 from probam.reports.sections.posterior import finding
 from probam.reports.summaries.diagnostics import Diagnosis, diagnose
-from probam.reports.summaries.preference import listed, preference
+from probam.reports.summaries.preference import preference
 from probam.reports.summaries.quantities import options
 
 __all__ = ["comparison_html"]
@@ -40,7 +40,7 @@ def comparison_html(trees: Mapping[str, xr.DataTree], frame: pd.DataFrame) -> st
     sizes = first["observed_data"].sizes
     source = Path(str(first.attrs.get("source", "")) or "data").name
     fits = spelled(len(trees), "fit", "fits")
-    lead = f"{listed(list(trees))}: fits of the same {count(sizes['datum'])} rows with "
+    lead = f"{enumerated(list(trees))}: fits of the same {count(sizes['datum'])} rows with "
     lead += spelled(sizes["feature"], "feature", "features")
     sections = [
         numbers_section(trees, diagnoses, frame),
@@ -79,7 +79,7 @@ def _preferred(trees: Mapping[str, xr.DataTree], diagnoses: Mapping[str, Diagnos
         )
     doubtful = [name for name, diagnosis in diagnoses.items() if diagnosis.advice[0].level == "problem"]
     if doubtful:
-        sentences.append(f"Do not rely on the scores of {escape(listed(doubtful))} yet.")
+        sentences.append(f"Do not rely on the scores of {escape(enumerated(doubtful))} yet.")
     return f"<p>{' '.join(sentences)}</p>"
 
 

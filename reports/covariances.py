@@ -12,8 +12,7 @@ import pandas as pd
 from probam.reports.figures.covariances import criteria_figure
 from probam.reports.figures.scores import Scattered, plane_figure
 from probam.reports.figures.style import inline_svg
-from probam.reports.page import Section, escape, figure, page, spelled, table, with_error
-from probam.reports.summaries.preference import listed
+from probam.reports.page import Section, enumerated, escape, figure, page, spelled, table, with_error
 
 __all__ = ["selection_html"]
 
@@ -86,7 +85,7 @@ def selection_html(
     return page(
         f"Covariance and number of memories: {subject}",
         lead=f'<p class="lead">{escape(models.capitalize())} of Gaussian memories, compared by '
-        f"{escape(listed([_CRITERIA[name].title for name in best]))}.</p>",
+        f"{escape(enumerated([_CRITERIA[name].title for name in best]))}.</p>",
         verdict=_verdict(frame, best),
         sections=[section for section in sections if section is not None],
         kicker="probam compare --covariances",

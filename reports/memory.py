@@ -7,12 +7,11 @@ import os
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Int
 
 from probam.reports.figures.landscape import is_line, landscape_figure
 from probam.reports.figures.shown import shown_memories
 from probam.reports.figures.style import inline_svg
-from probam.reports.page import Section, count, escape, figure, number, page, spelled, table, write_page
+from probam.reports.page import Section, count, escape, figure, first_named, number, page, spelled, table, write_page
 from probam.reports.tree import has
 
 __all__ = ["memory_html", "write_memory_page"]
@@ -110,7 +109,7 @@ def _fixed_points(tree: xr.DataTree) -> Section | None:
                 number(float(recall["attractor_energy"].values[point])),
                 str(nearest),
                 number(distance, 3),
-                _listed(np.flatnonzero(patterns == point)),
+                first_named([str(place) for place in np.flatnonzero(patterns == point)], 12) or "none",
                 str(int((queries == point).sum())),
             ]
         )
@@ -122,12 +121,6 @@ def _fixed_points(tree: xr.DataTree) -> Section | None:
         stopped = spelled(int((queries < 0).sum()), "query", "queries")
         remark = f"<p>Recall from {stopped} was stopped before it converged.</p>"
     return Section("fixed", "Where recall ends", table(header, rows, caption=caption, words=(4,)) + remark)
-
-
-def _listed(numbers: Int[np.ndarray, " M"], most: int = 12) -> str:
-    """Numbers of patterns, the first of them where there are many."""
-    text = ", ".join(map(str, numbers[:most].tolist()))
-    return f"{text} and {len(numbers) - most} more" if len(numbers) > most else text or "none"
 
 
 def _memory(tree: xr.DataTree) -> Section:

@@ -22,8 +22,10 @@ __all__ = [
     "Section",
     "count",
     "data_block",
+    "enumerated",
     "escape",
     "figure",
+    "first_named",
     "folded",
     "number",
     "page",
@@ -121,6 +123,25 @@ def spelled(value: int, one: str = "", many: str = "") -> str:
     small = ("no" if many else "none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     words = small[value] if 0 <= value < len(small) else count(value)
     return f"{words} {one if value == 1 else many}".rstrip()
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """Names in a sentence.
+
+    >>> enumerated(["a"]), enumerated(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def first_named(names: Sequence[str], most: int = 4) -> str:
+    """The first few names, and how many more there are.
+
+    >>> first_named(["a", "b"]), first_named(["a", "b", "c"], most=1)
+    ('a, b', 'a and 2 more')
+    """
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def table(

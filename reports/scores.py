@@ -12,9 +12,8 @@ import xarray as xr
 
 from probam.reports.figures.scores import Scattered, Score, plane_figure, score_of, scores_figure
 from probam.reports.figures.style import inline_svg
-from probam.reports.page import Section, escape, figure, number, page, spelled, table, with_error
+from probam.reports.page import Section, enumerated, escape, figure, number, page, spelled, table, with_error
 from probam.reports.summaries.contingency import agreement
-from probam.reports.summaries.preference import listed
 from probam.reports.tree import variable
 
 __all__ = ["scores_html"]
@@ -122,7 +121,7 @@ def _others(frame: pd.DataFrame, score: Score, best: str) -> str:
     close = others.index[-others[score.difference] <= 2 * others[score.error]]
     if not len(close):
         return "All others are worse by more than two standard errors of the difference."
-    names = escape(listed([str(name) for name in close]))
+    names = escape(enumerated([str(name) for name in close]))
     return f"Within two standard errors of it, and so not told apart by these rows: {names}."
 
 

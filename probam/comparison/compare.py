@@ -34,7 +34,7 @@ from probam.reports.summaries.estimate import NOT_A_COUNT, bounds_memories, esti
 from probam.reports.summaries.quantities import engine_kind
 from probam.reports.tree import has, variable
 
-__all__ = ["compare", "comparison_record", "comparison_text", "differences", "named_fits", "same_data"]
+__all__ = ["compare", "comparison_record", "comparison_text", "differences", "json_value", "named_fits", "same_data"]
 
 
 def compare(
@@ -342,10 +342,12 @@ def comparison_record(frame: pd.DataFrame) -> dict[str, Any]:
         infinite); ``notes`` maps names to lists of sentences.
     """
     fits = {
-        str(name): {
-            column: None if isinstance(value, float) and not np.isfinite(value) else value
-            for column, value in row.items()
-        }
+        str(name): {column: json_value(value) for column, value in row.items()}
         for name, row in frame.to_dict(orient="index").items()
     }
     return {"fits": fits, "notes": frame.attrs.get("notes", {})}
+
+
+def json_value(value: Any) -> Any:
+    """A value of a table as JSON has it: None for a number that is missing or infinite."""
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 import probam.fits.fit as api
-from probam.comparison.compare import differences
+from probam.comparison.compare import differences, json_value
 from probam.comparison.scores import evidence
 from probam.comparison.splits import read_once
 from probam.data.table import Table
@@ -351,18 +351,10 @@ def selection_record(selection: Selection) -> dict[str, Any]:
     return {
         "num_data": selection.num_data,
         "best": {name: choice._asdict() for name, choice in selection.best.items()},
-        "models": [{name: _plain(value) for name, value in row.items()} for row in _records(selection.table)],
+        "models": [{name: json_value(value) for name, value in row.items()} for row in _records(selection.table)],
     }
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of the table, each with its covariance and number of memories."""
     return [{str(name): value for name, value in row.items()} for row in table.reset_index().to_dict(orient="records")]
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it; null for a number that is missing or infinite."""
-    if isinstance(value, str | int):
-        return value
-    number = float(value)
-    return None if not np.isfinite(number) else number

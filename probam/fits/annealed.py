@@ -17,10 +17,10 @@ from probam.distributions.blurred import blurred, denoised, widths
 from probam.distributions.mixture import MemoryMixture
 from probam.dynamics.annealed import diffuse, flow, noise_levels
 from probam.family import Params
-from probam.fits.draws import evenly
 from probam.fits.landscape import survey
 from probam.models.mixture import Mixture
 from probam.placement import each
+from probam.reports.summaries.quantities import evenly
 
 __all__ = ["WAYS", "Annealed", "annealed", "from_noise"]
 
@@ -111,7 +111,7 @@ def from_noise(
     """
     total = len(next(iter(sites.values())))
     num_draws = min(_MOST_DRAWS, total, num_data)
-    chosen = evenly(num_draws, total)
+    chosen = evenly(total, num_draws)
     some = {name: value[chosen] for name, value in sites.items()}
     rows = np.asarray(_from_noise(model, some, key, -(-num_data // num_draws), by=by, num_steps=num_steps))
     return np.swapaxes(rows, 0, 1).reshape(-1, rows.shape[-1])[:num_data]

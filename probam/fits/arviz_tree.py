@@ -11,10 +11,10 @@ import xarray as xr
 import probam.fits.posterior as posterior
 from probam.errors import InputError
 from probam.fits.choices import precision
-from probam.fits.draws import evenly
 from probam.fits.saved import on_device, saved_sites, saved_units, site_names
 from probam.models.mixture import Mixture
 from probam.options import boolean, whole_number
+from probam.reports.summaries.quantities import evenly
 from probam.reports.tree import has, variable
 
 __all__ = ["arviz_tree"]
@@ -52,7 +52,7 @@ def arviz_tree(
     if num_draws < num_chains:
         raise InputError(f"num_draws: expected at least one for each of {num_chains} chains; got {num_draws}")
     kept = variable(tree, "invariant", "draw").values
-    chosen = evenly(num_draws // num_chains, len(kept))
+    chosen = evenly(len(kept), num_draws // num_chains)
     groups = _with_draws(tree, kept[chosen])
     if relabelled:
         permutation = variable(tree, "memory", "permutation").values.reshape(num_chains, len(kept), -1)[:, chosen]

@@ -23,12 +23,36 @@ from probam.fits.options import ENGINES
 from probam.inference.gibbs.moves import conditionals_of
 from probam.options import one_of
 
-__all__ = ["double_precision", "families", "find_engine", "find_family", "sampler_of", "saved_family"]
+__all__ = [
+    "check_precision",
+    "double_precision",
+    "families",
+    "find_engine",
+    "find_family",
+    "precision",
+    "sampler_of",
+    "saved_family",
+]
 
 
 def double_precision() -> bool:
     """Whether JAX computes in float64 where it is given float64."""
     return bool(jax.dtypes.canonicalize_dtype(np.float64) == np.float64)
+
+
+def check_precision(dtype: np.dtype[Any], what: str, source: str) -> None:
+    """Raise :class:`probam.errors.InputError` for what a file holds in double precision where that is not turned on.
+
+    Args:
+        dtype: of the file's numbers.
+        what: a fit, a stream.
+        source: what the file is called.
+    """
+    if dtype == np.float64 and not double_precision():
+        raise InputError(
+            f"{source}: this {what} is in double precision; turn it on before loading: "
+            "jax.config.update('jax_enable_x64', True)"
+        )
 
 
 def precision(dtype: np.dtype[Any]) -> AbstractContextManager[Any]:

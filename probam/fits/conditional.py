@@ -27,11 +27,11 @@ from probam.data.table import Table, as_table
 from probam.errors import InputError
 from probam.family import Params
 from probam.family.capabilities import DataSpace
-from probam.fits.draws import evenly
 from probam.fits.landscape_posterior import completion
 from probam.fits.options import SEEDS
 from probam.models.mixture import Mixture
 from probam.options import whole_number
+from probam.reports.summaries.quantities import evenly
 
 __all__ = ["ConditionalDistribution", "Question", "rows_given"]
 
@@ -267,7 +267,7 @@ class ConditionalDistribution:
         Raises :class:`probam.errors.InputError` for families without recall or without a finite mean.
         """
         whole_number(least=1)("max_steps", max_steps)
-        which = evenly(_RECALL_DRAWS, self.num_draws)
+        which = evenly(self.num_draws, _RECALL_DRAWS)
         chosen = {name: value[which] for name, value in self.sites.items()}
         completed = completion(self.model, chosen, np.asarray(self._x), max_steps=max_steps)
         of = completed.pooled()

@@ -13,9 +13,10 @@ from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.result import EngineResult
 from probam.models.mixture import Mixture
 from probam.reports.summaries.partition import cluster_sizes
+from probam.reports.summaries.quantities import evenly
 from probam.reports.summaries.relabel import LabelledDraws, Method, relabel_all
 
-__all__ = ["Draws", "Numbering", "compared_rows", "evenly", "number_memories", "thin"]
+__all__ = ["Draws", "Numbering", "compared_rows", "number_memories", "thin"]
 
 _RESPONSIBILITIES = 300_000_000
 """Most responsibilities (draws x data x memories) that reading a posterior computes; more draws are thinned."""
@@ -69,11 +70,6 @@ class Draws:
         return Draws(self.model, self.at(which), self.lp[which], self.kept[chosen])
 
 
-def evenly(count: int, num_draws: int) -> Int[np.ndarray, " T"]:
-    """At most ``count`` numbers of draws, spread evenly over all, the first and the last among them."""
-    return np.unique(np.linspace(0, num_draws - 1, count).round().astype(int))
-
-
 def compared_rows(num_data: int) -> Int[np.ndarray, " R"]:
     """The data of which partitions are compared."""
     return np.sort(np.random.default_rng(0).permutation(num_data)[:_PARTITION_ROWS])
@@ -83,7 +79,7 @@ def thin(model: Mixture, result: EngineResult, num_data: int) -> Draws:
     """As many draws as can be read at reasonable cost, evenly taken from each chain."""
     num_chains, num_draws = next(iter(result.sites.values())).shape[:2]
     most = max(1, min(_MOST_DRAWS, _RESPONSIBILITIES // (num_data * model.num_components)) // num_chains)
-    kept = evenly(min(most, num_draws), num_draws)
+    kept = evenly(num_draws, most)
     names = Coordinates(model).transforms
     sites: Params = {
         name: jax.device_put(values[:, kept].reshape(-1, *values.shape[2:]))

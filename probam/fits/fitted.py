@@ -21,7 +21,6 @@ from probam.fits.answers import Answers, answers
 from probam.fits.completed import completed
 from probam.fits.conditional import ConditionalDistribution, rows_given
 from probam.fits.derived import REPORTED
-from probam.fits.draws import evenly
 from probam.fits.held import Held
 from probam.fits.in_words import memories, summary_text
 from probam.fits.landscape import basins, check_inside, energies_at, extent_of, kind_of, recalled
@@ -32,6 +31,7 @@ from probam.fits.questions import NO_LENGTH
 from probam.fits.verification import verify_draws
 from probam.options import boolean, file_path, number, one_of, whole_number
 from probam.reports.summaries.convergence import invariant_summary
+from probam.reports.summaries.quantities import evenly
 from probam.reports.tree import write_tree
 
 __all__ = ["Fit"]
@@ -219,7 +219,7 @@ class Fit(Held):
         table = self.table(data, missing=True)
         values = table.values.astype(self.dtype)
         DataSpace.of(self.model.family).check_support(values, self.columns)
-        chosen = self._chosen(evenly(num_draws, len(self._permutations)))
+        chosen = self._chosen(evenly(len(self._permutations), num_draws))
         return completed(self.model, chosen, values, self.standardiser, self.columns, max_steps if descent else None)
 
     def conditional(
@@ -256,7 +256,7 @@ class Fit(Held):
         return ConditionalDistribution.of(
             rows_given(target, given, self.columns, self.dtype),
             self.model,
-            self._chosen(evenly(num_draws, len(self._permutations))),
+            self._chosen(evenly(len(self._permutations), num_draws)),
             self.standardiser,
             np.stack([x.min(axis=0), x.max(axis=0)]),
         )

@@ -15,13 +15,14 @@ from jaxtyping import Float, Int
 import probam.fits.posterior as posterior
 from probam.data.standardise import Standardiser
 from probam.errors import ProbamError
-from probam.fits.draws import Draws, Numbering, evenly
+from probam.fits.draws import Draws, Numbering
 from probam.fits.prepared import Prepared
 from probam.fits.questions import lacking
 from probam.inference.common.result import EngineResult, Evidence
 from probam.models.mixture import Mixture
 from probam.reports.summaries.credible import partition_group as sampled_partitions
 from probam.reports.summaries.credible import point_estimate_group
+from probam.reports.summaries.quantities import evenly
 from probam.reports.summaries.quantities import invariant_group as invariant_quantities
 from probam.reports.tree import Variables
 
@@ -218,7 +219,7 @@ def partition_group(reading: posterior.Reading, rows: Int[np.ndarray, " R"], res
 def predictive_group(key: jax.Array, draws: Draws, prepared: Prepared) -> Group:
     """Replicated data sets, each from another draw; several from a single one."""
     count = int(np.clip(_REPLICATED // prepared.x.size, 2, 50))
-    chosen = evenly(count, len(draws)) if len(draws) > 1 else np.zeros(min(count, _OF_ONE_DRAW), int)
+    chosen = evenly(len(draws), count) if len(draws) > 1 else np.zeros(min(count, _OF_ONE_DRAW), int)
     x, model = prepared.x, draws.model
     filled = posterior.replicate(model, draws.at(chosen), key, len(x) + lacking(x, model.num_components))
     in_units = prepared.units.invert(np.asarray(filled)[:, : len(x)]).astype(np.float32)

@@ -38,6 +38,7 @@ from probam.fits.landscape import MERGE, Landscape, kind_of, survey
 from probam.fits.questions import padded
 from probam.models.mixture import Mixture
 from probam.placement import each
+from probam.reports.summaries.quantities import evenly
 
 __all__ = [
     "Completion",
@@ -156,7 +157,7 @@ def plan(
     states = num_starts + _PAIR * num_memories * (num_memories - 1) // 2
     most = min(most, int(_WORK) // (states * size), _NUMBERS // (num_starts * num_features))
     count = max(1, min(num_draws, most // num_chains))
-    return Plan(np.unique(np.linspace(0, num_draws - 1, count).round().astype(int)), num_memories)
+    return Plan(evenly(num_draws, count), num_memories)
 
 
 def landscape_posterior(

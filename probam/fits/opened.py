@@ -10,7 +10,7 @@ from numpyro.distributions.constraints import Constraint
 
 from probam.errors import InputError
 from probam.family import Family
-from probam.fits.choices import double_precision, precision, saved_family
+from probam.fits.choices import check_precision, precision, saved_family
 from probam.fits.prior_text import priors_of_file
 from probam.fits.saved import saved_units
 from probam.inference.common.coordinates import Coordinates
@@ -43,13 +43,9 @@ def model_of_tree(tree: xr.DataTree, source: str, given: str | Family | None) ->
     check_tree(tree, source)
     covariance = json.loads(tree.attrs["family_options"]).get("covariance")
     family = saved_family(tree.attrs["family"], covariance, given, source)
-    is_double = tree.attrs["dtype"] == "float64"
-    if is_double and not double_precision():
-        raise InputError(
-            f"{source}: this fit is in double precision; turn it on before loading: "
-            "jax.config.update('jax_enable_x64', True)"
-        )
-    with precision(np.dtype(tree.attrs["dtype"])):
+    dtype = np.dtype(tree.attrs["dtype"])
+    check_precision(dtype, "fit", source)
+    with precision(dtype):
         model = _rebuilt(tree, family, source)
         _check_sites(tree, model, source)
     return model

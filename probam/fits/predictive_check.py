@@ -17,12 +17,13 @@ from probam.distributions.conditional import conditional
 from probam.distributions.mixture import MemoryMixture
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
-from probam.fits.draws import Draws, evenly
+from probam.fits.draws import Draws
 from probam.fits.groups import Group
 from probam.fits.prepared import Prepared
 from probam.fits.questions import padded
 from probam.placement import each
 from probam.reports.summaries.discrepancies import ASPECTS, Discrepancies, discrepancies, judge
+from probam.reports.summaries.quantities import evenly
 from probam.reports.tree import Variables
 
 __all__ = ["drawn", "predictive_check_group"]
@@ -112,7 +113,7 @@ def predictive_check_group(key: jax.Array, draws: Draws, prepared: Prepared) -> 
     if len(prepared.x) < _FEWEST_DATA:
         raise InputError(f"{len(prepared.x)} data are too few to compare; at least {_FEWEST_DATA} are needed")
     num_data, num_features = prepared.x.shape
-    chosen = evenly(_DRAWS, len(draws))
+    chosen = evenly(len(draws), _DRAWS)
     num_replicates = -(-_REPLICATES // len(chosen))
     rng = np.random.default_rng(0)
     rows = np.sort(rng.permutation(num_data)[: _num_rows(draws, num_data)])

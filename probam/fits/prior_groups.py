@@ -15,12 +15,12 @@ import probam.fits.posterior as posterior
 from probam.compiled import compiled_by_work, compiled_quickly
 from probam.errors import InputError, NumericalError
 from probam.family import Params
-from probam.fits.draws import evenly
 from probam.fits.groups import Group, sites_group
 from probam.fits.prior_text import check_prior_is_known
 from probam.fits.saved import Saved, on_device, saved_sites, site_names
 from probam.models.mixture import Mixture
 from probam.placement import each
+from probam.reports.summaries.quantities import evenly
 from probam.reports.tree import variable
 
 __all__ = ["log_prior_group", "prior_group", "prior_predictive_group"]
@@ -49,7 +49,7 @@ def prior_predictive_group(saved: Saved) -> Group:
     """Data that the prior would give, one set for each of its draws or for some of them, in the units of the data."""
     sites, names = _prior_draws(saved), site_names(saved.model)
     num_data = len(saved.x)
-    chosen = evenly(int(np.clip(_NUMBERS // saved.x.size, 2, _DRAWS)), len(next(iter(sites.values()))))
+    chosen = evenly(len(next(iter(sites.values()))), int(np.clip(_NUMBERS // saved.x.size, 2, _DRAWS)))
     params = on_device({name: value[chosen] for name, value in sites.items() if name in names})
     rows = np.asarray(posterior.replicate(saved.model, params, jax.random.key(1), num_data))
     in_units = saved.units.invert(rows).astype(np.float32)

@@ -14,6 +14,7 @@ from probam.fits.landscape import kind_of
 from probam.fits.saved import Saved
 from probam.models.mixture import Mixture
 from probam.numerics.steady import restored, steady
+from probam.reports.summaries.quantities import evenly
 
 __all__ = ["verification_group", "verify_draws"]
 
@@ -38,7 +39,7 @@ def verify_draws(model: Mixture, sites: Params, x: jax.Array) -> list[Check]:
     """The checks of :func:`verify_mixture` at a few draws spread over the posterior, the largest error of each."""
     num_draws = len(next(iter(sites.values()))) if sites else 1
     worst: dict[str, Check] = {}
-    for draw in sorted({round(i) for i in np.linspace(0, num_draws - 1, _DRAWS)}):
+    for draw in evenly(num_draws, _DRAWS):
         params = {name: jax.device_put(np.asarray(value)[draw]) for name, value in sites.items()}
         for check in verify_mixture(_mixture_of(model, params), x):
             before = worst.get(check.name)

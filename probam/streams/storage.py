@@ -14,8 +14,7 @@ import xarray as xr
 
 from probam.conjugacy.pairs import ConjugatePair
 from probam.data.schema import SCHEMA
-from probam.errors import InputError
-from probam.fits.choices import double_precision
+from probam.fits.choices import check_precision
 from probam.fits.migration import migrated
 from probam.inference.stream.particles import Particles
 from probam.inference.stream.state import StreamState
@@ -147,11 +146,7 @@ def read_stream(path: str | os.PathLike[str]) -> Saved:
     )
     if saved.schema is not None:
         _check_rows(saved.schema, arrays, int(group.attrs["num_data"]), source)
-        if saved.schema.dtype == np.float64 and not double_precision():
-            raise InputError(
-                f"{source}: this stream is in double precision; turn it on before loading: "
-                "jax.config.update('jax_enable_x64', True)"
-            )
+        check_precision(saved.schema.dtype, "stream", source)
     return saved
 
 

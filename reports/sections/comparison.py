@@ -11,15 +11,26 @@ from jaxtyping import Int
 from probam.reports.figures.partition import numbered_as, partitions_figure
 from probam.reports.figures.shown import shortened, shown_features
 from probam.reports.figures.style import inline_svg
-from probam.reports.page import Section, count, escape, figure, folded, number, percent, spelled, table, with_error
+from probam.reports.page import (
+    Section,
+    count,
+    enumerated,
+    escape,
+    figure,
+    folded,
+    number,
+    percent,
+    spelled,
+    table,
+    with_error,
+)
 from probam.reports.sections.labels import contingency_table, memory_cell
 from probam.reports.sections.posterior import memory_numbers
 from probam.reports.summaries.contingency import Contingency, agreement, contingency
 from probam.reports.summaries.diagnostics import Diagnosis
 from probam.reports.summaries.estimate import bounds_memories
 from probam.reports.summaries.partition import variation_of_information
-from probam.reports.summaries.preference import listed
-from probam.reports.summaries.quantities import options
+from probam.reports.summaries.quantities import evenly, options
 from probam.reports.summaries.reproduction import reproduction
 from probam.reports.tree import has, variable
 
@@ -137,7 +148,7 @@ def partitions_section(trees: Trees) -> Section | None:
         lines.append(
             [f"{escape(one)} and {escape(other)}", number(scores.ari, 3), number(scores.nmi, 3), number(distance, 3)]
         )
-    groups = listed([f"{name} {len(np.unique(labels))}" for name, labels in partitions.items()])
+    groups = enumerated([f"{name} {len(np.unique(labels))}" for name, labels in partitions.items()])
     body = f"<p>Compared are {rows}. Groups: {escape(groups)}.</p>"
     heads = ["fits", "adjusted Rand index", "mutual information", "variation of information"]
     caption = (
@@ -145,8 +156,8 @@ def partitions_section(trees: Trees) -> Section | None:
         "Mutual information, normalised: 0 to 1. Variation of information, nats: 0 for the same groups"
     )
     body += table(heads, lines, caption=caption)
-    chosen = _evenly(len(next(iter(partitions.values()))))
     first = next(iter(partitions.values()))
+    chosen = evenly(len(first), _FIGURE_ROWS)
     titles = [shortened(name) for name in partitions]
     titles = titles if len(set(titles)) == len(titles) else list(partitions)
     drawn = {title: numbered_as(first, own)[chosen] for title, own in zip(titles, partitions.values(), strict=True)}
@@ -179,10 +190,6 @@ def _partitions(trees: Trees) -> tuple[dict[str, Int[np.ndarray, " R"]], str]:
         words = f"the most probable memories of all {num_data} rows"
         return {name: group["label"].values for name, group in zip(trees, groups, strict=True)}, words
     return {}, ""
-
-
-def _evenly(num_rows: int) -> Int[np.ndarray, " M"]:
-    return np.linspace(0, num_rows - 1, min(num_rows, _FIGURE_ROWS)).round().astype(int)
 
 
 # --- memories --------------------------------------------------------------------------------------------------

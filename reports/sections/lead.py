@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from probam.reports.page import count, escape, number, percent, spelled
+from probam.reports.page import count, enumerated, escape, number, percent, spelled
 from probam.reports.sections.posterior import finding
 from probam.reports.summaries.diagnostics import Diagnosis
 from probam.reports.summaries.differences import explained_variance, sureness
@@ -45,9 +45,9 @@ def _differences(tree: xr.DataTree) -> str:
     if not order:
         return "No single feature tells the memories apart: between them lies under 10 % of the variance of each."
     named = [f"{names[place]} ({percent(float(explained[place]))})" for place in order[:_NAMED]]
-    listed = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
     of_all = f" of {count(len(names))} features" if len(names) > _NAMED else ""
-    return f"They differ most in {listed}{of_all}; in brackets, the share of its variance that lies between them."
+    features = enumerated(named) + of_all
+    return f"They differ most in {features}; in brackets, the share of its variance that lies between them."
 
 
 def _sure(tree: xr.DataTree) -> str:

@@ -6,12 +6,13 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from probam.reports.page import first_named
 from probam.reports.summaries.convergence import ESS_PER_CHAIN, R_HAT_LIMIT, e_bfmi, wanted_draws
 from probam.reports.summaries.quantities import options, quantity_name
 from probam.reports.summaries.verdict import Facts, Finding, Rule
 from probam.reports.tree import has
 
-__all__ = ["CHAIN_RULES", "listed"]
+__all__ = ["CHAIN_RULES"]
 
 _R_HAT_BAD = 1.05
 _E_BFMI = 0.3
@@ -116,7 +117,7 @@ def _agreement(facts: Facts) -> Iterator[Finding]:
     r_hat = facts.summary["r_hat"].dropna()
     high = r_hat[r_hat > R_HAT_LIMIT].sort_values(ascending=False)
     if len(high):
-        named = listed([quantity_name(str(name)) for name in high.index])
+        named = first_named([quantity_name(str(name)) for name in high.index])
         worst = "infinite" if np.isinf(high.iloc[0]) else f"{high.iloc[0]:.3f}"
         yield Finding(
             "problem" if high.iloc[0] > _R_HAT_BAD else "warning",
@@ -144,12 +145,6 @@ def _longer(tree: xr.DataTree, factor: int | None = None) -> str:
     if tree.attrs.get("engine") == "smc":
         return f"Use {'more' if factor is None else f'about {factor} times as many'} particles (option num_particles)"
     return f"Run {'longer chains' if factor is None else f'about {factor} times longer'} (option num_draws)"
-
-
-def listed(names: list[str], most: int = 4) -> str:
-    """The first few names, and how many more there are."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 CHAIN_RULES = (

@@ -29,7 +29,7 @@ from scipy.special import logsumexp
 
 from probam.errors import InputError
 from probam.reports.summaries.estimate import data_weights, estimate_in_words, total_log_likelihood
-from probam.reports.summaries.quantities import engine_kind, options
+from probam.reports.summaries.quantities import engine_kind, evenly, options
 from probam.reports.tree import has, variable
 
 __all__ = ["Expected", "Information", "expected_loo", "expected_waic", "information", "log_mean_exp_error"]
@@ -210,7 +210,7 @@ def _over_draws(moved: Float[np.ndarray, "C S"], *, own_chains: bool) -> float:
 
 def _relative_efficiency(values: Float[np.ndarray, "C S N"]) -> float:
     """Effective draws of the data's densities, averaged over some data, by their number."""
-    chosen = np.unique(np.linspace(0, values.shape[2] - 1, _WATCHED).round().astype(int))
+    chosen = evenly(values.shape[2], _WATCHED)
     density = np.exp(values[..., chosen] - values[..., chosen].max(axis=(0, 1)))
     density = density[..., np.ptp(density, axis=(0, 1)) > 0]
     if density.shape[2] == 0:

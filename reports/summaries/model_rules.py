@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from probam.reports.summaries.chain_rules import listed
+from probam.reports.page import first_named
 from probam.reports.summaries.quantities import quantity_name, truncation
 from probam.reports.summaries.reproduction import FALSE_ALARM, reproduction
 from probam.reports.summaries.verdict import Facts, Finding, Rule
@@ -21,7 +21,7 @@ _PRIOR_CHANGED = 0.05
 def _not_finite(facts: Facts) -> Iterator[Finding]:
     bad = [quantity_name(name) for name, values in facts.draws.items() if not np.isfinite(values).all()]
     if bad:
-        yield Finding("problem", f"Some draws are not finite: {listed(bad)}. Check the data and the priors.")
+        yield Finding("problem", f"Some draws are not finite: {first_named(bad)}. Check the data and the priors.")
 
 
 def _all_occupied(facts: Facts) -> float:
@@ -73,7 +73,7 @@ def _verification(facts: Facts) -> Iterator[Finding]:
     passed = variable(facts.tree, "verification", "passed")
     failed = [str(name) for name in passed["check"].values[~passed.values.astype(bool)]]
     if failed:
-        text = f"The energy does not match the likelihood: {listed(failed)} failed. Please report this."
+        text = f"The energy does not match the likelihood: {first_named(failed)} failed. Please report this."
         yield Finding("problem", text)
 
 

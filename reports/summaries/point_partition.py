@@ -24,8 +24,9 @@ from probam.reports.summaries.partition import (
     partition_draws,
     vi_criterion,
 )
+from probam.reports.summaries.quantities import evenly
 
-__all__ = ["by_size", "evenly", "point_partition"]
+__all__ = ["by_size", "point_partition"]
 
 _MAX_SAMPLED = 100
 """How many of the distinct sampled partitions are candidates; of more, evenly spaced ones."""
@@ -81,11 +82,6 @@ def by_size(labels: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
     rank = np.empty_like(sizes)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
     return np.asarray(rank[own])
-
-
-def evenly(count: int, most: int) -> Int[np.ndarray, " M"]:
-    """At most ``most`` of the numbers 0 to ``count`` - 1, evenly spaced."""
-    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
 
 
 class _Table(ABC):

@@ -9,9 +9,9 @@ read as Kass & Raftery (1995, doi:10.1080/01621459.1995.10476572) read twice a l
 import numpy as np
 import pandas as pd
 
-from probam.reports.page import number, with_error
+from probam.reports.page import enumerated, number, with_error
 
-__all__ = ["listed", "preference"]
+__all__ = ["preference"]
 
 _SMALL = 4.0
 """Nats of a difference that says nothing."""
@@ -34,22 +34,13 @@ def preference(frame: pd.DataFrame) -> list[str]:
         if len(ranked) > 1:
             left = [str(name) for name in frame.index.difference(ranked.index, sort=False)]
             what = "leave-one-out, which needs posterior draws" if column == "elpd_loo" else "BIC"
-            return judge(ranked) + ([f"{listed(left)} cannot be placed by {what}."] if left else [])
+            return judge(ranked) + ([f"{enumerated(left)} cannot be placed by {what}."] if left else [])
     loo, bic = ([str(name) for name in frame.index[frame[column].notna()]] for column in ("elpd_loo", "bic"))
     return [
         "No fit is preferred, because they have no score in common: leave-one-out is known of "
-        f"{listed(loo) or 'none'}, BIC of {listed(bic) or 'none'}.",
+        f"{enumerated(loo) or 'none'}, BIC of {enumerated(bic) or 'none'}.",
         "Rows that no fit has seen rank them all: probam compare with --held-out.",
     ]
-
-
-def listed(names: list[str]) -> str:
-    """Names in a sentence.
-
-    >>> listed(["a"]), listed(["a", "b", "c"])
-    ('a', 'a, b and c')
-    """
-    return names[0] if len(names) == 1 else " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def _by_leave_one_out(frame: pd.DataFrame) -> list[str]:
@@ -65,7 +56,7 @@ def _by_leave_one_out(frame: pd.DataFrame) -> list[str]:
     else:
         near = [str(name) for name, far in zip(order.index, apart, strict=True) if not far]
         sentences = [
-            f"No fit is preferred: {listed(near)} predict new rows equally well, as far as these data tell.",
+            f"No fit is preferred: {enumerated(near)} predict new rows equally well, as far as these data tell.",
             f"{order.index[0]} comes first, and {what} higher than that of {order.index[1]} by {by}, which is too "
             "little: at least four nats and two standard errors are wanted.",
         ]
@@ -85,7 +76,7 @@ def _by_bic(frame: pd.DataFrame) -> list[str]:
         return [f"{_better(order, how)}: its BIC is lower by {by} ({number(_CLEAR_BIC, 2)} is clear)."]
     near = [str(name) for name, each in zip(order.index, gap, strict=True) if each < _PROBABLE_BIC]
     return [
-        f"No fit is preferred: BIC does not tell {listed(near)} apart.",
+        f"No fit is preferred: BIC does not tell {enumerated(near)} apart.",
         f"{order.index[0]} comes first; its BIC is lower than that of {order.index[1]} by {by}, which is too little: "
         f"{number(_PROBABLE_BIC, 2)} are wanted.",
     ]

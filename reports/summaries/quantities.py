@@ -16,6 +16,7 @@ __all__ = [
     "EngineKind",
     "InvariantDraws",
     "engine_kind",
+    "evenly",
     "invariant_draws",
     "invariant_group",
     "last_values",
@@ -164,3 +165,8 @@ def last_values(objective: Float[np.ndarray, "R T"]) -> Float[np.ndarray, " R"]:
     valid = ~np.isnan(objective)
     last = steps - 1 - np.argmax(valid[:, ::-1], axis=1)
     return np.where(valid.any(axis=1), objective[np.arange(len(objective)), last], np.nan)
+
+
+def evenly(count: int, most: int) -> Int[np.ndarray, " M"]:
+    """At most ``most`` of the numbers 0 to ``count`` - 1, evenly spaced, the first and the last among them."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
