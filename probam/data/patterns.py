@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probam.data.columns import counted
-from probam.data.reading import cause, read
+from probam.data.pieces import cause
+from probam.data.reading import read
 from probam.data.table import as_table
 from probam.errors import InputError
 

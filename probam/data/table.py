@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from probam.data.columns import check_unique, counted, learned_columns, listed, positions, positions_kept, title
+from probam.data.gridded import rows_in
 from probam.data.lists import spread_lists
 from probam.data.reading import read, source_of
 from probam.errors import InputError
@@ -29,8 +30,9 @@ class Table:
 
     ``values`` (N, D) is float32 or float64 and read-only; with ``missing`` entries may be NaN, but not all of a row.
     ``named`` is False where the data came without names of columns, so that ``columns`` only count them. ``left_out``
-    names the columns of a file that were left out because they only number its rows. Raises
-    :class:`probam.errors.InputError` where one of these conditions fails.
+    names the columns of a file that were left out because they only number its rows. ``first_row`` is the number of the
+    first row in the source, of which these may be a part, and ``lines`` (N,) the lines of a text on which its rows end.
+    Raises :class:`probam.errors.InputError` where one of these conditions fails.
     """
 
     values: NDArray[Any]  # (N, D)
@@ -39,6 +41,8 @@ class Table:
     missing: bool = False
     named: bool = True
     left_out: tuple[str, ...] = ()
+    first_row: int = 0
+    lines: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         values = _checked_shape(np.asarray(self.values), self.source)
@@ -49,7 +53,9 @@ class Table:
                 f"columns: expected {values.shape[1]} names, one per feature of {self.source}; got {len(self.columns)}"
             )
         check_unique(self.columns, self.source)
-        _check_finite(values, self.columns, self.source, _array_row, self.missing)
+        if self.lines is not None and len(self.lines) != len(values):
+            raise InputError(f"lines: expected {len(values)} numbers, one per row; got {len(self.lines)}")
+        _check_finite(values, self.columns, self.source, self.row_words, self.missing)
         values = values.view()
         values.flags.writeable = False
         object.__setattr__(self, "values", values)
@@ -68,6 +74,15 @@ class Table:
     def num_features(self) -> int:
         """D, the number of columns."""
         return int(self.values.shape[1])
+
+    def row_words(self, row: int) -> str:
+        """Which row of the source this one is: ``row 3 (line 4)`` of a text, otherwise ``row 2 (counting from 0)``."""
+        return _row_words(row, self.first_row, self.lines)
+
+    def rows(self, first: int, last: int) -> "Table":
+        """The rows from ``first`` to before ``last``, which keep their numbers."""
+        lines = None if self.lines is None else self.lines[first:last]
+        return replace(self, values=self.values[first:last], first_row=self.first_row + first, lines=lines)
 
     def select(self, columns: Sequence[str]) -> "Table":
         """The same data with these columns, in this order."""
@@ -91,8 +106,8 @@ class Table:
             row = int(without[0])
             what = "is all zeros" if largest[row] == 0 else "has missing entries"
             raise InputError(
-                f"{self.source}: {_array_row(row)} {what} and has no direction ({without.size} such rows); leave such "
-                "rows out"
+                f"{self.source}: {self.row_words(row)} {what} and has no direction ({without.size} such rows); leave "
+                "such rows out"
             )
         x = x / largest  # squares neither overflow nor vanish
         unit = x / np.linalg.norm(x, axis=1, keepdims=True)
@@ -112,15 +127,16 @@ def as_table(
     variable: str | None = None,
     name: str = "data",
     missing: bool = False,
+    first_row: int = 0,
 ) -> Table:
     """A :class:`Table` from a file or from any object of numbers.
 
     float32 stays float32; every other kind of number, booleans included, becomes float64.
 
     Args:
-        data: a path (CSV, TSV, Parquet, NPY, NPZ, NetCDF: see :func:`probam.data.reading.read`), a NumPy or JAX array
-            (N, D), nested lists, a pandas frame, a 2-D xarray ``DataArray`` (the coordinate of its feature axis gives
-            the column names), a ``Dataset`` whose variables share one dimension, or a ``Table``.
+        data: a path (CSV, TSV, Parquet, NPY, NPZ, NetCDF, Zarr: see :func:`probam.data.reading.read`), a NumPy or JAX
+            array (N, D), nested lists, a pandas frame, a 2-D xarray ``DataArray`` (the coordinate of its feature axis
+            gives the column names), a ``Dataset`` whose variables share one dimension, or a ``Table``.
         columns: names of the columns to keep, in this order; the others may hold anything. None keeps all. A column
             of lists of D numbers (embeddings in Parquet) stands for D columns: ``name_0``, ``name_1``, ...
         drop: names of columns to leave out; they may hold anything.
@@ -129,6 +145,7 @@ def as_table(
         variable: name of one array of an NPZ or NetCDF file or of a ``Dataset``.
         name: what errors call the data; a file is called by its path.
         missing: keep missing entries as NaN; every row needs an entry that is not missing. Otherwise they are refused.
+        first_row: number of the first row, where the data are a part of a file.
 
     Raises:
         InputError: for text, dates, complex numbers, missing or infinite values, empty data, wrong shapes and other
@@ -138,7 +155,7 @@ def as_table(
     array([2., 4., 6.])
     """
     if isinstance(data, (str, os.PathLike)):
-        return _convert(read(data, variable=variable), columns, drop, source_of(data), features, missing)
+        return _convert(read(data, variable=variable), columns, drop, source_of(data), features, missing, first_row)
     if variable is not None:
         if not isinstance(data, xr.Dataset):
             raise InputError(
@@ -147,7 +164,7 @@ def as_table(
         if variable not in data.data_vars:
             raise InputError(f"variable: {name} has no {variable!r}; it has {listed(data.data_vars, variable)}")
         data = data[variable]
-    return _convert(data, columns, drop, name, features, missing)
+    return _convert(data, columns, drop, name, features, missing, first_row)
 
 
 def check_rows(table: Table, *, minimum: int = 2) -> None:
@@ -210,10 +227,11 @@ def _convert(
     source: str,
     features: Sequence[str] | None,
     missing: bool,
+    first_row: int,
 ) -> Table:
     """A Table from an object in memory."""
     if isinstance(data, xr.Dataset):
-        data = _shared_dimension(data, source)
+        data = _side_by_side(rows_in(data, source))
     names: tuple[str, ...] | None = None
     if isinstance(data, xr.DataArray):
         data, names = _from_data_array(data, source)
@@ -238,12 +256,13 @@ def _convert(
             data = replace(data, missing=False)
         return data if columns is None else data.select(columns)
     if isinstance(data, pd.DataFrame):
-        return _from_frame(data, names, columns, source, missing, named)
+        return _from_frame(data, names, columns, source, missing, named, first_row)
     check_unique(names, source)
     if columns is not None:
         at = positions(columns, names, source)
         data, names = data[:, at], tuple(names[i] for i in at)
-    return Table(_as_float(data, source, missing), names, source, missing, named)
+    values = _as_float(data, source, missing, first_row)
+    return Table(values, names, source, missing, named, first_row=first_row)
 
 
 _Columns = TypeVar("_Columns", Table, pd.DataFrame, NDArray[Any])
@@ -270,6 +289,7 @@ def _from_frame(
     source: str,
     missing: bool,
     named: bool = True,
+    first_row: int = 0,
 ) -> Table:
     """A Table from a frame whose columns may be of different types; an index named ``line`` has line numbers."""
     if not names:
@@ -279,8 +299,10 @@ def _from_frame(
     if not len(frame):
         raise InputError(f"{source}: it has column names and no rows; expected one row per datum")
 
+    lines = frame.index.to_numpy(np.int64) if frame.index.name == "line" else None
+
     def row_words(row: int) -> str:
-        return f"row {row + 1} (line {frame.index[row]})" if frame.index.name == "line" else _array_row(row)
+        return _row_words(row, first_row, lines)
 
     parts = [_numbers(frame.iloc[:, i], names[i], frame, names, source, row_words) for i in at]
     dtype = np.float32 if all(part.dtype == np.float32 for part in parts) else np.float64
@@ -288,8 +310,8 @@ def _from_frame(
     for i, part in enumerate(parts):
         values[:, i] = part
     chosen = tuple(names[i] for i in at)
-    _check_finite(values, chosen, source, row_words, missing)
-    return Table(values, chosen, source, missing, named, tuple(frame.attrs.get("left_out", ())))
+    left_out = tuple(frame.attrs.get("left_out", ()))
+    return Table(values, chosen, source, missing, named, left_out, first_row, lines)
 
 
 def _numbers(
@@ -340,24 +362,11 @@ def _numbers(
     return numeric
 
 
-def _shared_dimension(data: xr.Dataset, source: str) -> xr.DataArray | pd.DataFrame:
-    """The only 2-D variable of a Dataset, or its 1-D variables side by side where they share one dimension."""
-    shapes = ", ".join(f"{name} {tuple(v.shape)}" for name, v in data.data_vars.items()) or "no variables"
-    flat = {name: v for name, v in data.data_vars.items() if v.ndim == 1}
-    if flat and len(flat) == len(data.data_vars):
-        dims = {v.dims for v in flat.values()}
-        if len(dims) == 1:
-            return pd.DataFrame({str(name): v.to_numpy() for name, v in flat.items()})
-        raise InputError(
-            f"{source}: its variables lie along different dimensions ({shapes}); choose one with `variable`"
-        )
-    two = [v for v in data.data_vars.values() if v.ndim == 2]
-    if len(two) == 1:
-        return two[0]
-    raise InputError(
-        f"{source}: expected one 2-D variable (datum, feature), or 1-D variables along one dimension;"
-        f" it holds {shapes}; choose one with `variable`"
-    )
+def _side_by_side(data: xr.DataArray | xr.Dataset) -> xr.DataArray | pd.DataFrame:
+    """1-D variables as columns."""
+    if isinstance(data, xr.DataArray):
+        return data
+    return pd.DataFrame({str(name): v.to_numpy() for name, v in data.data_vars.items()})
 
 
 def _from_data_array(data: xr.DataArray, source: str) -> tuple[NDArray[Any], tuple[str, ...] | None]:
@@ -405,7 +414,7 @@ def _checked_shape(values: NDArray[Any], source: str) -> NDArray[Any]:
     return values
 
 
-def _as_float(values: NDArray[Any], source: str, missing: bool) -> NDArray[Any]:
+def _as_float(values: NDArray[Any], source: str, missing: bool, first_row: int) -> NDArray[Any]:
     """float32 as it is, other real numbers as float64."""
     if values.dtype == np.float32:
         return values
@@ -416,7 +425,8 @@ def _as_float(values: NDArray[Any], source: str, missing: bool) -> NDArray[Any]:
     if values.dtype.kind in "Mm":
         raise InputError(f"{source}: it holds dates or times ({values.dtype}); convert them to numbers")
     names = counted(values.shape[1])
-    return _from_frame(pd.DataFrame(values, columns=list(names), dtype=object), names, None, source, missing).values
+    frame = pd.DataFrame(values, columns=list(names), dtype=object)
+    return _from_frame(frame, names, None, source, missing, first_row=first_row).values
 
 
 def has_gaps(values: NDArray[Any]) -> bool:
@@ -463,8 +473,10 @@ def _check_finite(
     )
 
 
-def _array_row(row: int) -> str:
-    return f"row {row} (counting from 0)"
+def _row_words(row: int, first_row: int, lines: NDArray[np.int64] | None) -> str:
+    if lines is None:
+        return f"row {first_row + row} (counting from 0)"
+    return f"row {first_row + row + 1} (line {lines[row]})"
 
 
 def _is_number(text: str) -> bool:

@@ -17,7 +17,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from probam.data.reading import cause
+from probam.data.pieces import cause
 from probam.data.table import Table
 from probam.errors import InputError
 

@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 
 import probam.experiments
 from probam.claims.entries import ENTRIES
-from probam.data.reading import cause
+from probam.data.pieces import cause
 from probam.data.writing import write_atomically
 from probam.errors import InputError
 from probam.experiments.finding import Finding

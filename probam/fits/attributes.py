@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from numpyro.distributions import Distribution
 
-from probam.data.reading import STANDARD_INPUT
+from probam.data.pieces import STANDARD_INPUT
 from probam.data.schema import SCHEMA
 from probam.data.table import Table
 from probam.distributions.stick_breaking import expected_num_components, truncation_error

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from probam.data.blocks import row_blocks
+from probam.data.source import row_blocks
 from probam.errors import InputError, ProbamError
 from probam.family import Family
 from probam.fits.choices import find_family, saved_family

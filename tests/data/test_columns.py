@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from probam.data.blocks import row_blocks
+from probam.data.source import row_blocks
 from probam.data.table import Table, as_table
 from probam.errors import InputError
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from probam.data.blocks import row_blocks
+from probam.data.source import row_blocks
 from probam.data.table import as_table
 from probam.data.writing import TABLE_SUFFIXES, write_table
 from probam.errors import InputError

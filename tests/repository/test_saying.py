@@ -42,5 +42,5 @@ def test_what_is_logged_is_heard_only_by_those_who_listen(tmp_path: Path) -> Non
         subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True).stderr
         for program in (reading, listening)
     ]
-    assert heard == ["", "WARNING:probam.data.reading:rows.csv: left out 'column 1', which only numbers the rows\n"]
+    assert heard == ["", "WARNING:probam.data.delimited:rows.csv: left out 'column 1', which only numbers the rows\n"]
     assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("probam").handlers)

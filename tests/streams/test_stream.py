@@ -11,7 +11,7 @@ import pytest
 from numpyro.distributions import Gamma
 from scipy.stats import multivariate_normal
 
-from probam.data.blocks import row_blocks
+from probam.data.source import row_blocks
 from probam.errors import InputError
 from probam.fits.fit import load
 from probam.inference.common.progress import Progress

@@ -1,0 +1,268 @@
+"""Rows of a file that are read again at each pass and are never all in memory."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probam.data.columns import listed
+from probam.data.delimited import DelimitedText
+from probam.data.pieces import STANDARD_INPUT, Contents, Pieces
+from probam.data.reading import pieces_of
+from probam.data.table import Table, as_table
+from probam.errors import InputError
+
+__all__ = ["RowSource", "read_ahead", "row_blocks", "row_source"]
+
+_T = TypeVar("_T")
+
+_HEAD = 1000
+"""Rows that are looked at to know the columns."""
+
+_AT_ONCE = 65_536
+"""Rows of a block where the caller does not choose."""
+
+
+class RowSource(ABC):
+    """N rows of D features, read block by block as often as they are asked for.
+
+    Attributes:
+        name: what messages call it.
+        columns: names of the D features.
+        named: whether the data came with these names.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    named: bool
+
+    @property
+    @abstractmethod
+    def num_data(self) -> int:
+        """N; a text is read to its end to count them, once."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+
+    @abstractmethod
+    def blocks(self, rows: int) -> Iterator[Table]:
+        """The rows in order, from the first one at each call.
+
+        Args:
+            rows: most rows of a block.
+
+        Raises:
+            InputError: for a fault in the data, when its block is reached, and for a file that has changed since the
+                source was made.
+        """
+
+    def sample(self, number: int, seed: int) -> tuple[Table, NDArray[np.int64]]:
+        """Rows drawn uniformly without replacement, in the order of the source, and their numbers.
+
+        All rows, where there are not more than are asked for. The same seed gives the same rows.
+
+        Args:
+            number: how many.
+            seed: of the draw.
+
+        Raises:
+            InputError: as :meth:`blocks` does.
+        """
+        if number < 1:
+            raise InputError(f"number: expected at least 1 row; got {number}")
+        drawn = _drawn(self.num_data, number, seed)
+        values = np.empty((len(drawn), len(self.columns)), self.dtype)
+        last, seen, has_missing = 0, 0, False
+        for block in self.blocks(_AT_ONCE):
+            first, last = last, int(np.searchsorted(drawn, seen + block.num_data))
+            values[first:last] = block.values[drawn[first:last] - seen]
+            seen, has_missing = seen + block.num_data, block.missing
+        return Table(values, self.columns, self.name, has_missing, self.named), drawn
+
+
+class _InMemory(RowSource):
+    """A table, cut into views."""
+
+    def __init__(self, table: Table) -> None:
+        self.name, self.columns, self.named = table.source, table.columns, table.named
+        self._table = table
+
+    @property
+    def num_data(self) -> int:
+        return self._table.num_data
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._table.values.dtype
+
+    def blocks(self, rows: int) -> Iterator[Table]:
+        _at_least_one(rows)
+        return (self._table.rows(first, first + rows) for first in range(0, self.num_data, rows))
+
+
+class _InFile(RowSource):
+    """A file, of which each block becomes a checked table."""
+
+    def __init__(self, pieces: Pieces, reading: dict[str, Any]) -> None:
+        self.name, self._pieces, self._reading = pieces.name, pieces, reading
+        self._state = _state(self.name)
+        head = next(_tables(pieces.read(_HEAD), self.name, reading))
+        self.columns, self.named, self._dtype = head.columns, head.named, head.values.dtype
+
+    @cached_property
+    def num_data(self) -> int:
+        if isinstance(self._pieces, DelimitedText):
+            return self._pieces.count()
+        return int(self._pieces.num_rows or 0)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._dtype
+
+    def blocks(self, rows: int) -> Iterator[Table]:
+        _at_least_one(rows)
+        self._check_unchanged()
+        tables = _tables(self._pieces.read(rows), self.name, self._reading, self.columns)
+        try:
+            for table in tables:
+                yield table if table.values.dtype == self._dtype else table.astype(self._dtype)
+        except InputError:
+            self._check_unchanged()
+            raise
+        self._check_unchanged()
+
+    def _check_unchanged(self) -> None:
+        if _state(self.name) != self._state:
+            raise InputError(
+                f"{self.name}: the file has changed since it was first read here; begin again when nothing writes to it"
+            )
+
+
+def row_source(
+    source: Any,
+    *,
+    columns: Sequence[str] | None = None,
+    drop: Sequence[str] | None = None,
+    features: Sequence[str] | None = None,
+    missing: bool = False,
+    variable: str | None = None,
+) -> RowSource:
+    """A source of rows, which stay in the file.
+
+    CSV, TSV, TXT, Parquet, NPY, NetCDF and Zarr are read in blocks. NPZ files and standard input are read once and kept
+    in memory, as is what is not a file.
+
+    Args:
+        source: a path, ``"-"`` for CSV on standard input, anything that :func:`probam.data.table.as_table` takes, or a
+            source, which is returned as it is.
+        columns: names of the columns to keep, in this order; None keeps all.
+        drop: names of columns to leave out; they may hold anything.
+        features: for questions to what was learned from these features: as for ``as_table``.
+        missing: keep missing entries as NaN; otherwise they are refused.
+        variable: name of one array of an NPZ, NetCDF or Zarr file or of an xarray ``Dataset``.
+
+    Raises:
+        InputError: for what cannot be read, and for a fault in the first rows.
+
+    >>> x = np.arange(10.0).reshape(5, 2)
+    >>> source = row_source(x, columns=["x1"])
+    >>> source.num_data, [block.values.ravel().tolist() for block in source.blocks(2)]
+    (5, [[1.0, 3.0], [5.0, 7.0], [9.0]])
+    >>> source.sample(3, seed=0)[1]
+    array([2, 3, 4])
+    """
+    reading: dict[str, Any] = {"columns": columns, "drop": drop, "features": features, "missing": missing}
+    if isinstance(source, RowSource):
+        if any((*reading.values(), variable)):
+            raise InputError(f"source: {source.name} is a source already; give these options to the one that makes it")
+        return source
+    if not isinstance(source, str | os.PathLike):
+        return _InMemory(as_table(source, variable=variable, **reading))
+    return _InFile(pieces_of(source, variable=variable), reading)
+
+
+def row_blocks(
+    source: Any, *, rows: int = 50_000, columns: Sequence[str] | None = None, drop: Sequence[str] | None = None
+) -> tuple[Iterator[Table], int | None]:
+    """Tables that together hold all rows once, and the number of rows (None where it is not known yet).
+
+    Standard input (``"-"``) is read as it comes. The arguments are those of :func:`row_source`.
+
+    Args:
+        source: as there.
+        rows: most rows of a table.
+        columns: as there.
+        drop: as there.
+
+    Raises:
+        InputError: for what cannot be read; for a fault inside a file, when its block is reached.
+    """
+    _at_least_one(rows)
+    reading: dict[str, Any] = {"columns": columns, "drop": drop}
+    if not isinstance(source, str | os.PathLike):
+        table = as_table(source, **reading)
+        return _InMemory(table).blocks(rows), table.num_data
+    pieces = DelimitedText(STANDARD_INPUT, as_it_comes=True) if os.fspath(source) == "-" else pieces_of(source)
+    return _tables(pieces.read(rows), pieces.name, reading), pieces.num_rows
+
+
+def read_ahead(blocks: Iterator[_T]) -> Iterator[_T]:
+    """The same blocks, the next of which is read by a thread while the caller works on one."""
+    end: Any = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="probam-reads") as thread:
+        following = thread.submit(next, blocks, end)
+        while (block := following.result()) is not end:
+            following = thread.submit(next, blocks, end)
+            yield block
+
+
+def _tables(
+    pieces: Iterator[Contents], name: str, reading: dict[str, Any], columns: tuple[str, ...] | None = None
+) -> Iterator[Table]:
+    """Checked tables; each row has the number that it has in the file."""
+    first_row = 0
+    for piece in pieces:
+        table = as_table(piece, **reading, name=name, first_row=first_row)
+        if columns is not None and table.columns != columns:
+            raise InputError(
+                f"{name}: from {table.row_words(0)} on it has the columns {listed(table.columns)}, and before "
+                f"{listed(columns)}; choose those that all rows have (`columns=`, `--columns`)"
+            )
+        columns = table.columns
+        first_row += table.num_data
+        yield table
+
+
+def _drawn(num_data: int, number: int, seed: int) -> NDArray[np.int64]:
+    """Row numbers in ascending order; memory grows with the draw and not with the data."""
+    if number >= num_data:
+        return np.arange(num_data)
+    rng = np.random.default_rng(seed)
+    if 2 * number > num_data:
+        return np.sort(rng.permutation(num_data)[:number])
+    drawn = np.unique(rng.integers(num_data, size=number))
+    while len(drawn) < number:  # the first distinct numbers of a sequence of independent ones
+        drawn = np.union1d(drawn, rng.integers(num_data, size=number - len(drawn)))
+    return drawn
+
+
+def _state(path: str) -> tuple[int, ...]:
+    """Size and time of a file, or of all files of a folder."""
+    if path == STANDARD_INPUT:
+        return ()
+    files = sorted(each for each in Path(path).rglob("*") if each.is_file()) if Path(path).is_dir() else [Path(path)]
+    status = [each.stat() for each in files]
+    return tuple(number for each in status for number in (each.st_size, each.st_mtime_ns))
+
+
+def _at_least_one(rows: int) -> None:
+    if rows < 1:
+        raise InputError(f"rows: expected a whole number of at least 1; got {rows}")
