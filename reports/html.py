@@ -80,7 +80,7 @@ def report_html(tree: xr.DataTree, labels: Sequence[object] | np.ndarray | None 
     source = str(tree.attrs.get("source", "")) or "data"
     return page(
         f"Memories of {Path(source).name}",
-        lead=model_in_words(tree),
-        verdict=verdict(tree, diagnosis) + landscape_picture(tree),
+        lead="",
+        verdict=verdict(tree, diagnosis) + model_in_words(tree) + landscape_picture(tree),
         sections=[section for section in sections if section is not None],
     )

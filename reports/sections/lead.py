@@ -1,5 +1,7 @@
 """The head of the report: what a reader learns in a minute. What the fit is, what it found, whether to believe it."""
 
+import re
+
 import numpy as np
 import xarray as xr
 
@@ -13,6 +15,9 @@ from probam.reports.tree import has, rows_of, variable
 
 __all__ = ["belief", "model_in_words", "verdict"]
 
+_MINUS = re.compile(r"(?<=\s)-(?=\d)")
+"""The sign of a number in text that a terminal shows too."""
+
 _TELLING = 0.1
 """Share of a feature's variance between the memories from which it tells them apart."""
 
@@ -24,7 +29,7 @@ def model_in_words(tree: xr.DataTree) -> str:
     """What the fit is and the log likelihood there, then the model (HTML)."""
     model = str(tree.attrs.get("model", ""))
     sentences = [headline(tree), model[:1].upper() + model[1:].rstrip(".")]
-    return "".join(f'<p class="lead">{escape(sentence)}.</p>' for sentence in sentences if sentence)
+    return "".join(f'<p class="lead">{escape(_MINUS.sub("−", sentence))}.</p>' for sentence in sentences if sentence)
 
 
 def verdict(tree: xr.DataTree, diagnosis: Diagnosis) -> str:
