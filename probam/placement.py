@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Device", "device", "devices_worth", "each", "found", "laid_out_for", "numbers_at_once", "rows_at_once"]
+__all__ = ["Device", "device", "devices_worth", "each", "found", "in_blocks", "laid_out_for", "numbers_at_once", "rows_at_once"]
 
 _R = TypeVar("_R")
 
@@ -127,6 +128,25 @@ def rows_at_once(num_rows: int, width: int, dtype: np.dtype[Any]) -> int:
     if num_rows <= most:
         return num_rows
     return next((size for size in range(most, most // 2, -1) if num_rows % size == 0), most)
+
+
+def in_blocks(function: Callable[[Any], _R], rows: Any, block: int) -> _R:
+    """``function`` of blocks of rows, its results (one for each row, rows first) joined.
+
+    Args:
+        function: of a structure of arrays of ``block`` rows.
+        rows: a structure of arrays (N, ...); the last block is filled up with copies of the last row.
+        block: how many at a time.
+    """
+    num_rows = len(jax.tree.leaves(rows)[0])
+
+    def cut(leaf: jax.Array) -> jax.Array:
+        edge = ((0, -num_rows % block), *[(0, 0)] * (leaf.ndim - 1))
+        return jnp.pad(leaf, edge, mode="edge").reshape(-1, block, *leaf.shape[1:])
+
+    results = jax.lax.map(function, jax.tree.map(cut, rows))
+    joined: _R = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], results)
+    return joined
 
 
 def devices_worth(products: int) -> list[jax.Device]:

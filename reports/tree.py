@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from probam.data.schema import check_schema
-from probam.data.writing import netcdf, write_atomically
+from probam.data.writing import netcdf, write_atomically, write_netcdf
 from probam.errors import InputError
 from probam.reports.digest import changed_group, digests
 from probam.reports.schema import ARRAYS, GROUPS, REQUIRED
@@ -205,11 +205,17 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
     Raises :class:`probam.errors.InputError` where ``path`` cannot be written.
     """
     with write_atomically(path) as temporary:
-        temporary.write_bytes(tree_bytes(tree))
+        content, encoding = _content_and_encoding(tree)
+        write_netcdf(content, temporary, encoding)
 
 
 def tree_bytes(tree: xr.DataTree) -> bytes:
     """The bytes of a NetCDF4 file, large arrays compressed without loss; :func:`read_tree` notices other numbers."""
+    return netcdf(*_content_and_encoding(tree))
+
+
+def _content_and_encoding(tree: xr.DataTree) -> tuple[xr.DataTree, dict[str, dict[str, dict[str, Any]]]]:
+    """The tree with the digest of its numbers, and how a file stores each of them."""
     root = tree.to_dataset().assign_attrs(digest=digests(tree))
     tree = xr.DataTree(root, children=dict(tree.children))
     encoding: dict[str, dict[str, dict[str, Any]]] = {}
@@ -222,7 +228,7 @@ def tree_bytes(tree: xr.DataTree) -> bytes:
             if variable.dtype.kind in "fiub" and variable.size >= _COMPRESS_FROM:
                 options |= {"zlib": True, "complevel": 4, "shuffle": True}
             encoding[node.path][str(name)] = options
-    return netcdf(tree, encoding)
+    return tree, encoding
 
 
 def read_tree(path: str | os.PathLike[str], *, groups: Sequence[str] = REQUIRED) -> xr.DataTree:

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jaxtyping import Array, Bool, Float, Int, Num
-from scipy.optimize import nnls
 
 from probam.errors import InputError
 from probam.pytrees import pytree
@@ -96,7 +96,8 @@ def mixture_of_exponentials(
     rates = np.append(0.0, np.geomspace(0.1 / reach, 10.0, num_rates))
     parts = np.exp(-np.multiply.outer(ages, rates)) / weights[:, None]
     parts[0] *= 1e3  # the shares sum to one
-    shares, _ = nnls(parts, np.append(1e3, np.ones(len(ages) - 1)), maxiter=100 * len(rates))
+    ones = np.append(1e3, np.ones(len(ages) - 1))
+    shares, _ = scipy.optimize.nnls(parts, ones, maxiter=100 * len(rates))
     used = shares > 0
     fitted = AgeKernel(shares[used] / shares[used].sum(), rates[used])
     error = float(np.abs(fitted(ages) / weights - 1).max())

@@ -33,6 +33,11 @@ class Standardiser(NamedTuple):
         """Data units from model units."""
         return z * self.scale + self.center  # type: ignore[no-any-return]
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether data and model have the same units."""
+        return not self.center.any() and bool((self.scale == 1).all())
+
     def log_jacobian(self) -> float:
         """log |det dz/dx| in nats: what to add to a log density in model units to have it in data units."""
         return -float(np.sum(np.log(self.scale.astype(np.float64))))

@@ -89,10 +89,15 @@ class Table:
         at = positions(columns, self.columns, self.source)
         return replace(self, values=self.values[:, at], columns=tuple(self.columns[i] for i in at))
 
-    def astype(self, dtype: str | np.dtype[Any] | type[np.floating[Any]]) -> "Table":
-        """The same data in another precision; raises for a value that overflows in it."""
+    def astype(self, dtype: str | np.dtype[Any] | type[np.floating[Any]], *, copy: bool = True) -> "Table":
+        """The same data in another precision; raises for a value that overflows in it.
+
+        Args:
+            dtype: the precision.
+            copy: whether the values are copied where they have it.
+        """
         with np.errstate(over="ignore"):
-            return replace(self, values=self.values.astype(dtype))
+            return replace(self, values=self.values.astype(dtype, copy=copy))
 
     def normalised(self) -> "Table":
         """The same data with each row divided by its length.
@@ -179,7 +184,7 @@ def check_rows(table: Table, *, minimum: int = 2) -> None:
     if table.num_data < minimum:
         rows = "one row" if table.num_data == 1 else f"{table.num_data} rows"
         raise InputError(f"{table.source}: a fit needs at least {minimum} data; got {rows}")
-    empty = np.flatnonzero(np.isnan(table.values).all(axis=0))
+    empty = np.flatnonzero(np.isnan(table.values).all(axis=0)) if table.has_gaps else np.zeros(0, int)
     if empty.size:
         raise InputError(f"{table.source}: column {table.columns[empty[0]]!r} has no values; leave it out (`drop=`)")
 
@@ -192,8 +197,9 @@ def check_varies(table: Table) -> None:
     """
     check_rows(table)
     x = table.values
-    rounding = 4 * np.finfo(x.dtype).eps * np.nanmax(np.abs(x), axis=0)
-    range_of = np.nanmax(x.astype(np.float64), axis=0) - np.nanmin(x.astype(np.float64), axis=0)
+    most, least = np.nanmax(x, axis=0), np.nanmin(x, axis=0)
+    rounding = 4 * np.finfo(x.dtype).eps * np.maximum(most, -least)
+    range_of = most.astype(np.float64) - least.astype(np.float64)
     constant = np.flatnonzero(range_of <= rounding)
     if constant.size:
         names = ", ".join(repr(table.columns[i]) for i in constant[:5])
@@ -210,7 +216,7 @@ def check_unit(table: Table) -> None:
     """
     limits = np.finfo(table.values.dtype)
     most, least = np.sqrt(limits.max / len(table.values)), np.sqrt(limits.tiny)
-    largest = np.nanmax(np.abs(table.values), axis=0)
+    largest = np.maximum(np.nanmax(table.values, axis=0), -np.nanmin(table.values, axis=0))
     for column, size in zip(table.columns, largest, strict=True):
         if size > most or 0 < size < least:
             where = "larger than" if size > most else "smaller than"

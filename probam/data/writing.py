@@ -29,6 +29,7 @@ __all__ = [
     "remove_unfinished",
     "write_atomically",
     "write_dataset",
+    "write_netcdf",
     "write_table",
 ]
 
@@ -126,7 +127,7 @@ def write_table(table: Table, path: str | os.PathLike[str], *, labels: NDArray[A
         data = xr.Dataset({"x": (("datum", "feature"), table.values)}, coords={"feature": list(table.columns)})
         if labels is not None:
             data["label"] = ("datum", labels)
-        _write(path, lambda file: file.write_bytes(netcdf(data)))
+        _write(path, lambda file: write_netcdf(data, file))
     else:
         frame = table.frame()
         if labels is not None:
@@ -146,7 +147,7 @@ def write_dataset(data: xr.Dataset, path: str | os.PathLike[str], *, plain: str 
     target = check_writable(path, suffixes=TABLE_SUFFIXES)
     name = target.name.lower()
     if name.endswith(".nc"):
-        _write(path, lambda file: file.write_bytes(netcdf(data)))
+        _write(path, lambda file: write_netcdf(data, file))
     elif name.endswith(".npz"):
         arrays = {str(k): v.to_numpy() for k, v in data.variables.items()}
         _write_npz(path, {k: v.astype(str) if v.dtype.kind == "O" else v for k, v in arrays.items()})
@@ -167,9 +168,6 @@ def as_csv(data: xr.Dataset, *, plain: str | None = None) -> str:
 def netcdf(data: xr.Dataset | xr.DataTree, encoding: Any = None) -> bytes:
     """The bytes of a NetCDF4 file.
 
-    They are made in memory, since HDF5 ends the process with a segmentation fault where a disk is full when it closes a
-    file.
-
     Args:
         data: a dataset or a tree of them.
         encoding: as xarray takes it: by variable, of a tree by group and variable.
@@ -177,6 +175,105 @@ def netcdf(data: xr.Dataset | xr.DataTree, encoding: Any = None) -> bytes:
     content = io.BytesIO()
     data.to_netcdf(content, engine="h5netcdf", format="NETCDF4", encoding=encoding)
     return content.getvalue()
+
+
+def write_netcdf(data: xr.Dataset | xr.DataTree, path: Path, encoding: Any = None) -> None:
+    """Write the bytes of :func:`netcdf` to a new file as they are made, without a copy of all of them in memory.
+
+    Args:
+        data: as there.
+        path: of the file, of which nothing is kept.
+        encoding: as there.
+
+    Raises:
+        OSError: where they cannot be written.
+    """
+    with _Forgiving(path) as content:
+        data.to_netcdf(content, engine="h5netcdf", format="NETCDF4", encoding=encoding)
+    if content.failure is not None:
+        raise content.failure
+
+
+class _Forgiving(io.RawIOBase):
+    """A file for HDF5, which ends the process with a segmentation fault where a disk is full as it closes its file.
+
+    From the first write that fails on, the content is in memory instead.
+
+    Attributes:
+        failure: the error of that write; None where all have succeeded.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._content: io.FileIO | io.BytesIO = io.FileIO(path, "w+")
+        self.failure: OSError | None = None
+
+    def _done(self, change: Callable[[], int]) -> int:
+        """The result of a change of the content."""
+        place = self._content.tell()
+        try:
+            return change()
+        except OSError as error:
+            if self.failure is not None:
+                raise
+            self.failure = error
+        self._content.seek(0)
+        memory = io.BytesIO(self._content.read() or b"")
+        self._content.close()
+        self._content = memory
+        self._content.seek(place)
+        return change()
+
+    def write(self, data: Any) -> int:
+        """Write all of it."""
+
+        def every_byte() -> int:
+            left = memoryview(data).cast("B")
+            while left:
+                left = left[self._content.write(left) :]
+            return memoryview(data).nbytes
+
+        return self._done(every_byte)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Make the content so long; a longer one ends in zeros."""
+        length = self.tell() if size is None else size
+
+        def change() -> int:
+            lacking = length - self._content.seek(0, io.SEEK_END)
+            if lacking > 0 and self.failure is not None:  # memory is not made longer by `truncate`
+                self._content.write(bytes(lacking))
+            return self._content.truncate(length)
+
+        return self._done(change)
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer, or the part of it that there is."""
+        return self._content.readinto(buffer) or 0
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place."""
+        return self._content.seek(offset, whence)
+
+    def tell(self) -> int:
+        """The place."""
+        return self._content.tell()
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def close(self) -> None:
+        """Close the file."""
+        self._content.close()
+        super().close()
 
 
 def _flat(data: xr.Dataset, plain: str | None) -> pd.DataFrame:

@@ -7,11 +7,13 @@ from its parameters alone:
 
 :func:`bank_twin` dispatches on the type of the bank, and :func:`independent_twin` on the base distribution of an
 ``Independent`` bank. The twins are in :mod:`probam.equivalence.twins` and :mod:`probam.equivalence.continuous_twins`,
-which the package imports, so that the answer does not depend on what else was imported.
+which the package imports, so that the answer does not depend on what else was imported. The densities of memories are
+imported when the first one is asked for: they bring all energies, which a fit does not need.
 """
 
 from collections.abc import Callable
 from functools import singledispatch
+from importlib import import_module
 from typing import NamedTuple
 
 import jax
@@ -66,7 +68,10 @@ def twin(memory: Memory) -> Density | str:
     >>> round(density.constant.item(), 3)  # log 2 + log(2 pi) / 2
     1.612
     """
-    del memory
+    import_module("probam.equivalence.memory_twins")
+    registered = twin.dispatch(type(memory))
+    if registered is not twin.dispatch(object):
+        return registered(memory)
     return "no density was registered for this kind of memory (probam.equivalence.twin.twin.register)"
 
 

@@ -101,11 +101,12 @@ class MemoryEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         return False
 
     def _table(self, X: Any, *, reset: bool, minimum: int = 1) -> Table:
-        """Rows, checked as scikit-learn does; ``reset`` where they say what the features are."""
+        """Rows, checked as scikit-learn does; ``reset`` where they say what the features are, and are kept."""
         values = validate_data(
             self,
             X,
             reset=reset,
+            copy=reset,
             dtype=[np.float64, np.float32],
             ensure_all_finite="allow-nan" if self._takes_missing() else True,
             ensure_min_samples=minimum,

@@ -17,9 +17,9 @@ from probam.distributions.pairwise import linear_form
 from probam.errors import InputError
 from probam.family import Model, Params
 from probam.fits.questions import padded_alike
-from probam.placement import devices_worth, rows_at_once
+from probam.placement import devices_worth, in_blocks, rows_at_once
 
-__all__ = ["Answers", "answers", "responsibilities"]
+__all__ = ["Answers", "answers", "numbers_of_a_row", "responsibilities"]
 
 
 class Answers(NamedTuple):
@@ -100,25 +100,24 @@ def _in_blocks(
     spread: bool,
 ) -> Answers:
     num_rows = len(x)
-    block = rows_at_once(num_rows, _width(model, sites, x), x.dtype)
+    params = jax.tree.map(lambda leaf: leaf[0], sites)
+    block = rows_at_once(num_rows, numbers_of_a_row(model, params, x), x.dtype)
     if num_rows == block:
         return _of_block(model, sites, permutations, x, allowed, each=each, spread=spread)
-
-    def blocks(rows: jax.Array) -> jax.Array:
-        return jnp.pad(rows, ((0, -num_rows % block), (0, 0)), mode="edge").reshape(-1, block, rows.shape[1])
-
-    found: Answers = jax.lax.map(
-        lambda rows: _of_block(model, sites, permutations, *rows, each=each, spread=spread),
-        jax.tree.map(blocks, (x, allowed)),
+    return in_blocks(
+        lambda rows: _of_block(model, sites, permutations, *rows, each=each, spread=spread), (x, allowed), block
     )
-    return Answers(*jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], tuple(found)))
 
 
-def _width(model: Model, sites: Params, x: Float[Array, "N D"]) -> int:
-    """Numbers of a row: features, statistics and responsibilities."""
-    form = None
-    if not model.missing:
-        form = linear_form(model.mixture(jax.tree.map(lambda leaf: leaf[0], sites)).bank, x[:1])
+def numbers_of_a_row(model: Model, params: Params, x: Float[Array, "N D"]) -> int:
+    """How many numbers one row takes: features, statistics and responsibilities.
+
+    Args:
+        model: the mixture.
+        params: site values of one draw.
+        x: rows.
+    """
+    form = None if model.missing else linear_form(model.mixture(params).bank, x[:1])
     statistics = 0 if form is None else sum(columns.shape[1] for columns in form.statistics)
     return x.shape[1] + statistics + model.num_components
 

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float, Int
+from threadpoolctl import threadpool_limits
 
 import probam.fits.groups as groups
 import probam.fits.posterior as posterior
 from probam.compiled import compiled_quickly
 from probam.distributions.conditional import conditional
 from probam.errors import InputError
-from probam.fits.answers import responsibilities
+from probam.fits.answers import answers, responsibilities
 from probam.fits.draws import Draws, Numbering, compared_rows, number_memories, thin
 from probam.fits.groups import Group, reason
 from probam.fits.predictive_check import predictive_check_group
@@ -66,10 +67,10 @@ def fit_tree(
     draws, reading = read.draws, read.reading
     positions = _completed(draws, prepared)
     stage(1)
-    rows = compared_rows(len(prepared.x))
-    resp = responsibilities(model, draws.sites, read.numbering.permutation, prepared.x, prepared.allowed)
+    owners = _owners(draws, read.numbering, prepared)
     collected = _essential(model, prepared, result, read)
-    collected.derive("partition", lambda: groups.partition_group(reading, rows, resp))
+    with threadpool_limits(limits=1, user_api="blas"):  # many small products: threads would wait for each other
+        collected.derive("partition", lambda: groups.partition_group(reading, owners))
     collected.derive("log_likelihood", lambda: _log_likelihood(draws, reading, prepared))
     stage(2)
     collected.derive("posterior_predictive", lambda: groups.predictive_group(key_predictive, draws, prepared))
@@ -105,6 +106,20 @@ def essential_tree(
     stage(3)
     pending = {"pending": list(FURTHER)}
     return tree_of(collected.made, attributes | collected.reasons() | pending, prepared, positions)
+
+
+def _owners(draws: Draws, numbering: Numbering, prepared: Prepared) -> groups.Owners:
+    """Whom the data belong to, without a table of all responsibilities where there are many data."""
+    rows, model, sites, allowed = compared_rows(len(prepared.x)), draws.model, draws.sites, prepared.allowed
+    is_point, is_all = len(draws) == 1, len(rows) == len(prepared.x)
+    told = answers(model, sites, numbering.permutation, prepared.x, each=is_point and is_all, allowed=allowed)
+    resp = told.responsibilities
+    if is_point and resp is None:
+        its_allowed = None if allowed is None else allowed[rows]
+        resp = responsibilities(model, sites, numbering.permutation, prepared.x[rows], its_allowed)
+    confidence = np.asarray(told.confidence)
+    label = np.where(np.isnan(confidence), 0, np.asarray(told.label))
+    return groups.Owners(label, confidence, rows, None if resp is None else np.asarray(resp))
 
 
 class _Read(NamedTuple):

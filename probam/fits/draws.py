@@ -125,6 +125,8 @@ def number_memories(
     if as_labelled:
         same = np.broadcast_to(np.arange(draws.model.num_components), reading.weights.shape)
         return Numbering(same, reading.weights, sizes, "labels", {})
+    if len(draws) == 1:  # any rule leaves the numbers of the draw that it begins at
+        return _by_weight(reading.weights, sizes, np.arange(draws.model.num_components)[None], "ecr", {})
     model, sites, num_components = draws.model, draws.sites, draws.model.num_components
     reference, as_it_is = draws.at(np.array([draws.reference])), np.arange(num_components)[None]
     labelled = LabelledDraws(
@@ -135,11 +137,20 @@ def number_memories(
         start=responsibilities(model, reference, as_it_is, x),
     )
     is_cheap = len(draws) * len(x) * num_components <= _COMPARED
-    methods: tuple[Method, ...] = ("stephens", "ecr", "pivotal") if len(draws) > 1 and is_cheap else ("ecr",)
+    methods: tuple[Method, ...] = ("stephens", "ecr", "pivotal") if is_cheap else ("ecr",)
     relabelled, agreement = relabel_all(labelled, methods=methods, sizes=sizes)
-    weights = np.take_along_axis(reading.weights, relabelled.permutations, axis=1)
+    return _by_weight(reading.weights, sizes, relabelled.permutations, methods[0], agreement)
+
+
+def _by_weight(
+    weights: Float[np.ndarray, "S K"],
+    sizes: Int[np.ndarray, "S K"],
+    permutations: Int[np.ndarray, "S K"],
+    method: str,
+    agreement: dict[str, float],
+) -> Numbering:
+    """A relabelling with the memories of largest mean weight first; ``weights`` and ``sizes`` as the draws have them."""
+    weights = np.take_along_axis(weights, permutations, axis=1)
     order = np.argsort(-weights.mean(axis=0), kind="stable")
-    permutation = relabelled.permutations[:, order]
-    return Numbering(
-        permutation, weights[:, order], np.take_along_axis(sizes, permutation, axis=1), methods[0], agreement
-    )
+    permutation = permutations[:, order]
+    return Numbering(permutation, weights[:, order], np.take_along_axis(sizes, permutation, axis=1), method, agreement)

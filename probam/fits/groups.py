@@ -5,7 +5,7 @@ Memories are numbered as in the group ``memory``; positions are in the units of 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ from probam.reports.tree import Variables
 
 __all__ = [
     "Group",
+    "Owners",
     "evidence_group",
     "invariant_group",
     "log_likelihood_group",
@@ -198,22 +199,32 @@ def log_likelihood_group(draws: Draws, reading: posterior.Reading, prepared: Pre
     return Group(variables, coordinates={"draw": draws.kept})
 
 
-def partition_group(reading: posterior.Reading, rows: Int[np.ndarray, " R"], resp: Float[np.ndarray, "N K"]) -> Group:
+class Owners(NamedTuple):
+    """To which numbered memories the data belong, by the posterior mean of their responsibilities."""
+
+    label: Int[np.ndarray, " N"]
+    confidence: Float[np.ndarray, " N"]
+    rows: Int[np.ndarray, " R"]
+    """The data of which partitions are compared."""
+    responsibilities: Float[np.ndarray, "R K"] | None
+    """Of these data; None where several draws have sampled partitions."""
+
+
+def partition_group(reading: posterior.Reading, owners: Owners) -> Group:
     """Who belongs together, of some rows, and the label of every datum.
 
     From several draws by their sampled partitions, from a single one by its responsibilities.
 
     Args:
         reading: labels of all data at each draw.
-        rows: the data of which partitions are compared.
-        resp: posterior mean of the numbered responsibilities.
+        owners: whom the data belong to.
     """
-    if len(reading.labels) > 1:
-        variables, attributes = sampled_partitions(reading.labels[:, rows])
+    if owners.responsibilities is None:
+        variables, attributes = sampled_partitions(reading.labels[:, owners.rows])
     else:
-        variables, attributes = point_estimate_group(resp[rows]), {}
-    labels = {"label": (resp.argmax(axis=1), ("datum",)), "confidence": (resp.max(axis=1), ("datum",))}
-    return Group({**variables, **labels}, attributes, {"row": rows})
+        variables, attributes = point_estimate_group(owners.responsibilities), {}
+    labels = {"label": (owners.label, ("datum",)), "confidence": (owners.confidence, ("datum",))}
+    return Group({**variables, **labels}, attributes, {"row": owners.rows})
 
 
 def predictive_group(key: jax.Array, draws: Draws, prepared: Prepared) -> Group:
@@ -222,5 +233,6 @@ def predictive_group(key: jax.Array, draws: Draws, prepared: Prepared) -> Group:
     chosen = evenly(len(draws), count) if len(draws) > 1 else np.zeros(min(count, _OF_ONE_DRAW), int)
     x, model = prepared.x, draws.model
     filled = posterior.replicate(model, draws.at(chosen), key, len(x) + lacking(x, model.num_components))
-    in_units = prepared.units.invert(np.asarray(filled)[:, : len(x)]).astype(np.float32)
-    return Group({"x": (in_units[None], ("chain", "draw", "datum", "feature"))})
+    rows = np.asarray(filled)[:, : len(x)]
+    in_units = rows if prepared.units.is_identity else prepared.units.invert(rows)
+    return Group({"x": (in_units.astype(np.float32, copy=False)[None], ("chain", "draw", "datum", "feature"))})

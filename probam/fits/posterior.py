@@ -19,9 +19,10 @@ from probam.compiled import compiled_by_work
 from probam.distributions.mixture import MemoryMixture
 from probam.family import Model, Params
 from probam.family.capabilities import DataSpace
+from probam.fits.answers import numbers_of_a_row
 from probam.fits.questions import padded_alike
 from probam.inference.em.engine import side_by_side
-from probam.placement import each
+from probam.placement import each, in_blocks, rows_at_once
 
 __all__ = ["Reading", "density", "overlap", "read", "replicate", "replicate_with_memory"]
 
@@ -84,13 +85,25 @@ def _read(
     def one(inputs: tuple[Params, jax.Array]) -> tuple[jax.Array, ...]:
         params, key = inputs
         mixture = model.mixture(params)
-        log_lik, log_resp = _of_rows(mixture, x, allowed)
-        weights, resp = jnp.exp(mixture.log_weights), jnp.exp(log_resp)
-        labels = jnp.argmax(resp, axis=-1) if most_probable else _drawn(key, resp)
-        together = jnp.sum(resp[pairs[:, 0]] * resp[pairs[:, 1]], axis=-1)
+
+        def of_rows(rows: tuple[Any, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
+            own, its_allowed, uniform = rows
+            log_lik, log_resp = _of_rows(mixture, own, its_allowed)
+            resp = jnp.exp(log_resp)
+            labels = jnp.argmax(resp, axis=-1) if uniform is None else _drawn(uniform, resp)
+            return log_lik, labels.astype(jnp.int32), resp
+
+        rows = (x, allowed, None if most_probable else jax.random.uniform(key, (len(x), 1), dtype=x.dtype))
+        block = rows_at_once(len(x), numbers_of_a_row(model, params, x), x.dtype)
+        if block == len(x):
+            log_lik, labels, resp = of_rows(rows)
+            first, second = resp[pairs[:, 0]], resp[pairs[:, 1]]
+        else:
+            log_lik, labels = in_blocks(lambda own: of_rows(own)[:2], rows, block)
+            first, second = (of_rows(jax.tree.map(lambda leaf: leaf[side], rows))[2] for side in pairs.T)
         memories = DataSpace.of(model.family).memories(params)
         spread = jnp.broadcast_to(_spread(model, params), memories.shape)
-        return log_lik, labels.astype(jnp.int32), memories, spread, weights, together
+        return log_lik, labels, memories, spread, jnp.exp(mixture.log_weights), jnp.sum(first * second, axis=-1)
 
     num_draws = len(next(iter(sites.values())))
     return _each_draw(one, (sites, jax.random.split(key, num_draws)), model, x)
@@ -108,9 +121,8 @@ def _of_rows(
     return log_prob + log_share, log_resp - log_share[:, None]
 
 
-def _drawn(key: jax.Array, resp: Float[Array, "N K"]) -> Int[Array, " N"]:
-    """A label of every datum, drawn from its responsibilities."""
-    uniform = jax.random.uniform(key, (len(resp), 1), dtype=resp.dtype)
+def _drawn(uniform: Float[Array, "N 1"], resp: Float[Array, "N K"]) -> Int[Array, " N"]:
+    """A label of every datum, drawn from its responsibilities with a uniform number."""
     labels = jnp.sum(jnp.cumsum(resp, axis=-1) <= uniform * jnp.sum(resp, -1, keepdims=True), axis=-1)
     return jnp.minimum(labels, resp.shape[-1] - 1)
 

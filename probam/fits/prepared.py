@@ -1,5 +1,6 @@
 """Data made ready for a fit: checked, in one precision, in the units of the model."""
 
+import os
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,7 +36,8 @@ class Prepared:
     @classmethod
     def of(cls, table: Table, units: Standardiser) -> "Prepared":
         """The rows of a table in the units of a model, in the table's precision."""
-        return cls(table, units, np.asarray(units.apply(table.values), table.values.dtype))
+        x = table.values if units.is_identity else units.apply(table.values)
+        return cls(table, units, np.asarray(x, table.values.dtype))
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -52,7 +54,8 @@ def prepare(data: Any, options: FitOptions, family: Family) -> Prepared:
     table = as_table(data, columns=options.columns, drop=options.drop, variable=variable, missing=options.missing)
     check_rows(table)
     dtype = np.float64 if double_precision() and table.values.dtype != np.float32 else np.float32
-    table = table.astype(dtype)
+    is_own = isinstance(data, (str, os.PathLike, Table))  # nobody else has the array of a file, or changes a table
+    table = table.astype(dtype, copy=not is_own)
     table = table.normalised() if options.normalise else table
     check_unit(table)
     DataSpace.of(family).check_data(table.values, table.columns)

@@ -9,10 +9,9 @@ local optimum; only an exhaustive search, feasible for a dozen data, could guara
 from abc import ABC, abstractmethod
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
-from scipy.cluster.hierarchy import linkage
-from scipy.spatial.distance import squareform
 from scipy.special import xlogy
 
 from probam.reports.summaries.partition import (
@@ -210,7 +209,8 @@ def _hierarchical(similarity: Float[np.ndarray, "N N"]) -> Int[np.ndarray, "C N"
         return np.zeros((1, 1), dtype=np.int64)
     distance = np.maximum(1.0 - (similarity + similarity.T) / 2, 0.0)
     np.fill_diagonal(distance, 0.0)
-    merges = linkage(squareform(distance, checks=False), method="average")[:, :2].astype(int)
+    condensed = scipy.spatial.distance.squareform(distance, checks=False)
+    merges = scipy.cluster.hierarchy.linkage(condensed, method="average")[:, :2].astype(int)
     label = np.arange(num_data)
     cuts = [label]
     for node, (left, right) in enumerate(merges, start=num_data):
