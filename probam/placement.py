@@ -19,7 +19,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Device", "device", "devices_worth", "each", "found", "in_blocks", "laid_out_for", "numbers_at_once", "rows_at_once"]
+__all__ = [
+    "Device",
+    "device",
+    "devices_worth",
+    "each",
+    "found",
+    "in_blocks",
+    "laid_out_for",
+    "numbers_at_once",
+    "rows_at_once",
+]
 
 _R = TypeVar("_R")
 

@@ -6,6 +6,7 @@ r"""A mixture whose components are stored memories.
 log densities by :func:`probam.distributions.pairwise.pairwise_log_prob`, as matrix products where the family has them.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -23,7 +24,7 @@ from probam.distributions.pairwise import Densities, linear_form, moved_in, pair
 __all__ = ["MemoryMixture"]
 
 _AT_ONCE = 2**22
-"""Largest number of entries in a block of draws (draws x K x D)."""
+"""Largest number of entries in a block of draws (draws x K x D), or of memories that are drawn (draws x K)."""
 
 
 class MemoryMixture(Distribution):
@@ -150,24 +151,36 @@ class MemoryMixture(Distribution):
         N K times the largest weight in all, where a draw of every memory for each row would be N K.
         """
         key_memory, key_data = jax.random.split(key)
-        memory = dist.Categorical(logits=self.log_weights).sample(key_memory, sample_shape)
-        owner = memory.reshape(-1)
-        turn = _turns(owner, self.num_components)
+        memory = self._memories(key_memory, sample_shape)
+        owner, kind = memory.reshape(-1), jax.eval_shape(self.bank.sample, key_data)
+        nothing = jnp.zeros((owner.size, *self.event_shape), kind.dtype)
+        if not owner.size:
+            return nothing.reshape(*sample_shape, *self.event_shape), memory
+        order, sizes = jnp.argsort(owner, stable=True), jnp.bincount(owner, length=self.num_components)
+        begins = jnp.cumsum(sizes) - sizes
         fair_share = -(-owner.size // self.num_components)
         at_once = max(1, min(fair_share, _AT_ONCE // (self.num_components * self.event_shape[0])))
 
         def add(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             first, rows = state
             drawn = jnp.asarray(self.bank.sample(jax.random.fold_in(key_data, first), (at_once,)))
-            ahead = turn - first
-            now = (ahead >= 0) & (ahead < at_once)
-            return first + at_once, jnp.where(now[:, None], drawn[jnp.clip(ahead, 0, at_once - 1), owner], rows)
+            turn = first + jnp.arange(at_once)[:, None]
+            row = jnp.where(turn < sizes, order[jnp.minimum(begins + turn, owner.size - 1)], owner.size)
+            return first + at_once, rows.at[row].set(drawn, mode="drop")
 
-        kind = jax.eval_shape(self.bank.sample, key_data)
-        nothing = jnp.zeros((owner.size, *self.event_shape), kind.dtype)
-        last = jnp.max(turn, initial=-1)
-        rows = jax.lax.while_loop(lambda state: state[0] <= last, add, (jnp.zeros((), turn.dtype), nothing))[1]
+        most = jnp.max(sizes)
+        rows = jax.lax.while_loop(lambda state: state[0] < most, add, (jnp.zeros((), order.dtype), nothing))[1]
         return rows.reshape(*sample_shape, *self.event_shape), memory
+
+    def _memories(self, key: jax.Array, sample_shape: tuple[int, ...]) -> Int[Array, "..."]:
+        """Memories drawn by their weights; a block with a key of its own at a time, where they are many."""
+        law, number = dist.Categorical(logits=self.log_weights), math.prod(sample_shape)
+        block = max(1, _AT_ONCE // self.num_components)
+        if number <= block:
+            return jnp.asarray(law.sample(key, sample_shape))
+        keys = jax.random.split(key, -(-number // block))
+        blocks = jax.lax.map(lambda its_key: jnp.asarray(law.sample(its_key, (block,))), keys)
+        return blocks.ravel()[:number].reshape(sample_shape)
 
     def sample(self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()) -> Num[Array, "... D"]:
         """Independent draws from the mixture."""
@@ -184,11 +197,3 @@ class MemoryMixture(Distribution):
         """Variance of each feature (law of total variance)."""
         weights = jnp.exp(self.log_weights)
         return weights @ (self.bank.variance + (self.bank.mean - self.mean) ** 2)
-
-
-def _turns(owner: Int[Array, " N"], num_components: int) -> Int[Array, " N"]:
-    """How many rows before each one have the same owner."""
-    order = jnp.argsort(owner, stable=True)
-    sizes = jnp.bincount(owner, length=num_components)
-    begins = jnp.cumsum(sizes) - sizes
-    return jnp.zeros_like(order).at[order].set(jnp.arange(len(owner)) - begins[owner[order]])

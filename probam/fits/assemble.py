@@ -71,10 +71,10 @@ def fit_tree(
     collected = _essential(model, prepared, result, read)
     with threadpool_limits(limits=1, user_api="blas"):  # many small products: threads would wait for each other
         collected.derive("partition", lambda: groups.partition_group(reading, owners))
-    collected.derive("log_likelihood", lambda: _log_likelihood(draws, reading, prepared))
-    stage(2)
-    collected.derive("posterior_predictive", lambda: groups.predictive_group(key_predictive, draws, prepared))
-    collected.derive("predictive_check", lambda: predictive_check_group(key_check, draws, prepared))
+        collected.derive("log_likelihood", lambda: _log_likelihood(draws, reading, prepared))
+        stage(2)
+        collected.derive("posterior_predictive", lambda: groups.predictive_group(key_predictive, draws, prepared))
+        collected.derive("predictive_check", lambda: predictive_check_group(key_check, draws, prepared))
     stage(3)
     return tree_of(collected.made, attributes | collected.reasons(), prepared, positions)
 

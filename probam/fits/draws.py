@@ -149,7 +149,7 @@ def _by_weight(
     method: str,
     agreement: dict[str, float],
 ) -> Numbering:
-    """A relabelling with the memories of largest mean weight first; ``weights`` and ``sizes`` as the draws have them."""
+    """A relabelling with the memories of largest mean weight first; weights and sizes as the draws have them."""
     weights = np.take_along_axis(weights, permutations, axis=1)
     order = np.argsort(-weights.mean(axis=0), kind="stable")
     permutation = permutations[:, order]

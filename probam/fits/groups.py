@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 _REPLICATED = 2_000_000
-"""About so many numbers are replicated, in 2 to 50 data sets."""
+"""About so many numbers are replicated, in 2 to 50 data sets; one where the data have more numbers."""
 
 _OF_ONE_DRAW = 8
 """Most data sets that are replicated from a single draw."""
@@ -228,8 +228,8 @@ def partition_group(reading: posterior.Reading, owners: Owners) -> Group:
 
 
 def predictive_group(key: jax.Array, draws: Draws, prepared: Prepared) -> Group:
-    """Replicated data sets, each from another draw; several from a single one."""
-    count = int(np.clip(_REPLICATED // prepared.x.size, 2, 50))
+    """Replicated data sets, each from another draw; several from a single one, where the data are not large."""
+    count = 1 if prepared.x.size > _REPLICATED else int(np.clip(_REPLICATED // prepared.x.size, 2, 50))
     chosen = evenly(len(draws), count) if len(draws) > 1 else np.zeros(min(count, _OF_ONE_DRAW), int)
     x, model = prepared.x, draws.model
     filled = posterior.replicate(model, draws.at(chosen), key, len(x) + lacking(x, model.num_components))

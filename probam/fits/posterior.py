@@ -100,7 +100,7 @@ def _read(
             first, second = resp[pairs[:, 0]], resp[pairs[:, 1]]
         else:
             log_lik, labels = in_blocks(lambda own: of_rows(own)[:2], rows, block)
-            first, second = (of_rows(jax.tree.map(lambda leaf: leaf[side], rows))[2] for side in pairs.T)
+            first, second = (of_rows(jax.tree.map(lambda leaf, side=side: leaf[side], rows))[2] for side in pairs.T)
         memories = DataSpace.of(model.family).memories(params)
         spread = jnp.broadcast_to(_spread(model, params), memories.shape)
         return log_lik, labels, memories, spread, jnp.exp(mixture.log_weights), jnp.sum(first * second, axis=-1)

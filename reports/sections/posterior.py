@@ -308,9 +308,8 @@ def _histograms(tree: xr.DataTree) -> str:
     outside = sum(int(check.outside.sum()) for check in checks)
     replicates = int(np.prod([tree["posterior_predictive"].sizes[name] for name in ("chain", "draw")]))
     svg = inline_svg(predictive_figure(tree, checks), "predictive", "Histograms of data and of replicated data")
-    words = (
-        f"Black: the data. Blue: median and 90 % band of {count(replicates)} data sets replicated by the fitted model."
-    )
+    sets = f"median and 90 % band of {count(replicates)} data sets" if replicates > 1 else "a data set"
+    words = f"Black: the data. Blue: {sets} replicated by the fitted model."
     if replicates >= FEWEST_REPLICATES:
         words += (
             f" Orange: bins in which the data lie outside the band, {outside} of {bins}; about "

@@ -34,6 +34,9 @@ _FEWEST = 8
 _FLOOR = 1e-12
 """Added to variances before their logs are taken, in units of the spread that they are compared with."""
 
+_AT_ONCE = 2**17
+"""About so many numbers of data sets are looked at together: they stay in a cache."""
+
 _ENERGY_QUANTILES = {"5 %": 0.05, "25 %": 0.25, "50 %": 0.5, "75 %": 0.75}
 
 
@@ -70,6 +73,22 @@ def discrepancies(
         num_memories: K.
         columns: names of the D features.
     """
+    num_sets = max(1, _AT_ONCE // x[0].size)
+    parts = [
+        _of_sets(*(each[begin : begin + num_sets] for each in (x, energy, memory)), num_memories, columns)
+        for begin in range(0, len(x), num_sets)
+    ]
+    return parts[0]._replace(values=np.concatenate([part.values for part in parts]))
+
+
+def _of_sets(
+    x: Float[np.ndarray, "M N D"],
+    energy: Float[np.ndarray, "M N"],
+    memory: Int[np.ndarray, "M N"],
+    num_memories: int,
+    columns: Sequence[str],
+) -> Discrepancies:
+    """Discrepancies of some data sets; each is a function of its own rows."""
     centred = x - x.mean(axis=1, keepdims=True)
     spread = np.sqrt((centred**2).mean(axis=1))
     unit = centred / np.where(spread > 0, spread, 1)[:, None]

@@ -1,6 +1,7 @@
 """A file is whole or not there; results by row in every kind of file."""
 
 import os
+import resource
 import stat
 import time
 from pathlib import Path
@@ -11,7 +12,15 @@ import pytest
 import xarray as xr
 
 from probam.data.table import Table
-from probam.data.writing import check_writable, write_atomically, write_dataset, write_table
+from probam.data.writing import (
+    _Forgiving,
+    check_writable,
+    netcdf,
+    write_atomically,
+    write_dataset,
+    write_netcdf,
+    write_table,
+)
 from probam.errors import InputError
 
 
@@ -147,6 +156,29 @@ def test_arrays_keep_their_shape_in_npz_and_netcdf(tmp_path: Path) -> None:
     with np.load(tmp_path / "out.npz", allow_pickle=False) as arrays:
         np.testing.assert_array_equal(arrays["state"], RESULTS["state"])
         assert list(arrays["feature"]) == ["eruptions", "steps"]
+
+
+def test_a_netcdf_file_on_disk_has_the_bytes_of_one_in_memory(tmp_path: Path) -> None:
+    write_netcdf(RESULTS, tmp_path / "out.nc")
+    assert (tmp_path / "out.nc").read_bytes() == netcdf(RESULTS)
+
+
+def test_hdf5_is_told_of_no_failure_wherever_the_room_ends(tmp_path: Path) -> None:
+    """It would end the process. What it reads back is what it wrote."""
+    whole = netcdf(RESULTS)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room in range(0, len(whole), 997):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+        try:
+            with _Forgiving(tmp_path / "out.nc") as content:
+                RESULTS.to_netcdf(content, engine="h5netcdf", format="NETCDF4")  # type: ignore[call-overload]
+                content.seek(0)
+                assert content.read() == whole
+            with pytest.raises(OSError, match="File too large"):
+                write_netcdf(RESULTS, tmp_path / "out.nc")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert isinstance(content.failure, OSError)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".npz", ".nc"])

@@ -270,6 +270,15 @@ def test_draws_are_of_their_own_memory_and_no_two_alike(shape: tuple[int, ...]) 
         assert abs(np.corrcoef(*halves)[0, 1]) < 5 / np.sqrt(len(halves[0]))
 
 
+def test_memories_of_many_draws_are_independent_from_block_to_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probam.distributions.mixture._AT_ONCE", 40)
+    law = MemoryMixture(jnp.log(jnp.asarray([0.3, 0.5, 0.2])), dist.Normal(jnp.zeros((3, 1)), 1.0).to_event(1))
+    memory = np.asarray(law.sample_with_memory(jax.random.key(5), (10_000,))[1])
+    assert stats.chisquare(np.bincount(memory, minlength=3), [3000, 5000, 2000]).pvalue > 1e-6
+    pairs = np.histogram2d(memory[:-13], memory[13:], bins=3)[0]  # 13 draws are a block
+    assert stats.chi2_contingency(pairs).pvalue > 1e-6
+
+
 def test_a_memory_of_weight_zero_takes_no_part_and_its_gradient_is_finite() -> None:
     log_weights = jnp.log(jnp.asarray([0.5, 0.0, 0.5, 0.0]))
     bank: Any = BANKS["diagonal"]

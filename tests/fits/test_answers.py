@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 import probam
+import probam.fits.posterior as posterior
 import probam.placement as placement
 from probam.errors import InputError
 from probam.fits.answers import answers
@@ -43,6 +44,33 @@ def _of_each_draw(x: np.ndarray, allowed: np.ndarray | bool = True) -> tuple[np.
     shares = np.exp(logs - each[..., None])
     relabelled = np.stack([own[:, order] for own, order in zip(shares, PERMUTATIONS, strict=True)])
     return each, relabelled
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("num_rows", [1, 1000, 1024, 1031])
+def test_reading_by_blocks_of_rows_gives_densities_labels_and_pairs(
+    num_rows: int, known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "_BLOCK_BYTES", 0)  # blocks of 256 rows
+    rng = np.random.default_rng(num_rows)
+    x = rng.normal(size=(num_rows, FEATURES))
+    allowed = np.eye(MEMORIES, dtype=bool)[rng.integers(0, MEMORIES, num_rows)] if known else None
+    model = mixture(np.eye(FEATURES), family=Gaussian("diagonal"), weights=Dirichlet(), num_components=MEMORIES)
+    sites = jax.tree.map(jnp.asarray, SITES)
+    pairs = rng.integers(0, num_rows, (5, 2))
+    found = posterior.read(model, sites, jax.random.key(0), x, pairs, allowed, most_probable=True)
+    log_density, relabelled = _of_each_draw(x, True if allowed is None else allowed)
+    shares = np.stack([own[:, np.argsort(order)] for own, order in zip(relabelled, PERMUTATIONS, strict=True)])
+    np.testing.assert_allclose(found.log_lik, log_density, rtol=1e-10)
+    np.testing.assert_array_equal(found.labels, shares.argmax(axis=-1))
+    together = np.sum(shares[:, pairs[:, 0]] * shares[:, pairs[:, 1]], axis=-1)
+    np.testing.assert_allclose(found.together, together, rtol=1e-8, atol=1e-12)
+    drawn = posterior.read(model, sites, jax.random.key(0), x, pairs, allowed).labels
+    assert np.all(np.take_along_axis(shares, drawn[..., None], axis=-1) > 0)
+    if not known and num_rows > 1:
+        expected, variance = shares.sum(axis=(0, 1)), (shares * (1 - shares)).sum(axis=(0, 1))
+        counts = np.bincount(drawn.ravel(), minlength=MEMORIES)
+        assert np.all(np.abs(counts - expected) < 5 * np.sqrt(variance))  # 12 tests: fails once in 100,000
 
 
 @pytest.mark.parametrize("known", [False, True])
