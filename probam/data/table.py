@@ -92,9 +92,7 @@ class Table:
     def astype(self, dtype: str | np.dtype[Any] | type[np.floating[Any]], *, copy: bool = True) -> "Table":
         """The same data in another precision; raises for a value that overflows in it.
 
-        Args:
-            dtype: the precision.
-            copy: whether the values are copied where they have it.
+        Where they have it already they are copied, or shared without ``copy``.
         """
         with np.errstate(over="ignore"):
             return replace(self, values=self.values.astype(dtype, copy=copy))
