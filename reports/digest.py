@@ -38,5 +38,5 @@ def _digest(group: xr.Dataset) -> str:
         values = np.asarray(variable.values)
         is_number = values.dtype.kind in "biuf"
         found.update(repr((name, variable.dims, values.shape, values.dtype.str if is_number else "text")).encode())
-        found.update(np.ascontiguousarray(values) if is_number else repr(values.tolist()).encode())
+        found.update(np.ascontiguousarray(values).data if is_number else repr(values.tolist()).encode())
     return found.hexdigest()

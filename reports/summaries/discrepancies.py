@@ -75,8 +75,8 @@ def discrepancies(
     """
     num_sets = max(1, _AT_ONCE // x[0].size)
     parts = [
-        _of_sets(*(each[begin : begin + num_sets] for each in (x, energy, memory)), num_memories, columns)
-        for begin in range(0, len(x), num_sets)
+        _of_sets(x[some], energy[some], memory[some], num_memories, columns)
+        for some in (slice(begin, begin + num_sets) for begin in range(0, len(x), num_sets))
     ]
     return parts[0]._replace(values=np.concatenate([part.values for part in parts]))
 
