@@ -179,7 +179,7 @@ class MemoryMixture(Distribution):
         if number <= block:
             return jnp.asarray(law.sample(key, sample_shape))
         keys = jax.random.split(key, -(-number // block))
-        blocks = jax.lax.map(lambda its_key: jnp.asarray(law.sample(its_key, (block,))), keys)
+        blocks: jax.Array = jax.lax.map(lambda its_key: law.sample(its_key, (block,)), keys)
         return blocks.ravel()[:number].reshape(sample_shape)
 
     def sample(self, key: jax.Array | None, sample_shape: tuple[int, ...] = ()) -> Num[Array, "... D"]:

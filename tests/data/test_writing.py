@@ -171,7 +171,7 @@ def test_hdf5_is_told_of_no_failure_wherever_the_room_ends(tmp_path: Path) -> No
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
         try:
             with _Forgiving(tmp_path / "out.nc") as content:
-                RESULTS.to_netcdf(content, engine="h5netcdf", format="NETCDF4")  # type: ignore[call-overload]
+                RESULTS.to_netcdf(content, engine="h5netcdf", format="NETCDF4")
                 content.seek(0)
                 assert content.read() == whole
             with pytest.raises(OSError, match="File too large"):
