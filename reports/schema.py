@@ -304,6 +304,8 @@ def _is_command(read: Any) -> bool:
     )
 
 
+_OUTCOMES = ("converged", "max_steps", "non_finite", "degenerate", "stopped")
+
 _WORDS = Attribute("text", _is_text)
 _WORD = Attribute("text that is not empty", lambda value: isinstance(value, str) and bool(value))
 _NUMBER = Attribute("a finite number", lambda value: _is_number(value) and bool(np.isfinite(value)))
@@ -325,6 +327,8 @@ ATTRIBUTES: dict[str, dict[str, Attribute]] = {
         "engine": _WORD,
         "engine_options": _json("names with values", lambda read: isinstance(read, dict)),
         "status": _WORDS,
+        "outcome": Attribute("one of the outcomes of a run", lambda value: value in _OUTCOMES).at_times(),
+        "remedy": _WORDS.at_times(),
         "estimate": _WORDS,
         "command": _json("the words of a command", _is_command),
         "sampler": _WORDS,

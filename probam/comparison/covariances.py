@@ -33,10 +33,8 @@ from probam.errors import InputError, NumericalError, Stop
 from probam.fits.fitted import Fit
 from probam.inference.common.coordinates import free_parameters
 from probam.inference.common.progress import Listener, Reporter
-from probam.models.gaussian import VARIANCE_FLOOR
 from probam.options import one_of, whole_number
 from probam.reports.summaries.criteria import expected_loo, information
-from probam.reports.tree import variable
 
 __all__ = [
     "CRITERIA",
@@ -215,7 +213,7 @@ class _Grid:
             return
         found = information(fit.made, free_parameters(fit.model), confidence=self._confidence(fit))
         row |= {"log_lik": found.log_lik, "num_free": found.num_free, "seconds": float(fit.made.attrs["seconds"])}
-        if _is_narrow(fit):
+        if fit.made.attrs["outcome"] == "degenerate":
             row["note"] = _NARROW
             return
         row |= {"bic": found.bic, "icl": found.icl}
@@ -264,20 +262,6 @@ _COLUMNS = (
     *("log_lik", "num_free", "bic", "icl", "elpd_loo", "elpd_se", "elpd_mcse", "elpd_diff", "elpd_diff_se", "bad_k"),
     *("log_evidence", "evidence_se", "seconds", "note"),
 )
-
-
-def _is_narrow(fit: Fit) -> bool:
-    """Whether a memory has reached the least width that maximum likelihood is let."""
-    found = fit.parameters()
-    assert found.covariances is not None, "memories are Gaussian"
-    scale = np.nanstd(variable(fit.made, "observed_data", "x").values, axis=0)
-    if found.covariance_type in ("full", "tied"):
-        least = np.linalg.eigvalsh(found.covariances / np.outer(scale, scale)).min()
-    elif found.covariance_type == "diag":
-        least = (found.covariances / scale**2).min()
-    else:
-        least = found.covariances.min() / (scale**2).mean()
-    return bool(least < 2 * VARIANCE_FLOOR)
 
 
 def _best(frame: pd.DataFrame, criterion: str) -> Choice | None:

@@ -18,6 +18,7 @@ from probam.errors import InputError
 from probam.fits.answers import answers, responsibilities
 from probam.fits.draws import Draws, Numbering, compared_rows, number_memories, thin
 from probam.fits.groups import Group, reason
+from probam.fits.outcome import with_outcome
 from probam.fits.predictive_check import predictive_check_group
 from probam.fits.prepared import Prepared
 from probam.inference.common.progress import Reporter
@@ -76,7 +77,7 @@ def fit_tree(
         collected.derive("posterior_predictive", lambda: groups.predictive_group(key_predictive, draws, prepared))
         collected.derive("predictive_check", lambda: predictive_check_group(key_check, draws, prepared))
     stage(3)
-    return tree_of(collected.made, attributes | collected.reasons(), prepared, positions)
+    return with_outcome(tree_of(collected.made, attributes | collected.reasons(), prepared, positions), model)
 
 
 def essential_tree(
@@ -104,8 +105,8 @@ def essential_tree(
     positions = _completed(read.draws, prepared)
     collected = _essential(model, prepared, result, read)
     stage(3)
-    pending = {"pending": list(FURTHER)}
-    return tree_of(collected.made, attributes | collected.reasons() | pending, prepared, positions)
+    attributes = attributes | collected.reasons() | {"pending": list(FURTHER)}
+    return with_outcome(tree_of(collected.made, attributes, prepared, positions), model)
 
 
 def _owners(draws: Draws, numbering: Numbering, prepared: Prepared) -> groups.Owners:

@@ -38,7 +38,8 @@ def summary_text(tree: xr.DataTree, frame: pd.DataFrame, most: int) -> str:
     attributes = tree.attrs
     occupied = tree["invariant"].to_dataset()["num_occupied"].values.ravel()
     counts = np.bincount(occupied.astype(int))
-    run = f"{attributes['engine']}, seed {attributes['seed']}, {attributes['seconds']:.1f} s"
+    outcome = f", {attributes['outcome'].replace('_', ' ')}" if attributes.get("outcome") else ""
+    run = f"{attributes['engine']}, seed {attributes['seed']}, {attributes['seconds']:.1f} s{outcome}"
     lines = [headline(tree), attributes["model"], run]
     if occupied.size > 1:
         likely = ", ".join(f"{k}: {counts[k] / occupied.size:.0%}" for k in np.argsort(-counts)[:4] if counts[k] > 0)

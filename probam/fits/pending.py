@@ -10,6 +10,7 @@ import probam.fits.groups as groups
 from probam.compiled import compiled_quickly
 from probam.fits.assemble import FURTHER, fit_tree, tree_of
 from probam.fits.choices import precision
+from probam.fits.outcome import with_outcome
 from probam.fits.prepared import Prepared
 from probam.fits.saved import saved_data
 from probam.inference.common.progress import Reporter, silent
@@ -78,4 +79,4 @@ def _completed(tree: xr.DataTree, model: Mixture, key: jax.Array, progress: Repo
     for name in _OF_THE_RUN:
         if name in tree.children:
             whole[name] = xr.DataTree(tree[name].to_dataset())
-    return whole
+    return with_outcome(whole, model)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from probam.reports.page import first_named
+from probam.reports.summaries.outcome import remedy
 from probam.reports.summaries.quantities import quantity_name, truncation
 from probam.reports.summaries.reproduction import FALSE_ALARM, reproduction
 from probam.reports.summaries.verdict import Facts, Finding, Rule
@@ -86,7 +87,7 @@ def _stopped(facts: Facts) -> Iterator[Finding]:
         yield Finding("note", f"{text} Whether they suffice, R-hat and the effective draws say.")
     else:
         text = "The search was stopped before its end: this is the best that it had found by then."
-        yield Finding("warning", f"{text} Fit again and let it end.")
+        yield Finding("warning", f"{text} {remedy('stopped', '')}")
 
 
 MODEL_RULES = (

@@ -1,33 +1,18 @@
 """Rules on fits whose engine searched for an optimum: how the search ended, and what its end is worth."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
-import numpy as np
 import xarray as xr
-from jaxtyping import Float
 
 from probam.reports.summaries.agreement import agreement
-from probam.reports.summaries.quantities import last_values
+from probam.reports.summaries.outcome import NOISY, OUTCOMES, is_still_rising, remedy, search_of
 from probam.reports.summaries.verdict import Facts, Finding, Rule
 from probam.reports.tree import has
 
 __all__ = ["SEARCH_RULES"]
 
-_NOISY = ("svi", "clam")
-"""Engines whose objective is an estimate: their search ends after a number of steps."""
-
 _CLIMBED = ("em", "gradient_em")
 """Engines whose starts climb one objective, in nats, each to the end."""
-
-_STEPS = {
-    "em": "max_iterations",
-    "gradient_em": "max_iterations",
-    "cavi": "max_iterations",
-    "svi": "num_steps",
-    "clam": "num_epochs",
-}
-"""The option of each engine that limits its steps."""
 
 _FAR = 3.0
 """Nats: optima further apart are different explanations of the data."""
@@ -35,59 +20,29 @@ _FAR = 3.0
 _K_HAT = 0.7
 
 
-class _Search(NamedTuple):
-    """How an optimiser came to its end."""
-
-    engine: str
-    what: str
-    status: str
-    objective: Float[np.ndarray, "R T"]
-
-
-def _search(tree: xr.DataTree) -> _Search | None:
-    if not has(tree, "optimisation", "objective"):
-        return None
-    group = tree["optimisation"]
-    objective = group["objective"].transpose("restart", "iteration").values.astype(np.float64)
-    what, status = str(group.attrs.get("what", "objective")), str(group.attrs.get("status", ""))
-    return _Search(str(tree.attrs.get("engine", "")), what, status, objective)
-
-
 def _step_limit(facts: Facts) -> Iterator[Finding]:
-    search = _search(facts.tree)
+    search = search_of(facts.tree)
     if search is None or search.status != "max_steps":
         return
-    if search.engine not in _NOISY or _still_rising(search.objective):
-        how = f" (option {_STEPS[search.engine]})" if search.engine in _STEPS else ""
-        text = f"The search reached its step limit before the {search.what} settled. Allow more steps{how}."
-        yield Finding("warning", text)
-
-
-def _still_rising(objective: Float[np.ndarray, "R T"]) -> bool:
-    """Whether the best restart of a noisy search gained more in its last tenth than its noise explains."""
-    trace = objective[np.nanargmax(last_values(objective))]
-    trace = trace[np.isfinite(trace)]
-    tenth = len(trace) // 10
-    if tenth < 5:
-        return False
-    last, before = trace[-tenth:], trace[-2 * tenth : -tenth]
-    error = np.sqrt((last.var(ddof=1) + before.var(ddof=1)) / tenth)
-    gain = last.mean() - before.mean()
-    return bool(gain > 4 * error and gain > 1e-3 * np.ptp(trace))
+    if search.engine not in NOISY or is_still_rising(search.objective):
+        text = f"The search reached its step limit before the {search.what} settled."
+        yield Finding("warning", f"{text} {remedy(search.status, search.engine)}")
 
 
 def _not_finite(facts: Facts) -> Iterator[Finding]:
-    search = _search(facts.tree)
+    search = search_of(facts.tree)
     if search is not None and search.status == "non_finite":
-        text = (
-            f"The {search.what} became infinite or NaN. Lower the step size (option learning_rate), or check the data."
-        )
-        yield Finding("problem", text)
+        yield Finding("problem", f"The {search.what} became infinite or NaN. {remedy(search.status, search.engine)}")
+
+
+def _degenerate(facts: Facts) -> Iterator[Finding]:
+    if facts.tree.attrs.get("outcome") == "degenerate":
+        yield Finding("problem", f"The fit is degenerate: {OUTCOMES['degenerate']}. {remedy('degenerate', '')}")
 
 
 def _found_once(facts: Facts) -> Iterator[Finding]:
     """How many starts reached the best optimum, of which kinds, and how far the others stayed below."""
-    search, found = _search(facts.tree), agreement(facts.tree)
+    search, found = search_of(facts.tree), agreement(facts.tree)
     if search is None or found is None:
         return
     is_alone = len(found.reached) < 2 and found.gap > _FAR and not found.settled and search.engine in _CLIMBED
@@ -140,6 +95,14 @@ SEARCH_RULES = (
         ("point", "approximation"),
     ),
     Rule("search not finite", "how the search ended", "the objective was infinite or NaN", ("problem",), _not_finite),
+    Rule(
+        "degenerate",
+        "widths of the memories of a maximum of the likelihood",
+        "one is the least that it is let; the likelihood has no maximum there",
+        ("problem",),
+        _degenerate,
+        ("point",),
+    ),
     Rule(
         "optimum found once",
         "where each start ended",

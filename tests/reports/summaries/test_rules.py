@@ -94,6 +94,7 @@ SPEAKS: dict[tuple[str, Level], list[Callable[[], xr.DataTree]]] = {
     ("stopped", "warning"): [lambda: fit(POINT, engine="em", status="stopped")],
     ("stopped", "note"): [lambda: fit(noise(4, 500), status="stopped")],
     ("search not finite", "problem"): [lambda: point(-5, status="non_finite")],
+    ("degenerate", "problem"): [lambda: fit(POINT, engine="em", outcome="degenerate")],
     ("optimum found once", "warning"): [lambda: point(-5, -8.5), lambda: point(-110_079, -5, engine="gradient_em")],
     ("optimum found once", "note"): [
         lambda: point(-5, -7.5),
@@ -131,6 +132,7 @@ SILENT: dict[str, list[Callable[[], xr.DataTree]]] = {
     ],
     "stopped": [lambda: fit(POINT, engine="em", status="converged"), lambda: fit(noise(4, 500), status="sampled")],
     "search not finite": [lambda: point(-5, -5)],
+    "degenerate": [lambda: fit(POINT, engine="em", outcome="converged"), lambda: point(-5)],
     "optimum found once": [lambda: point(-5), lambda: climb(rising=False, engine="svi")],
     "point estimate": [lambda: fit(noise(4, 500))],
     "approximation misfit": [lambda: approximation(0.69), lambda: climb(rising=False, engine="svi")],
