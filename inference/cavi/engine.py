@@ -13,6 +13,8 @@ Runs start from k-means++ seeds. One has converged when a pass raises the bound 
 datum; the best one is then tried by birth, merge and delete moves until a round of them brings nothing.
 """
 
+import os
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -41,7 +43,7 @@ from probam.inference.cavi.steps import (
 from probam.inference.common.coordinates import log_joints, unconstrained
 from probam.inference.common.kinds import as_runs, best_of, run_of
 from probam.inference.common.matching import numbered
-from probam.inference.common.progress import Listener, Reporter, ended, known_tolerance, silent
+from probam.inference.common.progress import Listener, Reporter, ended, known_tolerance, resumable, silent
 from probam.inference.common.result import APPROXIMATION, EngineResult
 from probam.inference.common.rows import counted, total_weight, weighed, without_missing
 from probam.inference.common.start import active_counts, hard_assignment, systematic_sample
@@ -265,11 +267,14 @@ def _improve_by_moves(
     num_components = len(state.seen.counts)
     for turn in range(0 if progress.stopped else _ROUNDS):
         proposals = cavi_moves.propose(jax.random.fold_in(key, turn), num_components)
-        moved, accepted = _try_moves(parts, data, state, proposals, rise)
+        before = (state, jnp.zeros(len(proposals.kind), jnp.int32))
+        moved, accepted = progress.phase("moves").once(
+            partial(_try_moves, parts, data, state, proposals, rise), like=before
+        )
         taken, kinds = np.asarray(accepted), np.asarray(proposals.kind)
         for i, kind in enumerate(cavi_moves.KINDS):
-            before = tried.get(kind, (0, 0))
-            tried[kind] = (before[0] + int(taken[kinds == i].sum()), before[1] + int((kinds == i).sum()))
+            was_taken, was_tried = tried.get(kind, (0, 0))
+            tried[kind] = (was_taken + int(taken[kinds == i].sum()), was_tried + int((kinds == i).sum()))
         progress(turn + 1, _ROUNDS, f"CAVI, {int(taken.sum())} moves taken", **_values(moved))
         if not taken.any():
             break
@@ -302,11 +307,18 @@ def _converge(
     parts: Parts, data: Data, states: State, rise: jax.Array, max_iterations: int, phase: _Phase
 ) -> tuple[State, np.ndarray]:
     """Passes until all runs have stopped; the trace of their bounds, NaN after a run's end."""
-    traces = []
-    for start in range(0, max_iterations, _CHUNK):
+    traces: list[np.ndarray] = []
+    passes, begin = phase.progress.phase("CAVI"), 0
+    before = passes.resumed(states)
+    if before is not None:
+        states, traces = before.state, [before.kept["bound"]]
+        begin = max_iterations if before.ended else before.done
+    for start in range(begin, max_iterations, _CHUNK):
         length = min(_CHUNK, max_iterations - start)
         states, trace = _advance(parts, data, states, rise, jax.device_put(np.asarray(length)))
         traces.append(np.asarray(trace)[:, :length])
+        ended = bool(np.asarray(states.done).all()) or start + length == max_iterations
+        passes.save(start + length, states, [{"bound": trace} for trace in traces], ended=ended)
         stopped = phase.report(start + length, max_iterations, states)
         if stopped == len(states.done) or phase.progress.stopped:
             break
@@ -359,6 +371,7 @@ def run(
     batch_size: int | None = _PLAIN.batch_size,
     moves: bool = _PLAIN.moves,
     num_draws: int = 1000,
+    checkpoint: str | os.PathLike[str] | None = None,
     sample_weight: Float[Array, " N"] | np.ndarray | None = None,
     labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
     progress: Listener | None = None,
@@ -371,12 +384,12 @@ def run(
         x: (N, D) data in model units.
         base: "model", or "conjugate" for the family's conjugate base measure (one factor for all of a memory).
         max_iterations: most passes over the data of a run (and after each round of moves).
-        tolerance: stop when a pass raises the evidence bound by less than this many nats per datum
-            (default 1e-9 in float64, 1e-6 in float32).
+        tolerance: nats per datum: a pass that raises the bound by less is the last (1e-9 in float64, 1e-6 in float32).
         restarts: runs from different k-means++ seeds.
         batch_size: rows after which the factors are brought up to date (memoized; default: all rows at once).
         moves: whether birth, merge and delete moves are tried on the best run.
         num_draws: draws from the fitted factors.
+        checkpoint: a file to which the run is written every few seconds, and from which the same call continues.
         sample_weight: how often each row counts, (N,) numbers of at least 0.
         labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans. There
             are no moves then.
@@ -389,8 +402,9 @@ def run(
     whole_number(least=1)("num_draws", num_draws)
     model, x = counted(model, x, sample_weight, labels)
     key_fit, key_draws = jax.random.split(key)
-    search, report = Search(base, max_iterations, tolerance, restarts, batch_size, moves), Reporter(progress)
-    parts, state, trace, tried = fit_factors(key_fit, model, x, search, progress=report)
+    search = Search(base, max_iterations, tolerance, restarts, batch_size, moves)
+    with resumable(progress, checkpoint, "cavi", key, model, x, search._asdict()) as report:
+        parts, state, trace, tried = fit_factors(key_fit, model, x, search, progress=report)
     sites = _draws(model.with_row_weight(None), parts, state, key_draws, num_draws=num_draws)
     weighed_model, rows = weighed(model, x)
     lp = log_joints(weighed_model, unconstrained(model.with_row_weight(None), sites), rows)

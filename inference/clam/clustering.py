@@ -23,15 +23,19 @@ from sklearn.cluster import kmeans_plusplus
 
 from probam.data.table import as_table
 from probam.dynamics import basins
-from probam.dynamics.learning import learn
+from probam.dynamics.learning import Learner
 from probam.energies import clam
 from probam.errors import InputError, NumericalError
+from probam.inference.common.progress import Reporter, silent
 from probam.placement import numbers_at_once
 
 __all__ = ["ClamFit", "Labels", "fit_clam", "labels", "least_error"]
 
 _QUERIES = 4096
 """Queries that run at a time on a CPU."""
+
+_CHUNK = 50
+"""Epochs between two reports of progress."""
 
 
 class Labels(NamedTuple):
@@ -153,7 +157,15 @@ def fit_clam(
 
 
 def least_error(
-    key: jax.Array, seeds: Sequence[int], x: Float[np.ndarray, "N D"], num_components: int, beta: float, **options: Any
+    key: jax.Array,
+    seeds: Sequence[int],
+    x: Float[np.ndarray, "N D"],
+    num_components: int,
+    beta: float,
+    *,
+    num_epochs: int,
+    progress: Reporter = silent,
+    **options: Any,
 ) -> tuple[Float[np.ndarray, "K D"], Float[np.ndarray, "R E"]]:
     """Memories of the start that ends with the least error, and the losses of all starts.
 
@@ -161,19 +173,28 @@ def least_error(
         key: for the learning.
         seeds: of k-means++, one for each start.
         beta: inverse temperature, in one over squared units of the data.
-        options: those of :func:`probam.dynamics.learning.learn`.
+        num_epochs: passes over the data.
+        progress: told after every 50 epochs.
+        options: others of :class:`probam.dynamics.learning.Learner`.
 
     Raises:
         NumericalError: when the loss of every start is no longer finite.
     """
-    starts = np.stack([kmeans_plusplus(x, num_components, random_state=seed)[0] for seed in seeds])
-
-    def run(key: jax.Array, start: jax.Array) -> Any:
-        return learn(key, x, start, beta, fill=x.mean(0), **options)
-
-    learned = jax.vmap(run)(jax.random.split(key, len(seeds)), jnp.asarray(starts))
-    losses = np.asarray(learned.losses)
+    starts = jnp.asarray(np.stack([kmeans_plusplus(x, num_components, random_state=seed)[0] for seed in seeds]))
+    learner = Learner(x, starts[0], beta, fill=x.mean(0), num_epochs=num_epochs, **options)
+    keys, descents = jax.random.split(key, len(seeds)), jax.vmap(learner.begin)(starts)
+    phase, parts, done = progress.phase("CLAM"), [], 0
+    before = phase.resumed(descents)
+    if before is not None:
+        descents, parts, done = before.state, [before.kept["loss"]], before.done
+    while done < num_epochs:
+        end = min(done + _CHUNK, num_epochs)
+        descents, loss = jax.vmap(partial(learner.advance, first=done, last=end))(keys, descents)
+        parts, done = [*parts, np.asarray(loss)], end
+        phase.save(done, descents, [{"loss": part} for part in parts], ended=done == num_epochs)
+        progress(done, num_epochs, "CLAM, error of recall")
+    losses = np.concatenate(parts, axis=1)
     late = losses[:, -max(1, losses.shape[1] // 10) :].mean(axis=1)
     if not np.isfinite(late).any():
         raise NumericalError("clam: the error of recall is not finite; scale the data or lower learning_rate")
-    return np.asarray(learned.memories[int(np.nanargmin(np.where(np.isfinite(late), late, np.nan)))]), losses
+    return np.asarray(descents.memories[int(np.nanargmin(np.where(np.isfinite(late), late, np.nan)))]), losses

@@ -6,6 +6,8 @@ covariance :math:`I / (2 \beta)`, and so can be reported and compared like the r
 maximise the density; ``note`` says so.
 """
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,13 +17,15 @@ from probam.errors import InputError
 from probam.family import Model
 from probam.inference.clam.clustering import least_error
 from probam.inference.common.coordinates import log_joints, unconstrained
-from probam.inference.common.progress import Listener, Reporter
+from probam.inference.common.progress import Listener, Reporter, resumable
 from probam.inference.common.result import EngineResult
 from probam.inference.em import engine as em
 
 __all__ = ["run"]
 
 _ITERATIONS = 200
+
+_NOTHING_KEPT = "clam: stopped before the memories were learned; there is nothing to keep"
 
 
 def run(
@@ -37,6 +41,7 @@ def run(
     step: float = 0.1,
     masked: float = 0.0,
     restarts: int = 4,
+    checkpoint: str | os.PathLike[str] | None = None,
     progress: Listener | None = None,
 ) -> EngineResult:
     """The memories of least recall error, of several starts from k-means++ seeds.
@@ -51,33 +56,29 @@ def run(
         step: size of these steps, dt over tau.
         masked: above 0, hides each coordinate with that probability and learns to complete it.
         restarts: starts from different k-means++ seeds.
+        checkpoint: a file to which the run is written every few seconds, and from which the same call continues.
 
     Raises:
         InputError: for a model other than isotropic Gaussians of equal weights, or a number out of range.
         NumericalError: when the error of every restart is no longer finite.
     """
     _check(model, beta, restarts)
-    report = Reporter(progress, nothing_kept="clam: stopped before the memories were learned; there is nothing to keep")
     key_em, key_seed, key_learn = jax.random.split(key, 3)
-    report(0, 2, "CLAM, beta")
-    if beta is None:
-        beta = _beta_by_em(key_em, model, x, restarts)
-    seeds = np.asarray(jax.random.randint(key_seed, (restarts,), 0, 2**31 - 1))
-    rows = np.asarray(x)
-    report(1, 2, "CLAM, error of recall")
-    memories, losses = least_error(
-        key_learn,
-        [int(seed) for seed in seeds],
-        rows,
-        model.num_components,
-        beta,
-        num_epochs=num_epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate * _spread(rows),
-        num_steps=num_steps,
-        step=step,
-        masked=masked,
-    )
+    rows, seeds = np.asarray(x), np.asarray(jax.random.randint(key_seed, (restarts,), 0, 2**31 - 1))
+    options = {
+        "num_epochs": num_epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate * _spread(rows),
+        "num_steps": num_steps,
+        "step": step,
+        "masked": masked,
+    }
+    own = options | {"beta": beta, "restarts": restarts}
+    with resumable(progress, checkpoint, "clam", key, model, x, own, nothing_kept=_NOTHING_KEPT) as report:
+        if beta is None:
+            beta = _beta_by_em(key_em, model, x, restarts, report)
+        numbers = [int(seed) for seed in seeds]
+        memories, losses = least_error(key_learn, numbers, rows, model.num_components, beta, progress=report, **options)
     return _result(model, x, memories, beta, losses)
 
 
@@ -96,9 +97,9 @@ def _check(model: Model, beta: float | None, restarts: int) -> None:
         raise InputError(f"restarts: expected at least 1; got {restarts}")
 
 
-def _beta_by_em(key: jax.Array, model: Model, x: Float[Array, "N D"], restarts: int) -> float:
+def _beta_by_em(key: jax.Array, model: Model, x: Float[Array, "N D"], restarts: int, progress: Reporter) -> float:
     """The inverse temperature of the best of several runs of closed-form EM."""
-    states, _ = em.fit_params(key, model, x, max_iterations=_ITERATIONS, restarts=2 * restarts).ends
+    states, _ = em.fit_params(key, model, x, max_iterations=_ITERATIONS, restarts=2 * restarts, progress=progress).ends
     return float(states.params["beta"][int(np.nanargmax(np.asarray(states.objective)))])
 
 

@@ -1,16 +1,20 @@
 """How far an engine has come, told to a listener that may stop it."""
 
 import math
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
 from probam.errors import Stop
+from probam.inference.common.checkpoint import Phase, Saves, unsaved
 from probam.options import number
 
-__all__ = ["Listener", "Progress", "Reporter", "ended", "highest_of", "known_tolerance", "silent"]
+__all__ = ["Listener", "Progress", "Reporter", "ended", "highest_of", "known_tolerance", "resumable", "silent"]
 
 
 _IN_WORDS = {
@@ -62,7 +66,7 @@ Listener = Callable[[Progress], object]
 
 
 class Reporter:
-    """Tells a listener how far the work has come, and remembers whether it said stop.
+    """Tells a listener how far the work has come, remembers whether it said stop, and has what is kept of the work.
 
     A loop that keeps what it has asks for ``stopped`` after each report. Once stopped, the listener is not called any
     more.
@@ -71,12 +75,23 @@ class Reporter:
         listener: called with a :class:`Progress`; None for nobody.
         nothing_kept: why nothing can be kept if the work stops before its end; :class:`probam.errors.Stop` is then
             raised with this sentence. Empty for work that keeps what it has.
+        saves: the checkpoint of the work.
     """
 
-    def __init__(self, listener: Listener | None = None, *, nothing_kept: str = "") -> None:
+    def __init__(self, listener: Listener | None = None, *, nothing_kept: str = "", saves: Saves = unsaved) -> None:
         self._listener = listener
+        self._saves = saves
         self._nothing_kept = nothing_kept
         self.stopped = False
+
+    @property
+    def goes_on(self) -> str:
+        """What is said behind a sentence on why nothing was kept: where the checkpoint is, if there is one."""
+        return "" if self._saves.place is None else f"; the same call goes on from {self._saves.place}"
+
+    def phase(self, name: str) -> Phase:
+        """The next loop of this name, as the checkpoint has it and will have it."""
+        return self._saves.phase(name)
 
     def __call__(self, done: int, total: int, text: str, **values: float) -> None:
         """Report that ``done`` of ``total`` steps are done; ``values`` are those of :class:`Progress`."""
@@ -88,7 +103,38 @@ class Reporter:
         except Stop as stop:
             self.stopped = True
             if self._nothing_kept:
-                raise Stop(self._nothing_kept) from stop
+                raise Stop(f"{self._nothing_kept}{self.goes_on}") from stop
+
+
+@contextmanager
+def resumable(
+    listener: Listener | None,
+    checkpoint: str | os.PathLike[str] | None,
+    engine: str,
+    key: jax.Array,
+    model: object,
+    x: object,
+    options: Mapping[str, object],
+    *,
+    nothing_kept: str = "",
+) -> Iterator[Reporter]:
+    """A reporter of a run whose phases are kept in a checkpoint, which is up to date when the context ends.
+
+    Args:
+        listener: see :class:`Reporter`.
+        checkpoint: the file; None keeps nothing.
+        engine: name of the engine.
+        key: of the run.
+        model: the mixture.
+        x: data in model units.
+        options: all others that the numbers of the run depend on.
+        nothing_kept: see :class:`Reporter`.
+
+    Raises:
+        InputError: for a checkpoint that cannot be used, see :class:`probam.inference.common.checkpoint.Saves`.
+    """
+    with Saves.of(checkpoint, engine, key, model, x, options) as saves:
+        yield Reporter(listener, nothing_kept=nothing_kept, saves=saves)
 
 
 silent = Reporter()

@@ -9,6 +9,7 @@ stationary. Starts of several kinds (:mod:`probam.inference.common.kinds`) run i
 the highest, or under stick-breaking the one with the largest mass.
 """
 
+import os
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,7 @@ from probam.family.capabilities import Absent, DataSpace, Guide, MStep
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.kinds import Searched, Starts, run_of
 from probam.inference.common.matching import matched
-from probam.inference.common.progress import Listener, Reporter, ended, highest_of, known_tolerance, silent
+from probam.inference.common.progress import Listener, Reporter, ended, highest_of, known_tolerance, resumable, silent
 from probam.inference.common.result import EngineResult, Restarts
 from probam.inference.common.rows import Rows, counted, numbers_memories, rows_on, total_weight, without_missing
 from probam.inference.em.steps import (
@@ -221,7 +222,7 @@ def fit_params(
         x: (N, D) data in model units.
         start: site values of one run, which then replaces the restarts.
         by_mass: whether the best end under stick-breaking is that with the largest mass, and not the highest.
-        progress: told after every 50 iterations, and asked whether to stop.
+        progress: told after every 50 iterations, and asked whether to stop; has the checkpoint.
 
     The other options are those of :func:`run`.
     """
@@ -291,18 +292,24 @@ def _iterate(
     progress: Reporter,
 ) -> _Ends:
     """EM steps from every start until all have stopped, and the trace of their objectives."""
-    states = _before_the_first_step(params, origin.dtype)
+    states, phase = _before_the_first_step(params, origin.dtype), progress.phase("EM")
     traces: list[np.ndarray] = []
-    num_runs, highest = len(states.objective), -np.inf
+    before, begin = phase.resumed(states), 0
+    if before is not None:
+        states, traces = before.state, [before.kept["trace"]]
+        begin = max_iterations if before.ended else before.done
+    num_runs, highest = len(states.objective), highest_of(traces[0]) if traces else -np.inf
     advance = _advance if len(parts) == 1 else _advance_across
     rows: Any = parts[0] if len(parts) == 1 else parts
-    for done_steps in range(0, max_iterations, _CHUNK):
+    for done_steps in range(begin, max_iterations, _CHUNK):
         num_steps = min(_CHUNK, max_iterations - done_steps)
         states, trace = advance(model, states, rows, origin, tolerance, settings=settings, num_steps=num_steps)
         traces.append(np.asarray(trace))
         highest = highest_of(traces[-1], highest)
         finished = int(np.asarray(states.done).sum())
         done, text = min(done_steps + _CHUNK, max_iterations), f"EM, {finished} of {num_runs} runs done"
+        ended = finished == num_runs or done == max_iterations
+        phase.save(done, states, [{"trace": trace} for trace in traces], ended=ended)
         progress(done, max_iterations, text, objective=highest)
         if finished == num_runs or progress.stopped:
             break
@@ -326,6 +333,7 @@ def run(
     tolerance: float | None = None,
     stop: str = "tolerance",
     restarts: int = 8,
+    checkpoint: str | os.PathLike[str] | None = None,
     sample_weight: Float[Array, " N"] | np.ndarray | None = None,
     labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
     progress: Listener | None = None,
@@ -343,6 +351,7 @@ def run(
         stop: "tolerance" ends a run when the objective rises by less than the tolerance; "aitken" when all that is
             left to gain does, estimated from the last two rises (a slow run makes small steps long before its end).
         restarts: runs from different starts, of several kinds.
+        checkpoint: a file to which the run is written every few seconds, and from which the same call continues.
         sample_weight: how often each datum counts, (N,) numbers of at least 0: the objective has
             sum_n w_n log p(x_n) in the place of sum_n log p(x_n). These are not the weights of the memories.
         labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans.
@@ -352,19 +361,17 @@ def run(
         InputError: for a family without a closed-form M-step, or invalid weights of the data.
         NumericalError: when no restart stays finite.
     """
-    found = fit_params(
-        key,
-        model,
-        x,
-        estimate=estimate,
-        max_iterations=max_iterations,
-        tolerance=tolerance,
-        stop=stop,
-        restarts=restarts,
-        sample_weight=sample_weight,
-        labels=labels,
-        progress=(report := Reporter(progress)),
-    )
+    options: dict[str, Any] = {
+        "estimate": estimate,
+        "max_iterations": max_iterations,
+        "tolerance": tolerance,
+        "stop": stop,
+        "restarts": restarts,
+        "sample_weight": sample_weight,
+        "labels": labels,
+    }
+    with resumable(progress, checkpoint, "em", key, model, x, options) as report:
+        found = fit_params(key, model, x, **options, progress=report)
     (states, trace), best = found.ends, found.best
     return point_result(
         model,

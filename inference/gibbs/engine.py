@@ -23,6 +23,7 @@ Missing entries are drawn with the rest (:mod:`probam.inference.gibbs.missing`).
 the labels and whatever is not integrated out.
 """
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -36,9 +37,10 @@ from probam.compiled import compiled_by_size, compiled_quickly, is_small
 from probam.errors import InputError, NumericalError, Stop
 from probam.family import ExchangeableWeights, Model, Params
 from probam.family.capabilities import Absent, Conjugacy, MissingEntries
+from probam.inference.common.checkpoint import Phase
 from probam.inference.common.devices import devices_for, over_chains, spread
 from probam.inference.common.matching import matched
-from probam.inference.common.progress import Listener, Reporter
+from probam.inference.common.progress import Listener, Reporter, resumable
 from probam.inference.common.result import EngineResult
 from probam.inference.common.rows import counted
 from probam.inference.common.start import starting_params
@@ -166,6 +168,7 @@ def run(
     num_warmup: int = 500,
     num_draws: int | None = None,
     thin: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
     progress: Listener | None = None,
 ) -> EngineResult:
@@ -185,6 +188,7 @@ def run(
         thin: sweeps per draw, 1 by default where ``num_draws`` is given. Where neither is, it is doubled until R-hat
             and the effective draws meet the bars of the verdict, or the work reaches a limit
             (:mod:`probam.inference.gibbs.length`); the note of the result says where it ended.
+        checkpoint: a file to which the run is written every few seconds; the same call continues from it, bit for bit.
         labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans; for
             kernel "blocked".
         progress: told after every second or so, and asked whether to stop.
@@ -196,22 +200,27 @@ def run(
     settings = _settings(model, kernel, partition, base, split_merge)
     if labels is not None and kernel != "blocked":
         raise InputError(f"labels: kernel {kernel!r} moves memories from number to number; use kernel 'blocked'")
-    length = length_of(
-        (len(x), x.shape[1], model.num_components),
-        settings,
-        has_conditionals=bool(conditionals_of(model)),
-        num_chains=num_chains,
-        num_warmup=num_warmup,
-        num_draws=num_draws,
-        thin=thin,
-    )
+    counts = {"num_chains": num_chains, "num_warmup": num_warmup, "num_draws": num_draws, "thin": thin}
+    size = (len(x), x.shape[1], model.num_components)
+    length = length_of(size, settings, has_conditionals=bool(conditionals_of(model)), **counts)
     model, x = counted(model, x, None, labels)
     keys = _keys(key, num_chains)
     groups = patterns(np.asarray(x)) if model.missing and MissingEntries.of(model.family).missing == "pattern" else None
-    sampler = _Sampler(model, x, keys, groups, settings, length, Reporter(progress))
-    (sites, stats), thin = sampler.draws()
+    own = {"num_chains": num_chains, "devices": devices_for(num_chains), **settings._asdict(), **length._asdict()}
+    with resumable(progress, checkpoint, "gibbs", key, model, x, own) as report:
+        sampler = _Sampler(model, x, keys, groups, settings, length, report.phase("chains"), report)
+        (sites, stats), thin = sampler.draws()
     status, note = "stopped" if sampler.progress.stopped else "sampled", _note(model, settings, thin)
     return EngineResult(sites=sites, stats=stats, objective=None, objective_name="", status=status, note=note)
+
+
+class _Walk(NamedTuple):
+    """How far the chains have come."""
+
+    states: State
+    done: int  # draws of each chain, discarded ones included
+    thin: int  # sweeps of a draw
+    kept: list[Draws]  # parts of the draws after the warm-up
 
 
 @dataclass(frozen=True)
@@ -224,54 +233,74 @@ class _Sampler:
     groups: Patterns | None
     settings: Settings
     length: Length
+    phase: Phase
     progress: Reporter
 
     def draws(self) -> tuple[Draws, int]:
         """Sites and statistics of the kept draws of every chain, and the sweeps of each draw."""
-        length, thin, done = self.length, self.length.thin, 0
-        states = spread(_begin(self.model, self.x, self.keys, self.groups), devices_for(len(self.keys)))
-        kept: list[Draws] = []
+        walk, length = self._begun(), self.length
         while True:
-            states, more = self._continued(states, done, thin)
-            if not (kept or more):
-                raise Stop("gibbs: stopped in the warm-up of the chains; there are no draws to keep yet")
-            draws: Draws = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *kept, *more)
+            walk = self._continued(walk)
+            if not walk.kept:
+                nothing = "gibbs: stopped in the warm-up of the chains; there are no draws to keep yet"
+                raise Stop(nothing + self.progress.goes_on)
+            draws: Draws = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *walk.kept)
             _check_draws(draws[1], self.model.num_components)
-            if self.progress.stopped or thin >= length.most or draws_agree(draws):
-                return jax.tree.map(lambda leaf: leaf[:, : length.num_draws], draws), thin
-            kept, thin, done = [every_second(draws, length.num_warmup)], 2 * thin, length.total // 2
+            if self.progress.stopped or walk.thin >= length.most or draws_agree(draws):
+                return jax.tree.map(lambda leaf: leaf[:, : length.num_draws], draws), walk.thin
+            walk = _Walk(walk.states, length.total // 2, 2 * walk.thin, [every_second(draws, length.num_warmup)])
 
-    def _continued(self, states: State, done: int, thin: int) -> tuple[State, list[Draws]]:
-        """The chains after all draws (fewer where the run is stopped), and the new ones after the warm-up.
+    def _begun(self) -> _Walk:
+        """The chains before their first sweep, or where a checkpoint has them."""
+        num_devices = devices_for(len(self.keys))
+        states = spread(_begin(self.model, self.x, self.keys, self.groups), num_devices)
+        saved = self.phase.resumed((states, np.zeros((), int)))
+        if saved is None:
+            return _Walk(states, 0, self.length.thin, [])
+        states, thin = saved.state
+        named: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})
+        for name, values in saved.kept.items():
+            which, _, own = name.partition(".")
+            named[which == "stats"][own] = values
+        return _Walk(spread(states, num_devices), saved.done, int(thin), [named] if saved.kept else [])
 
-        ``done`` of the draws are there already.
-        """
+    def _save(self, walk: _Walk) -> None:
+        grown = [
+            {f"sites.{name}": values for name, values in sites.items()}
+            | {f"stats.{name}": values for name, values in stats.items()}
+            for sites, stats in walk.kept
+        ]
+        self.phase.save(walk.done, (walk.states, np.asarray(walk.thin)), grown)
+
+    def _continued(self, walk: _Walk) -> _Walk:
+        """The chains after all draws (fewer where the run is stopped), with the new ones after the warm-up."""
         total, num_warmup = self.length.total, self.length.num_warmup
         work = len(self.x) * self.model.num_components * len(self.keys) * self.length.thin
         chunk = int(np.clip(_WORK // work, 1, min(total, 250)))
         chunk = -(-total // -(-total // chunk))  # chunks of one length, so that one program serves them all
-        num_steps = max(1, chunk * self.length.thin // thin)
-        kept = []
-        while done < total and not self.progress.stopped:
-            end = min(done + num_steps, total)
+        num_steps = max(1, chunk * self.length.thin // walk.thin)
+        while walk.done < total and not self.progress.stopped:
+            done, end = walk.done, min(walk.done + num_steps, total)
             states, draws = _advance(
                 self.model,
                 self.x,
-                states,
+                walk.states,
                 self.keys,
-                _Span(*jax.device_put(tuple(np.array((done, end, thin))))),
+                _Span(*jax.device_put(tuple(np.array((done, end, walk.thin))))),
                 self.groups,
                 self.settings,
                 num_steps=chunk,
                 num_devices=devices_for(len(self.keys)),
             )
+            kept = walk.kept
             if end > num_warmup:
-                kept.append(jax.tree.map(partial(_between, max(num_warmup - done, 0), end - done), draws))
+                kept = [*kept, jax.tree.map(partial(_between, max(num_warmup - done, 0), end - done), draws)]
             else:
                 jax.block_until_ready(states)
-            self._show(end, thin, np.asarray(draws[1]["occupied"])[:, end - done - 1])
-            done = end
-        return states, kept
+            walk = _Walk(states, end, walk.thin, kept)
+            self._save(walk)
+            self._show(end, walk.thin, np.asarray(draws[1]["occupied"])[:, end - done - 1])
+        return walk
 
     def _show(self, done: int, thin: int, occupied: np.ndarray) -> None:
         phase = "warm-up" if done <= self.length.num_warmup else "sampling"

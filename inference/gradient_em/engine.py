@@ -14,6 +14,7 @@ the default) and the natural gradient (``"natural"``), see :mod:`probam.inferenc
 polished by Newton steps (:mod:`probam.inference.gradient_em.polish`).
 """
 
+import os
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ from probam.inference.common.coordinates import Coordinates, constrained, log_jo
 from probam.inference.common.information import expected_log_joint
 from probam.inference.common.kinds import Searched, Starts
 from probam.inference.common.matching import matched
-from probam.inference.common.progress import Listener, Reporter, ended, highest_of, known_tolerance, silent
+from probam.inference.common.progress import Listener, Reporter, ended, highest_of, known_tolerance, resumable, silent
 from probam.inference.common.result import EngineResult
 from probam.inference.common.rows import counted, numbers_memories, total_weight
 from probam.inference.common.start import check_gradient
@@ -198,11 +199,17 @@ def _climbed(climb: _Climb, model: Model, unit: Params, free: Params, x: Float[A
     climbers = None if by_adam else ascent.begin(model, walk)
     traces: list[np.ndarray] = []
     at_rest, highest = np.zeros(len(next(iter(walk.values()))), bool), -np.inf
+    phase, begin = climb.progress.phase("gradient EM"), 0
+    before = phase.resumed((walk, state, climbers, at_rest))
+    if before is not None:
+        (walk, state, climbers, at_rest), trace = before.state, before.kept["trace"]
+        traces = np.split(trace, range(_CHUNK, trace.shape[1], _CHUNK), axis=1)
+        begin, highest = climb.max_iterations if before.ended else before.done, highest_of(trace)
 
     def is_flat(walk: Params) -> Bool[np.ndarray, " R"]:  # where it is not, steps may be too small to rise
         return np.asarray(_promised_gains(model, unit, walk, x)) <= _FLAT
 
-    for done in range(0, climb.max_iterations, _CHUNK):
+    for done in range(begin, climb.max_iterations, _CHUNK):
         num_steps = min(_CHUNK, climb.max_iterations - done)
         if climbers is None:
             walk, state, trace = _advance(
@@ -221,9 +228,14 @@ def _climbed(climb: _Climb, model: Model, unit: Params, free: Params, x: Float[A
             walk = _unflattened(model, climbers.z)
         traces.append(np.asarray(trace))
         highest = highest_of(traces[-1], highest)
-        climb.progress(done + num_steps, climb.max_iterations, "gradient EM", objective=highest)
         at_rest = _at_rest(traces, climb.tolerance * len(x))
-        if climb.progress.stopped or (at_rest.all() and is_flat(walk)[np.argmax(traces[-1].max(1))]):
+        settled = bool(at_rest.all() and is_flat(walk)[np.argmax(traces[-1].max(1))])
+        ended = settled or done + num_steps == climb.max_iterations
+        phase.save(
+            done + num_steps, (walk, state, climbers, at_rest), [{"trace": trace} for trace in traces], ended=ended
+        )
+        climb.progress(done + num_steps, climb.max_iterations, "gradient EM", objective=highest)
+        if climb.progress.stopped or settled:
             break
     climb.progress(climb.max_iterations, climb.max_iterations, "gradient EM", objective=highest)
     free = jax.tree.map(jnp.multiply, walk, unit)
@@ -243,6 +255,7 @@ def run(
     learning_rate: float = 0.05,
     tolerance: float | None = None,
     restarts: int = 8,
+    checkpoint: str | os.PathLike[str] | None = None,
     sample_weight: Float[Array, " N"] | np.ndarray | None = None,
     labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
     progress: Listener | None = None,
@@ -260,6 +273,7 @@ def run(
             less than this many nats per datum in every restart (default 1e-8 in float64, 1e-6 in float32), and the log
             joint is flat where it is.
         restarts: runs from different starts, of several kinds.
+        checkpoint: a file to which the run is written every few seconds, and from which the same call continues.
         sample_weight: how often each row counts, (N,) numbers of at least 0.
         labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans.
 
@@ -268,19 +282,16 @@ def run(
         NumericalError: when no restart stays finite.
     """
     model, x = counted(model, x, sample_weight, labels)
-    report = Reporter(progress)
-    found = optima(
-        key,
-        model,
-        x,
-        optimiser=optimiser,
-        max_iterations=max_iterations,
-        inner_steps=inner_steps,
-        learning_rate=learning_rate,
-        tolerance=tolerance,
-        restarts=restarts,
-        progress=report,
-    )
+    options: dict[str, Any] = {
+        "optimiser": optimiser,
+        "max_iterations": max_iterations,
+        "inner_steps": inner_steps,
+        "learning_rate": learning_rate,
+        "tolerance": tolerance,
+        "restarts": restarts,
+    }
+    with resumable(progress, checkpoint, "gradient_em", key, model, x, options) as report:
+        found = optima(key, model, x, **options, progress=report)
     best_converged = bool(found.ends.converged[found.best])
     is_polished = optimiser != "adam" and best_converged
     return _result(model, x, found, ended(best_converged, report), is_polished=is_polished)

@@ -5,8 +5,8 @@ afterwards, on label-invariant quantities.
 
 With an ``order`` the chains stay in one labelling of the memories (:mod:`probam.inference.common.ordering`).
 
-With a ``checkpoint`` the states (adaptation included) and the draws so far are written to disk after every chunk of
-steps (:mod:`probam.inference.nuts.checkpoint`).
+With a ``checkpoint`` the states (adaptation included) and the draws so far are written to disk now and then
+(:mod:`probam.inference.common.checkpoint`).
 """
 
 import os
@@ -21,20 +21,20 @@ from numpyro.infer.hmc import HMCState
 from probam.compiled import compiled_by_size, is_small
 from probam.errors import InputError, NumericalError, Stop
 from probam.family import Model, Params
+from probam.inference.common.checkpoint import Phase
 from probam.inference.common.coordinates import Coordinates, log_joints, sites_of, unconstrained
 from probam.inference.common.devices import devices_for, spread
 from probam.inference.common.ordering import described_order, in_order
-from probam.inference.common.progress import Listener, Reporter
+from probam.inference.common.progress import Listener, resumable
 from probam.inference.common.result import EngineResult
 from probam.inference.common.rows import counted
 from probam.inference.gradient_em.warm import start_at_optima
 from probam.inference.nuts.chains import Chunk, Settings, advance, first_states, states_like
-from probam.inference.nuts.checkpoint import Checkpoint, Saved, described, packed, surroundings, unpacked
 
 __all__ = ["run"]
 
 _CHUNK = 100
-"""Most transitions between two reports of progress, and two writings of the checkpoint."""
+"""Most transitions between two reports of progress."""
 
 
 class _Walk(NamedTuple):
@@ -87,9 +87,8 @@ def run(
             space: by a feature), "weight" by decreasing weight; for weights that are exchangeable. The posterior is
             restricted to that labelling, not changed, and ``lp`` is that of the model without an order.
         order_by: number of the coordinate for order "location", from 0.
-        checkpoint: a file to which the run is written after every chunk of 100 steps. A run with the same key, model,
-            data and options continues from it, to the same bits as a run without a stop. The file is kept: a larger
-            ``num_draws`` continues the chains.
+        checkpoint: a file to which the run is written every few seconds; the same call continues from it, bit for bit,
+            and one with a larger ``num_draws`` continues the chains.
         sample_weight: how often each row counts, (N,) numbers of at least 0.
         labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans.
 
@@ -102,30 +101,22 @@ def run(
     model, x = counted(model, x, sample_weight, labels)
     requested, model = model, in_order(model, order, order_by)
     settings = Settings(num_warmup, target_accept, dense_mass, max_tree_depth)
-    file = None if checkpoint is None else Checkpoint(checkpoint, _identity(key, model, x, num_chains, settings))
-    walk, report = None if file is None else _resumed(file, key, model, x, num_chains, settings), Reporter(progress)
-    if walk is None:
-        key_start, key_jitter, key_run = jax.random.split(key, 3)
-        start = start_at_optima(key_start, model, x, num_chains, progress=report)
-        walk = _Walk(first_states(key_jitter, key_run, start, settings), 0, {})
-    while walk.done < num_warmup + num_draws and not report.stopped:
-        walk = _continued(walk, model, x, num_draws, settings)
-        if file is not None:
-            file.write(Saved(walk.done, packed(walk.states), walk.kept))
-        report(walk.done, num_warmup + num_draws, walk.text, **walk.values)
+    with resumable(progress, checkpoint, "nuts", key, model, x, _decisive(num_chains, settings)) as report:
+        chains = report.phase("chains")
+        walk = _resumed(chains, key, model, x, num_chains, settings)
+        if walk is None:
+            key_start, key_jitter, key_run = jax.random.split(key, 3)
+            start = start_at_optima(key_start, model, x, num_chains, progress=report)
+            walk = _Walk(first_states(key_jitter, key_run, start, settings), 0, {})
+        while walk.done < num_warmup + num_draws and not report.stopped:
+            walk = _continued(walk, model, x, num_draws, settings)
+            chains.save(walk.done, walk.states, [walk.kept])
+            report(walk.done, num_warmup + num_draws, walk.text, **walk.values)
     if not walk.kept:
-        raise Stop(_nothing_yet(walk.done, num_warmup, checkpoint))
+        how_far = f"after {walk.done} of {num_warmup} steps of each chain"
+        raise Stop(f"nuts: stopped in the warm-up, {how_far}; there are no draws to keep yet{report.goes_on}")
     status = "sampled" if walk.done >= num_warmup + num_draws else "stopped"
     return _result(requested, model, x, walk.kept, num_draws, status)
-
-
-def _nothing_yet(done: int, num_warmup: int, checkpoint: str | os.PathLike[str] | None) -> str:
-    """Why a run that was stopped has nothing to keep."""
-    kept = f"; the same call goes on from {os.fspath(checkpoint)}" if checkpoint is not None and done else ""
-    return (
-        f"nuts: stopped in the warm-up, after {done} of {num_warmup} steps of each chain; there are no draws to keep "
-        f"yet{kept}"
-    )
 
 
 def _check(counts: dict[str, int], target_accept: float) -> None:
@@ -138,14 +129,13 @@ def _check(counts: dict[str, int], target_accept: float) -> None:
 
 
 def _resumed(
-    file: Checkpoint, key: jax.Array, model: Model, x: jax.Array, num_chains: int, settings: Settings
+    chains: Phase, key: jax.Array, model: Model, x: jax.Array, num_chains: int, settings: Settings
 ) -> _Walk | None:
-    """The walk in a checkpoint, None where there is no file yet."""
-    saved = file.read()
-    if saved is None:
+    """The walk in a checkpoint, None where there is none yet."""
+    if not chains.has_begun:
         return None
-    like = states_like(key, model, x, num_chains, settings)
-    return _Walk(unpacked(saved.state, like, jax.random.key_impl(key)), saved.done, saved.kept)
+    saved = chains.resumed(states_like(key, model, x, num_chains, settings), jax.random.key_impl(key))
+    return None if saved is None else _Walk(saved.state, saved.done, saved.kept)
 
 
 def _continued(walk: _Walk, model: Model, x: jax.Array, num_draws: int, settings: Settings) -> _Walk:
@@ -192,12 +182,6 @@ def _log_joints(model: Model, sites: dict[str, np.ndarray], x: jax.Array) -> np.
     return values.reshape(next(iter(sites.values())).shape[:2])
 
 
-def _identity(key: jax.Array, model: Model, x: jax.Array, num_chains: int, settings: Settings) -> dict[str, str]:
-    """Everything that the bits of a chain depend on, in words; ``num_draws`` only sets its length."""
-    options = {"num_chains": num_chains, "devices": devices_for(num_chains), **settings._asdict()}
-    words = f"{jax.random.key_impl(key)} {np.asarray(jax.random.key_data(key)).tolist()}"
-    return (
-        {"key": words, "model": described(model), "data": described(x)}
-        | {name: str(value) for name, value in options.items()}
-        | surroundings()
-    )
+def _decisive(num_chains: int, settings: Settings) -> dict[str, object]:
+    """The options that the bits of a chain depend on; ``num_draws`` only sets its length."""
+    return {"num_chains": num_chains, "devices": devices_for(num_chains), **settings._asdict()}

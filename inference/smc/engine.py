@@ -14,6 +14,8 @@ The moves are those of :mod:`probam.inference.smc.cloud`. Runs are independent; 
 spread is the standard error of the evidence.
 """
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +26,7 @@ from probam.family import Model
 from probam.family.capabilities import Absent, Gradients
 from probam.inference.common.coordinates import sites_of
 from probam.inference.common.devices import devices_for, spread
-from probam.inference.common.progress import Listener, Reporter
+from probam.inference.common.progress import Listener, Reporter, resumable
 from probam.inference.common.result import EngineResult, combine_runs
 from probam.inference.common.rows import counted
 from probam.inference.smc.cloud import IMPOSSIBLE, LEAPFROG, Cloud, Settings, advance, begin, draws
@@ -52,6 +54,7 @@ def run(
     num_moves: int = 5,
     target_ess: float = 0.7,
     mutation: str | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     sample_weight: Float[Array, " N"] | np.ndarray | None = None,
     labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
     progress: Listener | None = None,
@@ -66,6 +69,7 @@ def run(
         target_ess: share of the particles that stays effective from one temperature to the next. Closer to one means
             more temperatures and a smaller error.
         mutation: "hmc" or "random_walk"; None takes "hmc" where the family has gradients.
+        checkpoint: a file to which the run is written every few seconds; the same call continues from it, bit for bit.
         sample_weight: how often each row counts, (N,) numbers of at least 0.
         labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans.
 
@@ -79,8 +83,10 @@ def run(
     moves = num_moves * (LEAPFROG if kind == "random_walk" else 1)
     settings = Settings(num_particles, moves, kind, _batch(num_particles, x, model.num_components))
     key_prior, key_run = jax.random.split(key)
-    clouds = _prior_clouds(_keys(key_prior, num_chains), model, x, settings)
-    clouds = _cooled(_keys(key_run, num_chains), model, x, clouds, target_ess, settings, Reporter(progress))
+    own = {"num_chains": num_chains, "devices": devices_for(num_chains), "target_ess": target_ess}
+    with resumable(progress, checkpoint, "smc", key, model, x, own | settings._asdict()) as report:
+        clouds = _prior_clouds(_keys(key_prior, num_chains), model, x, settings)
+        clouds = _cooled(_keys(key_run, num_chains), model, x, clouds, target_ess, settings, report)
     free, lp = draws(model, x, clouds)
     if not np.isfinite(np.asarray(lp)).all():
         raise NumericalError("smc: the log joint density is not finite at some particles; standardise the data")
@@ -152,12 +158,17 @@ def _cooled(
 ) -> Cloud:
     """The clouds of every run at inverse temperature one."""
     aim, num_devices = jnp.asarray(target_ess, x.dtype), devices_for(len(keys))
-    clouds = spread(clouds, num_devices)
+    phase = progress.phase("clouds")
+    before = phase.resumed(clouds)
+    clouds = spread(clouds if before is None else before.state, num_devices)
+    if before is not None and before.ended:
+        return clouds
     while True:
         clouds = advance(model, x, clouds, keys, aim, settings, num_devices=num_devices)
         if not np.isfinite(np.asarray(clouds.log_evidence)).all():
             raise NumericalError("smc: the log evidence is not finite; standardise the data, or use double precision")
         hottest, count = float(np.asarray(clouds.temperature).min()), int(np.max(clouds.num_temperatures))
+        phase.save(count, clouds, ended=hottest >= 1)
         values = {"inverse_temperature": hottest, "acceptance": float(np.asarray(clouds.acceptance).mean())}
         progress(round(100 * hottest**0.25), 100, f"SMC, {count} temperatures", **values)
         if hottest >= 1:
@@ -165,7 +176,7 @@ def _cooled(
         if progress.stopped:
             raise Stop(
                 f"smc: stopped at inverse temperature {hottest:.2g}; only at 1 are the particles draws of the "
-                "posterior, so there is nothing to keep"
+                f"posterior, so there is nothing to keep{progress.goes_on}"
             )
         if count >= _MOST_TEMPERATURES:
             raise NumericalError(

@@ -97,7 +97,13 @@ def climb(key: jax.Array, start: Start, restarts: Restarts, how: Climb, progress
     states = (restarts.params, restarts.moments if how.optimiser == "adam" else ())
     pace = _Pace.first(len(start))
     traces: list[np.ndarray] = []
-    for index in range(num_windows):
+    phase, begin = progress.phase("SVI"), 0
+    before = phase.resumed((states, pace))
+    if before is not None:
+        (states, pace), traces = before.state, [before.kept["bound"]]
+        begin = num_windows if before.ended else before.done
+    highest = highest_of(pace.bound)
+    for index in range(begin, num_windows):
         pace = pace.with_windows_left(num_windows - index)
         states, bound = _advance(
             start.model,
@@ -116,6 +122,8 @@ def climb(key: jax.Array, start: Start, restarts: Restarts, how: Climb, progress
         traces.append(np.asarray(bound))
         pace = pace.after(traces[-1], how.least_rise)
         highest = highest_of(pace.bound)
+        ended = not pace.going.any() or index + 1 == num_windows
+        phase.save(index + 1, (states, pace), [{"bound": trace} for trace in traces], ended=ended)
         progress((index + 1) * window, how.num_steps, "SVI", elbo=highest)
         if not pace.going.any() or progress.stopped:
             break

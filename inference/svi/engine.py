@@ -23,6 +23,7 @@ guide is: where weights are exchangeable and memories well separated, all labell
 With an ``order`` there is only one labelling, and bound, ``lp`` and evidence are those of all labellings together.
 """
 
+import os
 from dataclasses import replace
 
 import jax
@@ -33,7 +34,7 @@ from probam.errors import InputError
 from probam.family import Model
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.ordering import in_order
-from probam.inference.common.progress import Listener, Reporter
+from probam.inference.common.progress import Listener, resumable
 from probam.inference.common.result import EngineResult
 from probam.inference.common.rows import counted
 from probam.inference.common.start import check_guide
@@ -68,13 +69,14 @@ def run(
     restarts: int = 4,
     order: str = "none",
     order_by: int = 0,
+    checkpoint: str | os.PathLike[str] | None = None,
     sample_weight: Float[Array, " N"] | np.ndarray | None = None,
     labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
     progress: Listener | None = None,
 ) -> EngineResult:
     """Draws from the guide of the best of several restarts, with Pareto's k-hat and, where it allows, the evidence.
 
-    ``stats`` holds ``lp`` and ``log_q``, the log densities of model and guide at each draw in the same coordinates.
+    ``stats`` has ``lp`` and ``log_q``, the log densities of model and guide at each draw in the same coordinates.
 
     Args:
         guide: "mean_field", "low_rank", "full", "flow" or "sticks" (see :mod:`probam.inference.svi.guides`).
@@ -82,14 +84,14 @@ def run(
         start: "em" starts each restart at another optimum of EM; "random" at a random point, which loses memories.
         num_steps: most optimisation steps.
         num_draws: draws from the fitted guide; k-hat needs at least 100.
-        learning_rate: first step size, where 1 is a posterior standard deviation (default 0.05 for Adam) or a whole
-            natural-gradient step (default 0.2).
+        learning_rate: of the first step; 1 is a posterior standard deviation (Adam: 0.05) or a natural step (0.2).
         tolerance: rise of the bound over a window of 100 steps, in nats per datum, below which the step is cut.
         batch_size: rows per step, drawn with replacement (default: all up to 2000 rows, 1000 of more).
         num_particles: draws per estimate of the evidence bound (pairs of draws for "natural").
         restarts: guides started at different optima.
-        order: "location" or "weight" to number the memories in order, as in :mod:`probam.inference.nuts.engine`.
+        order: "location" or "weight" numbers the memories in order, as in :mod:`probam.inference.nuts.engine`.
         order_by: number of the coordinate for order "location", from 0.
+        checkpoint: a file to which the run is written every few seconds, and from which the same call continues.
         sample_weight: how often each row counts, (N,) numbers of at least 0.
         labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans.
 
@@ -99,18 +101,17 @@ def run(
     """
     check_guide(model)
     model, x = counted(model, x, sample_weight, labels)
-    model = in_order(model, order, order_by)
-    law = guide_for(guide, Coordinates(model))
-    rate = RATES.get(optimiser, 1.0) if learning_rate is None else learning_rate
+    law = guide_for(guide, Coordinates(model := in_order(model, order, order_by)))
     rows = (len(x) if len(x) <= _ALL_ROWS else _BATCH) if batch_size is None else batch_size
+    rate = RATES.get(optimiser, 1.0) if learning_rate is None else learning_rate
     how = Climb(law, optimiser, num_steps, rate, tolerance * len(x), rows, num_particles)
     _check(how, start, {"num_draws": num_draws, "restarts": restarts}, len(x))
-    report, (*keys, key_steps, key_draws, key_bound) = Reporter(progress), jax.random.split(key, 6)
-    begun, guides = begin(keys, model, x, law, restarts, at=start, whole=rows == len(x), progress=report)
-    how = replace(how, batch_size=len(begun.x)) if rows == len(x) else how
-    climbed = climb(key_steps, begun, guides, how, report)
-    covered = "one labelling" if order == "none" else "all labellings"
-    return judge((key_bound, key_draws), begun, law, climbed, num_draws, labellings=covered)
+    *keys, key_steps, key_draws, key_bound = jax.random.split(key, 6)
+    own, whole = {"start": start, "restarts": restarts, **vars(how), "guide": guide}, rows == len(x)
+    with resumable(progress, checkpoint, "svi", key, model, x, own) as report:
+        begun, guides = begin(keys, model, x, law, restarts, at=start, whole=whole, progress=report)
+        climbed = climb(key_steps, begun, guides, replace(how, batch_size=len(begun.x)) if whole else how, report)
+    return judge((key_bound, key_draws), begun, law, climbed, num_draws, has_order=order != "none")
 
 
 def _check(how: Climb, start: str, counts: dict[str, int], num_data: int) -> None:

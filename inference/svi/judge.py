@@ -33,13 +33,13 @@ def judge(
     climbed: Climbed,
     num_draws: int,
     *,
-    labellings: str,
+    has_order: bool,
 ) -> EngineResult:
     """Draws from the guide whose bound ended highest, with k-hat and, where it allows, the evidence.
 
     Args:
         keys: for the estimates of the bounds, and for the draws.
-        labellings: how many labellings of the memories the guide covers, in words.
+        has_order: whether the memories are in order, so that the guide covers all their labellings.
 
     Raises:
         NumericalError: when no restart's evidence bound is finite.
@@ -56,7 +56,7 @@ def judge(
         objective_name="evidence lower bound",
         status="stopped" if "stopped" in status else status[best],
         note=described_order(start.model),
-        evidence=_evidence(importance, labellings),
+        evidence=_evidence(importance, "all labellings" if has_order else "one labelling"),
         pareto_k=None if importance is None else importance.pareto_k,
         restart_status=status,
         estimate=APPROXIMATION,

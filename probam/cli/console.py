@@ -57,7 +57,7 @@ def advise(text: str) -> None:
 def interruptible(work: Callable[[], _T]) -> _T:
     """The result of ``work``, which runs in a thread of its own, so that Ctrl-C interrupts a compiled loop too.
 
-    ``work`` must not write files.
+    ``work`` must not write files, other than the checkpoint of a run, which an interruption brings up to date.
 
     Raises :class:`Interrupted` where Ctrl-C or SIGTERM came first.
     """
@@ -80,6 +80,8 @@ def interruptible(work: Callable[[], _T]) -> _T:
         if errors:
             raise errors[0]
     except KeyboardInterrupt as interruption:
+        if (rotation := sys.modules.get("probam.data.rotation")) is not None:
+            rotation.save_all()
         raise Interrupted("nothing was written") from interruption
     return results[0]
 

@@ -1,6 +1,5 @@
 """The command that makes a fit."""
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,12 +61,12 @@ def fit(
     table, known = table_to_fit(data, options, labels)
     options |= dict(map(engine_option, option or []))
     api = api_ready(float32=float32)
-    rows, began = table.astype("float32") if float32 else table, time.time()
+    rows, before = table.astype("float32") if float32 else table, _version(output)
     try:
         with Bar("fitting") as bar:
             fitted = interruptible(lambda: api.fit(rows, output=output, progress=bar, **options))
     except Interrupted as interruption:
-        raise Interrupted(_kept(output, began, options.get("checkpoint"))) from interruption
+        raise Interrupted(_kept(output, before, options.get("checkpoint"))) from interruption
     agreement = None if known is None else _agreement(fitted, table, known)
     if as_json:
         print_json(fit_record(fitted, output, agreement))
@@ -75,12 +74,17 @@ def fit(
         print(fit_text(fitted, output, agreement, labels))
 
 
-def _kept(output: Path, began: float, checkpoint: str | None) -> str:
-    """What an interrupted fit has left: its result, the chains so far, or nothing."""
-    if output.exists() and output.stat().st_mtime >= began:
+def _version(path: Path) -> tuple[int, int] | None:
+    """What differs between two versions of a file, whatever the clock says; None where there is none."""
+    return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
+
+
+def _kept(output: Path, before: tuple[int, int] | None, checkpoint: str | None) -> str:
+    """What an interrupted fit has left: its result, the run so far, or nothing."""
+    if _version(output) not in (None, before):
         return f"{output} holds what the engine returned; the rest is computed when it is read"
     if checkpoint is not None and Path(checkpoint).exists():
-        return f"{checkpoint} holds the chains so far; the same command goes on from there"
+        return f"{checkpoint} holds the run so far; the same command goes on from there"
     return "nothing was written"
 
 

@@ -1,14 +1,16 @@
 """The command that makes memories as data arrive."""
 
+import math
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from probam.cli.arguments import check_apart, names_in
-from probam.cli.console import Bar, advise, interruptible
+from probam.cli.console import Bar, Interrupted, advise, interruptible
 from probam.cli.flags import flags
 from probam.cli.program import Columns, Drop, FitOutput, Json, api_ready, app
 from probam.cli.results import print_json
@@ -26,6 +28,28 @@ __all__ = ["stream"]
 
 _LISTED = 12
 """Memories that are printed."""
+
+_Checkpoint = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Write the stream to this file as it goes on. The same command again passes over the rows that were "
+        "learned, also of standard input, and goes on with the same bits; for new data use --resume. The version "
+        "before is kept as FILE.previous.",
+        rich_help_panel="Stream",
+        show_default=False,
+    ),
+]
+_Every = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ROWS|SECONDSs",
+        help="How often to write the checkpoint: after so many rows (10000) or seconds (30s). By default about "
+        "every five seconds, after a block of at most 50,000 rows.",
+        rich_help_panel="Stream",
+        show_default=False,
+    ),
+]
 
 
 @app.command(
@@ -59,6 +83,8 @@ def stream(
             show_default=False,
         ),
     ] = None,
+    checkpoint: _Checkpoint = None,
+    every: _Every = None,
     columns: Columns = None,
     drop: Drop = None,
     float32: Annotated[bool, typer.Option("--float32", help="Single precision.")] = False,
@@ -73,14 +99,19 @@ def stream(
     own = options["family"] if ":" in options["family"] else None
     if resume is not None:
         _check_none_given(context, {name: value for name, value in options.items() if own is None or name != "family"})
+    how = {"columns": names_in(columns), "drop": names_in(drop)} | _kept_in(checkpoint, every, output)
     api_ready(float32=float32)
     from probam.streams.stream import Stream, run_stream
 
     learned = Stream(**options) if resume is None else Stream.load(resume, family=own)
-    with Bar("streaming") as bar:
-        kept, dropped = names_in(columns), names_in(drop)
-        interruptible(lambda: run_stream(_source(data), columns=kept, drop=dropped, begun=learned, progress=bar))
-        fitted = interruptible(lambda: learned.to_fit(progress=bar))
+    try:
+        with Bar("streaming") as bar:
+            interruptible(lambda: run_stream(_source(data), begun=learned, progress=bar, **how))
+            fitted = interruptible(lambda: learned.to_fit(progress=bar))
+    except Interrupted as interruption:
+        if checkpoint is None or not checkpoint.exists():
+            raise
+        raise Interrupted(f"{checkpoint} holds the rows so far; the same command goes on from there") from interruption
     fitted.save(output)
     if as_json:
         print_json(_record(learned, output))
@@ -90,6 +121,26 @@ def stream(
     for sentence in learned.warnings():
         advise(sentence)
     print(f"wrote {output}")
+
+
+def _kept_in(checkpoint: Path | None, every: str | None, output: Path) -> dict[str, Any]:
+    """Where and how often the stream is kept, as :func:`probam.streams.stream.run_stream` takes it.
+
+    >>> _kept_in(Path("run"), "10000", Path("fit.nc")) == {"checkpoint": Path("run"), "rows": 10000, "every": 0.0}
+    True
+    """
+    if checkpoint is not None and checkpoint.resolve() == output.resolve():
+        raise InputError(f"--checkpoint: {checkpoint} is the output too; give it a name of its own")
+    if every is None:
+        return {"checkpoint": checkpoint}
+    if checkpoint is None:
+        raise InputError("--every: it says how often the checkpoint is written; name its file by --checkpoint")
+    with suppress(ValueError):
+        if every.endswith("s") and 0 < float(every[:-1]) < math.inf:
+            return {"checkpoint": checkpoint, "every": float(every[:-1])}
+        if int(every) > 0:
+            return {"checkpoint": checkpoint, "rows": int(every), "every": 0.0}
+    raise InputError(f"--every: expected a number of rows (10000) or of seconds (30s); got {every!r}")
 
 
 def _check_none_given(context: Context, options: Mapping[str, Any]) -> None:

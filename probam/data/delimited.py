@@ -6,7 +6,9 @@ import gzip
 import io
 import itertools
 import logging
+import math
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -39,15 +41,17 @@ class DelimitedText(Pieces):
     which each row ends; the index of its columns is called ``position`` where the text does not name them.
     """
 
-    def __init__(self, path: str, *, as_it_comes: bool = False) -> None:
+    def __init__(self, path: str, *, as_it_comes: bool = False, seconds: float | None = None) -> None:
         """A text file.
 
         Args:
             path: the file, or ``standard input``, which is kept in memory so that it can be read again.
             as_it_comes: read standard input once, row by row as it comes.
+            seconds: after which the next row ends a piece, however few there are.
         """
         self.name = path
         self._as_it_comes = as_it_comes
+        self._seconds = math.inf if seconds is None else seconds
         is_tsv = path.lower().removesuffix(".gz").endswith(".tsv")
         self._delimiter = "\t" if is_tsv else None
 
@@ -84,7 +88,7 @@ class DelimitedText(Pieces):
     def _texts(self, rows: int | None) -> Iterator[tuple["_Form", list[str], list[int]]]:
         """How fields are told apart, the lines of some rows, and the number of the line on which each row ends."""
         with readable(self.name, _words), self._opened() as lines:
-            yield from _rows_of_text(lines, self.name, self._delimiter, rows)
+            yield from _rows_of_text(lines, self.name, self._delimiter, rows, self._seconds)
 
     @contextmanager
     def _opened(self) -> Iterator[Iterable[str]]:
@@ -142,7 +146,7 @@ class _Form:
 
 
 def _rows_of_text(
-    lines: Iterable[str], name: str, delimiter: str | None, rows: int | None
+    lines: Iterable[str], name: str, delimiter: str | None, rows: int | None, seconds: float
 ) -> Iterator[tuple[_Form, list[str], list[int]]]:
     lines = iter(lines)
     blank = 0
@@ -158,7 +162,7 @@ def _rows_of_text(
         delimiter=delimiter or _delimiter_of(first, name),
         skipinitialspace=True,
     )
-    form, at, done = None, [], 0
+    form, at, done, began = None, [], 0, time.monotonic()
     for fields in records:
         if not fields or (len(fields) == 1 and not fields[0].strip()):
             taken.pop()  # a blank line
@@ -172,11 +176,11 @@ def _rows_of_text(
         at.append(blank + records.line_num)
         if len(fields) != form.width:
             raise InputError(f"{name}: row {done + len(at)} (line {at[-1]}) {_other_width(len(fields), form)}")
-        if len(at) == rows:
+        if len(at) == rows or time.monotonic() - began > seconds:
             yield form, taken, at
             done += len(at)
             taken.clear()
-            at = []
+            at, began = [], time.monotonic()
     if form is not None and at:
         yield form, taken, at
     elif not done:

@@ -190,7 +190,12 @@ def row_source(
 
 
 def row_blocks(
-    source: Any, *, rows: int = 50_000, columns: Sequence[str] | None = None, drop: Sequence[str] | None = None
+    source: Any,
+    *,
+    rows: int = 50_000,
+    columns: Sequence[str] | None = None,
+    drop: Sequence[str] | None = None,
+    seconds: float | None = None,
 ) -> tuple[Iterator[Table], int | None]:
     """Tables that together hold all rows once, and the number of rows (None where it is not known yet).
 
@@ -201,6 +206,7 @@ def row_blocks(
         rows: most rows of a table.
         columns: as there.
         drop: as there.
+        seconds: of standard input, after which the next row ends a table with those that have come.
 
     Raises:
         InputError: for what cannot be read; for a fault inside a file, when its block is reached.
@@ -210,7 +216,10 @@ def row_blocks(
     if not isinstance(source, str | os.PathLike):
         table = as_table(source, **reading)
         return _InMemory(table).blocks(rows), table.num_data
-    pieces = DelimitedText(STANDARD_INPUT, as_it_comes=True) if os.fspath(source) == "-" else pieces_of(source)
+    if os.fspath(source) == "-":
+        pieces: Pieces = DelimitedText(STANDARD_INPUT, as_it_comes=True, seconds=seconds)
+    else:
+        pieces = pieces_of(source)
     return _tables(pieces.read(rows), pieces.name, reading), pieces.num_rows
 
 

@@ -32,7 +32,7 @@ from probam.energies import clam
 from probam.energies.arguments import Logs, Scalar, Weights, is_traced, log_weights, points, positive
 from probam.errors import InputError, NumericalError
 
-__all__ = ["Learned", "fixed_point", "learn", "reconstruction_error", "unrolled"]
+__all__ = ["Descent", "Learned", "Learner", "fixed_point", "learn", "reconstruction_error", "unrolled"]
 
 _TOLERANCE = 4
 """Relative residual, in eps, at which a fixed point is reached."""
@@ -46,6 +46,14 @@ class Learned(NamedTuple):
 
     memories: Float[Array, "K D"]
     losses: Float[Array, " E"]
+
+
+class Descent(NamedTuple):
+    """How far learning has come: the memories, the moments of Adam, and the steps done."""
+
+    memories: Float[Array, "K D"]
+    moments: Any
+    done: Float[Array, ""]
 
 
 def unrolled(
@@ -170,42 +178,90 @@ def learn(
         InputError: for sizes and probabilities out of range.
         NumericalError: where the loss leaves the finite numbers.
     """
-    data, memories = points(data, memories)
-    if data.ndim != 2 or len(data) == 0:
-        raise InputError(f"data: expected shape (N, {memories.shape[1]}), one row per datum; got {data.shape}")
-    if num_epochs < 1:
-        raise InputError(f"num_epochs: expected a whole number of at least 1; got {num_epochs}")
-    size = len(data) if batch_size is None else batch_size
-    if not 1 <= size <= len(data):
-        raise InputError(f"batch_size: expected a whole number from 1 to {len(data)}, the number of data; got {size}")
-    if not 0 <= masked < 1:
-        raise InputError(f"masked: expected a probability of at least 0 and below 1; got {masked}")
-    dtype = data.dtype
-    filled = jnp.zeros(data.shape[1], dtype) if fill is None else jnp.asarray(fill, dtype)
-    learned: Learned = _descend(
-        key,
+    learner = Learner(
         data,
         memories,
-        positive("beta", beta, dtype),
-        log_weights(weights, len(memories), dtype),
-        positive("learning_rate", learning_rate, dtype),
-        _step(step, dtype),
-        filled,
+        beta,
+        weights,
         num_epochs=num_epochs,
-        batch_size=size,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
         num_steps=num_steps,
+        step=step,
         masked=masked,
+        fill=fill,
     )
-    if not is_traced(learned.losses) and not np.isfinite(np.asarray(learned.losses)).all():
+    descent, losses = learner.advance(key, learner.begin(memories), 0, num_epochs)
+    if not is_traced(losses) and not np.isfinite(np.asarray(losses)).all():
         raise NumericalError("learn: the loss left the finite numbers; scale the data or lower learning_rate")
-    return learned
+    return Learned(descent.memories, losses)
+
+
+class Learner:
+    """What :func:`learn` does, in parts: the epochs may be taken in several calls, and from several starts.
+
+    Args:
+        memories: a start, of which shape and dtype matter.
+
+    The other arguments are those of :func:`learn`, and what is raised is too.
+    """
+
+    def __init__(
+        self,
+        data: Float[ArrayLike, "N D"],
+        memories: Float[ArrayLike, "K D"],
+        beta: Scalar,
+        weights: Weights | None = None,
+        *,
+        num_epochs: int = 200,
+        batch_size: int | None = None,
+        learning_rate: Scalar = 0.05,
+        num_steps: int | None = 10,
+        step: Scalar = 0.1,
+        masked: float = 0.0,
+        fill: Float[ArrayLike, " D"] | None = None,
+    ) -> None:
+        data, memories = points(data, memories)
+        if data.ndim != 2 or len(data) == 0:
+            raise InputError(f"data: expected shape (N, {memories.shape[1]}), one row per datum; got {data.shape}")
+        if num_epochs < 1:
+            raise InputError(f"num_epochs: expected a whole number of at least 1; got {num_epochs}")
+        size = len(data) if batch_size is None else batch_size
+        if not 1 <= size <= len(data):
+            raise InputError(
+                f"batch_size: expected a whole number from 1 to {len(data)}, the number of data; got {size}"
+            )
+        if not 0 <= masked < 1:
+            raise InputError(f"masked: expected a probability of at least 0 and below 1; got {masked}")
+        dtype = self._dtype = data.dtype
+        self._num_epochs = num_epochs
+        self._numbers = (
+            data,
+            positive("beta", beta, dtype),
+            log_weights(weights, len(memories), dtype),
+            positive("learning_rate", learning_rate, dtype),
+            _step(step, dtype),
+            jnp.zeros(data.shape[1], dtype) if fill is None else jnp.asarray(fill, dtype),
+        )
+        self._static = {"num_epochs": num_epochs, "batch_size": size, "num_steps": num_steps, "masked": masked}
+
+    def begin(self, memories: Float[ArrayLike, "K D"]) -> Descent:
+        """Before the first epoch, at these memories."""
+        start = jnp.asarray(memories, self._dtype)
+        return Descent(start, optax.scale_by_adam().init(start), jnp.zeros((), self._dtype))
+
+    def advance(self, key: jax.Array, descent: Descent, first: int, last: int) -> tuple[Descent, Float[Array, " E"]]:
+        """The descent after the epochs from number ``first`` (from 0) to before ``last``, and the loss of each."""
+        keys = jax.random.split(key, self._num_epochs)[first:last]
+        after: tuple[Descent, Float[Array, " E"]] = _descend(keys, descent, *self._numbers, **self._static)
+        return after
 
 
 @partial(jax.jit, static_argnames=("num_epochs", "batch_size", "num_steps", "masked"))
 def _descend(
-    key: jax.Array,
+    keys: jax.Array,
+    descent: Descent,
     data: Float[Array, "N D"],
-    memories: Float[Array, "K D"],
     beta: Float[Array, ""],
     logs: Float[Array, " K"],
     learning_rate: Float[Array, ""],
@@ -216,7 +272,8 @@ def _descend(
     batch_size: int,
     num_steps: int | None,
     masked: float,
-) -> Learned:
+) -> tuple[Descent, Float[Array, " E"]]:
+    """One epoch for each key, of ``num_epochs`` in all."""
     num_batches = len(data) // batch_size
     total = num_epochs * num_batches
     adam = optax.scale_by_adam()
@@ -226,27 +283,26 @@ def _descend(
             mu, rows, beta, Logs(logs), num_steps=num_steps, step=step, hidden=hidden, fill=fill
         )
 
-    def batch(carry: tuple[Any, ...], rows: Float[Array, "B D"]) -> tuple[tuple[Any, ...], Float[Array, ""]]:
-        mu, state, key, done = carry
+    def batch(
+        carry: tuple[Descent, jax.Array], rows: Float[Array, "B D"]
+    ) -> tuple[tuple[Descent, jax.Array], Float[Array, ""]]:
+        (mu, state, done), key = carry
         key, key_mask = jax.random.split(key)
         hidden = jax.random.bernoulli(key_mask, masked, rows.shape) if masked else None
         value, slope = jax.value_and_grad(loss)(mu, rows, hidden)
         direction: Any
         direction, state = adam.update(slope, state)
         rate = learning_rate * (1 + jnp.cos(jnp.pi * done / total)) / 2
-        return (mu - rate * direction, state, key, done + 1), value
+        return (Descent(mu - rate * direction, state, done + 1), key), value
 
-    def epoch(carry: tuple[Any, ...], key: jax.Array) -> tuple[tuple[Any, ...], Float[Array, ""]]:
-        mu, state, done = carry
+    def epoch(descent: Descent, key: jax.Array) -> tuple[Descent, Float[Array, ""]]:
         key_order, key_masks = jax.random.split(key)
         rows = data if batch_size == len(data) else jax.random.permutation(key_order, data)
         batches = rows[: num_batches * batch_size].reshape(num_batches, batch_size, -1)
-        (mu, state, _, done), values = jax.lax.scan(batch, (mu, state, key_masks, done), batches)
-        return (mu, state, done), jnp.sum(values)
+        (descent, _), values = jax.lax.scan(batch, (descent, key_masks), batches)
+        return descent, jnp.sum(values)
 
-    start = (memories, adam.init(memories), jnp.zeros((), data.dtype))
-    (learned, *_), losses = jax.lax.scan(epoch, start, jax.random.split(key, num_epochs))
-    return Learned(learned, losses)
+    return jax.lax.scan(epoch, descent, keys)
 
 
 def _step(step: Scalar, dtype: Any) -> Float[Array, ""]:

@@ -342,11 +342,11 @@ class FitOptions(Options):
     )
     checkpoint: str | os.PathLike[str] | None = option(
         None,
-        help="nuts: write the chains to this file after every 100 steps. The same call continues from it with the same "
-        "bits, also with more draws.",
+        help="em, gradient_em, clam, svi, cavi, nuts, gibbs, smc: write the run to this file every few seconds. The "
+        "same call goes on from there to the same result. The version before is kept as FILE.previous.",
         group=_ENGINE,
         flag=Path | None,
-        metavar="FILE.npz",
+        metavar="FILE",
         parse=str,
     )
     num_steps: int | None = option(

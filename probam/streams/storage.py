@@ -23,7 +23,7 @@ from probam.reports.tree import read_tree, write_tree
 from probam.streams.options import StreamOptions
 from probam.streams.schema import Schema
 
-__all__ = ["Learned", "Saved", "learned_arrays", "read_stream", "refill", "stream_group", "write_stream"]
+__all__ = ["Learned", "Saved", "learned_arrays", "read_stream", "refill", "stream_group", "stream_tree", "write_stream"]
 
 _Particles = TypeVar("_Particles", Particles, None)
 
@@ -45,6 +45,8 @@ class Saved(NamedTuple):
     seconds: float
     known: dict[str, np.ndarray]
     arrays: dict[str, np.ndarray]
+    taken: str
+    """Of a checkpoint, what it has learned of its source (:mod:`probam.streams.checkpoint`); empty for others."""
 
 
 def learned_arrays(learned: Learned[Any]) -> dict[str, np.ndarray]:
@@ -119,10 +121,15 @@ def stream_group(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]
     return xr.Dataset(variables, attrs={**attributes, "state": ", ".join(StreamState._fields)})
 
 
+def stream_tree(group: xr.Dataset, **attributes: str) -> xr.DataTree:
+    """The group ``stream`` as a file of its own, with these attributes at its root."""
+    marks = {"schema": SCHEMA, "probam_version": version("probam"), "kind": "stream", **attributes}
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=marks), "stream": group})
+
+
 def write_stream(path: str | os.PathLike[str], group: xr.Dataset) -> None:
     """Write the group ``stream`` alone as NetCDF4, completely or not at all."""
-    marks = xr.Dataset(attrs={"schema": SCHEMA, "probam_version": version("probam"), "kind": "stream"})
-    write_tree(xr.DataTree.from_dict({"/": marks, "stream": group}), path)
+    write_tree(stream_tree(group), path)
 
 
 def read_stream(path: str | os.PathLike[str]) -> Saved:
@@ -132,7 +139,8 @@ def read_stream(path: str | os.PathLike[str]) -> Saved:
     that cannot be read, or needs a precision that is not turned on.
     """
     source = os.fspath(path)
-    group = migrated(read_tree(path, groups=("stream",)), source)["stream"].to_dataset()
+    tree = migrated(read_tree(path, groups=("stream",)), source)
+    group = tree["stream"].to_dataset()
     _check_attributes(group.attrs, source)
     arrays = {str(name): np.asarray(group[name].values) for name in group.data_vars}
     columns, dtype = tuple(json.loads(group.attrs["columns"])), group.attrs["dtype"]
@@ -143,6 +151,7 @@ def read_stream(path: str | os.PathLike[str]) -> Saved:
         seconds=float(group.attrs["seconds"]),
         known={name.removeprefix("known_"): arrays[name] for name in arrays if name.startswith("known_")},
         arrays=arrays,
+        taken=str(tree.attrs.get("taken", "")),
     )
     if saved.schema is not None:
         _check_rows(saved.schema, arrays, int(group.attrs["num_data"]), source)

@@ -5,16 +5,19 @@ set its prior, and then :mod:`probam.streams.learning`; this file is the class t
 """
 
 import json
+import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from probam.data.rotation import EVERY
 from probam.data.source import row_blocks
+from probam.data.table import Table
 from probam.errors import InputError, ProbamError
 from probam.family import Family
 from probam.fits.choices import find_family, saved_family
@@ -22,6 +25,7 @@ from probam.fits.fitted import Fit
 from probam.inference.common.progress import Listener, Reporter
 from probam.inference.stream.engine import Absorbed
 from probam.options import takes, whole_number
+from probam.streams.checkpoint import PassFile
 from probam.streams.learning import Learning
 from probam.streams.options import StreamOptions
 from probam.streams.prior import known_arrays
@@ -31,6 +35,8 @@ from probam.streams.to_fit import fit_tree_of_stream
 from probam.streams.waiting import Waiting
 
 __all__ = ["Stream", "run_stream"]
+
+_log = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
 
@@ -234,11 +240,15 @@ class Stream:
         Raises:
             InputError: if the stream has priors of its own, which a file cannot hold, or the file cannot be written.
         """
+        write_stream(path, self._saveable())
+
+    def _saveable(self) -> xr.Dataset:
+        """The group of the stream as it is; raises where a file cannot hold it."""
         if self._options.prior:
             raise InputError(
                 "prior: a stream with priors of your own cannot be saved; use known values or the default priors"
             )
-        write_stream(path, self._group(self._life))
+        return self._group(self._life)
 
     def _group(self, life: Waiting | Learning) -> xr.Dataset:
         """Everything, as arrays that NetCDF can hold."""
@@ -328,6 +338,8 @@ def run_stream(
     drop: Sequence[str] | None = None,
     rows: int = 50_000,
     begun: Stream | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    every: float | None = None,
     progress: Listener | None = None,
     **options: Any,
 ) -> Stream:
@@ -340,20 +352,43 @@ def run_stream(
         drop: which columns to leave out; they may hold text.
         rows: number of rows that are read at once.
         begun: a stream to continue, in place of a new one.
+        checkpoint: a file to which the stream is written after a block of rows. The same call goes on from it with the
+            same bits: it passes over the rows that were learned, after a check that they are the same.
+        every: seconds between two writings of the checkpoint, at least; 0 writes it after each block, None every few
+            seconds. From standard input a block is also taken when so much time is over.
         progress: called with a ``probam.Progress`` after every block; its total is 0 if the number of data is unknown.
             Where it raises ``probam.Stop``, the rest of the source is not read.
         options: those of a new :class:`Stream`.
     """
     stream = Stream(**options) if begun is None else begun
-    report, first = Reporter(progress), stream.num_data
-    blocks, total = row_blocks(source, rows=rows, columns=columns, drop=drop)
-    for table in blocks:
+    if checkpoint is None:
+        blocks, total = row_blocks(source, rows=rows, columns=columns, drop=drop)
+        return _learned(stream, blocks, total, Reporter(progress))
+    with PassFile(checkpoint, stream._saveable(), every=every) as file:
+        if file.saved is not None:
+            stream._resumed(file.saved.schema, file.saved.arrays, file.saved.seconds, file.name)
+            _log.warning("%s: the first %d rows were learned before and are passed over", file.name, file.num_rows)
+        seconds = EVERY if every is None else every or None
+        blocks, total = row_blocks(source, rows=rows, columns=columns, drop=drop, seconds=seconds)
+        return _learned(stream, blocks, total, Reporter(progress), file)
+
+
+def _learned(
+    stream: Stream, blocks: Iterator[Table], total: int | None, report: Reporter, file: PassFile | None = None
+) -> Stream:
+    """The stream after the blocks of a source of ``total`` rows, kept in a file as it goes on."""
+    first = stream.num_data - (0 if file is None else file.num_rows)
+    for table in blocks if file is None else file.rest(blocks):
         stream.partial_fit(table)
+        if file is not None:
+            file.put(stream._saveable(), table)
         learned = {} if stream.recent is None else {"memories": stream.num_memories}
         held_back = "" if learned else ", held back"
         report(stream.num_data - first, total or 0, f"stream, {stream.num_data} data{held_back}", **learned)
         if report.stopped:
             break
     stream.flush()
+    if file is not None and not report.stopped:
+        file.put(stream._saveable())
     report(stream.num_data, stream.num_data, f"stream, {stream.num_data} data", memories=stream.num_memories)
     return stream

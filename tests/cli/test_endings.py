@@ -52,7 +52,7 @@ def test_a_signal_ends_a_fit_with_its_code_and_a_line_on_what_was_kept(
         run.wait()
     assert run.returncode == code
     assert code in EXIT_CODES
-    assert err == f"probam: {how}; run.ckpt holds the chains so far; the same command goes on from there\n"
+    assert err == f"probam: {how}; run.ckpt holds the run so far; the same command goes on from there\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run.ckpt", "x.csv"]
 
 

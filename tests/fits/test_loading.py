@@ -15,12 +15,13 @@ from h5netcdf.core import File
 
 import probam
 from probam.cli.main import main
+from probam.data.rotation import seal
 from probam.data.schema import SCHEMA
 from probam.errors import InputError
 from probam.fits.fitted import Fit
 from probam.fits.migration import migrated
 from probam.fits.opened import model_of_tree
-from probam.inference.nuts.checkpoint import Checkpoint, Saved
+from probam.inference.common.checkpoint import Saves
 from probam.reports.tree import read_tree
 from probam.streams.stream import Stream
 from tests.fits.corruptions import corruptions
@@ -92,15 +93,17 @@ class TestNewerFiles:
             Stream.load(tmp_path / "stream.nc")
 
     def test_a_checkpoint_is_refused(self, tmp_path: Path) -> None:
-        checkpoint = Checkpoint(tmp_path / "run.npz", {"key": "0"})
-        checkpoint.write(Saved(1, [np.zeros(2)], {"x": np.zeros((1, 1))}))
-        with np.load(tmp_path / "run.npz") as file:
+        path = tmp_path / "run.npz"
+        with Saves(path, {"key": "0"}) as saves:
+            saves.phase("chains").save(1, np.zeros(2), [{"x": np.zeros((1, 1))}])
+        with np.load(path) as file:
             arrays = dict(file)
         head = json.loads(str(arrays.pop("head")))
         assert head["schema"] == SCHEMA
-        np.savez(tmp_path / "run.npz", head=np.array(json.dumps(head | {"schema": 99})), **arrays)
+        np.savez(path, head=np.array(json.dumps(head | {"schema": 99})), **arrays)
+        seal(path)
         with pytest.raises(InputError, match=r"run.npz: a newer version of probam .*schema 99"):
-            checkpoint.read()
+            Saves(path, {"key": "0"})
 
     def test_parameters_say_their_version(self, tmp_path: Path) -> None:
         probam.load(OLD_FIT).parameters().save(tmp_path / "numbers.json")

@@ -1,0 +1,252 @@
+"""Runs that are killed: nothing is lost, nothing is corrupt, and the end is that of a run that was not killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from probam.data.rotation import is_sealed
+from probam.fits.options import ENGINES
+from probam.reports.tree import read_tree
+
+PROGRAM = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from probam.data import rotation
+rotation.EVERY = float(sys.argv[1])
+from probam.cli.main import main
+sys.exit(main(sys.argv[2:]))
+"""
+"""The command line, which writes its checkpoint as often as it is told."""
+
+RUNS = {
+    "nuts": "--weights dirichlet --components 2 --num-warmup 300 --num-draws 600 --num-chains 2",
+    "gibbs": "--components 8 --num-warmup 500 --num-draws 1500 --num-chains 2",
+    "smc": "--weights dirichlet --components 2 --option num_particles=300 --num-chains 2",
+    "em": "--weights dirichlet --components 12 --restarts 8 --option tolerance=0 --option max_iterations=2000",
+    "gradient_em": "--weights dirichlet --components 4 --restarts 3 --option tolerance=0 --option max_iterations=400",
+    "svi": "--weights dirichlet --components 4 --restarts 3 --num-steps 4000 --num-draws 200 --option tolerance=0",
+    "cavi": "--components 20 --restarts 6 --num-draws 200 --option tolerance=0",
+    "clam": "--weights uniform --components 6 --restarts 4 --option num_epochs=2000",
+}
+"""Options of a run of each engine, of some seconds."""
+
+STREAM = "stream rows.csv --covariance isotropic --warm 200 --every 500"
+
+
+class Trial(NamedTuple):
+    """A run that is killed again and again."""
+
+    folder: Path
+    words: tuple[str, ...]
+    every: float
+
+    def start(self, *, stderr: int = subprocess.DEVNULL) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(self.every), *self.words],
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            text=True,
+        )
+
+    @property
+    def unfinished(self) -> set[str]:
+        """Files that are being written, or were when a run was killed."""
+        return {entry.name for entry in os.scandir(self.folder) if entry.name.startswith(".probam-")}
+
+    def assert_nothing_is_corrupt(self) -> None:
+        """The last version is whole, or the one before where there is none yet."""
+        checkpoint = self.folder / "run.ckpt"
+        assert not checkpoint.exists() or is_sealed(checkpoint)
+        previous = self.folder / "run.ckpt.previous"
+        assert not previous.exists() or is_sealed(previous)
+
+
+def trial_of(name: str, folder: Path, every: float = 0.0) -> Trial:
+    """The run of an engine, or of a stream, on data in this folder."""
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(1)
+    num_data = 20_000 if name == "stream" else 200
+    rows = rng.normal(size=(num_data, 2)) + 5.0 * rng.integers(0, 4, (num_data, 1)) * [1, -0.5]
+    pd.DataFrame(rows, columns=["a", "b"]).to_csv(folder / "rows.csv", index=False)
+    words = STREAM if name == "stream" else f"fit rows.csv --engine {name} --covariance isotropic {RUNS[name]}"
+    return Trial(folder, (*words.split(), "--quiet", "--checkpoint", "run.ckpt", "-o", "fit.nc"), every)
+
+
+def wait_for(run: "subprocess.Popen[str]", trial: Trial, *, in_a_write: bool, seconds: float) -> None:
+    """Until so much time of the run is over, and where that is asked for until it writes after that."""
+    until, known = time.monotonic() + seconds, trial.unfinished
+    while run.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+    while in_a_write and run.poll() is None and not trial.unfinished - known:
+        pass
+
+
+def killed(trial: Trial, *, in_a_write: bool, seconds: float) -> str:
+    """How a run was hit: ``in a write``, ``at work``, or ``at its end`` where it was faster."""
+    before, run = trial.unfinished, trial.start()
+    try:
+        wait_for(run, trial, in_a_write=in_a_write, seconds=seconds)
+        run.send_signal(signal.SIGKILL)
+        code = run.wait()
+    finally:
+        run.kill()
+        run.wait()
+    trial.assert_nothing_is_corrupt()
+    if code == 0:
+        return "at its end"
+    assert code == -signal.SIGKILL
+    return "in a write" if trial.unfinished - before else "at work"
+
+
+def seconds_of(trial: Trial) -> float:
+    """Of a whole run."""
+    began = time.monotonic()
+    assert trial.start().wait() == 0
+    return time.monotonic() - began
+
+
+def assert_same_posterior(one: Path, other: Path) -> None:
+    """Bit for bit."""
+    ours, theirs = read_tree(one), read_tree(other)
+    for group in ("posterior", "sample_stats", "optimisation"):
+        assert (group in ours.children) == (group in theirs.children)
+        if group in theirs.children:
+            assert set(ours[group].data_vars) == set(theirs[group].data_vars)
+            for name, values in theirs[group].data_vars.items():
+                np.testing.assert_array_equal(ours[group][name].values, values.values, err_msg=f"{group}/{name}")
+
+
+def survived(name: str, whole: Trial, seconds: float, trial: Trial, kills: int, rng: random.Random) -> Counter[str]:
+    """Kill a run so often, let it end, and compare; every other time it is hit while it writes.
+
+    Args:
+        name: of the engine.
+        whole: the run that was not killed.
+        seconds: that it took.
+        trial: the same in another folder.
+        kills: how often.
+        rng: for the moments.
+    """
+    hits = Counter[str]()
+    for number in range(kills):
+        if (trial.folder / "fit.nc").exists():  # it has come to its end: once more from the beginning
+            assert_same_posterior(trial.folder / "fit.nc", whole.folder / "fit.nc")
+            for made in ("fit.nc", "run.ckpt", "run.ckpt.previous"):
+                (trial.folder / made).unlink(missing_ok=True)
+        hits[killed(trial, in_a_write=number % 2 == 0, seconds=rng.uniform(0.1, 0.8) * seconds)] += 1
+    assert trial.start().wait() == 0, name
+    assert_same_posterior(trial.folder / "fit.nc", whole.folder / "fit.nc")
+    return hits
+
+
+@pytest.fixture(scope="module")
+def whole_gibbs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trial, float]:
+    """A run that nothing has hit, and the seconds that it took."""
+    trial = trial_of("gibbs", tmp_path_factory.mktemp("whole"))
+    return trial, seconds_of(trial)
+
+
+def test_gibbs_that_was_killed_ends_in_the_bits_of_a_run_that_was_not(
+    whole_gibbs: tuple[Trial, float], tmp_path: Path
+) -> None:
+    hits = survived("gibbs", *whole_gibbs, trial_of("gibbs", tmp_path), 2, random.Random(1))
+    assert hits["in a write"] + hits["at work"] >= 1
+
+
+@pytest.mark.parametrize("name", ["em", "stream"])
+def test_a_run_that_was_killed_ends_in_the_bits_of_one_that_was_not(name: str, tmp_path: Path) -> None:
+    whole = trial_of(name, tmp_path / "whole")
+    survived(name, whole, seconds_of(whole), trial_of(name, tmp_path / "killed"), 1, random.Random(1))
+
+
+@pytest.mark.slow
+def test_fifty_kills_lose_nothing(tmp_path: Path) -> None:
+    """Over all engines and a stream, and over each of their runs; many of them in the middle of a write."""
+    hits, rng = Counter[str](), random.Random(7)
+    for name in (*ENGINES, "stream"):
+        whole = trial_of(name, tmp_path / f"{name} whole")
+        own = survived(name, whole, seconds_of(whole), trial_of(name, tmp_path / name), 7, rng)
+        print(name, dict(own))
+        hits += own
+    print("together", dict(hits))
+    assert hits["in a write"] + hits["at work"] >= 50
+    assert hits["in a write"] >= 15
+
+
+# --- signals ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def going_on(trial: Trial) -> Iterator["subprocess.Popen[str]"]:
+    """A run that has written its checkpoint and goes on."""
+    run, until = trial.start(stderr=subprocess.PIPE), time.monotonic() + 120
+    try:
+        while not (trial.folder / "run.ckpt").exists() and run.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+        yield run
+    finally:
+        run.kill()
+        run.wait()
+
+
+def done(checkpoint: Path) -> int:
+    """Steps in a checkpoint."""
+    with np.load(checkpoint) as file:
+        return int(json.loads(str(file["head"]))["phases"][-1]["done"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_writes_the_checkpoint_and_says_that_the_same_command_goes_on(
+    number: signal.Signals, whole_gibbs: tuple[Trial, float], tmp_path: Path
+) -> None:
+    """What was done since the last writing is in the file."""
+    trial, (whole, _) = trial_of("gibbs", tmp_path, every=2.0), whole_gibbs
+    with going_on(trial) as run:
+        before = done(tmp_path / "run.ckpt")
+        time.sleep(1.0)
+        run.send_signal(number)
+        _, err = run.communicate(timeout=60)
+    assert run.returncode == 128 + number
+    how = "terminated" if number == signal.SIGTERM else "interrupted"
+    assert err == f"probam: {how}; run.ckpt holds the run so far; the same command goes on from there\n"
+    assert {path.name for path in tmp_path.iterdir()} - {"run.ckpt.previous"} == {"rows.csv", "run.ckpt"}
+    trial.assert_nothing_is_corrupt()
+    assert done(tmp_path / "run.ckpt") > before
+    if number == signal.SIGTERM:
+        assert trial.start().wait() == 0
+        assert_same_posterior(tmp_path / "fit.nc", whole.folder / "fit.nc")
+
+
+def test_a_signal_keeps_the_rows_of_a_pipe_that_were_learned(tmp_path: Path) -> None:
+    trial = trial_of("stream", tmp_path)
+    with going_on(trial) as run:
+        run.send_signal(signal.SIGTERM)
+        _, err = run.communicate(timeout=60)
+    assert run.returncode == 143
+    assert err == "probam: terminated; run.ckpt holds the rows so far; the same command goes on from there\n"
+    trial.assert_nothing_is_corrupt()
+
+
+def test_a_second_run_on_the_same_checkpoint_is_told_so(tmp_path: Path) -> None:
+    trial = trial_of("gibbs", tmp_path)
+    with going_on(trial):
+        second = trial.start(stderr=subprocess.PIPE)
+        _, err = second.communicate(timeout=120)
+    assert second.returncode == 2
+    assert err.startswith("probam: checkpoint: a run that goes on writes run.ckpt (process ")
+    assert len(err.splitlines()) == 1
+    trial.assert_nothing_is_corrupt()
