@@ -31,7 +31,7 @@ from probam.conjugacy.pairs import BetaBernoulli, ConjugatePair
 from probam.distributions.bits import SpinBernoulli
 from probam.distributions.built import built
 from probam.distributions.supports import innermost
-from probam.errors import InputError
+from probam.errors import InputError, RowError
 from probam.family import Moments, Params, Prior, conjugate, register
 from probam.family.capabilities import AdditiveMStep, Conditionals, Conjugacy, ExpectedSums, MeanFieldFactors
 
@@ -84,9 +84,10 @@ class Bernoulli(AdditiveMStep, Conditionals, Conjugacy, MeanFieldFactors, Expect
             advice = f"use family 'bernoulli,values={other}'"
         else:
             advice = "turn the data into bits first"
-        raise InputError(
-            f"data: {len(bad)} values are neither {low:g} nor {high:g}, the first in row {row}, column "
-            f"{columns[column]!r}: {x[row, column]:g}; {advice}"
+        raise RowError(
+            f"data: {len(bad)} values are neither {low:g} nor {high:g}, the first in ",
+            row,
+            f", column {columns[column]!r}: {x[row, column]:g}; {advice}",
         )
 
     def frame(self, x: Float[Array, "N D"]) -> tuple[Float[Array, " D"], Float[Array, " D"]]:

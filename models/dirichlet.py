@@ -23,7 +23,7 @@ from jax.scipy.special import digamma, gammaln, polygamma
 from jaxtyping import Array, Float
 from numpyro.distributions import Distribution
 
-from probam.errors import InputError
+from probam.errors import InputError, RowError
 from probam.family import Moments, Params, Prior, conjugate, register
 from probam.family.capabilities import AdditiveMStep
 
@@ -60,17 +60,19 @@ class DirichletMemory(AdditiveMStep):
         bad = np.argwhere(x <= 0)
         if len(bad):
             row, column = bad[0]
-            raise InputError(
-                f"data: {len(bad)} parts are not positive, the first in row {row}, column {columns[column]!r}: "
-                f"{x[row, column]:g}; expected parts above 0: replace zeros by a small part "
-                "and divide each row by its sum, or give counts to family 'multinomial'"
+            raise RowError(
+                f"data: {len(bad)} parts are not positive, the first in ",
+                row,
+                f", column {columns[column]!r}: {x[row, column]:g}; expected parts above 0: replace zeros by a small "
+                "part and divide each row by its sum, or give counts to family 'multinomial'",
             )
         total = x.sum(axis=1)
         off = np.flatnonzero(np.abs(total - 1) > (1e-3 if x.dtype == np.float32 else 1e-6))
         if off.size:
-            raise InputError(
-                f"data: {off.size} of {len(x)} rows do not sum to 1, first row {off[0]} (sum {total[off[0]]:.6g}); "
-                "divide each row by its sum"
+            raise RowError(
+                f"data: {off.size} of {len(x)} rows do not sum to 1, first ",
+                off[0],
+                f" (sum {total[off[0]]:.6g}); divide each row by its sum",
             )
 
     def frame(self, x: Float[Array, "N D"]) -> tuple[Float[Array, " D"], Float[Array, " D"]]:

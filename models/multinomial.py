@@ -28,7 +28,7 @@ from probam.conjugacy.mean_field import Counted, MeanField
 from probam.conjugacy.pairs import ConjugatePair, DirichletMultinomial
 from probam.distributions.counts import MultinomialCounts
 from probam.distributions.supports import innermost
-from probam.errors import InputError
+from probam.errors import InputError, RowError
 from probam.family import Moments, Params, Prior, conjugate, register
 from probam.family.capabilities import AdditiveMStep, Conditionals, Conjugacy, MeanFieldFactors
 
@@ -68,10 +68,11 @@ class Multinomial(AdditiveMStep, Conditionals, Conjugacy, MeanFieldFactors):
         bad = np.argwhere((x < 0) | (np.abs(x - np.round(x)) > 0))  # a missing entry (NaN) is not bad
         if len(bad):
             row, column = bad[0]
-            raise InputError(
-                f"data: {len(bad)} values are not counts, the first in row {row}, column {columns[column]!r}: "
-                f"{x[row, column]:g}; expected whole numbers from 0 up (shares that sum to one are for family "
-                "'dirichlet')"
+            raise RowError(
+                f"data: {len(bad)} values are not counts, the first in ",
+                row,
+                f", column {columns[column]!r}: {x[row, column]:g}; expected whole numbers from 0 up (shares that sum "
+                "to one are for family 'dirichlet')",
             )
 
     def check_data(self, x: np.ndarray, columns: Sequence[str]) -> None:

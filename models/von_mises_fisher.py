@@ -24,7 +24,7 @@ from probam.conjugacy.pairs import ConjugatePair, DirectionOfVonMisesFisher
 from probam.distributions.direction import FreeDirection
 from probam.distributions.supports import innermost
 from probam.distributions.von_mises_fisher import VonMisesFisher
-from probam.errors import InputError
+from probam.errors import InputError, RowError
 from probam.family import Moments, Params, Prior, register
 from probam.family.capabilities import AdditiveMStep, Conditionals, Conjugacy, MeanFieldFactors
 from probam.numerics.bessel import (
@@ -66,12 +66,13 @@ class VonMisesFisherMemory(AdditiveMStep, Conditionals, Conjugacy, MeanFieldFact
         length = np.linalg.norm(x, axis=1)
         if np.any(length == 0):
             row = int(np.flatnonzero(length == 0)[0])
-            raise InputError(f"data: row {row} is all zeros and has no direction; leave such rows out")
+            raise RowError("data: ", row, " is all zeros and has no direction; leave such rows out")
         bad = np.flatnonzero(np.abs(length - 1) > _LENGTH_TOLERANCE)
         if bad.size:
-            raise InputError(
-                f"data: {bad.size} of {len(x)} rows are not of unit length, first row {bad[0]} "
-                f"(length {length[bad[0]]:.6g}); normalise=True (`--normalise`) divides each row by its length"
+            raise RowError(
+                f"data: {bad.size} of {len(x)} rows are not of unit length, first ",
+                bad[0],
+                f" (length {length[bad[0]]:.6g}); normalise=True (`--normalise`) divides each row by its length",
             )
 
     def frame(self, x: Float[Array, "N D"]) -> tuple[Float[Array, " D"], Float[Array, " D"]]:

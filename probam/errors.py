@@ -4,7 +4,10 @@ A message names the argument, what was expected, what was given and what to do. 
 and exits with code 2. Any other exception is a bug in probam.
 """
 
-__all__ = ["InputError", "NumericalError", "ProbamError", "Stop"]
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["InputError", "NumericalError", "ProbamError", "RowError", "Stop", "rows_named"]
 
 
 class ProbamError(Exception):
@@ -13,6 +16,36 @@ class ProbamError(Exception):
 
 class InputError(ProbamError, ValueError):
     """An argument or a file cannot be used as it is."""
+
+
+class RowError(InputError):
+    """A row cannot be used. Whoever knows where the row came from says which one it is (:func:`rows_named`).
+
+    Attributes:
+        row: its number among those that were given.
+    """
+
+    def __init__(self, before: str, row: int, after: str) -> None:
+        self.before, self.row, self.after = before, int(row), after
+        super().__init__(f"{before}row {self.row}{after}")
+
+    def __reduce__(self) -> tuple[type["RowError"], tuple[str, int, str]]:
+        return type(self), (self.before, self.row, self.after)
+
+
+@contextmanager
+def rows_named(words: Callable[[int], str]) -> Iterator[None]:
+    """Within this, an error about a row says in these words which one it is.
+
+    >>> with rows_named(lambda row: f"row {row + 101} (line {row + 102})"):
+    ...     raise RowError("data: ", 2, " is all zeros")
+    Traceback (most recent call last):
+    probam.errors.InputError: data: row 103 (line 104) is all zeros
+    """
+    try:
+        yield
+    except RowError as error:
+        raise InputError(f"{error.before}{words(error.row)}{error.after}") from error
 
 
 class NumericalError(ProbamError, ArithmeticError):

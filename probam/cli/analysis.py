@@ -14,8 +14,9 @@ from probam.cli.analysis_file import Key, Keys, keys_of, steps_of, template
 from probam.cli.console import Interrupted
 from probam.cli.court import verify
 from probam.cli.fitting import fit
+from probam.cli.predicted import predict
 from probam.cli.program import Json, api_ready, app
-from probam.cli.queries import predict, report
+from probam.cli.queries import report
 from probam.cli.results import print_json, wrote
 from probam.errors import InputError
 

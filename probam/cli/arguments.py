@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from probam.cli.console import advise
 from probam.errors import InputError
@@ -14,10 +14,10 @@ from probam.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
+    from probam.data.source import RowSource
     from probam.data.table import Table
 
 __all__ = [
-    "Rows",
     "check_apart",
     "check_output",
     "engine_option",
@@ -25,21 +25,10 @@ __all__ = [
     "labels_in",
     "labels_of_fitted",
     "names_in",
-    "rows_of",
+    "source_of_rows",
     "table_of",
     "table_to_fit",
 ]
-
-
-class Rows(NamedTuple):
-    """What a file says of its rows."""
-
-    table: "Table"
-    """The features."""
-    labels: "np.ndarray | None"
-    """Known labels (N,)."""
-    contents: object
-    """All of it, as :func:`probam.data.reading.read` gave it."""
 
 
 def table_of(data: str, **reading: Any) -> "Table":
@@ -47,18 +36,12 @@ def table_of(data: str, **reading: Any) -> "Table":
 
     Args:
         data: path of a file, or name of a shipped set.
-        reading: keywords of :func:`rows_of`.
+        reading: keywords of :func:`labelled_table_of`.
     """
-    return rows_of(data, None, **reading).table
+    return labelled_table_of(data, None, **reading)[0]
 
 
-def labelled_table_of(data: str, labels: str | None, **reading: Any) -> tuple["Table", "np.ndarray | None"]:
-    """The features and the labels of :func:`rows_of`, which has these arguments."""
-    rows = rows_of(data, labels, **reading)
-    return rows.table, rows.labels
-
-
-def rows_of(
+def labelled_table_of(
     data: str,
     labels: str | None,
     *,
@@ -67,7 +50,7 @@ def rows_of(
     variable: str | None = None,
     features: Sequence[str] | None = None,
     missing: bool = False,
-) -> Rows:
+) -> tuple["Table", "np.ndarray | None"]:
     """The data of a file, of standard input or of a shipped set, without the column of their labels, and the labels.
 
     Args:
@@ -75,7 +58,7 @@ def rows_of(
         labels: name of the column of labels, ``label`` of a shipped set; None where there is none.
         columns: names of columns to keep, each word possibly several, separated by commas; None takes all.
         drop: names of columns to leave out, likewise.
-        variable: which array of an NPZ or NetCDF file to use.
+        variable: which array of an NPZ, NetCDF or Zarr file to use.
         features: those that a fit has learned, for questions to it.
         missing: allow missing entries.
     """
@@ -83,16 +66,54 @@ def rows_of(
     from probam.data.reading import read, source_of
     from probam.data.table import as_table
 
-    chosen: dict[str, Any] = {"columns": names_in(columns), "drop": names_in(drop)}
-    chosen = {how: names and [name for name in names if name != labels] for how, names in chosen.items()}
-    reading = chosen | {"features": features, "missing": missing}
-    if not (data == "-" or Path(data).exists() or Path(data).suffix or ":" in data):
+    reading = _chosen(labels, columns=columns, drop=drop) | {"features": features, "missing": missing}
+    if not _is_file(data):
         table, known = _shipped(data, labels)
-        return Rows(as_table(table, variable=variable, **reading), known, table)
+        return as_table(table, variable=variable, **reading), known
     contents = read(data, variable=variable)
     rest, known = (contents, None) if labels is None else split_labels(data, labels, contents=contents)
-    table = as_table(rest, name=source_of(data), **reading)
-    return Rows(table, known, contents)
+    return as_table(rest, name=source_of(data), **reading), known
+
+
+def source_of_rows(
+    data: str,
+    labels: str | None,
+    *,
+    drop: list[str] | None = None,
+    variable: str | None = None,
+    normalise: bool = False,
+    features: Sequence[str] | None = None,
+    missing: bool = False,
+) -> "RowSource":
+    """What :func:`labelled_table_of` reads, as a source of rows that stay in the file.
+
+    Args:
+        data: as there.
+        labels: as there.
+        drop: as there.
+        variable: as there.
+        normalise: divide each row by its length.
+        features: as there.
+        missing: as there.
+    """
+    from probam.data.source import row_source
+
+    reading = {**_chosen(labels, drop=drop), "features": features, "missing": missing, "normalise": normalise}
+    if _is_file(data):
+        return row_source(data, variable=variable, labels=labels, **reading)
+    table, known = _shipped(data, labels)
+    return row_source(table, variable=variable, labels=known, **reading)
+
+
+def _is_file(data: str) -> bool:
+    """Whether this names a file or standard input, and not a shipped set."""
+    return data == "-" or Path(data).exists() or bool(Path(data).suffix) or ":" in data
+
+
+def _chosen(labels: str | None, **words: list[str] | None) -> dict[str, Any]:
+    """Names of columns without that of the labels, by argument."""
+    names = {how: names_in(each) for how, each in words.items()}
+    return {how: each and [name for name in each if name != labels] for how, each in names.items()}
 
 
 def table_to_fit(data: str, options: dict[str, Any], labels: str | None) -> tuple["Table", "np.ndarray | None"]:

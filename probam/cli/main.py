@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import typer
 import typer.main
 
-from probam.cli import analysis, comparing, court, datasets, fitting, memories, queries, streaming  # noqa: F401 (they add commands)
+from probam.cli import analysis, comparing, court, datasets, fitting, memories, predicted, queries, streaming  # noqa: F401 (they add commands)
 from probam.cli.console import Interrupted, abandoned, advise, be_quiet, say
 from probam.cli.program import QUIET, app, choose_device
 from probam.errors import ProbamError

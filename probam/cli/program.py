@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from probam.cli.arguments import Rows, rows_of
 from probam.cli.flags import flag
 from probam.compiled import keep_compiled
 from probam.errors import InputError
 from probam.fits.options import FitOptions
 
 if TYPE_CHECKING:
-    from probam.data.table import Table
     from probam.fits.fitted import Fit
 
 __all__ = [
@@ -40,8 +38,6 @@ __all__ = [
     "api_ready",
     "app",
     "choose_device",
-    "fit_and_rows",
-    "fit_and_table",
     "fits_by_name",
 ]
 
@@ -126,8 +122,8 @@ app = Commands(
     "  probam fit faithful -o fit.nc\n\n"
     "  probam report fit.nc -o report.html\n\n"
     "  probam predict fit.nc new.csv -o labels.csv\n\n"
-    "probam COMMAND --help explains a command. DATA is a CSV, TSV, Parquet, NPY, NPZ or NetCDF file, or the name of a "
-    "set that `probam data` lists. Compiled programs are kept in the user's cache folder, or where the "
+    "probam COMMAND --help explains a command. DATA is a CSV, TSV, Parquet, NPY, NPZ, NetCDF or Zarr file, or the name "
+    "of a set that `probam data` lists. Compiled programs are kept in the user's cache folder, or where the "
     "variable PROBAM_COMPILED names (`off`: nowhere).\n\n"
     f"Exit codes: {'; '.join(f'{code} {meaning}' for code, meaning in EXIT_CODES.items())}.",
     no_args_is_help=True,
@@ -137,7 +133,7 @@ app = Commands(
 )
 
 DATA = (
-    "A file (.csv, .tsv, .txt, .parquet, .npy, .npz, .nc; FILE.npz:KEY for one array of several), - for CSV on "
+    "A file (.csv, .tsv, .txt, .parquet, .npy, .npz, .nc, .zarr; FILE.npz:KEY for one array of several), - for CSV on "
     "standard input, or a shipped set's name."
 )
 FIT = "A saved fit, as written by `probam fit`."
@@ -238,39 +234,3 @@ def fits_by_name(paths: Sequence[str | Path], family: str | None) -> dict[str, "
     stems = [Path(path).stem for path in paths]
     names = stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
     return {name: api.load(path) for name, path in zip(names, paths, strict=True)}
-
-
-def fit_and_table(fit_file: Path, data: str, **reading: Any) -> tuple["Fit", "Table"]:
-    """A saved fit, and data with its features.
-
-    Args:
-        fit_file: the fit.
-        data: path of a file, ``-`` for CSV on standard input, or name of a shipped set.
-        reading: keywords of :func:`fit_and_rows`.
-    """
-    fitted, rows = fit_and_rows(fit_file, data, None, **reading)
-    return fitted, rows.table
-
-
-def fit_and_rows(
-    fit_file: Path,
-    data: str,
-    labels: str | None,
-    *,
-    family: str | None = None,
-    normalise: bool = False,
-    **reading: Any,
-) -> tuple["Fit", Rows]:
-    """A saved fit, and rows with its features and with labels.
-
-    Args:
-        fit_file: the fit.
-        data: path of a file, ``-`` for CSV on standard input, or name of a shipped set.
-        labels: name of the column of labels; None where there is none.
-        family: the family of the user's own that the fit was made with.
-        normalise: divide each row by its length.
-        reading: other keywords of :func:`probam.cli.arguments.rows_of`.
-    """
-    fitted = api_ready().load(fit_file, family=family)
-    rows = rows_of(data, labels, features=fitted.columns, **reading)
-    return fitted, rows._replace(table=rows.table.normalised()) if normalise else rows

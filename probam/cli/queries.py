@@ -1,11 +1,12 @@
 """Commands that question a saved fit."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from probam.cli.arguments import check_apart, check_output, labels_of_fitted
+from probam.cli.asking import Asked, IdColumn, ask, with_names
 from probam.cli.console import Bar, interruptible
 from probam.cli.program import (
     DATA,
@@ -13,28 +14,23 @@ from probam.cli.program import (
     Drop,
     FitFile,
     Json,
-    Labels,
     Normalise,
     OwnFamily,
     TableOutput,
     Variable,
     api_ready,
     app,
-    fit_and_rows,
-    fit_and_table,
     fits_by_name,
 )
-from probam.cli.results import agreement_text, tell, write_result, wrote
+from probam.cli.results import result_writer, tell, write_result, wrote
 from probam.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
     import xarray as xr
 
     from probam.data.table import Table
-    from probam.fits.fitted import Fit
 
-__all__ = ["complete", "export", "predict", "recall", "report", "sample"]
+__all__ = ["complete", "export", "recall", "report", "sample"]
 
 _Noise = Annotated[
     float | None,
@@ -50,8 +46,9 @@ _Noise = Annotated[
     epilog="Examples:\n\n  probam recall fit.nc cues.csv -o recalled.csv\n\n"
     "  probam recall fit.nc cues.csv --step 0.1 --max-steps 5000 -o recalled.nc\n\n"
     "  probam recall fit.nc noisy.csv --annealed sde --noise 0.5 -o clean.csv\n\n"
-    "The output has the recalled point in the data's own columns, then steps, residual, energy, converged and basin; "
-    "of annealed recall energy, basin and responsible (the memory of the noisy query)."
+    "The output has the column that names the rows, where there is one, the recalled point in the data's own columns, "
+    "then steps, residual, energy, converged and basin; of annealed recall energy, basin and responsible (the memory "
+    "of the noisy query)."
 )
 def recall(
     fit_file: FitFile,
@@ -78,6 +75,7 @@ def recall(
     ] = None,
     noise: _Noise = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of --annealed sde.")] = 0,
+    id_column: IdColumn = None,
     drop: Drop = None,
     normalise: Normalise = False,
     variable: Variable = None,
@@ -90,46 +88,65 @@ def recall(
     _check_annealed(annealed, noise, step, seed)
     check_output(output, TABLE_SUFFIXES, as_json=as_json)
     check_apart(output, fit_file, queries)
-    fitted, table = fit_and_table(
-        fit_file, queries, drop=drop, variable=variable, normalise=normalise, family=family, missing=True
-    )
+    reading: dict[str, Any] = {"drop": drop, "variable": variable, "normalise": normalise, "missing": True}
+    asked = ask(fit_file, queries, column=id_column, family=family, **reading)
     if annealed is not None and noise is not None:
-        record = _anneal(fitted, table, output, noise=noise, by=annealed, num_steps=max_steps, seed=seed)
+        record = _anneal(asked, output, noise=noise, by=annealed, num_steps=max_steps, seed=seed)
         text = "{num_queries} queries annealed from a noise of {noise:g}, to {num_memories} memories".format(**record)
         tell(text, record, as_json=as_json, output=output)
         return
-    with Bar("recalling"):
-        recalled = interruptible(lambda: fitted.recall(table, step=step, max_steps=max_steps))
-    write_result(recalled, output, plain="state")
-    record, text = _told_of_recall(recalled, max_steps)
+    column, ends = asked.names(), []
+    parts = asked.answers("recalling", lambda rows: asked.fitted.recall_blocks(rows, step=step, max_steps=max_steps))
+    with result_writer(output, plain="state") as write:
+        for rows, recalled in parts:
+            write(with_names(recalled, rows, column))
+            ends.append(_Ends.of(recalled))
+    record, text = _told_of_recall(ends, max_steps)
     tell(text, record, as_json=as_json, output=output)
 
 
-def _told_of_recall(recalled: "xr.Dataset", max_steps: int) -> tuple[dict[str, Any], str]:
+class _Ends(NamedTuple):
+    """What is said of the ends of some queries."""
+
+    num_queries: int
+    num_converged: int
+    basins: set[int]
+    most_steps: int
+
+    @classmethod
+    def of(cls, recalled: "xr.Dataset") -> "_Ends":
+        converged = recalled["converged"].values
+        basins = set(recalled["basin"].values[converged].tolist())
+        return cls(len(converged), int(converged.sum()), basins, int(recalled["steps"].max()))
+
+
+def _told_of_recall(ends: list[_Ends], max_steps: int) -> tuple[dict[str, Any], str]:
     """Recall in numbers and in words."""
-    converged = recalled["converged"].values
     record = {
-        "num_queries": len(converged),
-        "num_converged": int(converged.sum()),
-        "num_basins": len(set(recalled["basin"].values[converged].tolist())),
-        "most_steps": int(recalled["steps"].max()),
+        "num_queries": sum(each.num_queries for each in ends),
+        "num_converged": sum(each.num_converged for each in ends),
+        "num_basins": len(set().union(*(each.basins for each in ends))),
+        "most_steps": max(each.most_steps for each in ends),
     }
     told = (
         "{num_converged} of {num_queries} queries converged, to {num_basins} basins, after at most {most_steps} steps"
     )
     text = told.format(**record)
-    if not converged.all():
-        text += f"\n{(~converged).sum()} did not converge within {max_steps} steps; raise --max-steps"
+    lacking = record["num_queries"] - record["num_converged"]
+    if lacking:
+        text += f"\n{lacking} did not converge within {max_steps} steps; raise --max-steps"
     return record, text
 
 
-def _anneal(fitted: "Fit", table: "Table", output: Path, *, noise: float, **how: Any) -> dict[str, Any]:
+def _anneal(asked: Asked, output: Path, *, noise: float, **how: Any) -> dict[str, Any]:
     """Annealed recall, written; what is said of it."""
-    with Bar("annealing"):
-        ends = interruptible(lambda: fitted.anneal(table, noise, **how))
-    write_result(ends, output, plain="state")
-    memories = len(set(ends["basin"].values.tolist()))
-    return {"num_queries": table.num_data, "noise": noise, "num_memories": memories}
+    column, memories, num_queries = asked.names(), set[int](), 0
+    with result_writer(output, plain="state") as write:
+        for rows, ends in asked.answers("annealing", lambda rows: asked.fitted.anneal_blocks(rows, noise, **how)):
+            write(with_names(ends, rows, column))
+            memories |= set(ends["basin"].values.tolist())
+            num_queries += rows.table.num_data
+    return {"num_queries": num_queries, "noise": noise, "num_memories": len(memories)}
 
 
 def _check_annealed(annealed: str | None, noise: float | None, step: float, seed: int) -> None:
@@ -184,108 +201,6 @@ def sample(
     tell(text, {"num_data": num_data, "columns": fitted.columns}, as_json=as_json, output=output)
 
 
-_SHOWN_ABOVE = 0.01
-"""Memories of which no row has a larger responsibility get no column of their own."""
-
-
-@app.command(
-    epilog="Examples:\n\n  probam predict fit.nc new.csv -o labels.csv\n\n"
-    "  probam predict fit.nc new.csv --probabilities --with-inputs -o labels.parquet\n\n"
-    "  probam predict fit.nc test.csv --labels species -o labels.csv\n\n"
-    "  cut -d, -f2- new.csv | probam predict fit.nc - -o - | head\n\n"
-    "The columns are the name of the row (a column of DATA that names the rows, otherwise `row`, its number), label, "
-    "confidence, log_density and confidence_sd. With r_s the responsibility of the label's memory in draw s of the "
-    "posterior, confidence is its mean over the draws, and confidence_sd = sqrt(mean_s (r_s - confidence)^2) says how "
-    "uncertain the confidence itself is. A point estimate (em, gradient_em, clam) has no draws and no confidence_sd."
-)
-def predict(
-    fit_file: FitFile,
-    data: Annotated[str, typer.Argument(metavar="DATA", help=DATA, show_default=False)],
-    output: TableOutput,
-    probabilities: Annotated[
-        bool,
-        typer.Option(
-            "--probabilities",
-            help="Also write the probability of each memory: a column for each that some row belongs to with more than "
-            "--above, and `other`, the sum of the rest.",
-        ),
-    ] = False,
-    above: Annotated[
-        float | None,
-        typer.Option(metavar="P", help=f"Which memories have a column ({_SHOWN_ABOVE} by default)."),
-    ] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Write the probability of every memory, however small.")
-    ] = False,
-    with_inputs: Annotated[
-        bool, typer.Option("--with-inputs", help="Also write all columns of DATA, those with text included.")
-    ] = False,
-    id_column: Annotated[
-        str | None,
-        typer.Option(
-            "--id",
-            metavar="COLUMN",
-            help="The column of DATA that names the rows. Without it, the first that is no feature and has another "
-            "text or whole number in every row.",
-        ),
-    ] = None,
-    labels: Labels = None,
-    drop: Drop = None,
-    normalise: Normalise = False,
-    variable: Variable = None,
-    family: OwnFamily = None,
-    as_json: Json = False,
-) -> None:
-    """Write the memory of every row, how sure that is, and the log density of the row."""
-    from probam.cli.predicted import predicted_table
-    from probam.data.writing import TABLE_SUFFIXES
-    from probam.reports.summaries.estimate import bounds_memories
-
-    least = _least_shown(above, everything=everything)
-    check_output(output, TABLE_SUFFIXES, as_json=as_json)
-    check_apart(output, fit_file, data)
-    fitted, rows = fit_and_rows(
-        fit_file, data, labels, drop=drop, variable=variable, normalise=normalise, family=family, missing=True
-    )
-    each, has_draws = probabilities or everything or above is not None, len(fitted.group("memory")["permutation"]) > 1
-    with Bar("predicting"):
-        predicted = interruptible(lambda: fitted.predict(rows.table, probabilities=each, spread=has_draws))
-    shown = predicted_table(predicted, rows, above=least, column=id_column, with_inputs=with_inputs)
-    write_result(shown, output)
-    record, text = _told_of(predicted, rows.labels, is_bound=bounds_memories(fitted.tree))
-    tell(text, record, as_json=as_json, output=output)
-
-
-def _least_shown(above: float | None, *, everything: bool) -> float:
-    """The responsibility above which a memory has a column; below 0 where all have one."""
-    if everything and above is not None:
-        raise InputError("--all, --above: give at most one of them")
-    if above is not None and not 0 <= above < 1:
-        raise InputError(f"--above: expected a number of at least 0 and below 1; got {above:g}")
-    return -1.0 if everything else _SHOWN_ABOVE if above is None else above
-
-
-def _told_of(predicted: "xr.Dataset", known: "np.ndarray | None", *, is_bound: bool) -> tuple[dict[str, Any], str]:
-    """A prediction in numbers and in words; the number of memories may be an upper bound."""
-    record: dict[str, Any] = {
-        "num_data": predicted.sizes["datum"],
-        "num_memories": len(set(predicted["label"].values.tolist())),
-        "is_upper_bound": is_bound,
-        "num_below_half": int((predicted["confidence"] < 0.5).sum()),
-        "mean_log_density": float(predicted["log_density"].mean()),
-    }
-    text = (
-        "{num_data} data in {at_most}{num_memories} memories, {num_below_half} of them with a confidence below one "
-        "half\nmean log density {mean_log_density:.4f} nats"
-    ).format(at_most="at most " if is_bound else "", **record)
-    if known is None:
-        return record, text
-    from probam.reports.summaries.contingency import agreement
-
-    found = agreement(known, predicted["label"].values)
-    return record | {"agreement": found._asdict()}, f"{text}\n{agreement_text(found)}"
-
-
 @app.command(
     epilog="Examples:\n\n  probam complete fit.nc gaps.csv -o whole.csv\n\n"
     "  probam complete fit.nc gaps.csv --by descent --spread -o whole.parquet\n\n"
@@ -320,6 +235,7 @@ def complete(
         ),
     ] = 0,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of --draws: the same seed gives the same bits.")] = 0,
+    id_column: IdColumn = None,
     drop: Drop = None,
     variable: Variable = None,
     family: OwnFamily = None,
@@ -333,19 +249,20 @@ def complete(
     levels = _levels(quantiles)
     check_output(output, TABLE_SUFFIXES, as_json=as_json)
     check_apart(output, fit_file, data)
-    fitted, table = fit_and_table(fit_file, data, drop=drop, variable=variable, family=family, missing=True)
-    with Bar("completing"):
-        completed = interruptible(lambda: fitted.complete(table, descent=by == "descent"))
-        missing = completed["missing"].values
-        told = interruptible(lambda: _told(fitted, table, levels, draws, seed)) if missing.any() else {}
+    asked = ask(fit_file, data, column=id_column, drop=drop, variable=variable, family=family, missing=True)
+    column, told = asked.names(), _Told(asked, levels, draws, seed)
     value, sd = ("conditional_mean", "conditional_sd") if by == "mean" else ("descent", "descent_sd")
-    columns = completed[[value, sd] if spread else [value]].rename({value: "x"} | ({sd: "sd"} if spread else {}))
-    write_result(columns.assign({name: ("datum", values) for name, values in told.items()}), output, plain="x")
-    record = {
-        "num_missing": int(missing.sum()),
-        "num_rows_with_gaps": int(missing.any(axis=1).sum()),
-        "num_data": len(missing),
-    }
+    titles = {value: "x"} | ({sd: "sd"} if spread else {})
+    record = {"num_missing": 0, "num_rows_with_gaps": 0, "num_data": 0}
+    parts = asked.answers("completing", lambda rows: asked.fitted.complete_blocks(rows, descent=by == "descent"))
+    with result_writer(output, plain="x") as write:
+        for rows, completed in parts:
+            answer = completed[list(titles)].rename(titles)
+            write(with_names(answer.assign(told.of(rows.table)), rows, column))
+            missing = completed["missing"].values
+            record["num_missing"] += int(missing.sum())
+            record["num_rows_with_gaps"] += int(missing.any(axis=1).sum())
+            record["num_data"] += len(missing)
     text = "{num_missing} missing entries in {num_rows_with_gaps} of {num_data} rows filled".format(**record)
     tell(text, record, as_json=as_json, output=output)
 
@@ -361,22 +278,43 @@ def _levels(quantiles: str | None) -> list[float]:
     return levels
 
 
-def _told(fitted: "Fit", table: "Table", levels: list[float], draws: int, seed: int) -> dict[str, Any]:
-    """Columns of quantiles and of draws for each feature with gaps: name -> values."""
-    columns: dict[str, Any] = {}
-    if not levels and not draws:
-        return columns
-    law = fitted.conditional(None, table, num_draws=50)  # as many as `complete` has
-    if levels:
-        found = law.quantile(levels)
-        for name in law.question.target:
-            of = found.sel(feature=name)
-            columns |= {f"{name}_q{level:g}": of[i].values for i, level in enumerate(levels)}
-    if draws:
-        drawn = law.sample(draws, seed=seed)
-        for name in law.question.target:
-            columns |= {f"{name}_draw{i}": row.values for i, row in enumerate(drawn.sel(feature=name))}
-    return columns
+class _Told:
+    """Quantiles and draws of missing entries, as columns for each feature that has gaps in some row."""
+
+    def __init__(self, asked: Asked, levels: list[float], draws: int, seed: int) -> None:
+        """What is asked for.
+
+        Args:
+            asked: the fit and its rows, which are read once to know which features have gaps.
+            levels: of the quantiles.
+            draws: how many.
+            seed: of the draws.
+        """
+        self._fitted, self._levels, self._draws, self._seed = asked.fitted, levels, draws, seed
+        self._features = asked.features_with_gaps() if levels or draws else {}
+
+    def of(self, table: "Table") -> dict[str, Any]:
+        """The columns for some rows: name -> dimension and values."""
+        if not self._features:
+            return {}
+        known = {name: table.values[:, at] for feature, at in self._features.items() for name in self._names(feature)}
+        told = interruptible(lambda: self._of_gaps(table)) if table.has_gaps else {}
+        return {name: ("datum", values) for name, values in (known | told).items()}
+
+    def _names(self, feature: str) -> list[str]:
+        quantiles = [f"{feature}_q{level:g}" for level in self._levels]
+        return quantiles + [f"{feature}_draw{i}" for i in range(self._draws)]
+
+    def _of_gaps(self, table: "Table") -> dict[str, Any]:
+        law = self._fitted.conditional(None, table, num_draws=50)  # as many as `complete` has
+        quantiles = law.quantile(self._levels).values if self._levels else ()
+        drawn = law.sample(self._draws, seed=self._seed).values if self._draws else ()
+        rows = [*quantiles, *drawn]  # each (N, T)
+        return {
+            name: values[:, place]
+            for place, feature in enumerate(law.question.target)
+            for name, values in zip(self._names(feature), rows, strict=True)
+        }
 
 
 @app.command(

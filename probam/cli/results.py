@@ -5,7 +5,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from probam.data.writing import Writer
     from probam.equivalence.check import Check
     from probam.fits.fitted import Fit
     from probam.reports.summaries.contingency import Agreement
@@ -26,6 +27,7 @@ __all__ = [
     "fit_record",
     "fit_text",
     "print_json",
+    "result_writer",
     "tell",
     "write_result",
     "wrote",
@@ -67,12 +69,25 @@ def print_json(record: Any) -> None:
 
 def write_result(data: "xr.Dataset", output: Path, *, plain: str | None = None) -> None:
     """Write a dataset as :func:`probam.data.writing.write_dataset` does, or as CSV to standard output for ``-``."""
-    from probam.data.writing import as_csv, write_dataset
+    with result_writer(output, plain=plain) as write:
+        write(data)
+
+
+@contextlib.contextmanager
+def result_writer(output: Path, *, plain: str | None = None) -> Iterator["Writer"]:
+    """What writes datasets one after the other as :func:`write_result` does; on standard output they are seen at once.
+
+    Args:
+        output: a file, or ``-``.
+        plain: as for :func:`probam.data.writing.write_dataset`.
+    """
+    from probam.data.writing import csv_writer, dataset_writer
 
     if str(output) == "-":
-        sys.stdout.write(as_csv(data, plain=plain))
-    else:
-        write_dataset(data, output, plain=plain)
+        yield csv_writer(sys.stdout, plain=plain)
+        return
+    with dataset_writer(output, plain=plain) as write:
+        yield write
 
 
 def _finite(value: Any) -> Any:

@@ -7,8 +7,11 @@ import io
 import itertools
 import logging
 import math
+import os
 import sys
+import tempfile
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -18,10 +21,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from probam.data.columns import check_unique
+from probam.data.kinds import Kinds
 from probam.data.pieces import STANDARD_INPUT, Contents, Pieces, cause, readable
 from probam.errors import InputError
 
-__all__ = ["DelimitedText", "bytes_of", "without_row_numbers"]
+__all__ = ["DelimitedText", "kept"]
 
 _log = logging.getLogger(__name__)
 
@@ -45,12 +49,12 @@ class DelimitedText(Pieces):
         """A text file.
 
         Args:
-            path: the file, or ``standard input``, which is kept in memory so that it can be read again.
+            path: the file, or ``standard input``, which is kept so that it can be read again.
             as_it_comes: read standard input once, row by row as it comes.
             seconds: after which the next row ends a piece, however few there are.
         """
         self.name = path
-        self._as_it_comes = as_it_comes
+        self._as_it_comes, self._has_told = as_it_comes, False
         self._seconds = math.inf if seconds is None else seconds
         is_tsv = path.lower().removesuffix(".gz").endswith(".tsv")
         self._delimiter = "\t" if is_tsv else None
@@ -63,23 +67,45 @@ class DelimitedText(Pieces):
     def read(self, rows: int) -> Iterator[Contents]:
         """As the base class says; a column that only numbers the rows is left out."""
         first = 0
-        for frame in self._frames(rows):
-            yield without_row_numbers(frame, self.name, first)
+        for frame in self._frames(rows, self.kinds):
+            yield self._without_row_numbers(frame, first)
             first += len(frame)
 
     def whole(self) -> Contents:
         """As the base class says; a column is text where a part of it is."""
-        frames = list(self._frames(None))
-        mixed = _of_two_kinds(frames)
-        if mixed:
-            frames = list(self._frames(None, dict.fromkeys(mixed, str)))
+        frames, kinds = [], Kinds()
+        for frame in self._frames(None):
+            frames.append(frame)
+            kinds.add(frame)
+        mixed = {name: kind for name, kind in kinds.decided().items() if kind is str}
+        if mixed and len(frames) > 1:
+            frames = list(self._frames(None, mixed))
         frame = frames[0] if len(frames) == 1 else pd.concat(frames)
         frame.columns.name = frames[0].columns.name
-        return without_row_numbers(frame, self.name)
+        return self._without_row_numbers(frame, 0)
 
     def count(self) -> int:
         """The number of rows, by one pass that looks at nothing else."""
         return sum(len(at) for _, _, at in self._texts(None))
+
+    def _without_row_numbers(self, frame: pd.DataFrame, start: int) -> pd.DataFrame:
+        """The frame without a first column that has no name and only counts the rows (pandas and R write one).
+
+        Args:
+            frame: rows of the file.
+            start: number of its rows before these.
+        """
+        if frame.shape[1] > 1 and frame.columns[0] in ("column 1", "Unnamed: 0"):
+            numbers = frame.iloc[:, 0]
+            if pd.api.types.is_numeric_dtype(numbers.dtype):
+                counted = numbers.to_numpy() - np.arange(start, start + len(frame))
+                if np.ptp(counted) == 0 and counted[0] in (0, 1):
+                    if not self._has_told:
+                        _log.warning("%s: left out %r, which only numbers the rows", self.name, str(frame.columns[0]))
+                    self._has_told = True
+                    frame.attrs |= {"left_out": [str(frame.columns[0])], "first_number": int(counted[0])}
+                    return frame.iloc[:, 1:]
+        return frame
 
     def _frames(self, rows: int | None, kinds: Mapping[str, type] | None = None) -> Iterator[pd.DataFrame]:
         for form, lines, at in self._texts(rows):
@@ -97,7 +123,7 @@ class DelimitedText(Pieces):
             return
         binary: Any
         if self.name == STANDARD_INPUT:
-            binary = io.BytesIO(bytes_of(sys.stdin))
+            binary = kept(sys.stdin).opened()
         else:
             binary = gzip.open(self.name, "rb") if self.name.lower().endswith(".gz") else open(self.name, "rb")  # noqa: SIM115
         with binary, io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as lines:
@@ -119,7 +145,7 @@ class _Form:
             kinds: of columns whose kind is known.
         """
         names = self.header or [f"x{i}" for i in range(self.width)]
-        frame = pd.read_csv(
+        frame: pd.DataFrame = pd.read_csv(
             io.StringIO("".join(lines)),
             sep=self.delimiter,
             header=None,
@@ -220,23 +246,53 @@ def _words(error: Exception) -> str:
     return f"it cannot be read as delimited text ({cause(error)})"
 
 
-def _of_two_kinds(frames: list[pd.DataFrame]) -> list[str]:
-    """Columns that are numbers, truth values or text in some of the frames, and something else in others."""
-    return [str(name) for name in frames[0].columns if len({_kind(frame[name]) for frame in frames} - {"empty"}) > 1]
-
-
-def _kind(column: "pd.Series[Any]") -> str:
-    if column.isna().all():
-        return "empty"
-    if pd.api.types.is_bool_dtype(column.dtype) or pd.api.types.infer_dtype(column, skipna=True) == "boolean":
-        return "truth"
-    return "number" if pd.api.types.is_numeric_dtype(column.dtype) else "text"
-
-
 @functools.lru_cache(maxsize=1)
-def bytes_of(stream: io.TextIOWrapper) -> bytes:
-    """What a stream has, kept because it can be read only once."""
-    return bytes(stream.buffer.read())
+def kept(stream: io.TextIOWrapper) -> "Kept":
+    """What a stream has, kept in a temporary file because it can be read only once."""
+    return Kept(stream)
+
+
+class Kept:
+    """Bytes in a file without a name."""
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        """All that is left of a stream.
+
+        Args:
+            stream: of text.
+        """
+        self._descriptor, path = tempfile.mkstemp(prefix="probam-")
+        os.unlink(path)
+        weakref.finalize(self, os.close, self._descriptor)
+        with (
+            readable(STANDARD_INPUT, lambda error: f"it cannot be kept in {tempfile.gettempdir()} ({cause(error)})"),
+            os.fdopen(self._descriptor, "wb", closefd=False) as file,
+        ):
+            while some := stream.buffer.read(2**20):
+                file.write(some)
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return os.fstat(self._descriptor).st_size
+
+    def opened(self) -> io.BufferedReader:
+        """A reader of its own, from the first byte."""
+        return io.BufferedReader(_Reader(self._descriptor))
+
+
+class _Reader(io.RawIOBase):
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor, self._at = descriptor, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        found = os.pread(self._descriptor, len(buffer), self._at)
+        buffer[: len(found)] = found
+        self._at += len(found)
+        return len(found)
 
 
 def _delimiter_of(line: str, path: str) -> str:
@@ -275,23 +331,3 @@ def _is_number(field: str, delimiter: str = ",") -> bool:
     except ValueError:
         return False
     return "_" not in text
-
-
-def without_row_numbers(frame: pd.DataFrame, source: str, start: int = 0) -> pd.DataFrame:
-    """The frame without a first column that has no name and only counts the rows (pandas and R write one).
-
-    Args:
-        frame: rows of a file.
-        source: what the log calls the file.
-        start: number of rows of the file before these.
-    """
-    if frame.shape[1] > 1 and frame.columns[0] in ("column 1", "Unnamed: 0"):
-        numbers = frame.iloc[:, 0]
-        if pd.api.types.is_numeric_dtype(numbers.dtype):
-            counted = numbers.to_numpy() - np.arange(start, start + len(frame))
-            if np.ptp(counted) == 0 and counted[0] in (0, 1):
-                if start == 0:
-                    _log.warning("%s: left out %r, which only numbers the rows", source, str(frame.columns[0]))
-                frame.attrs |= {"left_out": [str(frame.columns[0])], "first_number": int(counted[0])}
-                return frame.iloc[:, 1:]
-    return frame

@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
+import pandas as pd
 import xarray as xr
 
 from probam.data.pieces import Contents, Pieces, cause, readable
 from probam.errors import InputError
 
-__all__ = ["GriddedFile", "rows_in"]
+__all__ = ["GriddedFile", "rows_in", "side_by_side"]
 
 
 class GriddedFile(Pieces):
@@ -118,3 +119,10 @@ def rows_in(data: xr.Dataset, source: str) -> xr.DataArray | xr.Dataset:
         f"{source}: expected one 2-D variable (datum, feature), or 1-D variables along one dimension;"
         f" it holds {shapes}; choose one with `variable`"
     )
+
+
+def side_by_side(data: xr.DataArray | xr.Dataset) -> xr.DataArray | pd.DataFrame:
+    """1-D variables as columns of a frame; anything else as it is."""
+    if isinstance(data, xr.DataArray):
+        return data
+    return pd.DataFrame({str(name): v.to_numpy() for name, v in data.data_vars.items()})

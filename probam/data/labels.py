@@ -9,11 +9,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from probam.data.columns import listed, title
+from probam.data.kinds import NameSearch
 from probam.data.reading import read, source_of
 from probam.data.table import Table, as_table
 from probam.errors import InputError
 
-__all__ = ["label_like", "row_names", "split_labels"]
+__all__ = ["label_like", "names_in", "row_names", "row_numbers", "split_labels"]
 
 _MOST_LABELS = 20
 """A column of more distinct values is not taken for labels."""
@@ -42,7 +43,12 @@ def label_like(table: Table) -> tuple[str, ...]:
 
 
 def split_labels(
-    path: str | os.PathLike[str], column: str, *, variable: str | None = None, contents: object = None
+    path: str | os.PathLike[str],
+    column: str,
+    *,
+    variable: str | None = None,
+    contents: object = None,
+    first_row: int = 0,
 ) -> tuple[object, NDArray[Any]]:
     """The contents of a file without the column that holds labels, and the labels (N,), None where one is missing.
 
@@ -50,7 +56,8 @@ def split_labels(
         path: a file that :func:`probam.data.reading.read` reads.
         column: name of the column; of an NPZ or NetCDF file also of an array (N,) beside the table.
         variable: as for ``read``.
-        contents: what ``read`` gave, where the file was read before.
+        contents: what ``read`` gave, where the file was read before; or a part of it.
+        first_row: number of the first row of this part.
 
     Raises:
         InputError: where the file has no such column.
@@ -59,12 +66,14 @@ def split_labels(
     source = source_of(path)
     beside = _array_beside(source, column)
     if beside is not None:
-        return data, _labels(beside)
+        last = None if contents is None else first_row + len(contents)  # type: ignore[arg-type]
+        return data, _labels(beside[first_row:last])
     if isinstance(data, xr.Dataset) and column in data.data_vars:
         return data.drop_vars(column), _labels(data[column].to_numpy())
     if not isinstance(data, pd.DataFrame):
-        labels = as_table(data, columns=[column], name=source, missing=True).values[:, 0]
-        return as_table(data, drop=[column], name=source, missing=True), _labels(labels)
+        how: dict[str, Any] = {"name": source, "missing": True, "first_row": first_row}
+        labels = as_table(data, columns=[column], **how).values[:, 0]
+        return as_table(data, drop=[column], **how), _labels(labels)
     names = [title(name) for name in data.columns]
     if column not in names:
         raise InputError(f"labels: {source} has no column {column!r}; it has {listed(names, column)}")
@@ -90,22 +99,31 @@ def row_names(contents: object, table: Table, column: str | None = None) -> tupl
     >>> row_names(frame, as_table(frame, columns=["x"]))
     ('sensor', array(['b7', 'a2', 'b9'], dtype=object))
     """
+    if column is None and isinstance(contents, pd.DataFrame):
+        search = NameSearch(table.columns)
+        search.add(contents)
+        column = search.found()
+    return ("row", row_numbers(contents, table)) if column is None else (column, names_in(contents, table, column))
+
+
+def row_numbers(contents: object, table: Table) -> NDArray[np.int64]:
+    """Numbers (N,) of some rows of a file: from 0, or as the file numbers them.
+
+    Args:
+        contents: as for :func:`row_names`.
+        table: likewise.
+    """
+    first = contents.attrs.get("first_number", 0) if isinstance(contents, pd.DataFrame) else 0
+    return np.arange(first + table.first_row, first + table.first_row + table.num_data)
+
+
+def names_in(contents: object, table: Table, column: str) -> NDArray[Any]:
+    """The values (N,) of the column of this name, with the arguments and errors of :func:`row_names`."""
     frame = contents if isinstance(contents, pd.DataFrame) else table.frame()
-    if column is not None:
-        names = [title(name) for name in frame.columns]
-        if column not in names:
-            raise InputError(f"id: {table.source} has no column {column!r}; it has {listed(names, column)}")
-        return column, frame.iloc[:, names.index(column)].to_numpy()
-    for name, values in frame.items():
-        if title(name) not in table.columns and _tells_apart(values):
-            return title(name), values.to_numpy()
-    return "row", np.arange(len(frame)) + frame.attrs.get("first_number", 0)
-
-
-def _tells_apart(values: "pd.Series[Any]") -> bool:
-    """Whether these are text or whole numbers, another one in every row."""
-    is_name = pd.api.types.is_integer_dtype(values.dtype) or pd.api.types.infer_dtype(values, skipna=False) == "string"
-    return bool(is_name and values.is_unique and values.notna().all())
+    names = [title(name) for name in frame.columns]
+    if column not in names:
+        raise InputError(f"id: {table.source} has no column {column!r}; it has {listed(names, column)}")
+    return frame.iloc[:, names.index(column)].to_numpy()
 
 
 def _array_beside(source: str, name: str) -> NDArray[Any] | None:

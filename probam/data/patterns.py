@@ -66,8 +66,8 @@ def read_patterns(source: str) -> Patterns:
     if table.has_gaps:
         row, column = np.argwhere(np.isnan(table.values))[0]
         raise InputError(
-            f"{source}: column {table.columns[column]!r} has a missing value in row {row} (counting from 0); a memory "
-            "stores and recalls whole patterns: drop those rows or impute the values first"
+            f"{source}: column {table.columns[column]!r} has a missing value in {table.row_words(int(row))}; a "
+            "memory stores and recalls whole patterns: drop those rows or impute the values first"
         )
     return Patterns(table.values.astype(np.float64), table.columns, source)
 

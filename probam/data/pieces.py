@@ -5,7 +5,7 @@ import os
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from tokenize import TokenError
@@ -40,6 +40,9 @@ class Pieces(ABC):
 
     name: str
     """What errors call it."""
+
+    kinds: Mapping[Any, type] = {}
+    """Of columns of frames whose kind is known: ``str`` or ``float``. Others have the one that a piece shows."""
 
     @property
     @abstractmethod
@@ -118,7 +121,7 @@ class ParquetFile(Pieces):
                 yield _frame(file.read())
             for batch in file.iter_batches(batch_size=rows):
                 if batch.num_rows:
-                    yield _frame(batch)
+                    yield _frame(batch).astype({name: _AS[kind] for name, kind in self.kinds.items()})
 
     def whole(self) -> Contents:
         """As the base class says."""
@@ -132,6 +135,10 @@ class ParquetFile(Pieces):
             parquet.ParquetFile(self.name) as file,  # type: ignore[no-untyped-call]
         ):
             yield file
+
+
+_AS = {str: object, float: np.float64}
+"""Types of columns of these kinds."""
 
 
 def _frame(rows: Any) -> pd.DataFrame:

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from probam.data.delimited import DelimitedText, bytes_of
+from probam.data.delimited import DelimitedText, kept
 from probam.data.gridded import GriddedFile
 from probam.data.pieces import STANDARD_INPUT, Contents, NpyFile, ParquetFile, Pieces, cause, numpy_words, readable
 from probam.errors import InputError
@@ -89,7 +89,7 @@ def _split_key(path: str) -> tuple[str, str | None]:
 def _kind(path: str) -> str:
     """The suffix that decides how the file is read, without .gz; raises where the file is missing or empty."""
     if path == STANDARD_INPUT:
-        if not bytes_of(sys.stdin):
+        if not kept(sys.stdin).size:
             raise InputError(f"{path}: it is empty; expected a header and one row per datum, as CSV")
         return ".csv"
     name = path.lower()

@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from probam.data.columns import check_unique, counted, learned_columns, listed, positions, positions_kept, title
-from probam.data.gridded import rows_in
+from probam.data.gridded import rows_in, side_by_side
 from probam.data.lists import spread_lists
 from probam.data.reading import read, source_of
 from probam.errors import InputError
@@ -87,6 +87,8 @@ class Table:
     def select(self, columns: Sequence[str]) -> "Table":
         """The same data with these columns, in this order."""
         at = positions(columns, self.columns, self.source)
+        if at == list(range(self.num_features)):
+            return self
         return replace(self, values=self.values[:, at], columns=tuple(self.columns[i] for i in at))
 
     def astype(self, dtype: str | np.dtype[Any] | type[np.floating[Any]], *, copy: bool = True) -> "Table":
@@ -145,7 +147,7 @@ def as_table(
         drop: names of columns to leave out; they may hold anything.
         features: for questions to what was learned from these D features. Where both sides have names, the columns of
             these names are taken, in this order; otherwise there must be D columns, which are taken as they lie.
-        variable: name of one array of an NPZ or NetCDF file or of a ``Dataset``.
+        variable: name of one array of an NPZ, NetCDF or Zarr file or of a ``Dataset``.
         name: what errors call the data; a file is called by its path.
         missing: keep missing entries as NaN; every row needs an entry that is not missing. Otherwise they are refused.
         first_row: number of the first row, where the data are a part of a file.
@@ -235,7 +237,7 @@ def _convert(
 ) -> Table:
     """A Table from an object in memory."""
     if isinstance(data, xr.Dataset):
-        data = _side_by_side(rows_in(data, source))
+        data = side_by_side(rows_in(data, source))
     names: tuple[str, ...] | None = None
     if isinstance(data, xr.DataArray):
         data, names = _from_data_array(data, source)
@@ -364,13 +366,6 @@ def _numbers(
             f" correct it, leave the column out (`drop=`, `--drop`) or choose others (`columns=`, `--columns`){hint}"
         )
     return numeric
-
-
-def _side_by_side(data: xr.DataArray | xr.Dataset) -> xr.DataArray | pd.DataFrame:
-    """1-D variables as columns."""
-    if isinstance(data, xr.DataArray):
-        return data
-    return pd.DataFrame({str(name): v.to_numpy() for name, v in data.data_vars.items()})
 
 
 def _from_data_array(data: xr.DataArray, source: str) -> tuple[NDArray[Any], tuple[str, ...] | None]:

@@ -2,20 +2,23 @@
 
 import errno
 import functools
+import gzip
 import io
 import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as parquet
 import xarray as xr
 from numpy.typing import NDArray
+from pyarrow.lib import Table as ArrowTable
 
 from probam.data.pieces import cause
 from probam.data.table import Table
@@ -23,8 +26,11 @@ from probam.errors import InputError
 
 __all__ = [
     "TABLE_SUFFIXES",
-    "as_csv",
+    "Writer",
     "check_writable",
+    "csv_writer",
+    "dataset_writer",
+    "joined",
     "netcdf",
     "remove_unfinished",
     "write_atomically",
@@ -144,25 +150,117 @@ def write_dataset(data: xr.Dataset, path: str | os.PathLike[str], *, plain: str 
         path: the file; its suffix decides the format.
         plain: name of the variable whose columns are called ``label`` only.
     """
-    target = check_writable(path, suffixes=TABLE_SUFFIXES)
-    name = target.name.lower()
-    if name.endswith(".nc"):
-        _write(path, lambda file: write_netcdf(data, file))
-    elif name.endswith(".npz"):
-        arrays = {str(k): v.to_numpy() for k, v in data.variables.items()}
-        _write_npz(path, {k: v.astype(str) if v.dtype.kind == "O" else v for k, v in arrays.items()})
-    else:
-        _write_frame(_flat(data, plain), path)
+    with dataset_writer(path, plain=plain) as write:
+        write(data)
 
 
-def as_csv(data: xr.Dataset, *, plain: str | None = None) -> str:
-    """What :func:`write_dataset` writes to a CSV file.
+Writer = Callable[[xr.Dataset], None]
+"""Writes the next rows."""
+
+
+@contextmanager
+def dataset_writer(path: str | os.PathLike[str], *, plain: str | None = None) -> Iterator[Writer]:
+    """What writes datasets of the same variables one after the other, as :func:`write_dataset` writes them together.
+
+    Rows of CSV, TSV and Parquet go to disk as they come. NPZ and NetCDF files are written when all rows are there, and
+    keep them in memory until then. The file is there when the block ends, and is not where it ends with an error.
 
     Args:
-        data: as there.
+        path: as there.
         plain: as there.
     """
-    return _flat(data, plain).to_csv(index=False)
+    name = check_writable(path, suffixes=TABLE_SUFFIXES).name.lower()
+    with write_atomically(path) as file, ExitStack() as at_end:
+        if name.endswith((".nc", ".npz")):
+            yield from _whole(file, is_netcdf=name.endswith(".nc"))
+        elif name.endswith(".parquet"):
+            yield at_end.enter_context(_ParquetRows(file, plain)).write
+        else:
+            separator = "\t" if name.removesuffix(".gz").endswith(".tsv") else ","
+            lines = at_end.enter_context(_opened(file, compressed=name.endswith(".gz")))
+            yield csv_writer(lines, plain=plain, separator=separator)
+
+
+def csv_writer(lines: Any, *, plain: str | None = None, separator: str = ",") -> Writer:
+    """What writes datasets of the same variables as text, below one header.
+
+    Args:
+        lines: where to.
+        plain: as for :func:`write_dataset`.
+        separator: between fields.
+    """
+    is_first = True
+
+    def write(data: xr.Dataset) -> None:
+        nonlocal is_first
+        _flat(data, plain).to_csv(lines, sep=separator, index=False, header=is_first, lineterminator="\n")
+        is_first = False
+
+    return write
+
+
+def _whole(file: Path, *, is_netcdf: bool) -> Iterator[Writer]:
+    """Keeps the rows, and writes them at the end."""
+    parts: list[xr.Dataset] = []
+    yield parts.append
+    data = joined(parts)
+    if is_netcdf:
+        write_netcdf(data, file)
+        return
+    arrays = {str(k): v.to_numpy() for k, v in data.variables.items()}
+    with file.open("wb") as stream:
+        texts = {k: v.astype(str) if v.dtype.kind == "O" else v for k, v in arrays.items()}
+        np.savez_compressed(stream, allow_pickle=False, **texts)
+
+
+def joined(parts: Iterable[xr.Dataset]) -> xr.Dataset:
+    """Datasets of the same variables one after the other, along the first dimension of their first variable."""
+    first, *others = parts
+    if not others:
+        return first
+    along = next(iter(first.data_vars.values())).dims[0]
+
+    def whole(name: Hashable) -> tuple[tuple[Hashable, ...], NDArray[Any]]:
+        variable = first[name]
+        if along not in variable.dims:
+            return variable.dims, variable.to_numpy()
+        return variable.dims, np.concatenate([part[name].to_numpy() for part in (first, *others)])
+
+    return xr.Dataset({name: whole(name) for name in first.data_vars}, {name: whole(name) for name in first.coords})
+
+
+class _ParquetRows:
+    """A Parquet file of which each dataset is a row group; columns have the types of the first."""
+
+    def __init__(self, file: Path, plain: str | None) -> None:
+        self._file, self._plain = file, plain
+        self._writer: Any = None
+
+    def __enter__(self) -> "_ParquetRows":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def write(self, data: xr.Dataset) -> None:
+        frame = _flat(data, self._plain)
+        schema = None if self._writer is None else self._writer.schema
+        rows = ArrowTable.from_pandas(frame, schema=schema, preserve_index=False)
+        if self._writer is None:
+            self._writer = parquet.ParquetWriter(self._file, rows.schema)  # type: ignore[no-untyped-call]
+        self._writer.write_table(rows)
+
+
+@contextmanager
+def _opened(file: Path, *, compressed: bool) -> Iterator[io.TextIOWrapper]:
+    """A text file to write, the same bytes each time."""
+    with file.open("wb") as stream, ExitStack() as at_end:
+        binary: Any = stream
+        if compressed:
+            binary = at_end.enter_context(gzip.GzipFile("", "wb", fileobj=stream, mtime=0))
+        with io.TextIOWrapper(binary, encoding="utf-8", newline="") as lines:
+            yield lines
 
 
 def netcdf(data: xr.Dataset | xr.DataTree, encoding: Any = None) -> bytes:

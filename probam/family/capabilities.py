@@ -41,7 +41,7 @@ from numpyro.distributions.constraints import Constraint
 from probam.conjugacy.mean_field import MeanField
 from probam.conjugacy.pairs import ConjugatePair
 from probam.distributions.supports import fixed_support, outside, support_in_words
-from probam.errors import InputError
+from probam.errors import InputError, RowError
 from probam.family import Family, Moments, Params, Prior
 
 __all__ = [
@@ -119,10 +119,11 @@ class DataSpace(Capability):
         if support is None or rows is None:
             return
         where = "" if rows.column is None else f", column {columns[rows.column]!r}: {x[rows.row, rows.column]:g}"
-        raise InputError(
+        raise RowError(
             f"data: {rows.num_rows} of {len(x)} rows are outside the support of family {self.name!r} "
-            f"({support_in_words(support)}), the first is row {rows.row}{where}; leave these rows out, "
-            "do not standardise the data, or use another family"
+            f"({support_in_words(support)}), the first is ",
+            rows.row,
+            f"{where}; leave these rows out, do not standardise the data, or use another family",
         )
 
     def check_data(self, x: np.ndarray, columns: Sequence[str]) -> None:

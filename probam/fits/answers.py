@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from probam.compiled import compiled_by_work
 from probam.distributions.mixture import MemoryMixture
 from probam.distributions.pairwise import linear_form
-from probam.errors import InputError
+from probam.errors import RowError
 from probam.family import Model, Params
 from probam.fits.questions import padded_alike
 from probam.placement import devices_worth, in_blocks, rows_at_once
@@ -35,9 +35,10 @@ class Answers(NamedTuple):
         """The same; raises :class:`probam.errors.InputError` where a row has density 0 under every memory."""
         undefined = np.isnan(self.confidence)
         if undefined.any():
-            raise InputError(
-                f"data: {undefined.sum()} of {len(undefined)} rows have density 0 under every memory, the first is row "
-                f"{np.flatnonzero(undefined)[0]}; responsibilities are 0 / 0 there; leave these rows out"
+            raise RowError(
+                f"data: {undefined.sum()} of {len(undefined)} rows have density 0 under every memory, the first is ",
+                np.flatnonzero(undefined)[0],
+                "; responsibilities are 0 / 0 there; leave these rows out",
             )
         return self
 

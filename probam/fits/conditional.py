@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int
 import probam.fits.conditional_posterior as posterior
 from probam.data.standardise import Standardiser
 from probam.data.table import Table, as_table
-from probam.errors import InputError
+from probam.errors import InputError, RowError
 from probam.family import Params
 from probam.family.capabilities import DataSpace
 from probam.fits.landscape_posterior import completion
@@ -54,6 +54,8 @@ class Question:
     """All features of the fit."""
     values: Float[np.ndarray, "N D"]
     """Data units."""
+    first_row: int = 0
+    """Number of the first row, where these are a part of the rows."""
 
     @property
     def positions(self) -> Int[np.ndarray, " T"]:
@@ -91,17 +93,19 @@ def rows_given(
         InputError: for targets that are no features, and for other rows than of the other features.
     """
     if target is None:
-        values = as_table(given, features=columns, name="given", missing=True).values.astype(dtype)
+        table = as_table(given, features=columns, name="given", missing=True)
+        values = table.values.astype(dtype)
         lacking = np.isnan(values).any(axis=0)
         if not lacking.any():
             raise InputError("given: no entry is missing (NaN), so there is nothing to tell; name the target instead")
-        return Question(tuple(name for name, lacks in zip(columns, lacking, strict=True) if lacks), columns, values)
-    names = _targets(target, columns)
-    others = [name for name in columns if name not in names]
-    table = as_table(_widened(given, others, names), features=others, name="given", missing=True)
+        names = tuple(name for name, lacks in zip(columns, lacking, strict=True) if lacks)
+        return Question(names, columns, values, table.first_row)
+    named = _targets(target, columns)
+    others = [name for name in columns if name not in named]
+    table = as_table(_widened(given, others, named), features=others, name="given", missing=True)
     values = np.full((table.num_data, len(columns)), np.nan, dtype)
     values[:, [columns.index(name) for name in others]] = table.values
-    return Question(names, columns, values)
+    return Question(named, columns, values, table.first_row)
 
 
 def _targets(target: str | Sequence[str], columns: tuple[str, ...]) -> tuple[str, ...]:
@@ -174,9 +178,10 @@ class ConditionalDistribution:
         log_marginal, mean, variance = map(np.asarray, posterior.moments(model, sites, x))
         nowhere = ~np.isfinite(log_marginal)
         if nowhere.any():
-            raise InputError(
-                f"given: {nowhere.sum()} of {len(nowhere)} rows have density 0 under every memory, the first is row "
-                f"{np.flatnonzero(nowhere)[0]}; nothing follows from them; leave these rows out"
+            raise RowError(
+                f"given: {nowhere.sum()} of {len(nowhere)} rows have density 0 under every memory, the first is ",
+                np.flatnonzero(nowhere)[0],
+                "; nothing follows from them; leave these rows out",
             )
         mean = np.where(np.isnan(question.values), units.invert(mean), question.values)
         sd = np.sqrt(variance) * units.scale
@@ -250,7 +255,8 @@ class ConditionalDistribution:
         """Draws (draw, datum, feature) of the targets together; the same seed gives the same bits."""
         whole_number(least=1)("num_draws", num_draws)
         SEEDS("seed", seed)
-        drawn = posterior.draws(self.model, self.sites, jax.random.key(seed), self._x, num_draws=int(num_draws))
+        first, key = jnp.asarray(self.question.first_row), jax.random.key(seed)
+        drawn = posterior.draws(self.model, self.sites, key, self._x, first, num_draws=int(num_draws))
         return self._in_data_units("sample", drawn, draw=np.arange(num_draws))
 
     def recall(self, *, max_steps: int = 500) -> xr.Dataset:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from numpyro.distributions import Distribution
 
 import probam.distributions.cumulative as cumulative
@@ -140,9 +140,24 @@ def _distribution_function(
 
 @partial(jax.jit, static_argnames="num_draws")
 def draws(
-    model: Model, sites: Params, key: jax.Array, x: Float[Array, "N D"], *, num_draws: int
+    model: Model,
+    sites: Params,
+    key: jax.Array,
+    x: Float[Array, "N D"],
+    first_row: Int[Array, ""],
+    *,
+    num_draws: int,
 ) -> Float[Array, "M N D"]:
-    """Independent draws of the missing entries of each row, jointly; observed entries are themselves."""
+    """Independent draws of the missing entries of each row, jointly; observed entries are themselves.
+
+    Args:
+        model: the mixture.
+        sites: of S draws.
+        key: of the draws; each row has its own by its number.
+        x: rows with missing entries.
+        first_row: number of the first row.
+        num_draws: how many.
+    """
     mixtures = _mixtures(model, sites)
 
     def one(inputs: tuple[jax.Array, Float[Array, " D"]]) -> jax.Array:
@@ -158,7 +173,8 @@ def draws(
 
         return jnp.asarray(each(draw, jax.random.split(key, num_draws), numbers=joint.size))
 
-    return jnp.moveaxis(_by_row(one, (jax.random.split(key, len(x)), x), mixtures), 1, 0)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first_row + jnp.arange(len(x)))
+    return jnp.moveaxis(_by_row(one, (keys, x), mixtures), 1, 0)
 
 
 def _mixtures(model: Model, sites: Params) -> MemoryMixture:

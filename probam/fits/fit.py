@@ -46,7 +46,8 @@ def fit(data: Any, options: FitOptions, engine_options: dict[str, Any]) -> Fit:
     Other keywords are options of the engine: those of ``probam.inference.ENGINE.engine.run``.
 
     Args:
-        data: path (CSV, TSV, Parquet, NPY, NPZ, NetCDF), array (N, D), pandas DataFrame, xarray object or ``Table``.
+        data: path (CSV, TSV, Parquet, NPY, NPZ, NetCDF, Zarr), array (N, D), pandas DataFrame, xarray object or
+            ``Table``.
 
     Raises:
         InputError: naming the argument, what was expected, what came and what to do.

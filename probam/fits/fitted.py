@@ -3,33 +3,27 @@
 import json
 import os
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-import xarray as xr
 
 import probam.fits.posterior as posterior
 from probam.equivalence.check import Check
 from probam.errors import InputError
-from probam.family.capabilities import DataSpace
-from probam.fits.annealed import WAYS, annealed, from_noise
-from probam.fits.answers import Answers, answers
-from probam.fits.completed import completed
+from probam.fits.annealed import WAYS, from_noise
+from probam.fits.asked import Asked
 from probam.fits.conditional import ConditionalDistribution, rows_given
 from probam.fits.derived import REPORTED
-from probam.fits.held import Held
 from probam.fits.in_words import memories, summary_text
-from probam.fits.landscape import basins, check_inside, energies_at, extent_of, kind_of, recalled
 from probam.fits.options import SEEDS
 from probam.fits.parameters import Parameters, as_gaussian_mixture, check_one_mixture, parameters_of
 from probam.fits.program_text import program_text
 from probam.fits.questions import NO_LENGTH
 from probam.fits.verification import verify_draws
-from probam.options import boolean, file_path, number, one_of, whole_number
+from probam.options import boolean, file_path, one_of, whole_number
 from probam.reports.summaries.convergence import invariant_summary
 from probam.reports.summaries.quantities import evenly
 from probam.reports.tree import write_tree
@@ -39,188 +33,12 @@ __all__ = ["Fit"]
 _CHECKED_DATA = 200
 
 
-class Fit(Held):
+class Fit(Asked):
     """A fitted memory: draws of its parameters and what follows from them.
 
     ``probam.fit`` and ``probam.load`` make one. Data and results are in the units of the data; standardisation happens
     inside. ``tree`` is the fit as a DataTree, ``model`` the NumPyro program that was fitted.
     """
-
-    # --- questions ---------------------------------------------------------------------------------------------
-
-    def log_prob(self, data: Any) -> np.ndarray:
-        """Log posterior predictive density (N,) in nats, with respect to the data's own units.
-
-        The density is averaged over the draws: log (1/S) sum_s p(x | draw s). Of a row with missing entries (NaN) it
-        is the density of the others, for families that can integrate entries out.
-
-        Args:
-            data: rows of D features, or anything that ``probam.fit`` reads.
-        """
-        table, x = self._rows(data, "data", missing=True)
-        log_density = self._answers(x, each=False).log_density
-        return np.asarray(log_density) + self.standardiser.log_jacobians(table.values)
-
-    def responsibilities(self, data: Any) -> np.ndarray:
-        """Posterior probability (N, K) that each relabelled memory owns the datum, averaged over the draws.
-
-        Args:
-            data: rows of D features, or anything that ``probam.fit`` reads.
-        """
-        _, x = self._rows(data, "data", missing=True)
-        return np.asarray(self._answers(x, each=True).owned().responsibilities)
-
-    def _answers(self, x: np.ndarray, *, each: bool, spread: bool = False) -> Answers:
-        return answers(self.model_for(x), self.draws(), self._permutations, x, each=each, spread=spread)
-
-    def predict(self, data: Any, *, probabilities: bool = True, spread: bool = False) -> xr.Dataset:
-        """Label, confidence, log density and responsibilities of each datum.
-
-        Labels are the numbers of the relabelled memories in the group ``memory``: the largest first, or the known
-        labels of a fit with ``labels``. A question has no label: a fitted row that is asked again is answered by its
-        features alone, and the group ``partition`` has what its known label says.
-
-        Args:
-            data: rows of D features, or anything that ``probam.fit`` reads; entries may be missing (NaN) if the
-                family can integrate them out.
-            probabilities: with the responsibilities (datum, memory), the probability of each memory. Without them
-                many rows take less time, and no more memory than the other answers.
-            spread: with ``confidence_sd``, the posterior standard deviation of the confidence: over the draws s of
-                r_s, the responsibility of the label's memory, sqrt(mean_s (r_s - mean r)^2). 0 for a point estimate.
-        """
-        boolean("probabilities", probabilities)
-        boolean("spread", spread)
-        table, x = self._rows(data, "data", missing=True)
-        found = self._answers(x, each=probabilities, spread=spread).owned()
-        log_density = np.asarray(found.log_density) + self.standardiser.log_jacobians(table.values)
-        columns = {"label": np.asarray(found.label, np.int64), "confidence": np.asarray(found.confidence)}
-        if found.confidence_sd is not None:
-            columns["confidence_sd"] = np.asarray(found.confidence_sd)
-        columns["log_density"] = log_density
-        answer = xr.Dataset(
-            {name: ("datum", values) for name, values in columns.items()}, coords={"datum": np.arange(table.num_data)}
-        )
-        if not probabilities:
-            return answer
-        each = {"responsibilities": (("datum", "memory"), np.asarray(found.responsibilities))}
-        return answer.assign(each).assign_coords(memory=np.arange(self.model.num_components))
-
-    def energy(self, data: Any, *, draw: int | None = None) -> np.ndarray:
-        """Energy (N,) of the memory at each row, from the physics.
-
-        It has the scale and the constant of the physical twin: -log p = scale * energy + constant
-        (:func:`probam.equivalence.twins.physical_twin`).
-
-        Args:
-            data: rows of D features, or anything that ``probam.fit`` reads.
-            draw: number of a thinned draw; None for the reference draw, the one of highest log joint density.
-        """
-        _, x = self._rows(data, "data")
-        return np.asarray(energies_at(self.model, self._sites_of(draw), jnp.asarray(x)))
-
-    def recall(self, queries: Any, *, step: float = 1.0, max_steps: int = 1000, draw: int | None = None) -> xr.Dataset:
-        """Where the memory's dynamics end from each query.
-
-        Args:
-            queries: rows of D features, or anything that ``probam.fit`` reads.
-            step: Euler step in units of tau, in (0, 2); 1 is the unit step (a mean-shift / EM step).
-            max_steps: most steps of a query.
-            draw: number of a thinned draw; None for the reference draw, the one of highest log joint density.
-
-        Returns:
-            state (query, feature) in data units, steps, residual (distance of the last move, model units), energy,
-            converged, basin (memory most responsible where recall ended), responsible (memory most responsible at
-            the query).
-        """
-        whole_number(least=1)("max_steps", max_steps)
-        _, x = self._rows(queries, "queries")
-        params = self._sites_of(draw)
-        if still := kind_of(self.model, params).still:
-            raise InputError(f"recall: {still}")
-        ends = recalled(self.model, params, x, step=step, max_steps=max_steps)
-        result = check_inside(ends.recall)
-        of_queries = {name: getattr(result, name) for name in ("steps", "residual", "energy", "converged")}
-        basin = self._relabel(basins(ends, self._extent).memory, draw)
-        own = of_queries | {"basin": basin, "responsible": self._relabel(ends.responsible, draw)}
-        return self._ends(result.states, own)
-
-    def anneal(
-        self,
-        queries: Any,
-        noise: float,
-        *,
-        by: str = "ode",
-        num_steps: int = 1000,
-        seed: int = 0,
-        draw: int | None = None,
-    ) -> xr.Dataset:
-        """Annealed recall: each query is a datum with noise on it, which the fit takes away level by level.
-
-        The diffusion of the fitted mixture is run backwards with its exact score. The ODE gives each query one end;
-        ends of the SDE are draws of the clean datum given the noisy one.
-
-        Args:
-            queries: rows of D features, or anything that ``probam.fit`` reads.
-            noise: its standard deviation in units of the data, or of a standardised fit in its features' own.
-            by: "ode" or "sde".
-            num_steps: how many levels the noise goes through; the error of the SDE is proportional to one over it.
-            seed: of the SDE.
-            draw: number of a thinned draw; None for the reference draw, the one of highest log joint density.
-
-        Returns:
-            state (query, feature) in data units; energy, basin (memory most responsible at the end), responsible
-            (memory most responsible for the noisy query).
-
-        Raises :class:`probam.errors.InputError` where the density of the family with noise has no closed form.
-        """
-        number(above=0, is_finite=True)("noise", noise)
-        whole_number(least=2)("num_steps", num_steps)
-        SEEDS("seed", seed)
-        one_of(*WAYS)("by", by)
-        x = self.standardiser.apply(self.table(queries, "queries").values).astype(self.dtype)
-        key, params, level = jax.random.key(seed), self._sites_of(draw), jnp.asarray(noise, self.dtype)
-        ends = annealed(self.model, params, key, jnp.asarray(x), level, by=by, num_steps=num_steps)
-        basin, responsible = (self._relabel(np.asarray(each), draw) for each in (ends.memory, ends.responsible))
-        return self._ends(ends.states, {"energy": ends.energy, "basin": basin, "responsible": responsible})
-
-    def _ends(self, states: Any, of_queries: dict[str, Any]) -> xr.Dataset:
-        """Where queries ended, in data units, and what is known of each."""
-        state = (("query", "feature"), self.standardiser.invert(np.asarray(states)))
-        known = {name: ("query", np.asarray(values)) for name, values in of_queries.items()}
-        coords = {"query": np.arange(len(state[1])), "feature": list(self.columns)}
-        return xr.Dataset({"state": state, **known}, coords=coords)
-
-    @cached_property
-    def _extent(self) -> float:
-        return extent_of(self.standardiser.apply(self._positions))
-
-    def complete(self, data: Any, *, num_draws: int = 50, max_steps: int = 500, descent: bool = True) -> xr.Dataset:
-        """Missing entries (NaN) of each row, by recall and by the exact conditional of the mixture.
-
-        Args:
-            data: rows of D features, or anything that ``probam.fit`` reads; entries may be missing.
-            num_draws: most posterior draws to use, evenly spaced. A draw is weighted by the likelihood of the observed
-                entries of a row.
-            max_steps: most steps of a descent.
-            descent: whether to recall; without it there is no ``descent``, ``descent_sd`` and ``converged``.
-
-        Returns:
-            (datum, feature), data units: ``conditional_mean`` and ``conditional_sd``, the posterior predictive mean
-            and standard deviation given the observed entries (the mean has the least expected squared error);
-            ``descent`` and ``descent_sd``, mean and spread over the draws of where the energy's descent ends when it
-            starts at the mixture's mean and the observed entries are fixed; ``missing``. Observed entries are
-            unchanged. And ``converged`` (datum), the share of the draws in which descent came to rest.
-
-        Raises :class:`probam.errors.InputError` for families without an exact conditional or without this recall.
-        """
-        whole_number(least=1)("num_draws", num_draws)
-        whole_number(least=1)("max_steps", max_steps)
-        boolean("descent", descent)
-        table = self.table(data, missing=True)
-        values = table.values.astype(self.dtype)
-        DataSpace.of(self.model.family).check_support(values, self.columns)
-        chosen = self._chosen(evenly(len(self._permutations), num_draws))
-        return completed(self.model, chosen, values, self.standardiser, self.columns, max_steps if descent else None)
 
     def conditional(
         self, target: str | Sequence[str] | None, given: Any, *, num_draws: int = 200

@@ -20,7 +20,7 @@ from probam.distributions.mixture import MemoryMixture
 from probam.dynamics.recall import Recall, attractors, check_finite, check_step, descend, recall
 from probam.energies import clam, counts, hypercube, laplace, quadratic
 from probam.equivalence.twins import physical_twin
-from probam.errors import InputError
+from probam.errors import RowError
 from probam.family import Params
 from probam.fits.descent import descent_of
 from probam.fits.questions import padded
@@ -32,6 +32,7 @@ __all__ = [
     "Ends",
     "Landscape",
     "Plane",
+    "Rests",
     "basins",
     "bounded",
     "check_inside",
@@ -205,9 +206,10 @@ def check_inside(ended: Recall) -> Recall:
     """The same, or :class:`probam.errors.InputError` where a query ends outside the support of every memory."""
     outside = ~np.isfinite(np.asarray(ended.energy))
     if outside.any():
-        raise InputError(
-            f"queries: {outside.sum()} of {outside.size} end where every memory has density 0, the first is row "
-            f"{np.flatnonzero(outside)[0]}; the energy is infinite there, so recall cannot start; leave them out"
+        raise RowError(
+            f"queries: {outside.sum()} of {outside.size} end where every memory has density 0, the first is ",
+            np.flatnonzero(outside)[0],
+            "; the energy is infinite there, so recall cannot start; leave them out",
         )
     return ended
 
@@ -256,6 +258,40 @@ def basins(ends: Ends, scale: float) -> Basins:
     labels, positions = attractors(np.asarray(ends.recall.states), MERGE * scale)
     _, first = np.unique(labels, return_index=True)
     return Basins(labels, positions, ends.memory[first][labels])
+
+
+class Rests:
+    """Where recall has come to rest so far: queries of later blocks that end there have the same memory."""
+
+    def __init__(self, scale: float) -> None:
+        """No place yet.
+
+        Args:
+            scale: as for :func:`basins`.
+        """
+        self._scale = scale
+        self._places: list[Float[np.ndarray, "A D"]] = []
+        self._memories: list[Int[np.ndarray, " A"]] = []
+
+    def memories(self, ends: Ends) -> Int[np.ndarray, " Q"]:
+        """As :func:`basins` finds them for the first block; of later ones, those of places that are known already."""
+        states = np.asarray(ends.recall.states)
+        found = np.full(len(states), -1)
+        if self._places:
+            from scipy.spatial import KDTree  # only what needs it waits for it
+
+            _, nearest = KDTree(np.concatenate(self._places)).query(states, distance_upper_bound=MERGE * self._scale)
+            found = np.append(np.concatenate(self._memories), -1)[nearest]
+        new = np.flatnonzero(found < 0)
+        if new.size:
+            of_new = jax.tree.map(lambda leaf: np.asarray(leaf)[new], ends)
+            places = basins(of_new, self._scale)
+            found[new] = places.memory
+            _, first = np.unique(places.attractor, return_index=True)
+            first = first[np.asarray(of_new.recall.converged)[first]]  # a state on its way is no place
+            self._places.append(np.asarray(of_new.recall.states)[first])
+            self._memories.append(places.memory[first])
+        return found
 
 
 class Plane(NamedTuple):

@@ -31,7 +31,7 @@ from probam.distributions.conditional import conditional
 from probam.dynamics.barriers import barriers, lowest_passes
 from probam.dynamics.clamped import complete
 from probam.dynamics.recall import attractors
-from probam.errors import InputError
+from probam.errors import InputError, RowError
 from probam.family import Params
 from probam.family.capabilities import DataSpace
 from probam.fits.landscape import MERGE, Landscape, kind_of, survey
@@ -348,10 +348,11 @@ def _finite(model: Mixture, filled: Filled) -> Filled:
     """The same, or an error where an entry has no mean."""
     endless = ~np.isfinite(filled.mean).all(axis=(0, 2))
     if endless.any():
-        raise InputError(
-            f"complete: missing entries have no finite mean in {endless.sum()} of {len(endless)} rows, the first is "
-            f"row {np.flatnonzero(endless)[0]}: tails of {model.family.name!r} memories are too heavy, or the observed "
-            "entries lie outside every support"
+        raise RowError(
+            f"complete: missing entries have no finite mean in {endless.sum()} of {len(endless)} rows, the first is ",
+            np.flatnonzero(endless)[0],
+            f": tails of {model.family.name!r} memories are too heavy, or the observed entries lie outside every "
+            "support",
         )
     return filled
 

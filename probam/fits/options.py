@@ -257,7 +257,7 @@ class FitOptions(Options):
     )
     variable: str | None = option(
         None,
-        help="Which array of an NPZ or NetCDF file to use.",
+        help="Which array of an NPZ, NetCDF or Zarr file to use.",
         group=_DATA,
         check=optional(word),
         flag=str | None,

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 
 from probam.data.standardise import Standardiser, identity, standardiser
 from probam.data.table import Table, as_table, check_rows, check_unit
-from probam.errors import InputError
+from probam.errors import InputError, rows_named
 from probam.family import Family
 from probam.family.capabilities import DataSpace
 from probam.fits.choices import double_precision
@@ -58,12 +58,14 @@ def prepare(data: Any, options: FitOptions, family: Family) -> Prepared:
     table = table.astype(dtype, copy=not is_own)
     table = table.normalised() if options.normalise else table
     check_unit(table)
-    DataSpace.of(family).check_data(table.values, table.columns)
+    with rows_named(table.row_words):
+        DataSpace.of(family).check_data(table.values, table.columns)
     if options.standardise and family.as_they_are:
         raise InputError(f"standardise: family {family.name!r} takes the data as they are; leave it out")
     units = standardiser(table) if options.standardise else identity(table.num_features, dtype)
     prepared = Prepared.of(table, units)
     if options.sample_weight is not None:
         prepared = replace(prepared, weight=check_weight(options.sample_weight, table.num_data, prepared.dtype))
-    DataSpace.of(family).check_support(prepared.x, table.columns)
+    with rows_named(table.row_words):
+        DataSpace.of(family).check_support(prepared.x, table.columns)
     return prepared

@@ -1,22 +1,40 @@
 """Rows that a fit is asked about: held to the features that it learned, and to what it can answer."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float
 
 from probam.compiled import filled_number, is_small
+from probam.data.source import RowSource, read_ahead, row_source
 from probam.data.table import Table, as_table
-from probam.errors import InputError
+from probam.errors import InputError, rows_named
 from probam.family import Family
 from probam.family.capabilities import Absent, DataSpace, MissingEntries
+from probam.placement import numbers_at_once
 
-__all__ = ["NO_LENGTH", "lacking", "padded", "padded_alike", "question_table", "rows_of_family"]
+__all__ = [
+    "NO_LENGTH",
+    "lacking",
+    "padded",
+    "padded_alike",
+    "question_blocks",
+    "question_table",
+    "rows_at_a_time",
+    "rows_of_family",
+]
 
 _WHOLE_ROWS = (
     "energy and recall need whole rows: impute the values (`complete` does, where the family can) or leave those rows "
     "out"
 )
+
+_NUMBERS = 2**20
+"""Numbers of a block of rows, and of what is made of it, on a CPU."""
+
+_FEWEST, _MOST = 256, 2**18
+"""Rows of a block."""
 
 _STEPS = 4
 """Numbers of rows of a small question between a power of two and the next that programs are made for."""
@@ -42,10 +60,40 @@ def question_table(data: Any, columns: tuple[str, ...], *, name: str, missing: b
     if table.has_gaps and (normalised or not missing):
         row, column = np.argwhere(np.isnan(table.values))[0]
         raise InputError(
-            f"{table.source}: column {columns[column]!r} has a missing value in row {row} (counting from 0); "
+            f"{table.source}: column {columns[column]!r} has a missing value in {table.row_words(int(row))}; "
             f"{NO_LENGTH if normalised else _WHOLE_ROWS}"
         )
     return table.normalised() if normalised else table
+
+
+def question_blocks(
+    data: Any, columns: tuple[str, ...], *, rows: int, name: str, missing: bool, normalised: bool
+) -> Iterator[Table]:
+    """The same in blocks of at most this many rows; those of a file are read while the caller works.
+
+    Args:
+        data: as for :func:`question_table`, or a :class:`probam.data.source.RowSource`.
+        columns: as there.
+        rows: most rows of a block.
+        name: as there.
+        missing: as there.
+        normalised: as there.
+    """
+    source = data
+    if not isinstance(data, RowSource):
+        source = row_source(data, features=columns, missing=True, name=name)
+    blocks = source.blocks(rows)
+    for table in blocks if source.is_in_memory else read_ahead(blocks):
+        yield question_table(table, columns, name=name, missing=missing, normalised=normalised)
+
+
+def rows_at_a_time(width: int) -> int:
+    """How many rows of a question go at a time, so that what is made of them stays small.
+
+    Args:
+        width: numbers of a row and of what is made of it.
+    """
+    return min(max(numbers_at_once(_NUMBERS) // width, _FEWEST), _MOST)
 
 
 def rows_of_family(family: Family, table: Table, dtype: np.dtype[Any]) -> Float[np.ndarray, "N D"]:
@@ -61,7 +109,8 @@ def rows_of_family(family: Family, table: Table, dtype: np.dtype[Any]) -> Float[
             f"{entries.reason}; leave those rows out or impute the values first"
         )
     values = table.values.astype(dtype, copy=False)
-    DataSpace.of(family).check_support(values, table.columns)
+    with rows_named(table.row_words):
+        DataSpace.of(family).check_support(values, table.columns)
     return values
 
 

@@ -5,18 +5,21 @@ Neither numbering means anything, so the table is put in the order in which its 
 of columns to rows that shares most data (Kuhn 1955).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
 from probam.errors import InputError
 
-__all__ = ["Agreement", "Contingency", "agreement", "contingency"]
+__all__ = ["Agreement", "Contingency", "agreement", "agreement_of", "contingency"]
+
+
+_ALL_MISSING = "labels: all are missing; expected the label of at least one datum"
 
 
 class Agreement(NamedTuple):
@@ -38,15 +41,47 @@ def agreement(labels: Sequence[object] | np.ndarray, memories: ArrayLike) -> Agr
     >>> agreement(["a", "a", "b", None], [1, 1, 0, 0])
     Agreement(ari=1.0, nmi=1.0, num_data=3, num_labels=2)
     """
-    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score  # a second that reports are spared
-
     codes, names, found = _known(labels, memories)
-    return Agreement(
-        float(adjusted_rand_score(codes, found)),
-        float(normalized_mutual_info_score(codes, found)),
-        len(codes),
-        len(names),
-    )
+    groups, places = np.unique(found, return_inverse=True)
+    return _agreement(_counts(codes, places, len(names), len(groups)))
+
+
+def agreement_of(counts: Mapping[tuple[object, int], int]) -> Agreement:
+    """:func:`agreement` of data that were counted.
+
+    Args:
+        counts: how many data have a label and belong to a memory. Those whose label is None do not count.
+
+    >>> agreement_of({("a", 1): 2, ("b", 0): 1, (None, 0): 1}) == agreement(["a", "a", "b", None], [1, 1, 0, 0])
+    True
+    """
+    known = {pair: number for pair, number in counts.items() if pair[0] is not None}
+    if not known:
+        raise InputError(_ALL_MISSING)
+    rows, columns = (pd.factorize(np.array([pair[side] for pair in known], object)) for side in (0, 1))
+    table = np.zeros((len(rows[1]), len(columns[1])), np.int64)
+    np.add.at(table, (rows[0], columns[0]), list(known.values()))
+    return _agreement(table)
+
+
+def _agreement(counts: Int[np.ndarray, "R C"]) -> Agreement:
+    """Of the numbers of data that groups share (Hubert & Arabie 1985; Strehl & Ghosh 2002)."""
+    table = counts.astype(np.float64)
+    num_data, rows, columns = table.sum(), table.sum(axis=1), table.sum(axis=0)
+    together, in_rows, in_columns = (float((each * (each - 1)).sum() / 2) for each in (table, rows, columns))
+    by_chance = in_rows * in_columns / max(num_data * (num_data - 1) / 2, 1)
+    most = (in_rows + in_columns) / 2
+    ari = 1.0 if most == by_chance else (together - by_chance) / (most - by_chance)
+    entropies = [_entropy(each) for each in (rows, columns)]
+    shared = sum(entropies) - _entropy(table)
+    nmi = 1.0 if max(entropies) == 0 else max(shared, 0.0) / (sum(entropies) / 2)
+    return Agreement(ari, float(nmi), int(num_data), len(rows))
+
+
+def _entropy(counts: Float[np.ndarray, "..."]) -> float:
+    """Entropy of shares, nats."""
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
 
 
 class Contingency(NamedTuple):
@@ -81,8 +116,7 @@ def contingency(labels: Sequence[object] | np.ndarray, memories: ArrayLike) -> C
     """
     codes, names, found = _known(labels, memories)
     groups, places = np.unique(found, return_inverse=True)
-    counts = np.bincount(codes * len(groups) + places, minlength=len(names) * len(groups))
-    counts = counts.reshape(len(names), len(groups))
+    counts = _counts(codes, places, len(names), len(groups))
     partners = np.stack(linear_sum_assignment(counts, maximize=True), axis=1)
     partners = partners[counts[partners[:, 0], partners[:, 1]] > 0]
     partners = partners[np.argsort(-counts.sum(axis=1)[partners[:, 0]], kind="stable")]
@@ -94,6 +128,13 @@ def contingency(labels: Sequence[object] | np.ndarray, memories: ArrayLike) -> C
         counts[np.ix_(rows, columns)],
         len(partners),
     )
+
+
+def _counts(
+    codes: Int[np.ndarray, " M"], places: Int[np.ndarray, " M"], num_rows: int, num_columns: int
+) -> Int[np.ndarray, "R C"]:
+    """How many data two groupings share, by their numbers."""
+    return np.bincount(codes * num_columns + places, minlength=num_rows * num_columns).reshape(num_rows, num_columns)
 
 
 def _matched_first(matched: Int[np.ndarray, " M"], sizes: Int[np.ndarray, " G"]) -> list[int]:
@@ -109,5 +150,5 @@ def _known(
     codes, names = pd.factorize(np.asarray(labels, object))
     known = codes >= 0
     if not known.any():
-        raise InputError("labels: all are missing; expected the label of at least one datum")
+        raise InputError(_ALL_MISSING)
     return codes[known], list(names), np.asarray(memories)[known]

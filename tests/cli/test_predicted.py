@@ -11,9 +11,9 @@ import pytest
 import xarray as xr
 
 import probam
-from probam.cli.arguments import Rows
 from probam.cli.main import main
 from probam.cli.predicted import predicted_table
+from probam.data.source import Rows
 from probam.data.table import as_table
 from tests.cli.conftest import Refusal
 
@@ -79,11 +79,11 @@ def test_memories_below_the_threshold_are_summed() -> None:
     predicted = predicted.assign_coords(datum=[0, 1], memory=np.arange(4))
     table = as_table([[1.0], [2.0]])
     rows = Rows(table, None, table)
-    few = predicted_table(predicted, rows, above=0.01)
+    few = predicted_table(predicted, rows, shown=np.array([True, False, True, False]))
     assert few["memory"].values.tolist() == [0, 2]
     np.testing.assert_allclose(few["other"], [0.01, 0.011], rtol=1e-12)
     np.testing.assert_allclose(few["responsibilities"].sum("memory") + few["other"], 1.0, rtol=1e-12)
-    every = predicted_table(predicted, rows, above=-1.0)
+    every = predicted_table(predicted, rows)
     assert every.sizes["memory"] == 4
     assert "other" not in every
 

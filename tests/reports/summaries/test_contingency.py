@@ -1,6 +1,7 @@
 """Agreement of two groupings, and their table, against scikit-learn, definitions and enumeration."""
 
 import itertools
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
 from probam.errors import InputError
-from probam.reports.summaries.contingency import agreement, contingency
+from probam.reports.summaries.contingency import agreement, agreement_of, contingency
 
 
 def test_agreement_is_counted_over_pairs_and_over_cells() -> None:
@@ -44,11 +45,14 @@ def groupings(seed: int, num_labels: int, num_memories: int) -> tuple[np.ndarray
     return np.array(list("abcdefgh"))[codes], memories
 
 
-@pytest.mark.parametrize(("num_labels", "num_memories"), [(3, 5), (5, 3), (4, 4), (1, 4)])
+@pytest.mark.parametrize(("num_labels", "num_memories"), [(3, 5), (5, 3), (4, 4), (1, 4), (4, 1), (1, 1)])
 def test_agreement_is_scikit_learns(num_labels: int, num_memories: int) -> None:
     labels, memories = groupings(1, num_labels, num_memories)
     expected = adjusted_rand_score(labels, memories), normalized_mutual_info_score(labels, memories)
-    np.testing.assert_allclose(agreement(labels, memories)[:2], expected, rtol=1e-12)
+    found = agreement(labels, memories)
+    np.testing.assert_allclose(found[:2], expected, rtol=1e-12, atol=1e-12)
+    counts = Counter(zip(labels.tolist(), memories.tolist(), strict=True))
+    np.testing.assert_allclose(agreement_of(counts | {(None, 0): 5}), found, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("num_labels", "num_memories"), [(3, 5), (5, 3), (4, 4), (1, 4)])
