@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TypeVar
 
-from probam.data.reading import cause
+from probam.data.pieces import cause
 from probam.data.writing import check_writable, write_atomically
 from probam.errors import InputError
 
