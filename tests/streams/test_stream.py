@@ -227,7 +227,7 @@ def test_broken_sources_are_explained(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("a,b\n")
     (tmp_path / "twice.csv").write_text("a,a\n1,2\n")
     for name, message in (
-        ("ragged.csv", "row 2 has 1 fields; expected 2"),
+        ("ragged.csv", r"row 2 \(line 3\) has 1 field where the header has 2"),
         ("text.csv", "'b' holds text"),
         ("empty.csv", "no rows"),
         ("twice.csv", "more than once"),
