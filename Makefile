@@ -12,7 +12,7 @@ JOBS   ?= 2
 # what runs the programs of the documentation's pages
 PAGES  ?= tests/repository/test_printed.py
 
-.PHONY: demo docs test test-slow validate check format bench bench-scale bench-first screenshots gpu clean
+.PHONY: demo docs test test-slow validate check audit release format bench bench-scale bench-first screenshots gpu clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -68,6 +68,12 @@ check: $(READY)  ## lint, format, types, import contracts, constraints
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/check_constraints.py
+
+audit: $(READY)  ## known vulnerabilities of the pinned dependencies, where the index answers
+	$(BIN)/python .ci/audit.py
+
+release: $(READY)  ## wheel and sdist of the last commit, their SBOM and hashes, into out/release
+	$(BIN)/python .ci/release.py out/release
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from probam.data.table import constant_columns
 from probam.errors import InputError
 from probam.family import Params
 from probam.family.capabilities import DataSpace
@@ -27,12 +28,10 @@ class LocationScale(DataSpace):
         if absent.any():
             column = columns[int(np.flatnonzero(absent)[0])]
             raise InputError(f"data: nothing is observed of column {column!r}; leave the column out")
-        constant = np.nanmin(x, axis=0) == np.nanmax(x, axis=0)
-        if constant.any():
-            column = columns[int(np.flatnonzero(constant)[0])]
-            raise InputError(
-                f"data: column {column!r} is constant, and {self.memory} needs some spread; leave the column out"
-            )
+        constant = constant_columns(x)
+        if constant.size:
+            column = columns[int(constant[0])]
+            raise InputError(f"data: column {column!r} is constant, and {self.memory} needs some spread; leave it out")
 
 
 def centre_and_width(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

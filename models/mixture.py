@@ -25,6 +25,7 @@ from probam.distributions.mixture import MemoryMixture
 from probam.errors import InputError
 from probam.family import Family, Prior, WeightPrior
 from probam.family.capabilities import Absent, DataSpace, MissingEntries
+from probam.family.own import check_own_bank, check_prior, default_prior
 from probam.numerics.steady import restored, steady
 
 __all__ = ["Mixture", "mixture"]
@@ -130,8 +131,9 @@ def mixture(
             of a site, independently.
 
     Raises:
-        InputError: for K < 1, a prior on a site that the family does not have, a family without the site of its
-            ``location``, or missing entries (NaN) where the family cannot integrate them out.
+        InputError: for K < 1, a prior that its site or the family does not have, a family without the site of its
+            ``location``, one of your own that does not work, or missing entries (NaN) where the family cannot
+            integrate them out.
     """
     if num_components < 1:
         raise InputError(f"components: expected at least 1 memory; got {num_components}")
@@ -141,18 +143,22 @@ def mixture(
             f"data: entries are missing, and family {family.name!r} cannot integrate them out: {entries.reason}; "
             "leave those rows out or impute the values first"
         )
-    laws = family.prior(x.astype(jax.dtypes.canonicalize_dtype(x.dtype)))  # in the precision of JAX
+    laws = default_prior(family, x.astype(jax.dtypes.canonicalize_dtype(x.dtype)))  # in the precision of JAX
     defaults = {site: _of_jax_arrays(law) for site, law in laws.items()}
     if family.location not in defaults:
         raise InputError(
             f"family: the prior of {family.name!r} has no site {family.location!r}, the place of a memory in space; "
             f"it has {', '.join(defaults)}; set `location` of the family to one of them"
         )
-    unknown = sorted(set(prior or {}) - set(defaults))
+    unknown = sorted(map(str, set(prior or {}) - set(defaults)))
     if unknown:
         raise InputError(f"prior: family {family.name!r} has no site {unknown[0]!r}; it has {', '.join(defaults)}")
-    merged = defaults | {site: _of_shape(site, law, defaults[site].shape()) for site, law in (prior or {}).items()}
-    return Mixture(family, weights, num_components, merged, missing)
+    given = {site: _of_shape(site, law, defaults[site].shape()) for site, law in (prior or {}).items()}
+    for site, law in given.items():
+        check_prior(site, law, defaults[site])
+    model = Mixture(family, weights, num_components, defaults | given, missing)
+    check_own_bank(model, x.shape[1])
+    return model
 
 
 def _of_jax_arrays(law: Distribution) -> Distribution:

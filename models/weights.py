@@ -110,7 +110,7 @@ class Fixed(_Known):
     def __post_init__(self) -> None:
         if not self.weights or min(self.weights) < 0 or not 0 < sum(self.weights) < float("inf"):
             raise InputError(
-                f"weights: expected non-negative numbers, at least one of them positive; got {self.weights}"
+                f"given_weights: expected non-negative numbers, at least one of them positive; got {self.weights}"
             )
 
     def sample(self, num_components: int) -> Float[Array, " K"]:
@@ -121,7 +121,9 @@ class Fixed(_Known):
     def log_weights(self, params: Mapping[str, jax.Array], num_components: int) -> Float[Array, " K"]:
         """Logs of the given weights."""
         if len(self.weights) != num_components:
-            raise InputError(f"weights: expected one for each of {num_components} memories; got {len(self.weights)}")
+            raise InputError(
+                f"given_weights: expected one for each of {num_components} memories; got {len(self.weights)}"
+            )
         weights = jnp.asarray(self.weights)
         return jnp.log(weights / jnp.sum(weights))
 
@@ -142,7 +144,7 @@ class Dirichlet(ExchangeableWeights):
     name: ClassVar[str] = "dirichlet"
 
     def __post_init__(self) -> None:
-        if not self.concentration > 0:
+        if not 0 < self.concentration < np.inf:
             raise InputError(f"alpha: expected a positive Dirichlet concentration; got {self.concentration}")
 
     def sample(self, num_components: int) -> Float[Array, " K"]:
@@ -446,7 +448,7 @@ def weight_prior(
     if alpha is not None and kind in ("uniform", "fixed"):
         raise InputError(f"alpha: weights {kind!r} have none; leave it out or use 'dirichlet', 'dp' or 'pyp'")
     if (given is not None) != (kind == "fixed"):
-        raise InputError("weights: give numbers with weights 'fixed', and only then")
+        raise InputError("given_weights: give a number for each memory with weights 'fixed', and only then")
     if kind == "uniform":
         return Uniform()
     if kind == "fixed":

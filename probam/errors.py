@@ -4,10 +4,13 @@ A message names the argument, what was expected, what was given and what to do. 
 and exits with code 2. Any other exception is a bug in probam.
 """
 
+import re
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-__all__ = ["InputError", "NumericalError", "ProbamError", "RowError", "Stop", "rows_named"]
+__all__ = ["InputError", "NumericalError", "ProbamError", "RowError", "Stop", "own_code", "rows_named", "shown"]
 
 
 class ProbamError(Exception):
@@ -67,3 +70,35 @@ class Stop(ProbamError):  # noqa: N818 (it asks for an end, as StopIteration doe
     >>> fitted.tree["posterior"].sizes["draw"], fitted.tree.attrs["status"]
     (100, 'stopped')
     """
+
+
+def shown(value: object, most: int = 100) -> str:
+    """A value as messages show it: on one line, cut where it is long, without addresses in memory."""
+    try:
+        text = " ".join(re.sub(r" at 0x[0-9a-f]+", "", repr(value)).split())
+    except Exception:  # an object whose own words fail
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+@contextmanager
+def own_code(what: str, place: str) -> Iterator[None]:
+    """Within it code of the user's own runs; what that raises becomes an :class:`InputError` that says where.
+
+    Args:
+        what: begins the sentence: the argument, and what the code did.
+        place: the file of the code, or its module.
+    """
+    try:
+        yield
+    except ProbamError:
+        raise
+    except (Exception, SystemExit) as error:  # `exit()` in a file that is imported is no way to end this program
+        own = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if _is_file(frame.filename, place)]
+        line = f", line {own[-1]}" if own else ""
+        said = " ".join(str(error).split())[:200]
+        raise InputError(f"{what} ({type(error).__name__}{line}: {said}); correct {place}") from error
+
+
+def _is_file(name: str, place: str) -> bool:
+    return place.endswith(".py") and Path(name).resolve() == Path(place).resolve()

@@ -33,7 +33,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar, overload, runtime_checkable
 
-from probam.errors import InputError
+from probam.errors import InputError, shown
 
 __all__ = [
     "Check",
@@ -44,6 +44,7 @@ __all__ = [
     "boolean",
     "command_words",
     "file_path",
+    "flag_of",
     "number",
     "one_of",
     "option",
@@ -102,6 +103,12 @@ def option_of(described: "Field[Any]") -> Option:
     return option
 
 
+def flag_of(described: "Field[Any]") -> str | None:
+    """The flag of the option behind a field of a class of options; None where it has none."""
+    option = option_of(described)
+    return None if option.flag is None else option.flag_name or f"--{described.name.replace('_', '-')}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Base of classes of options: an instance that exists has passed every check."""
@@ -155,7 +162,7 @@ def command_words(kind: type[Options], values: Mapping[str, Any]) -> CommandWord
         value, option = values.get(each.name), option_of(each)
         if value is None or value is False:
             continue
-        flag = option.flag_name or f"--{each.name.replace('_', '-')}"
+        flag = flag_of(each) or ""
         if option.flag is bool and value is True:
             groups.append([flag])
         elif option.flag not in (None, bool) and isinstance(value, str | os.PathLike | numbers.Number):
@@ -175,7 +182,7 @@ def one_of(*names: str) -> Check:
 
     def check(name: str, value: Any) -> None:
         if value not in names:
-            raise InputError(f"{name}: expected one of {', '.join(names)}; got {value!r}")
+            raise InputError(f"{name}: expected one of {', '.join(names)}; got {shown(value)}")
 
     return check
 
@@ -185,7 +192,7 @@ def whole_number(*, least: int, what: str = "whole number") -> Check:
 
     def check(name: str, value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-            raise InputError(f"{name}: expected a {what} of at least {least}; got {value!r}")
+            raise InputError(f"{name}: expected a {what} of at least {least}; got {shown(value)}")
 
     return check
 
@@ -196,7 +203,7 @@ def whole_number_in(expected: str, least: int, most: int) -> Check:
     def check(name: str, value: Any) -> None:
         is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
         if not is_whole or not least <= int(value) <= most:
-            raise InputError(f"{name}: expected {expected}; got {value!r}")
+            raise InputError(f"{name}: expected {expected}; got {shown(value)}")
 
     return check
 
@@ -210,7 +217,7 @@ def number(
     def check(name: str, value: Any) -> None:
         is_within = _is_number(value) and value >= least and value > above
         if not is_within or (is_finite and value == math.inf):
-            raise InputError(f"{name}: expected a {what}{bound}; got {value!r}")
+            raise InputError(f"{name}: expected a {what}{bound}; got {shown(value)}")
 
     return check
 
@@ -226,19 +233,19 @@ def _is_number(value: Any) -> bool:
 def boolean(name: str, value: Any) -> None:
     """The value is True or False."""
     if not isinstance(value, bool) and getattr(getattr(value, "dtype", None), "kind", "") != "b":
-        raise InputError(f"{name}: expected True or False; got {value!r}")
+        raise InputError(f"{name}: expected True or False; got {shown(value)}")
 
 
 def word(name: str, value: Any) -> None:
     """The value is text."""
     if not isinstance(value, str):
-        raise InputError(f"{name}: expected a word; got {value!r}")
+        raise InputError(f"{name}: expected a word; got {shown(value)}")
 
 
 def file_path(name: str, value: Any) -> None:
     """The value is the path of a file, as text or as a path object."""
     if not isinstance(value, str | os.PathLike):
-        raise InputError(f"{name}: expected the path of a file; got {value!r}")
+        raise InputError(f"{name}: expected the path of a file; got {shown(value)}")
 
 
 def optional(check: Check) -> Check:
@@ -320,7 +327,7 @@ def _taken(
     """Subject, options and other keywords of a call; the subject may come by its name."""
     subject = next(iter(inspect.signature(function).parameters))
     if args[1:]:
-        raise InputError(f"{_called(function)}: options are given by name; got {args[1]!r} without one")
+        raise InputError(f"{_called(function)}: options are given by name; got {shown(args[1])} without one")
     if not args and subject not in keywords:
         raise TypeError(f"{_called(function)}() misses its argument {subject!r}")
     known = {each.name for each in fields(options)}

@@ -108,7 +108,10 @@ def expected_loss(
     if loss == "vi" and labels is None:
         raise InputError("labels: the expected variation of information needs sampled labels; a matrix has only binder")
     _, known = _posterior(labels, similarity)
-    return partition.expected_loss(whole_labels("candidates", np.atleast_2d(np.asarray(candidates))), known, loss=loss)
+    each, num_data = whole_labels("candidates", np.atleast_2d(np.asarray(candidates))), known.similarity.shape[0]
+    if each.ndim != 2 or each.shape[1] != num_data:
+        raise InputError(f"candidates: expected {num_data} labels, one per datum; got shape {each.shape}")
+    return partition.expected_loss(each, known, loss=loss)
 
 
 def credible_ball(
@@ -431,6 +434,8 @@ def _posterior(labels: Any, similarity: Any) -> tuple[GivenDraws | None, Partiti
         draws = given_labels(labels)
         return draws, partition.partition_draws(draws.rows)
     matrix = np.asarray(similarity, np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise InputError(f"similarity: expected a co-clustering matrix (N, N); got shape {matrix.shape}")
     if not np.isfinite(matrix).all():
         raise InputError("similarity: expected finite numbers; some are missing (NaN or infinite)")
     return None, partition.partition_draws(matrix)

@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from probam.data.gridded import check_hdf5
 from probam.data.schema import check_schema
 from probam.data.writing import netcdf, write_atomically, write_netcdf
 from probam.errors import InputError
@@ -247,11 +248,12 @@ def read_tree(path: str | os.PathLike[str], *, groups: Sequence[str] = REQUIRED)
     if Path(name).is_dir():
         raise InputError(f"{name}: this is a folder; expected a file, a fit that probam has saved")
     try:
+        check_hdf5(name)
         with xr.open_datatree(name, engine="h5netcdf") as opened:
             tree = opened.load()
     except PermissionError as error:
         raise InputError(f"{name}: cannot be read, permission denied") from error
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, UnicodeDecodeError) as error:
+    except Exception as error:  # libraries raise every kind for a damaged file
         raise InputError(
             f"{name}: not a readable NetCDF4 file, or a truncated one ({_cause(error)}); "
             "save the fit again or give another file"

@@ -44,9 +44,12 @@ class Rows(NamedTuple):
 
 def check_weight(weight: object, num_data: int, dtype: np.dtype) -> np.ndarray:
     """Weights of the data as an array (N,). Raises :class:`probam.errors.InputError` where they are not valid."""
-    weights = np.asarray(weight, dtype)
-    if weights.shape != (num_data,):
-        raise InputError(f"sample_weight: expected {num_data} numbers, one for each datum; got shape {weights.shape}")
+    given = _array("sample_weight", weight, f"{num_data} numbers, one for each datum")
+    if given.shape != (num_data,) or given.dtype.kind not in "fiub":
+        raise InputError(
+            f"sample_weight: expected {num_data} numbers, one for each datum; got shape {given.shape} of {given.dtype}"
+        )
+    weights = given.astype(dtype)
     bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
     if bad.size:
         raise InputError(
@@ -68,9 +71,9 @@ def check_labels(labels: object, num_data: int, num_components: int) -> np.ndarr
 
     Raises :class:`probam.errors.InputError` where they are not valid.
     """
-    given = np.asarray(labels)
     what = f"{num_data} whole numbers from -1 (not known) to {num_components - 1}, or ({num_data}, {num_components}) "
     what += "booleans that say which memories are allowed"
+    given = _array("labels", labels, what)
     if given.shape == (num_data, num_components) and given.dtype == bool:
         none = np.flatnonzero(~given.any(axis=1))
         if none.size:
@@ -82,6 +85,14 @@ def check_labels(labels: object, num_data: int, num_components: int) -> np.ndarr
     if bad.size:
         raise InputError(f"labels: expected {what}; row {bad[0]} has {given[bad[0]]:g}")
     return np.asarray((given[:, None] == np.arange(num_components)) | (given[:, None] == -1))
+
+
+def _array(name: str, value: object, what: str) -> np.ndarray:
+    """The value as an array; raises where it is none."""
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{name}: expected {what}; got lists of different lengths") from error
 
 
 def counted(

@@ -100,7 +100,7 @@ def _advance(
 def _check_options(optimiser: str, learning_rate: float, **counts: int) -> None:
     if optimiser not in OPTIMISERS:
         raise InputError(f"optimiser: expected one of {', '.join(OPTIMISERS)}; got {optimiser!r}")
-    if not learning_rate > 0:
+    if not 0 < learning_rate < np.inf:
         raise InputError(f"learning_rate: expected a positive step size; got {learning_rate}")
     for name, value in counts.items():
         whole_number(least=1)(name, value)

@@ -39,6 +39,9 @@ __all__ = [
     "power_kernel",
 ]
 
+_LEAST = 1e-300
+"""Half-lives up to this count as zero: a rate is finite."""
+
 FADINGS = ("exponential", "power")
 
 _WORST = 0.01  # relative error at which a mixture is refused
@@ -117,7 +120,7 @@ def age_kernel(half_life: float, fading: str = "exponential", exponent: float = 
 
 
 def _check_half_life(half_life: float) -> None:
-    if not half_life > 0:
+    if not half_life > _LEAST:
         raise InputError(f"half_life: expected a number of data above 0 (infinity never fades); got {half_life}")
 
 

@@ -128,7 +128,7 @@ def _check(how: Climb, start: str, counts: dict[str, int], num_data: int) -> Non
     for name, number in {"num_steps": how.num_steps, "num_particles": how.num_particles, **counts}.items():
         if number < 1:
             raise InputError(f"{name}: expected at least 1; got {number}")
-    if not how.learning_rate > 0:
+    if not 0 < how.learning_rate < np.inf:
         raise InputError(f"learning_rate: expected a positive step size; got {how.learning_rate}")
     if not how.least_rise >= 0:
         raise InputError(f"tolerance: expected at least 0 nats per datum; got {how.least_rise / num_data:g}")

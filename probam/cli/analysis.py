@@ -51,6 +51,8 @@ class _Call(NamedTuple):
     "The commands run in the order fit, verify, predict, report and print what they print alone. predict runs where "
     "the file has a table for it; `verify = false` and `report = false` leave these out. The fit keeps "
     "the text of the file in the attribute `analysis`.\n\n"
+    'An analysis is your own word, as a script is: the file of code that `family = "FILE.py:NAME"` names is executed. '
+    "Read an analysis that somebody else wrote before you run it.\n\n"
     "Exit code: 0, or that of a command that failed."
 )
 def run(

@@ -1,10 +1,10 @@
 """Arguments of the command line as Python values: data, and options of engines."""
 
-import contextlib
 import csv
 import json
 import shlex
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_apart",
     "check_output",
-    "engine_option",
+    "engine_options",
     "labelled_table_of",
     "labels_in",
     "labels_of_fitted",
@@ -28,6 +28,7 @@ __all__ = [
     "source_of_rows",
     "table_of",
     "table_to_fit",
+    "values_in",
 ]
 
 
@@ -247,11 +248,37 @@ def check_apart(output: Path, *inputs: str | Path) -> None:
             raise InputError(f"{output}: this file is the input; choose another name for the output")
 
 
-def engine_option(text: str) -> tuple[str, Any]:
-    """Name and value of NAME=VALUE; numbers, true, false and null are read as in JSON, anything else is text."""
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise InputError(f"option: expected NAME=VALUE, for example target_accept=0.95; got {text!r}")
-    with contextlib.suppress(ValueError):
-        return name.strip().replace("-", "_"), json.loads(value)
-    return name.strip().replace("-", "_"), value
+def values_in(texts: Sequence[str], what: str = "option") -> dict[str, Any]:
+    """Values by name, from NAME=VALUE; numbers, true, false and null are read as in JSON, anything else is text.
+
+    Args:
+        texts: the words of a flag that may be given several times.
+        what: the flag, in messages.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not name:
+            raise InputError(f"{what}: expected NAME=VALUE, for example target_accept=0.95; got {text!r}")
+        if name in values:
+            raise InputError(f"{what}: {name} is given twice; give it one value")
+        try:
+            values[name] = json.loads(value)
+        except (ValueError, RecursionError):
+            values[name] = value
+    return values
+
+
+def engine_options(texts: Sequence[str]) -> dict[str, Any]:
+    """Options of an engine from NAME=VALUE; those that have a flag of their own, or none, are refused."""
+    from probam.fits.options import FitOptions
+    from probam.options import flag_of
+
+    values = values_in(texts)
+    for each in fields(FitOptions):
+        if each.name in values:
+            flag = flag_of(each) or {"output": "-o", "labels": "--labels"}.get(each.name)
+            remedy = "it can be given in Python only" if flag is None else f"give it as {flag}"
+            raise InputError(f"{each.name}: --option is for other options of the engine; {remedy}")
+    return values

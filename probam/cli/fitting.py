@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probam.cli.arguments import check_apart, engine_option, table_to_fit
+from probam.cli.arguments import check_apart, engine_options, table_to_fit
 from probam.cli.console import Bar, Interrupted, interruptible
 from probam.cli.flags import flags
 from probam.cli.program import DATA, FitOutput, Json, Labels, api_ready, app
@@ -59,7 +59,7 @@ def fit(
     check_writable(output, suffixes=(".nc",))
     check_apart(output, data)
     table, known = table_to_fit(data, options, labels)
-    options |= dict(map(engine_option, option or []))
+    options |= engine_options(option or [])
     api = api_ready(float32=float32)
     rows, before = table.astype("float32") if float32 else table, _version(output)
     try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probam.cli.arguments import check_apart, check_output, engine_option
+from probam.cli.arguments import check_apart, check_output, values_in
 from probam.cli.console import Bar, interruptible
 from probam.cli.program import Commands, Json, Normalise, TableOutput, api_ready, app
 from probam.cli.results import check_line, print_json, tell, write_result, wrote
@@ -232,7 +232,7 @@ def landscape(
                 rows,
                 cues[0] if cues else None,
                 columns=read[0].columns,
-                parameters=dict(engine_option(text) for text in parameter or []),
+                parameters=values_in(parameter or [], "parameter"),
                 step=step,
                 max_steps=max_steps,
             )
@@ -321,7 +321,7 @@ def _stored(kind: type["Memory"], rows: "np.ndarray", given: list[str]) -> "Memo
         why = kind.no_store or "it has no `store`; give the class one, `store(patterns, **parameters)`"
         raise InputError(f"memory: {kind.card.name} stores no patterns: {why}")
     known = _parameters(kind)
-    parameters = dict(engine_option(text) for text in given)
+    parameters = values_in(given, "parameter")
     for name, value in parameters.items():
         if name not in known:
             close = get_close_matches(name, known, n=1)

@@ -29,7 +29,7 @@ from probam.comparison.compare import differences, json_value
 from probam.comparison.scores import evidence
 from probam.comparison.splits import read_once
 from probam.data.table import Table
-from probam.errors import InputError, NumericalError, Stop
+from probam.errors import InputError, NumericalError, Stop, shown
 from probam.fits.fitted import Fit
 from probam.inference.common.coordinates import free_parameters
 from probam.inference.common.progress import Listener, Reporter
@@ -138,6 +138,10 @@ def compare_covariances(
     >>> compare_covariances(rows, ["isotropic", "full"], [1, 2]).best["bic"]
     Choice(covariance='isotropic', components=2)
     """
+    if not isinstance(components, Iterable):
+        raise InputError(
+            f"components: expected numbers of memories; got {shown(components)}; write [{shown(components)}]"
+        )
     counts = list(dict.fromkeys(components))
     _check(covariances, counts, criteria, shortlist, options)
     table, options = read_once(data, options)

@@ -24,6 +24,7 @@ from probam.inference.common.progress import Listener, Reporter
 from probam.inference.common.result import Evidence
 from probam.inference.common.rows import counted
 from probam.inference.evidence import bridge
+from probam.options import whole_number_in
 from probam.reports.summaries.criteria import log_mean_exp_error
 from probam.reports.summaries.quantities import engine_kind
 from probam.reports.tree import has, variable
@@ -118,8 +119,7 @@ def cross_validate(
             that is held out counts once, with the density of its features alone.
     """
     table, options = read_once(data, options)
-    if not 2 <= num_folds <= table.num_data:
-        raise InputError(f"num_folds: expected 2 to {table.num_data}, the number of data; got {num_folds}")
+    whole_number_in(f"2 to {table.num_data}, the number of data", 2, table.num_data)("num_folds", num_folds)
     fold = np.random.default_rng(seed).permutation(np.arange(table.num_data) % num_folds)
     pointwise = np.full(table.num_data, np.nan)
     report = Reporter(

@@ -9,6 +9,7 @@ from jaxtyping import Int
 
 from probam.data.table import Table, as_table
 from probam.errors import InputError
+from probam.options import number
 
 __all__ = ["of_rows", "read_once", "rows_of_table", "split"]
 
@@ -56,7 +57,8 @@ def split(num_data: int, fraction: float, seed: int) -> tuple[np.ndarray, np.nda
         fraction: share of the rows to hold out, between 0 and 1.
         seed: of the permutation.
     """
-    if not 0 < fraction < 1:
+    number(what="share of the rows", above=0)("held_out", fraction)
+    if not fraction < 1:
         raise InputError(f"held_out: expected a share between 0 and 1; got {fraction}")
     size = round(fraction * num_data)
     if not 0 < size < num_data:

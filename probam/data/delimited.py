@@ -8,6 +8,7 @@ import itertools
 import logging
 import math
 import os
+import re
 import sys
 import tempfile
 import time
@@ -25,7 +26,7 @@ from probam.data.kinds import Kinds
 from probam.data.pieces import STANDARD_INPUT, Contents, Pieces, cause, readable
 from probam.errors import InputError
 
-__all__ = ["DelimitedText", "kept"]
+__all__ = ["DelimitedText", "is_number", "kept"]
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +110,9 @@ class DelimitedText(Pieces):
 
     def _frames(self, rows: int | None, kinds: Mapping[str, type] | None = None) -> Iterator[pd.DataFrame]:
         for form, lines, at in self._texts(rows):
-            yield form.frame(lines, at, kinds or {})
+            with readable(self.name, _words):
+                frame = form.frame(lines, at, kinds or {})
+            yield frame
 
     def _texts(self, rows: int | None) -> Iterator[tuple["_Form", list[str], list[int]]]:
         """How fields are told apart, the lines of some rows, and the number of the line on which each row ends."""
@@ -200,6 +203,8 @@ def _rows_of_text(
                 taken.clear()
                 continue
         at.append(blank + records.line_num)
+        if len(at) == 1 and not done:
+            _check_delimiter(form, fields, name)
         if len(fields) != form.width:
             raise InputError(f"{name}: row {done + len(at)} (line {at[-1]}) {_other_width(len(fields), form)}")
         if len(at) == rows or time.monotonic() - began > seconds:
@@ -222,11 +227,23 @@ def _noted(lines: Iterable[str], taken: list[str]) -> Iterator[str]:
 
 def _form(fields: list[str], delimiter: str, name: str) -> _Form:
     """What the first row says of all."""
-    if all(_is_number(field, delimiter) for field in fields):
+    if all(is_number(field, delimiter) for field in fields):
         return _Form(delimiter, None, len(fields))
     header = [field.strip() or f"column {i + 1}" for i, field in enumerate(fields)]
     check_unique(header, name)
     return _Form(delimiter, header, len(fields))
+
+
+def _check_delimiter(form: _Form, fields: list[str], name: str) -> None:
+    """Raise where header and first row are parted alike, and by something else than the delimiter."""
+    if form.header is None or form.width > 1 or len(fields) > 1:
+        return
+    for other in _DELIMITERS.keys() - {form.delimiter, " "}:
+        if 0 < form.header[0].count(other) == fields[0].count(other):
+            raise InputError(
+                f"{name}: column {form.header[0]!r} is not parted by {_DELIMITERS[form.delimiter]} but by "
+                f"{_DELIMITERS[other]}; give the file the ending .csv"
+            )
 
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", " ": "spaces"}
@@ -297,8 +314,9 @@ class _Reader(io.RawIOBase):
 
 def _delimiter_of(line: str, path: str) -> str:
     """The delimiter of a text, from its first line: comma, semicolon, tab, or in TXT files spaces."""
+    line = re.sub(r'"(?:[^"]|"")*("|$)', "", line)
     for delimiter in ";\t":
-        if delimiter in line and all(_is_number(field, delimiter) for field in line.split(delimiter)):
+        if delimiter in line and all(is_number(field, delimiter) for field in line.split(delimiter)):
             return delimiter  # decimal commas may be more than the delimiters
     is_txt = path.lower().removesuffix(".gz").endswith(".txt")
     if is_txt and " " in line.strip() and not set(",;\t") & set(line):
@@ -321,7 +339,7 @@ def _numbers_in(fields: Iterable[object], delimiter: str) -> NDArray[np.float64]
         return None
 
 
-def _is_number(field: str, delimiter: str = ",") -> bool:
+def is_number(field: str, delimiter: str = ",") -> bool:
     """Whether a field of a text is a number or the sign of a missing one; with a decimal comma where that can be."""
     text = field.strip()
     if text in _MISSING:

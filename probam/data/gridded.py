@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
+import h5py
 import pandas as pd
 import xarray as xr
 
 from probam.data.pieces import Contents, Pieces, cause, readable
 from probam.errors import InputError
 
-__all__ = ["GriddedFile", "rows_in", "side_by_side"]
+__all__ = ["GriddedFile", "check_hdf5", "rows_in", "side_by_side"]
 
 
 class GriddedFile(Pieces):
@@ -35,6 +36,8 @@ class GriddedFile(Pieces):
         self._opening: dict[str, Any] = {"decode_times": False}
         if is_zarr:
             self._opening |= {"engine": "zarr", "consolidated": False}  # others have a warning
+        elif _is_hdf5(path):
+            self._opening |= {"engine": "h5netcdf", "phony_dims": "access"}  # likewise, where axes have no names
 
     @cached_property
     def num_rows(self) -> int | None:
@@ -62,6 +65,8 @@ class GriddedFile(Pieces):
     def _opened(self) -> Iterator[xr.DataArray | xr.Dataset]:
         """The variables, of which nothing is read yet."""
         with readable(self.name, self._words):
+            if self._opening.get("engine") == "h5netcdf":
+                check_hdf5(self.name)
             file = xr.open_dataset(self.name, cache=False, chunks=None, **self._opening)
         with file:
             if self._variable is None:
@@ -96,6 +101,17 @@ class GriddedFile(Pieces):
 
     def _words(self, error: Exception) -> str:
         return f"it cannot be read as {self._kind} ({cause(error)}); it may be truncated"
+
+
+def check_hdf5(path: str) -> None:
+    """Raise where HDF5 cannot read what h5netcdf reads first, which leaves a half-opened file behind where it fails."""
+    with h5py.File(path, "r") as file:  # type: ignore[attr-defined, no-untyped-call]
+        file.attrs.get("_nc3_strict")
+
+
+def _is_hdf5(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(8) == b"\x89HDF\r\n\x1a\n"
 
 
 def rows_in(data: xr.Dataset, source: str) -> xr.DataArray | xr.Dataset:

@@ -26,7 +26,7 @@ def spread_lists(
     Returns:
         The frame, the names of its columns, and ``columns`` with the names of the entries.
     """
-    wanted = [columns] if isinstance(columns, str) else columns
+    wanted = [columns] if isinstance(columns, str) else None if columns is None else [str(name) for name in columns]
     parts: list["pd.Series[Any] | pd.DataFrame"] = []
     entries: dict[str, list[str]] = {}
     for i, name in enumerate(names):

@@ -1,14 +1,11 @@
 """Files of rows that are read piece by piece, each kind by one class; here NPY and Parquet."""
 
-import csv
 import os
-import zipfile
-import zlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -16,20 +13,23 @@ import pandas as pd
 import pyarrow.parquet as parquet
 import xarray as xr
 from numpy.typing import NDArray
-from pyarrow.lib import ArrowException
 
 from probam.errors import InputError
 
-__all__ = ["STANDARD_INPUT", "Contents", "NpyFile", "ParquetFile", "Pieces", "cause", "numpy_words", "readable"]
+__all__ = [
+    "STANDARD_INPUT",
+    "Contents",
+    "NpyFile",
+    "ParquetFile",
+    "Pieces",
+    "cause",
+    "in_short",
+    "numpy_words",
+    "readable",
+]
 
 STANDARD_INPUT = "standard input"
 """What errors call it."""
-
-_BROKEN = (
-    *(OSError, ValueError, EOFError, KeyError, RuntimeError, SyntaxError),
-    *(TokenError, zipfile.BadZipFile, zlib.error, ArrowException, csv.Error),
-)
-"""What libraries raise for a damaged file."""
 
 Contents = NDArray[Any] | pd.DataFrame | xr.DataArray | xr.Dataset
 """Rows of a file, not yet converted to a table."""
@@ -148,12 +148,19 @@ def _frame(rows: Any) -> pd.DataFrame:
 
 @contextmanager
 def readable(path: str, words: Callable[[Exception], str]) -> Iterator[None]:
-    """Where a library refuses a file, :class:`probam.errors.InputError` with these words."""
+    """Where a library refuses a file, :class:`probam.errors.InputError` with these words.
+
+    Libraries raise exceptions of every kind for a damaged file.
+    """
     try:
         yield
-    except _BROKEN as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError(
+            f"{path}: it holds more than fits into memory ({cause(error)}); a file that is not that large is damaged"
+        ) from error
+    except Exception as error:
         raise InputError(f"{path}: {words(error)}") from error
 
 
@@ -165,7 +172,13 @@ def numpy_words(error: Exception) -> str:
     return f"it cannot be read as a NumPy file ({text}); it may be truncated"
 
 
+def in_short(path: str) -> str:
+    """A path for messages: of one that is too long for a file its beginning and its end."""
+    return path if len(path) <= 200 else f"{path[:60]}...{path[-40:]}"
+
+
 def cause(error: Exception) -> str:
     """The message of an exception, on one line."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join((text or type(error).__name__).split())[:160]
+    text = re.sub(r" at 0x[0-9a-f]+", "", text or type(error).__name__)
+    return " ".join(text.split())[:160]

@@ -7,7 +7,8 @@
 import os
 import stat
 import sys
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,17 @@ from numpy.typing import NDArray
 
 from probam.data.delimited import DelimitedText, kept
 from probam.data.gridded import GriddedFile
-from probam.data.pieces import STANDARD_INPUT, Contents, NpyFile, ParquetFile, Pieces, cause, numpy_words, readable
+from probam.data.pieces import (
+    STANDARD_INPUT,
+    Contents,
+    NpyFile,
+    ParquetFile,
+    Pieces,
+    cause,
+    in_short,
+    numpy_words,
+    readable,
+)
 from probam.errors import InputError
 
 __all__ = ["SUFFIXES", "check_file", "pieces_of", "read", "source_of"]
@@ -92,6 +103,8 @@ def _kind(path: str) -> str:
         if not kept(sys.stdin).size:
             raise InputError(f"{path}: it is empty; expected a header and one row per datum, as CSV")
         return ".csv"
+    if not path:
+        raise InputError("data: the path is empty; give the name of a file")
     name = path.lower()
     known = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
     file = Path(path)
@@ -101,7 +114,7 @@ def _kind(path: str) -> str:
         near = "" if file.absolute().parent.is_dir() else f" (there is no folder {file.parent})"
         raise InputError(f"{path}: no such file{near}; check the path") from error
     except (OSError, ValueError) as error:  # a name too long, a NUL in it, a folder without access
-        raise InputError(f"{path}: it cannot be opened ({cause(error)})") from error
+        raise InputError(f"{in_short(path)}: it cannot be opened ({cause(error)}); check the path") from error
     if stat.S_ISDIR(status.st_mode) != (known == ".zarr"):
         if known == ".zarr":
             raise InputError(f"{path}: it is no folder; expected the folder of a Zarr store")
@@ -136,11 +149,16 @@ class _NpzFile(Pieces):
 
     def _read(self) -> NDArray[Any] | xr.DataArray:
         path, variable = self.name, self._variable
-        with readable(path, numpy_words), open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{path}: it is a single array, not an NPZ archive; rename it to .npy")
-            keys = archive.files
-            name = variable if variable is not None else "X" if "X" in keys else _only_matrix(path, archive)
+        if not zipfile.is_zipfile(path):
+            with open(path, "rb") as file:
+                is_array = file.read(6) == b"\x93NUMPY"
+            what = "it is a single array; rename it to .npy" if is_array else "it may be truncated"
+            raise InputError(f"{path}: it cannot be read as a NumPy file (it is no NPZ archive); {what}")
+        with readable(path, numpy_words), zipfile.ZipFile(path):
+            pass  # where this fails, NumPy would leave a half-opened archive
+        with readable(path, numpy_words), np.load(path, allow_pickle=False) as archive:
+            keys = [name for name in archive.files if f"{name}.npy" in archive.zip.namelist()]
+            name = variable if variable is not None else "X" if "X" in keys else _only_matrix(path, archive, keys)
             if name not in keys:
                 raise InputError(f"variable: {path} has no array {name!r}; it has {', '.join(keys) or 'nothing'}")
             values = np.asarray(archive[name])
@@ -151,10 +169,10 @@ class _NpzFile(Pieces):
             return values
 
 
-def _only_matrix(path: str, archive: "np.lib.npyio.NpzFile") -> str:
+def _only_matrix(path: str, archive: "np.lib.npyio.NpzFile", keys: Sequence[str]) -> str:
     """The name of the only 2-D array of numbers."""
     shapes: dict[str, tuple[int, ...] | None] = {}
-    for name in archive.files:
+    for name in keys:
         try:
             shapes[name] = archive[name].shape
         except ValueError:  # Python objects

@@ -16,12 +16,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from probam.data.columns import check_unique, counted, learned_columns, listed, positions, positions_kept, title
+from probam.data.frames import numbers_of
 from probam.data.gridded import rows_in, side_by_side
 from probam.data.lists import spread_lists
+from probam.data.pieces import cause
 from probam.data.reading import read, source_of
 from probam.errors import InputError
 
-__all__ = ["Table", "as_table", "check_rows", "check_unit", "check_varies", "has_gaps"]
+__all__ = ["Table", "as_table", "check_rows", "check_unit", "check_varies", "constant_columns", "has_gaps"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,21 +194,24 @@ def check_rows(table: Table, *, minimum: int = 2) -> None:
 def check_varies(table: Table) -> None:
     """Raise :class:`probam.errors.InputError` for one row, or for a column that never changes.
 
-    A Gaussian's variance along a constant column is zero and its density without bound. A column counts as
-    constant where it varies by no more than the rounding of its own values.
+    A Gaussian's variance along a constant column is zero and its density without bound.
     """
     check_rows(table)
     x = table.values
-    most, least = np.nanmax(x, axis=0), np.nanmin(x, axis=0)
-    rounding = 4 * np.finfo(x.dtype).eps * np.maximum(most, -least)
-    range_of = most.astype(np.float64) - least.astype(np.float64)
-    constant = np.flatnonzero(range_of <= rounding)
+    constant = constant_columns(x)
     if constant.size:
         names = ", ".join(repr(table.columns[i]) for i in constant[:5])
         more = f" and {constant.size - 5} more" if constant.size > 5 else ""
         what = f"column {names} is" if constant.size == 1 else f"columns {names}{more} are"
         first = f"{np.nanmax(x[:, constant[0]]):g} in every row"
         raise InputError(f"{table.source}: {what} constant ({first}); leave it out (`drop=`, `--drop`)")
+
+
+def constant_columns(x: NDArray[Any]) -> NDArray[np.intp]:
+    """Numbers of the columns (of which each has a value) that vary by no more than the rounding of their values."""
+    low, high = np.nanmin(x, axis=0).astype(np.float64), np.nanmax(x, axis=0).astype(np.float64)
+    rounding = 4 * np.finfo(x.dtype).eps * np.maximum(np.abs(low), np.abs(high))
+    return np.flatnonzero(high - low <= rounding)
 
 
 def check_unit(table: Table) -> None:
@@ -310,7 +315,7 @@ def _from_frame(
     def row_words(row: int) -> str:
         return _row_words(row, first_row, lines)
 
-    parts = [_numbers(frame.iloc[:, i], names[i], frame, names, source, row_words) for i in at]
+    parts = [numbers_of(frame.iloc[:, i], names[i], frame, names, source, row_words) for i in at]
     dtype = np.float32 if all(part.dtype == np.float32 for part in parts) else np.float64
     values = np.empty((len(frame), len(parts)), dtype)
     for i, part in enumerate(parts):
@@ -318,54 +323,6 @@ def _from_frame(
     chosen = tuple(names[i] for i in at)
     left_out = tuple(frame.attrs.get("left_out", ()))
     return Table(values, chosen, source, missing, named, left_out, first_row, lines)
-
-
-def _numbers(
-    column: "pd.Series[Any]",
-    name: str,
-    frame: pd.DataFrame,
-    names: Sequence[str],
-    source: str,
-    row_words: Callable[[int], str],
-) -> NDArray[Any]:
-    """One column as floats, NaN where it is missing."""
-    if pd.api.types.is_complex_dtype(column.dtype):
-        raise InputError(
-            f"{source}: column {name!r} holds complex numbers; give real and imaginary parts as two columns"
-        )
-    if pd.api.types.is_numeric_dtype(column.dtype):  # booleans and nullable kinds included
-        dtype = np.float32 if column.dtype == np.float32 else np.float64
-        return column.to_numpy(dtype=dtype, na_value=np.nan)
-    if pd.api.types.is_datetime64_any_dtype(column.dtype) or pd.api.types.is_timedelta64_dtype(column.dtype):
-        raise InputError(
-            f"{source}: column {name!r} holds dates or times ({column.dtype}); convert them to numbers, such as days "
-            "since the first, or leave the column out (`drop=`, `--drop`)"
-        )
-    objects = column.astype(object)
-    present = objects.notna().to_numpy()
-    is_text = np.array([isinstance(value, (str, bytes)) for value in objects]) & present
-    numeric = pd.to_numeric(objects, errors="coerce").to_numpy(np.float64)
-    bad = np.flatnonzero(present & np.isnan(numeric))
-    if not bad.size:
-        bad = np.flatnonzero(is_text)  # numbers, written as text
-    if bad.size:
-        row = int(bad[0])
-        usable = [n for i, n in enumerate(names) if pd.api.types.is_numeric_dtype(frame.iloc[:, i].dtype)]
-        hint = f"; columns of numbers: {listed(usable)}" if usable else ""
-        text = str(objects.iloc[row])
-        comma = (
-            " (decimal commas, or other signs in the same column: write points)"
-            if "," in text and _is_number(text.replace(",", "."))
-            else ""
-        )
-        value = objects.iloc[row]
-        is_list = isinstance(value, (list, tuple, np.ndarray))
-        kind = "text" if is_text[row] else "lists of different lengths, one" if is_list else type(value).__name__
-        raise InputError(
-            f"{source}: column {name!r} holds {kind} in {row_words(row)}: {_shortened(text)!r}{comma};"
-            f" correct it, leave the column out (`drop=`, `--drop`) or choose others (`columns=`, `--columns`){hint}"
-        )
-    return numeric
 
 
 def _from_data_array(data: xr.DataArray, source: str) -> tuple[NDArray[Any], tuple[str, ...] | None]:
@@ -389,6 +346,10 @@ def _as_array(data: object, source: str) -> NDArray[Any]:
         return np.asarray(data)
     except ValueError as error:
         raise InputError(f"{source}: expected rows of equal length; got rows of different lengths") from error
+    except Exception as error:  # any object may be given, and its conversion be code of any kind
+        raise InputError(
+            f"{source}: expected rows of numbers; got {_kind(data)}, which cannot be made an array ({cause(error)})"
+        ) from error
 
 
 def _checked_shape(values: NDArray[Any], source: str) -> NDArray[Any]:
@@ -423,6 +384,8 @@ def _as_float(values: NDArray[Any], source: str, missing: bool, first_row: int) 
         raise InputError(f"{source}: it holds complex numbers; give real and imaginary parts as two columns")
     if values.dtype.kind in "Mm":
         raise InputError(f"{source}: it holds dates or times ({values.dtype}); convert them to numbers")
+    if values.dtype.kind == "V":
+        raise InputError(f"{source}: it holds records ({values.dtype}); give each field as a column of numbers")
     names = counted(values.shape[1])
     frame = pd.DataFrame(values, columns=list(names), dtype=object)
     return _from_frame(frame, names, None, source, missing, first_row=first_row).values
@@ -476,18 +439,6 @@ def _row_words(row: int, first_row: int, lines: NDArray[np.int64] | None) -> str
     if lines is None:
         return f"row {first_row + row} (counting from 0)"
     return f"row {first_row + row + 1} (line {lines[row]})"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _shortened(text: str, most: int = 40) -> str:
-    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def _kind(data: object) -> str:

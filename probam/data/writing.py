@@ -20,7 +20,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from pyarrow.lib import Table as ArrowTable
 
-from probam.data.pieces import cause
+from probam.data.delimited import is_number
+from probam.data.pieces import cause, in_short
 from probam.data.table import Table
 from probam.errors import InputError
 
@@ -62,10 +63,16 @@ def check_writable(path: str | os.PathLike[str], *, suffixes: tuple[str, ...] = 
             read-only file, or where the name has another ending.
     """
     name = os.fspath(path)
+    if not name:
+        raise InputError("output: the path is empty; give the name of a file to write")
     if suffixes and not name.lower().endswith(suffixes):
-        raise InputError(f"{name}: unknown kind of output; expected a name that ends in {', '.join(suffixes)}")
+        raise InputError(
+            f"{in_short(name)}: unknown kind of output; expected a name that ends in {', '.join(suffixes)}"
+        )
     try:
         target = Path(name).resolve()
+        with suppress(FileNotFoundError):
+            target.stat()  # raises for a name that is too long, which the temporary file beside it does not have
         if target.is_dir() or name.endswith(os.sep):
             raise InputError(f"{name}: it is a folder; give the name of a file in it")
         if not target.parent.is_dir():
@@ -79,7 +86,7 @@ def check_writable(path: str | os.PathLike[str], *, suffixes: tuple[str, ...] = 
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{name}: it cannot be written ({cause(error)}); choose another place") from error
+        raise InputError(f"{in_short(name)}: it cannot be written ({cause(error)}); choose another place") from error
     return target
 
 
@@ -118,6 +125,8 @@ def remove_unfinished() -> None:
 
 def write_table(table: Table, path: str | os.PathLike[str], *, labels: NDArray[Any] | None = None) -> None:
     """Write a table as CSV, TSV, Parquet, NPZ or NetCDF; reading it gives the same table.
+
+    CSV and TSV are refused where the names of all columns are numbers, which would be read as a row.
 
     Args:
         table: the data.
@@ -193,7 +202,10 @@ def csv_writer(lines: Any, *, plain: str | None = None, separator: str = ",") ->
 
     def write(data: xr.Dataset) -> None:
         nonlocal is_first
-        _flat(data, plain).to_csv(lines, sep=separator, index=False, header=is_first, lineterminator="\n")
+        frame = _flat(data, plain)
+        if is_first:
+            _check_header(frame, "output")
+        frame.to_csv(lines, sep=separator, index=False, header=is_first, lineterminator="\n")
         is_first = False
 
     return write
@@ -395,8 +407,18 @@ def _write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     if name.endswith(".parquet"):
         _write(path, lambda file: frame.to_parquet(file, engine="pyarrow", index=False))
         return
+    _check_header(frame, os.fspath(path))
     separator = "\t" if name.removesuffix(".gz").endswith(".tsv") else ","
     _write(path, lambda file: frame.to_csv(file, sep=separator, index=False))  # compressed if the name ends in .gz
+
+
+def _check_header(frame: pd.DataFrame, name: str) -> None:
+    """Raise where the names of the columns would be read as a row."""
+    if all(is_number(str(title), "\t") for title in frame.columns):
+        raise InputError(
+            f"{name}: the names of all columns are numbers ({', '.join(map(str, frame.columns[:3]))}, ...), and as the "
+            "first line of a text they would be read as a row; write .parquet, .npz or .nc"
+        )
 
 
 def _write_npz(path: str | os.PathLike[str], arrays: dict[str, NDArray[Any]]) -> None:

@@ -30,6 +30,7 @@ from jaxtyping import Array, Bool, Float, Int
 from probam.dynamics.loops import Outcome, iterate, slide
 from probam.energies.arguments import is_traced
 from probam.errors import InputError, NumericalError
+from probam.options import number
 
 __all__ = ["Recall", "attractors", "check_finite", "check_step", "descend", "recall"]
 
@@ -313,6 +314,7 @@ def _report(name: str, outcome: Outcome, batch: tuple[int, ...]) -> Recall:
 
 def check_step(step: Any) -> None:
     """Raise :class:`probam.errors.InputError` for a step of recall that goes uphill."""
+    number()("step", step)
     if not 0 < step < 2:
         raise InputError(f"step: expected a number in (0, 2), the time step over tau; got {step}")
 

@@ -40,7 +40,7 @@ from probam.energies import (
     variational,
 )
 from probam.energies.memory import Memory
-from probam.errors import InputError
+from probam.errors import InputError, own_code
 
 __all__ = ["MEMORIES", "find_memory"]
 
@@ -98,10 +98,8 @@ def find_memory(name: str) -> type[Memory]:
         place, attribute = name.rsplit(":", 1)
         if not Path(place).is_file():
             raise InputError(f"memory: no such file: {place}; a memory of your own is named FILE.py:Name")
-        try:
+        with own_code(f"memory: {place} cannot be imported", place):
             found = runpy.run_path(place, run_name=Path(place).stem).get(attribute)
-        except SyntaxError as error:
-            raise InputError(f"memory: {place} is not Python ({error})") from error
         if not (isinstance(found, type) and issubclass(found, Memory)):
             raise InputError(f"memory: {place} has no Memory called {attribute!r}; name a subclass of Memory in it")
         return found

@@ -1,7 +1,7 @@
 """What both estimators have in common: their answers about rows, given as arrays."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from probam.data.columns import counted
 from probam.data.table import Table
-from probam.errors import InputError
+from probam.errors import InputError, shown
 from probam.fits.choices import double_precision, precision
 from probam.fits.conditional import ConditionalDistribution
 from probam.fits.fitted import Fit
@@ -45,6 +45,8 @@ def with_further(own: dict[str, Any], further: Any, name: str, estimator: str) -
         name: of the parameter that holds it.
         estimator: the name of the class.
     """
+    if not isinstance(further, Mapping | None):
+        raise InputError(f"{name}: expected a mapping from names of options to values; got {shown(further)}")
     added = dict(further or {})
     twice = sorted(added.keys() & own.keys())
     if twice:

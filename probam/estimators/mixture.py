@@ -192,7 +192,7 @@ class ProbamMixture(MemoryEstimator):
         """Whether engine and family integrate missing entries out; a family that does not exist takes none."""
         try:
             family = find_family(self.family)
-        except (InputError, AttributeError):
+        except (InputError, AttributeError, TypeError):
             return False
         takes = self.engine is None or self.engine in TAKE_MISSING
         return takes and not self.normalise and not isinstance(MissingEntries.ask(family), Absent)

@@ -43,6 +43,7 @@ from probam.conjugacy.pairs import ConjugatePair
 from probam.distributions.supports import fixed_support, outside, support_in_words
 from probam.errors import InputError, RowError
 from probam.family import Family, Moments, Params, Prior
+from probam.family.own import place_of
 
 __all__ = [
     "Absent",
@@ -397,7 +398,7 @@ def _completed_class(own: type[Family]) -> type[Family]:
         for kind in _CAPABILITIES
         if not issubclass(own, kind) and all(hasattr(own, method) for method in kind.__abstractmethods__)
     ]
-    return type(own.__name__, (own, *more), {}) if more else own
+    return type(own.__name__, (own, *more), {"__module__": own.__module__}) if more else own
 
 
 def _completed(family: Family) -> Family:
@@ -416,8 +417,9 @@ def _completed(family: Family) -> Family:
 def _bank_support(family: Family, num_features: int) -> Constraint[Any] | None:
     """The support that the family's banks have for all parameters; None where it depends on them, or is all of R^D.
 
-    Only the type of the bank counts, so a table of some numbers between 0 and 1 stands for the data.
+    Only the type of the bank counts, so a small table of some numbers between 0 and 1 stands for the data.
     """
+    num_features = min(num_features, 4)
     made_up = np.linspace(0.2, 0.8, 4 * num_features).reshape(4, num_features)
     supports: list[Constraint[Any] | None] = []
 
@@ -426,9 +428,13 @@ def _bank_support(family: Family, num_features: int) -> Constraint[Any] | None:
 
     try:
         prior = family.prior(made_up.astype(_precision()))
-    except ValueError:  # a prior that refuses such data says nothing of the support
-        return None
-    jax.eval_shape(bank, {site: _one_value(law, site in family.shared) for site, law in prior.items()})
+        jax.eval_shape(bank, {site: _one_value(law, site in family.shared) for site, law in prior.items()})
+    except Exception as error:
+        if isinstance(error, ValueError):  # a prior that refuses such data says nothing of the support
+            return None
+        if place_of(family) is not None:  # what is wrong with a family of one's own the model says in a sentence
+            return None
+        raise
     return supports[0]
 
 

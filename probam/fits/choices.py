@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 import probam.models
-from probam.errors import InputError
+from probam.errors import InputError, own_code, shown
 from probam.family import Family, Model, family, registered
 from probam.family.capabilities import Gradients
 from probam.fits.options import ENGINES
@@ -114,7 +114,10 @@ def saved_family(recorded: str, covariance: str | None, given: str | Family | No
     own = recorded.rsplit(":", 1) if ":" in recorded else None
     if given is None:
         if own is None:
-            return find_family(recorded, covariance)
+            try:
+                return find_family(recorded, covariance)
+            except InputError as error:
+                raise InputError(f"{source}: {error}") from error
         known = _loaded_family(*own)
         if known is None:
             raise InputError(
@@ -152,7 +155,8 @@ def _loaded(place: str) -> ModuleType | None:
 
 
 def _module(place: str) -> ModuleType:
-    try:
+    """The module of a family; its code is run where the process has not loaded it yet."""
+    with own_code(f"family: {place} cannot be imported", place):
         if not place.endswith(".py"):
             return importlib.import_module(place)
         path = Path(place)
@@ -166,10 +170,12 @@ def _module(place: str) -> ModuleType:
             raise InputError(f"family: {place} is not a Python file")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]  # a half of it is not found by the next call
+            raise
         return module
-    except (ImportError, SyntaxError) as error:
-        raise InputError(f"family: {place} cannot be imported ({error})") from error
 
 
 def find_engine(name: str, options: Mapping[str, Any]) -> Any:
@@ -238,4 +244,4 @@ def _check_type(option: str, value: Any, annotation: Any) -> None:
         return
     known = [_TYPES[each] for each in types if each in _TYPES]
     if not any(fits(value) for _, fits in known):
-        raise InputError(f"{option}: expected {' or '.join(words for words, _ in known)}; got {value!r}")
+        raise InputError(f"{option}: expected {' or '.join(words for words, _ in known)}; got {shown(value)}")

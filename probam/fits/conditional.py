@@ -10,7 +10,7 @@ over S draws of the posterior and K memories. Its mean, density and draws are ex
 inverting its cumulative distribution function. Entries of x that are missing are integrated out.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int
 import probam.fits.conditional_posterior as posterior
 from probam.data.standardise import Standardiser
 from probam.data.table import Table, as_table
-from probam.errors import InputError, RowError
+from probam.errors import InputError, RowError, shown
 from probam.family import Params
 from probam.family.capabilities import DataSpace
 from probam.fits.landscape_posterior import completion
@@ -109,6 +109,8 @@ def rows_given(
 
 
 def _targets(target: str | Sequence[str], columns: tuple[str, ...]) -> tuple[str, ...]:
+    if not isinstance(target, str | Iterable):
+        raise InputError(f"target: expected the name of a feature, or several; got {shown(target)}")
     names = (target,) if isinstance(target, str) else tuple(target)
     has = ", ".join(columns)
     if not names or len(set(names)) < len(names):
@@ -127,7 +129,10 @@ def _widened(given: Any, others: Sequence[str], target: Sequence[str]) -> Any:
     """Named columns that are some of the other features, with columns of missing entries for the rest of them."""
     if isinstance(given, dict):
         are_numbers = all(np.ndim(value) == 0 for value in given.values())
-        given = pd.DataFrame(given, index=[0] if are_numbers else None)
+        try:
+            given = pd.DataFrame(given, index=[0] if are_numbers else None)
+        except ValueError as error:
+            raise InputError("given: expected as many values of one feature as of every other") from error
     elif isinstance(given, Table) and given.named:
         given = given.frame()
     if not isinstance(given, pd.DataFrame):
@@ -309,7 +314,7 @@ def _checked_levels(levels: float | Sequence[float], dtype: np.dtype[Any]) -> Fl
     asked = np.atleast_1d(np.asarray(levels, float))
     least = 4 * float(np.finfo(dtype).eps)
     if asked.ndim > 1 or not asked.size or not np.all((asked >= least) & (asked <= 1 - least)):
-        raise InputError(f"levels: expected probabilities between 0 and 1; got {levels!r}")
+        raise InputError(f"levels: expected probabilities between 0 and 1; got {shown(levels)}")
     return asked
 
 

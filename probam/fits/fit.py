@@ -26,6 +26,7 @@ from probam.fits.opened import model_of_tree
 from probam.fits.options import FitOptions
 from probam.fits.pending import completed, is_pending, keys_of, pending_tree
 from probam.fits.prepared import Prepared, prepare
+from probam.fits.size import check_size
 from probam.inference.common.progress import Reporter
 from probam.inference.common.result import EngineResult
 from probam.inference.common.rows import check_labels
@@ -91,6 +92,8 @@ def _fitted(data: Any, options: FitOptions, engine_options: dict[str, Any], tree
     if options.labels is not None:
         allowed = check_labels(options.labels, prepared.table.num_data, num_components)
         prepared = replace(prepared, allowed=allowed)
+    kept = find_engine(options.engine, engine_options) if options.engine is not None else None
+    check_size(family, (num_components, prepared.table.num_features), prepared.dtype, kept, engine_options)
     with precision(prepared.dtype):  # in this block and thread: float32 data are fitted in float32
         model = mixture(prepared.x, family=family, weights=weights, num_components=num_components, prior=options.prior)
         engine = options.engine or sampler_of(model, has_row_weights=prepared.weight is not None)

@@ -176,6 +176,7 @@ class Fit(Asked):
         Args:
             most: memories to list.
         """
+        whole_number(least=1)("most", most)
         return summary_text(self._having("verification"), self.memories(), most)
 
     # --- files -------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probam.errors import InputError
+from probam.errors import InputError, shown
 from probam.options import (
     Options,
     boolean,
@@ -64,12 +64,12 @@ def family_or_name(name: str, value: Any) -> None:
     from probam.family import Family
 
     if not isinstance(value, Family):
-        raise InputError(f"{name}: expected the name of a family, FILE.py:Name or a Family; got {value!r}")
+        raise InputError(f"{name}: expected the name of a family, FILE.py:Name or a Family; got {shown(value)}")
 
 
 def _names(name: str, value: Any) -> None:
     if not isinstance(value, str) and not hasattr(value, "__iter__"):
-        raise InputError(f"{name}: expected a list of names; got {value!r}")
+        raise InputError(f"{name}: expected a list of names; got {shown(value)}")
 
 
 def _number_or_prior(name: str, value: Any) -> None:
@@ -80,7 +80,7 @@ def _number_or_prior(name: str, value: Any) -> None:
 
         if not isinstance(value, Distribution):
             raise InputError(
-                f"{name}: expected a number, or a NumPyro distribution as its prior; got {value!r}"
+                f"{name}: expected a number, or a NumPyro distribution as its prior; got {shown(value)}"
             ) from error
 
 
@@ -91,21 +91,23 @@ def _numbers(name: str, value: Any) -> None:
         for each in value:
             number()(name, each)
     except (TypeError, InputError) as error:
-        raise InputError(f"{name}: expected a number for each memory; got {value!r}") from error
+        raise InputError(f"{name}: expected a number for each memory; got {shown(value)}") from error
 
 
 def _priors(name: str, value: Any) -> None:
     from numpyro.distributions import Distribution
 
     if not isinstance(value, Mapping) or not all(isinstance(law, Distribution) for law in value.values()):
-        raise InputError(f"{name}: expected a mapping from sites to NumPyro distributions; got {value!r}")
+        raise InputError(f"{name}: expected a mapping from sites to NumPyro distributions; got {shown(value)}")
 
 
 def _listener(name: str, value: Any) -> None:
     try:
         inspect.signature(value).bind(None)
     except TypeError as error:
-        raise InputError(f"{name}: expected a function of one argument, a probam.Progress; got {value!r}") from error
+        raise InputError(
+            f"{name}: expected a function of one argument, a probam.Progress; got {shown(value)}"
+        ) from error
     except ValueError:  # a built-in function does not say what it takes
         return
 

@@ -11,7 +11,7 @@ import xarray as xr
 from numpyro.distributions import Distribution
 
 from probam.distributions.supports import innermost
-from probam.errors import InputError
+from probam.errors import InputError, shown
 
 __all__ = ["check_prior_is_known", "priors_of_file", "priors_of_text", "text_of_law", "texts_of_priors"]
 
@@ -40,7 +40,7 @@ def priors_of_text(texts: Sequence[str]) -> dict[str, Distribution]:
         site, equals, law = text.partition("=")
         site = site.strip()
         if not equals or not site.isidentifier():
-            raise InputError(f"prior: expected site=Distribution(numbers); got {text!r}; {_EXAMPLE}")
+            raise InputError(f"prior: expected site=Distribution(numbers); got {shown(text)}; {_EXAMPLE}")
         if site in priors:
             raise InputError(f"prior: site {site!r} is given twice; give each site one distribution")
         priors[site] = _law(law.strip(), text)
@@ -101,13 +101,13 @@ def _law(call: str, text: str) -> Distribution:
     try:
         tree = ast.parse(call, mode="eval").body
     except (SyntaxError, ValueError) as error:
-        raise InputError(f"prior: cannot read {text!r}; {_EXAMPLE}") from error
+        raise InputError(f"prior: cannot read {shown(text)}; {_EXAMPLE}") from error
     if (
         not isinstance(tree, ast.Call)
         or not isinstance(tree.func, ast.Name)
         or any(k.arg is None for k in tree.keywords)
     ):
-        raise InputError(f"prior: expected site=Distribution(numbers); got {text!r}; {_EXAMPLE}")
+        raise InputError(f"prior: expected site=Distribution(numbers); got {shown(text)}; {_EXAMPLE}")
     kind = getattr(dist, tree.func.id, None) if tree.func.id in dist.__all__ else None
     if not (isinstance(kind, type) and issubclass(kind, Distribution)):
         raise InputError(f"prior: NumPyro has no distribution called {tree.func.id!r}; {_EXAMPLE}")
@@ -116,7 +116,7 @@ def _law(call: str, text: str) -> Distribution:
     try:
         return kind(*arguments, **named, validate_args=True)
     except (TypeError, ValueError, AssertionError, AttributeError) as error:
-        raise InputError(f"prior: {tree.func.id} does not take the arguments of {text!r}: {error}") from error
+        raise InputError(f"prior: {tree.func.id} does not take the arguments of {shown(text)}: {error}") from error
 
 
 def _numbers(node: ast.expr, text: str) -> Any:
@@ -124,7 +124,7 @@ def _numbers(node: ast.expr, text: str) -> Any:
     try:
         value = np.asarray(ast.literal_eval(node))
     except (ValueError, TypeError, SyntaxError) as error:
-        raise InputError(f"prior: arguments are numbers or lists of numbers; got {text!r}; {_EXAMPLE}") from error
+        raise InputError(f"prior: arguments are numbers or lists of numbers; got {shown(text)}; {_EXAMPLE}") from error
     if value.dtype.kind not in "iuf" or not np.isfinite(value).all():
-        raise InputError(f"prior: arguments are finite numbers or lists of them; got {text!r}; {_EXAMPLE}")
+        raise InputError(f"prior: arguments are finite numbers or lists of them; got {shown(text)}; {_EXAMPLE}")
     return float(value) if value.ndim == 0 else value.astype(float)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from probam.errors import InputError
+from probam.errors import InputError, shown
 from probam.fits.options import SEEDS, family_or_name
 from probam.options import (
     Options,
@@ -54,7 +54,7 @@ def _check_choice(name: str, value: Any) -> None:
 
 def _check_sites(name: str, value: Any) -> None:
     if not isinstance(value, Mapping) or not all(isinstance(site, str) for site in value):
-        raise InputError(f"{name}: expected a mapping from names of sites, such as {{'beta': ...}}; got {value!r}")
+        raise InputError(f"{name}: expected a mapping from names of sites, such as {{'beta': ...}}; got {shown(value)}")
 
 
 def _check_known(name: str, value: Any) -> None:
@@ -65,7 +65,7 @@ def _check_known(name: str, value: Any) -> None:
         try:
             np.asarray(numbers, np.float64)
         except (TypeError, ValueError) as error:
-            raise InputError(f"{name}: expected numbers for site {site!r}; got {numbers!r}") from error
+            raise InputError(f"{name}: expected numbers for site {site!r}; got {shown(numbers)}") from error
 
 
 def _check_law(name: str, value: Any) -> None:
@@ -81,7 +81,7 @@ def _law(name: str, value: Any, standard: tuple[float, float]) -> tuple[float, f
     try:
         first, second = map(float, value)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: expected True, or the two numbers of its prior; got {value!r}") from error
+        raise InputError(f"{name}: expected True, or the two numbers of its prior; got {shown(value)}") from error
     return first, second
 
 

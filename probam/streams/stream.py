@@ -24,7 +24,7 @@ from probam.fits.choices import find_family, saved_family
 from probam.fits.fitted import Fit
 from probam.inference.common.progress import Listener, Reporter
 from probam.inference.stream.engine import Absorbed
-from probam.options import takes, whole_number
+from probam.options import file_path, takes, whole_number
 from probam.streams.checkpoint import PassFile
 from probam.streams.learning import Learning
 from probam.streams.options import StreamOptions
@@ -240,6 +240,7 @@ class Stream:
         Raises:
             InputError: if the stream has priors of its own, which a file cannot hold, or the file cannot be written.
         """
+        file_path("path", path)
         write_stream(path, self._saveable())
 
     def _saveable(self) -> xr.Dataset:
@@ -280,6 +281,7 @@ class Stream:
         Raises:
             InputError: for a file that is missing, damaged or holds no stream.
         """
+        file_path("path", path)
         saved = read_stream(path)
         recorded = str(saved.options["family"])
         saved_family(recorded, saved.options.get("covariance"), family, os.fspath(path))

@@ -34,6 +34,9 @@ from probam.reports.tree import has, variable
 
 __all__ = ["Expected", "Information", "expected_loo", "expected_waic", "information", "log_mean_exp_error"]
 
+_FEWEST = 25
+"""Draws: a fifth of them is the tail that is smoothed, of which five are needed."""
+
 _arviz: Any = arviz_stats  # it has no types
 
 _WAIC_LIMIT = 0.4
@@ -81,8 +84,8 @@ def _log_lik(tree: xr.DataTree, what: str) -> xr.DataArray:
         raise InputError(
             f"{what}: some data have density zero under some draws, so that it is minus infinity; use held-out data"
         )
-    if values.sizes["chain"] * values.sizes["draw"] < 20:
-        raise InputError(f"{what}: expected at least 20 draws; got {values.sizes['chain'] * values.sizes['draw']}")
+    if (num_draws := values.sizes["chain"] * values.sizes["draw"]) < _FEWEST:
+        raise InputError(f"{what}: expected at least {_FEWEST} draws; got {num_draws}")
     return values
 
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from probam.inference.common.checkpoint import Saves
 from probam.reports.tree import read_tree
 from probam.streams.stream import Stream
 from tests.fits.corruptions import corruptions
+from tests.hostile.watched import Watched
 
 OLD_FIT, OLD_STREAM = (Path(__file__).parent / "files" / f"{kind}_schema_0.nc" for kind in ("fit", "stream"))
 ROWS = np.array([[-3.0, -3.0], [3.0, 3.0], [-2.0, -4.0]])
@@ -248,32 +248,13 @@ def _given(tree: xr.DataTree, path: str, groups: tuple[str, ...]) -> xr.DataTree
     return tree
 
 
-class _Watched:
-    """What Python opened and imported while it was looked at."""
-
-    def __init__(self) -> None:
-        self.is_on = False
-        self.seen: list[str] = []
-        sys.addaudithook(self._hook)
-
-    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self.is_on and event in ("open", "import", "exec", "compile", "subprocess.Popen", "os.system"):
-            self.seen.append(f"{event} {arguments[0] if event != 'exec' else arguments[0].co_filename}")
-
-    def __enter__(self) -> None:
-        self.is_on = True
-
-    def __exit__(self, *_: object) -> None:
-        self.is_on = False
-
-
 @pytest.fixture(scope="module")
-def watched() -> _Watched:
-    return _Watched()
+def watched() -> Watched:
+    return Watched()
 
 
 @pytest.mark.parametrize("named", ["evil.py:Evil", "evil:Evil", "evil", "sub/evil.py:Evil", "this:Evil", "evil.py"])
-def test_no_code_is_opened_because_a_file_names_it(named: str, new_fit: Path, watched: _Watched) -> None:
+def test_no_code_is_opened_because_a_file_names_it(named: str, new_fit: Path, watched: Watched) -> None:
     """Not by its family, nor where any other text of the file is a path of code."""
     Path("sub").mkdir()
     for code in ("evil.py", "sub/evil.py"):

@@ -122,7 +122,7 @@ def test_the_engine_of_a_folder_has_a_run(name: str) -> None:
 
 def test_tests_mirror_the_rooms() -> None:
     folders = {path.name for path in (ROOT / "tests").iterdir() if (path / "__init__.py").exists()}
-    assert folders == _rooms() | {"benchmarks", "examples", "repository"}
+    assert folders == _rooms() | {"benchmarks", "examples", "hostile", "repository"}
     loose = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
     assert loose <= _loose(), "a test lies loose only where what it tests does"
     assert all(list((ROOT / "tests" / folder).glob("test_*.py")) for folder in folders)
