@@ -142,14 +142,15 @@ def experiment(
 ) -> None:
     """Run an experiment of the papers, or list them: numbers, figures and a page on what agrees and what does not."""
     api_ready()
-    from probam.experiments.experiment import experiments, find, perform, prepared, write
+    from probam.experiments.experiment import CHECKPOINTS, experiments, find, perform, prepared, write
 
     if name is None or listed:
         _list_experiments(experiments(), as_json=as_json)
         return
     chosen = find(name)
-    with prepared(chosen, output), Bar(chosen.title) as bar:
-        tree = interruptible(lambda: perform(chosen, seed, full=full, data=data, progress=bar))
+    with prepared(chosen, output) as place, Bar(chosen.title) as bar:
+        keep = place / CHECKPOINTS
+        tree = interruptible(lambda: perform(chosen, seed, full=full, data=data, progress=bar, keep=keep))
     paths = write(chosen, tree, output)
     findings = chosen.findings(tree)
     if as_json:

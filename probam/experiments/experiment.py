@@ -15,6 +15,7 @@ import json
 import os
 import pkgutil
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +44,7 @@ from probam.reports.page import Section, escape, figure, number, page, spelled
 from probam.reports.tree import tree_bytes
 
 __all__ = [
+    "CHECKPOINTS",
     "Drawing",
     "Experiment",
     "Settings",
@@ -56,7 +58,10 @@ __all__ = [
     "write",
 ]
 
-_PACKAGES = ("probam", "jax", "numpyro", "optax", "numpy", "scikit-learn", "xarray")
+CHECKPOINTS = "checkpoints"
+"""Folder, inside that of an experiment, for what a run that was interrupted goes on from."""
+
+_PACKAGES = ("probam", "jax", "equinox", "numpyro", "optax", "numpy", "scikit-learn", "xarray")
 
 _LABELS = {
     "agrees": ("good", "Agrees"),
@@ -73,13 +78,15 @@ class Settings(NamedTuple):
 
     ``full`` is for the paper's size; without it a run takes less than two minutes on two cores. ``data`` is a folder
     with more data sets (``NAME/data.npz`` each), None for the sets of the package only. ``progress`` reports to
-    the caller: it is called with (done, total, text).
+    the caller: it is called with (done, total, text). ``keep`` is a folder for the checkpoints of an experiment that
+    resumes, None for none.
     """
 
     seed: int = 0
     full: bool = False
     data: Path | None = None
     progress: Reporter = silent
+    keep: Path | None = None
 
 
 class Drawing(NamedTuple):
@@ -98,7 +105,9 @@ class Experiment:
     ``tables`` returns HTML made by :func:`probam.reports.page.table`. ``source`` names the paper and section,
     ``claims`` the entries of the list of claims that are illustrated. ``data`` says which sets a folder of more data
     can add; empty where the experiment has no use for one. ``words`` are those of
-    :data:`probam.experiments.words.WORDS` that the page uses and a newcomer may not know.
+    :data:`probam.experiments.words.WORDS` that the page uses and a newcomer may not know. ``resumes`` says that a run
+    writes checkpoints to ``Settings.keep`` and goes on from those that it finds there. ``sections`` stand after the
+    findings, for what else a reader must know.
     """
 
     name: str
@@ -112,6 +121,8 @@ class Experiment:
     claims: tuple[str, ...] = ()
     data: str = ""
     words: tuple[str, ...] = ()
+    resumes: bool = False
+    sections: Callable[[xr.DataTree], Sequence[Section]] = lambda _: ()
 
     def __post_init__(self) -> None:
         if not self.name or not set(self.name) <= _FILE_NAMES:
@@ -169,6 +180,7 @@ def perform(
     full: bool = False,
     data: str | os.PathLike[str] | None = None,
     progress: Listener | None = None,
+    keep: str | os.PathLike[str] | None = None,
 ) -> xr.DataTree:
     """Run an experiment; the root attributes of its tree hold the settings, versions and seconds.
 
@@ -176,10 +188,12 @@ def perform(
         seed: a whole number from 0 to 2^32 - 1.
         full: the paper's size instead of the small one.
         data: a folder with more data sets (``NAME/data.npz`` each).
-        progress: called with a ``probam.Progress``. Where it raises ``probam.Stop``, nothing is kept.
+        progress: called with a ``probam.Progress``. Where it raises ``probam.Stop``, nothing is kept but checkpoints.
+        keep: a folder for the checkpoints of an experiment that resumes, made if it is missing; others ignore it.
 
     Raises:
-        InputError: for a seed out of range, and for ``data`` that is not a folder or that the experiment cannot use.
+        InputError: for a seed out of range, for ``data`` that is not a folder or that the experiment cannot use, and
+            where ``keep`` cannot be made.
     """
     if isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise InputError(f"seed: expected a whole number from 0 to 2^32 - 1; got {seed!r}")
@@ -188,12 +202,12 @@ def perform(
         raise InputError(f"data: the experiment {experiment.name!r} uses no further data sets; leave this option out")
     if folder is not None and not folder.is_dir():
         raise InputError(f"data: expected a folder of data sets; {os.fspath(folder)} is not one")
+    place = None if keep is None or not experiment.resumes else _made(Path(keep))
+    lost = "an experiment keeps nothing before its end" if place is None else "the same command goes on from here"
     began = time.perf_counter()
     with jax.enable_x64(True):
-        report = Reporter(
-            progress, nothing_kept=f"{experiment.name}: stopped; an experiment keeps nothing before its end"
-        )
-        tree = experiment.run(Settings(int(seed), full, folder, report))
+        report = Reporter(progress, nothing_kept=f"{experiment.name}: stopped; {lost}")
+        tree = experiment.run(Settings(int(seed), full, folder, report, place))
     versions = {name: version(name) for name in _PACKAGES} | {"python": sys.version.split()[0]}
     tree.attrs |= {
         "experiment": experiment.name,
@@ -218,7 +232,11 @@ def prepare(experiment: Experiment, folder: str | os.PathLike[str]) -> Path:
     Raises:
         InputError: where the folder cannot be created or written to.
     """
-    place = Path(folder) / experiment.name
+    return _made(Path(folder) / experiment.name)
+
+
+def _made(place: Path) -> Path:
+    """A folder, created if it is missing."""
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -247,7 +265,8 @@ def write(experiment: Experiment, tree: xr.DataTree, folder: str | os.PathLike[s
 
     ``findings.csv`` has what was found, ``table_1.csv`` and so on the tables of the page.
 
-    All files are made before one is replaced, and each is replaced atomically. Other files in the folder are kept.
+    All files are made before one is replaced, and each is replaced atomically. Other files in the folder are kept, but
+    for the checkpoints of a run, which are of no more use.
 
     Raises:
         InputError: where the files cannot be written.
@@ -262,6 +281,8 @@ def write(experiment: Experiment, tree: xr.DataTree, folder: str | os.PathLike[s
     for name, content in contents.items():
         with write_atomically(place / name) as temporary:
             temporary.write_bytes(content)
+    if experiment.resumes:
+        shutil.rmtree(place / CHECKPOINTS, ignore_errors=True)
     return [place / name for name in contents]
 
 
@@ -286,6 +307,7 @@ def html(experiment: Experiment, tree: xr.DataTree, drawings: Sequence[Drawing] 
         for drawing in drawings
     )
     sections = [Section("findings", "What agrees with the paper, and what does not", _findings(findings))]
+    sections += experiment.sections(tree)
     if drawn:
         sections.append(Section("figures", "Figures" if len(drawings) > 1 else "Figure", drawn))
     if tables:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from probam.data.shipped import Shipped, load_labels, load_shipped, load_texts, provenance, shipped
+from probam.data.shipped import Shipped, load_labels, load_shipped, load_text, load_texts, provenance, shipped
 from probam.data.table import as_table
 from probam.data.writing import write_table
 from probam.errors import InputError
@@ -128,3 +128,13 @@ def test_a_set_written_out_reads_back_the_same(tmp_path: Path, suffix: str) -> N
         again = as_table(tmp_path / f"{name}{suffix}")
         np.testing.assert_array_equal(again.values, table.values)
         assert again.columns == table.columns
+
+
+def test_the_shipped_text_is_the_one_of_its_provenance() -> None:
+    text, said = load_text("tinyshakespeare"), provenance("tinyshakespeare")
+    assert (len(text), len(set(text))) == (1115394, 65)
+    assert f"- sha256 of the text: {hashlib.sha256(text.encode()).hexdigest()}\n" in said
+    packed = hashlib.sha256((ARCHIVES / "tinyshakespeare.txt.gz").read_bytes()).hexdigest()
+    assert f"- sha256: {packed}\n" in said
+    with pytest.raises(InputError, match="unknown text 'hamlet'; the shipped texts are tinyshakespeare"):
+        load_text("hamlet")

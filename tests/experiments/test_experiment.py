@@ -12,8 +12,9 @@ import pytest
 import xarray as xr
 
 from probam.cli.main import main
-from probam.errors import InputError
+from probam.errors import InputError, Stop
 from probam.experiments.experiment import (
+    CHECKPOINTS,
     Drawing,
     Experiment,
     Settings,
@@ -26,8 +27,9 @@ from probam.experiments.experiment import (
     write,
 )
 from probam.experiments.finding import Finding, Measured, judged
+from probam.inference.common.progress import Progress
 from probam.reports.figures.style import new_figure
-from probam.reports.page import table
+from probam.reports.page import Section, table
 
 
 def _run(settings: Settings) -> xr.DataTree:
@@ -115,6 +117,41 @@ def test_findings_and_tables_are_csv_files_that_a_program_reads(tmp_path: Path) 
     np.testing.assert_allclose(findings["error"], [0.25, 0.25, np.nan])
     read = pd.read_csv(place / "table_1.csv")
     assert read.to_dict("list") == {"draw": ["first"], "value": [-1.5], "value, error": [0.2]}
+
+
+def _resuming(settings: Settings) -> xr.DataTree:
+    """Leaves a checkpoint at its first step, and says in its tree whether it found one."""
+    assert settings.keep is not None
+    file = settings.keep / "step.eqx"
+    went_on = file.exists()
+    file.write_text("half")
+    settings.progress(1, 2, "half way")
+    return xr.DataTree.from_dict({"numbers": xr.Dataset({"drawn": ("draw", [0.0]), "went_on": int(went_on)})})
+
+
+def test_a_run_that_resumes_goes_on_from_its_checkpoints_which_go_with_its_end(tmp_path: Path) -> None:
+    resuming = replace(TINY, run=_resuming, resumes=True)
+    keep = prepare(resuming, tmp_path) / CHECKPOINTS
+
+    def stop(_: Progress) -> None:
+        raise Stop("enough")
+
+    with pytest.raises(Stop, match="the same command goes on from here"):
+        perform(resuming, 1, keep=keep, progress=stop)
+    tree = perform(resuming, 1, keep=keep)
+    assert tree["numbers"].to_dataset()["went_on"] == 1
+    write(resuming, tree, tmp_path)
+    assert not keep.exists()
+    perform(TINY, 1, keep=keep)
+    assert not keep.exists()  # an experiment that does not resume has no checkpoints
+    with pytest.raises(Stop, match="an experiment keeps nothing before its end"):
+        perform(TINY, 1, keep=keep, progress=stop)
+
+
+def test_further_sections_stand_after_the_findings() -> None:
+    told = replace(TINY, sections=lambda _: [Section("setup", "Set-up", "<p>Three draws.</p>")])
+    text = html(told, perform(told, 1))
+    assert text.index("What agrees with the paper") < text.index("<p>Three draws.</p>") < text.index("<svg")
 
 
 def test_a_failing_figure_leaves_the_former_results(tmp_path: Path) -> None:

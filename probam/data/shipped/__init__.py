@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from probam.data.table import Table
 from probam.errors import InputError
 
-__all__ = ["Shipped", "load_labels", "load_shipped", "load_texts", "provenance", "shipped"]
+__all__ = ["Shipped", "load_labels", "load_shipped", "load_text", "load_texts", "provenance", "shipped"]
 
 _Arrays = dict[str, NDArray[Any]]
 
@@ -178,6 +178,10 @@ _SETS = {
 }
 
 
+_TEXTS = {"tinyshakespeare": "bed00f18e91cda6838950656f0a95e07e0f4dbe8649a4b959f7602a7e53fbc6e"}
+"""Checksums of the compressed texts, by name."""
+
+
 def shipped() -> list[Shipped]:
     """The records of all shipped data sets."""
     return list(_SETS.values())
@@ -216,15 +220,23 @@ def load_texts(name: str) -> list[str]:
     if not record.texts:
         known = ", ".join(other.name for other in shipped() if other.texts)
         raise InputError(f"{name}: it has no texts; data sets with texts are {known}")
-    content = (files(__name__) / record.texts).read_bytes()
-    if hashlib.sha256(content).hexdigest() != record.texts_sha256:
-        raise InputError(f"{name}: {record.texts} is damaged; install the package again")
-    return gzip.decompress(content).decode().splitlines()
+    return _unpacked(name, record.texts, record.texts_sha256).splitlines()
+
+
+def load_text(name: str) -> str:
+    """A shipped text, for models of language; ``tinyshakespeare`` is the only one: plays, 1.1 million characters.
+
+    Raises :class:`probam.errors.InputError` for an unknown name and for a damaged file.
+    """
+    if name not in _TEXTS:
+        raise InputError(f"unknown text {name!r}; the shipped texts are {', '.join(_TEXTS)}")
+    return _unpacked(name, f"{name}.txt.gz", _TEXTS[name])
 
 
 def provenance(name: str) -> str:
-    """Source and licence of a shipped data set, as Markdown."""
-    return (files(__name__) / _record(name).file.replace(".npz", ".md")).read_text(encoding="utf-8")
+    """Source and licence of a shipped data set or text, as Markdown."""
+    file = f"{name}.md" if name in _TEXTS else _record(name).file.replace(".npz", ".md")
+    return (files(__name__) / file).read_text(encoding="utf-8")
 
 
 def _record(name: str) -> Shipped:
@@ -233,6 +245,14 @@ def _record(name: str) -> Shipped:
         mean = f" (did you mean {close[0]!r}?)" if close else ""
         raise InputError(f"unknown data set {name!r}; the shipped data sets are {', '.join(_SETS)}{mean}")
     return _SETS[name]
+
+
+def _unpacked(name: str, file: str, sha256: str) -> str:
+    """The text of a compressed file; raises where its checksum is wrong."""
+    content = (files(__name__) / file).read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise InputError(f"{name}: {file} is damaged; install the package again")
+    return gzip.decompress(content).decode()
 
 
 def _arrays(record: Shipped) -> _Arrays:
