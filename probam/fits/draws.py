@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+from threadpoolctl import threadpool_limits
 
 import probam.fits.posterior as posterior
 from probam.family import Params
@@ -14,7 +15,7 @@ from probam.inference.common.result import EngineResult
 from probam.models.mixture import Mixture
 from probam.reports.summaries.partition import cluster_sizes
 from probam.reports.summaries.quantities import evenly
-from probam.reports.summaries.relabel import LabelledDraws, Method, relabel_all
+from probam.reports.summaries.relabel import LabelledDraws, Method, from_responsibilities, relabel_all
 
 __all__ = ["Draws", "Numbering", "compared_rows", "number_memories", "thin"]
 
@@ -27,7 +28,7 @@ _PARTITION_ROWS = 400
 """Most data of which partitions are compared."""
 
 _COMPARED = 20_000_000
-"""Most responsibilities for which all rules of relabelling are tried; Stephens' goes through them several times."""
+"""Most responsibilities that are kept so that all rules of relabelling are tried: Stephens' uses them often."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,19 +128,28 @@ def number_memories(
         return Numbering(same, reading.weights, sizes, "labels", {})
     if len(draws) == 1:  # any rule leaves the numbers of the draw that it begins at
         return _by_weight(reading.weights, sizes, np.arange(draws.model.num_components)[None], "ecr", {})
+    labelled, methods = _labelled(draws, reading, x)
+    with threadpool_limits(limits=1, user_api="blas"):  # many small products: threads would wait for each other
+        relabelled, agreement = relabel_all(labelled, methods=methods, sizes=sizes)
+    return _by_weight(reading.weights, sizes, relabelled.permutations, methods[0], agreement)
+
+
+def _labelled(
+    draws: Draws, reading: posterior.Reading, x: Float[Array, "N D"]
+) -> tuple[LabelledDraws, tuple[Method, ...]]:
+    """What relabelling needs of several draws, and the rules that are tried: of few responsibilities all."""
     model, sites, num_components = draws.model, draws.sites, draws.model.num_components
+    if len(draws) * len(x) * num_components <= _COMPARED:
+        table = posterior.memberships(model, sites, x)
+        return from_responsibilities(table, reading.memories, draws.reference), ("stephens", "ecr", "pivotal")
     reference, as_it_is = draws.at(np.array([draws.reference])), np.arange(num_components)[None]
-    labelled = LabelledDraws(
+    return LabelledDraws(
         overlap=lambda resp: posterior.overlap(model, sites, x, resp),
         mean=lambda numbers: responsibilities(model, sites, numbers, x),
         memories=reading.memories,
         reference=draws.reference,
         start=responsibilities(model, reference, as_it_is, x),
-    )
-    is_cheap = len(draws) * len(x) * num_components <= _COMPARED
-    methods: tuple[Method, ...] = ("stephens", "ecr", "pivotal") if is_cheap else ("ecr",)
-    relabelled, agreement = relabel_all(labelled, methods=methods, sizes=sizes)
-    return _by_weight(reading.weights, sizes, relabelled.permutations, methods[0], agreement)
+    ), ("ecr",)
 
 
 def _by_weight(

@@ -24,7 +24,7 @@ from probam.fits.questions import padded_alike
 from probam.inference.em.engine import side_by_side
 from probam.placement import each, in_blocks, rows_at_once
 
-__all__ = ["Reading", "density", "overlap", "read", "replicate", "replicate_with_memory"]
+__all__ = ["Reading", "density", "memberships", "overlap", "read", "replicate", "replicate_with_memory"]
 
 _R = TypeVar("_R")
 
@@ -157,6 +157,16 @@ def _overlap(
         return reference.T @ model.mixture(params).responsibilities(x)
 
     return _each_draw(one, sites, model, x)
+
+
+def memberships(model: Model, sites: Params, x: Float[Array | np.ndarray, "N D"]) -> Float[np.ndarray, "S N K"]:
+    """The responsibilities at each draw, memories numbered as it has them: for few of them, since all are kept."""
+    return np.asarray(_memberships(model, sites, *_filled(model, x)))[:, : len(x)]
+
+
+@compiled_by_work(lambda _, sites, x: (sites, len(x)))
+def _memberships(model: Model, sites: Params, x: Float[Array, "N D"]) -> Float[Array, "S N K"]:
+    return _each_draw(lambda params: model.mixture(params).responsibilities(x), sites, model, x)
 
 
 def density(model: Model, sites: Params, x: Float[Array | np.ndarray, "N D"]) -> Float[np.ndarray, "S N"]:

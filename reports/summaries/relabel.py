@@ -95,9 +95,12 @@ def from_responsibilities(
         raise InputError(f"reference: expected the number of a draw, 0 to {len(r) - 1}; got {reference}")
 
     def mean(permutations: Int[np.ndarray, "S K"]) -> Float[np.ndarray, "N K"]:
-        return np.asarray(np.take_along_axis(r, permutations[:, None, :], axis=2).mean(axis=0))
+        total = np.zeros(r.shape[1:])
+        for own, permutation in zip(r, permutations, strict=True):
+            total += own[:, permutation]
+        return total / len(r)
 
-    return LabelledDraws(lambda q: np.einsum("nj,snk->sjk", q, r), mean, theta, reference, r[reference])
+    return LabelledDraws(lambda q: np.matmul(q.T, r), mean, theta, reference, r[reference])
 
 
 def relabel(
