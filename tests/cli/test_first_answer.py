@@ -12,7 +12,7 @@ import pytest
 from probam.compiled import SWITCH
 from probam.data.shipped import load_shipped
 
-_OF_EM = 25
+_OF_EM = 23
 """Most programs of a fit by EM; ten of them are the engine and what comes before it."""
 
 _OF_LENGTH = 5
