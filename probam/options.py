@@ -28,6 +28,7 @@ import inspect
 import math
 import numbers
 import os
+import string
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
@@ -45,6 +46,8 @@ __all__ = [
     "command_words",
     "file_path",
     "flag_of",
+    "memory_size",
+    "num_bytes",
     "number",
     "one_of",
     "option",
@@ -228,6 +231,39 @@ def _is_number(value: Any) -> bool:
     if dtype is None:
         return isinstance(value, numbers.Real) and not isinstance(value, bool)
     return dtype.kind in "iuf" and value.ndim == 0
+
+
+_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+
+
+def memory_size(name: str, value: Any) -> None:
+    """The value is a number of bytes above zero, or text such as ``1.5GiB`` or ``500 MB``."""
+    try:
+        num_bytes(value)
+    except ValueError as error:
+        raise InputError(
+            f"{name}: expected a size of memory, as 1GiB, 500MB or a number of bytes; got {value!r}"
+        ) from error
+
+
+def num_bytes(size: object) -> int:
+    """Bytes of a size of memory. Raises ``ValueError`` for what is none.
+
+    >>> num_bytes("1.5 GiB"), num_bytes("20MB"), num_bytes(4096)
+    (1610612736, 20000000, 4096)
+    """
+    if isinstance(size, str):
+        digits = size.rstrip(string.ascii_letters)
+        unit = _UNITS.get(size[len(digits) :].lower() or "b", math.nan)
+        number = float(digits) * unit
+    elif isinstance(size, bool) or not isinstance(size, numbers.Integral):
+        raise ValueError(size)
+    else:
+        number = float(size)
+    if not 1 <= number < math.inf:
+        raise ValueError(size)
+    return int(number)
 
 
 def boolean(name: str, value: Any) -> None:

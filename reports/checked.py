@@ -174,8 +174,19 @@ def _faults_of_draws(tree: xr.DataTree) -> Iterator[str]:
         yield "the group invariant has draws that the group posterior has not"
     if len({group.sizes["chain"] for group in (posterior, stats, invariant)}) > 1:
         yield "posterior, sample_stats and invariant have different numbers of chains"
+    if has(tree, "all_rows"):
+        yield from _faults_of_all_rows(tree, drawn)
     yield from _faults_of_numbers(memory, invariant.sizes["chain"] * len(kept))
     yield from _faults_of_rows(tree)
+
+
+def _faults_of_all_rows(tree: xr.DataTree, drawn: np.ndarray) -> Iterator[str]:
+    """A sample of fewer rows than it has, and draws that are none of the fit's."""
+    group, num_sampled = tree.children["all_rows"].to_dataset(), variable(tree, "observed_data", "x").sizes["datum"]
+    if group.attrs["num_data"] < num_sampled:
+        yield f"the group all_rows is of {group.attrs['num_data']} rows; observed_data has {num_sampled} of them"
+    if not np.array_equal(group["draw"].values, drawn):
+        yield "the draws of posterior and all_rows are not numbered alike"
 
 
 def _faults_of_numbers(memory: xr.Dataset, samples: int) -> Iterator[str]:

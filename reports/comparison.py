@@ -22,6 +22,7 @@ from probam.reports.sections.posterior import finding
 from probam.reports.summaries.diagnostics import Diagnosis, diagnose
 from probam.reports.summaries.preference import preference
 from probam.reports.summaries.quantities import options
+from probam.reports.tree import num_data
 
 __all__ = ["comparison_html"]
 
@@ -40,7 +41,7 @@ def comparison_html(trees: Mapping[str, xr.DataTree], frame: pd.DataFrame) -> st
     sizes = first["observed_data"].sizes
     source = Path(str(first.attrs.get("source", "")) or "data").name
     fits = spelled(len(trees), "fit", "fits")
-    lead = f"{enumerated(list(trees))}: fits of the same {count(sizes['datum'])} rows with "
+    lead = f"{enumerated(list(trees))}: fits of the same {count(num_data(first))} rows with "
     lead += spelled(sizes["feature"], "feature", "features")
     sections = [
         numbers_section(trees, diagnoses, frame),

@@ -41,6 +41,7 @@ GROUPS = (
     "recall",
     "verification",
     "evidence",
+    "all_rows",
 )
 """The groups of a fit, in the order of the file."""
 
@@ -210,6 +211,13 @@ ARRAYS: dict[str, Array] = {
     "verification/tolerance": Array("check", _ANY),
     "verification/passed": Array("check", _TRUTH),
     "evidence/log_evidence": Array("run", _NO_NAN),
+    "all_rows/log_lik": Array("chain draw", _NO_NAN, "log likelihood of all rows, nats"),
+    "all_rows/size": Array(
+        "chain draw memory",
+        _NOT_NEGATIVE,
+        "expected number of data of each memory of a draw (of a point estimate: whose most probable memory it is)",
+    ),
+    "all_rows/log_confidence": Array("chain draw", _NO_NAN, "sum of the logs of the rows' largest responsibilities"),
 }
 """Arrays by group and name. Other arrays of a group are free, but see ``OF_EVERY_DRAW``."""
 
@@ -388,6 +396,7 @@ ATTRIBUTES: dict[str, dict[str, Attribute]] = {
         "no_completion": _WORDS.at_times(),
     },
     "evidence": {"log_evidence": _ANY_NUMBER, "se": _ANY_NUMBER, "method": _WORDS},
+    "all_rows": {"num_data": _COUNT},
     "stream": {
         "options": _json("names with values", lambda read: isinstance(read, dict)),
         "columns": _list("text", _is_text),

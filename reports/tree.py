@@ -26,6 +26,7 @@ __all__ = [
     "build_tree",
     "group_dataset",
     "has",
+    "num_data",
     "read_tree",
     "rows_of",
     "tree_bytes",
@@ -188,6 +189,13 @@ def _stored(attributes: Mapping[str, Any]) -> dict[str, str | int | float]:
 def has(tree: xr.DataTree, group: str, name: str | None = None) -> bool:
     """Whether a fit has a group, and in it a variable."""
     return group in tree.children and (name is None or name in tree.children[group].data_vars)
+
+
+def num_data(tree: xr.DataTree) -> int:
+    """How many rows the data have that were fitted; of data larger than memory ``observed_data`` is a sample."""
+    if has(tree, "all_rows"):
+        return int(tree.children["all_rows"].attrs["num_data"])
+    return int(tree.children["observed_data"].sizes["datum"])
 
 
 def rows_of(tree: xr.DataTree) -> xr.DataArray:

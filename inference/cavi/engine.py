@@ -11,6 +11,9 @@ bound of is decided here and nowhere else:
 
 Runs start from k-means++ seeds. One has converged when a pass raises the bound by less than ``tolerance`` nats per
 datum; the best one is then tried by birth, merge and delete moves until a round of them brings nothing.
+
+Over data larger than memory all of that is done in a sample of the rows; further passes, from the best end, are over
+all rows (:mod:`probam.inference.cavi.blocks`).
 """
 
 import os
@@ -29,6 +32,7 @@ from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
 from probam.family.capabilities import Conjugacy, Gradients, Guide, MeanFieldFactors
 from probam.inference.cavi import moves as cavi_moves
+from probam.inference.cavi.blocks import converge_in_blocks, stands_for_all
 from probam.inference.cavi.steps import (
     Data,
     Parts,
@@ -40,17 +44,18 @@ from probam.inference.cavi.steps import (
     numbers_of_a_block,
     proposed,
 )
-from probam.inference.common.coordinates import log_joints, unconstrained
+from probam.inference.common.blocks import RowBlocks, as_floats, draws_wanted, of_all_rows, surveyed
+from probam.inference.common.coordinates import log_joints, log_priors, unconstrained
 from probam.inference.common.kinds import as_runs, best_of, run_of
 from probam.inference.common.matching import numbered
 from probam.inference.common.progress import Listener, Reporter, ended, known_tolerance, resumable, silent
-from probam.inference.common.result import APPROXIMATION, EngineResult
+from probam.inference.common.result import APPROXIMATION, EngineResult, Survey
 from probam.inference.common.rows import counted, total_weight, weighed, without_missing
 from probam.inference.common.start import active_counts, hard_assignment, systematic_sample
 from probam.options import whole_number
 from probam.placement import each
 
-__all__ = ["Search", "fit_factors", "run"]
+__all__ = ["Search", "fit_factors", "from_assignment", "run"]
 
 _CHUNK = 50
 """Passes between two reports of progress."""
@@ -81,13 +86,23 @@ def _arrange(model: Model, memories: MeanField, x: jax.Array, *, batch_size: int
     return arrange(memories, x, batch_size, model.row_weight, model.num_components)
 
 
-def _from_assignment(parts: Parts, data: Data, x: jax.Array, assignment: jax.Array, scale: float | jax.Array) -> State:
-    """First state: factors from a hard or soft assignment of some rows, labels of all from the factors."""
+def from_assignment(
+    parts: Parts, num_batches: int, x: jax.Array, assignment: jax.Array, scale: float | jax.Array
+) -> State:
+    """First state: factors from a hard or soft assignment of some rows, labels of all from the factors.
+
+    Args:
+        parts: the mean field.
+        num_batches: of the data.
+        x: the rows.
+        assignment: how much of each row each memory has.
+        scale: how many rows each of them stands for.
+    """
     counts = scale * jnp.sum(assignment, axis=0)
     sums = scale * jnp.matmul(assignment.T, parts.memories.statistics(x), precision="highest")
     seen = Totals(counts, sums, jnp.zeros((), x.dtype))
     hyper = as_type(parts.hyper.begin(), x.dtype)
-    return proposed(data, parts.memories.begin(counts, sums), hyper, seen)
+    return proposed(num_batches, parts.memories.begin(counts, sums), hyper, seen)
 
 
 class _Seeded(NamedTuple):
@@ -119,7 +134,7 @@ def _from_seeds(parts: Parts, data: Data, seeded: _Seeded) -> State:
 
     def one(inputs: tuple[jax.Array, jax.Array]) -> State:
         rows, assignment = inputs
-        return _from_assignment(parts, data, rows, assignment, _num_data(data) / jnp.sum(assignment))
+        return from_assignment(parts, len(data.rows), rows, assignment, _num_data(data) / jnp.sum(assignment))
 
     states: State = each(one, (seeded.rows, seeded.assignment), numbers=seeded.rows[0].size)
     return states
@@ -130,7 +145,9 @@ def _num_data(data: Data) -> Float[Array, ""]:
     return jnp.sum(data.valid if data.valid.ndim == 3 else jnp.max(data.valid, axis=-1))
 
 
-_from_start = compiled_by_size(lambda _, data, __, start, **___: is_small(data.rows, start.shape[-1]))(_from_assignment)
+_from_start = compiled_by_size(lambda *given, **_: is_small(given[2], given[3].shape[-1]), static_argnums=1)(
+    from_assignment
+)
 
 
 def _is_small(_: Parts, data: Data, states: State, *__: Any) -> bool:
@@ -227,7 +244,7 @@ def fit_factors(
             seeded = seeded._replace(assignment=numbered(seeded.assignment, seeded.weight))
         states = _from_seeds(parts, data, seeded)
     else:
-        one = _from_start(parts, data, x, jnp.asarray(start, x.dtype), scale=1.0)
+        one = _from_start(parts, len(data.rows), x, jnp.asarray(start, x.dtype), 1.0)
         states = as_runs(one)
     states, trace = _converge(parts, data, states, rise, search.max_iterations + 1, _Phase(progress))
     trace = trace[:, 1:]  # the first pass brings labels and factors together
@@ -370,10 +387,11 @@ def run(
     restarts: int = _PLAIN.restarts,
     batch_size: int | None = _PLAIN.batch_size,
     moves: bool = _PLAIN.moves,
-    num_draws: int = 1000,
+    num_draws: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     sample_weight: Float[Array, " N"] | np.ndarray | None = None,
     labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
+    blocks: RowBlocks | None = None,
     progress: Listener | None = None,
 ) -> EngineResult:
     """Draws from the best of several factorised approximations of the posterior.
@@ -388,34 +406,62 @@ def run(
         restarts: runs from different k-means++ seeds.
         batch_size: rows after which the factors are brought up to date (memoized; default: all rows at once).
         moves: whether birth, merge and delete moves are tried on the best run.
-        num_draws: draws from the fitted factors.
+        num_draws: draws from the fitted factors (default 1000, over ``blocks`` 100).
         checkpoint: a file to which the run is written every few seconds, and from which the same call continues.
         sample_weight: how often each row counts, (N,) numbers of at least 0.
-        labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans. There
-            are no moves then.
-        progress: told after every 50 passes and every round of moves, and asked whether to stop.
+        labels: (N,) numbers of the memories of rows, -1 where not known, or (N, K) booleans; there are no moves then.
+        blocks: all rows of data larger than memory, of which ``x`` is a sample.
+        progress: told after 50 passes, a round of moves, or a block, and asked whether to stop.
 
     Raises:
         InputError: for a family or priors without closed-form factors, or a bad number.
         NumericalError: when the evidence bound is not finite in any run.
     """
-    whole_number(least=1)("num_draws", num_draws)
-    model, x = counted(model, x, sample_weight, labels)
+    (model, x), num_draws = counted(model, x, sample_weight, labels), draws_wanted(num_draws, blocks)
     key_fit, key_draws = jax.random.split(key)
     search = Search(base, max_iterations, tolerance, restarts, batch_size, moves)
-    with resumable(progress, checkpoint, "cavi", key, model, x, search._asdict()) as report:
+    with resumable(progress, checkpoint, "cavi", key, model, x, search._asdict() | of_all_rows(blocks)) as report:
         parts, state, trace, tried = fit_factors(key_fit, model, x, search, progress=report)
+        if blocks is not None:
+            state, trace = _over_all_rows(parts, state, blocks, len(x), search, report)
     sites = _draws(model.with_row_weight(None), parts, state, key_draws, num_draws=num_draws)
-    weighed_model, rows = weighed(model, x)
-    lp = log_joints(weighed_model, unconstrained(model.with_row_weight(None), sites), rows)
-    notes = ["the locations' prior spread tied to the memory's own (conjugate base measure)"] if base != "model" else []
-    notes += [f"{taken} of {count} {kind} moves taken" for kind, (taken, count) in tried.items()]
+    lp, survey = _log_joints(model, sites, x, blocks, report)
     return EngineResult(
         sites={name: np.asarray(value)[None] for name, value in sites.items()},
         stats={"lp": np.asarray(lp)[None]},
         objective=trace,
         objective_name="evidence lower bound",
         status=ended(bool(state.done), report),
-        note="; ".join(notes),
+        note=_note(base, tried),
         estimate=APPROXIMATION,
+        survey=survey,
     )
+
+
+def _note(base: str, tried: dict[str, tuple[int, int]]) -> str:
+    """How the target differs from the model's posterior, and what moves came to."""
+    notes = ["the locations' prior spread tied to the memory's own (conjugate base measure)"] if base != "model" else []
+    return "; ".join(notes + [f"{taken} of {count} {kind} moves taken" for kind, (taken, count) in tried.items()])
+
+
+def _over_all_rows(
+    parts: Parts, state: State, blocks: RowBlocks, num_sampled: int, search: Search, report: Reporter
+) -> tuple[State, np.ndarray]:
+    """Where passes over all rows end that begin at the best end in the sample, and the trace of their bounds (1, I)."""
+    rise = known_tolerance(search.tolerance, blocks.dtype, 1e-9) * blocks.total_weight
+    begun = stands_for_all(state, blocks.total_weight / num_sampled)
+    state, passes = converge_in_blocks(parts, begun, blocks, rise, search.max_iterations, report)
+    after: State = jax.device_put(as_floats(state, blocks.dtype))
+    return after, passes[None]
+
+
+def _log_joints(
+    model: Model, sites: Params, x: jax.Array, blocks: RowBlocks | None, report: Reporter
+) -> tuple[np.ndarray, Survey | None]:
+    """Log joint density of draws and all data, and what a pass over rows in blocks says of them."""
+    free = unconstrained(model.with_row_weight(None), sites)
+    if blocks is None:
+        weighed_model, rows = weighed(model, x)
+        return np.asarray(log_joints(weighed_model, free, rows)), None
+    survey = surveyed(model, {name: sites[name] for name in free}, blocks, report)
+    return np.asarray(log_priors(model, free)) + np.asarray(survey.log_lik), survey

@@ -64,7 +64,7 @@ def try_moves(
                 lambda: _birth(proposal.key, parts, data, state),
             ],
         )
-        trial = proposed(data, state.factors, state.ahead, seen)
+        trial = proposed(len(data.rows), state.factors, state.ahead, seen)
         trial = jax.lax.fori_loop(0, 1 + _PASSES, lambda _, trial: one_pass(parts, data, trial), trial)
         taken = trial.bound > state.bound + rise
         return jax.tree.map(lambda old, new: jnp.where(taken, new, old), state, trial), taken

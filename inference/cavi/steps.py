@@ -33,9 +33,13 @@ __all__ = [
     "advance",
     "arrange",
     "as_type",
+    "counted_last",
+    "labels_of",
     "numbers_of_a_block",
     "one_pass",
+    "ordered",
     "proposed",
+    "refined",
     "statistics",
 ]
 
@@ -141,23 +145,24 @@ def statistics(memories: MeanField, data: Data, rows: Float[Array, "R F"]) -> Fl
     return rows if len(data.are_statistics) else memories.statistics(rows)
 
 
-def _totals(by_batch: Totals) -> Totals:
-    """Summed over batches."""
-    return Totals(*(jnp.sum(leaf, axis=0) for leaf in by_batch))
+def counted_last(state: State) -> Totals:
+    """The totals of the last pass, or those of a proposal."""
+    totals = Totals(*(jnp.sum(leaf, axis=0) for leaf in state.by_batch))
+    return Totals(*(jnp.where(state.fresh, seen, own) for seen, own in zip(state.seen, totals, strict=True)))
 
 
-def proposed(data: Data, factors: Factors, hyper: Params, seen: Totals) -> State:
+def proposed(num_batches: int, factors: Factors, hyper: Params, seen: Totals) -> State:
     """A state whose next pass brings the labels of all batches to their best given what follows from ``seen``."""
-    dtype = data.rows.dtype
-    shape = (len(data.rows), *seen.sums.shape)
+    dtype = seen.sums.dtype
+    shape = (num_batches, *seen.sums.shape)
     by_batch = Totals(jnp.zeros(shape[:2], dtype), jnp.zeros(shape, dtype), jnp.zeros(shape[:1], dtype))
     view = View(jnp.zeros_like(seen.sums), jnp.zeros_like(seen.counts), jnp.zeros_like(seen.counts))
     nothing = jnp.full((), -jnp.inf, dtype)
     return State(factors, hyper, hyper, seen, view, nothing, by_batch, jnp.ones((), bool), jnp.zeros((), bool))
 
 
-def _best(parts: Parts, data: Data, state: State, seen: Totals) -> State:
-    """All factors but that of the labels at their best, given totals."""
+def refined(parts: Parts, constant: Float[Array, ""], state: State, seen: Totals) -> State:
+    """All factors but that of the labels at their best, given totals; ``constant`` is that of all data."""
     counts, dtype = seen.counts, seen.counts.dtype
 
     def alternate(_: jax.Array, given: tuple[Params, Params, jax.Array]) -> tuple[Params, Params, jax.Array]:
@@ -169,12 +174,12 @@ def _best(parts: Parts, data: Data, state: State, seen: Totals) -> State:
     weights_bound, log_weights = jax.value_and_grad(parts.weights.log_marginal)(counts, hyper)
     factors = parts.memories.update(state.factors, counts, seen.sums)
     slope, offset, bound = parts.memories.expect(factors, counts, seen.sums)
-    bound = (bound + weights_bound + hyper_bound + seen.entropy + data.constant).astype(dtype)
+    bound = (bound + weights_bound + hyper_bound + seen.entropy + constant).astype(dtype)
     view = View(slope, offset, log_weights.astype(dtype))
     return state._replace(factors=factors, hyper=hyper, ahead=ahead, seen=seen, view=view, bound=bound)
 
 
-def _labels(parts: Parts, data: Data, rows: jax.Array, valid: jax.Array, view: View) -> Totals:
+def labels_of(parts: Parts, data: Data, rows: jax.Array, valid: jax.Array, view: View) -> Totals:
     """Totals of a batch (G, R, F) whose labels are at their best."""
     offset = view.offset + view.log_weights
 
@@ -203,15 +208,13 @@ def _labels(parts: Parts, data: Data, rows: jax.Array, valid: jax.Array, view: V
 
 def one_pass(parts: Parts, data: Data, state: State) -> State:
     """Every batch visited once; then memories in the order that the prior of the weights makes likeliest."""
-    begin = jax.tree.map(
-        lambda seen, by_batch: jnp.where(state.fresh, seen, by_batch), state.seen, _totals(state.by_batch)
-    )
+    begin = counted_last(state)
 
     def visit(carry: tuple[State, Totals], b: jax.Array) -> tuple[tuple[State, Totals], None]:
         state, seen = carry
-        state = _best(parts, data, state, seen)
+        state = refined(parts, data.constant, state, seen)
         before = jax.tree.map(lambda leaf: leaf[b], state.by_batch)
-        after = _labels(parts, data, data.rows[b], data.valid[b], state.view)
+        after = labels_of(parts, data, data.rows[b], data.valid[b], state.view)
         by_batch = jax.tree.map(lambda leaf, new: leaf.at[b].set(new), state.by_batch, after)
         seen = jax.tree.map(
             lambda total, new, old: jnp.where(state.fresh, total, total + new - old), seen, after, before
@@ -219,9 +222,13 @@ def one_pass(parts: Parts, data: Data, state: State) -> State:
         return (state._replace(by_batch=by_batch), seen), None
 
     (state, _), _ = jax.lax.scan(visit, (state, begin), jnp.arange(len(data.rows)))
+    return ordered(parts, state, numbered=data.valid.ndim == 4)
+
+
+def ordered(parts: Parts, state: State, *, numbered: bool = False) -> State:
+    """The end of a pass: memories in their likeliest order, but where known labels number them."""
     counts = jnp.sum(state.by_batch.counts, axis=0)
-    known = data.valid.ndim == 4  # labels number the memories
-    order = jnp.arange(len(counts)) if known else parts.weights.likeliest_order(counts, state.hyper)
+    order = jnp.arange(len(counts)) if numbered else parts.weights.likeliest_order(counts, state.hyper)
     # a bound of labels that were never brought together is none
     return State(
         factors=Factors(jax.tree.map(lambda leaf: leaf[order], state.factors.own), state.factors.common),

@@ -33,6 +33,7 @@ __all__ = [
     "flattened",
     "free_parameters",
     "log_joints",
+    "log_priors",
     "sites_of",
     "unconstrained",
 ]
@@ -160,6 +161,12 @@ def log_joints(model: Model, free: Params, x: Float[Array, "N D"]) -> Float[Arra
     """Log joint density at many unconstrained values (leaves lead with their axis)."""
     numbers = x.size * model.num_components
     return jnp.asarray(each(lambda one: Coordinates(model).log_joint(one, x), free, numbers=numbers))
+
+
+@compiled_by_work(lambda _, free: (free, 1))
+def log_priors(model: Model, free: Params) -> Float[Array, " S"]:
+    """Log prior density, with the Jacobian, at many unconstrained values (leaves lead with their axis)."""
+    return jax.vmap(Coordinates(model).log_prior)(free)
 
 
 @jax.jit

@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 from scipy.special import logsumexp
 
-__all__ = ["APPROXIMATION", "EngineResult", "Evidence", "combine_runs"]
+__all__ = ["APPROXIMATION", "EngineResult", "Evidence", "Restarts", "Survey", "combine_runs"]
 
 APPROXIMATION = "draws from an approximation of the posterior"
 
@@ -32,6 +32,17 @@ def combine_runs(runs: Float[np.ndarray, " C"], method: str) -> Evidence:
     return Evidence(np.asarray(runs), combined, se, method)
 
 
+class Survey(NamedTuple):
+    """What one pass over all rows of data larger than memory says of the draws of a posterior."""
+
+    log_lik: Float[Array | np.ndarray, " S"]
+    """Log likelihood of all rows, nats, in the units of the model."""
+    size: Float[Array | np.ndarray, "S K"]
+    """Expected number of data of each memory; of a single draw the data whose most probable memory it is."""
+    log_confidence: Float[Array | np.ndarray, " S"]
+    """Sum over the rows of the log of their largest responsibility."""
+
+
 class Restarts(NamedTuple):
     """How each run of a search began."""
 
@@ -54,7 +65,8 @@ class EngineResult(NamedTuple):
     callback ended the run. ``note`` says in words where the engine's target differs from the model's own posterior;
     empty where it does not. ``evidence`` is what an engine that estimates it found, None for the others. ``pareto_k``
     is the tail shape of the importance ratios of approximate draws (None where none was computed); ``restart_status``
-    says how each restart of an optimiser ended, ``restarts`` how it began and what its end is worth.
+    says how each restart of an optimiser ended, ``restarts`` how it began and what its end is worth. ``survey`` is what
+    all rows say of the draws, chain by chain, where only a sample of them is in memory.
     """
 
     sites: dict[str, np.ndarray]
@@ -68,3 +80,4 @@ class EngineResult(NamedTuple):
     restart_status: tuple[str, ...] = ()
     restarts: Restarts | None = None
     estimate: str = "draws from the posterior"
+    survey: Survey | None = None

@@ -6,7 +6,8 @@ whole (N, K) table instead. M-step: the family's :class:`~probam.family.capabili
 ``maximize``, in another order of the memories where that is better. The objective is the log joint density in the
 unconstrained coordinates of NumPyro's samplers, or the log likelihood. It never falls, and where it stops it is
 stationary. Starts of several kinds (:mod:`probam.inference.common.kinds`) run in one program. The best end is returned:
-the highest, or under stick-breaking the one with the largest mass.
+the highest, or under stick-breaking the one with the largest mass. Over data larger than memory the runs are over a
+sample of the rows, and one more, from the best of their ends, over all rows.
 """
 
 import os
@@ -20,24 +21,17 @@ from jaxtyping import Array, Bool, Float, Int
 
 from probam.compiled import compiled_by_size, compiled_quickly, is_small
 from probam.errors import InputError, NumericalError
-from probam.family import Model, Moments, Params
+from probam.family import Model, Params
 from probam.family.capabilities import Absent, DataSpace, Guide, MStep
+from probam.inference.common.blocks import IN_SAMPLE, RowBlocks, in_double, of_all_rows, surveyed
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.kinds import Searched, Starts, run_of
 from probam.inference.common.matching import matched
 from probam.inference.common.progress import Listener, Reporter, ended, highest_of, known_tolerance, resumable, silent
-from probam.inference.common.result import EngineResult, Restarts
+from probam.inference.common.result import EngineResult, Restarts, Survey
 from probam.inference.common.rows import Rows, counted, numbers_memories, rows_on, total_weight, without_missing
-from probam.inference.em.steps import (
-    EMState,
-    Settings,
-    em_step,
-    expectation,
-    judged,
-    kept_statistics,
-    maximization,
-    numbers_of_a_run,
-)
+from probam.inference.em.parts import InBlocks, OnDevices, Parts, advance_in_parts, check_sums
+from probam.inference.em.steps import EMState, Settings, em_step, judged, kept_statistics, numbers_of_a_run
 from probam.options import whole_number
 from probam.placement import each
 
@@ -48,9 +42,6 @@ _CHUNK = 50
 
 _LITTLE = 8000
 """Numbers (rows x features x memories) from which a step of one run takes as long as its share of a step of several."""
-
-_ASK = 8
-"""Iterations on several devices after which it is asked whether a run has stopped: devices wait for the question."""
 
 
 @compiled_by_size(
@@ -106,69 +97,6 @@ def _fills_a_core(x: jax.Array, num_components: int) -> bool:
 
 _Ends = tuple[EMState, np.ndarray]
 """States of all runs, and the trace of their objectives (R, I)."""
-
-_expectation = jax.jit(expectation)
-_kept_statistics = jax.jit(kept_statistics)
-
-
-@partial(jax.jit, static_argnames=("settings",))
-def _ascend(
-    model: Model,
-    state: EMState,
-    parts: list[tuple[Moments, jax.Array]],
-    tolerance: jax.Array,
-    *,
-    settings: Settings,
-) -> tuple[EMState, jax.Array]:
-    """One M-step from the sums of every device."""
-    counts = sum(moments.counts for moments, _ in parts)
-    sums = sum(moments.sums for moments, _ in parts)
-    log_likelihood = sum(part for _, part in parts)
-    params, objective = maximization(
-        model,
-        Coordinates(model),
-        state.params,
-        Moments(jnp.asarray(counts), jnp.asarray(sums), parts[0][0].origin),
-        jnp.asarray(log_likelihood),
-        settings,
-    )
-    return judged(state, params, objective, tolerance, settings)
-
-
-def _advance_across(
-    model: Model,
-    states: EMState,
-    parts: list[Rows],
-    origin: jax.Array,
-    tolerance: jax.Array,
-    *,
-    settings: Settings,
-    num_steps: int,
-) -> tuple[EMState, np.ndarray]:
-    """As :func:`_advance`, each device summing over its own rows while the others sum over theirs."""
-    devices = [next(iter(part.x.devices())) for part in parts]
-    copies = [jax.device_put((model, origin), device) for device in devices]
-    kept = [_kept_statistics(copy[0], part.x, copy[1], part.weight) for part, copy in zip(parts, copies, strict=True)]
-    num_runs = len(states.objective)
-    after: list[EMState] = []
-    traces = np.full((num_runs, num_steps), np.nan, states.objective.dtype)
-    for run in range(num_runs):
-        state: EMState = jax.device_put(jax.tree.map(lambda leaf, run=run: np.asarray(leaf)[run], states), devices[0])
-        objectives: list[jax.Array] = []
-        for step in range(0 if bool(states.done[run]) else num_steps):
-            sums = [
-                _expectation(copy[0], jax.device_put(state.params, device), part.x, copy[1], part.weight, own)
-                for part, copy, device, own in zip(parts, copies, devices, kept, strict=True)
-            ]
-            state, objective = _ascend(
-                copies[0][0], state, jax.device_put(sums, devices[0]), tolerance, settings=settings
-            )
-            objectives.append(objective)
-            if step % _ASK == _ASK - 1 and bool(state.done):
-                break
-        after.append(state)
-        traces[run, : len(objectives)] = objectives
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *after), traces
 
 
 def side_by_side(num_runs: int, x: jax.Array, num_components: int) -> int:
@@ -234,13 +162,13 @@ def fit_params(
     model = model.with_row_weight(None)  # rows and their weights are handed on together
     each = None if weight is None else total_weight(weight)
     num_data = len(x) if each is None else float(each.sum())
-    tolerance = known_tolerance(tolerance, x.dtype, 1e-9)
+    parts, origin = rows_on(model, x, weight), _origin(model, x)
     climb = partial(
         _iterate,
         model,
-        parts=rows_on(model, x, weight),
-        origin=_origin(model, x),
-        tolerance=jax.device_put(x.dtype.type(tolerance * num_data)),
+        parts=parts[0] if len(parts) == 1 else OnDevices(model, parts, origin),
+        origin=origin,
+        tolerance=jax.device_put(x.dtype.type(known_tolerance(tolerance, x.dtype, 1e-9) * num_data)),
         settings=settings,
         max_iterations=max_iterations,
         progress=progress,
@@ -251,12 +179,60 @@ def fit_params(
     else:
         ends = climb({name: jax.device_put(np.asarray(value)[None]) for name, value in start.items()})
         found = Searched(ends, np.asarray(ends[0].objective), Restarts(("given",), (0,), None))
-    if not np.isfinite(found.worth).any():
+    _check_finite(found.worth)
+    return found
+
+
+def _check_finite(worth: np.ndarray) -> None:
+    if not np.isfinite(worth).any():
         raise NumericalError(
             "em: the log density is not finite in any restart; standardise the data, "
             "or use fewer components or weights and a prior (estimate='map')"
         )
-    return found
+
+
+def in_blocks(
+    model: Model,
+    start: Params,
+    x: Float[Array, "M D"],
+    blocks: RowBlocks,
+    *,
+    estimate: str = "map",
+    max_iterations: int = 5000,
+    tolerance: float | None = None,
+    stop: str = "tolerance",
+    progress: Reporter = silent,
+) -> _Ends:
+    """Where one run over data larger than memory ends, and the trace of its objective (1, I).
+
+    Args:
+        model: the mixture to fit.
+        start: site values to begin from.
+        x: (M, D) some of the rows, in model units; they choose the zero of the sums and nothing else.
+        blocks: all rows.
+        progress: told after every block, and after each pass asked whether to stop.
+
+    The other options are those of :func:`run`.
+    """
+    check_closed_form(model)
+    check_sums(model)
+    _check_counts(max_iterations=max_iterations)
+    tolerance = known_tolerance(tolerance, x.dtype, 1e-9) * blocks.total_weight
+    origin, settings = _origin(model, x), _settings(estimate, stop, numbered=False)
+    with jax.enable_x64(True):
+        model, start, origin = in_double((model, start, origin))
+        ends = _iterate(
+            model,
+            {name: value[None] for name, value in start.items()},
+            parts=InBlocks(model, blocks, origin, progress),
+            origin=origin,
+            tolerance=jnp.asarray(tolerance),
+            settings=settings,
+            max_iterations=max_iterations,
+            progress=progress,
+        )
+    _check_finite(np.asarray(ends[0].objective))
+    return ends
 
 
 def _reached(ends: _Ends) -> tuple[Params, jax.Array]:
@@ -284,7 +260,7 @@ def _iterate(
     model: Model,
     params: Params,
     *,
-    parts: list[Rows],
+    parts: Rows | Parts,
     origin: jax.Array,
     tolerance: jax.Array,
     settings: Settings,
@@ -299,21 +275,26 @@ def _iterate(
         states, traces = before.state, [before.kept["trace"]]
         begin = max_iterations if before.ended else before.done
     num_runs, highest = len(states.objective), highest_of(traces[0]) if traces else -np.inf
-    advance = _advance if len(parts) == 1 else _advance_across
-    rows: Any = parts[0] if len(parts) == 1 else parts
-    for done_steps in range(begin, max_iterations, _CHUNK):
-        num_steps = min(_CHUNK, max_iterations - done_steps)
-        states, trace = advance(model, states, rows, origin, tolerance, settings=settings, num_steps=num_steps)
+
+    def advance(states: EMState, num_steps: int) -> tuple[EMState, jax.Array | np.ndarray]:
+        if isinstance(parts, Rows):
+            return _advance(model, states, parts, origin, tolerance, settings=settings, num_steps=num_steps)
+        return advance_in_parts(model, states, parts, tolerance, settings=settings, num_steps=num_steps)
+
+    report, chunk = (silent, 1) if isinstance(parts, InBlocks) else (progress, _CHUNK)  # blocks report for themselves
+    for done_steps in range(begin, max_iterations, chunk):
+        num_steps = min(chunk, max_iterations - done_steps)
+        states, trace = advance(states, num_steps)
         traces.append(np.asarray(trace))
         highest = highest_of(traces[-1], highest)
         finished = int(np.asarray(states.done).sum())
-        done, text = min(done_steps + _CHUNK, max_iterations), f"EM, {finished} of {num_runs} runs done"
+        done, text = min(done_steps + chunk, max_iterations), f"EM, {finished} of {num_runs} runs done"
         ended = finished == num_runs or done == max_iterations
         phase.save(done, states, [{"trace": trace} for trace in traces], ended=ended)
-        progress(done, max_iterations, text, objective=highest)
+        report(done, max_iterations, text, objective=highest)
         if finished == num_runs or progress.stopped:
             break
-    progress(max_iterations, max_iterations, "EM", objective=highest)
+    report(max_iterations, max_iterations, "EM", objective=highest)
     return states, np.concatenate(traces, axis=1)
 
 
@@ -336,6 +317,7 @@ def run(
     checkpoint: str | os.PathLike[str] | None = None,
     sample_weight: Float[Array, " N"] | np.ndarray | None = None,
     labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
+    blocks: RowBlocks | None = None,
     progress: Listener | None = None,
 ) -> EngineResult:
     """The best of several EM runs.
@@ -355,25 +337,20 @@ def run(
         sample_weight: how often each datum counts, (N,) numbers of at least 0: the objective has
             sum_n w_n log p(x_n) in the place of sum_n log p(x_n). These are not the weights of the memories.
         labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans.
-        progress: told after every 50 iterations, and asked whether to stop.
+        blocks: all rows of data larger than memory, of which ``x`` is a sample.
+        progress: told after 50 iterations, or a block, and asked whether to stop.
 
     Raises:
-        InputError: for a family without a closed-form M-step, or invalid weights of the data.
+        InputError: for a family without a closed-form M-step (``blocks``: by sums), or invalid weights of the data.
         NumericalError: when no restart stays finite.
     """
-    options: dict[str, Any] = {
-        "estimate": estimate,
-        "max_iterations": max_iterations,
-        "tolerance": tolerance,
-        "stop": stop,
-        "restarts": restarts,
-        "sample_weight": sample_weight,
-        "labels": labels,
-    }
-    with resumable(progress, checkpoint, "em", key, model, x, options) as report:
-        found = fit_params(key, model, x, **options, progress=report)
+    options: dict[str, Any] = {"estimate": estimate, "max_iterations": max_iterations}
+    options |= {"tolerance": tolerance, "stop": stop}
+    known: dict[str, Any] = {"restarts": restarts, "sample_weight": sample_weight, "labels": labels}
+    with resumable(progress, checkpoint, "em", key, model, x, options | known | of_all_rows(blocks)) as report:
+        found, survey = _searched(key, model, x, blocks, options, known, report)
     (states, trace), best = found.ends, found.best
-    return point_result(
+    result = point_result(
         model,
         run_of(states.params, best),
         objective=trace,
@@ -383,6 +360,27 @@ def run(
         restarts=found.restarts,
         estimate="maximum a posteriori" if estimate == "map" else "maximum likelihood",
     )
+    return result._replace(survey=survey)
+
+
+def _searched(
+    key: jax.Array,
+    model: Model,
+    x: Float[Array, "N D"],
+    blocks: RowBlocks | None,
+    options: dict[str, Any],
+    known: dict[str, Any],
+    report: Reporter,
+) -> tuple[Searched[_Ends], Survey | None]:
+    """What runs come to, over the data or over all rows from the best end in a sample, and what all rows say there."""
+    if blocks is None:
+        return fit_params(key, model, x, **options, **known, progress=report), None
+    check_sums(model)
+    in_sample = fit_params(key, model, x, **options, **known, progress=report)
+    best = run_of(in_sample.ends[0].params, in_sample.best)
+    ends = in_blocks(model, best, x, blocks, **options, progress=report)
+    found = Searched(ends, np.asarray(ends[0].objective), Restarts((IN_SAMPLE,), (0,), None))
+    return found, surveyed(model, ends[0].params, blocks, report)
 
 
 @compiled_quickly()

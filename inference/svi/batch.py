@@ -1,17 +1,23 @@
 """Rows of one step of SVI, whose log likelihood stands for that of all data."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from probam.distributions.likelihood import log_likelihood_of
 from probam.family import Model, Params
+from probam.inference.common.blocks import RowBlocks
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.rows import total_weight
 
-__all__ = ["Batch", "draw_batch"]
+__all__ = ["Batch", "draw_batch", "minibatches"]
+
+_POOL = 4
+"""Blocks whose rows are drawn in one pass over data larger than memory."""
 
 
 class Batch(NamedTuple):
@@ -59,3 +65,27 @@ def draw_batch(key: jax.Array, model: Model, x: Float[Array, "N D"], size: int, 
     index = jax.random.categorical(key, jnp.log(each), shape=(size,))
     of_rows = None if weight.ndim == 1 else (weight[index] > 0).astype(x.dtype)
     return Batch(x[index], of_rows, num_data / size, num_data)
+
+
+def minibatches(
+    key: jax.Array, blocks: RowBlocks, windows: range, window: int, size: int
+) -> Iterator[Float[np.ndarray, "I B D"]]:
+    """Rows of the minibatches of one window of steps after the other, drawn with replacement from all rows.
+
+    Every row of every minibatch is any row of the data with the same probability, independently of all others, so that
+    the log likelihood of a minibatch times N/B has that of all rows as its mean, as in memory. One pass over the data
+    draws as many windows as there is memory for.
+
+    Args:
+        key: of the draws.
+        blocks: all rows.
+        windows: which windows of the run; those before do not change the draws.
+        window: steps of a window.
+        size: rows of a minibatch.
+    """
+    seed = np.asarray(jax.random.key_data(key)).ravel().tolist()
+    together = max(1, min(windows.stop, _POOL * blocks.size // (window * size)))
+    for pool in range(windows.start // together, -(-windows.stop // together)):
+        begin, end = pool * together, min((pool + 1) * together, windows.stop)
+        rows = blocks.drawn(np.random.default_rng([*seed, pool]), (end - begin) * window * size)
+        yield from rows.reshape(end - begin, window, size, -1)[max(windows.start - begin, 0) :]

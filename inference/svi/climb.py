@@ -11,10 +11,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from probam.compiled import compiled_by_size, is_small
 from probam.family import Model, Params
+from probam.inference.common.blocks import RowBlocks
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.progress import Reporter, highest_of
 from probam.inference.gradient_em.warm import Start
-from probam.inference.svi.batch import draw_batch
+from probam.inference.svi.batch import Batch, draw_batch, minibatches
 from probam.inference.svi.guides import Frame, Guide
 from probam.inference.svi.start import Restarts
 from probam.inference.svi.steps import adam_step, natural_step, posterior
@@ -84,16 +85,20 @@ class _Pace(NamedTuple):
         return self._replace(cuts=self.cuts + level, bound=np.where(self.going, mean, self.bound))
 
 
-def climb(key: jax.Array, start: Start, restarts: Restarts, how: Climb, progress: Reporter) -> Climbed:
+def climb(
+    key: jax.Array, start: Start, restarts: Restarts, how: Climb, progress: Reporter, blocks: RowBlocks | None = None
+) -> Climbed:
     """Where every restart ends, converged or after ``how.num_steps`` steps.
 
     Args:
         key: for minibatches and draws.
         start: model and data.
         restarts: the guides where they begin.
+        blocks: all rows, where the data are a sample of them: minibatches are then drawn from all rows.
     """
     window = max(1, min(_WINDOW, how.num_steps // 10))
     num_windows = max(1, how.num_steps // window)
+    num_data = None if blocks is None else jax.device_put(start.x.dtype.type(blocks.num_data))
     states = (restarts.params, restarts.moments if how.optimiser == "adam" else ())
     pace = _Pace.first(len(start))
     traces: list[np.ndarray] = []
@@ -102,8 +107,9 @@ def climb(key: jax.Array, start: Start, restarts: Restarts, how: Climb, progress
     if before is not None:
         (states, pace), traces = before.state, [before.kept["bound"]]
         begin = num_windows if before.ended else before.done
-    highest = highest_of(pace.bound)
-    for index in range(begin, num_windows):
+    highest, windows = highest_of(pace.bound), range(begin, num_windows)
+    drawn = None if blocks is None else minibatches(key, blocks, windows, window, how.batch_size)
+    for index in windows:
         pace = pace.with_windows_left(num_windows - index)
         states, bound = _advance(
             start.model,
@@ -113,7 +119,8 @@ def climb(key: jax.Array, start: Start, restarts: Restarts, how: Climb, progress
             jax.device_put((how.learning_rate * 0.25**pace.cuts).astype(start.x.dtype)),
             jax.device_put(pace.going),
             jax.random.fold_in(key, index),
-            start.x,
+            num_data,
+            start.x if drawn is None else jax.device_put(next(drawn)),
             optimiser=how.optimiser,
             num_steps=window,
             batch_size=how.batch_size,
@@ -145,7 +152,8 @@ def _advance(
     rates: Float[Array, " R"],
     going: Bool[Array, " R"],
     key: jax.Array,
-    x: Float[Array, "N D"],
+    num_data: jax.Array | None,
+    x: Float[Array, "*rows D"],
     *,
     optimiser: str,
     num_steps: int,
@@ -154,16 +162,22 @@ def _advance(
 ) -> tuple[tuple[Params, Any], Float[Array, "R I"]]:
     """``num_steps`` steps of every restart that is still going, on the same minibatches; the bound at each (nats).
 
-    A step to numbers that are not finite is not taken.
+    A step to numbers that are not finite is not taken. ``x`` is all data (N, D), or the minibatches of all steps
+    (I, B, D), of ``num_data`` data.
     """
     coordinates, take = Coordinates(model), _STEPS[optimiser]
 
     def one(restart: tuple[Frame, tuple[Params, Any], jax.Array]) -> tuple[tuple[Params, Any], jax.Array]:
         frame, state, rate = restart
 
-        def step(state: tuple[Params, Any], key: jax.Array) -> tuple[tuple[Params, Any], jax.Array]:
-            key_rows, key_draw = jax.random.split(key)
-            batch = draw_batch(key_rows, model, x, batch_size)
+        def step(
+            state: tuple[Params, Any], given: tuple[jax.Array, jax.Array | None]
+        ) -> tuple[tuple[Params, Any], jax.Array]:
+            key_rows, key_draw = jax.random.split(given[0])
+            if num_data is None or given[1] is None:
+                batch = draw_batch(key_rows, model, x, batch_size)
+            else:
+                batch = Batch(given[1], None, num_data / batch_size, num_data)
             *moved, bound = take(
                 guide,
                 *state,
@@ -176,7 +190,7 @@ def _advance(
             finite = jnp.isfinite(bound + jax.tree.reduce(jnp.add, sums))
             return jax.tree.map(lambda new, old: jnp.where(finite, new, old), tuple(moved), state), bound
 
-        return jax.lax.scan(step, state, jax.random.split(key, num_steps))
+        return jax.lax.scan(step, state, (jax.random.split(key, num_steps), None if num_data is None else x))
 
     def rest(restart: tuple[Frame, tuple[Params, Any], jax.Array]) -> tuple[tuple[Params, Any], jax.Array]:
         return restart[1], jnp.full(num_steps, jnp.nan, x.dtype)
@@ -184,5 +198,5 @@ def _advance(
     return each(
         lambda item: jax.lax.cond(item[1], one, rest, item[0]),
         ((frames, states, rates), going),
-        numbers=num_particles * batch_size * x.shape[1] * model.num_components,
+        numbers=num_particles * batch_size * x.shape[-1] * model.num_components,
     )

@@ -21,6 +21,10 @@ datum over the one before cuts the step to a quarter; after the fourth such wind
 evidence (:mod:`probam.inference.svi.judge`). The estimate counts one labelling of the memories, the one at which the
 guide is: where weights are exchangeable and memories well separated, all labellings together have log K! nats more.
 With an ``order`` there is only one labelling, and bound, ``lp`` and evidence are those of all labellings together.
+
+*Data larger than memory.* The restarts are optima of a sample. From the best one, brought to an optimum for all rows
+where closed-form EM can, one guide climbs. Its minibatches are drawn from all rows, each with the same probability
+(:func:`probam.inference.svi.batch.minibatches`).
 """
 
 import os
@@ -32,6 +36,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from probam.errors import InputError
 from probam.family import Model
+from probam.inference.common.blocks import RowBlocks, draws_wanted
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.ordering import in_order
 from probam.inference.common.progress import Listener, resumable
@@ -61,7 +66,7 @@ def run(
     optimiser: str = "adam",
     start: str = "em",
     num_steps: int = 5000,
-    num_draws: int = 1000,
+    num_draws: int | None = None,
     learning_rate: float | None = None,
     tolerance: float = 1e-5,
     batch_size: int | None = None,
@@ -72,18 +77,17 @@ def run(
     checkpoint: str | os.PathLike[str] | None = None,
     sample_weight: Float[Array, " N"] | np.ndarray | None = None,
     labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
+    blocks: RowBlocks | None = None,
     progress: Listener | None = None,
 ) -> EngineResult:
     """Draws from the guide of the best of several restarts, with Pareto's k-hat and, where it allows, the evidence.
-
-    ``stats`` has ``lp`` and ``log_q``, the log densities of model and guide at each draw in the same coordinates.
 
     Args:
         guide: "mean_field", "low_rank", "full", "flow" or "sticks" (see :mod:`probam.inference.svi.guides`).
         optimiser: "adam", or "natural" for the natural gradient of the guides "mean_field", "full" and "sticks".
         start: "em" starts each restart at another optimum of EM; "random" at a random point, which loses memories.
         num_steps: most optimisation steps.
-        num_draws: draws from the fitted guide; k-hat needs at least 100.
+        num_draws: draws from the fitted guide (default 1000, over ``blocks`` 100); k-hat needs at least 100.
         learning_rate: of the first step; 1 is a posterior standard deviation (Adam: 0.05) or a natural step (0.2).
         tolerance: rise of the bound over a window of 100 steps, in nats per datum, below which the step is cut.
         batch_size: rows per step, drawn with replacement (default: all up to 2000 rows, 1000 of more).
@@ -94,6 +98,7 @@ def run(
         checkpoint: a file to which the run is written every few seconds, and from which the same call continues.
         sample_weight: how often each row counts, (N,) numbers of at least 0.
         labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans.
+        blocks: all rows of data larger than memory, of which ``x`` is a sample.
 
     Raises:
         InputError: for an unknown guide or optimiser, a guide without that optimiser, or a number out of range.
@@ -102,16 +107,26 @@ def run(
     check_guide(model)
     model, x = counted(model, x, sample_weight, labels)
     law = guide_for(guide, Coordinates(model := in_order(model, order, order_by)))
-    rows = (len(x) if len(x) <= _ALL_ROWS else _BATCH) if batch_size is None else batch_size
-    rate = RATES.get(optimiser, 1.0) if learning_rate is None else learning_rate
-    how = Climb(law, optimiser, num_steps, rate, tolerance * len(x), rows, num_particles)
-    _check(how, start, {"num_draws": num_draws, "restarts": restarts}, len(x))
+    rate, num_data = _rate(optimiser, learning_rate), len(x) if blocks is None else blocks.num_data
+    how = Climb(law, optimiser, num_steps, rate, tolerance * num_data, _rows(batch_size, num_data), num_particles)
+    _check(how, start, {"num_draws": (num_draws := draws_wanted(num_draws, blocks)), "restarts": restarts}, num_data)
     *keys, key_steps, key_draws, key_bound = jax.random.split(key, 6)
-    own, whole = {"start": start, "restarts": restarts, **vars(how), "guide": guide}, rows == len(x)
+    own, whole = {"start": start, "restarts": restarts, **vars(how), "guide": guide}, how.batch_size == num_data
     with resumable(progress, checkpoint, "svi", key, model, x, own) as report:
-        begun, guides = begin(keys, model, x, law, restarts, at=start, whole=whole, progress=report)
-        climbed = climb(key_steps, begun, guides, replace(how, batch_size=len(begun.x)) if whole else how, report)
-    return judge((key_bound, key_draws), begun, law, climbed, num_draws, has_order=order != "none")
+        begun, guides = begin(keys, model, x, law, restarts, at=start, whole=whole, progress=report, blocks=blocks)
+        how = replace(how, batch_size=len(begun.x)) if whole and blocks is None else how
+        climbed = climb(key_steps, begun, guides, how, report, blocks)
+    return judge((key_bound, key_draws), begun, law, climbed, num_draws, order != "none", blocks, report)
+
+
+def _rows(batch_size: int | None, num_data: int) -> int:
+    """Rows of a step."""
+    return (num_data if num_data <= _ALL_ROWS else _BATCH) if batch_size is None else batch_size
+
+
+def _rate(optimiser: str, learning_rate: float | None) -> float:
+    """The first step size; an unknown optimiser is refused later."""
+    return RATES.get(optimiser, 1.0) if learning_rate is None else learning_rate
 
 
 def _check(how: Climb, start: str, counts: dict[str, int], num_data: int) -> None:

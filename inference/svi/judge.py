@@ -7,9 +7,11 @@ from jaxtyping import Array, Float
 from probam.compiled import compiled_by_size, is_small
 from probam.errors import NumericalError
 from probam.family import Model, Params
+from probam.inference.common.blocks import RowBlocks, surveyed
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.kinds import run_of
 from probam.inference.common.ordering import described_order
+from probam.inference.common.progress import Reporter, silent
 from probam.inference.common.result import APPROXIMATION, EngineResult, Evidence
 from probam.inference.evidence.importance import Importance, pareto_smoothed
 from probam.inference.gradient_em.warm import Start
@@ -32,22 +34,32 @@ def judge(
     guide: Guide,
     climbed: Climbed,
     num_draws: int,
-    *,
     has_order: bool,
+    blocks: RowBlocks | None = None,
+    progress: Reporter = silent,
 ) -> EngineResult:
     """Draws from the guide whose bound ended highest, with k-hat and, where it allows, the evidence.
 
     Args:
         keys: for the estimates of the bounds, and for the draws.
         has_order: whether the memories are in order, so that the guide covers all their labellings.
+        blocks: all rows, where the data are a sample of them and there is one restart.
+        progress: told of the pass over them.
 
     Raises:
         NumericalError: when no restart's evidence bound is finite.
     """
     key_bound, key_draws = keys
-    finals, status = _finals(key_bound, start, guide, climbed)
+    survey, x = None, start.x if blocks is None else None
+    finals = np.zeros(1) if blocks is not None else _finals(key_bound, start, guide, climbed)
     best = int(np.argmax(np.where(np.isfinite(finals), finals, -np.inf)))
-    sites, lp, log_q = _draws(key_draws, start, guide, _restart(climbed, best), num_draws)
+    sites, lp, log_q = _draws(key_draws, start, guide, _restart(climbed, best), num_draws, x)
+    if blocks is not None:
+        drawn = {name: jax.device_put(sites[name]) for name in Coordinates(start.model).transforms}
+        survey = surveyed(start.model, drawn, blocks, progress)
+        lp = lp + np.asarray(survey.log_lik)
+        finals = np.asarray([np.mean(lp - log_q)])
+    status = _status(finals, climbed)
     importance = pareto_smoothed(lp - log_q)
     return EngineResult(
         sites={name: value[None] for name, value in sites.items()},
@@ -60,15 +72,18 @@ def judge(
         pareto_k=None if importance is None else importance.pareto_k,
         restart_status=status,
         estimate=APPROXIMATION,
+        survey=survey,
     )
 
 
-def _finals(
-    key: jax.Array, start: Start, guide: Guide, climbed: Climbed
-) -> tuple[Float[np.ndarray, " R"], tuple[str, ...]]:
-    """The bound where each restart ended (nats), and how it ended."""
-    draws = [_draws(key, start, guide, _restart(climbed, r), _BLOCK) for r in range(len(climbed.converged))]
-    finals = np.asarray([np.mean(lp - log_q) for _, lp, log_q in draws])
+def _finals(key: jax.Array, start: Start, guide: Guide, climbed: Climbed) -> Float[np.ndarray, " R"]:
+    """The bound where each restart ended (nats)."""
+    draws = [_draws(key, start, guide, _restart(climbed, r), _BLOCK, start.x) for r in range(len(climbed.converged))]
+    return np.asarray([np.mean(lp - log_q) for _, lp, log_q in draws])
+
+
+def _status(finals: Float[np.ndarray, " R"], climbed: Climbed) -> tuple[str, ...]:
+    """How each restart ended. Raises :class:`probam.errors.NumericalError` where none has a finite bound."""
     finite = np.isfinite(finals)
     if not finite.any():
         raise NumericalError(
@@ -76,7 +91,7 @@ def _finals(
         )
     cut = "stopped" if climbed.stopped else "max_steps"
     status = np.where(~finite, "non_finite", np.where(climbed.converged, "converged", cut))
-    return finals, tuple(str(word) for word in status)
+    return tuple(str(word) for word in status)
 
 
 def _restart(climbed: Climbed, number: int) -> tuple[Frame, Params]:
@@ -97,11 +112,11 @@ def _evidence(importance: Importance | None, labellings: str) -> Evidence | None
 
 
 def _draws(
-    key: jax.Array, start: Start, guide: Guide, restart: tuple[Frame, Params], num_draws: int
+    key: jax.Array, start: Start, guide: Guide, restart: tuple[Frame, Params], num_draws: int, x: jax.Array | None
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """:func:`_draw_block` block by block: one program for any number of draws."""
     keys = [jax.random.split(jax.random.fold_in(key, i), _BLOCK) for i in range(-(-num_draws // _BLOCK))]
-    blocks = [jax.tree.map(np.asarray, _draw_block(start.model, guide, *restart, block, start.x)) for block in keys]
+    blocks = [jax.tree.map(np.asarray, _draw_block(start.model, guide, *restart, block, x)) for block in keys]
     together: tuple[dict[str, np.ndarray], np.ndarray, np.ndarray] = jax.tree.map(
         lambda *leaves: np.concatenate(leaves)[:num_draws], *blocks
     )
@@ -109,12 +124,17 @@ def _draws(
 
 
 @compiled_by_size(
-    lambda model, *others: is_small(others[-1], model.num_components), often=True, static_argnames="guide"
+    lambda model, *others: others[-1] is None or is_small(others[-1], model.num_components),
+    often=True,
+    static_argnames="guide",
 )
 def _draw_block(
-    model: Model, guide: Guide, frame: Frame, params: Params, keys: jax.Array, x: Float[Array, "N D"]
+    model: Model, guide: Guide, frame: Frame, params: Params, keys: jax.Array, x: Float[Array, "N D"] | None
 ) -> tuple[Params, Float[Array, " S"], Float[Array, " S"]]:
-    """Draws of the sites, log joint density and log density of the guide at each (unconstrained coordinates, nats)."""
+    """Draws of the sites, log joint density and log density of the guide at each (unconstrained coordinates, nats).
+
+    Without data it is the density of the prior alone.
+    """
     coordinates = Coordinates(model)
 
     def one(key: jax.Array) -> tuple[Params, jax.Array, jax.Array]:
@@ -122,6 +142,7 @@ def _draw_block(
         free = coordinates.unflatten(frame.apply(u))
         sites = coordinates.constrain(free)
         log_q = guide.log_density(params, u) - frame.log_det
-        return sites | model.deterministics(sites), coordinates.log_joint(free, x), log_q
+        density = coordinates.log_prior(free, sites) if x is None else coordinates.log_joint(free, x)
+        return sites | model.deterministics(sites), density, log_q
 
-    return each(one, keys, numbers=x.size * model.num_components)
+    return each(one, keys, numbers=(1 if x is None else x.size) * model.num_components)

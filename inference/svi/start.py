@@ -7,14 +7,20 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from probam.compiled import compiled_quickly
 from probam.family import Model, Params
-from probam.inference.common.coordinates import Coordinates
+from probam.family.capabilities import AdditiveMStep, MStep
+from probam.inference.common.blocks import RowBlocks, as_floats
+from probam.inference.common.coordinates import Coordinates, arranged, constrained, unconstrained
+from probam.inference.common.kinds import run_of
+from probam.inference.common.ordering import unordered
 from probam.inference.common.progress import Reporter
 from probam.inference.common.rows import weighed
-from probam.inference.gradient_em.warm import Start, start_at_optima
+from probam.inference.em import engine as em
+from probam.inference.gradient_em.warm import Start, has_m_step, start_at_optima
 from probam.inference.svi.batch import draw_batch
 from probam.inference.svi.curvature import spreads
 from probam.inference.svi.guides import Frame, Guide
@@ -30,6 +36,9 @@ _REACH = 1.0
 
 From a start that has lost memories a guide seldom comes back: a repeat of a better one is worth more.
 """
+
+_PASSES = 50
+"""Most passes over rows in blocks before the guide begins."""
 
 _RANDOM_SCALE = 0.1
 """Starting scale of a guide at a random point, in unconstrained coordinates."""
@@ -53,6 +62,7 @@ def begin(
     at: str,
     whole: bool,
     progress: Reporter,
+    blocks: RowBlocks | None = None,
 ) -> tuple[Start, Restarts]:
     """The starts, and the guide of every restart.
 
@@ -60,6 +70,8 @@ def begin(
         keys: three: for the starts, for the curvature there, and for the parameters of the guides.
         at: "em" for optima of EM, where the curvature sets the scale; "random" for random points.
         whole: whether each step takes all rows: few are then filled up (:func:`probam.inference.common.rows.weighed`).
+        blocks: all rows, where ``x`` is a sample of them. The best start is then brought to an optimum for all rows,
+            where closed-form EM can, and is the only one.
     """
     key_start, key_curvature, key_guide = keys
     if at == "em":
@@ -67,10 +79,12 @@ def begin(
         start = start_at_optima(key_start, model, x, restarts, reach=reach, progress=progress)
     else:
         start = _random_start(key_start, model, x, restarts)
-    if whole:
+    if blocks is not None:
+        start = _for_all_rows(start, blocks, progress, climbs=at == "em")
+    elif whole:
         start = Start(*weighed(start.model, start.x), start.free)
     if at == "em":
-        spread, scale = _posterior_spread(key_curvature, start, guide), 1.0
+        spread, scale = _posterior_spread(key_curvature, start, guide, blocks), 1.0
     else:
         spread, scale = jnp.ones_like(start.vectors), _RANDOM_SCALE
     return start, _guides(key_guide, guide, start.vectors, spread, jax.device_put(x.dtype.type(scale)))
@@ -84,9 +98,24 @@ def _random_start(key: jax.Array, model: Model, x: Float[Array, "N D"], restarts
     return Start(model, x, jax.vmap(coordinates.unflatten)(vectors))
 
 
-def _posterior_spread(key: jax.Array, start: Start, guide: Guide) -> Float[Array, "R P *P"]:
+def _for_all_rows(start: Start, blocks: RowBlocks, progress: Reporter, *, climbs: bool) -> Start:
+    """The best start, brought to an optimum of all rows where that takes sums over them alone."""
+    model, best = unordered(start.model), run_of(start.free, np.array([0]))
+    if climbs and has_m_step(model, start.x) and isinstance(MStep.ask(model.family), AdditiveMStep):
+        params = run_of(constrained(start.model, best), 0)
+        ends, _ = em.in_blocks(
+            model, params, start.x, blocks, max_iterations=_PASSES, tolerance=1e-6, progress=progress
+        )
+        at_all = jax.device_put(as_floats(ends.params, start.x.dtype))
+        best = unconstrained(start.model, at_all if model is start.model else arranged(start.model, at_all))
+    return Start(start.model, start.x, best)
+
+
+def _posterior_spread(key: jax.Array, start: Start, guide: Guide, blocks: RowBlocks | None) -> Float[Array, "R P *P"]:
     """Spread of the posterior at every start, by the curvature of the log joint for some of the rows."""
     batch = draw_batch(key, start.model, start.x, min(len(start.x), _CURVATURE_ROWS), replace=False)
+    if blocks is not None:
+        batch = batch._replace(scale=blocks.num_data / len(batch.rows), num_data=blocks.num_data)
     return spreads(start.model, start.vectors, key, batch, matrix=guide.wants_matrix)
 
 

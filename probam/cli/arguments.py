@@ -26,6 +26,7 @@ __all__ = [
     "labels_of_fitted",
     "names_in",
     "source_of_rows",
+    "source_to_fit",
     "table_of",
     "table_to_fit",
     "values_in",
@@ -142,6 +143,30 @@ def table_to_fit(data: str, options: dict[str, Any], labels: str | None) -> tupl
     if columns is None:
         _say_what_looks_like_labels(table)
     return table, known
+
+
+def source_to_fit(data: str, options: dict[str, Any], labels: str | None) -> "RowSource | None":
+    """The rows of a file that do not fit into the memory that was given; None where they do, or none was given.
+
+    Args:
+        data: path of a file, or name of a shipped set.
+        options: of a fit; those that say what is read of the data are carried out where there is a source.
+        labels: name of the column of labels; None where there is none.
+    """
+    if options.get("memory") is None or not Path(data).exists():
+        return None
+    from probam.fits.larger import larger_source
+    from probam.fits.options import FitOptions
+
+    chosen: dict[str, Any] = {how: names_in(options.get(how)) for how in ("columns", "drop")}
+    chosen |= {} if labels is None else {"labels": labels}
+    source = larger_source(data, FitOptions(**(options | chosen)))
+    if source is not None:
+        for name in ("columns", "drop", "variable"):
+            options.pop(name, None)
+        if chosen["columns"] is not None or chosen["drop"] is not None:
+            options["columns"] = list(source.columns)
+    return source
 
 
 def labels_in(source: str) -> "np.ndarray | None":

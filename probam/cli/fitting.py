@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probam.cli.arguments import check_apart, engine_options, table_to_fit
+from probam.cli.arguments import check_apart, engine_options, source_to_fit, table_to_fit
 from probam.cli.console import Bar, Interrupted, interruptible
 from probam.cli.flags import flags
 from probam.cli.program import DATA, FitOutput, Json, Labels, api_ready, app
@@ -58,16 +58,19 @@ def fit(
 
     check_writable(output, suffixes=(".nc",))
     check_apart(output, data)
-    table, known = table_to_fit(data, options, labels)
+    if options.get("memory") is not None:
+        api_ready(float32=float32)  # what decides whether the rows fit into memory brings JAX
+    source = source_to_fit(data, options, labels)
+    table, known = (None, None) if source is not None else table_to_fit(data, options, labels)
     options |= engine_options(option or [])
     api = api_ready(float32=float32)
-    rows, before = table.astype("float32") if float32 else table, _version(output)
+    rows, before = source if table is None else table.astype("float32") if float32 else table, _version(output)
     try:
         with Bar("fitting") as bar:
             fitted = interruptible(lambda: api.fit(rows, output=output, progress=bar, **options))
     except Interrupted as interruption:
         raise Interrupted(_kept(output, before, options.get("checkpoint"))) from interruption
-    agreement = None if known is None else _agreement(fitted, table, known)
+    agreement = None if table is None or known is None else _agreement(fitted, table, known)
     if as_json:
         print_json(fit_record(fitted, output, agreement))
     else:

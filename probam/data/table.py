@@ -214,13 +214,14 @@ def constant_columns(x: NDArray[Any]) -> NDArray[np.intp]:
     return np.flatnonzero(high - low <= rounding)
 
 
-def check_unit(table: Table) -> None:
+def check_unit(table: Table, num_data: int | None = None) -> None:
     """Raise :class:`probam.errors.InputError` for a column whose squares leave the numbers of its precision.
 
-    They overflow where numbers are too large, and vanish where all are too small.
+    They overflow where numbers are too large, and vanish where all are too small. Squares are summed over ``num_data``
+    rows (by default those of the table).
     """
     limits = np.finfo(table.values.dtype)
-    most, least = np.sqrt(limits.max / len(table.values)), np.sqrt(limits.tiny)
+    most, least = np.sqrt(limits.max / (num_data or table.num_data)), np.sqrt(limits.tiny)
     largest = np.maximum(np.nanmax(table.values, axis=0), -np.nanmin(table.values, axis=0))
     for column, size in zip(table.columns, largest, strict=True):
         if size > most or 0 < size < least:

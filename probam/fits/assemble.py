@@ -22,7 +22,7 @@ from probam.fits.outcome import with_outcome
 from probam.fits.predictive_check import predictive_check_group
 from probam.fits.prepared import Prepared
 from probam.inference.common.progress import Reporter
-from probam.inference.common.result import EngineResult
+from probam.inference.common.result import EngineResult, Survey
 from probam.models.mixture import Mixture
 from probam.reports.tree import build_tree
 
@@ -130,6 +130,7 @@ class _Read(NamedTuple):
     reading: posterior.Reading
     probes: Int[np.ndarray, " Q"]
     numbering: Numbering
+    survey: Survey | None
 
 
 def _read(model: Mixture, prepared: Prepared, result: EngineResult, keys: tuple[jax.Array, jax.Array]) -> _Read:
@@ -141,7 +142,8 @@ def _read(model: Mixture, prepared: Prepared, result: EngineResult, keys: tuple[
     reading = posterior.read(model, draws.sites, keys[0], x, pairs, allowed, most_probable=len(draws) == 1)
     counted = None if prepared.weight is None else prepared.weight > 0
     numbering = number_memories(draws, reading, x, counted=counted, as_labelled=allowed is not None)
-    return _Read(draws, reading, probes, numbering)
+    survey = draws.survey_of(result)
+    return _Read(draws, reading, probes, numbering.of_all_rows(survey), survey)
 
 
 def _essential(model: Mixture, prepared: Prepared, result: EngineResult, read: _Read) -> "_Groups":
@@ -151,12 +153,14 @@ def _essential(model: Mixture, prepared: Prepared, result: EngineResult, read: _
         {
             "posterior": groups.sites_group(model, result.sites),
             "sample_stats": groups.sample_stats_group(result),
-            "invariant": groups.invariant_group(draws, reading, read.probes, prepared.weight),
+            "invariant": groups.invariant_group(draws, reading, read.probes, prepared.weight, read.survey),
             "memory": groups.memory_group(reading, numbering, prepared.units, draws.reference),
         }
     )
     collected.derive("optimisation", lambda: groups.optimisation_group(result))
     collected.derive("evidence", lambda: groups.evidence_group(result.evidence, prepared))
+    if (all_rows := groups.all_rows_group(result, prepared)) is not None:
+        collected.made["all_rows"] = all_rows
     return collected
 
 

@@ -66,7 +66,7 @@ def fit_attributes(
         "given_prior": texts_of_priors(_given_priors(options)),
         "prior": {site: _law(prior) for site, prior in model.prior.items()},
         "model": "; ".join(_sentences(options, prepared, model, result)),
-        "truncation": _truncation(model, result, prepared.table.num_data),
+        "truncation": _truncation(model, result, prepared.num_data),
         "versions": versions(),
         "devices": f"{jax.device_count()} {jax.default_backend()}",
     }
@@ -126,7 +126,14 @@ def versions() -> dict[str, str]:
 
 
 def describe(
-    model: Mixture, table: Table, weights: str, alpha: Any, discount: Any, *, streamed: int | None = None
+    model: Mixture,
+    table: Table,
+    weights: str,
+    alpha: Any,
+    discount: Any,
+    *,
+    num_data: int | None = None,
+    streamed: int | None = None,
 ) -> str:
     """The model in words.
 
@@ -136,6 +143,7 @@ def describe(
         weights: name of the weight prior.
         alpha: its strength or concentration: a number, a prior or None for the default prior.
         discount: its discount, likewise.
+        num_data: number of data that were fitted; None: those of the table.
         streamed: number of data, where a stream made the memories; it has no truncation.
     """
     is_process = weights in ("dp", "pyp")
@@ -150,7 +158,7 @@ def describe(
     if streamed is not None:
         return f"{mixture}, made on demand by a stream of {streamed} data of {features}"
     size = f"truncated at {model.num_components}" if is_process else f"{model.num_components} memories"
-    return f"{mixture}, {size}, fitted to {table.num_data} data of {features}"
+    return f"{mixture}, {size}, fitted to {num_data or table.num_data} data of {features}"
 
 
 def _parameter(name: str, value: Any) -> str:
@@ -158,7 +166,10 @@ def _parameter(name: str, value: Any) -> str:
 
 
 def _sentences(options: FitOptions, prepared: Prepared, model: Mixture, result: EngineResult) -> list[str]:
-    sentences = [describe(model, prepared.table, options.weights, options.alpha, options.discount)]
+    laws = (options.weights, options.alpha, options.discount)
+    sentences = [describe(model, prepared.table, *laws, num_data=prepared.num_data)]
+    if prepared.blocks is not None:
+        sentences.append(f"default priors scaled to {prepared.table.num_data} of the rows, drawn at random")
     num_missing = int(np.isnan(prepared.x).sum())
     if num_missing:
         sentences.append(f"{num_missing} of {prepared.x.size} entries missing and integrated out")

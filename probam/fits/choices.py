@@ -200,6 +200,10 @@ def find_engine(name: str, options: Mapping[str, Any]) -> Any:
     return _run_of(name)
 
 
+_OF_EVERY_FIT = ("progress", "sample_weight", "labels", "blocks")
+"""Keywords of an engine that are made of options of the fit."""
+
+
 def _run_of(engine: str) -> Any:
     return importlib.import_module(f"probam.inference.{engine}.engine").run
 
@@ -209,7 +213,7 @@ def _parameters(engine: str) -> dict[str, inspect.Parameter]:
     return {
         parameter.name: parameter
         for parameter in inspect.signature(_run_of(engine)).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in ("progress", "sample_weight", "labels")
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in _OF_EVERY_FIT
     }
 
 

@@ -1,6 +1,6 @@
 """The draws of a posterior that are read, and their memories numbered alike."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ import probam.fits.posterior as posterior
 from probam.family import Params
 from probam.fits.answers import responsibilities
 from probam.inference.common.coordinates import Coordinates
-from probam.inference.common.result import EngineResult
+from probam.inference.common.result import EngineResult, Survey
 from probam.models.mixture import Mixture
 from probam.reports.summaries.partition import cluster_sizes
 from probam.reports.summaries.quantities import evenly
@@ -65,6 +65,19 @@ class Draws:
         num_chains, num_draws = self.shape
         return np.asarray(np.arange(num_chains)[:, None] * num_draws + chosen).ravel()
 
+    def survey_of(self, result: EngineResult) -> Survey | None:
+        """What all rows of data larger than memory say of these draws; None where all rows are in memory."""
+        if result.survey is None:
+            return None
+        chains = self.shape[0]
+
+        def kept(leaf: Array | np.ndarray) -> np.ndarray:
+            every = np.asarray(leaf)
+            by_chain = every.reshape(chains, -1, *every.shape[1:])[:, self.kept]
+            return by_chain.reshape(-1, *every.shape[1:])
+
+        return Survey(*map(kept, result.survey))
+
     def only(self, chosen: Int[np.ndarray, " U"]) -> "Draws":
         """The draws that stand at these positions within their chain."""
         which = self.of_every_chain(chosen)
@@ -97,12 +110,18 @@ class Numbering:
     permutation: Int[np.ndarray, "S K"]
     """Memory k as numbered is memory ``permutation[s, k]`` of draw s."""
     weights: Float[np.ndarray, "S K"]
-    sizes: Int[np.ndarray, "S K"]
-    """Data that each memory holds, by the sampled labels."""
+    sizes: Int[np.ndarray, "S K"] | Float[np.ndarray, "S K"]
+    """Data that each memory holds, by the sampled labels; of data larger than memory their expected number."""
     method: str
     """Rule of relabelling."""
     agreement: dict[str, float]
     """Share of the data on which two rules agree, by their names."""
+
+    def of_all_rows(self, survey: Survey | None) -> "Numbering":
+        """The same, where all rows and not the sample say how many data each memory holds."""
+        if survey is None:
+            return self
+        return replace(self, sizes=np.take_along_axis(np.asarray(survey.size), self.permutation, axis=1))
 
 
 def number_memories(

@@ -151,7 +151,7 @@ def _run(
     run: Any, key: jax.Array, model: Mixture, prepared: Prepared, options: FitOptions, engine_options: dict[str, Any]
 ) -> EngineResult:
     """What the engine returns, all of it finite."""
-    known = {"sample_weight": prepared.weight, "labels": prepared.allowed}
+    known = {"sample_weight": prepared.weight, "labels": prepared.allowed, "blocks": prepared.blocks}
     result: EngineResult = run(
         key,
         model,

@@ -18,7 +18,7 @@ from probam.errors import ProbamError
 from probam.fits.draws import Draws, Numbering
 from probam.fits.prepared import Prepared
 from probam.fits.questions import lacking
-from probam.inference.common.result import EngineResult, Evidence
+from probam.inference.common.result import EngineResult, Evidence, Survey
 from probam.models.mixture import Mixture
 from probam.reports.summaries.credible import partition_group as sampled_partitions
 from probam.reports.summaries.credible import point_estimate_group
@@ -29,6 +29,7 @@ from probam.reports.tree import Variables
 __all__ = [
     "Group",
     "Owners",
+    "all_rows_group",
     "evidence_group",
     "invariant_group",
     "log_likelihood_group",
@@ -43,6 +44,9 @@ __all__ = [
 
 _REPLICATED = 2_000_000
 """About so many numbers are replicated, in 2 to 50 data sets; one where the data have more numbers."""
+
+_HOLDS = 0.5
+"""Expected number of data from which a memory holds some."""
 
 _OF_ONE_DRAW = 8
 """Most data sets that are replicated from a single draw."""
@@ -109,11 +113,26 @@ def sample_stats_group(result: EngineResult) -> Group:
     return Group({name: (values, ("chain", "draw")) for name, values in result.stats.items()})
 
 
+def all_rows_group(result: EngineResult, prepared: Prepared) -> Group | None:
+    """What all rows of data larger than memory say of the draws; None where all rows are in memory."""
+    if result.survey is None or prepared.blocks is None:
+        return None
+    shape = next(iter(result.stats.values())).shape
+    of_draws = ("chain", "draw")
+    variables = {
+        "log_lik": (np.reshape(result.survey.log_lik, shape), of_draws),
+        "size": (np.reshape(result.survey.size, (*shape, -1)), (*of_draws, "memory")),
+        "log_confidence": (np.reshape(result.survey.log_confidence, shape), of_draws),
+    }
+    return Group(variables, {"num_data": prepared.num_data})
+
+
 def invariant_group(
     draws: Draws,
     reading: posterior.Reading,
     probes: Int[np.ndarray, " Q"],
     weight: Float[np.ndarray, " N"] | None,
+    survey: Survey | None = None,
 ) -> Group:
     """What does not depend on how memories are numbered.
 
@@ -122,6 +141,7 @@ def invariant_group(
         reading: what these draws say of the data.
         probes: rows at which the energy is followed.
         weight: how often each row counts; None counts each once.
+        survey: what all rows say of the same draws, where the data are a sample of them.
     """
     variables = invariant_quantities(
         log_lik=reading.log_lik,
@@ -132,7 +152,16 @@ def invariant_group(
         data_weight=weight,
         shape=draws.shape,
     )
+    if survey is not None:
+        whole = {"log_lik": survey.log_lik, "num_occupied": _number_holding(np.asarray(survey.size))}
+        of_draws = ("chain", "draw")
+        variables = {**variables, **{name: (np.reshape(own, draws.shape), of_draws) for name, own in whole.items()}}
     return Group(variables, coordinates={"draw": draws.kept, "probe": probes})
+
+
+def _number_holding(size: Float[np.ndarray, "S K"]) -> Int[np.ndarray, " S"]:
+    """How many memories hold data, by the expected numbers of their data."""
+    return np.asarray((size >= _HOLDS).sum(axis=1))
 
 
 def memory_group(reading: posterior.Reading, numbering: Numbering, units: Standardiser, reference: int) -> Group:
@@ -140,7 +169,7 @@ def memory_group(reading: posterior.Reading, numbering: Numbering, units: Standa
     permutation, weights, sizes = numbering.permutation, numbering.weights, numbering.sizes
     memories = units.invert(np.take_along_axis(reading.memories, permutation[..., None], axis=1))
     spread = np.take_along_axis(reading.spread, permutation[..., None], axis=1) * np.asarray(units.scale)
-    occupied = sizes > 0
+    occupied = sizes >= _HOLDS
     used = np.where(occupied.any(axis=0), occupied, True)[..., None]
     count = used.sum(axis=0)
     mean = np.where(used, memories, 0).sum(axis=0) / count

@@ -22,7 +22,7 @@ from probam.models.mixture import Mixture
 from probam.options import whole_number_in
 from probam.reports.summaries.estimate import data_weights, headline
 from probam.reports.summaries.quantities import options
-from probam.reports.tree import rows_of, variable
+from probam.reports.tree import has, num_data, rows_of, variable
 
 __all__ = ["Held"]
 
@@ -125,6 +125,8 @@ class Held:
     def total_log_jacobian(self) -> float:
         """What turns the log density of all fitted rows, as often as they count, in the units of the model into that in
         the units of the data (nats)."""
+        if has(self._held, "all_rows"):
+            return num_data(self._held) * self.standardiser.log_jacobian()
         x = variable(self._held, "observed_data", "x").values
         return float(data_weights(self._held) @ self.standardiser.log_jacobians(x))
 

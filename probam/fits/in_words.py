@@ -5,7 +5,7 @@ import pandas as pd
 import xarray as xr
 
 from probam.reports.summaries.diagnostics import advice, left_out
-from probam.reports.summaries.estimate import NOT_A_COUNT, bounds_memories, headline
+from probam.reports.summaries.estimate import NOT_A_COUNT, bounds_memories, headline, sample_in_words
 
 __all__ = ["memories", "summary_text"]
 
@@ -40,7 +40,7 @@ def summary_text(tree: xr.DataTree, frame: pd.DataFrame, most: int) -> str:
     counts = np.bincount(occupied.astype(int))
     outcome = f", {attributes['outcome'].replace('_', ' ')}" if attributes.get("outcome") else ""
     run = f"{attributes['engine']}, seed {attributes['seed']}, {attributes['seconds']:.1f} s{outcome}"
-    lines = [headline(tree), attributes["model"], run]
+    lines = [headline(tree), attributes["model"], *filter(None, [sample_in_words(tree)]), run]
     if occupied.size > 1:
         likely = ", ".join(f"{k}: {counts[k] / occupied.size:.0%}" for k in np.argsort(-counts)[:4] if counts[k] > 0)
         lines.append(f"memories that hold data: {occupied.mean():.2f} on average ({likely})")

@@ -16,6 +16,7 @@ from probam.options import (
     Options,
     boolean,
     file_path,
+    memory_size,
     number,
     one_of,
     option,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from probam.family import Family
     from probam.inference.common.progress import Listener
 
-__all__ = ["ENGINES", "SEEDS", "TAKE_MISSING", "FitOptions", "family_or_name"]
+__all__ = ["ENGINES", "SEEDS", "TAKE_BLOCKS", "TAKE_MISSING", "FitOptions", "family_or_name"]
 
 ENGINES = ("em", "gradient_em", "clam", "svi", "cavi", "nuts", "gibbs", "smc")
 
@@ -48,6 +49,9 @@ _TAKE_WEIGHTS = ("em", "gradient_em", "svi", "cavi", "nuts", "smc")
 
 _TAKE_LABELS = ("em", "gradient_em", "svi", "cavi", "nuts", "gibbs", "smc")
 """Engines that hold rows to the memories that they are known to belong to."""
+
+TAKE_BLOCKS = ("em", "cavi", "svi")
+"""Engines that go through data larger than memory in blocks."""
 
 _MODEL, _ENGINE, _DATA = "Model", "Engine", "Data"
 
@@ -294,6 +298,16 @@ class FitOptions(Options):
         flag=str | None,
         flag_help=f"A column that says how often each row counts (engines {', '.join(_TAKE_WEIGHTS)}).",
         metavar="COLUMN",
+    )
+    memory: str | int | None = option(
+        None,
+        help="Most memory for the data and what the fit makes of them, as 1GiB, 500MB or bytes. Data that need more "
+        f"are read in blocks, again at each pass (engines {', '.join(TAKE_BLOCKS)}); the fit then holds a random "
+        "sample of their rows.",
+        group=_DATA,
+        check=optional(memory_size),
+        flag=str | None,
+        metavar="SIZE",
     )
     output: str | os.PathLike[str] | None = option(
         None,

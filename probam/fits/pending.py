@@ -12,14 +12,14 @@ from probam.fits.assemble import FURTHER, fit_tree, tree_of
 from probam.fits.choices import precision
 from probam.fits.outcome import with_outcome
 from probam.fits.prepared import Prepared
-from probam.fits.saved import saved_data
+from probam.fits.saved import saved_data, saved_survey
 from probam.inference.common.progress import Reporter, silent
 from probam.inference.common.result import EngineResult
 from probam.models.mixture import Mixture
 
 __all__ = ["completed", "is_pending", "keys_of", "pending_tree"]
 
-_OF_THE_RUN = ("optimisation", "evidence")
+_OF_THE_RUN = ("optimisation", "evidence", "all_rows")
 """Groups that the engine's result holds beside its draws."""
 
 _TO_BE_MADE = ("invariant", "memory", *FURTHER)
@@ -39,6 +39,7 @@ def pending_tree(model: Mixture, prepared: Prepared, result: EngineResult, attri
         "sample_stats": groups.sample_stats_group(result),
         "optimisation": groups.optimisation_group(result),
         "evidence": groups.evidence_group(result.evidence, prepared),
+        "all_rows": groups.all_rows_group(result, prepared),
     }
     known = {name: group for name, group in made.items() if group is not None}
     return tree_of(known, attributes | {"pending": list(_TO_BE_MADE)}, prepared, prepared.x)
@@ -74,7 +75,8 @@ def _completed(tree: xr.DataTree, model: Mixture, key: jax.Array, progress: Repo
         {str(name): np.asarray(values) for name, values in tree[group].to_dataset().data_vars.items()}
         for group in ("posterior", "sample_stats")
     )
-    result = EngineResult(sites, stats, objective=None, objective_name="", status=str(attributes.get("status", "")))
+    status = str(attributes.get("status", ""))
+    result = EngineResult(sites, stats, None, "", status, survey=saved_survey(tree))
     whole = fit_tree(model, saved_data(tree), result, key, attributes, progress)
     for name in _OF_THE_RUN:
         if name in tree.children:

@@ -16,10 +16,11 @@ from probam.fits.answers import responsibilities
 from probam.fits.draws import Draws, compared_rows
 from probam.fits.prepared import Prepared
 from probam.inference.common.coordinates import Coordinates
+from probam.inference.common.result import Survey
 from probam.models.mixture import Mixture
 from probam.reports.tree import has, rows_of, variable
 
-__all__ = ["Saved", "on_device", "saved_data", "saved_sites", "saved_units", "site_names"]
+__all__ = ["Saved", "on_device", "saved_data", "saved_sites", "saved_survey", "saved_units", "site_names"]
 
 
 def saved_units(tree: xr.DataTree) -> Standardiser:
@@ -37,6 +38,15 @@ def saved_data(tree: xr.DataTree) -> Prepared:
     if "allowed" in observed:
         prepared = replace(prepared, allowed=observed["allowed"].values.astype(bool))
     return replace(prepared, weight=observed["weight"].values) if "weight" in observed else prepared
+
+
+def saved_survey(tree: xr.DataTree) -> Survey | None:
+    """What all rows of data larger than memory say of the draws; None where the fit holds all rows."""
+    if not has(tree, "all_rows"):
+        return None
+    group = tree["all_rows"].to_dataset()
+    leaves = (group[name].values for name in Survey._fields)
+    return Survey(*(leaf.reshape(-1, *leaf.shape[2:]) for leaf in leaves))
 
 
 def site_names(model: Mixture) -> frozenset[str]:

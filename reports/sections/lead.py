@@ -9,7 +9,7 @@ from probam.reports.page import count, enumerated, escape, number, percent, spel
 from probam.reports.sections.posterior import finding
 from probam.reports.summaries.diagnostics import Diagnosis
 from probam.reports.summaries.differences import explained_variance, sureness
-from probam.reports.summaries.estimate import headline
+from probam.reports.summaries.estimate import headline, sample_in_words
 from probam.reports.summaries.verdict import Advice, Level, verdict_of
 from probam.reports.tree import has, rows_of, variable
 
@@ -28,7 +28,7 @@ _NAMED = 3
 def model_in_words(tree: xr.DataTree) -> str:
     """What the fit is and the log likelihood there, then the model (HTML)."""
     model = str(tree.attrs.get("model", ""))
-    sentences = [headline(tree), model[:1].upper() + model[1:].rstrip(".")]
+    sentences = [headline(tree), model[:1].upper() + model[1:].rstrip("."), sample_in_words(tree).rstrip(".")]
     return "".join(f'<p class="lead">{escape(_MINUS.sub("−", sentence))}.</p>' for sentence in sentences if sentence)
 
 

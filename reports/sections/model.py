@@ -9,7 +9,7 @@ import xarray as xr
 from probam.reports.figures.shown import PANELS
 from probam.reports.page import Section, count, escape, folded, number, spelled, table
 from probam.reports.summaries.quantities import engine_kind, options
-from probam.reports.tree import rows_of
+from probam.reports.tree import num_data, rows_of
 
 __all__ = ["data_and_model_section", "glossary_section", "repeat_section"]
 
@@ -33,13 +33,16 @@ def data_and_model_section(tree: xr.DataTree) -> Section:
 
 def _data_facts(tree: xr.DataTree) -> dict[str, str]:
     x = rows_of(tree)
-    num_data, num_features = int(x.sizes["datum"]), int(x.sizes["feature"])
+    num_held, num_features = int(x.sizes["datum"]), int(x.sizes["feature"])
+    rows = f"{count(num_data(tree))} rows"
+    if num_held < num_data(tree):
+        rows += f", of which this page has a random sample of {count(num_held)}"
     names = ", ".join(escape(name) for name in x["feature"].values[:PANELS])
     names += f" and {num_features - PANELS} more" if num_features > PANELS else ""
     constants = tree["constant_data"]
     standardised = bool(np.any(constants["center"].values != 0) or np.any(constants["scale"].values != 1))
     return {
-        "Data": f"{count(num_data)} rows, {spelled(num_features, 'feature', 'features')}: {names}",
+        "Data": f"{rows}, {spelled(num_features, 'feature', 'features')}: {names}",
         "Source": escape(tree.attrs.get("source", "") or "not recorded"),
         "Units": "standardised for the fit, shown in the original units" if standardised else "original",
     }

@@ -49,7 +49,7 @@ from probam.reports.summaries.estimate import NOT_A_COUNT, bounds_memories
 from probam.reports.summaries.partition import binder_loss
 from probam.reports.summaries.quantities import engine_kind, truncation
 from probam.reports.summaries.reproduction import Reproduction, reproduction
-from probam.reports.tree import has, variable
+from probam.reports.tree import has, num_data, variable
 
 __all__ = [
     "finding",
@@ -67,13 +67,13 @@ _TABLE_FEATURES = 6
 
 def finding(tree: xr.DataTree, diagnosis: Diagnosis) -> str:
     """One sentence, plain text: how many memories hold the data, and how sure that is."""
-    num_data = int(tree["observed_data"].sizes["datum"])
+    of_all = count(num_data(tree))
     counts = _occupied(diagnosis)
     if counts is None:
-        return f"A fit to {count(num_data)} data."
+        return f"A fit to {of_all} data."
     values, times = np.unique(counts, return_counts=True)
     mode = int(values[times.argmax()])
-    result = f"{spelled(mode, 'memory holds', 'memories hold')} the {count(num_data)} data".capitalize()
+    result = f"{spelled(mode, 'memory holds', 'memories hold')} the {of_all} data".capitalize()
     if bounds_memories(tree):
         return f"At most {result[0].lower()}{result[1:]} at the point estimate. {NOT_A_COUNT}"
     if diagnosis.kind == "point":
@@ -235,13 +235,12 @@ def partition_section(tree: xr.DataTree) -> Section | None:
 def _partition_words(tree: xr.DataTree) -> str:
     """What the matrix shows, and the sizes of the groups of the point partition."""
     labels = row_partition(tree)
-    num_data = int(tree["observed_data"].sizes["datum"])
     sizes = np.sort(np.bincount(labels))[::-1]
     sizes = sizes[sizes > 0]
     shown = ", ".join(count(int(size)) for size in sizes[:10])
     shown += f" and {len(sizes) - 10} smaller" if len(sizes) > 10 else ""
-    data = f"the {count(num_data)} data"
-    if len(labels) < num_data:
+    data = f"the {count(num_data(tree))} data"
+    if len(labels) < num_data(tree):
         data = f"a random sample of {count(len(labels))} of {data}"
     is_point = engine_kind(tree) == "point"
     probability = "the probability, given these memories," if is_point else "the posterior probability"
@@ -330,10 +329,10 @@ def truncation_section(tree: xr.DataTree, diagnosis: Diagnosis) -> Section | Non
             f"Under the prior the expected weight of the others is {number(numbers['expected_remaining'], 2)}."
         )
     if "tv_bound" in numbers:
-        num_data = count(int(tree["observed_data"].sizes["datum"]))
+        of_all = count(num_data(tree))
         bound = number(min(numbers["tv_bound"], 1.0), 2)
         sentences.append(
-            f"The truncation changes the prior distribution of {num_data} data by at most {bound} in total variation "
+            f"The truncation changes the prior distribution of {of_all} data by at most {bound} in total variation "
             "distance (from 0, no change, to 1)."
         )
     counts = _occupied(diagnosis)

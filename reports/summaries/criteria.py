@@ -30,7 +30,7 @@ from scipy.special import logsumexp
 from probam.errors import InputError
 from probam.reports.summaries.estimate import data_weights, estimate_in_words, total_log_likelihood
 from probam.reports.summaries.quantities import engine_kind, evenly, options
-from probam.reports.tree import has, variable
+from probam.reports.tree import has, num_data, variable
 
 __all__ = ["Expected", "Information", "expected_loo", "expected_waic", "information", "log_mean_exp_error"]
 
@@ -74,6 +74,8 @@ def _log_lik(tree: xr.DataTree, what: str) -> xr.DataArray:
     """The densities (chain, draw, datum) of the data at several draws."""
     if engine_kind(tree) == "point":
         raise InputError(f"{what}: a point estimate has no posterior draws; use BIC, held-out data, or engine 'nuts'")
+    if has(tree, "all_rows"):
+        raise InputError(f"{what}: this fit holds a sample of the rows that it was fitted to; use held-out data")
     if not has(tree, "log_likelihood", "x"):
         raise InputError(
             f"{what}: the log density of each datum is not stored ({options(tree, 'left_out').get('log_likelihood')}); "
@@ -178,16 +180,20 @@ def information(tree: xr.DataTree, num_free: int, *, confidence: Float[np.ndarra
     if total is None:
         raise InputError("bic: this fit has no log likelihood; fit again with this version of probam")
     log_lik = float(total.item())
-    if confidence is None:
-        confidence = variable(tree, "partition", "confidence").values.astype(np.float64)
-    bic = num_free * np.log(weight.sum()) - 2 * log_lik
+    if has(tree, "all_rows"):
+        rows, log_confidence = num_data(tree), float(variable(tree, "all_rows", "log_confidence").values.item())
+    else:
+        if confidence is None:
+            confidence = variable(tree, "partition", "confidence").values.astype(np.float64)
+        rows, log_confidence = weight.sum(), float(weight @ np.log(confidence))
+    bic = num_free * np.log(rows) - 2 * log_lik
     return Information(
         estimate_in_words(tree),
         log_lik,
         num_free,
         2.0 * num_free - 2 * log_lik,
         float(bic),
-        float(bic - 2 * weight @ np.log(confidence)),
+        float(bic - 2 * log_confidence),
     )
 
 

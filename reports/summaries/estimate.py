@@ -3,15 +3,35 @@
 import numpy as np
 import xarray as xr
 
-from probam.reports.tree import has, variable
+from probam.reports.page import count
+from probam.reports.tree import has, num_data, variable
 
-__all__ = ["NOT_A_COUNT", "bounds_memories", "data_weights", "estimate_in_words", "headline", "total_log_likelihood"]
+__all__ = [
+    "NOT_A_COUNT",
+    "bounds_memories",
+    "data_weights",
+    "estimate_in_words",
+    "headline",
+    "sample_in_words",
+    "total_log_likelihood",
+]
 
 _SEARCHES = ("em", "gradient_em", "clam")
 """Engines that return the end of a search and no draws."""
 
 NOT_A_COUNT = "This is an upper bound: a mode of the weights does not count memories."
 """Why the number of memories at a point estimate under a Dirichlet or Pitman-Yor process is an upper bound."""
+
+
+def sample_in_words(tree: xr.DataTree) -> str:
+    """Which rows a fit of data larger than memory holds, and what its numbers are of; empty where it holds all."""
+    if not has(tree, "all_rows"):
+        return ""
+    held, every = int(tree.children["observed_data"].sizes["datum"]), num_data(tree)
+    return (
+        f"It holds {count(held)} of {count(every)} rows, drawn at random: the log likelihood and the sizes and number "
+        "of memories are of all rows, what is said of single rows is of these."
+    )
 
 
 def estimate_in_words(tree: xr.DataTree) -> str:
@@ -48,8 +68,12 @@ def data_weights(tree: xr.DataTree) -> np.ndarray:
 def total_log_likelihood(tree: xr.DataTree) -> np.ndarray | None:
     """Log likelihood of all data (chain, draw), nats, in the units of the data; None where the tree has none.
 
-    Each datum counts as often as its weight says.
+    Each datum counts as often as its weight says. Of data larger than memory it is that of all rows, not of the sample.
     """
+    if has(tree, "all_rows"):
+        scale = variable(tree, "constant_data", "scale").values.astype(np.float64)
+        whole = variable(tree, "all_rows", "log_lik").values.astype(np.float64)
+        return np.asarray(whole - num_data(tree) * float(np.sum(np.log(scale))))
     weights = data_weights(tree)
     if has(tree, "log_likelihood", "x"):
         densities = variable(tree, "log_likelihood", "x").transpose("chain", "draw", "datum").values

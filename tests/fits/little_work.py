@@ -19,6 +19,7 @@ from probam.inference.clam.clustering import labels
 from probam.inference.common.result import EngineResult
 from probam.inference.common.rows import Rows
 from probam.inference.em import engine as em
+from probam.inference.em.parts import OnDevices, advance_in_parts
 from probam.inference.em.steps import Settings
 from probam.inference.evidence.bridge import log_evidence
 from probam.inference.gibbs import engine as gibbs
@@ -91,8 +92,8 @@ def _across_devices() -> Numbers:
     states, _ = em.fit_params(KEY, sticks, X, restarts=2, max_iterations=3).ends
     options = Settings(likelihood_only=False, aitken=False, numbered=False)
     going = states._replace(done=jnp.zeros(len(states.done), bool))
-    parts = [Rows(X, None)]
-    after, _ = em._advance_across(sticks, going, parts, X[0], jnp.asarray(1.0), settings=options, num_steps=1)
+    parts = OnDevices(sticks, [Rows(X, None)], X[0])
+    after, _ = advance_in_parts(sticks, going, parts, jnp.asarray(1.0), settings=options, num_steps=1)
     return _floats(after.params)
 
 

@@ -1,0 +1,255 @@
+"""Rows that are read again at each pass: sums over data larger than memory.
+
+A pass takes the rows in blocks of one shape, so that one program serves all of them; the last block is filled up with
+rows of weight zero. While one block is computed the next is read. Blocks are computed in the precision of the rows.
+What they come to is added up in double precision, in their order, and what follows from the sums is computed in it too:
+neither the number of rows nor that of devices costs digits.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from probam.data.source import read_ahead
+from probam.errors import InputError
+from probam.family import Model, Params
+from probam.inference.common.progress import Reporter, silent
+from probam.inference.common.result import Survey
+from probam.options import whole_number
+from probam.placement import devices_worth, each, rows_at_once
+
+__all__ = [
+    "IN_SAMPLE",
+    "Block",
+    "RowBlocks",
+    "as_floats",
+    "draws_wanted",
+    "in_double",
+    "of_all_rows",
+    "summed",
+    "surveyed",
+]
+
+IN_SAMPLE = "best end in the sample"
+"""The kind of a start that a search in a sample of the rows has found."""
+
+_Sums = TypeVar("_Sums")
+_Tree = TypeVar("_Tree")
+
+
+class Block(NamedTuple):
+    """Some rows, and how often each counts."""
+
+    x: Float[np.ndarray, "B D"]
+    weight: Float[np.ndarray, " B"]
+
+
+@dataclass(frozen=True, eq=False)
+class RowBlocks:
+    """All rows of the data, which do not fit into memory."""
+
+    num_data: int
+    """How many rows there are."""
+    size: int
+    """Rows of a block."""
+    dtype: np.dtype[Any]
+    """Of the rows."""
+    read: Callable[[], Iterator[Float[np.ndarray, "_ D"]]]
+    """The rows in the units of the model, from the first one, in pieces of at most ``size`` rows."""
+    weight: Float[np.ndarray, " N"] | None = None
+    """How often each row counts; None counts each once."""
+
+    def __len__(self) -> int:
+        """How many blocks there are."""
+        return -(-self.num_data // self.size)
+
+    def __iter__(self) -> Iterator[Block]:
+        """The blocks of one pass, of ``size`` rows and weights each; one is read while another is computed."""
+        return read_ahead(self._blocks())
+
+    @property
+    def total_weight(self) -> float:
+        """How many data there are, counted by their weights."""
+        return float(self.num_data if self.weight is None else self.weight.sum(dtype=np.float64))
+
+    def drawn(self, rng: np.random.Generator, number: int) -> Float[np.ndarray, "M D"]:
+        """Rows drawn uniformly with replacement, in random order, by one pass over all rows.
+
+        Args:
+            rng: of the draws.
+            number: how many.
+        """
+        index = rng.integers(self.num_data, size=number)
+        order = np.argsort(index, kind="stable")
+        rows: np.ndarray | None = None
+        last, seen = 0, 0
+        for piece in read_ahead(self.read()):
+            first, last = last, int(np.searchsorted(index, seen + len(piece), sorter=order))
+            rows = np.empty((number, piece.shape[1]), piece.dtype) if rows is None else rows
+            rows[order[first:last]] = piece[index[order[first:last]] - seen]
+            seen += len(piece)
+        self._check_number(seen)
+        assert rows is not None, "data have rows"
+        return rows
+
+    def _blocks(self) -> Iterator[Block]:
+        begin = 0
+        for rows in _of_size(self.read(), self.size):
+            lacking = self.size - len(rows)
+            weight = np.ones(len(rows), rows.dtype)
+            if self.weight is not None:
+                weight = self.weight[begin : begin + len(rows)].astype(rows.dtype)
+            begin += len(rows)
+            if lacking:
+                rows = np.concatenate([rows, np.repeat(rows[:1], lacking, axis=0)])
+                weight = np.concatenate([weight, np.zeros(lacking, weight.dtype)])
+            yield Block(rows, weight)
+        self._check_number(begin)
+
+    def _check_number(self, found: int) -> None:
+        if found != self.num_data:
+            raise InputError(
+                f"data: expected {self.num_data} rows at each pass; this one found {found}; do not change a file while "
+                "it is fitted"
+            )
+
+
+def _of_size(pieces: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """The same rows in pieces of ``size``; the last one may be shorter."""
+    held: list[np.ndarray] = []
+    for piece in pieces:
+        while len(piece):
+            taken = piece[: size - sum(map(len, held))]
+            held, piece = [*held, taken], piece[len(taken) :]
+            if sum(map(len, held)) == size:
+                yield held[0] if len(held) == 1 else np.concatenate(held)
+                held = []
+    if held:
+        yield np.concatenate(held)
+
+
+def summed(
+    function: Callable[..., _Sums],
+    shared: Any,
+    blocks: RowBlocks,
+    *,
+    width: int,
+    progress: Reporter = silent,
+    text: str = "",
+) -> _Sums:
+    """The sum over all rows of what a compiled function makes of a block, in double precision on the host.
+
+    Blocks go to the devices in turns where one is worth that. At most one more than there are devices wait for their
+    end, so that memory does not grow with the number of rows.
+
+    Args:
+        function: of ``shared``, rows (B, D) and how often each counts (B,); its leaves are summed.
+        shared: what all blocks share.
+        blocks: the rows.
+        width: products that a row takes, by which devices are chosen.
+        progress: told after each block, with this text.
+        text: what is being done.
+    """
+    devices = devices_worth(blocks.size * width)
+    waiting: deque[_Sums] = deque()
+    total: _Sums | None = None
+    with jax.enable_x64(blocks.dtype == np.float64):
+        copies = [jax.device_put(as_floats(shared, blocks.dtype), device) for device in devices]
+        for number, rows in enumerate(blocks):
+            which = number % len(devices)
+            waiting.append(function(copies[which], *jax.device_put(rows, devices[which])))
+            if len(waiting) > len(devices):
+                total = _added(total, waiting.popleft())
+                progress(number + 1 - len(waiting), len(blocks), text)
+        for part in waiting:
+            total = _added(total, part)
+    progress(len(blocks), len(blocks), text)
+    assert total is not None, "data have rows"
+    return total
+
+
+def _added(total: _Sums | None, part: _Sums) -> _Sums:
+    own: _Sums = as_floats(part, np.dtype(np.float64))
+    return own if total is None else jax.tree.map(np.add, total, own)
+
+
+def as_floats(tree: _Tree, dtype: np.dtype[Any]) -> _Tree:
+    """Leaves of a structure on the host, those of real numbers in this precision."""
+
+    def one(leaf: Any) -> np.ndarray:
+        values = np.asarray(leaf)
+        return values.astype(dtype) if values.dtype.kind == "f" else values
+
+    moved: _Tree = jax.tree.map(one, tree)
+    return moved
+
+
+def in_double(tree: _Tree) -> _Tree:
+    """The same in double precision, on the first device, for a context in which JAX computes in it."""
+    moved: _Tree = jax.device_put(as_floats(tree, np.dtype(np.float64)), jax.devices()[0])
+    return moved
+
+
+def of_all_rows(blocks: RowBlocks | None) -> dict[str, int]:
+    """What a checkpoint knows a run over all rows by, beside its sample."""
+    return {} if blocks is None else {"num_data": blocks.num_data}
+
+
+def draws_wanted(num_draws: int | None, blocks: RowBlocks | None) -> int:
+    """How many draws of an approximation to keep: where none are asked for 1000, or 100 that each look at all rows.
+
+    Raises :class:`probam.errors.InputError` for less than one.
+    """
+    if num_draws is None:
+        return 1000 if blocks is None else 100
+    whole_number(least=1)("num_draws", num_draws)
+    return num_draws
+
+
+def surveyed(model: Model, sites: Params, blocks: RowBlocks, progress: Reporter = silent) -> Survey:
+    """One pass over all rows under the draws of a posterior.
+
+    Args:
+        model: the mixture.
+        sites: site values of S draws; leaves lead with the axis of the draws.
+        blocks: the rows.
+        progress: told after each block.
+    """
+    num_draws = len(next(iter(sites.values())))
+    width = num_draws * model.num_components
+    shared, text = (model.with_row_weight(None), sites), f"reading {blocks.num_data:,} rows"
+    return summed(_surveyed_block, shared, blocks, width=width, progress=progress, text=text)
+
+
+@jax.jit
+def _surveyed_block(shared: tuple[Model, Params], x: Float[Array, "B D"], weight: Float[Array, " B"]) -> Survey:
+    model, sites = shared
+    most_probable = len(next(iter(sites.values()))) == 1
+    size = rows_at_once(len(x), x.shape[1] + model.num_components, x.dtype)
+    size = size if len(x) % size == 0 else len(x)
+    parts = x.reshape(-1, size, x.shape[1]), weight.reshape(-1, size)
+
+    def one(params: Params) -> Survey:
+        mixture = model.mixture(params)
+
+        def part(total: Survey, rows: tuple[jax.Array, jax.Array]) -> tuple[Survey, None]:
+            log_prob, log_resp = mixture.log_prob_and_responsibilities(rows[0])
+            resp = jnp.exp(log_resp)
+            if most_probable:
+                resp = jax.nn.one_hot(jnp.argmax(log_resp, axis=-1), model.num_components, dtype=x.dtype)
+            counted = jnp.where(rows[1] > 0, rows[1] * log_prob, 0)  # 0 x -inf is not a number
+            own = Survey(jnp.sum(counted), rows[1] @ resp, rows[1] @ jnp.max(log_resp, axis=-1))
+            return jax.tree.map(jnp.add, total, own), None
+
+        nothing = jnp.zeros((), x.dtype)
+        zeros = Survey(nothing, jnp.zeros(model.num_components, x.dtype), nothing)
+        return jax.lax.scan(part, zeros, parts)[0]
+
+    surveys: Survey = each(one, sites, numbers=x.size * model.num_components)
+    return surveys

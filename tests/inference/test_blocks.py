@@ -1,0 +1,245 @@
+"""Rows in blocks: a pass over them is a pass over all rows at once, whatever the blocks."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+from scipy.stats import chi2
+
+from probam.errors import InputError
+from probam.family import Family
+from probam.inference.cavi import engine as cavi
+from probam.inference.cavi.blocks import converge_in_blocks
+from probam.inference.common.blocks import IN_SAMPLE, RowBlocks, summed, surveyed
+from probam.inference.common.coordinates import Coordinates, log_joints, unconstrained
+from probam.inference.em import engine as em
+from probam.inference.svi import engine as svi
+from probam.inference.svi.batch import minibatches
+from probam.models.bernoulli import Bernoulli
+from probam.models.gaussian import Gaussian
+from probam.models.laplace import Laplace
+from probam.models.mixture import Mixture, mixture
+from probam.models.von_mises_fisher import VonMisesFisherMemory
+from probam.models.weights import weight_prior
+
+KEY = jax.random.key(0)
+
+FAMILIES: dict[str, Family] = {
+    "isotropic": Gaussian("isotropic"),
+    "diagonal": Gaussian("diagonal"),
+    "full": Gaussian("full"),
+    "tied": Gaussian("tied"),
+    "vmf": VonMisesFisherMemory(),
+    "bernoulli": Bernoulli(),
+}
+
+
+def _rows(family: str, num_data: int = 157, dtype: type = np.float64) -> np.ndarray:
+    rng = np.random.default_rng(3)
+    centres = np.array([[0.0, 0, 3], [4, 1, 0], [-3, 2, -2]])
+    x = centres[rng.integers(3, size=num_data)] + rng.normal(size=(num_data, 3))
+    if family == "bernoulli":
+        x = (x > 0).astype(float)
+    if family == "vmf":
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+    return x.astype(dtype)
+
+
+def _blocks(x: np.ndarray, size: int, piece: int | None = None, weight: np.ndarray | None = None) -> RowBlocks:
+    """Rows that are read in pieces, which need not be as large as the blocks."""
+
+    def read() -> Iterator[np.ndarray]:
+        step = size if piece is None else piece
+        return (x[begin : begin + step].copy() for begin in range(0, len(x), step))
+
+    return RowBlocks(len(x), size, x.dtype, read, weight)
+
+
+def _start(family: str, weights: str) -> tuple[Mixture, np.ndarray, dict[str, jax.Array]]:
+    """A model, its data, and site values far from an optimum."""
+    x = _rows(family)
+    model = mixture(x, family=FAMILIES[family], weights=weight_prior(weights), num_components=4)
+    found = em.fit_params(KEY, model, jnp.asarray(x), restarts=1, max_iterations=1)
+    return model, x, {name: value[0] for name, value in found.ends[0].params.items()}
+
+
+@pytest.mark.parametrize(
+    ("family", "weights"),
+    [
+        ("isotropic", "dp"),
+        ("diagonal", "dirichlet"),
+        ("full", "dirichlet"),
+        ("tied", "dp"),
+        ("vmf", "pyp"),
+        ("bernoulli", "dirichlet"),
+    ],
+)
+def test_em_over_blocks_takes_the_steps_of_em_in_memory(family: str, weights: str) -> None:
+    model, x, start = _start(family, weights)
+    run: dict[str, Any] = {"max_iterations": 8, "tolerance": -np.inf}
+    whole, trace = em.fit_params(KEY, model, jnp.asarray(x), start=start, **run).ends
+    states, in_blocks = em.in_blocks(model, start, jnp.asarray(x[:40]), _blocks(x, 16, piece=11), **run)
+    np.testing.assert_allclose(in_blocks, trace, rtol=1e-12)
+    for name, value in whole.params.items():
+        np.testing.assert_allclose(states.params[name], value, rtol=1e-9, atol=1e-10, err_msg=name)
+
+
+@pytest.mark.parametrize("family", ["diagonal", "vmf"])
+def test_em_over_blocks_stops_by_the_rule_of_em_in_memory(family: str) -> None:
+    model, x, start = _start(family, "dirichlet")
+    whole, trace = em.fit_params(KEY, model, jnp.asarray(x), start=start, tolerance=1e-7).ends
+    states, in_blocks = em.in_blocks(model, start, jnp.asarray(x), _blocks(x, 50), tolerance=1e-7)
+    assert bool(states.done[0])
+    assert np.isfinite(in_blocks).sum() == np.isfinite(trace).sum()
+    np.testing.assert_allclose(states.objective, whole.objective, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("family", "weights"),
+    [("isotropic", "dirichlet"), ("diagonal", "dp"), ("full", "pyp"), ("vmf", "dirichlet"), ("bernoulli", "dp")],
+)
+def test_cavi_over_blocks_makes_the_passes_of_cavi_in_memory(family: str, weights: str) -> None:
+    x = _rows(family)
+    model = mixture(x, family=FAMILIES[family], weights=weight_prior(weights), num_components=4)
+    assignment = np.random.default_rng(1).dirichlet(np.ones(4), size=len(x))
+    search = cavi.Search(max_iterations=8, tolerance=-np.inf, moves=False)
+    parts, whole, trace, _ = cavi.fit_factors(KEY, model, jnp.asarray(x), search, start=assignment)
+    first = cavi.from_assignment(parts, 1, jnp.asarray(x), jnp.asarray(assignment), 1.0)
+    state, in_blocks = converge_in_blocks(parts, first, _blocks(x, 16, piece=11), -np.inf, 8)
+    np.testing.assert_allclose(in_blocks, trace[0], rtol=1e-11)
+    np.testing.assert_allclose(state.seen.counts, whole.seen.counts, rtol=1e-8, atol=1e-9)
+
+
+def test_cavi_over_all_rows_goes_on_from_a_sample() -> None:
+    x = _rows("diagonal", 900)
+    model = mixture(x[:300], family=Gaussian("diagonal"), weights=weight_prior("dirichlet"), num_components=3)
+    result = cavi.run(KEY, model, jnp.asarray(x[:300]), blocks=_blocks(x, 128), num_draws=50, restarts=3)
+    whole = cavi.run(KEY, model, jnp.asarray(x), num_draws=50, restarts=3)
+    assert result.objective is not None
+    assert whole.objective is not None
+    np.testing.assert_allclose(result.objective[0, -1], np.nanmax(whole.objective), rtol=1e-8)
+    assert result.survey is not None
+    sites = {name: jnp.asarray(result.sites[name][0]) for name in Coordinates(model).transforms}
+    expected = log_joints(model, unconstrained(model, sites), jnp.asarray(x))
+    np.testing.assert_allclose(result.stats["lp"][0], expected, rtol=1e-10)
+
+
+def test_rows_of_minibatches_are_drawn_uniformly_and_independently_of_their_order() -> None:
+    """Chi-square of 40,000 draws of 157 rows, and of pairs of neighbours; it fails once in a million runs."""
+    x = np.arange(157.0)[:, None]
+    drawn = _blocks(x, 16, piece=11).drawn(np.random.default_rng(2), 40_000)[:, 0].astype(int)
+    counts = np.bincount(drawn, minlength=157)
+    assert chi2.sf(np.sum((counts - 40_000 / 157) ** 2) / (40_000 / 157), 156) > 1e-6
+    halves = np.bincount(2 * (drawn[::2] < 78) + (drawn[1::2] < 78), minlength=4)
+    share = 78 / 157
+    expected = 20_000 * np.array([(1 - share) ** 2, share * (1 - share), share * (1 - share), share**2])
+    assert chi2.sf(np.sum((halves - expected) ** 2 / expected), 3) > 1e-6
+
+
+def test_a_minibatch_estimates_the_log_likelihood_of_all_rows_without_bias() -> None:
+    """The mean of 400 estimates is within five standard errors of it: a failure in two million runs."""
+    x = _rows("diagonal")
+    model = mixture(x, family=Gaussian("diagonal"), weights=weight_prior("dirichlet"), num_components=3)
+    states = em.fit_params(KEY, model, jnp.asarray(x), restarts=1, max_iterations=5).ends[0]
+    mixed = model.mixture({name: value[0] for name, value in states.params.items()})
+    windows = list(minibatches(KEY, _blocks(x, 1000), range(4), 100, 20))
+    for begin in (1, 2, 3):  # a run that goes on sees the same rows
+        np.testing.assert_array_equal(
+            next(minibatches(KEY, _blocks(x, 1000), range(begin, 4), 100, 20)), windows[begin]
+        )
+    batches = np.concatenate(windows)
+    assert batches.shape == (400, 20, 3)
+    estimates = len(x) / 20 * np.asarray(mixed.log_prob(jnp.asarray(batches))).sum(axis=1)
+    error = estimates.std() / np.sqrt(len(estimates))
+    assert abs(estimates.mean() - float(mixed.log_prob(jnp.asarray(x)).sum())) < 5 * error
+
+
+def test_svi_over_all_rows_finds_what_svi_in_memory_does() -> None:
+    x = _rows("diagonal", 2000)
+    model = mixture(x[:300], family=Gaussian("diagonal"), weights=weight_prior("dirichlet"), num_components=3)
+    run: dict[str, Any] = {"num_draws": 150, "num_steps": 1200, "restarts": 1, "batch_size": 400}
+    whole = svi.run(KEY, model, jnp.asarray(x), **run)
+    result = svi.run(KEY, model, jnp.asarray(x[:300]), blocks=_blocks(x, 128), **run)
+    sites = {name: jnp.asarray(result.sites[name][0]) for name in Coordinates(model).transforms}
+    expected = log_joints(model, unconstrained(model, sites), jnp.asarray(x))
+    np.testing.assert_allclose(result.stats["lp"][0], expected, rtol=1e-10)
+    for loc in (result.sites["loc"], whole.sites["loc"]):
+        loc[:] = np.take_along_axis(loc, np.argsort(loc[..., :1], axis=2), axis=2)
+    spread = whole.sites["loc"].std(axis=1)
+    apart = np.abs(result.sites["loc"].mean(axis=1) - whole.sites["loc"].mean(axis=1))
+    assert np.max(apart / spread) < 1
+    assert np.all(np.abs(np.log(result.sites["loc"].std(axis=1) / spread)) < 0.5)
+
+
+def test_weighted_rows_in_blocks_count_as_often_as_in_memory() -> None:
+    model, x, start = _start("full", "dirichlet")
+    weight = np.random.default_rng(0).integers(1, 4, size=len(x)).astype(float)
+    run: dict[str, Any] = {"max_iterations": 5, "tolerance": -np.inf}
+    _, trace = em.fit_params(KEY, model, jnp.asarray(x), start=start, sample_weight=weight, **run).ends
+    _, in_blocks = em.in_blocks(model, start, jnp.asarray(x), _blocks(x, 64, 50, weight), **run)
+    np.testing.assert_allclose(in_blocks, trace, rtol=1e-12)
+
+
+def test_small_sums_are_not_lost_beside_large_ones() -> None:
+    """In single precision 2^25 + 1 is 2^25."""
+    x = np.ones((41, 1), np.float32)
+    x[0] = 2**25
+    total = summed(lambda shared, rows, weight: shared * (weight @ rows), 1.0, _blocks(x, 1), width=1)
+    np.testing.assert_array_equal(total, [2**25 + 40])
+
+
+def test_a_run_over_all_rows_begins_at_the_best_end_in_the_sample() -> None:
+    x = _rows("diagonal", 900)
+    model = mixture(x[:300], family=Gaussian("diagonal"), weights=weight_prior("dirichlet"), num_components=3)
+    result = em.run(KEY, model, jnp.asarray(x[:300]), blocks=_blocks(x, 128), restarts=4)
+    whole = em.run(KEY, model, jnp.asarray(x), restarts=4)
+    assert result.status == "converged"
+    assert result.restarts is not None
+    assert result.restarts.kind == (IN_SAMPLE,)
+    np.testing.assert_allclose(result.stats["lp"], whole.stats["lp"], rtol=1e-8)
+
+
+def test_a_survey_counts_all_rows_as_scipy_does() -> None:
+    x = _rows("diagonal")
+    model = mixture(x, family=Gaussian("diagonal"), weights=weight_prior("dirichlet"), num_components=3)
+    states = em.fit_params(KEY, model, jnp.asarray(x), restarts=3, max_iterations=2).ends[0]
+    weight = np.random.default_rng(0).integers(0, 3, size=len(x)).astype(float)
+    many = surveyed(model, states.params, _blocks(x, 32, 9, weight))
+    for run in range(3):
+        params = {name: value[run] for name, value in states.params.items()}
+        joint = np.asarray(model.mixture(params).log_joint(jnp.asarray(x)))
+        total = logsumexp(joint, axis=1)
+        resp = np.exp(joint - total[:, None])
+        np.testing.assert_allclose(many.log_lik[run], weight @ total, rtol=1e-12)
+        np.testing.assert_allclose(many.size[run], weight @ resp, rtol=1e-10)
+        np.testing.assert_allclose(many.log_confidence[run], weight @ np.log(resp.max(axis=1)), rtol=1e-10)
+        one = surveyed(model, {name: value[None] for name, value in params.items()}, _blocks(x, 32, 9, weight))
+        np.testing.assert_allclose(one.size[0], np.bincount(joint.argmax(axis=1), weight, minlength=3))
+
+
+def test_blocks_have_one_shape_whatever_the_pieces() -> None:
+    x = _rows("diagonal", 23)
+    for size, piece in ((5, 5), (5, 3), (7, 100), (100, 4)):
+        blocks = list(_blocks(x, size, piece))
+        assert len(blocks) == len(_blocks(x, size)) == -(-23 // size)
+        assert {part.x.shape for part in blocks} == {(size, 3)}
+        counted = np.concatenate([np.asarray(part.weight) for part in blocks]) > 0
+        np.testing.assert_array_equal(np.concatenate([np.asarray(part.x) for part in blocks])[counted], x)
+
+
+def test_rows_that_are_gone_at_a_later_pass_are_missed() -> None:
+    x = _rows("diagonal")
+    blocks = RowBlocks(len(x) + 1, 10, x.dtype, lambda: iter([x]))
+    with pytest.raises(InputError, match=f"expected {len(x) + 1} rows at each pass; this one found {len(x)}"):
+        list(blocks)
+
+
+def test_families_whose_m_step_is_no_function_of_sums_are_refused() -> None:
+    x = _rows("diagonal")
+    model = mixture(x, family=Laplace(), weights=weight_prior("dirichlet"), num_components=2)
+    with pytest.raises(InputError, match="no function of sums over rows"):
+        em.run(KEY, model, jnp.asarray(x), blocks=_blocks(x, 50))
