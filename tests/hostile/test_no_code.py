@@ -165,15 +165,14 @@ def test_a_checkpoint_runs_nothing(here: Path, watched: Watched) -> None:
     probam.fit(X, checkpoint="run.npz", **how)
     head = {"format": EVIL, "identity": {"family": EVIL}, "states": 1, "done": 1, "schema": 1}
     for arrays in ({"head": np.array(json.dumps(head)), "state_0": np.zeros(2)}, {"head": np.array([_Trap()], object)}):
+        Path("run.npz.previous").unlink(missing_ok=True)  # which would take over
         np.savez("run.npz", **arrays)  # type: ignore[arg-type]
         with watched, pytest.raises(InputError, match="checkpoint: "):
             probam.fit(X, checkpoint="run.npz", **how)
         _no_code(watched, here)
 
 
-@pytest.mark.parametrize(
-    "key", ["data", "output", "labels", "checkpoint", "covariance", "engine", "weights", "variable"]
-)
+@pytest.mark.parametrize("key", ["data", "output", "labels", "covariance", "engine", "weights", "variable"])
 def test_an_analysis_names_code_by_its_family_alone(key: str, here: Path, watched: Watched) -> None:
     values = {"data": "rows.csv", "engine": "em", "weights": "dirichlet", "components": 2} | {key: EVIL}
     Path("rows.csv").write_text("a,b\n" + "".join(f"{a},{b}\n" for a, b in X))
