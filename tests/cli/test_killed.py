@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from probam.data.rotation import is_sealed
+from probam.data.rotation import Keeper, is_sealed
 from probam.fits.options import ENGINES
 from probam.reports.tree import read_tree
 
@@ -263,11 +263,11 @@ def test_a_signal_keeps_the_rows_of_a_pipe_that_were_learned(tmp_path: Path) -> 
 
 
 def test_a_second_run_on_the_same_checkpoint_is_told_so(tmp_path: Path) -> None:
-    trial = endless(tmp_path)
-    with going_on(trial):
+    trial = trial_of("gibbs", tmp_path)
+    with Keeper(tmp_path / "run.ckpt"):  # this process is the first run
         second = trial.start(stderr=subprocess.PIPE)
-        _, err = second.communicate(timeout=120)
+        _, err = second.communicate(timeout=200)
     assert second.returncode == 2
-    assert err.startswith("probam: checkpoint: a run that goes on writes run.ckpt (process ")
+    assert err.startswith(f"probam: checkpoint: a run that goes on writes run.ckpt (process {os.getpid()} on ")
     assert len(err.splitlines()) == 1
-    trial.assert_nothing_is_corrupt()
+    assert sorted(os.listdir(tmp_path)) == ["rows.csv"]
