@@ -22,6 +22,7 @@ import numpy as np
 __all__ = [
     "Device",
     "device",
+    "devices_within",
     "devices_worth",
     "each",
     "found",
@@ -82,7 +83,7 @@ _stated: Device | None = None
 def found() -> Device:
     """The device on which JAX runs programs."""
     asked = getattr(jax.config, "jax_default_device", None)
-    first = asked if isinstance(asked, jax.Device) else jax.devices(asked)[0]
+    first = asked if isinstance(asked, jax.Device) else jax.local_devices(backend=asked)[0]
     if first.platform == "cpu":
         return Device("cpu")
     statistics = first.memory_stats() or {}
@@ -161,8 +162,21 @@ def in_blocks(function: Callable[[Any], _R], rows: Any, block: int) -> _R:
 
 def devices_worth(products: int) -> list[jax.Device]:
     """The devices over which rows are spread: all of them where there are so many products, else the first."""
-    devices = jax.devices()
+    devices = jax.local_devices()  # of this process
     return devices if products >= numbers_at_once(_WORTH_SPREADING) else devices[:1]
+
+
+def devices_within(products: int) -> list[jax.Device]:
+    """The devices over which rows are spread within a compiled program, which waits for all of them at every step.
+
+    On a CPU only the first: its programs use all cores, and devices that share these would wait for each other. Nor
+    are rows spread again where chains are.
+
+    Args:
+        products: of a step.
+    """
+    is_spread = not jax.sharding.get_abstract_mesh().empty
+    return jax.local_devices()[:1] if device().is_cpu or is_spread else devices_worth(products)
 
 
 def each(function: Callable[[Any], _R], over: Any, *, numbers: int, on_cpu: int | None = None) -> _R:

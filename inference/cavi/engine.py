@@ -449,7 +449,7 @@ def _over_all_rows(
 ) -> tuple[State, np.ndarray]:
     """Where passes over all rows end that begin at the best end in the sample, and the trace of their bounds (1, I)."""
     rise = known_tolerance(search.tolerance, blocks.dtype, 1e-9) * blocks.total_weight
-    begun = stands_for_all(state, blocks.total_weight / num_sampled)
+    begun = blocks.agreed(stands_for_all(state, blocks.total_weight / num_sampled))
     state, passes = converge_in_blocks(parts, begun, blocks, rise, search.max_iterations, report)
     after: State = jax.device_put(as_floats(state, blocks.dtype))
     return after, passes[None]

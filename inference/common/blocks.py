@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 from probam.data.source import read_ahead
 from probam.errors import InputError
 from probam.family import Model, Params
+from probam.inference.common.processes import agreed, joined, totalled
 from probam.inference.common.progress import Reporter, silent
 from probam.inference.common.result import Survey
 from probam.options import whole_number
@@ -64,10 +65,21 @@ class RowBlocks:
     """The rows in the units of the model, from the first one, in pieces of at most ``size`` rows."""
     weight: Float[np.ndarray, " N"] | None = None
     """How often each row counts; None counts each once."""
+    bounds: tuple[int, ...] | None = None
+    """Where every process begins to read, and the end, where each of several reads its own rows; None: one reads all.
+    """
 
     def __len__(self) -> int:
-        """How many blocks there are."""
-        return -(-self.num_data // self.size)
+        """How many blocks this process reads."""
+        return -(-self._num_read // self.size)
+
+    @property
+    def _first(self) -> int:
+        return 0 if self.bounds is None else self.bounds[jax.process_index()]
+
+    @property
+    def _num_read(self) -> int:
+        return self.num_data if self.bounds is None else self.bounds[jax.process_index() + 1] - self._first
 
     def __iter__(self) -> Iterator[Block]:
         """The blocks of one pass, of ``size`` rows and weights each; one is read while another is computed."""
@@ -87,19 +99,33 @@ class RowBlocks:
         """
         index = rng.integers(self.num_data, size=number)
         order = np.argsort(index, kind="stable")
+        ordered, seen = index[order], self._first
         rows: np.ndarray | None = None
-        last, seen = 0, 0
         for piece in read_ahead(self.read()):
-            first, last = last, int(np.searchsorted(index, seen + len(piece), sorter=order))
             rows = np.empty((number, piece.shape[1]), piece.dtype) if rows is None else rows
-            rows[order[first:last]] = piece[index[order[first:last]] - seen]
+            begin, end = np.searchsorted(ordered, [seen, seen + len(piece)])
+            rows[order[begin:end]] = piece[ordered[begin:end] - seen]
             seen += len(piece)
-        self._check_number(seen)
+        self._check_number(seen - self._first)
         assert rows is not None, "data have rows"
+        if self.bounds is not None:
+            ends = np.searchsorted(ordered, self.bounds)
+            begin, end = ends[jax.process_index()], ends[jax.process_index() + 1]
+            rows[order] = joined(rows[order[begin:end]], np.diff(ends).tolist())
         return rows
 
+    def agreed(self, tree: _Tree) -> _Tree:
+        """A structure of arrays with which a run over these rows begins: those of the first process, on all.
+
+        What processes compute for themselves may differ in its last digits.
+
+        Args:
+            tree: the structure.
+        """
+        return tree if self.bounds is None else agreed(tree)
+
     def _blocks(self) -> Iterator[Block]:
-        begin = 0
+        begin = self._first
         for rows in _of_size(self.read(), self.size):
             lacking = self.size - len(rows)
             weight = np.ones(len(rows), rows.dtype)
@@ -110,13 +136,13 @@ class RowBlocks:
                 rows = np.concatenate([rows, np.repeat(rows[:1], lacking, axis=0)])
                 weight = np.concatenate([weight, np.zeros(lacking, weight.dtype)])
             yield Block(rows, weight)
-        self._check_number(begin)
+        self._check_number(begin - self._first)
 
     def _check_number(self, found: int) -> None:
-        if found != self.num_data:
+        if found != self._num_read:
             raise InputError(
-                f"data: expected {self.num_data} rows at each pass; this one found {found}; do not change a file while "
-                "it is fitted"
+                f"data: expected {self._num_read} rows at each pass; this one found {found}; do not change a file "
+                "while it is fitted"
             )
 
 
@@ -145,8 +171,9 @@ def summed(
 ) -> _Sums:
     """The sum over all rows of what a compiled function makes of a block, in double precision on the host.
 
-    Blocks go to the devices in turns where one is worth that. At most one more than there are devices wait for their
-    end, so that memory does not grow with the number of rows.
+    Where several processes read their own rows, all get the sum over all of them: this is the one thing that they tell
+    each other in a pass. Blocks go to the devices in turns where one is worth that. At most one more than there are
+    devices wait for their end, so that memory does not grow with the number of rows.
 
     Args:
         function: of ``shared``, rows (B, D) and how often each counts (B,); its leaves are summed.
@@ -171,7 +198,7 @@ def summed(
             total = _added(total, part)
     progress(len(blocks), len(blocks), text)
     assert total is not None, "data have rows"
-    return total
+    return total if blocks.bounds is None else totalled(total, shared)
 
 
 def _added(total: _Sums | None, part: _Sums) -> _Sums:
@@ -191,8 +218,8 @@ def as_floats(tree: _Tree, dtype: np.dtype[Any]) -> _Tree:
 
 
 def in_double(tree: _Tree) -> _Tree:
-    """The same in double precision, on the first device, for a context in which JAX computes in it."""
-    moved: _Tree = jax.device_put(as_floats(tree, np.dtype(np.float64)), jax.devices()[0])
+    """The same in double precision, for a context in which JAX computes in it."""
+    moved: _Tree = jax.device_put(as_floats(tree, np.dtype(np.float64)))
     return moved
 
 

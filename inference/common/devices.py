@@ -16,7 +16,7 @@ _OWN, _SHARED = PartitionSpec("chain"), PartitionSpec()
 
 def devices_for(num_chains: int) -> int:
     """How many devices the chains can be spread over evenly."""
-    return max(count for count in range(1, len(jax.devices()) + 1) if num_chains % count == 0)
+    return max(count for count in range(1, len(jax.local_devices()) + 1) if num_chains % count == 0)
 
 
 def over_chains(function: Callable[..., Any], num_devices: int, *, num_shared: int) -> Callable[..., Any]:
@@ -52,4 +52,4 @@ def spread(chains: _Tree, num_devices: int) -> _Tree:
 
 
 def _mesh(num_devices: int) -> Mesh:
-    return Mesh(np.asarray(jax.devices()[:num_devices]), ("chain",))
+    return Mesh(np.asarray(jax.local_devices()[:num_devices]), ("chain",))

@@ -220,7 +220,7 @@ def in_blocks(
     tolerance = known_tolerance(tolerance, x.dtype, 1e-9) * blocks.total_weight
     origin, settings = _origin(model, x), _settings(estimate, stop, numbered=False)
     with jax.enable_x64(True):
-        model, start, origin = in_double((model, start, origin))
+        model, (start, origin) = in_double(model), blocks.agreed(in_double((start, origin)))
         ends = _iterate(
             model,
             {name: value[None] for name, value in start.items()},

@@ -163,7 +163,7 @@ def advance_in_parts(
         settings: of the steps.
         num_steps: how many.
     """
-    device = jax.devices()[0]
+    device = jax.local_devices()[0]
     model = jax.device_put(model, device)
     num_runs = len(states.objective)
     after: list[EMState] = []
@@ -178,4 +178,5 @@ def advance_in_parts(
                 break
         after.append(state)
         traces[run, : len(objectives)] = objectives
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *after), traces
+    # by way of the host: what stays on one device cannot enter a program of several
+    return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves)), *after), traces

@@ -87,7 +87,10 @@ def begin(
         spread, scale = _posterior_spread(key_curvature, start, guide, blocks), 1.0
     else:
         spread, scale = jnp.ones_like(start.vectors), _RANDOM_SCALE
-    return start, _guides(key_guide, guide, start.vectors, spread, jax.device_put(x.dtype.type(scale)))
+    guides = _guides(key_guide, guide, start.vectors, spread, jax.device_put(x.dtype.type(scale)))
+    if blocks is None:
+        return start, guides
+    return Start(start.model, start.x, blocks.agreed(start.free)), blocks.agreed(guides)
 
 
 def _random_start(key: jax.Array, model: Model, x: Float[Array, "N D"], restarts: int) -> Start:

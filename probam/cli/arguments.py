@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from probam.data.source import RowSource
     from probam.data.table import Table
+    from probam.fits.spread import SpreadRows
 
 __all__ = [
     "check_apart",
@@ -145,7 +146,7 @@ def table_to_fit(data: str, options: dict[str, Any], labels: str | None) -> tupl
     return table, known
 
 
-def source_to_fit(data: str, options: dict[str, Any], labels: str | None) -> "RowSource | None":
+def source_to_fit(data: str, options: dict[str, Any], labels: str | None) -> "RowSource | SpreadRows | None":
     """The rows of a file that do not fit into the memory that was given; None where they do, or none was given.
 
     Args:
@@ -153,7 +154,13 @@ def source_to_fit(data: str, options: dict[str, Any], labels: str | None) -> "Ro
         options: of a fit; those that say what is read of the data are carried out where there is a source.
         labels: name of the column of labels; None where there is none.
     """
-    if options.get("memory") is None or not Path(data).exists():
+    if options.get("distributed"):
+        if "{process}" not in data and not Path(data).exists():
+            raise InputError(
+                f"DATA: expected a file that every process can read, or the files of all with {{process}} in the place "
+                f"of its number; got {data!r}"
+            )
+    elif options.get("memory") is None or not Path(data).exists():
         return None
     from probam.fits.larger import larger_source
     from probam.fits.options import FitOptions

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probam.cli.arguments import check_apart, engine_options, source_to_fit, table_to_fit
+from probam.cli.connected import Place, connect
 from probam.cli.console import Bar, Interrupted, interruptible
 from probam.cli.flags import flags
 from probam.cli.program import DATA, FitOutput, Json, Labels, api_ready, app
@@ -20,6 +21,23 @@ if TYPE_CHECKING:
     from probam.reports.summaries.contingency import Agreement
 
 __all__ = ["fit"]
+
+_PROCESSES = "Several processes"
+
+Coordinator = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Where the first process listens for the others, where no launcher says it.",
+        rich_help_panel=_PROCESSES,
+    ),
+]
+NumProcesses = Annotated[
+    int | None, typer.Option(metavar="N", help="How many processes there are, likewise.", rich_help_panel=_PROCESSES)
+]
+ProcessId = Annotated[
+    int | None, typer.Option(metavar="N", help="The number of this one, from 0, likewise.", rich_help_panel=_PROCESSES)
+]
 
 
 @app.command(
@@ -51,13 +69,22 @@ def fit(
             "--float32", help="Single precision: less memory, faster on a GPU, fewer digits.", rich_help_panel="Engine"
         ),
     ] = False,
+    coordinator: Coordinator = None,
+    num_processes: NumProcesses = None,
+    process_id: ProcessId = None,
     as_json: Json = False,
 ) -> None:
     """Fit a memory to DATA, save its posterior and print what was found."""
     from probam.data.writing import check_writable
 
-    check_writable(output, suffixes=(".nc",))
-    check_apart(output, data)
+    place, is_first = Place(coordinator, num_processes, process_id), True
+    place.check(distributed=bool(options.get("distributed")))
+    if options.get("distributed"):
+        FitOptions(**options)  # what cannot be is told before the processes wait for each other
+        is_first = _connected(place, float32=float32)
+    if is_first:
+        check_writable(output, suffixes=(".nc",))
+        check_apart(output, data)
     if options.get("memory") is not None:
         api_ready(float32=float32)  # what decides whether the rows fit into memory brings JAX
     source = source_to_fit(data, options, labels)
@@ -70,11 +97,20 @@ def fit(
             fitted = interruptible(lambda: api.fit(rows, output=output, progress=bar, **options))
     except Interrupted as interruption:
         raise Interrupted(_kept(output, before, options.get("checkpoint"))) from interruption
+    if not is_first:
+        return
     agreement = None if table is None or known is None else _agreement(fitted, table, known)
     if as_json:
         print_json(fit_record(fitted, output, agreement))
     else:
         print(fit_text(fitted, output, agreement, labels))
+
+
+def _connected(place: Place, *, float32: bool) -> bool:
+    """Whether this is the first of the processes, to which it is connected now."""
+    first: list[bool] = []
+    api_ready(float32=float32, connect=lambda: first.append(connect(place)))
+    return first[0]
 
 
 def _version(path: Path) -> tuple[int, int] | None:

@@ -21,6 +21,7 @@ import typer
 import typer.main
 
 from probam.cli import analysis, comparing, court, datasets, fitting, memories, predicted, queries, streaming  # noqa: F401 (they add commands)
+from probam.cli.connected import leave
 from probam.cli.console import Interrupted, abandoned, advise, be_quiet, say
 from probam.cli.program import QUIET, app, choose_device
 from probam.errors import ProbamError
@@ -91,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = _device_first([word for word in words[:end] if word not in ("--debug", "--quiet")]) + words[end:]
     be_quiet(quiet)
     with _plain_words(debug), _sigterm_like_ctrl_c():
-        return _run(words, debug)
+        return leave(_run(words, debug))
 
 
 def _device_first(words: list[str]) -> list[str]:

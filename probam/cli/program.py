@@ -189,8 +189,12 @@ def choose_device(name: str | None) -> None:
     _device = name
 
 
-def api_ready(*, float32: bool = False) -> Any:
+def api_ready(*, float32: bool = False, connect: Callable[[], None] | None = None) -> Any:
     """:mod:`probam.fits.fit`, after JAX was set up: device, precision, cores, compiled programs kept on disk.
+
+    Args:
+        float32: single precision.
+        connect: called before JAX looks for devices.
 
     Raises :class:`probam.errors.InputError` where there is no device of the kind that was asked for.
     """
@@ -203,6 +207,8 @@ def api_ready(*, float32: bool = False) -> Any:
             os.environ["XLA_FLAGS"] = f"{flags} {flag}={cores}".strip()
     import jax
 
+    if connect is not None:
+        connect()
     if _device == "cpu":
         jax.config.update("jax_platforms", "cpu")
     elif _device == "gpu" and jax.default_backend() != "gpu":

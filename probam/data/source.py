@@ -22,7 +22,7 @@ from probam.data.reading import pieces_of
 from probam.data.table import Table, as_table
 from probam.errors import InputError
 
-__all__ = ["RowSource", "Rows", "read_ahead", "row_blocks", "row_source"]
+__all__ = ["RowSource", "Rows", "drawn_rows", "read_ahead", "row_blocks", "row_source"]
 
 _T = TypeVar("_T")
 
@@ -113,7 +113,7 @@ class RowSource(ABC):
         """
         if number < 1:
             raise InputError(f"number: expected at least 1 row; got {number}")
-        drawn = _drawn(self.num_data, number, seed)
+        drawn = drawn_rows(self.num_data, number, seed)
         values = np.empty((len(drawn), len(self.columns)), self.dtype)
         last, seen, has_missing = 0, 0, False
         for block in self.blocks(self._rows_at_once):
@@ -380,8 +380,16 @@ def _split(piece: Contents, name: str, labels: str | None, first_row: int) -> tu
     return (piece, None) if labels is None else split_labels(name, labels, contents=piece, first_row=first_row)
 
 
-def _drawn(num_data: int, number: int, seed: int) -> NDArray[np.int64]:
-    """Row numbers in ascending order; memory grows with the draw and not with the data."""
+def drawn_rows(num_data: int, number: int, seed: int) -> NDArray[np.int64]:
+    """Numbers of rows drawn uniformly without replacement, in ascending order.
+
+    Memory grows with the draw and not with the data.
+
+    Args:
+        num_data: how many rows there are.
+        number: how many to draw; all where there are not more.
+        seed: of the draw.
+    """
     if number >= num_data:
         return np.arange(num_data)
     rng = np.random.default_rng(seed)

@@ -21,11 +21,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
 from probam.distributions.mixture import MemoryMixture
 from probam.distributions.pairwise import LinearForm, linear_form
-from probam.placement import numbers_at_once
+from probam.placement import devices_within, numbers_at_once
 
 __all__ = ["linear_log_likelihood", "log_likelihood_of", "shares", "total_log_sum_exp"]
 
@@ -173,6 +174,24 @@ def log_likelihood_of(
     def log_likelihood(mixture: MemoryMixture) -> Float[Array, ""]:
         form = linear_form(mixture.bank, x, centre)
         assert form is not None, "of the same kind as the example"
-        return linear_log_likelihood(_coefficients(form, mixture.log_weights), features)
+        return _over_devices(_coefficients(form, mixture.log_weights), features)
 
     return log_likelihood
+
+
+def _over_devices(coefficients: Float[Array, "K F"], features: Float[Array, "F N"]) -> Float[Array, ""]:
+    """The linear log likelihood, each device summing over its own data where that is worth it."""
+    num_data = features.shape[1]
+    devices = devices_within(features.size * len(coefficients))
+    whole = num_data // len(devices) * len(devices)
+    if len(devices) == 1 or not whole:
+        return linear_log_likelihood(coefficients, features)
+    of_each = jax.shard_map(
+        lambda coefficients, features: linear_log_likelihood(coefficients, features)[None],
+        mesh=Mesh(np.asarray(devices), ("data",)),
+        in_specs=(PartitionSpec(), PartitionSpec(None, "data")),
+        out_specs=PartitionSpec("data"),
+        check_vma=False,
+    )
+    total = jnp.sum(of_each(coefficients, features[:, :whole]))
+    return total if whole == num_data else total + linear_log_likelihood(coefficients, features[:, whole:])

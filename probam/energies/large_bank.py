@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, ArrayLike, Float
 
 from probam.energies.arguments import Scalar, Weights, log_weights, points, positive
@@ -60,7 +60,7 @@ def step(
     log_w = log_weights(weights, len(memories), queries.dtype)
     if block_size is None:
         block_size = math.isqrt(numbers_at_once(_NUMBERS))
-    num_devices = len(jax.devices()) if len(queries) > block_size else 1
+    num_devices = len(jax.local_devices()) if len(queries) > block_size else 1
     return Step(*_spread(queries, memories, beta, log_w, block_size=block_size, num_devices=num_devices))
 
 
@@ -89,14 +89,18 @@ def _spread(
         return means, log_sums
 
     along, whole = PartitionSpec("query"), PartitionSpec()
-    mesh = Mesh(np.asarray(jax.devices()[:num_devices]), ("query",))
+    mesh = Mesh(np.asarray(jax.local_devices()[:num_devices]), ("query",))
     spread = jax.shard_map(
         attend, mesh=mesh, in_specs=(along, whole, whole, whole), out_specs=(along, along), check_vma=False
     )
     means, log_sums = spread(padded, rows, heights, beta)
     update = means.reshape(-1, num_features)[:num_queries] + origin
     square = jnp.sum((queries - origin) ** 2, axis=-1)
-    return update, square - log_sums.reshape(-1)[:num_queries] / beta
+    energy = square - log_sums.reshape(-1)[:num_queries] / beta
+    # on every device: slices of what is spread have layouts that JAX cannot name
+    everywhere: tuple[jax.Array, jax.Array]
+    everywhere = jax.lax.with_sharding_constraint((update, energy), NamedSharding(mesh, whole))
+    return everywhere
 
 
 def _online(

@@ -68,7 +68,8 @@ def fit_attributes(
         "model": "; ".join(_sentences(options, prepared, model, result)),
         "truncation": _truncation(model, result, prepared.num_data),
         "versions": versions(),
-        "devices": f"{jax.device_count()} {jax.default_backend()}",
+        "devices": f"{jax.device_count()} {jax.default_backend()}"
+        + (f" in {jax.process_count()} processes" if options.distributed else ""),
     }
 
 

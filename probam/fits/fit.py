@@ -27,6 +27,7 @@ from probam.fits.options import FitOptions
 from probam.fits.pending import completed, is_pending, keys_of, pending_tree
 from probam.fits.prepared import Prepared, prepare
 from probam.fits.size import check_size
+from probam.inference.common.processes import check_alike, check_connected, is_first
 from probam.inference.common.progress import Reporter
 from probam.inference.common.result import EngineResult
 from probam.inference.common.rows import check_labels
@@ -77,6 +78,9 @@ def fit_essentials(data: Any, options: FitOptions, engine_options: dict[str, Any
 def _fitted(data: Any, options: FitOptions, engine_options: dict[str, Any], tree_of: Callable[..., xr.DataTree]) -> Fit:
     """A fit whose tree is made by ``tree_of``."""
     began = time.perf_counter()
+    if options.distributed:
+        check_connected()
+        options = options if is_first() else replace(options, output=None)
     if options.output is not None:
         check_writable(options.output)
         if options.checkpoint is not None and Path(options.checkpoint).resolve() == Path(options.output).resolve():
@@ -85,6 +89,9 @@ def _fitted(data: Any, options: FitOptions, engine_options: dict[str, Any], tree
     if options.engine is not None:
         find_engine(options.engine, engine_options)  # a wrong name is told before the data are read
     family = find_family(options.family, options.covariance)
+    if options.distributed:
+        said = replace(options, progress=None, output=None)
+        check_alike((said, sorted(engine_options.items())), "the options", "start all processes with the same command")
     prepared = prepare(data, options, family)
     given = None if options.given_weights is None else tuple(options.given_weights)
     weights = weight_prior(options.weights, alpha=options.alpha, discount=options.discount, given=given)

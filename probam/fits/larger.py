@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,14 +15,19 @@ from probam.errors import InputError, rows_named
 from probam.family import Family
 from probam.family.capabilities import DataSpace
 from probam.fits.choices import double_precision
-from probam.fits.options import TAKE_BLOCKS, FitOptions
+from probam.fits.options import FitOptions
+from probam.fits.spread import SpreadRows, spread_rows
 from probam.inference.common.blocks import RowBlocks
+from probam.inference.common.processes import everywhere
 from probam.options import num_bytes
 
 __all__ = ["SAMPLE", "larger_source", "parts_of"]
 
 SAMPLE = 20_000
 """Most rows of the sample that a fit holds of data larger than memory."""
+
+_MEMORY = "4GiB"
+"""Most memory of each of several processes, where none is stated."""
 
 _HELD = 12
 """An ordinary fit holds about so many times its data."""
@@ -39,8 +45,10 @@ _FEWEST_ROWS = 64
 """Rows of a block and of a sample, at least."""
 
 
-def larger_source(data: Any, options: FitOptions) -> RowSource | None:
+def larger_source(data: Any, options: FitOptions) -> RowSource | SpreadRows | None:
     """The rows of data that do not fit into the memory that a fit may take; None where they do, or none is stated.
+
+    Rows that are spread over several processes are read in blocks however few they are.
 
     Args:
         data: as :func:`probam.fit` takes them.
@@ -49,6 +57,8 @@ def larger_source(data: Any, options: FitOptions) -> RowSource | None:
     Raises:
         InputError: for an engine or an option that needs all rows in memory.
     """
+    if options.distributed:
+        return data if isinstance(data, SpreadRows) else spread_rows(data, options)
     if options.memory is None:
         return None
     limit = num_bytes(options.memory)
@@ -58,16 +68,7 @@ def larger_source(data: Any, options: FitOptions) -> RowSource | None:
         return None
     text = f"memory: {source.num_data:,} rows need about {_in_units(needed)} in memory, more than {_in_units(limit)}, "
     text += "so that they are read in blocks"
-    if options.engine not in TAKE_BLOCKS:
-        engine = "the default engine" if options.engine is None else f"engine {options.engine!r}"
-        raise InputError(
-            f"{text}; {engine} needs all rows at once: use engine {', '.join(TAKE_BLOCKS)}, a stream "
-            "(`probam stream`), more memory, or a sample of the rows"
-        )
-    for name in ("labels", "sample_weight", "missing"):
-        given = getattr(options, name)
-        if given is not None and given is not False:
-            raise InputError(f"{text}; {name} needs all rows at once: leave it out, or give more memory")
+    options.check_blocks(text)
     return source
 
 
@@ -87,7 +88,7 @@ class Parts(NamedTuple):
     """All rows, in the units of the model."""
 
 
-def parts_of(source: RowSource, options: FitOptions, family: Family) -> Parts:
+def parts_of(source: RowSource | SpreadRows, options: FitOptions, family: Family) -> Parts:
     """The sample, the units and the blocks, after one pass in which all rows are checked.
 
     Args:
@@ -95,7 +96,8 @@ def parts_of(source: RowSource, options: FitOptions, family: Family) -> Parts:
         options: of the fit.
         family: of the memories.
     """
-    limit = num_bytes(options.memory)
+    limit = num_bytes(_MEMORY if options.memory is None else options.memory)
+    bounds = source.bounds if isinstance(source, SpreadRows) else None
     dtype = np.dtype(np.float64 if double_precision() and source.dtype != np.float32 else np.float32)
     size = _block_rows(source, limit)
 
@@ -105,6 +107,7 @@ def parts_of(source: RowSource, options: FitOptions, family: Family) -> Parts:
             yield table.normalised() if options.normalise else table
 
     seen = _seen(read, family)
+    seen = seen if bounds is None else seen.of_all_processes()
     extremes = Table(np.stack([seen.lowest, seen.highest]), source.columns, source.name)
     check_unit(extremes, num_data=source.num_data)
     if options.standardise:
@@ -113,7 +116,8 @@ def parts_of(source: RowSource, options: FitOptions, family: Family) -> Parts:
         units = Standardiser(seen.mean.astype(dtype), deviation.astype(dtype))
     else:
         units = identity(len(source.columns), dtype)
-    rows = source.sample(_sample_rows(source, limit), int(options.seed))[0].astype(dtype)
+    sample = source.sample(_sample_rows(source, limit), int(options.seed))
+    rows = (sample if isinstance(sample, Table) else sample[0]).astype(dtype)
     rows = rows.normalised() if options.normalise else rows
     named = replace(rows, source=f"a sample of {rows.num_data:,} rows of {source.name}")
     DataSpace.of(family).check_data(named.values, named.columns)
@@ -122,7 +126,9 @@ def parts_of(source: RowSource, options: FitOptions, family: Family) -> Parts:
         for table in read():
             yield np.asarray(units.apply(table.values), dtype)
 
-    return Parts(replace(rows, source=source.name), units, RowBlocks(source.num_data, size, dtype, blocks))
+    return Parts(
+        replace(rows, source=source.name), units, RowBlocks(source.num_data, size, dtype, blocks, bounds=bounds)
+    )
 
 
 class _Seen(NamedTuple):
@@ -141,6 +147,15 @@ class _Seen(NamedTuple):
         mean = x.mean(axis=0)
         squares = ((x - mean) ** 2).sum(axis=0)
         return cls(len(x), mean, squares, values.min(axis=0), values.max(axis=0))
+
+    def of_all_processes(self) -> "_Seen":
+        """Those of the rows of all processes, joined in their order."""
+        own = np.concatenate([[self.number], self.mean, self.squares, self.lowest, self.highest])
+        parts = []
+        for number, *others in everywhere(own):
+            mean, squares, lowest, highest = np.split(np.asarray(others), 4)
+            parts.append(_Seen(int(number), mean, squares, lowest, highest))
+        return reduce(_Seen.joined, parts)
 
     def joined(self, other: "_Seen") -> "_Seen":
         """Those of both together.
@@ -169,24 +184,24 @@ def _seen(read: Any, family: Family) -> _Seen:
     return total
 
 
-def _item(source: RowSource) -> int:
+def _item(source: RowSource | SpreadRows) -> int:
     return int(np.dtype(source.dtype).itemsize)
 
 
-def _sample_rows(source: RowSource, limit: int) -> int:
+def _sample_rows(source: RowSource | SpreadRows, limit: int) -> int:
     """How many rows the sample has."""
     of_a_row = len(source.columns) * _item(source) * _ALIVE
     return _at_least(source, limit // (2 * _SHARE) // of_a_row, SAMPLE)
 
 
-def _block_rows(source: RowSource, limit: int) -> int:
+def _block_rows(source: RowSource | SpreadRows, limit: int) -> int:
     """How many rows a block has: a power of two, which smaller blocks divide."""
     of_a_row = len(source.columns) * _item(source) * _ALIVE
     rows = _at_least(source, limit // _SHARE // of_a_row, _MOST_ROWS)
     return 1 << (rows.bit_length() - 1)
 
 
-def _at_least(source: RowSource, rows: int, most: int) -> int:
+def _at_least(source: RowSource | SpreadRows, rows: int, most: int) -> int:
     """As many rows as there is memory for, but not more than ``most``."""
     if rows < _FEWEST_ROWS:
         needed = _FEWEST_ROWS * len(source.columns) * _item(source) * _ALIVE * 2 * _SHARE

@@ -309,6 +309,20 @@ class FitOptions(Options):
         flag=str | None,
         metavar="SIZE",
     )
+    distributed: bool = option(
+        False,
+        help="This is one of several processes of one fit, on one or many machines, connected by "
+        "jax.distributed.initialize: each reads its own rows, and the first writes the file. {process} in a path "
+        "stands for the number of a process; of a path without it each reads its share; an array is the rows of this "
+        f"process (engines {', '.join(TAKE_BLOCKS)}).",
+        group=_DATA,
+        check=boolean,
+        flag=bool,
+        flag_help="This is one of several processes of one fit, on one or many machines, as Slurm, Open MPI or "
+        "Kubernetes start them: each reads its own rows, and the first writes the file and prints. {process} in DATA "
+        "stands for the number of a process; of a file without it each reads its share "
+        f"(engines {', '.join(TAKE_BLOCKS)}).",
+    )
     output: str | os.PathLike[str] | None = option(
         None,
         help="Write the fit to this file (NetCDF) as soon as the engine ends, and again, whole, when all that follows "
@@ -395,7 +409,27 @@ class FitOptions(Options):
             )
         if self.missing and self.normalise:
             raise InputError("normalise: a row with missing entries has no length; leave out normalise or missing")
+        if self.distributed:
+            self.check_blocks("distributed: each process reads its own rows in blocks")
+            if self.checkpoint is not None:
+                raise InputError("checkpoint: several processes keep none; leave out checkpoint or distributed")
         self._check_known_rows()
+
+    def check_blocks(self, text: str) -> None:
+        """Refuse what needs all rows at once where these are read in blocks.
+
+        Args:
+            text: why they are, in words.
+        """
+        if self.engine not in TAKE_BLOCKS:
+            engine = "the default engine" if self.engine is None else f"engine {self.engine!r}"
+            others = "" if self.distributed else ", a stream (`probam stream`), more memory, or a sample of the rows"
+            raise InputError(f"{text}; {engine} needs all rows at once: use engine {', '.join(TAKE_BLOCKS)}{others}")
+        for name in ("labels", "sample_weight", "missing"):
+            given = getattr(self, name)
+            if given is not None and given is not False:
+                others = "" if self.distributed else ", or give more memory"
+                raise InputError(f"{text}; {name} needs all rows at once: leave it out{others}")
 
     def _check_known_rows(self) -> None:
         """Refuse weights of the data and known labels where the engine does not take them."""

@@ -1,0 +1,117 @@
+"""Rows that are spread over the processes of one run, each of which reads its own."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from probam.data.source import RowSource, drawn_rows, row_source
+from probam.data.table import Table
+from probam.errors import InputError
+from probam.fits.options import FitOptions
+from probam.inference.common.processes import check_alike, everywhere, joined
+
+__all__ = ["SpreadRows", "spread_rows"]
+
+_PROCESS = "{process}"
+"""Stands in a path for the number of the process."""
+
+_AT_ONCE = 65_536
+"""Rows that are read at a time for a sample."""
+
+
+class SpreadRows:
+    """N rows of D features, of which every process reads its own, the first process the first ones.
+
+    Args:
+        source: what this process reads.
+        name: what all rows are called.
+        bounds: the number of the first row of every process, and N.
+        skipped: rows of the source before those of this process.
+    """
+
+    def __init__(self, source: RowSource, name: str, bounds: tuple[int, ...], skipped: int) -> None:
+        self.name, self.columns, self.dtype = name, source.columns, source.dtype
+        self.bounds, self.num_data = bounds, bounds[-1]
+        self._source, self._skipped = source, skipped
+        self._first, self._last = bounds[jax.process_index()], bounds[jax.process_index() + 1]
+
+    def blocks(self, rows: int) -> Iterator[Table]:
+        """The rows of this process in order.
+
+        Args:
+            rows: most rows of a block.
+        """
+        begin, end, seen = self._skipped, self._skipped + self._last - self._first, 0
+        for block in self._source.blocks(rows):
+            first, last = max(begin - seen, 0), min(end - seen, block.num_data)
+            if first < last:
+                yield block.rows(first, last)
+            seen += block.num_data
+            if seen >= end and seen < self._source.num_data:
+                return
+
+    def sample(self, number: int, seed: int) -> Table:
+        """Rows of all processes drawn uniformly without replacement, in their order, the same on each.
+
+        One process that reads all rows draws the same ones.
+
+        Args:
+            number: how many.
+            seed: of the draw.
+        """
+        drawn = drawn_rows(self.num_data, number, seed)
+        ends = np.searchsorted(drawn, self.bounds)
+        own = drawn[ends[jax.process_index()] : ends[jax.process_index() + 1]] - self._first
+        found, seen = [np.empty((0, len(self.columns)), self.dtype)], 0
+        for block in self.blocks(_AT_ONCE):
+            found.append(
+                block.values[own[np.searchsorted(own, seen) : np.searchsorted(own, seen + block.num_data)] - seen]
+            )
+            seen += block.num_data
+        values = joined(np.concatenate(found), np.diff(ends).tolist())
+        return Table(values, self.columns, self.name, named=self._source.named)
+
+
+def spread_rows(data: Any, options: FitOptions) -> SpreadRows:
+    """The rows of this process and, of all processes together, where each begins.
+
+    Args:
+        data: a path with ``{process}``, which stands for the number of a process, names a file of each; another path
+            one file for all, of which each reads its share; anything else is the rows of this process.
+        options: of the fit.
+
+    Raises:
+        InputError: where data cannot be read, or some process has none.
+        ProbamError: where processes differ in columns, or one of them has ended.
+    """
+    index, count = jax.process_index(), jax.process_count()
+    reading = {"columns": options.columns, "drop": options.drop, "missing": options.missing}
+    if isinstance(data, str | os.PathLike) and _PROCESS not in os.fspath(data):
+        source = row_source(data, variable=options.variable, **reading)
+        bounds = tuple(source.num_data * process // count for process in range(count + 1))
+        skipped, name = bounds[index], source.name
+    elif isinstance(data, str | os.PathLike):
+        name = os.fspath(data)
+        source = row_source(name.replace(_PROCESS, str(index)), variable=options.variable, **reading)
+        bounds, skipped = _one_after_the_other(source.num_data), 0
+    else:
+        variable = None if isinstance(data, Table) else options.variable
+        source = row_source(data, variable=variable, **reading)
+        bounds, skipped, name = _one_after_the_other(source.num_data), 0, source.name
+    check_alike((source.columns, str(source.dtype), bounds), "columns, type or number of the rows", "give all the same")
+    without = [process for process in range(count) if bounds[process] == bounds[process + 1]]
+    if without:
+        raise InputError(
+            f"distributed: process {without[0]} has none of the {bounds[-1]} rows; give each some, or use "
+            "fewer processes"
+        )
+    return SpreadRows(source, name, bounds, skipped)
+
+
+def _one_after_the_other(own: int) -> tuple[int, ...]:
+    """Bounds of the rows of processes that have files or arrays of their own."""
+    counts = everywhere(np.asarray([own], np.int64))[:, 0]
+    return (0, *np.cumsum(counts).tolist())

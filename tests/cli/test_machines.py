@@ -1,0 +1,146 @@
+"""A fit by several processes: its numbers are those of one, and the loss of a process ends the others in words."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import probam
+from probam.cli.main import main
+from probam.reports.tree import read_tree
+from tests.inference.test_processes import free_port
+
+MODEL = ("--weights", "dirichlet", "--components", "3", "--covariance", "diagonal", "--engine", "em", "--restarts", "2")
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from probam.cli import console, main
+
+def told(self, step, shown=console.Bar.__call__):
+    if "pass 2 over" in step.text:
+        Path(sys.argv[1]).touch()
+    shown(self, step)
+
+console.Bar.__call__ = told
+sys.exit(main.entered(sys.argv[2:]))
+"""
+"""The command, which leaves a file when its second pass over all rows has begun."""
+
+
+def _rows(number: int) -> np.ndarray:
+    rng = np.random.default_rng(7)
+    centres = np.array([[0.0, 10], [8, 20], [-7, 15]])
+    group = np.sort(rng.choice(3, size=number, p=[0.6, 0.3, 0.1]))
+    return centres[group] + rng.normal(size=(number, 2)) * [1, 5]
+
+
+def _started(folder: Path, count: int, words: list[str]) -> "list[subprocess.Popen[str]]":
+    place = ["--distributed", "--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", str(count)]
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, f"begun{i}", "fit", *words, *place, "--process-id", str(i)],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(Path(probam.__file__).parents[1])},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(count)
+    ]
+
+
+def test_two_processes_write_the_fit_of_one(tmp_path: Path) -> None:
+    x = _rows(2000)
+    np.save(tmp_path / "part-0.npy", x[:500])
+    np.save(tmp_path / "part-1.npy", x[500:])
+    runs = _started(tmp_path, 2, ["part-{process}.npy", *MODEL, "--standardise", "--memory", "300000", "--json"])
+    (out, err), others = [run.communicate(timeout=280) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], (err, others)
+    assert err == ""
+    assert others == ("", "")
+    assert out.startswith("{")
+    assert sorted(path.name for path in tmp_path.glob("*.nc")) == ["fit.nc"]
+    both = read_tree(tmp_path / "fit.nc")
+    options = {"weights": "dirichlet", "components": 3, "covariance": "diagonal", "engine": "em", "restarts": 2}
+    alone = probam.fit(x, **options, standardise=True, memory=300_000).tree
+    assert "all_rows" in both.children
+    for group in ("posterior", "memory", "all_rows", "observed_data", "constant_data"):
+        for name, values in alone[group].to_dataset().data_vars.items():
+            if values.dtype.kind == "f":
+                np.testing.assert_allclose(both[group][name], values, rtol=1e-10, atol=1e-10, err_msg=f"{group}/{name}")
+    assert both.attrs["devices"].endswith("cpu in 2 processes")
+    assert both.attrs["source"] == "part-{process}.npy"
+
+
+@pytest.mark.parametrize(
+    ("victim", "number"),
+    [
+        (1, signal.SIGKILL),
+        pytest.param(0, signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param(1, signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(1, signal.SIGSTOP, marks=pytest.mark.slow),
+        pytest.param(0, signal.SIGSTOP, marks=pytest.mark.slow),
+    ],
+)
+def test_a_lost_process_ends_the_other_with_a_sentence_within_a_minute(
+    victim: int, number: signal.Signals, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", np.tile(_rows(5000), (100, 1)))
+    words = ["x.npy", *MODEL, "--components", "10", "--memory", "20MB", "--option", "tolerance=0"]
+    runs = _started(tmp_path, 2, words)
+    other = runs[1 - victim]
+    try:
+        begun, deadline = [tmp_path / f"begun{i}" for i in range(2)], time.monotonic() + 240
+        while not all(path.exists() for path in begun) and time.monotonic() < deadline:
+            assert [run.poll() for run in runs] == [None, None]
+            time.sleep(0.05)
+        runs[victim].send_signal(number)
+        out, err = other.communicate(timeout=60)
+    finally:
+        for run in runs:
+            run.kill()
+            run.communicate()
+    assert other.returncode == 2
+    assert out == ""
+    assert err.startswith("probam: distributed: another process of this run ")
+    assert err.count("\n") == 1
+    assert not list(tmp_path.glob("*.nc"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--engine", "nuts"], "distributed: each process reads its own rows in blocks; engine 'nuts' needs all rows"),
+        ([], "distributed: each process reads its own rows in blocks; the default engine needs all rows"),
+        (["--engine", "em", "--checkpoint", "run.npz"], "checkpoint: several processes keep none"),
+        (["--engine", "em", "--missing"], "missing needs all rows at once: leave it out"),
+        (
+            ["--engine", "em", "--process-id", "2", "--num-processes", "2"],
+            "--process-id: expected a number from 0 to 1",
+        ),
+        (["--engine", "em", "--coordinator", "here"], "--coordinator: expected HOST:PORT; got 'here'"),
+    ],
+)
+def test_what_several_processes_cannot_do_is_told_before_they_wait(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "x.npy", _rows(10))
+    assert main(["fit", str(tmp_path / "x.npy"), "--distributed", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_place_of_a_process_is_for_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "x.npy", _rows(10))
+    assert main(["fit", str(tmp_path / "x.npy"), "--process-id", "0"]) == 2
+    assert "--process-id: it is for --distributed" in capsys.readouterr().err
+
+
+def test_a_fit_in_python_asks_for_the_connection_first() -> None:
+    with pytest.raises(probam.InputError, match=r"distributed: .* call jax\.distributed\.initialize"):
+        probam.fit(_rows(10), engine="em", distributed=True)
