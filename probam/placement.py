@@ -175,8 +175,8 @@ def devices_within(products: int) -> list[jax.Device]:
     Args:
         products: of a step.
     """
-    is_spread = not jax.sharding.get_abstract_mesh().empty
-    return jax.local_devices()[:1] if device().is_cpu or is_spread else devices_worth(products)
+    devices, is_spread = devices_worth(products), not jax.sharding.get_abstract_mesh().empty
+    return devices[:1] if device().is_cpu or is_spread else devices
 
 
 def each(function: Callable[[Any], _R], over: Any, *, numbers: int, on_cpu: int | None = None) -> _R:

@@ -74,7 +74,7 @@ def test_a_process_alone_has_what_it_gives() -> None:
     for made in (totalled(tree, given=tree), agreed(tree)):
         for name, value in tree.items():
             np.testing.assert_array_equal(made[name], value)
-    np.testing.assert_array_equal(everywhere(np.float32([[1, 2]])), np.float32([[[1, 2]]]))
+    np.testing.assert_array_equal(everywhere(np.ones((1, 2), np.float32)), np.ones((1, 1, 2), np.float32))
     np.testing.assert_array_equal(joined(tree["a"], [2]), tree["a"])
     check_alike(tree, "the options", "use the same")
 
