@@ -7,6 +7,7 @@ maximise the density; ``note`` says so.
 """
 
 import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +66,7 @@ def run(
     _check(model, beta, restarts)
     key_em, key_seed, key_learn = jax.random.split(key, 3)
     rows, seeds = np.asarray(x), np.asarray(jax.random.randint(key_seed, (restarts,), 0, 2**31 - 1))
-    options = {
+    options: dict[str, Any] = {
         "num_epochs": num_epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate * _spread(rows),

@@ -26,7 +26,7 @@ the labels and whatever is not integrated out.
 import os
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -200,7 +200,7 @@ def run(
     settings = _settings(model, kernel, partition, base, split_merge)
     if labels is not None and kernel != "blocked":
         raise InputError(f"labels: kernel {kernel!r} moves memories from number to number; use kernel 'blocked'")
-    counts = {"num_chains": num_chains, "num_warmup": num_warmup, "num_draws": num_draws, "thin": thin}
+    counts: dict[str, Any] = {"num_chains": num_chains, "num_warmup": num_warmup, "num_draws": num_draws, "thin": thin}
     size = (len(x), x.shape[1], model.num_components)
     length = length_of(size, settings, has_conditionals=bool(conditionals_of(model)), **counts)
     model, x = counted(model, x, None, labels)

@@ -144,7 +144,7 @@ def assert_same_posterior(one: Path, other: Path) -> None:
         if group in theirs.children:
             assert set(ours[group].data_vars) == set(theirs[group].data_vars)
             for name, values in theirs[group].data_vars.items():
-                np.testing.assert_array_equal(ours[group][name].values, values.values, err_msg=f"{group}/{name}")
+                np.testing.assert_array_equal(ours[group][str(name)].values, values.values, err_msg=f"{group}/{name}")
 
 
 def survived(name: str, whole: Trial, seconds: float, trial: Trial, kills: int, rng: random.Random) -> Counter[str]:

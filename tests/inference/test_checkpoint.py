@@ -190,7 +190,7 @@ def test_a_checkpoint_of_other_options_is_refused(name: str, tmp_path: Path) -> 
     if which == "num_draws":
         which, other = "restarts", CASES[name].options["restarts"] + 1
     with pytest.raises(InputError, match=rf"of another run: .*{which} is .* in the file and .* in this run"):
-        run(name, path, **{which: other})
+        run(name, path, None, **{which: other})
     assert path.read_bytes() == before
 
 

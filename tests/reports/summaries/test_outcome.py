@@ -7,7 +7,8 @@ import xarray as xr
 
 from probam.reports.schema import ATTRIBUTES
 from probam.reports.summaries.outcome import OUTCOMES, Outcome, outcome_of
-from tests.reports.summaries.test_rules import POINT, climb, disagreeing, fit, noise, point
+from tests.reports.summaries.test_diagnostics import fit, noise
+from tests.reports.summaries.test_rules import POINT, climb, disagreeing, point
 
 CASES: list[tuple[str, str, Callable[[], xr.DataTree]]] = [
     ("converged", "", lambda: point(-5, -5, status="converged")),
