@@ -162,7 +162,7 @@ def in_blocks(function: Callable[[Any], _R], rows: Any, block: int) -> _R:
 
 def devices_worth(products: int) -> list[jax.Device]:
     """The devices over which rows are spread: all of them where there are so many products, else the first."""
-    devices = jax.local_devices()  # of this process
+    devices: list[jax.Device] = jax.local_devices()  # of this process
     return devices if products >= numbers_at_once(_WORTH_SPREADING) else devices[:1]
 
 

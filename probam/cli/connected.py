@@ -36,10 +36,9 @@ class Place(NamedTuple):
             raise InputError(f"--{given[0].replace('_', '-')}: it is for --distributed; give that too, or leave it out")
         if self.coordinator is not None and not self.coordinator.rpartition(":")[2].isdigit():
             raise InputError(f"--coordinator: expected HOST:PORT; got {self.coordinator!r}")
-        if None not in (self.num_processes, self.process_id) and not 0 <= self.process_id < self.num_processes:
-            raise InputError(
-                f"--process-id: expected a number from 0 to {self.num_processes - 1}; got {self.process_id}"
-            )
+        number, count = self.process_id, self.num_processes
+        if number is not None and count is not None and not 0 <= number < count:
+            raise InputError(f"--process-id: expected a number from 0 to {count - 1}; got {number}")
 
 
 def connect(place: Place) -> bool:

@@ -193,5 +193,5 @@ def _over_devices(coefficients: Float[Array, "K F"], features: Float[Array, "F N
         out_specs=PartitionSpec("data"),
         check_vma=False,
     )
-    total = jnp.sum(of_each(coefficients, features[:, :whole]))
+    total = jnp.sum(of_each(coefficients, features[:, :whole]))  # type: ignore[no-untyped-call]
     return total if whole == num_data else total + linear_log_likelihood(coefficients, features[:, whole:])

@@ -88,7 +88,7 @@ def spread_rows(data: Any, options: FitOptions) -> SpreadRows:
         ProbamError: where processes differ in columns, or one of them has ended.
     """
     index, count = jax.process_index(), jax.process_count()
-    reading = {"columns": options.columns, "drop": options.drop, "missing": options.missing}
+    reading: dict[str, Any] = {"columns": options.columns, "drop": options.drop, "missing": options.missing}
     if isinstance(data, str | os.PathLike) and _PROCESS not in os.fspath(data):
         source = row_source(data, variable=options.variable, **reading)
         bounds = tuple(source.num_data * process // count for process in range(count + 1))

@@ -50,13 +50,15 @@ def _found_once(facts: Facts) -> Iterator[Finding]:
 
 
 def _sampler(tree: xr.DataTree) -> str:
-    """The engine that samples the posterior of the same model; empty where none does."""
-    return str(tree.attrs.get("sampler", "nuts"))
+    """The engine that samples the posterior of the same model; empty where none does, or not over so many rows."""
+    return "" if has(tree, "all_rows") else str(tree.attrs.get("sampler", "nuts"))
 
 
 def _point_estimate(facts: Facts) -> Iterator[Finding]:
     sampler = _sampler(facts.tree)
     remedy = f" To get a posterior, fit the same model with engine {sampler}." if sampler else ""
+    if has(facts.tree, "all_rows"):
+        remedy = " Engines svi and cavi approximate the posterior of all rows."
     yield Finding("note", f"A point estimate has no uncertainty.{remedy}")
 
 

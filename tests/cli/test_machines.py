@@ -73,7 +73,9 @@ def test_two_processes_write_the_fit_of_one(tmp_path: Path) -> None:
     for group in ("posterior", "memory", "all_rows", "observed_data", "constant_data"):
         for name, values in alone[group].to_dataset().data_vars.items():
             if values.dtype.kind == "f":
-                np.testing.assert_allclose(both[group][name], values, rtol=1e-10, atol=1e-10, err_msg=f"{group}/{name}")
+                np.testing.assert_allclose(
+                    both[group][str(name)], values, rtol=1e-10, atol=1e-10, err_msg=f"{group}/{name}"
+                )
     assert both.attrs["devices"].endswith("cpu in 2 processes")
     assert both.attrs["source"] == "part-{process}.npy"
 

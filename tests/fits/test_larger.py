@@ -154,6 +154,7 @@ def test_words_say_which_rows_the_fit_holds(large: tuple[Fit, Path], tmp_path: P
     held = len(variable(large[0].tree, "observed_data", "x"))
     sentence = f"It holds {held} of 6000 rows, drawn at random"
     assert sentence in large[0].summary_text()
+    assert "Engines svi and cavi approximate the posterior of all rows." in large[0].summary_text()
     large[0].report(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert sentence in page

@@ -57,7 +57,7 @@ def results() -> dict[str, Any]:
     search = cavi.Search(max_iterations=2, moves=False, restarts=1)
     parts, state, _, _ = cavi.fit_factors(KEY, model, jnp.asarray(x), search)
     cavi_state, bounds = converge_in_blocks(parts, blocks.agreed(state), blocks, 0.0, 10)
-    told = {f"em_{name}": value for name, value in states.params.items()}
+    told: dict[str, Any] = {f"em_{name}": value for name, value in states.params.items()}
     told |= {"em_trace": trace, "size": survey.size, "log_lik": survey.log_lik}
     told |= {"cavi_bounds": bounds, "cavi_counts": cavi_state.seen.counts}
     told |= {"drawn": blocks.drawn(np.random.default_rng(1), 500)}
