@@ -137,7 +137,7 @@ def _cut(part: float) -> None:
 
 
 PARQUET = (
-    text("text", "a,b\n1,2\n", "cannot be read as Parquet", name="x.parquet"),
+    text("a file of text", "a,b\n1,2\n", "cannot be read as Parquet", name="x.parquet"),
     text("its sign alone", b"PAR1", "cannot be read as Parquet", name="x.parquet"),
     text("its sign twice", b"PAR1" + bytes(4) + b"PAR1", "cannot be read as Parquet", name="x.parquet"),
     Case("cut in half", read("x.parquet"), ("x.parquet", "it may be truncated"), partial(_cut, 0.5)),

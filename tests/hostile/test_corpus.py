@@ -123,7 +123,7 @@ WRONG: dict[str, tuple[Callable[[Place], object] | str, str]] = {
     "without its name": (lambda _: refuse("bad; leave it out"), "it does not say 'x: '"),
     "without a remedy": (lambda _: refuse("x: bad"), "it does not say 'leave it out'"),
     "two lines": (lambda _: refuse("x: bad\nleave it out"), "it says '\\n'"),
-    "an address": (lambda _: refuse("x: bad <object at 0x7f>; leave it out"), "it says ' object at 0x'"),
+    "an address": (lambda _: refuse("x: bad <some object at 0x7f>; leave it out"), "it says ' object at 0x'"),
     "a novel": (lambda _: refuse("x: bad; leave it out" + "!" * 700), "it is too long"),
     "a file is left": (leave_a_file, "files changed"),
     "a file is changed": (change_a_file, "files changed"),
