@@ -294,7 +294,7 @@ def test_an_unknown_name_gets_close_matches(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no Memory called 'Bowl'; name a subclass of Memory in it"):
         find_memory(f"{empty}:Bowl")
     empty.write_text("x = \n")
-    with pytest.raises(InputError, match=r"cannot be imported \(SyntaxError: .*line 1\); correct "):
+    with pytest.raises(InputError, match=r"cannot be imported \(SyntaxError: .*line 1\)\); correct "):
         find_memory(f"{empty}:Bowl")
 
 

@@ -16,7 +16,8 @@ __all__ = ["OPTIONS"]
 
 def option(name: str, value: Any, *says: str, **others: Any) -> Case:
     """A value that ``probam.fit`` refuses for an option."""
-    return Case(f"{name} = {value!r:.40}", fitted(X, **{name: value}, **others), (f"{name}: ", *says))
+    beside = "".join(f", {other} {given!r:.20}" for other, given in others.items())
+    return Case(f"{name} = {value!r:.40}{beside}", fitted(X, **{name: value}, **others), (f"{name}: ", *says))
 
 
 def together(what: str, says: tuple[str, ...], **options: Any) -> Case:
@@ -191,7 +192,10 @@ BAD_SITES: tuple[tuple[Any, tuple[str, ...]], ...] = (
     ({"weights": dist.Dirichlet(np.ones(2))}, ("prior: family 'gaussian' has no site 'weights'",)),
 )
 
-PRIORS = tuple(Case(f"{sites!r:.60}", fitted(X, prior=sites), says) for sites, says in BAD_SITES)
+PRIORS = tuple(
+    Case(f"prior {number}, {sites!r:.50}", fitted(X, prior=sites), says)
+    for number, (sites, says) in enumerate(BAD_SITES)
+)
 
 
 def of_rows(name: str, value: Any, *says: str, **others: Any) -> Case:
