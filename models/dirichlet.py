@@ -72,7 +72,7 @@ class DirichletMemory(AdditiveMStep):
             raise RowError(
                 f"data: {off.size} of {len(x)} rows do not sum to 1, first ",
                 off[0],
-                f" (sum {total[off[0]]:.6g}); divide each row by its sum",
+                f", whose sum is {total[off[0]]:.6g}; divide each row by its sum",
             )
 
     def frame(self, x: Float[Array, "N D"]) -> tuple[Float[Array, " D"], Float[Array, " D"]]:

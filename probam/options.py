@@ -184,7 +184,7 @@ def one_of(*names: str) -> Check:
     """The value is one of these words."""
 
     def check(name: str, value: Any) -> None:
-        if value not in names:
+        if not isinstance(value, str) or value not in names:
             raise InputError(f"{name}: expected one of {', '.join(names)}; got {shown(value)}")
 
     return check

@@ -273,7 +273,7 @@ def gap(labels: np.ndarray) -> np.ndarray:
         (lambda z: partitions.point_partition(similarity=np.full((3, 3), np.nan)), "similarity: expected finite"),
         (lambda z: partitions.point_partition(similarity=np.eye(3) * 2), "must be a co-clustering matrix"),
         (lambda z: partitions.expected_loss(EVERY, similarity=np.eye(NUM_DATA)), "needs sampled labels"),
-        (lambda z: partitions.expected_loss(EVERY[:, :4], z), r"posterior: expected labels \(S, N\)"),
+        (lambda z: partitions.expected_loss(EVERY[:, :4], z), "candidates: expected 5 labels, one per datum"),
         (lambda z: partitions.credible_ball(z, np.zeros(4)), r"centre: expected 5 labels, one per datum; got \(4,\)"),
         (lambda z: partitions.credible_ball(z, probability=95), r"probability: expected a number in \(0, 1\]; got 95"),
         (lambda z: partitions.distances(np.zeros(4), z), "centre: expected 5 labels, one per datum"),

@@ -199,7 +199,7 @@ def test_mistakes_get_one_line_with_the_remedy(refusal: Refusal) -> None:
     assert "beta is a finite number; got inf" in refused("clam", "-p", "beta=Infinity")
     Path("gap.csv").write_text("a,b\n1,2\n3,\n")
     said = refused("clam", patterns="gap.csv")
-    assert "gap.csv: column 'b' has a missing value in row 1" in said
+    assert "gap.csv: column 'b' has a missing value in row 2 (line 3)" in said
     assert "--missing" not in said
     assert "beta: expected finite values above 0; got -1.0" in refused("clam", "-p", "beta=-1")
     assert "rule is a word; got 3" in refused("hopfield", "-p", "rule=3")

@@ -233,7 +233,7 @@ X = np.random.default_rng(0).normal(size=(10, 2))
         (X, {"weights": "uniform", "alpha": 1.0, "components": 2}, "alpha: weights 'uniform' have none"),
         (X, {"seed": -1}, "seed: expected a whole number"),
         (X, {"family": "vmf"}, "10 of 10 rows are not of unit length, first row 0"),
-        (np.zeros((4, 3)), {"family": "vmf"}, "row 0 is all zeros"),
+        (np.zeros((4, 3)), {"family": "vmf"}, r"row 0 \(counting from 0\) is all zeros"),
         (np.column_stack([X, np.ones(10)]), {}, "column 'x2' is constant"),
         (X[:1], {}, "row"),
         (np.where(X > 1, np.nan, X), {}, "(?i)nan|missing|finite"),

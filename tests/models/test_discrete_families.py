@@ -323,15 +323,35 @@ def test_every_engine_and_every_weights_serve_every_family(
 @pytest.mark.parametrize(
     ("family", "x", "message"),
     [
-        ("bernoulli", [[0, 1], [2, 1.0]], r"1 values are neither 0 nor 1, the first in row 1, column 'x0': 2"),
-        ("bernoulli", [[1, -1], [1, 1.0]], r"row 0, column 'x1': -1; use family 'bernoulli,values=spin'"),
+        (
+            "bernoulli",
+            [[0, 1], [2, 1.0]],
+            r"1 values are neither 0 nor 1, the first in row 1 .*, column 'x0': 2",
+        ),
+        (
+            "bernoulli",
+            [[1, -1], [1, 1.0]],
+            r"row 0 .*, column 'x1': -1; use family 'bernoulli,values=spin'",
+        ),
         ("bernoulli,values=spin", [[0, 1], [1, 1.0]], r"neither -1 nor 1.*use family 'bernoulli,values=01'"),
         ("bernoulli,values=up", [[0, 1], [1, 1.0]], r"values: expected one of 01, spin; got 'up'"),
-        ("multinomial", [[0, 1], [1, 2.5]], r"1 values are not counts, the first in row 1, column 'x1': 2.5"),
+        (
+            "multinomial",
+            [[0, 1], [1, 2.5]],
+            r"1 values are not counts, the first in row 1 .*, column 'x1': 2.5",
+        ),
         ("multinomial", [[0, 0], [0, 0.0]], r"all counts are 0"),
         ("multinomial", [[1.0], [2.0]], r"at least 2 columns"),
-        ("dirichlet", [[0.5, 0.5], [1.0, 0.0]], r"1 parts are not positive, the first in row 1, column 'x1': 0"),
-        ("dirichlet", [[0.5, 0.5], [0.7, 0.1]], r"1 of 2 rows do not sum to 1, first row 1 \(sum 0.8\)"),
+        (
+            "dirichlet",
+            [[0.5, 0.5], [1.0, 0.0]],
+            r"1 parts are not positive, the first in row 1 .*, column 'x1': 0",
+        ),
+        (
+            "dirichlet",
+            [[0.5, 0.5], [0.7, 0.1]],
+            r"rows do not sum to 1, first row 1 .*, whose sum is 0.8",
+        ),
         ("dirichlet", [[1.0], [1.0]], r"at least 2 columns"),
     ],
 )
