@@ -99,7 +99,7 @@ class Noisy(Distribution):
         """Independent draws."""
         assert key is not None, "numpyro passes a key wherever it samples"
         key_law, key_noise = jax.random.split(key)
-        clean = jnp.asarray(self.law.sample(key_law, sample_shape))
+        clean = jnp.asarray(self.law.sample(key_law, sample_shape), self.deviation.dtype)
         return clean + self.deviation * jax.random.normal(key_noise, clean.shape, self.deviation.dtype)
 
     @property
