@@ -1,5 +1,6 @@
 """Files that are written completely or not at all."""
 
+import csv
 import errno
 import functools
 import gzip
@@ -205,7 +206,8 @@ def csv_writer(lines: Any, *, plain: str | None = None, separator: str = ",") ->
         frame = _flat(data, plain)
         if is_first:
             _check_header(frame, "output")
-        frame.to_csv(lines, sep=separator, index=False, header=is_first, lineterminator="\n")
+        quoting = _quoting(frame)
+        frame.to_csv(lines, sep=separator, index=False, header=is_first, lineterminator="\n", quoting=quoting)
         is_first = False
 
     return write
@@ -409,7 +411,14 @@ def _write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
         return
     _check_header(frame, os.fspath(path))
     separator = "\t" if name.removesuffix(".gz").endswith(".tsv") else ","
-    _write(path, lambda file: frame.to_csv(file, sep=separator, index=False))  # compressed if the name ends in .gz
+    quoting = _quoting(frame)
+    _write(path, lambda file: frame.to_csv(file, sep=separator, index=False, quoting=quoting))  # .gz is compressed
+
+
+def _quoting(frame: pd.DataFrame) -> Any:
+    """Text in quotes where a title has what may separate fields, so that readers do not take it for that."""
+    titles = "".join(map(str, frame.columns))
+    return csv.QUOTE_NONNUMERIC if any(sign in titles for sign in ",;\t") else csv.QUOTE_MINIMAL
 
 
 def _check_header(frame: pd.DataFrame, name: str) -> None:
