@@ -116,7 +116,7 @@ def _print_certificates(certificates: list["Certificate"], *, single: bool, coun
     epilog="Examples:\n\n  probam experiment\n\n  probam experiment xor\n\n"
     "  probam experiment capacity --full --seed 3 -o out\n\n"
     "A run writes NAME.nc (all numbers), the figures as PNG, findings and tables as CSV, and index.html (what agrees "
-    "with the paper) to DIR/NAME."
+    "with the paper) to DIR/NAME. The experiment transformer goes on from where it was interrupted."
 )
 def experiment(
     name: Annotated[
