@@ -151,8 +151,9 @@ def _runs(settings: Settings, sizes: Sizes, text: str) -> Iterator[tuple[str, _R
     patches = np.asarray(cut(pixels, patch_side(pixels.shape[1:])))
     hidden = Characters(numbers, len(alphabet), sizes.length, masked=True, windows=_HELD_WINDOWS)
     seeds = [settings.seed + i for i in range(sizes.splits)]
-    made: list[tuple[str, Images | Characters]] = [("images", Images(patches, seeds)), ("characters", hidden)]
-    for name, task in made:
+    tasks: dict[str, Images | Characters] = {"images": Images(patches, seeds), "characters": hidden}
+    for name in sizes.block_tasks:
+        task = tasks[name]
         width = sizes.block_width
         standard = task.shape(width=width, hidden=4 * width)
         energy = standard._replace(attention=ENERGY, layers=1, turns=sizes.turns)
@@ -222,6 +223,12 @@ def _study(
             "width": runs[keys[0]].shape.width,
         },
     )
+
+
+def _without_context(runs: Mapping[str, _Run], sizes: Sizes) -> np.ndarray:
+    """What the tasks of the blocks lose, seed by seed, to the same answer for every sequence."""
+    tasks: list[Any] = [runs[f"blocks/{name}/standard"].task for name in sizes.block_tasks]
+    return np.array([[task.without_context(jax.numpy.asarray(i)) for i in range(sizes.splits)] for task in tasks])
 
 
 def _kept(settings: Settings, name: str, sizes: Sizes, make: Callable[[], xr.Dataset]) -> xr.Dataset:
@@ -310,6 +317,7 @@ def run_sizes(settings: Settings, sizes: Sizes) -> xr.DataTree:
         groups["facts"].attrs |= dict(zip(("subjects", "relations", "choices"), sizes.facts, strict=True))
         groups["similarities"] = _study("similarities", ("similarity",), runs, made, ("loss",))
         groups["blocks"] = _study("blocks", ("task", "block"), runs, made, ("loss",))
+        groups["blocks"]["without_context"] = ("task", "seed"), _without_context(runs, sizes)
         if sizes.list_widths:
             groups["lists"] = _study("lists", ("learned", "width"), runs, made, ListOps.measures)
     groups["memories"] = capacities

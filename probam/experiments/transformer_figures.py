@@ -7,7 +7,7 @@ import xarray as xr
 
 from probam.experiments.experiment import Drawing
 from probam.experiments.finding import standard_errors
-from probam.experiments.transformer_findings import PLAIN, gains, last, tree_studies
+from probam.experiments.transformer_findings import HIDDEN, PLAIN, gains, last, tree_studies
 from probam.reports.figures.style import MEMORY_COLOURS, MUTED, log_axis, new_figure, quiet, styled
 
 __all__ = ["figures"]
@@ -119,18 +119,20 @@ def _similarities(data: xr.Dataset) -> Drawing:
 
 
 def _blocks(data: xr.Dataset) -> Drawing:
-    figure = new_figure(7.2, 2.8)
-    labels = {"images": "squared error of a hidden pixel", "characters": "nats of a hidden character"}
-    for axes, (task, label) in zip(figure.subplots(1, 2), labels.items(), strict=True):
+    tasks = [str(task) for task in data["task"].values]
+    figure = new_figure(3.6 * max(len(tasks), 1.4), 2.8)
+    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         for i, block in enumerate(data["block"].values):
             curve = data["curve"].sel(task=task, block=block, measure="loss").isel(step=slice(1, None))
             for seed in range(curve.sizes["seed"]):
                 name = block if seed == 0 else None
                 axes.plot(curve["step"], curve.isel(seed=seed), "-", color=MEMORY_COLOURS[i], label=name)
-        axes.set(xlabel="step", ylabel=label)
+        constant = float(data["without_context"].sel(task=task).mean())
+        axes.axhline(constant, color=MUTED, lw=0.8, ls=":", label="the same answer always")
+        axes.set(xlabel="step", ylabel=HIDDEN[task])
         quiet(axes, grid="y")
         axes.legend(fontsize=7)
-    caption = "Hidden patches of digits, and hidden characters: learning curves by block, a line for each seed."
+    caption = f"Masked {' and '.join(tasks)}: learning curves by block, a line for each seed."
     return Drawing("blocks", figure, caption)
 
 

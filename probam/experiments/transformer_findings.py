@@ -5,16 +5,32 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import xarray as xr
 
-from probam.experiments.finding import Finding, Measured, judged, mean_with_error, over_repeats
+from probam.experiments.finding import Finding, Measured, judged, mean_with_error, over_repeats, standard_errors
 from probam.reports.page import Section, count, enumerated, escape, number, percent, table
 
-__all__ = ["LIMITS", "PLAIN", "findings", "gains", "knows", "last", "learned_at", "sections", "tables"]
+__all__ = [
+    "HIDDEN",
+    "LIMITS",
+    "PLAIN",
+    "findings",
+    "gains",
+    "knows",
+    "last",
+    "learned_at",
+    "learns",
+    "sections",
+    "tables",
+    "tree_studies",
+]
 
 PLAIN = "tied"
 """The form that the others are compared with."""
 
 _RELATION_KNOWN = 0.9
 """Probability on the answers of the relation from which a network counts as knowing the relation."""
+
+HIDDEN = {"images": "squared error of a hidden pixel", "characters": "nats of a hidden character"}
+"""What the tasks of the blocks measure."""
 
 _COMPETITIVE = 0.05
 """Nats by which a similarity may be behind the dot product and still be competitive with it."""
@@ -153,19 +169,37 @@ def _similarities(tree: xr.DataTree) -> Iterator[Finding]:
     )
 
 
+def learns(loss: xr.DataArray, constant: xr.DataArray) -> xr.DataArray:
+    """For each block, whether it loses less than a constant answer, by two standard errors over seeds."""
+    gained = constant - loss
+    better: xr.DataArray = gained.mean("seed") > 2 * standard_errors(gained, "seed")
+    return better
+
+
+def _warning(learned: xr.DataArray) -> str:
+    """Which blocks did not learn from what they see, in a sentence; nothing where all did."""
+    if learned.all():
+        return ""
+    if not learned.any():
+        return " No block is better than that by two standard errors: this compares nothing that was learned."
+    able = [str(name) for name in learned["block"].values[learned.values]]
+    return f" Only {enumerated(able)} is better than that by two standard errors."
+
+
 def _blocks(tree: xr.DataTree) -> Iterator[Finding]:
     data = _dataset(tree, "blocks")
     at, work = last(data), data["operations"]
-    for task, unit in (("images", "squared error of a hidden pixel"), ("characters", "nats of a hidden character")):
-        row = at.sel(task=task)
+    for task in map(str, data["task"].values):
+        row, constant = at.sel(task=task), data["without_context"].sel(task=task)
         energy, standard = row.sel(block="energy transformer"), row.sel(block="standard")
         ratio = work.sel(task=task)
         times = float(ratio.sel(block="energy transformer") / ratio.sel(block="standard"))
         yield Finding(
-            f"Masked {task}: {unit} {mean_with_error(energy)} with a block of the Energy Transformer, "
+            f"Masked {task}: {HIDDEN[task]} {mean_with_error(energy)} with a block of the Energy Transformer, "
             f"{mean_with_error(standard)} with two standard blocks of as many parameters, and "
             f"{mean_with_error(row.sel(block='standard, as much work'))} with standard blocks that compute as much as "
-            f"the energy block, {number(times, 2)} times as much.",
+            f"the energy block, {number(times, 2)} times as much. The same answer whatever is seen has "
+            f"{mean_with_error(constant)}.{_warning(learns(row, constant))}",
             "note",
             over_repeats((energy - standard).values, "Energy block less standard blocks", "seeds"),
             "A difference of the other sign would have shown the opposite.",
@@ -270,7 +304,7 @@ def tables(tree: xr.DataTree) -> Sequence[str]:
     made += [
         _table("Facts: share recalled", _dataset(tree, "facts"), "accuracy"),
         _table("Similarities: held-out nats a character", _dataset(tree, "similarities"), "loss"),
-        _table("Blocks: squared error of a hidden pixel, nats of a hidden character", _dataset(tree, "blocks"), "loss"),
+        _table(f"Blocks: {_hidden(_dataset(tree, 'blocks'))}", _dataset(tree, "blocks"), "loss"),
         _capacities(_dataset(tree, "memories")),
         _read(_dataset(tree, "heads")),
     ]
@@ -291,6 +325,10 @@ def _table(caption: str, data: xr.Dataset, measure: str) -> str:
         rows.append([*names, count(int(size)), number(work / 1e6, 3), mean_with_error(at.isel(chosen))])
     heads = ["parameters", "operations a token, millions", measure]
     return table([*map(str, dims), *heads], rows, caption=f"{caption}, ± one standard error over seeds")
+
+
+def _hidden(blocks: xr.Dataset) -> str:
+    return ", ".join(HIDDEN[task] for task in blocks["task"].values)
 
 
 def _capacities(data: xr.Dataset) -> str:
@@ -338,6 +376,8 @@ def sections(tree: xr.DataTree) -> Sequence[Section]:
     characters, facts, blocks = (_dataset(tree, name) for name in ("characters_layer", "facts", "blocks"))
     similar = _dataset(tree, "similarities")
     widths = enumerated([str(width) for width in characters["width"].values])
+    parts = {"images": "half of the patches of 8 x 8 digits", "characters": "a quarter of the characters"}
+    hidden = f"{', or '.join(parts[task] for task in blocks['task'].values)} are"
     steps = {name: int(data["step"].values[-1]) for name, data in tree_studies(tree).items()}
     setup = [
         "Pre-LayerNorm transformers (attention, then a perceptron, each behind a normalisation), trained by Adam with "
@@ -354,7 +394,7 @@ def sections(tree: xr.DataTree) -> Sequence[Section]:
         f"steps of {facts.attrs['batch']}.",
         f"Similarities: width {similar.attrs['width']}, {steps['similarities']} steps, {similar.sizes['seed']} seeds, "
         "with a learned temperature in each head.",
-        "Blocks: half of the patches of 8 x 8 digits, or a quarter of the characters, are hidden; every token sees all "
+        f"Blocks: {hidden} hidden; every token sees all "
         f"others; the energy block makes {tree.attrs['turns']} steps of one energy; {steps['blocks']} steps of "
         f"training, {blocks.sizes['seed']} seeds. An energy block cannot predict the next character, since keys move "
         "with the queries that see them.",

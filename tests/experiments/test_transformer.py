@@ -77,7 +77,7 @@ def _tree(gain: float, together: bool, power: float) -> xr.DataTree:
                 noisy(2, 3, 3, 3, 1),
                 ("task", "block"),
                 {"task": ["images", "characters"], "block": [*BLOCKS], "measure": ["loss"]},
-            ),
+            ).assign(without_context=(("task", "seed"), noisy(2, 3) + np.array([[1.0], [-1.0]]))),
             "memories": xr.Dataset(
                 {
                     "by_sum": (("seed", "sum_dim"), stored),
@@ -97,10 +97,6 @@ def _tree(gain: float, together: bool, power: float) -> xr.DataTree:
     tree.attrs |= {"text": "wikitext2", "device": "cpu", "turns": 3, "seed": 0, "full": 0, "with_data": 1}
     tree.attrs |= {"seconds": 1.0, "versions": "{}"}
     return tree
-
-
-def _verdicts(tree: xr.DataTree) -> dict[str, str]:
-    return {finding.text.split(":")[0].split(" (")[0][:40]: finding.verdict for finding in findings(tree)}
 
 
 def test_every_verdict_follows_its_numbers() -> None:
@@ -125,6 +121,12 @@ def test_similarities_are_judged_on_the_text_of_the_paper_only() -> None:
     tree.attrs["text"] = "tinyshakespeare"
     noted = [one for one in findings(tree) if "competitive" in one.text]
     assert [one.verdict for one in noted] == ["note", "note"]
+
+
+def test_blocks_that_learned_nothing_are_said_not_to_be_compared() -> None:
+    images, characters = (one.text for one in findings(_tree(0.1, together=False, power=1.8)) if "Masked" in one.text)
+    assert "No block is better" not in images
+    assert "No block is better" in characters
 
 
 def test_facts_are_counted_when_the_relation_is_first_known() -> None:
@@ -165,6 +167,7 @@ def test_a_small_run_of_all_of_it_goes_on_after_a_pause_and_makes_its_page(tmp_p
         similarity_width=8,
         similarity_length=8,
         similarity=short,
+        block_tasks=("images", "characters"),
         block_width=8,
         block=short,
         sums=(8, 12),

@@ -145,6 +145,11 @@ class Characters(Task):
         del number
         return self._asked(self.held, self.hidden)
 
+    def without_context(self, number: Int[Array, ""]) -> Float[Array, ""]:
+        """The loss on what is held out of the frequencies of the characters, plus one, whatever stands around."""
+        told = jnp.log1p(jnp.bincount(self.text, length=self.vocabulary))
+        return self.loss(lambda words: jnp.broadcast_to(told, (len(words), self.vocabulary)), self.held_out(number))
+
 
 # --- facts --------------------------------------------------------------------------------------------------------
 
@@ -343,6 +348,11 @@ class Images(Task):
     def held_out(self, number: Int[Array, ""]) -> Batch:
         """The first images in the order of the seed."""
         return self._asked(jax.random.key(11), self.order[number, : self.held])
+
+    def without_context(self, number: Int[Array, ""]) -> Float[Array, ""]:
+        """The loss on what is held out of the mean of the images that are learned, whatever is seen."""
+        mean = jnp.mean(self.patches[self.order[number, self.held :]], axis=0)
+        return self.loss(lambda _: mean, self.held_out(number))
 
     def loss(self, network: Network, batch: Batch) -> Float[Array, ""]:
         """Mean squared error of a hidden pixel."""

@@ -245,6 +245,23 @@ def test_images_hide_half_of_the_patches_of_images_that_are_not_held_out() -> No
     assert float(off) == pytest.approx(float(np.mean(np.asarray(batch.targets)[hidden] ** 2)))
 
 
+def test_without_context_the_loss_is_that_of_frequencies_or_of_the_mean_image() -> None:
+    numbers, alphabet = encoded(TEXT)
+    task, none = _characters(masked=True), jnp.zeros((), int)
+    batch = task.held_out(none)
+    learned = numbers[: len(numbers) - len(numbers) // 10].tolist()
+    logs = [np.log((learned.count(i) + 1) / (len(learned) + len(alphabet))) for i in range(len(alphabet))]
+    asked = np.asarray(batch.targets)[np.asarray(batch.weights) == 1]
+    assert float(task.without_context(none)) == pytest.approx(-np.mean([logs[i] for i in asked]))
+    patches = np.random.default_rng(0).normal(size=(30, 4, 2))
+    images = Images(patches, [0, 1], held=10)
+    own = {row.tobytes() for row in np.asarray(images.held_out(none).targets)}
+    of_others = np.mean([image for image in np.asarray(images.patches) if image.tobytes() not in own], axis=0)
+    held = images.held_out(none)
+    errors = ((np.asarray(held.targets) - of_others) ** 2)[np.asarray(held.weights) == 1]
+    assert float(images.without_context(none)) == pytest.approx(float(errors.mean()))
+
+
 # --- factual memories ---------------------------------------------------------------------------------------------
 
 
