@@ -58,7 +58,7 @@ class Sizes(NamedTuple):
     similarity: tuple[int, int, float, int] = (300, 50, 3e-3, 16)
     block_tasks: tuple[str, ...] = ("images",)
     block_width: int = 32
-    block: tuple[int, int, float, int] = (300, 50, 3e-3, 16)
+    block: tuple[int, int, float, int] = (2000, 200, 1e-2, 16)
     turns: int = 3
     sums: tuple[int, ...] = (16, 24, 36, 54, 81)
     trained: tuple[int, ...] = (8, 12, 16, 24)
@@ -84,7 +84,7 @@ FULL = Sizes(
     similarity=(1500, 250, 3e-3, 16),
     block_tasks=("images", "characters"),
     block_width=64,
-    block=(2000, 250, 3e-3, 32),
+    block=(3000, 250, 1e-2, 32),
     sums=(16, 24, 36, 54, 81, 122, 182),
     trained=(8, 12, 16, 24, 32),
     hidden=(8, 16, 32, 64),
@@ -270,15 +270,22 @@ def _heads(runs: Mapping[str, _Run], made: Mapping[str, "Trained"], width: int, 
 
 
 def _capacities(settings: Settings, sizes: Sizes) -> xr.Dataset:
-    """Number of pairs of which half are recalled by sums, and nine tenths after training, by size."""
+    """Number of pairs of which half are recalled by sums, and nine tenths after training, by size.
+
+    The number grows by factors of 2^(1/4) until every repetition recalls less than that.
+    """
     from probam.experiments.laboratory.factual import crossing, recalled_by_sum, recalled_by_training
 
     keys = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 99), sizes.seeds)
 
     def capacity(recalled: Any, expected: float, level: float) -> np.ndarray:
-        numbers = np.unique(np.round(expected * 2.0 ** np.arange(-1.5, 1.01, 0.5)).astype(int)).tolist()
-        shares = np.stack([np.asarray(recalled(number)) for number in numbers], axis=1)
-        return np.array([crossing(numbers, row, level) for row in shares])
+        numbers, shares, lowest = [max(2, round(expected / 4))], [], np.inf
+        while True:
+            shares.append(np.asarray(recalled(numbers[-1])))
+            lowest = np.minimum(lowest, shares[-1])
+            if (lowest < level).all():
+                return np.array([crossing(np.array(numbers), row, level) for row in np.transpose(shares)])
+            numbers.append(max(numbers[-1] + 1, round(numbers[-1] * 2**0.25)))
 
     by_sum = [capacity(partial(recalled_by_sum, keys, dim=dim), dim**2 / (4 * np.log(dim)), 0.5) for dim in sizes.sums]
     trained = [capacity(partial(recalled_by_training, keys, dim=dim), dim**2 / 2, 0.9) for dim in sizes.trained]

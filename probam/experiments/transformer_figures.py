@@ -62,6 +62,7 @@ def _differences(studies: dict[str, xr.Dataset]) -> Drawing:
         axes.set_yticks(range(len(rows)), [row[0] for row in rows], fontsize=7)
         axes.invert_yaxis()
         axes.set_xlabel(label)
+        axes.locator_params(axis="x", nbins=4)
         quiet(axes, grid="x")
     caption = (
         "Freed attention less tied attention with as many parameters, by form and width: nats (left of zero is better) "
@@ -89,7 +90,7 @@ def _heads(heads: xr.Dataset) -> Drawing:
             axes.errorbar(shifted, at, error.sel(form=form), fmt="o-", ms=3, color=MEMORY_COLOURS[i], label=form)
         axes.set(xlabel="layer", xticks=layers + 1, ylabel=label)
         quiet(axes, grid="y")
-    panels[0].legend(fontsize=6)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=7)
     caption = (
         f"Trained heads of width {heads.attrs['width']} as mixtures of von Mises-Fisher memories, by layer: how much "
         "concentrations and mixing weights differ between the tokens of a sequence, the effective number of memories "
@@ -113,6 +114,7 @@ def _similarities(data: xr.Dataset) -> Drawing:
     axes.set_yticks(range(len(order)), [str(data["similarity"].values[i]) for i in order])
     axes.invert_yaxis()
     axes.set_xlabel("held-out nats a character")
+    axes.locator_params(axis="x", nbins=6)
     quiet(axes, grid="x")
     caption = "Attention by eleven similarities, one point for each seed; the line is the mean of the dot product."
     return Drawing("similarities", figure, caption)
@@ -177,6 +179,7 @@ def _stages(data: xr.Dataset) -> Drawing:
         other.set_ylabel("nats from the marginal")
         axes.set(title=f"width {width}", xlabel="step", ylim=(0, 1.02))
         quiet(axes, grid="y")
+    panels[0].set_ylabel("probability or share")
     panels[0].legend(fontsize=7, loc="center right")
     caption = (
         "Stages of learning facts, tied attention, means over seeds: first the answers of the relation, then facts. "

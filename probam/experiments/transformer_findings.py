@@ -29,6 +29,9 @@ PLAIN = "tied"
 _RELATION_KNOWN = 0.9
 """Probability on the answers of the relation from which a network counts as knowing the relation."""
 
+_FREED = {"untied": "concentrations and proportions untied"}
+"""How a form is called in a sentence, where not by its name."""
+
 HIDDEN = {"images": "squared error of a hidden pixel", "characters": "nats of a hidden character"}
 """What the tasks of the blocks measure."""
 
@@ -43,6 +46,8 @@ LIMITS = (
     "Freed concentrations and weights are linear functions of the token in each head. Others may do better.",
     "The query bias of usual attention already frees the weights as far as the key tells them (b_Q . k_i). What is "
     "freed here is what the key does not tell.",
+    "Trained matrices and perceptrons make 400 steps of Adam: what they store is what these steps find, and others may "
+    "find more.",
     "Errors are over seeds of weights and batches on one text, not over texts.",
 )
 
@@ -90,12 +95,13 @@ def _compared(name: str, data: xr.Dataset, measure: str, what: str, unit: str, *
     """A verdict for each freed form at the largest width."""
     widths, at, gained = data["width"].values, last(data, measure), gains(data, measure)
     better, worse = ("more", "fewer") if more else ("fewer", "more")
-    for form in gained["form"].values:
+    for form in map(str, gained["form"].values):
         pairs = [(width, at.sel(width=width, form=form), at.sel(width=width, form=PLAIN)) for width in widths]
         shown = [f"{mean_with_error(one)} against {mean_with_error(two)} at width {w}" for w, one, two in pairs]
         values = gained.sel(form=form, width=widths[-1]).values
         yield judged(
-            f"{name}: {form} attention learns better than tied attention with as many parameters. {what}: "
+            f"{name}: attention with {_FREED.get(form, form)} learns better than tied attention with as many "
+            f"parameters. {what}: "
             f"{enumerated(shown)}.",
             over_repeats(values, f"{what}, less that of tied attention, at width {widths[-1]}", "seeds", unit),
             (0, np.inf) if more else (-np.inf, 0),
@@ -119,8 +125,8 @@ def _heads(tree: xr.DataTree) -> Iterator[Finding]:
         float(spread[name].sel(form="untied").mean()) for name in ("free_concentration_sd", "free_weight_sd")
     )
     yield Finding(
-        f"Training uses the freedom: in the untied form the freed parts of the log concentrations and log weights vary "
-        f"over the tokens of a sequence by {number(factor, 3)} and {number(weight, 3)} (standard deviations). The "
+        f"What training makes of the freedom: in the untied form the freed parts of the log concentrations and log "
+        f"weights vary over the tokens of a sequence by {number(factor, 3)} and {number(weight, 3)} (standard deviations). The "
         f"correlation of the two logs is {mean_with_error(both)}, and {mean_with_error(tied)} where they are tied.",
         "note",
         over_repeats(both - tied, "Correlation, untied less tied", "seeds"),
@@ -128,12 +134,12 @@ def _heads(tree: xr.DataTree) -> Iterator[Finding]:
     )
     seen, recalled = heads.attrs["seen"], spread["memories"]
     yield Finding(
-        f"Attention is far from recall of one memory: of {number(float(seen))} tokens that a query sees on average it "
-        f"mixes {mean_with_error(recalled.sel(form=PLAIN))} where tied, "
+        f"Of {number(float(seen))} tokens that a query sees on average attention mixes "
+        f"{mean_with_error(recalled.sel(form=PLAIN))} where tied, "
         f"{mean_with_error(recalled.sel(form='untied'))} where untied (exponential of the entropy).",
         "note",
         over_repeats((recalled.sel(form="untied") - recalled.sel(form=PLAIN)).values, "Untied less tied", "seeds"),
-        "A number near one would have shown recall of single memories.",
+        "A number near one would be recall of single memories.",
     )
 
 
