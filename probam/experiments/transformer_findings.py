@@ -128,7 +128,8 @@ def _heads(tree: xr.DataTree) -> Iterator[Finding]:
     yield Finding(
         f"What training makes of the freedom: in the untied form the freed parts of the log concentrations and log "
         f"weights vary over the tokens of a sequence by {number(factor, 3)} and {number(weight, 3)} (standard "
-        f"deviations). The correlation of the two logs is {mean_with_error(both)}, and {mean_with_error(tied)} where they are tied.",
+        f"deviations). The correlation of the two logs is {mean_with_error(both)}, and {mean_with_error(tied)} where they are "
+        "tied.",
         "note",
         over_repeats(both - tied, "Correlation, untied less tied", "seeds"),
         "Freed parts that stay near zero would have shown that training has no use for them.",
@@ -395,8 +396,8 @@ def sections(tree: xr.DataTree) -> Sequence[Section]:
         f"{characters.attrs['length']}, {steps['characters_layer']} steps of {characters.attrs['batch']} windows, "
         f"{characters.sizes['seed']} seeds; the last tenth of the text is held out.",
         "Forms: logit = exp(u.y) (slope . query) + offset + v.y for a key of token y. u frees the concentration, v the "
-        "mixing proportion; both are zero before training, where the form is the tied one. The "
-        "paper proposes this test and states no outcome; that freed attention learns better is the hypothesis judged here.",
+        "mixing proportion; both are zero before training, where the form is the tied one. The paper "
+        "proposes this test and states no outcome; that freed attention learns better is the hypothesis judged here.",
         f"Facts: {facts.attrs['subjects']} subjects, {facts.attrs['relations']} relations, "
         f"{facts.attrs['choices']} answers each; subject and relation stand in noise; one layer, {steps['facts']} "
         f"steps of {facts.attrs['batch']}.",
