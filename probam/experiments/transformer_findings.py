@@ -128,8 +128,8 @@ def _heads(tree: xr.DataTree) -> Iterator[Finding]:
     yield Finding(
         f"What training makes of the freedom: in the untied form the freed parts of the log concentrations and log "
         f"weights vary over the tokens of a sequence by {number(factor, 3)} and {number(weight, 3)} (standard "
-        f"deviations). The correlation of the two logs is {mean_with_error(both)}, and {mean_with_error(tied)} where they are "
-        "tied.",
+        f"deviations). The correlation of the two logs is {mean_with_error(both)}, and {mean_with_error(tied)} where "
+        "they are tied.",
         "note",
         over_repeats(both - tied, "Correlation, untied less tied", "seeds"),
         "Freed parts that stay near zero would have shown that training has no use for them.",
