@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import SupportsInt
 
 __all__ = ["InputError", "NumericalError", "ProbamError", "RowError", "Stop", "own_code", "rows_named", "shown"]
 
@@ -28,7 +29,7 @@ class RowError(InputError):
         row: its number among those that were given.
     """
 
-    def __init__(self, before: str, row: int, after: str) -> None:
+    def __init__(self, before: str, row: SupportsInt, after: str) -> None:
         self.before, self.row, self.after = before, int(row), after
         super().__init__(f"{before}row {self.row}{after}")
 

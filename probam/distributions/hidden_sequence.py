@@ -76,7 +76,8 @@ class HiddenSequence(Distribution):
             log p(z_t | x_1, ..., x_t), shape (..., T, K), and log p(x_t | x_1, ..., x_(t-1)), shape (..., T).
         """
         emission = jnp.asarray(self.bank.log_prob(jnp.asarray(value)[..., None, :]))  # (..., T, K)
-        log_transition = jnp.log(self.transition)
+        log_initial, log_transition = jnp.log(self.initial), jnp.log(self.transition)
+        dtype = jnp.result_type(emission, log_initial, log_transition)
 
         def step(log_prior: Array, log_lik: Array) -> tuple[Array, tuple[Array, Array]]:
             joint = log_prior + log_lik
@@ -84,7 +85,7 @@ class HiddenSequence(Distribution):
             posterior = joint - evidence[..., None]
             return logsumexp(posterior[..., :, None] + log_transition, axis=-2), (posterior, evidence)
 
-        first = jnp.broadcast_to(jnp.log(self.initial), (*emission.shape[:-2], emission.shape[-1]))
+        first = jnp.broadcast_to(log_initial.astype(dtype), (*emission.shape[:-2], emission.shape[-1]))
         _, (posterior, evidence) = jax.lax.scan(step, first, jnp.moveaxis(emission, -2, 0))
         return jnp.moveaxis(posterior, 0, -2), jnp.moveaxis(evidence, 0, -1)
 
