@@ -157,7 +157,8 @@ def _known_options() -> dict[str, bool | int]:
 
     options: dict[str, bool | int] = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
     try:
-        jax.jit(lambda x: x + 1, compiler_options=options)(1.0)
+        with jax.ensure_compile_time_eval():  # while a program is traced, options would be refused for that reason
+            jax.jit(lambda x: x + 1, compiler_options=options)(1.0)
     except (RuntimeError, ValueError):
         return {}
     return options

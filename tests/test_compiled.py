@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
+from probam import compiled
 from probam.compiled import SWITCH, drop_oldest
 
 PROGRAM = """
@@ -43,6 +45,14 @@ def test_a_second_process_compiles_nothing_anew(tmp_path: Path) -> None:
     assert sum("cache_hit" in line for line in second) >= len(programs)
     assert not any("cache_hit" in line for line in first)
     assert second[-1] == first[-1] == "30.0"
+
+
+def test_the_options_are_known_while_a_program_is_traced() -> None:
+    known = compiled._known_options()
+    compiled._known_options.cache_clear()
+    jax.eval_shape(lambda x: (x, compiled._known_options())[0], 1.0)
+    assert compiled._known_options() == known
+    assert compiled._known_options.cache_info().misses == 1
 
 
 def test_the_switch_names_a_folder_or_turns_it_off(tmp_path: Path) -> None:

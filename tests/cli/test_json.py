@@ -85,7 +85,7 @@ def test_tables_go_through_pipes_of_a_shell(saved: Path) -> None:
     assert run.stdout == ""
     assert "1 missing entries in 1 of 3 rows filled" in run.stderr
     assert "3 data in at most" in run.stderr
-    assert pd.read_csv("out.csv")["row"].tolist() == [0, 1, 2]
+    assert pd.read_csv("out.csv")["day"].tolist() == ["mon", "tue", "wed"]
     assert main(["complete", str(saved), "rows.csv", "-o", "whole.csv"]) == 0
     assert main(["predict", str(saved), "whole.csv", "-o", "direct.csv"]) == 0
     assert Path("out.csv").read_text() == Path("direct.csv").read_text()

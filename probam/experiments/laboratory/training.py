@@ -89,15 +89,15 @@ def train(
     together, points = jnp.stack(list(keys)), plan.steps // plan.every + 1
     optimiser, rest = _optimiser(plan), _unlearned(shape)
 
-    def start() -> _State:
-        weights = _drawn(together, shape)
-        memory = jax.jit(jax.vmap(optimiser.init), compiler_options=compiler_options())(weights)
+    def start(options: dict[str, Any] | None = None) -> _State:
+        weights = jax.jit(partial(_drawn, shape=shape), compiler_options=options)(together)
+        memory = jax.jit(jax.vmap(optimiser.init), compiler_options=options)(weights)
         curve = jnp.full((len(keys), points, len(task.measures)), jnp.nan)
         return _State(weights, memory, jnp.zeros((), jnp.int32), curve)
 
     header = _header(shape, task, plan, keys)
     resumed = _resumed(keep, header, jax.eval_shape(start))
-    state, known = (start(), -1) if resumed is None else (resumed, int(resumed.step))
+    state, known = (start(compiler_options()), -1) if resumed is None else (resumed, int(resumed.step))
     measure, advance = _programs(rest, plan, optimiser)
     numbers = jnp.arange(len(keys))
     while True:
@@ -131,7 +131,7 @@ def _drawn(keys: jax.Array, shape: Shape) -> Any:
     def one(key: jax.Array) -> Any:
         return eqx.filter(build(jax.random.fold_in(key, 0), shape), eqx.is_array)
 
-    return jax.jit(jax.vmap(one), compiler_options=compiler_options())(keys)
+    return jax.vmap(one)(keys)
 
 
 def _optimiser(plan: Plan) -> optax.GradientTransformation:
