@@ -60,6 +60,7 @@ class Trial(NamedTuple):
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             text=True,
+            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},  # XLA tells of programs that it finds in a cache
         )
 
     @property

@@ -63,7 +63,8 @@ def test_the_first_line_names_what_was_maximised_and_the_log_likelihood(
         assert repr(fitted).startswith(f"<probam.Fit: {headline};")
         fitted.report(tmp_path / "report.html")
         page = (tmp_path / "report.html").read_text()
-        assert re.search(r'<p class="lead">([^<]*)</p>', page).group(1) == f"{headline}."  # type: ignore[union-attr]
+        lead = re.search(r'<p class="lead">([^<]*)</p>', page).group(1)  # type: ignore[union-attr]
+        assert lead == f"{headline}.".replace(" -", " −")
     assert text.startswith(ML.format(log_likelihood(ml_path)))
     assert list(record)[:2] == ["estimate", "log_likelihood"]
     assert record["estimate"] == "maximum a posteriori under the default prior"

@@ -16,6 +16,7 @@ from probam.family import Family
 from probam.inference.cavi import engine as cavi
 from probam.inference.clam import engine as clam
 from probam.inference.clam.clustering import labels
+from probam.inference.common.blocks import RowBlocks
 from probam.inference.common.result import EngineResult
 from probam.inference.common.rows import Rows
 from probam.inference.em import engine as em
@@ -52,6 +53,7 @@ def little_work() -> Iterator[tuple[str, Callable[[], Numbers]]]:
         climb = partial(svi.run, KEY, model, X, num_steps=20, restarts=2, optimiser=optimiser, guide=guide)
         yield f"svi {optimiser}", partial(_numbers, climb)
     yield "cavi from a start", _cavi
+    yield "rows in blocks", _rows_in_blocks
     yield "nuts", _nuts
     yield "smc", partial(_numbers, partial(smc.run, KEY, plain, X, num_particles=20, num_chains=2, num_moves=1))
     for kernel in ("blocked", "collapsed"):
@@ -101,6 +103,14 @@ def _cavi() -> Numbers:
     assignment = np.eye(2)[np.arange(len(ROWS)) % 2]
     _, state, _, _ = cavi.fit_factors(KEY, _model(), X, cavi.Search(restarts=2), start=assignment)
     return {"bound": np.asarray(state.bound), "counts": np.asarray(state.seen.counts)}
+
+
+def _rows_in_blocks() -> Numbers:
+    """Rows that are read again at each pass."""
+    blocks = RowBlocks(len(ROWS), 16, ROWS.dtype, lambda: iter((ROWS[:16], ROWS[16:])))
+    climbed = em.run(KEY, _model(), X, restarts=2, max_iterations=5, blocks=blocks)
+    passed = cavi.run(KEY, _model(), X, restarts=2, max_iterations=5, num_draws=5, blocks=blocks)
+    return _floats({**climbed.sites, **climbed.stats, "bound": passed.objective})
 
 
 def _nuts() -> Numbers:

@@ -71,5 +71,5 @@ def test_all_work_laid_out_for_a_gpu_lowers_and_gives_the_numbers_of_the_cpu(tmp
     """Prediction, completion, recall and streams too."""
     report = _report(tmp_path / "report.json")
     assert report["failed"] == {}
-    assert len(report["different"]) == 15
+    assert len(report["different"]) == 16
     assert _differ(report) == {}
