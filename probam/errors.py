@@ -11,7 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import SupportsInt
 
-__all__ = ["InputError", "NumericalError", "ProbamError", "RowError", "Stop", "own_code", "rows_named", "shown"]
+__all__ = [
+    "InputError",
+    "NumericalError",
+    "ProbamError",
+    "RowError",
+    "Stop",
+    "own_code",
+    "rows_named",
+    "shown",
+    "without_addresses",
+]
 
 
 class ProbamError(Exception):
@@ -73,10 +83,15 @@ class Stop(ProbamError):  # noqa: N818 (it asks for an end, as StopIteration doe
     """
 
 
+def without_addresses(text: str) -> str:
+    """The words of an object without its address in memory, which differs between processes."""
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
+
+
 def shown(value: object, most: int = 100) -> str:
     """A value as messages show it: on one line, cut where it is long, without addresses in memory."""
     try:
-        text = " ".join(re.sub(r" at 0x[0-9a-f]+", "", repr(value)).split())
+        text = " ".join(without_addresses(repr(value)).split())
     except Exception:  # an object whose own words fail
         text = f"<{type(value).__name__}>"
     return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -10,7 +10,6 @@ depends on: engine, key, model, data, options, versions.
 import hashlib
 import json
 import os
-import re
 import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -29,7 +28,7 @@ from numpyro.distributions.transforms import Transform
 
 from probam.data.rotation import Keeper
 from probam.data.schema import SCHEMA, check_schema
-from probam.errors import InputError
+from probam.errors import InputError, without_addresses
 
 __all__ = ["Phase", "Saved", "Saves", "described", "identity_of", "unsaved"]
 
@@ -120,7 +119,7 @@ def _words(value: object) -> str:
     if isinstance(value, Transform | Constraint):
         parts = {name: part for name, part in vars(value).items() if not isinstance(part, weakref.ref)}
         return _named(type(value).__qualname__, parts)
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # addresses differ between processes
+    return without_addresses(repr(value))
 
 
 def _named(kind: str, parts: Mapping[Any, object]) -> str:
@@ -180,19 +179,6 @@ class Saves:
         """Name of the file; None where nothing is kept."""
         self._keeper = None if path is None else Keeper(path)
         self._progress: dict[str, _Progress] = (self._keeper.read(self._read) if self._keeper else None) or {}
-
-    @classmethod
-    def of(
-        cls,
-        path: str | os.PathLike[str] | None,
-        engine: str,
-        key: jax.Array,
-        model: object,
-        x: object,
-        options: Mapping[str, object],
-    ) -> "Saves":
-        """Those of a run with these arguments, which are described only where there is a file."""
-        return cls(path, {} if path is None else identity_of(engine, key, model, x, options))
 
     def __enter__(self) -> "Saves":
         return self

@@ -6,7 +6,6 @@ double precision or as it is, so that the result does not depend on who is first
 so that none waits for another of its own.
 """
 
-import re
 import zlib
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -16,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float, UInt8
 
-from probam.errors import InputError, ProbamError
+from probam.errors import InputError, ProbamError, without_addresses
 
 __all__ = ["agreed", "check_alike", "check_connected", "everywhere", "is_first", "joined", "totalled"]
 
@@ -114,7 +113,7 @@ def check_alike(given: object, what: str, remedy: str) -> None:
         what: it is, in words.
         remedy: what to do, in words.
     """
-    digest = zlib.crc32(re.sub(r" at 0x[0-9a-f]+", "", repr(given)).encode())
+    digest = zlib.crc32(without_addresses(repr(given)).encode())
     _check_same(everywhere(np.asarray([float(digest)]))[:, 0], what, remedy)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from probam.errors import Stop
-from probam.inference.common.checkpoint import Phase, Saves, unsaved
+from probam.inference.common.checkpoint import Phase, Saves, identity_of, unsaved
 from probam.options import number
 
 __all__ = ["Listener", "Progress", "Reporter", "ended", "highest_of", "known_tolerance", "resumable", "silent"]
@@ -133,7 +133,8 @@ def resumable(
     Raises:
         InputError: for a checkpoint that cannot be used, see :class:`probam.inference.common.checkpoint.Saves`.
     """
-    with Saves.of(checkpoint, engine, key, model, x, options) as saves:
+    identity = {} if checkpoint is None else identity_of(engine, key, model, x, options)
+    with Saves(checkpoint, identity) as saves:
         yield Reporter(listener, nothing_kept=nothing_kept, saves=saves)
 
 

@@ -32,10 +32,6 @@ IdColumn = Annotated[
 ]
 
 
-_AT_ONCE = 65_536
-"""Rows of a block that is only looked at."""
-
-
 class Asked:
     """A fit, and the rows that it is asked about."""
 
@@ -70,7 +66,7 @@ class Asked:
         import numpy as np
 
         lacking = np.zeros(len(self.fitted.columns), bool)
-        for table in one_by_one(self.rows.blocks(_AT_ONCE)):
+        for table in one_by_one(self.rows.blocks(self.rows.rows_at_once)):
             if table.has_gaps:
                 lacking |= np.isnan(table.values).any(axis=0)
         return {name: at for at, name in enumerate(self.fitted.columns) if lacking[at]}

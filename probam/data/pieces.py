@@ -1,7 +1,6 @@
 """Files of rows that are read piece by piece, each kind by one class; here NPY and Parquet."""
 
 import os
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import pyarrow.parquet as parquet
 import xarray as xr
 from numpy.typing import NDArray
 
-from probam.errors import InputError
+from probam.errors import InputError, without_addresses
 
 __all__ = [
     "STANDARD_INPUT",
@@ -180,5 +179,4 @@ def in_short(path: str) -> str:
 def cause(error: Exception) -> str:
     """The message of an exception, on one line."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    text = re.sub(r" at 0x[0-9a-f]+", "", text or type(error).__name__)
-    return " ".join(text.split())[:160]
+    return " ".join(without_addresses(text or type(error).__name__).split())[:160]

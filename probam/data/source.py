@@ -22,7 +22,7 @@ from probam.data.reading import pieces_of
 from probam.data.table import Table, as_table
 from probam.errors import InputError
 
-__all__ = ["RowSource", "Rows", "drawn_rows", "read_ahead", "row_blocks", "row_source"]
+__all__ = ["RowSource", "Rows", "drawn_rows", "picked", "read_ahead", "row_blocks", "row_source"]
 
 _T = TypeVar("_T")
 
@@ -96,7 +96,8 @@ class RowSource(ABC):
         """From now on columns have one kind in all parts, as they have in the whole; the file is read once for that."""
 
     @property
-    def _rows_at_once(self) -> int:
+    def rows_at_once(self) -> int:
+        """Rows of a block where the caller does not choose."""
         return max(_AT_ONCE // len(self.columns), _FEWEST)
 
     def sample(self, number: int, seed: int) -> tuple[Table, NDArray[np.int64]]:
@@ -114,13 +115,7 @@ class RowSource(ABC):
         if number < 1:
             raise InputError(f"number: expected at least 1 row; got {number}")
         drawn = drawn_rows(self.num_data, number, seed)
-        values = np.empty((len(drawn), len(self.columns)), self.dtype)
-        last, seen, has_missing = 0, 0, False
-        for block in self.blocks(self._rows_at_once):
-            first, last = last, int(np.searchsorted(drawn, seen + block.num_data))
-            values[first:last] = block.values[drawn[first:last] - seen]
-            seen, has_missing = seen + block.num_data, block.missing
-        return Table(values, self.columns, self.name, has_missing, self.named), drawn
+        return picked(self.blocks(self.rows_at_once), drawn, self), drawn
 
 
 class Remembered(RowSource):
@@ -222,7 +217,7 @@ class _InFile(RowSource):
 
     def name_column(self) -> str | None:
         kinds, search = Kinds(), NameSearch({*self.columns, *([] if self._labels is None else [self._labels])})
-        for piece in self._unchanged(self._pieces.read(self._rows_at_once)):
+        for piece in self._unchanged(self._pieces.read(self.rows_at_once)):
             if not isinstance(piece, pd.DataFrame):
                 return None
             kinds.add(piece)
@@ -236,7 +231,7 @@ class _InFile(RowSource):
 
     def settle(self) -> None:
         kinds = Kinds()
-        for piece in self._unchanged(self._pieces.read(self._rows_at_once)):
+        for piece in self._unchanged(self._pieces.read(self.rows_at_once)):
             if not isinstance(piece, pd.DataFrame):
                 return
             kinds.add(piece)
@@ -378,6 +373,23 @@ def _parts(
 def _split(piece: Contents, name: str, labels: str | None, first_row: int) -> tuple[object, NDArray[Any] | None]:
     """A piece without its labels, and the labels."""
     return (piece, None) if labels is None else split_labels(name, labels, contents=piece, first_row=first_row)
+
+
+def picked(blocks: Iterator[Table], numbers: NDArray[np.int64], source: RowSource) -> Table:
+    """Some rows of a source, in their order.
+
+    Args:
+        blocks: rows of the source.
+        numbers: of the rows, counted from the first of these blocks, in ascending order.
+        source: where they come from.
+    """
+    values = np.empty((len(numbers), len(source.columns)), source.dtype)
+    last, seen, has_missing = 0, 0, False
+    for block in blocks:
+        first, last = last, int(np.searchsorted(numbers, seen + block.num_data))
+        values[first:last] = block.values[numbers[first:last] - seen]
+        seen, has_missing = seen + block.num_data, block.missing
+    return Table(values, source.columns, source.name, has_missing, source.named)
 
 
 def drawn_rows(num_data: int, number: int, seed: int) -> NDArray[np.int64]:

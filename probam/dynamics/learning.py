@@ -213,13 +213,13 @@ class Learner:
         beta: Scalar,
         weights: Weights | None = None,
         *,
-        num_epochs: int = 200,
-        batch_size: int | None = None,
-        learning_rate: Scalar = 0.05,
-        num_steps: int | None = 10,
-        step: Scalar = 0.1,
-        masked: float = 0.0,
-        fill: Float[ArrayLike, " D"] | None = None,
+        num_epochs: int,
+        batch_size: int | None,
+        learning_rate: Scalar,
+        num_steps: int | None,
+        step: Scalar,
+        masked: float,
+        fill: Float[ArrayLike, " D"] | None,
     ) -> None:
         data, memories = points(data, memories)
         if data.ndim != 2 or len(data) == 0:

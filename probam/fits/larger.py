@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from probam.data.source import RowSource, row_source
+from probam.data.source import RowSource
 from probam.data.standardise import Standardiser, identity
 from probam.data.table import Table, check_unit, check_varies
 from probam.errors import InputError, rows_named
@@ -16,7 +16,7 @@ from probam.family import Family
 from probam.family.capabilities import DataSpace
 from probam.fits.choices import double_precision
 from probam.fits.options import FitOptions
-from probam.fits.spread import SpreadRows, spread_rows
+from probam.fits.spread import SpreadRows, source_for, spread_rows
 from probam.inference.common.blocks import RowBlocks
 from probam.inference.common.processes import everywhere
 from probam.options import num_bytes
@@ -62,7 +62,7 @@ def larger_source(data: Any, options: FitOptions) -> RowSource | SpreadRows | No
     if options.memory is None:
         return None
     limit = num_bytes(options.memory)
-    source = data if isinstance(data, RowSource) else _source(data, options)
+    source = data if isinstance(data, RowSource) else source_for(data, options)
     needed = _HELD * source.num_data * len(source.columns) * _item(source)
     if needed <= limit or source.num_data <= _sample_rows(source, limit):
         return None
@@ -70,12 +70,6 @@ def larger_source(data: Any, options: FitOptions) -> RowSource | SpreadRows | No
     text += "so that they are read in blocks"
     options.check_blocks(text)
     return source
-
-
-def _source(data: Any, options: FitOptions) -> RowSource:
-    """The rows of a path or of an object in memory."""
-    variable = None if isinstance(data, Table) else options.variable
-    return row_source(data, columns=options.columns, drop=options.drop, missing=options.missing, variable=variable)
 
 
 class Parts(NamedTuple):
@@ -116,8 +110,7 @@ def parts_of(source: RowSource | SpreadRows, options: FitOptions, family: Family
         units = Standardiser(seen.mean.astype(dtype), deviation.astype(dtype))
     else:
         units = identity(len(source.columns), dtype)
-    sample = source.sample(_sample_rows(source, limit), int(options.seed))
-    rows = (sample if isinstance(sample, Table) else sample[0]).astype(dtype)
+    rows = source.sample(_sample_rows(source, limit), int(options.seed))[0].astype(dtype)
     rows = rows.normalised() if options.normalise else rows
     named = replace(rows, source=f"a sample of {rows.num_data:,} rows of {source.name}")
     DataSpace.of(family).check_data(named.values, named.columns)

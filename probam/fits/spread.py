@@ -2,24 +2,23 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
-from probam.data.source import RowSource, drawn_rows, row_source
+from probam.data.source import RowSource, drawn_rows, picked, row_source
 from probam.data.table import Table
 from probam.errors import InputError
 from probam.fits.options import FitOptions
 from probam.inference.common.processes import check_alike, everywhere, joined
 
-__all__ = ["SpreadRows", "spread_rows"]
+__all__ = ["SpreadRows", "source_for", "spread_rows"]
 
 _PROCESS = "{process}"
 """Stands in a path for the number of the process."""
-
-_AT_ONCE = 65_536
-"""Rows that are read at a time for a sample."""
 
 
 class SpreadRows:
@@ -53,8 +52,8 @@ class SpreadRows:
             if seen >= end and seen < self._source.num_data:
                 return
 
-    def sample(self, number: int, seed: int) -> Table:
-        """Rows of all processes drawn uniformly without replacement, in their order, the same on each.
+    def sample(self, number: int, seed: int) -> tuple[Table, NDArray[np.int64]]:
+        """Rows of all processes drawn uniformly without replacement, in their order, the same on each; their numbers.
 
         One process that reads all rows draws the same ones.
 
@@ -65,14 +64,14 @@ class SpreadRows:
         drawn = drawn_rows(self.num_data, number, seed)
         ends = np.searchsorted(drawn, self.bounds)
         own = drawn[ends[jax.process_index()] : ends[jax.process_index() + 1]] - self._first
-        found, seen = [np.empty((0, len(self.columns)), self.dtype)], 0
-        for block in self.blocks(_AT_ONCE):
-            found.append(
-                block.values[own[np.searchsorted(own, seen) : np.searchsorted(own, seen + block.num_data)] - seen]
-            )
-            seen += block.num_data
-        values = joined(np.concatenate(found), np.diff(ends).tolist())
-        return Table(values, self.columns, self.name, named=self._source.named)
+        rows = picked(self.blocks(self._source.rows_at_once), own, self._source)
+        return replace(rows, values=joined(rows.values, np.diff(ends).tolist()), source=self.name), drawn
+
+
+def source_for(data: Any, options: FitOptions) -> RowSource:
+    """The rows of a path or of an object in memory, with the options of a fit that say how they are read."""
+    variable = None if isinstance(data, Table) else options.variable  # a table was read already
+    return row_source(data, columns=options.columns, drop=options.drop, missing=options.missing, variable=variable)
 
 
 def spread_rows(data: Any, options: FitOptions) -> SpreadRows:
@@ -88,19 +87,15 @@ def spread_rows(data: Any, options: FitOptions) -> SpreadRows:
         ProbamError: where processes differ in columns, or one of them has ended.
     """
     index, count = jax.process_index(), jax.process_count()
-    reading: dict[str, Any] = {"columns": options.columns, "drop": options.drop, "missing": options.missing}
-    if isinstance(data, str | os.PathLike) and _PROCESS not in os.fspath(data):
-        source = row_source(data, variable=options.variable, **reading)
-        bounds = tuple(source.num_data * process // count for process in range(count + 1))
-        skipped, name = bounds[index], source.name
-    elif isinstance(data, str | os.PathLike):
-        name = os.fspath(data)
-        source = row_source(name.replace(_PROCESS, str(index)), variable=options.variable, **reading)
+    is_path = isinstance(data, str | os.PathLike)
+    is_of_each = not is_path or _PROCESS in os.fspath(data)
+    source = source_for(os.fspath(data).replace(_PROCESS, str(index)) if is_path else data, options)
+    if is_of_each:
         bounds, skipped = _one_after_the_other(source.num_data), 0
     else:
-        variable = None if isinstance(data, Table) else options.variable
-        source = row_source(data, variable=variable, **reading)
-        bounds, skipped, name = _one_after_the_other(source.num_data), 0, source.name
+        bounds = tuple(source.num_data * process // count for process in range(count + 1))
+        skipped = bounds[index]
+    name = os.fspath(data) if is_path and is_of_each else source.name
     check_alike((source.columns, str(source.dtype), bounds), "columns, type or number of the rows", "give all the same")
     without = [process for process in range(count) if bounds[process] == bounds[process + 1]]
     if without:

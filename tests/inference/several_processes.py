@@ -63,8 +63,8 @@ def results() -> dict[str, Any]:
     told |= {"drawn": blocks.drawn(np.random.default_rng(1), 500)}
     if PROCESS >= 0:
         options = FitOptions(engine="em", distributed=True)
-        told |= {"sample": spread_rows(FOLDER / "x.npy", options).sample(40, seed=3).values}
-        told |= {"parts": spread_rows(str(FOLDER / "part-{process}.npy"), options).sample(40, seed=3).values}
+        told |= {"sample": spread_rows(FOLDER / "x.npy", options).sample(40, seed=3)[0].values}
+        told |= {"parts": spread_rows(str(FOLDER / "part-{process}.npy"), options).sample(40, seed=3)[0].values}
     else:
         from probam.data.source import row_source
 
