@@ -138,7 +138,8 @@ def write_table(table: Table, path: str | os.PathLike[str], *, labels: NDArray[A
     name = target.name.lower()
     if name.endswith(".npz"):
         extra = {} if labels is None else {"y": labels}
-        _write_npz(path, {"X": table.values, "features": np.array(table.columns), **extra})
+        arrays = {"X": table.values, "features": np.array(table.columns), **extra}
+        _write(path, lambda file: _write_npz(file, arrays))
     elif name.endswith(".nc"):
         data = xr.Dataset({"x": (("datum", "feature"), table.values)}, coords={"feature": list(table.columns)})
         if labels is not None:
@@ -186,9 +187,8 @@ def dataset_writer(path: str | os.PathLike[str], *, plain: str | None = None) ->
         elif name.endswith(".parquet"):
             yield at_end.enter_context(_ParquetRows(file, plain)).write
         else:
-            separator = "\t" if name.removesuffix(".gz").endswith(".tsv") else ","
             lines = at_end.enter_context(_opened(file, compressed=name.endswith(".gz")))
-            yield csv_writer(lines, plain=plain, separator=separator)
+            yield csv_writer(lines, plain=plain, separator=_separator(name))
 
 
 def csv_writer(lines: Any, *, plain: str | None = None, separator: str = ",") -> Writer:
@@ -206,8 +206,7 @@ def csv_writer(lines: Any, *, plain: str | None = None, separator: str = ",") ->
         frame = _flat(data, plain)
         if is_first:
             _check_header(frame, "output")
-        quoting = _quoting(frame)
-        frame.to_csv(lines, sep=separator, index=False, header=is_first, lineterminator="\n", quoting=quoting)
+        _write_text(frame, lines, separator, has_header=is_first)
         is_first = False
 
     return write
@@ -222,9 +221,7 @@ def _whole(file: Path, *, is_netcdf: bool) -> Iterator[Writer]:
         write_netcdf(data, file)
         return
     arrays = {str(k): v.to_numpy() for k, v in data.variables.items()}
-    with file.open("wb") as stream:
-        texts = {k: v.astype(str) if v.dtype.kind == "O" else v for k, v in arrays.items()}
-        np.savez_compressed(stream, allow_pickle=False, **texts)
+    _write_npz(file, {k: v.astype(str) if v.dtype.kind == "O" else v for k, v in arrays.items()})
 
 
 def joined(parts: Iterable[xr.Dataset]) -> xr.Dataset:
@@ -410,15 +407,24 @@ def _write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
         _write(path, lambda file: frame.to_parquet(file, engine="pyarrow", index=False))
         return
     _check_header(frame, os.fspath(path))
-    separator = "\t" if name.removesuffix(".gz").endswith(".tsv") else ","
-    quoting = _quoting(frame)
-    _write(path, lambda file: frame.to_csv(file, sep=separator, index=False, quoting=quoting))  # .gz is compressed
+
+    def fill(file: Path) -> None:
+        with _opened(file, compressed=name.endswith(".gz")) as lines:
+            _write_text(frame, lines, _separator(name), has_header=True)
+
+    _write(path, fill)
 
 
-def _quoting(frame: pd.DataFrame) -> Any:
-    """Text in quotes where a title has what may separate fields, so that readers do not take it for that."""
+def _separator(name: str) -> str:
+    """Between the fields of a text file of this name."""
+    return "\t" if name.removesuffix(".gz").endswith(".tsv") else ","
+
+
+def _write_text(frame: pd.DataFrame, lines: Any, separator: str, *, has_header: bool) -> None:
+    """Rows as text, in quotes where a title has what may separate fields, so that readers do not take it for that."""
     titles = "".join(map(str, frame.columns))
-    return csv.QUOTE_NONNUMERIC if any(sign in titles for sign in ",;\t") else csv.QUOTE_MINIMAL
+    quoting: Any = csv.QUOTE_NONNUMERIC if any(sign in titles for sign in ",;\t") else csv.QUOTE_MINIMAL
+    frame.to_csv(lines, sep=separator, index=False, header=has_header, lineterminator="\n", quoting=quoting)
 
 
 def _check_header(frame: pd.DataFrame, name: str) -> None:
@@ -430,12 +436,9 @@ def _check_header(frame: pd.DataFrame, name: str) -> None:
         )
 
 
-def _write_npz(path: str | os.PathLike[str], arrays: dict[str, NDArray[Any]]) -> None:
-    def write(file: Path) -> None:
-        with file.open("wb") as stream:
-            np.savez_compressed(stream, allow_pickle=False, **arrays)
-
-    _write(path, write)
+def _write_npz(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    with file.open("wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
 
 
 def _write(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
