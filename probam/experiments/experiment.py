@@ -107,7 +107,7 @@ class Experiment:
     can add; empty where the experiment has no use for one. ``words`` are those of
     :data:`probam.experiments.words.WORDS` that the page uses and a newcomer may not know. ``resumes`` says that a run
     writes checkpoints to ``Settings.keep`` and goes on from those that it finds there. ``sections`` stand after the
-    findings, for what else a reader must know.
+    findings, for what else a reader must know. ``tested`` is what its findings judge, one of them and several.
     """
 
     name: str
@@ -123,6 +123,7 @@ class Experiment:
     words: tuple[str, ...] = ()
     resumes: bool = False
     sections: Callable[[xr.DataTree], Sequence[Section]] = lambda _: ()
+    tested: tuple[str, str] = ("statement of the paper", "statements of the paper")
 
     def __post_init__(self) -> None:
         if not self.name or not set(self.name) <= _FILE_NAMES:
@@ -318,7 +319,13 @@ def html(experiment: Experiment, tree: xr.DataTree, drawings: Sequence[Drawing] 
         sections.append(_vocabulary(experiment))
     sections.append(_repeat(experiment, tree))
     lead = f'<p class="lead">{escape(experiment.question)}</p>'
-    return page(experiment.title, lead=lead, verdict=_verdict(findings), sections=sections, kicker="probam experiment")
+    return page(
+        experiment.title,
+        lead=lead,
+        verdict=_verdict(findings, *experiment.tested),
+        sections=sections,
+        kicker="probam experiment",
+    )
 
 
 def _findings(findings: Sequence[Finding]) -> str:
@@ -352,24 +359,23 @@ def _vocabulary(experiment: Experiment) -> Section:
     return Section("words", "Words and claims", f'<dl class="words">{items}</dl>')
 
 
-def _verdict(findings: Sequence[Finding]) -> str:
-    """One paragraph: how many statements of the paper agree with the measurements."""
+def _verdict(findings: Sequence[Finding], one: str, several: str) -> str:
+    """One paragraph: how many of what is tested (one, or several) agree with the measurements."""
     counts = {kind: sum(finding.verdict == kind for finding in findings) for kind in _LABELS}
     agree, differ, open_ = (counts[kind] for kind in ("agrees", "differs", "undecided"))
     level = "warning" if differ else "good" if agree else "note"
     if not agree + differ + open_:
-        text = "No statement of the paper can be judged by this run."
+        text = f"No {one} can be judged by this run."
     elif agree + differ + open_ == 1:
         what = "agrees with what was measured" if agree else "does not agree with what was measured"
-        text = f"The one statement of the paper that was tested {'is undecided' if open_ else what}."
+        text = f"The one {one} that was tested {'is undecided' if open_ else what}."
     else:
         parts = [
             f"{spelled(agree) if agree else 'none'} {'agrees' if agree == 1 else 'agree'} with what was measured",
             f"{spelled(differ) if differ else 'none'} {'does' if differ == 1 else 'do'} not",
             *([f"{spelled(open_)} {'is' if open_ == 1 else 'are'} undecided"] if open_ else []),
         ]
-        statements = spelled(agree + differ + open_, "statement", "statements")
-        text = f"Of {statements} of the paper {', '.join(parts)}."
+        text = f"Of {spelled(agree + differ + open_, one, several)} {', '.join(parts)}."
     return f'<div class="verdict {level}"><p><strong>{escape(text)}</strong></p></div>'
 
 

@@ -347,6 +347,7 @@ TRANSFORMER = register(
         data="WikiText, the text of Millidge et al. (2022), as wikitext*/*.txt: it replaces the shipped plays",
         words=("nats", "standard error", "similarity", "token"),
         resumes=True,
+        tested=("hypothesis", "hypotheses"),
         run=run,
         figures=figures,
         findings=findings,

@@ -1,4 +1,4 @@
-"""The transformer laboratory: its verdicts follow the numbers, and a small run of all of it makes a page."""
+"""The transformer laboratory: its verdicts follow the numbers, and its page has what a reader must know."""
 
 from pathlib import Path
 
