@@ -68,10 +68,10 @@ def _agreement(counts: Int[np.ndarray, "R C"]) -> Agreement:
     """Of the numbers of data that groups share (Hubert & Arabie 1985; Strehl & Ghosh 2002)."""
     table = counts.astype(np.float64)
     num_data, rows, columns = table.sum(), table.sum(axis=1), table.sum(axis=0)
-    together, in_rows, in_columns = (float((each * (each - 1)).sum() / 2) for each in (table, rows, columns))
+    together, in_rows, in_columns = ((each * (each - 1)).sum() / 2 for each in (table, rows, columns))
     by_chance = in_rows * in_columns / max(num_data * (num_data - 1) / 2, 1)
     most = (in_rows + in_columns) / 2
-    ari = 1.0 if most == by_chance else (together - by_chance) / (most - by_chance)
+    ari = 1.0 if most == by_chance else float((together - by_chance) / (most - by_chance))
     entropies = [_entropy(each) for each in (rows, columns)]
     shared = sum(entropies) - _entropy(table)
     nmi = 1.0 if max(entropies) == 0 else max(shared, 0.0) / (sum(entropies) / 2)

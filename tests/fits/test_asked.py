@@ -110,7 +110,7 @@ def test_ends_of_a_place_have_one_memory_in_all_blocks() -> None:
     ("family", "good", "bad", "words"),
     [
         ("bernoulli", [0.0, 1.0], [0.5, 1.0], "1 values are neither 0 nor 1, the first in {row}, column "),
-        ("dirichlet", [0.5, 0.5], [0.7, 0.7], "1 of 6 rows do not sum to 1, first {row} (sum 1.4)"),
+        ("dirichlet", [0.5, 0.5], [0.7, 0.7], "1 of 6 rows do not sum to 1, first {row}, whose sum is 1.4;"),
         ("multinomial", [3.0, 4.0], [2.5, 1.0], "1 values are not counts, the first in {row}, column "),
     ],
 )

@@ -97,7 +97,7 @@ def crossing(numbers: np.ndarray, shares: Float[np.ndarray, " N"], level: float)
 
     NaN where it never does, or is below it from the start.
 
-    >>> crossing(np.array([4, 16, 64]), np.array([1.0, 0.75, 0.25]), 0.5)
+    >>> round(crossing(np.array([4, 16, 64]), np.array([1.0, 0.75, 0.25]), 0.5), 9)
     32.0
     """
     below = np.flatnonzero(shares < level)

@@ -244,7 +244,7 @@ def expression(rng: np.random.Generator, operations: Sequence[str], depth: int) 
     """Words and value of a nested list of two or three entries; entries are lists with half the chance of digits.
 
     >>> expression(np.random.default_rng(3), ["SUM"], 1)
-    (['(', 'SUM', '0', '1', ')'], 1)
+    (['(', 'SUM', '0', '1', '2', ')'], 3)
     """
     chosen = operations[int(rng.integers(len(operations)))]
     words, values = ["(", chosen], []
