@@ -70,26 +70,25 @@ class Sizes(NamedTuple):
 
 DEFAULT = Sizes()
 FULL = Sizes(
-    pairs=5,
-    splits=5,
     widths=(64, 128),
-    text=(3000, 250, 2e-3, 16),
+    text=(600, 50, 2e-3, 16),
     norms=("layer", "rms"),
     facts=(256, 16, 8),
-    fact_widths=(16, 32, 48),
-    fact_plan=(6000, 100, 1e-2, 128),
+    fact_widths=(16, 32),
+    fact_plan=(2000, 50, 1e-2, 128),
     similarity_width=64,
     similarity_length=64,
     similarity_layers=2,
-    similarity=(1500, 250, 3e-3, 16),
+    similarity=(600, 100, 3e-3, 16),
     block_tasks=("images", "characters"),
     block_width=64,
-    block=(3000, 250, 1e-2, 32),
-    sums=(16, 24, 36, 54, 81, 122, 182),
+    block=(1500, 250, 1e-2, 32),
+    sums=(16, 24, 36, 54, 81, 122),
     trained=(8, 12, 16, 24, 32),
     hidden=(8, 16, 32, 64),
     lists=50_000,
     list_widths=(16, 32, 64),
+    list_plan=(4000, 500, 2e-3, 64),
 )
 
 
