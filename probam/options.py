@@ -229,7 +229,8 @@ def _is_number(value: Any) -> bool:
     """Whether this is a real number of Python, or a single one of NumPy or JAX."""
     dtype = getattr(value, "dtype", None)
     if dtype is None:
-        return isinstance(value, numbers.Real) and not isinstance(value, bool)
+        is_too_large = isinstance(value, int) and abs(value) >= 2**1023  # beyond the floating-point numbers
+        return isinstance(value, numbers.Real) and not isinstance(value, bool) and not is_too_large
     return dtype.kind in "iuf" and value.ndim == 0
 
 
@@ -241,9 +242,9 @@ def memory_size(name: str, value: Any) -> None:
     """The value is a number of bytes above zero, or text such as ``1.5GiB`` or ``500 MB``."""
     try:
         num_bytes(value)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError(
-            f"{name}: expected a size of memory, as 1GiB, 500MB or a number of bytes; got {value!r}"
+            f"{name}: expected a size of memory, as 1GiB, 500MB or a number of bytes; got {shown(value)}"
         ) from error
 
 

@@ -21,6 +21,7 @@ from probam.inference.common.coordinates import log_joints, unconstrained
 from probam.inference.common.progress import Listener, Reporter, resumable
 from probam.inference.common.result import EngineResult
 from probam.inference.em import engine as em
+from probam.options import number
 
 __all__ = ["run"]
 
@@ -64,6 +65,7 @@ def run(
         NumericalError: when the error of every restart is no longer finite.
     """
     _check(model, beta, restarts)
+    number(above=0, is_finite=True)("learning_rate", learning_rate)  # in the words of the caller, before the units
     key_em, key_seed, key_learn = jax.random.split(key, 3)
     rows, seeds = np.asarray(x), np.asarray(jax.random.randint(key_seed, (restarts,), 0, 2**31 - 1))
     options: dict[str, Any] = {

@@ -26,6 +26,7 @@ from probam.options import one_of
 __all__ = [
     "check_precision",
     "double_precision",
+    "engine_options",
     "families",
     "find_engine",
     "find_family",
@@ -188,10 +189,10 @@ def find_engine(name: str, options: Mapping[str, Any]) -> Any:
     Raises :class:`probam.errors.InputError` for an engine or an option that does not exist, and for a wrong type.
     """
     one_of(*ENGINES)("engine", name)
-    parameters = _parameters(name)
+    parameters = engine_options(name)
     for option, value in options.items():
         if option not in parameters:
-            others = [repr(engine) for engine in ENGINES if option in _parameters(engine)]
+            others = [repr(engine) for engine in ENGINES if option in engine_options(engine)]
             there = f"; engine {others[0]} has it" if len(others) == 1 else f"; engines {', '.join(others)} have it"
             raise InputError(
                 f"{option}: engine {name!r} has no such option; it has {', '.join(parameters)}{there if others else ''}"
@@ -208,7 +209,7 @@ def _run_of(engine: str) -> Any:
     return importlib.import_module(f"probam.inference.{engine}.engine").run
 
 
-def _parameters(engine: str) -> dict[str, inspect.Parameter]:
+def engine_options(engine: str) -> dict[str, inspect.Parameter]:
     """The options of an engine: the keywords of its ``run`` that are no option of every fit."""
     return {
         parameter.name: parameter
@@ -249,3 +250,5 @@ def _check_type(option: str, value: Any, annotation: Any) -> None:
     known = [_TYPES[each] for each in types if each in _TYPES]
     if not any(fits(value) for _, fits in known):
         raise InputError(f"{option}: expected {' or '.join(words for words, _ in known)}; got {shown(value)}")
+    if isinstance(value, int) and abs(value) >= (most := 2**31 if int in types else 2**1023):
+        raise InputError(f"{option}: expected a number below 2^{most.bit_length() - 1}; got {shown(value)}")

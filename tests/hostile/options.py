@@ -300,7 +300,7 @@ OF_CLAM = (
     engine("clam", "num_epochs", -5, "at least 1", **_CLAM),
     engine("clam", "num_steps", 0, "at least 1", **_CLAM),
     engine("clam", "learning_rate", float("nan"), "learning_rate", **_CLAM),
-    engine("clam", "learning_rate", -1.0, "learning_rate", **_CLAM),
+    engine("clam", "learning_rate", -1.0, "above 0; got -1", **_CLAM),
     engine("clam", "batch_size", 0, "batch_size", **_CLAM),
     engine("clam", "batch_size", -3, "batch_size", **_CLAM),
     engine("clam", "step", float("nan"), "step", **_CLAM),
