@@ -127,7 +127,8 @@ def check_sums(model: Model) -> None:
     if m_step and not isinstance(m_step, AdditiveMStep):
         raise InputError(
             f"engine: the M-step of family {model.family.name!r} is no function of sums over rows, so that engine 'em' "
-            "cannot go through rows in blocks; give it more memory (memory=, --memory), or use engine 'svi'"
+            "cannot go through rows in blocks; give it more memory (memory=, --memory), or use engine 'gradient_em' or "
+            "'svi'"
         )
 
 

@@ -34,7 +34,7 @@ from probam.inference.gradient_em.line_search import climb
 from probam.inference.gradient_em.units import ScaledCoordinates
 from probam.placement import each
 
-__all__ = ["Ascent", "advance", "begin"]
+__all__ = ["Ascent", "Ray", "advance", "begin", "conjugate_ray", "moved"]
 
 _LEAST_EIGENVALUE = 1e-8
 """Of a block of the information, as a part of its largest."""
@@ -48,6 +48,53 @@ class Ascent(NamedTuple):
     direction: Float[Array, " P"]
     step: Float[Array, ""]  # of the last search, times its slope: what the next one starts from
     objective: Float[Array, ""]  # log joint at z
+
+
+class Ray(NamedTuple):
+    """Where to search for the next position."""
+
+    direction: Float[Array, " P"]
+    slope: Float[Array, ""]
+    first: Float[Array, ""]
+    """The first step to try."""
+
+
+def conjugate_ray(climber: Ascent, gradient: Float[Array, " P"]) -> Ray:
+    """The next direction of conjugate gradients, by Polak and Ribiere.
+
+    Args:
+        climber: the run.
+        gradient: at its position.
+    """
+    squared = jnp.sum(climber.gradient**2)
+    kept = jnp.sum(gradient * (gradient - climber.gradient)) / jnp.where(squared > 0, squared, 1)
+    conjugate = gradient + jnp.where(squared > 0, jnp.maximum(kept, 0), 0) * climber.direction
+    direction = jnp.where(jnp.sum(conjugate * gradient) > 0, conjugate, gradient)
+    slope = jnp.sum(direction * gradient)
+    steep = jnp.where(slope > 0, slope, 1)
+    first = jnp.where(climber.step > 0, climber.step / steep, jax.lax.rsqrt(steep))
+    return Ray(direction, slope, first)
+
+
+def moved(
+    climber: Ascent,
+    value: Float[Array, ""],
+    gradient: Float[Array, " P"],
+    ray: Ray,
+    length: Float[Array, ""],
+) -> Ascent:
+    """The run after a step of this length; where nothing rose the next direction is the steepest.
+
+    Args:
+        climber: the run.
+        value: at its position.
+        gradient: there.
+        ray: that was searched.
+        length: of the step, zero where nothing rose.
+    """
+    place = jnp.where(length > 0, climber.z + length * ray.direction, climber.z)
+    fresh = jnp.where(length > 0, ray.direction, 0)
+    return Ascent(place, gradient, fresh, length * ray.slope, value)
 
 
 def _divided(information: Float[Array, "*batch M M"], gradient: Float[Array, "*batch M"]) -> Float[Array, "*batch M"]:
@@ -104,25 +151,17 @@ def advance(
         value, gradient = jax.value_and_grad(log_joint)(climber.z)
         if optimiser == "natural":
             direction = natural_direction(coordinates, climber.z, gradient, x)
-            slope, first = jnp.sum(direction * gradient), jnp.ones_like(value)
+            ray = Ray(direction, jnp.sum(direction * gradient), jnp.ones_like(value))
         else:
-            squared = jnp.sum(climber.gradient**2)
-            kept = jnp.sum(gradient * (gradient - climber.gradient)) / jnp.where(squared > 0, squared, 1)
-            conjugate = gradient + jnp.where(squared > 0, jnp.maximum(kept, 0), 0) * climber.direction
-            direction = jnp.where(jnp.sum(conjugate * gradient) > 0, conjugate, gradient)
-            slope = jnp.sum(direction * gradient)
-            steep = jnp.where(slope > 0, slope, 1)
-            first = jnp.where(climber.step > 0, climber.step / steep, jax.lax.rsqrt(steep))
+            ray = conjugate_ray(climber, gradient)
 
         def along(length: jax.Array) -> tuple[jax.Array, jax.Array]:
             return jax.jvp(
-                lambda length: log_joint(climber.z + length * direction), (length,), (jnp.ones_like(length),)
+                lambda length: log_joint(climber.z + length * ray.direction), (length,), (jnp.ones_like(length),)
             )
 
-        length = climb(along, first, backtrack=optimiser == "natural")[0]
-        moved = jnp.where(length > 0, climber.z + length * direction, climber.z)
-        fresh = jnp.where(length > 0, direction, 0)  # where nothing rose the next direction is the steepest
-        return Ascent(moved, gradient, fresh, length * slope, value), value
+        length = climb(along, ray.first, backtrack=optimiser == "natural")[0]
+        return moved(climber, value, gradient, ray, length), value
 
     return each(
         lambda climber: jax.lax.scan(move, climber, None, length=num_steps),

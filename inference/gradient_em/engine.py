@@ -11,7 +11,8 @@ size :math:`1 / (2 \beta \sum_n r_{nk})` in :math:`\mu_k` is the closed-form M-s
 
 That is the optimiser ``"adam"``. Two others climb the log joint itself and never fall: conjugate gradients (``"ecg"``,
 the default) and the natural gradient (``"natural"``), see :mod:`probam.inference.gradient_em.ascent`; their best end is
-polished by Newton steps (:mod:`probam.inference.gradient_em.polish`).
+polished by Newton steps (:mod:`probam.inference.gradient_em.polish`). Over data larger than memory one run of conjugate
+gradients goes on from the best end in a sample (:mod:`probam.inference.gradient_em.blocks`).
 """
 
 import os
@@ -27,16 +28,18 @@ from jaxtyping import Array, Bool, Float, Int
 from probam.distributions.likelihood import shares
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
+from probam.inference.common.blocks import IN_SAMPLE, RowBlocks, of_all_rows, surveyed
 from probam.inference.common.coordinates import Coordinates, constrained, log_joints, unconstrained
 from probam.inference.common.information import expected_log_joint
-from probam.inference.common.kinds import Searched, Starts
+from probam.inference.common.kinds import Searched, Starts, as_runs, run_of
 from probam.inference.common.matching import matched
 from probam.inference.common.progress import Listener, Reporter, ended, highest_of, known_tolerance, resumable, silent
-from probam.inference.common.result import EngineResult
+from probam.inference.common.result import EngineResult, Restarts
 from probam.inference.common.rows import counted, numbers_memories, total_weight
 from probam.inference.common.start import check_gradient
 from probam.inference.em.engine import point_result, side_by_side
 from probam.inference.gradient_em import ascent
+from probam.inference.gradient_em.blocks import climb_in_blocks
 from probam.inference.gradient_em.polish import polished
 from probam.inference.gradient_em.units import ScaledCoordinates, units
 from probam.options import whole_number
@@ -258,6 +261,7 @@ def run(
     checkpoint: str | os.PathLike[str] | None = None,
     sample_weight: Float[Array, " N"] | np.ndarray | None = None,
     labels: Int[np.ndarray, " N"] | Bool[np.ndarray, "N K"] | None = None,
+    blocks: RowBlocks | None = None,
     progress: Listener | None = None,
 ) -> EngineResult:
     """The best of several runs of gradient EM.
@@ -276,11 +280,13 @@ def run(
         checkpoint: a file to which the run is written every few seconds, and from which the same call continues.
         sample_weight: how often each row counts, (N,) numbers of at least 0.
         labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans.
+        blocks: all rows of data larger than memory, of which ``x`` is a sample; only for "ecg".
 
     Raises:
         InputError: for an unknown optimiser, or a learning rate that is not positive.
         NumericalError: when no restart stays finite.
     """
+    _check_blocks(blocks, optimiser)
     model, x = counted(model, x, sample_weight, labels)
     options: dict[str, Any] = {
         "optimiser": optimiser,
@@ -290,11 +296,57 @@ def run(
         "tolerance": tolerance,
         "restarts": restarts,
     }
-    with resumable(progress, checkpoint, "gradient_em", key, model, x, options) as report:
+    with resumable(progress, checkpoint, "gradient_em", key, model, x, options | of_all_rows(blocks)) as report:
         found = optima(key, model, x, **options, progress=report)
+        if blocks is not None:
+            return _over_all_rows(model, x, found, blocks, max_iterations, tolerance, report)
     best_converged = bool(found.ends.converged[found.best])
     is_polished = optimiser != "adam" and best_converged
     return _result(model, x, found, ended(best_converged, report), is_polished=is_polished)
+
+
+def _check_blocks(blocks: RowBlocks | None, optimiser: str) -> None:
+    """Raise :class:`probam.errors.InputError` for an optimiser that does not go through rows in blocks."""
+    if blocks is not None and optimiser in ("natural", "adam"):
+        raise InputError(
+            f"optimiser: data larger than memory are climbed by conjugate gradients alone; got {optimiser!r}; use "
+            "'ecg', or give more memory"
+        )
+
+
+def _over_all_rows(
+    model: Model,
+    x: Float[Array, "M D"],
+    found: Searched[Ends],
+    blocks: RowBlocks,
+    max_iterations: int,
+    tolerance: float | None,
+    report: Reporter,
+) -> EngineResult:
+    """Where one run over all rows ends that begins at the best end in the sample, and what all rows say there."""
+    end = climb_in_blocks(
+        model,
+        run_of(found.ends.params, found.best),
+        x,
+        blocks,
+        max_iterations=max_iterations,
+        tolerance=known_tolerance(tolerance, x.dtype, 1e-8),
+        progress=report,
+    )
+    if not np.isfinite(end.trace[-1]):
+        raise NumericalError("gradient_em: the log density of all rows is not finite; standardise the data")
+    params = as_runs(end.params)
+    result = point_result(
+        model,
+        run_of(params, 0),
+        objective=end.trace[None],
+        objective_name="log joint density",
+        lp=end.trace[-1],
+        status=ended(end.at_rest and end.promised <= _FLAT, report),
+        estimate="maximum a posteriori",
+        restarts=Restarts((IN_SAMPLE,), (0,), None),
+    )
+    return result._replace(survey=surveyed(model, params, blocks, report))
 
 
 def _result(

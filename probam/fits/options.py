@@ -50,7 +50,7 @@ _TAKE_WEIGHTS = ("em", "gradient_em", "svi", "cavi", "nuts", "smc")
 _TAKE_LABELS = ("em", "gradient_em", "svi", "cavi", "nuts", "gibbs", "smc")
 """Engines that hold rows to the memories that they are known to belong to."""
 
-TAKE_BLOCKS = ("em", "cavi", "svi")
+TAKE_BLOCKS = ("em", "gradient_em", "cavi", "svi")
 """Engines that go through data larger than memory in blocks."""
 
 _MODEL, _ENGINE, _DATA = "Model", "Engine", "Data"

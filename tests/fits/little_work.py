@@ -110,7 +110,9 @@ def _rows_in_blocks() -> Numbers:
     blocks = RowBlocks(len(ROWS), 16, ROWS.dtype, lambda: iter((ROWS[:16], ROWS[16:])))
     climbed = em.run(KEY, _model(), X, restarts=2, max_iterations=5, blocks=blocks)
     passed = cavi.run(KEY, _model(), X, restarts=2, max_iterations=5, num_draws=5, blocks=blocks)
-    return _floats({**climbed.sites, **climbed.stats, "bound": passed.objective})
+    followed = gradient_em.run(KEY, _model(), X, restarts=2, max_iterations=5, blocks=blocks)
+    said = {"bound": passed.objective, "log joint": followed.objective}
+    return _floats({**climbed.sites, **climbed.stats, **said})
 
 
 def _nuts() -> Numbers:

@@ -177,7 +177,7 @@ def test_every_kind_of_file_gives_the_fit_of_its_numbers(large: tuple[Fit, Path]
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"engine": "nuts"}, "engine 'nuts' needs all rows at once: use engine em, cavi, svi"),
+        ({"engine": "nuts"}, "engine 'nuts' needs all rows at once: use engine em, gradient_em, cavi, svi"),
         ({"engine": None}, "the default engine needs all rows at once"),
         ({"labels": np.zeros(6000, int)}, "labels needs all rows at once"),
         ({"sample_weight": np.ones(6000)}, "sample_weight needs all rows at once"),

@@ -23,6 +23,7 @@ from probam.inference.common.blocks import RowBlocks, surveyed  # noqa: E402
 from probam.inference.common.coordinates import Coordinates  # noqa: E402
 from probam.inference.em import engine as em  # noqa: E402
 from probam.inference.gradient_em import engine as gradient_em  # noqa: E402
+from probam.inference.gradient_em.blocks import climb_in_blocks  # noqa: E402
 from probam.inference.svi import engine as svi  # noqa: E402
 from probam.models.gaussian import Gaussian  # noqa: E402
 from probam.models.mixture import mixture  # noqa: E402
@@ -65,6 +66,7 @@ def results(x: np.ndarray) -> dict[str, Any]:
         "cavi": converge_in_blocks(parts, state, blocks, 0.0, 5)[1],
         "log joint": (value, gradient, jax.jit(jax.hessian(log_joint))(z)),
         "gradient_em": climbed.stats["lp"],
+        "gradient_em in blocks": climb_in_blocks(model, params, data, blocks, max_iterations=3, tolerance=0.0).trace,
         "svi": guided.objective,
         "prediction": (said.log_density, said.responsibilities),
         "recall": recalled,

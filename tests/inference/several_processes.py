@@ -28,6 +28,7 @@ from probam.inference.common.blocks import RowBlocks, surveyed  # noqa: E402
 from probam.inference.common.kinds import run_of  # noqa: E402
 from probam.inference.common.processes import check_alike, totalled  # noqa: E402
 from probam.inference.em import engine as em  # noqa: E402
+from probam.inference.gradient_em.blocks import climb_in_blocks  # noqa: E402
 from probam.models.gaussian import Gaussian  # noqa: E402
 from probam.models.mixture import mixture  # noqa: E402
 from probam.models.weights import weight_prior  # noqa: E402
@@ -53,12 +54,13 @@ def results() -> dict[str, Any]:
     found = em.fit_params(KEY, model, jnp.asarray(x), restarts=1, max_iterations=1).ends[0]
     start = run_of(found.params, 0)
     states, trace = em.in_blocks(model, start, jnp.asarray(x[:50]), blocks, max_iterations=20, tolerance=0.0)
+    climbed = climb_in_blocks(model, start, jnp.asarray(x[:50]), blocks, max_iterations=6, tolerance=0.0)
     survey = surveyed(model, states.params, blocks)
     search = cavi.Search(max_iterations=2, moves=False, restarts=1)
     parts, state, _, _ = cavi.fit_factors(KEY, model, jnp.asarray(x), search)
     cavi_state, bounds = converge_in_blocks(parts, blocks.agreed(state), blocks, 0.0, 10)
     told: dict[str, Any] = {f"em_{name}": value for name, value in states.params.items()}
-    told |= {"em_trace": trace, "size": survey.size, "log_lik": survey.log_lik}
+    told |= {"em_trace": trace, "gradient_em_trace": climbed.trace, "size": survey.size, "log_lik": survey.log_lik}
     told |= {"cavi_bounds": bounds, "cavi_counts": cavi_state.seen.counts}
     told |= {"drawn": blocks.drawn(np.random.default_rng(1), 500)}
     if PROCESS >= 0:

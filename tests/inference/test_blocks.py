@@ -1,6 +1,7 @@
 """Rows in blocks: a pass over them is a pass over all rows at once, whatever the blocks."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,13 +11,18 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import chi2
 
-from probam.errors import InputError
+from probam.errors import InputError, Stop
 from probam.family import Family
 from probam.inference.cavi import engine as cavi
 from probam.inference.cavi.blocks import converge_in_blocks
 from probam.inference.common.blocks import IN_SAMPLE, RowBlocks, summed, surveyed
 from probam.inference.common.coordinates import Coordinates, log_joints, unconstrained
+from probam.inference.common.progress import Progress
 from probam.inference.em import engine as em
+from probam.inference.gradient_em import ascent
+from probam.inference.gradient_em import engine as gradient_em
+from probam.inference.gradient_em.blocks import climb_in_blocks
+from probam.inference.gradient_em.units import ScaledCoordinates, units
 from probam.inference.svi import engine as svi
 from probam.inference.svi.batch import minibatches
 from probam.models.bernoulli import Bernoulli
@@ -96,6 +102,68 @@ def test_em_over_blocks_stops_by_the_rule_of_em_in_memory(family: str) -> None:
     assert bool(states.done[0])
     assert np.isfinite(in_blocks).sum() == np.isfinite(trace).sum()
     np.testing.assert_allclose(states.objective, whole.objective, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("family", "weights"), [("isotropic", "dp"), ("full", "dirichlet"), ("vmf", "pyp"), ("laplace", "dirichlet")]
+)
+def test_gradient_em_over_blocks_takes_the_steps_of_gradient_em_in_memory(family: str, weights: str) -> None:
+    x = _rows(family)
+    model = mixture(x, family=FAMILIES.get(family, Laplace()), weights=weight_prior(weights), num_components=4)
+    found = gradient_em.optima(KEY, model, jnp.asarray(x), restarts=1, max_iterations=1)
+    start = {name: value[0] for name, value in found.ends.params.items()}
+    unit = units(model, jnp.asarray(x))
+    coordinates = ScaledCoordinates(model, unit)
+    walk = {name: value[None] for name, value in coordinates.unconstrain(start).items()}
+    _, trace = ascent.advance(model, unit, ascent.begin(model, walk), jnp.asarray(x), optimiser="ecg", num_steps=9)
+    end = climb_in_blocks(model, start, jnp.asarray(x), _blocks(x, 16, piece=11), max_iterations=8, tolerance=-np.inf)
+    np.testing.assert_allclose(end.trace, trace[0], rtol=1e-9)
+    assert end.trace[-1] > end.trace[0] + 1
+
+
+def test_gradient_em_over_all_rows_ends_at_a_maximum_that_only_gradients_reach() -> None:
+    """Laplace memories have no M-step; the end is compared with the one in memory, and its slope with zero."""
+    x = _rows("diagonal", 900)
+    model = mixture(x[:300], family=Laplace(), weights=weight_prior("dirichlet"), num_components=3)
+    result = gradient_em.run(KEY, model, jnp.asarray(x[:300]), blocks=_blocks(x, 128), restarts=3)
+    whole = gradient_em.run(KEY, model, jnp.asarray(x), restarts=3)
+    assert result.status == "converged"
+    np.testing.assert_allclose(result.stats["lp"], whole.stats["lp"], rtol=1e-6)
+    sites = {name: jnp.asarray(result.sites[name][0]) for name in Coordinates(model).transforms}
+    np.testing.assert_allclose(
+        result.stats["lp"][0], log_joints(model, unconstrained(model, sites), jnp.asarray(x)), rtol=1e-12
+    )
+    assert result.survey is not None
+    assert result.survey.size.sum() == 900
+
+
+def test_a_climb_that_ended_or_was_cut_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    x = _rows("diagonal", 600)
+    model = mixture(x[:200], family=Laplace(), weights=weight_prior("dirichlet"), num_components=3)
+    run: dict[str, Any] = {"blocks": _blocks(x, 128), "restarts": 1, "checkpoint": tmp_path / "run"}
+    whole = gradient_em.run(KEY, model, jnp.asarray(x[:200]), **run | {"checkpoint": None})
+
+    def stop(progress: Progress) -> None:
+        if "pass 7" in progress.text:
+            raise Stop
+
+    cut = gradient_em.run(KEY, model, jnp.asarray(x[:200]), progress=stop, **run)
+    assert cut.status == "stopped"
+    assert cut.objective is not None
+    assert whole.objective is not None
+    assert 1 < cut.objective.shape[1] < whole.objective.shape[1]
+    for _ in range(2):
+        again = gradient_em.run(KEY, model, jnp.asarray(x[:200]), **run)
+        np.testing.assert_array_equal(again.objective, whole.objective)
+        assert again.status == whole.status == "converged"
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "natural"])
+def test_optimisers_that_need_more_than_a_gradient_are_refused(optimiser: str) -> None:
+    x = _rows("diagonal")
+    model = mixture(x, family=Gaussian("diagonal"), weights=weight_prior("dirichlet"), num_components=2)
+    with pytest.raises(InputError, match="optimiser: data larger than memory are climbed by conjugate gradients alone"):
+        gradient_em.run(KEY, model, jnp.asarray(x), blocks=_blocks(x, 50), optimiser=optimiser)
 
 
 @pytest.mark.parametrize(
