@@ -28,6 +28,10 @@ __all__ = ["Asked"]
 
 _T = TypeVar("_T")
 
+_COPIES = 4
+"""States of a query that recall has at a time beside the query: the last, the next, their place in the data's units, and
+the one that is written."""
+
 
 class Asked(Held):
     """A fit that answers questions about rows; :class:`probam.fits.fitted.Fit` has the others.
@@ -168,7 +172,8 @@ class Asked(Held):
         """
         whole_number(least=1)("max_steps", max_steps)
         params = self._sites_of(draw)
-        blocks = self._blocks(queries, "queries", self._width, rows=_checked(rows))
+        width = self._width + _COPIES * len(self.columns)
+        blocks = self._blocks(queries, "queries", width, rows=_checked(rows))
         return self._recalled(blocks, params, draw, step=step, max_steps=max_steps)
 
     def _recalled(
