@@ -29,7 +29,7 @@ __all__ = ["Asked"]
 _T = TypeVar("_T")
 
 _COPIES = 4
-"""States of a query that recall has at a time beside the query: the last, the next, their place in the data's units, and
+"""States of a query that recall has at a time beside the query: the last, the next, one in the units of the data, and
 the one that is written."""
 
 
