@@ -3,6 +3,8 @@
 All other factors are brought to their best in double precision.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,7 +55,10 @@ def converge_in_blocks(
     """
     num_components, num_statistics = state.seen.sums.shape
     width, text = num_components * num_statistics, f"CAVI, first look at {blocks.num_data:,} rows"
-    constant = summed(_constant_of_block, parts.memories, blocks, width=width, progress=progress, text=text)
+    constant = progress.phase("CAVI, first look").once(
+        partial(summed, _constant_of_block, parts.memories, blocks, width=width, progress=progress, text=text),
+        like=np.zeros(()),
+    )
     trace: list[float] = []
     with jax.enable_x64(True):
         parts, state, constant = in_double((parts, state, constant))

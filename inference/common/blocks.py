@@ -32,6 +32,7 @@ __all__ = [
     "as_floats",
     "draws_wanted",
     "in_double",
+    "is_spread",
     "of_all_rows",
     "summed",
     "surveyed",
@@ -68,6 +69,8 @@ class RowBlocks:
     bounds: tuple[int, ...] | None = None
     """Where every process begins to read, and the end, where each of several reads its own rows; None: one reads all.
     """
+    digest: str = ""
+    """Of all rows, by which a checkpoint knows them."""
 
     def __len__(self) -> int:
         """How many blocks this process reads."""
@@ -223,9 +226,17 @@ def in_double(tree: _Tree) -> _Tree:
     return moved
 
 
-def of_all_rows(blocks: RowBlocks | None) -> dict[str, int]:
-    """What a checkpoint knows a run over all rows by, beside its sample."""
-    return {} if blocks is None else {"num_data": blocks.num_data}
+def of_all_rows(blocks: RowBlocks | None) -> dict[str, int | str]:
+    """What a checkpoint knows a run over all rows by, beside its sample; sums are rounded as rows are parted."""
+    if blocks is None:
+        return {}
+    parts = {"processes": 1 if blocks.bounds is None else len(blocks.bounds) - 1, "rows of a block": blocks.size}
+    return {"num_data": blocks.num_data, "whole data": blocks.digest} | parts
+
+
+def is_spread(blocks: RowBlocks | None) -> bool:
+    """Whether several processes read the rows, each its own."""
+    return blocks is not None and blocks.bounds is not None
 
 
 def draws_wanted(num_draws: int | None, blocks: RowBlocks | None) -> int:

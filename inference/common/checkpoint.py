@@ -4,12 +4,15 @@ An engine opens :class:`Saves` on the file, and each of its loops takes a :class
 and says after every chunk of steps what it has now. What is said is written every few seconds, and when the run ends,
 is stopped or is interrupted. The file is NPZ without pickle, sealed, and its last two versions are kept
 (:mod:`probam.data.rotation`). A run continues only from a file with the same description of everything that its result
-depends on: engine, key, model, data, options, versions.
+depends on: engine, key, model, data, options, versions. Where several processes make one run, the first has the file
+and tells the others what is in it as they begin.
 """
 
 import hashlib
+import io
 import json
 import os
+import re
 import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -17,7 +20,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import IO, Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,11 +32,15 @@ from numpyro.distributions.transforms import Transform
 from probam.data.rotation import Keeper
 from probam.data.schema import SCHEMA, check_schema
 from probam.errors import InputError, without_addresses
+from probam.inference.common.processes import is_first, of_first
 
 __all__ = ["Phase", "Saved", "Saves", "described", "identity_of", "unsaved"]
 
 _FORMAT = "probam checkpoint"
 """What a file of another kind does not say; which version it has is in its key ``schema``."""
+
+_ARRAY = re.compile(r"(\w+\[[\d, ]*\]) [0-9a-f]+")
+"""Type and shape of an array, and its digest."""
 
 _NOT_DENSITY = {"_validate_args"}
 """Fields of a distribution that do not change its density."""
@@ -166,19 +173,28 @@ class Saves:
     Args:
         path: the file; None keeps nothing.
         identity: description of the run, see :func:`identity_of`; a file with another is refused.
+        together: whether several processes make this run, all of which are here with the same path.
 
     Raises:
         InputError: where no file can be written at ``path``, another run writes it, or the file there is damaged, no
             checkpoint, or one of another run.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None, identity: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        identity: Mapping[str, str] | None = None,
+        *,
+        together: bool = False,
+    ) -> None:
         self._identity = dict(identity or {})
         self._begun: Counter[str] = Counter()
         self.place = None if path is None else os.fspath(path)
         """Name of the file; None where nothing is kept."""
-        self._keeper = None if path is None else Keeper(path)
+        self._keeper = None if path is None or (together and not is_first()) else Keeper(path)
         self._progress: dict[str, _Progress] = (self._keeper.read(self._read) if self._keeper else None) or {}
+        if path is not None and together:
+            self._progress = self._of_first(self._progress)
 
     def __enter__(self) -> "Saves":
         return self
@@ -202,25 +218,27 @@ class Saves:
             self._progress = self._progress | {name: progress}  # a writer in another thread has the one before
             self._keeper.put(partial(_write, self._identity, self._progress))
 
+    def _of_first(self, own: dict[str, _Progress]) -> dict[str, _Progress]:
+        """The phases in the file of the first process, on all of them."""
+        stream = io.BytesIO()
+        if is_first():
+            _put(self._identity, own, stream)
+        try:
+            return _phases(*_taken(io.BytesIO(of_first(stream.getvalue()))))
+        except BaseException:
+            self.__exit__()
+            raise
+
     def _read(self, path: Path) -> dict[str, _Progress]:
         """The phases in a file, which is whole."""
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            head = json.loads(str(arrays["head"]))
+            with path.open("rb") as stream:
+                head, arrays = _taken(stream)
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"checkpoint: {path} is not the checkpoint of a fit; name another file") from error
         check_schema(head, f"checkpoint: {path}")
         self._check_identity(path, head["identity"])
-        return {
-            said["name"]: _Progress(
-                said["done"],
-                [arrays[f"{i}_state_{j}"] for j in range(said["states"])],
-                [{key: arrays[f"{i}_kept_{key}"] for key in said["kept"]}],
-                said["ended"],
-            )
-            for i, said in enumerate(head["phases"])
-        }
+        return _phases(head, arrays)
 
     def _check_identity(self, path: Path, theirs: Mapping[str, str]) -> None:
         """Raise where the file is of another run."""
@@ -237,6 +255,11 @@ class Saves:
 
 def _write(identity: Mapping[str, str], phases: Mapping[str, _Progress], path: Path) -> None:
     """Write everything to a file."""
+    with path.open("wb") as stream:
+        _put(identity, phases, stream)
+
+
+def _put(identity: Mapping[str, str], phases: Mapping[str, _Progress], stream: IO[bytes]) -> None:
     arrays: dict[str, np.ndarray] = {}
     said = []
     for i, (name, progress) in enumerate(phases.items()):
@@ -246,8 +269,26 @@ def _write(identity: Mapping[str, str], phases: Mapping[str, _Progress], path: P
         counts = {"name": name, "done": progress.done, "ended": progress.ended}
         said.append(counts | {"states": len(state), "kept": list(kept)})
     head = {"format": _FORMAT, "schema": SCHEMA, "identity": identity, "phases": said}
-    with path.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, head=np.array(json.dumps(head)), **arrays)
+    np.savez(stream, allow_pickle=False, head=np.array(json.dumps(head)), **arrays)
+
+
+def _taken(stream: IO[bytes]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Inverse of :func:`_put`: the head and the arrays."""
+    with np.load(stream, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    return json.loads(str(arrays["head"])), arrays
+
+
+def _phases(head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, _Progress]:
+    return {
+        said["name"]: _Progress(
+            said["done"],
+            [arrays[f"{i}_state_{j}"] for j in range(said["states"])],
+            [{key: arrays[f"{i}_kept_{key}"] for key in said["kept"]}],
+            said["ended"],
+        )
+        for i, said in enumerate(head["phases"])
+    }
 
 
 unsaved = Saves()
@@ -317,5 +358,8 @@ def _difference(name: str, theirs: str, ours: str) -> str:
             f"(XLA_FLAGS=--xla_force_host_platform_device_count={theirs} gives a CPU as many)"
         )
     if max(len(theirs), len(ours)) > 32:  # digests
-        return f"{name} differs"
+        shapes = [_ARRAY.fullmatch(words) for words in (theirs, ours)]
+        if None in shapes or shapes[0][1] == shapes[1][1]:
+            return f"{name} differs"
+        theirs, ours = (shape[1] for shape in shapes)
     return f"{name} is {theirs} in the file and {ours} in this run"

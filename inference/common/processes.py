@@ -7,7 +7,7 @@ so that none waits for another of its own.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 
 from probam.errors import InputError, ProbamError, without_addresses
 
-__all__ = ["agreed", "check_alike", "check_connected", "everywhere", "is_first", "joined", "totalled"]
+__all__ = ["agreed", "check_alike", "check_connected", "everywhere", "is_first", "joined", "of_first", "totalled"]
 
 _Tree = TypeVar("_Tree")
 
@@ -48,11 +48,13 @@ def everywhere(values: np.ndarray) -> np.ndarray:
         ProbamError: where another process has ended.
     """
     bits = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
-    gathered = _gathered(bits) if jax.process_count() > 1 else bits
-    return np.frombuffer(gathered.tobytes(), values.dtype).reshape(-1, *values.shape)
+    return np.frombuffer(_together(bits, _same).tobytes(), values.dtype).reshape(-1, *values.shape)
 
 
-def _gathered(bits: UInt8[np.ndarray, " B"]) -> UInt8[np.ndarray, "P B"]:
+def _together(bits: UInt8[np.ndarray, " B"], program: Callable[[jax.Array], jax.Array]) -> UInt8[np.ndarray, "..."]:
+    """What a program makes of the bytes of all processes, (P, B), on each of them."""
+    if jax.process_count() == 1:
+        return np.asarray(program(jax.device_put(bits[None])))
     first = {device.process_index: device for device in reversed(jax.devices())}
     mesh = Mesh(np.asarray([first[process] for process in sorted(first)]), ("process",))
     own = jax.device_put(bits[None], first[jax.process_index()])
@@ -60,17 +62,23 @@ def _gathered(bits: UInt8[np.ndarray, " B"]) -> UInt8[np.ndarray, "P B"]:
         (len(first), len(bits)), NamedSharding(mesh, PartitionSpec("process")), [own]
     )
     try:
-        copied = jax.jit(_same, out_shardings=NamedSharding(mesh, PartitionSpec()))(of_all)
+        copied = jax.jit(program, out_shardings=NamedSharding(mesh, PartitionSpec()))(of_all)
         return np.asarray(copied.addressable_data(0))
     except (ValueError, RuntimeError) as error:  # of the library that carries the numbers
         raise ProbamError(
             f"distributed: another process of this run has ended, so that this one, number {jax.process_index()} of "
-            f"{jax.process_count()}, cannot go on; its own message says why. Start all of them again"
+            f"{jax.process_count()}, cannot go on; its own message says why. Start all of them again; with a "
+            "checkpoint they go on from there"
         ) from error
 
 
 def _same(values: jax.Array) -> jax.Array:
     return values
+
+
+def _only(values: jax.Array) -> jax.Array:
+    """Of all rows but one, zeros."""
+    return values.sum(axis=0, dtype=values.dtype)
 
 
 def totalled(tree: _Tree, given: Any) -> _Tree:
@@ -101,8 +109,29 @@ def agreed(tree: _Tree) -> _Tree:
     Args:
         tree: a structure of arrays.
     """
-    of_first: _Tree = jax.tree.map(lambda leaf: jax.device_put(everywhere(np.asarray(leaf))[0]), tree)
-    return of_first
+
+    def one(leaf: Any) -> jax.Array:
+        own = np.asarray(leaf)
+        bits = _bits_of_first(np.frombuffer(np.ascontiguousarray(own).tobytes(), np.uint8))
+        return jax.device_put(np.frombuffer(bits.tobytes(), own.dtype).reshape(own.shape))
+
+    with_first: _Tree = jax.tree.map(one, tree)
+    return with_first
+
+
+def of_first(content: bytes) -> bytes:
+    """The bytes that the first process gives, on all of them; how many there are, only that one knows.
+
+    Args:
+        content: of this process.
+    """
+    number = int(everywhere(np.asarray([len(content)]))[0, 0])
+    own = np.frombuffer(content, np.uint8) if is_first() else np.zeros(number, np.uint8)
+    return _bits_of_first(own).tobytes() if number else b""
+
+
+def _bits_of_first(bits: UInt8[np.ndarray, " B"]) -> UInt8[np.ndarray, " B"]:
+    return _together(bits if is_first() else np.zeros_like(bits), _only)
 
 
 def check_alike(given: object, what: str, remedy: str) -> None:

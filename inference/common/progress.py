@@ -117,6 +117,7 @@ def resumable(
     options: Mapping[str, object],
     *,
     nothing_kept: str = "",
+    together: bool = False,
 ) -> Iterator[Reporter]:
     """A reporter of a run whose phases are kept in a checkpoint, which is up to date when the context ends.
 
@@ -129,12 +130,13 @@ def resumable(
         x: data in model units.
         options: all others that the numbers of the run depend on.
         nothing_kept: see :class:`Reporter`.
+        together: whether several processes make this run, see :class:`probam.inference.common.checkpoint.Saves`.
 
     Raises:
         InputError: for a checkpoint that cannot be used, see :class:`probam.inference.common.checkpoint.Saves`.
     """
     identity = {} if checkpoint is None else identity_of(engine, key, model, x, options)
-    with Saves(checkpoint, identity) as saves:
+    with Saves(checkpoint, identity, together=together) as saves:
         yield Reporter(listener, nothing_kept=nothing_kept, saves=saves)
 
 

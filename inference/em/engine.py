@@ -23,7 +23,7 @@ from probam.compiled import compiled_by_size, compiled_quickly, is_small
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
 from probam.family.capabilities import Absent, DataSpace, Guide, MStep
-from probam.inference.common.blocks import IN_SAMPLE, RowBlocks, in_double, of_all_rows, surveyed
+from probam.inference.common.blocks import IN_SAMPLE, RowBlocks, in_double, is_spread, of_all_rows, surveyed
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.kinds import Searched, Starts, run_of
 from probam.inference.common.matching import matched
@@ -274,6 +274,8 @@ def _iterate(
     if before is not None:
         states, traces = before.state, [before.kept["trace"]]
         begin = max_iterations if before.ended else before.done
+    if isinstance(parts, InBlocks):
+        parts.passes = begin
     num_runs, highest = len(states.objective), highest_of(traces[0]) if traces else -np.inf
 
     def advance(states: EMState, num_steps: int) -> tuple[EMState, jax.Array | np.ndarray]:
@@ -347,7 +349,8 @@ def run(
     options: dict[str, Any] = {"estimate": estimate, "max_iterations": max_iterations}
     options |= {"tolerance": tolerance, "stop": stop}
     known: dict[str, Any] = {"restarts": restarts, "sample_weight": sample_weight, "labels": labels}
-    with resumable(progress, checkpoint, "em", key, model, x, options | known | of_all_rows(blocks)) as report:
+    own = options | known | of_all_rows(blocks)
+    with resumable(progress, checkpoint, "em", key, model, x, own, together=is_spread(blocks)) as report:
         found, survey = _searched(key, model, x, blocks, options, known, report)
     (states, trace), best = found.ends, found.best
     result = point_result(

@@ -93,12 +93,13 @@ class InBlocks(Parts):
     ) -> None:
         self._model, self._blocks, self._origin, self._progress = model, blocks, origin, progress
         self._width = model.num_components * _num_statistics(model, origin)
-        self._passes = 0
+        self.passes = 0
+        """Those that were made, before a cut too."""
 
     def sums(self, params: Params) -> list[Sums]:
         """As in :class:`Parts`."""
-        self._passes += 1
-        text = f"EM, pass {self._passes} over {self._blocks.num_data:,} rows"
+        self.passes += 1
+        text = f"EM, pass {self.passes} over {self._blocks.num_data:,} rows"
         shared = (self._model, params, self._origin)
         moments, log_likelihood = summed(
             _of_block, shared, self._blocks, width=self._width, progress=self._progress, text=text

@@ -100,5 +100,8 @@ def _plain_words() -> None:
 def _listen(read: int) -> None:
     for line in os.fdopen(read, errors="replace"):
         if _FATAL in line:
-            say("distributed: another process of this run is lost, so that this one ends too; start all of them again")
+            say(
+                "distributed: another process of this run is lost, so that this one ends too; start all of them "
+                "again; with a checkpoint they go on from there"
+            )
             os._exit(2)

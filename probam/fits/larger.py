@@ -1,6 +1,7 @@
 """Data larger than memory: looked at once, then a sample of them in memory, and all rows in blocks for the engine."""
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import reduce
 from typing import Any, NamedTuple
@@ -100,8 +101,9 @@ def parts_of(source: RowSource | SpreadRows, options: FitOptions, family: Family
             table = table.astype(dtype)
             yield table.normalised() if options.normalise else table
 
-    seen = _seen(read, family)
-    seen = seen if bounds is None else seen.of_all_processes()
+    seen, digest = _seen(read, family)
+    if bounds is not None:
+        seen, digest = seen.of_all_processes(), everywhere(np.frombuffer(digest, np.uint8)).tobytes()
     extremes = Table(np.stack([seen.lowest, seen.highest]), source.columns, source.name)
     check_unit(extremes, num_data=source.num_data)
     if options.standardise:
@@ -119,9 +121,9 @@ def parts_of(source: RowSource | SpreadRows, options: FitOptions, family: Family
         for table in read():
             yield np.asarray(units.apply(table.values), dtype)
 
-    return Parts(
-        replace(rows, source=source.name), units, RowBlocks(source.num_data, size, dtype, blocks, bounds=bounds)
-    )
+    said = hashlib.sha256(digest).hexdigest()
+    all_rows = RowBlocks(source.num_data, size, dtype, blocks, bounds=bounds, digest=said)
+    return Parts(replace(rows, source=source.name), units, all_rows)
 
 
 class _Seen(NamedTuple):
@@ -165,16 +167,17 @@ class _Seen(NamedTuple):
         )
 
 
-def _seen(read: Any, family: Family) -> _Seen:
-    """What one pass sees of all rows, each of which is checked."""
-    total: _Seen | None = None
+def _seen(read: Callable[[], Iterator[Table]], family: Family) -> tuple[_Seen, bytes]:
+    """What one pass sees of all rows, each of which is checked, and a digest of them."""
+    total, digest = None, hashlib.sha256()
     for table in read():
         with rows_named(table.row_words):
             DataSpace.of(family).check_support(table.values, table.columns)
+        digest.update(np.ascontiguousarray(table.values))
         own = _Seen.of(table.values)
         total = own if total is None else total.joined(own)
     assert total is not None, "a source has rows"
-    return total
+    return total, digest.digest()
 
 
 def _item(source: RowSource | SpreadRows) -> int:

@@ -373,7 +373,8 @@ class FitOptions(Options):
     checkpoint: str | os.PathLike[str] | None = option(
         None,
         help="em, gradient_em, clam, svi, cavi, nuts, gibbs, smc: write the run to this file every few seconds. The "
-        "same call goes on from there to the same result. The version before is kept as FILE.previous.",
+        "same call goes on from there to the same result. The version before is kept as FILE.previous. Of several "
+        "processes the first has the file.",
         group=_ENGINE,
         flag=Path | None,
         metavar="FILE",
@@ -411,8 +412,6 @@ class FitOptions(Options):
             raise InputError("normalise: a row with missing entries has no length; leave out normalise or missing")
         if self.distributed:
             self.check_blocks("distributed: each process reads its own rows in blocks")
-            if self.checkpoint is not None:
-                raise InputError("checkpoint: several processes keep none; leave out checkpoint or distributed")
         self._check_known_rows()
 
     def check_blocks(self, text: str) -> None:

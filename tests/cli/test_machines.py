@@ -1,10 +1,9 @@
 """A fit by several processes: its numbers are those of one, and the loss of a process ends the others in words."""
 
-import os
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +12,10 @@ import pytest
 import probam
 from probam.cli.main import main
 from probam.reports.tree import read_tree
+from tests.cli.told_and_killed import started, told
 from tests.inference.test_processes import free_port
 
 MODEL = ("--weights", "dirichlet", "--components", "3", "--covariance", "diagonal", "--engine", "em", "--restarts", "2")
-
-PROGRAM = """
-import sys
-from pathlib import Path
-from probam.cli import console, main
-
-def told(self, step, shown=console.Bar.__call__):
-    if "pass 2 over" in step.text:
-        Path(sys.argv[1]).touch()
-    shown(self, step)
-
-console.Bar.__call__ = told
-sys.exit(main.entered(sys.argv[2:]))
-"""
-"""The command, which leaves a file when its second pass over all rows has begun."""
 
 
 def _rows(number: int) -> np.ndarray:
@@ -40,16 +25,19 @@ def _rows(number: int) -> np.ndarray:
     return centres[group] + rng.normal(size=(number, 2)) * [1, 5]
 
 
-def _started(folder: Path, count: int, words: list[str]) -> "list[subprocess.Popen[str]]":
+def _started(
+    folder: Path, count: int, words: list[str], ends: Sequence[tuple[str, int]] = ()
+) -> "list[subprocess.Popen[str]]":
+    """So many processes, each of which may have an end of its own."""
     place = ["--distributed", "--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", str(count)]
     return [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, f"begun{i}", "fit", *words, *place, "--process-id", str(i)],
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(Path(probam.__file__).parents[1])},
+        started(
+            folder,
+            [["fit", *words, *place, "--process-id", str(i)]],
+            *(ends[i] if ends else ()),
+            notes=f"told{i}",
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
         )
         for i in range(count)
     ]
@@ -98,8 +86,10 @@ def test_a_lost_process_ends_the_other_with_a_sentence_within_a_minute(
     runs = _started(tmp_path, 2, words)
     other = runs[1 - victim]
     try:
-        begun, deadline = [tmp_path / f"begun{i}" for i in range(2)], time.monotonic() + 240
-        while not all(path.exists() for path in begun) and time.monotonic() < deadline:
+        deadline = time.monotonic() + 240
+        while (
+            not all("EM, pass 2 over" in told(tmp_path, f"told{i}") for i in range(2)) and time.monotonic() < deadline
+        ):
             assert [run.poll() for run in runs] == [None, None]
             time.sleep(0.05)
         runs[victim].send_signal(number)
@@ -120,7 +110,6 @@ def test_a_lost_process_ends_the_other_with_a_sentence_within_a_minute(
     [
         (["--engine", "nuts"], "distributed: each process reads its own rows in blocks; engine 'nuts' needs all rows"),
         ([], "distributed: each process reads its own rows in blocks; the default engine needs all rows"),
-        (["--engine", "em", "--checkpoint", "run.npz"], "checkpoint: several processes keep none"),
         (["--engine", "em", "--missing"], "missing needs all rows at once: leave it out"),
         (
             ["--engine", "em", "--process-id", "2", "--num-processes", "2"],

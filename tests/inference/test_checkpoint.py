@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from probam.fits.options import ENGINES
 from probam.inference.cavi import engine as cavi
 from probam.inference.clam import clustering
 from probam.inference.clam import engine as clam
+from probam.inference.common.blocks import RowBlocks
 from probam.inference.common.checkpoint import Saves
 from probam.inference.common.progress import Listener, Progress
 from probam.inference.common.result import EngineResult
@@ -33,6 +35,7 @@ from probam.models.weights import weight_prior
 
 X = np.random.default_rng(3).normal(size=(60, 1)) + 1.5 * np.arange(60)[:, None] % 4
 KEY = jax.random.key(5)
+IN_BLOCKS = RowBlocks(len(X), 32, X.dtype, lambda: (X[begin : begin + 9].copy() for begin in range(0, len(X), 9)))
 
 
 class CutError(Exception):
@@ -84,7 +87,20 @@ CASES = {
         gibbs.run, "dirichlet", {"num_chains": 2, "num_warmup": 20}, ((gibbs, "_WORK", 90_000),)
     ),
     "smc": Case(smc.run, "dirichlet", {"num_particles": 40, "num_chains": 2, "num_moves": 1}, ((cloud, "_CHUNK", 1),)),
+    "em over a file": Case(
+        em.run, "dp", {"max_iterations": 8, "restarts": 1, "blocks": IN_BLOCKS}, ((em, "_CHUNK", 5),)
+    ),
+    "svi over a file": Case(
+        svi.run,
+        "dirichlet",
+        {"num_steps": 120, "restarts": 1, "num_draws": 100, "batch_size": 9, "blocks": IN_BLOCKS},
+        ((svi_climb, "_WINDOW", 20), (em, "_CHUNK", 20)),
+    ),
+    "cavi over a file": Case(
+        cavi.run, "dp", {"max_iterations": 8, "restarts": 1, "num_draws": 50, "moves": False, "blocks": IN_BLOCKS}, ()
+    ),
 }
+"""Those over a file begin at what they find in all rows, which are then no sample."""
 
 
 def run(name: str, path: Path | None, progress: Listener | None = None, **options: Any) -> EngineResult:
@@ -182,16 +198,44 @@ def test_an_engine_without_a_part_to_keep_goes_on_too(name: str, tmp_path: Path)
 
 @pytest.mark.parametrize("name", CASES, indirect=True)
 def test_a_checkpoint_of_other_options_is_refused(name: str, tmp_path: Path) -> None:
-    path, which = tmp_path / "run.ckpt", sorted(CASES[name].options)[0]
+    path, which = tmp_path / "run.ckpt", sorted(CASES[name].options.keys() - {"blocks"})[0]
     with pytest.raises(CutError):
         run(name, path, progress=cut_after(4))
-    before, value = path.read_bytes(), CASES[name].options[which]
+    before, value = path.read_bytes(), int(CASES[name].options[which])
     other = "ecg" if which == "optimiser" else value + 1
     if which == "num_draws":
         which, other = "restarts", CASES[name].options["restarts"] + 1
     with pytest.raises(InputError, match=rf"of another run: .*{which} is .* in the file and .* in this run"):
         run(name, path, None, **{which: other})
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["em over a file", "svi over a file", "cavi over a file"], indirect=True)
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"digest": "0" * 64}, "whole data differs"),
+        ({"size": 8}, "rows of a block is 32 in the file and 8 in this run"),
+        ({"bounds": (0, 20, 60)}, "processes is 1 in the file and 2 in this run"),
+    ],
+)
+def test_a_checkpoint_of_other_rows_in_a_file_or_of_another_order_of_their_sums_is_refused(
+    given: dict[str, Any], said: str, name: str, tmp_path: Path
+) -> None:
+    """The sample is the same."""
+    path = tmp_path / "run.ckpt"
+    with pytest.raises(CutError):
+        run(name, path, progress=cut_after(4))
+    with pytest.raises(InputError, match=f"of another run: {said}. Continue with the options it was made with"):
+        run(name, path, blocks=replace(IN_BLOCKS, **given))
+
+
+def test_the_checkpoint_of_other_data_says_how_they_differ(tmp_path: Path) -> None:
+    with pytest.raises(CutError):
+        run("em", tmp_path / "run.ckpt", progress=cut_after(2))
+    for x, said in ((X + 1, "data differs"), (X[:50], r"data is float64\[60, 1\] in the file and float64\[50, 1\]")):
+        with pytest.raises(InputError, match=f"of another run: {said}"):
+            em.run(KEY, model("dp"), jnp.asarray(x), checkpoint=tmp_path / "run.ckpt", **CASES["em"].options)
 
 
 def test_the_checkpoint_of_another_engine_is_refused(tmp_path: Path) -> None:
