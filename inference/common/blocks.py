@@ -230,8 +230,9 @@ def of_all_rows(blocks: RowBlocks | None) -> dict[str, int | str]:
     """What a checkpoint knows a run over all rows by, beside its sample; sums are rounded as rows are parted."""
     if blocks is None:
         return {}
-    parts = {"processes": 1 if blocks.bounds is None else len(blocks.bounds) - 1, "rows of a block": blocks.size}
-    return {"num_data": blocks.num_data, "whole data": blocks.digest} | parts
+    readers = "1 process" if blocks.bounds is None else f"{len(blocks.bounds) - 1} processes"
+    whole = f"read by {readers} {blocks.digest}"
+    return {"num_data": blocks.num_data, "whole data": whole, "rows of a block": blocks.size}
 
 
 def is_spread(blocks: RowBlocks | None) -> bool:

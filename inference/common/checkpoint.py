@@ -39,8 +39,8 @@ __all__ = ["Phase", "Saved", "Saves", "described", "identity_of", "unsaved"]
 _FORMAT = "probam checkpoint"
 """What a file of another kind does not say; which version it has is in its key ``schema``."""
 
-_ARRAY = re.compile(r"(\w+\[[\d, ]*\]) [0-9a-f]+")
-"""Type and shape of an array, and its digest."""
+_DIGEST = re.compile(r"(.+) [0-9a-f]{32,}")
+"""What something is, and a digest of it."""
 
 _NOT_DENSITY = {"_validate_args"}
 """Fields of a distribution that do not change its density."""
@@ -235,12 +235,12 @@ class Saves:
             with path.open("rb") as stream:
                 head, arrays = _taken(stream)
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"checkpoint: {path} is not the checkpoint of a fit; name another file") from error
-        check_schema(head, f"checkpoint: {path}")
-        self._check_identity(path, head["identity"])
+            raise InputError(f"checkpoint: {self.place} is not the checkpoint of a fit; name another file") from error
+        check_schema(head, f"checkpoint: {self.place}")
+        self._check_identity(head["identity"])
         return _phases(head, arrays)
 
-    def _check_identity(self, path: Path, theirs: Mapping[str, str]) -> None:
+    def _check_identity(self, theirs: Mapping[str, str]) -> None:
         """Raise where the file is of another run."""
         differ = [name for name, ours in self._identity.items() if theirs.get(name) != ours]
         if differ:
@@ -248,7 +248,7 @@ class Saves:
                 _difference(name, theirs.get(name, "nothing"), self._identity[name]) for name in differ
             )
             raise InputError(
-                f"checkpoint: {path} is of another run: {differences}. Continue with the options it was made "
+                f"checkpoint: {self.place} is of another run: {differences}. Continue with the options it was made "
                 "with, delete it to start again, or name another file"
             )
 
@@ -358,8 +358,8 @@ def _difference(name: str, theirs: str, ours: str) -> str:
             f"(XLA_FLAGS=--xla_force_host_platform_device_count={theirs} gives a CPU as many)"
         )
     if max(len(theirs), len(ours)) > 32:  # digests
-        shapes = [_ARRAY.fullmatch(words) for words in (theirs, ours)]
-        if None in shapes or shapes[0][1] == shapes[1][1]:
+        before, now = _DIGEST.fullmatch(theirs), _DIGEST.fullmatch(ours)
+        if before is None or now is None or before[1] == now[1]:
             return f"{name} differs"
-        theirs, ours = (shape[1] for shape in shapes)
+        theirs, ours = before[1], now[1]
     return f"{name} is {theirs} in the file and {ours} in this run"

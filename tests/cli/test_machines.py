@@ -11,7 +11,9 @@ import pytest
 
 import probam
 from probam.cli.main import main
+from probam.data.rotation import is_sealed
 from probam.reports.tree import read_tree
+from tests.cli.test_killed import assert_same_posterior
 from tests.cli.told_and_killed import started, told
 from tests.inference.test_processes import free_port
 
@@ -103,6 +105,69 @@ def test_a_lost_process_ends_the_other_with_a_sentence_within_a_minute(
     assert err.startswith("probam: distributed: another process of this run ")
     assert err.count("\n") == 1
     assert not list(tmp_path.glob("*.nc"))
+
+
+CUT = ("x.npy", *MODEL, "--memory", "300000", "--option", "tolerance=0", "--option", "max_iterations=8")
+CHECKPOINT = ("--checkpoint", "run.ckpt")
+
+
+def _ended(runs: "list[subprocess.Popen[str]]", seconds: float = 240) -> list[tuple[int, str]]:
+    """Exit codes, and what was said on stderr."""
+    try:
+        said = [run.communicate(timeout=seconds)[1] for run in runs]
+    finally:
+        for run in runs:
+            run.kill()
+    return [(run.returncode, err) for run, err in zip(runs, said, strict=True)]
+
+
+@pytest.mark.parametrize("victim", [1, pytest.param(0, marks=pytest.mark.slow)])
+def test_after_the_loss_of_a_process_the_same_commands_go_on_to_the_bits_of_a_run_without_one(
+    victim: int, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", _rows(2000))
+    whole = _started(tmp_path, 2, [*CUT, "-o", "whole.nc"])
+    assert _ended(whole) == [(0, ""), (0, "")]
+    ends = [("EM, pass 5 over", 4) if i == victim else ("", 0) for i in range(2)]
+    killed = _ended(_started(tmp_path, 2, [*CUT, *CHECKPOINT], ends))
+    assert killed[victim] == (-signal.SIGKILL, "")
+    code, err = killed[1 - victim]
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("probam: distributed: another process of this run ")
+    assert err.endswith("; with a checkpoint they go on from there\n")
+    assert is_sealed(tmp_path / "run.ckpt")
+    assert not (tmp_path / "fit.nc").exists()
+    for i in range(2):
+        (tmp_path / f"told{i}").unlink()
+    assert _ended(_started(tmp_path, 2, [*CUT, *CHECKPOINT])) == [(0, ""), (0, "")]
+    for i in range(2):
+        again = told(tmp_path, f"told{i}").splitlines()
+        assert not {"EM, pass 1 over 2,000 rows", "EM, pass 4 over 2,000 rows"} & set(again)
+        assert "EM, pass 5 over 2,000 rows" in again
+    assert_same_posterior(tmp_path / "fit.nc", tmp_path / "whole.nc")
+
+
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_a_checkpoint_that_the_first_process_cannot_use_ends_all_of_them(
+    is_damaged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, said = Path("run.ckpt"), "run.ckpt is not a complete checkpoint"
+    np.save(tmp_path / "x.npy", _rows(2000))
+    path.write_bytes(b"nothing")
+    if not is_damaged:
+        path.unlink()
+        options = {"weights": "dirichlet", "components": 3, "covariance": "diagonal", "engine": "em", "restarts": 2}
+        own = {"tolerance": 0, "max_iterations": 8, "checkpoint": path}
+        probam.fit("x.npy", **options, memory=300_000, **own)
+        said = "run.ckpt is of another run: whole data is read by 1 process in the file and read by 2 processes in this"
+    before = path.read_bytes()
+    first, other = _ended(_started(tmp_path, 2, [*CUT, *CHECKPOINT]), seconds=100)
+    assert (first[0], other[0]) == (2, 2)
+    assert first[1].startswith(f"probam: checkpoint: {said}")
+    assert other[1].startswith("probam: distributed: another process of this run ")
+    assert [err.count("\n") for _, err in (first, other)] == [1, 1]
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,9 @@ from probam.models.weights import weight_prior
 
 X = np.random.default_rng(3).normal(size=(60, 1)) + 1.5 * np.arange(60)[:, None] % 4
 KEY = jax.random.key(5)
-IN_BLOCKS = RowBlocks(len(X), 32, X.dtype, lambda: (X[begin : begin + 9].copy() for begin in range(0, len(X), 9)))
+IN_BLOCKS = RowBlocks(
+    len(X), 32, X.dtype, lambda: (X[begin : begin + 9].copy() for begin in range(0, len(X), 9)), digest="1" * 64
+)
 
 
 class CutError(Exception):
@@ -216,7 +218,7 @@ def test_a_checkpoint_of_other_options_is_refused(name: str, tmp_path: Path) -> 
     [
         ({"digest": "0" * 64}, "whole data differs"),
         ({"size": 8}, "rows of a block is 32 in the file and 8 in this run"),
-        ({"bounds": (0, 20, 60)}, "processes is 1 in the file and 2 in this run"),
+        ({"bounds": (0, 20, 60)}, "whole data is read by 1 process in the file and read by 2 processes in this run"),
     ],
 )
 def test_a_checkpoint_of_other_rows_in_a_file_or_of_another_order_of_their_sums_is_refused(
