@@ -44,11 +44,11 @@ from probam.inference.cavi.steps import (
     numbers_of_a_block,
     proposed,
 )
-from probam.inference.common.blocks import RowBlocks, as_floats, draws_wanted, is_spread, of_all_rows, surveyed
+from probam.inference.common.blocks import RowBlocks, as_floats, draws_wanted, resumable_over, surveyed
 from probam.inference.common.coordinates import log_joints, log_priors, unconstrained
 from probam.inference.common.kinds import as_runs, best_of, run_of
 from probam.inference.common.matching import numbered
-from probam.inference.common.progress import Listener, Reporter, ended, known_tolerance, resumable, silent
+from probam.inference.common.progress import Listener, Reporter, ended, known_tolerance, silent
 from probam.inference.common.result import APPROXIMATION, EngineResult, Survey
 from probam.inference.common.rows import counted, total_weight, weighed, without_missing
 from probam.inference.common.start import active_counts, hard_assignment, systematic_sample
@@ -420,8 +420,7 @@ def run(
     (model, x), num_draws = counted(model, x, sample_weight, labels), draws_wanted(num_draws, blocks)
     key_fit, key_draws = jax.random.split(key)
     search = Search(base, max_iterations, tolerance, restarts, batch_size, moves)
-    own = search._asdict() | of_all_rows(blocks)
-    with resumable(progress, checkpoint, "cavi", key, model, x, own, together=is_spread(blocks)) as report:
+    with resumable_over(blocks, progress, checkpoint, "cavi", key, model, x, search._asdict()) as report:
         parts, state, trace, tried = fit_factors(key_fit, model, x, search, progress=report)
         if blocks is not None:
             state, trace = _over_all_rows(parts, state, blocks, len(x), search, report)

@@ -6,8 +6,10 @@ What they come to is added up in double precision, in their order, and what foll
 neither the number of rows nor that of devices costs digits.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,7 +22,7 @@ from probam.data.source import read_ahead
 from probam.errors import InputError
 from probam.family import Model, Params
 from probam.inference.common.processes import agreed, joined, totalled
-from probam.inference.common.progress import Reporter, silent
+from probam.inference.common.progress import Listener, Reporter, resumable, silent
 from probam.inference.common.result import Survey
 from probam.options import whole_number
 from probam.placement import devices_worth, each, rows_at_once
@@ -32,8 +34,7 @@ __all__ = [
     "as_floats",
     "draws_wanted",
     "in_double",
-    "is_spread",
-    "of_all_rows",
+    "resumable_over",
     "summed",
     "surveyed",
 ]
@@ -226,18 +227,31 @@ def in_double(tree: _Tree) -> _Tree:
     return moved
 
 
-def of_all_rows(blocks: RowBlocks | None) -> dict[str, int | str]:
-    """What a checkpoint knows a run over all rows by, beside its sample; sums are rounded as rows are parted."""
+def resumable_over(
+    blocks: RowBlocks | None,
+    listener: Listener | None,
+    checkpoint: str | os.PathLike[str] | None,
+    engine: str,
+    key: jax.Array,
+    model: Model,
+    x: jax.Array,
+    options: dict[str, Any],
+) -> AbstractContextManager[Reporter]:
+    """:func:`~probam.inference.common.progress.resumable` for a run that may be over rows in blocks.
+
+    A checkpoint knows them by a digest, and by how they are parted, which the sums are rounded by. Several processes
+    that read them, each its own, have one checkpoint together.
+
+    Args:
+        blocks: all rows, of which ``x`` is then a sample.
+    """
     if blocks is None:
-        return {}
+        return resumable(listener, checkpoint, engine, key, model, x, options)
     readers = "1 process" if blocks.bounds is None else f"{len(blocks.bounds) - 1} processes"
-    whole = f"read by {readers} {blocks.digest}"
-    return {"num_data": blocks.num_data, "whole data": whole, "rows of a block": blocks.size}
-
-
-def is_spread(blocks: RowBlocks | None) -> bool:
-    """Whether several processes read the rows, each its own."""
-    return blocks is not None and blocks.bounds is not None
+    own: dict[str, Any] = {"num_data": blocks.num_data, "rows of a block": blocks.size}
+    own |= {"whole data": f"read by {readers} {blocks.digest}"}
+    together = blocks.bounds is not None
+    return resumable(listener, checkpoint, engine, key, model, x, options | own, together=together)
 
 
 def draws_wanted(num_draws: int | None, blocks: RowBlocks | None) -> int:

@@ -113,7 +113,8 @@ def agreed(tree: _Tree) -> _Tree:
     def one(leaf: Any) -> jax.Array:
         own = np.asarray(leaf)
         bits = _bits_of_first(np.frombuffer(np.ascontiguousarray(own).tobytes(), np.uint8))
-        return jax.device_put(np.frombuffer(bits.tobytes(), own.dtype).reshape(own.shape))
+        moved: jax.Array = jax.device_put(np.frombuffer(bits.tobytes(), own.dtype).reshape(own.shape))
+        return moved
 
     with_first: _Tree = jax.tree.map(one, tree)
     return with_first

@@ -23,11 +23,11 @@ from probam.compiled import compiled_by_size, compiled_quickly, is_small
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
 from probam.family.capabilities import Absent, DataSpace, Guide, MStep
-from probam.inference.common.blocks import IN_SAMPLE, RowBlocks, in_double, is_spread, of_all_rows, surveyed
+from probam.inference.common.blocks import IN_SAMPLE, RowBlocks, in_double, resumable_over, surveyed
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.kinds import Searched, Starts, run_of
 from probam.inference.common.matching import matched
-from probam.inference.common.progress import Listener, Reporter, ended, highest_of, known_tolerance, resumable, silent
+from probam.inference.common.progress import Listener, Reporter, ended, highest_of, known_tolerance, silent
 from probam.inference.common.result import EngineResult, Restarts, Survey
 from probam.inference.common.rows import Rows, counted, numbers_memories, rows_on, total_weight, without_missing
 from probam.inference.em.parts import InBlocks, OnDevices, Parts, advance_in_parts, check_sums
@@ -349,8 +349,7 @@ def run(
     options: dict[str, Any] = {"estimate": estimate, "max_iterations": max_iterations}
     options |= {"tolerance": tolerance, "stop": stop}
     known: dict[str, Any] = {"restarts": restarts, "sample_weight": sample_weight, "labels": labels}
-    own = options | known | of_all_rows(blocks)
-    with resumable(progress, checkpoint, "em", key, model, x, own, together=is_spread(blocks)) as report:
+    with resumable_over(blocks, progress, checkpoint, "em", key, model, x, options | known) as report:
         found, survey = _searched(key, model, x, blocks, options, known, report)
     (states, trace), best = found.ends, found.best
     result = point_result(

@@ -36,10 +36,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from probam.errors import InputError
 from probam.family import Model
-from probam.inference.common.blocks import RowBlocks, draws_wanted, is_spread, of_all_rows
+from probam.inference.common.blocks import RowBlocks, draws_wanted, resumable_over
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.ordering import in_order
-from probam.inference.common.progress import Listener, resumable
+from probam.inference.common.progress import Listener
 from probam.inference.common.result import EngineResult
 from probam.inference.common.rows import counted
 from probam.inference.common.start import check_guide
@@ -112,8 +112,7 @@ def run(
     _check(how, start, {"num_draws": (num_draws := draws_wanted(num_draws, blocks)), "restarts": restarts}, num_data)
     *keys, key_steps, key_draws, key_bound = jax.random.split(key, 6)
     own, whole = {"start": start, "restarts": restarts, **vars(how), "guide": guide}, how.batch_size == num_data
-    own |= of_all_rows(blocks)
-    with resumable(progress, checkpoint, "svi", key, model, x, own, together=is_spread(blocks)) as report:
+    with resumable_over(blocks, progress, checkpoint, "svi", key, model, x, own) as report:
         begun, guides = begin(keys, model, x, law, restarts, at=start, whole=whole, progress=report, blocks=blocks)
         how = replace(how, batch_size=len(begun.x)) if whole and blocks is None else how
         climbed = climb(key_steps, begun, guides, how, report, blocks)

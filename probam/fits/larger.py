@@ -173,7 +173,7 @@ def _seen(read: Callable[[], Iterator[Table]], family: Family) -> tuple[_Seen, b
     for table in read():
         with rows_named(table.row_words):
             DataSpace.of(family).check_support(table.values, table.columns)
-        digest.update(np.ascontiguousarray(table.values))
+        digest.update(np.ascontiguousarray(table.values).data)
         own = _Seen.of(table.values)
         total = own if total is None else total.joined(own)
     assert total is not None, "a source has rows"

@@ -17,7 +17,14 @@ __all__ = ["started", "told"]
 
 
 def started(
-    folder: Path, commands: list[list[str]], at: str = "", number: int = 0, *, notes: str = "told", **streams: int
+    folder: Path,
+    commands: list[list[str]],
+    at: str = "",
+    number: int = 0,
+    *,
+    notes: str = "told",
+    stdout: int | None = None,
+    stderr: int | None = None,
 ) -> "subprocess.Popen[str]":
     """A process with these commands, one after the other, which write their checkpoints at every step.
 
@@ -27,7 +34,8 @@ def started(
         at: words of a text; none for a process that is not killed.
         number: SIGKILL comes when the progress tells of that the so manyth time.
         notes: the file for the texts.
-        streams: of the process.
+        stdout: as of ``Popen``.
+        stderr: likewise.
     """
     given = {"commands": commands, "at": at, "number": number, "notes": notes}
     return subprocess.Popen(
@@ -35,7 +43,8 @@ def started(
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(Path(probam.__file__).parents[1]), "TF_CPP_MIN_LOG_LEVEL": "3"},
         text=True,
-        **streams,
+        stdout=stdout,
+        stderr=stderr,
     )
 
 
