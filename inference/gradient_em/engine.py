@@ -28,12 +28,12 @@ from jaxtyping import Array, Bool, Float, Int
 from probam.distributions.likelihood import shares
 from probam.errors import InputError, NumericalError
 from probam.family import Model, Params
-from probam.inference.common.blocks import IN_SAMPLE, RowBlocks, of_all_rows, surveyed
+from probam.inference.common.blocks import IN_SAMPLE, RowBlocks, resumable_over, surveyed
 from probam.inference.common.coordinates import Coordinates, constrained, log_joints, unconstrained
 from probam.inference.common.information import expected_log_joint
 from probam.inference.common.kinds import Searched, Starts, as_runs, run_of
 from probam.inference.common.matching import matched
-from probam.inference.common.progress import Listener, Reporter, ended, highest_of, known_tolerance, resumable, silent
+from probam.inference.common.progress import Listener, Reporter, ended, highest_of, known_tolerance, silent
 from probam.inference.common.result import EngineResult, Restarts
 from probam.inference.common.rows import counted, numbers_memories, total_weight
 from probam.inference.common.start import check_gradient
@@ -296,7 +296,7 @@ def run(
         "tolerance": tolerance,
         "restarts": restarts,
     }
-    with resumable(progress, checkpoint, "gradient_em", key, model, x, options | of_all_rows(blocks)) as report:
+    with resumable_over(blocks, progress, checkpoint, "gradient_em", key, model, x, options) as report:
         found = optima(key, model, x, **options, progress=report)
         if blocks is not None:
             return _over_all_rows(model, x, found, blocks, max_iterations, tolerance, report)

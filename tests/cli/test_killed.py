@@ -43,6 +43,8 @@ RUNS = {
     "clam": "--weights uniform --components 6 --restarts 4 --option num_epochs=2000",
     "stream": "--warm 200 --every 500",
     "em over a file": "--weights dirichlet --components 3 --restarts 1 --option tolerance=0",
+    "gradient_em over a file": "--weights dirichlet --components 3 --restarts 1 --option tolerance=0 "
+    "--option max_iterations=60",
     "cavi over a file": "--components 6 --restarts 1 --num-draws 50 --option tolerance=0",
     "svi over a file": "--weights dirichlet --components 3 --restarts 1 --num-steps 4000 --num-draws 50 "
     "--option tolerance=0",

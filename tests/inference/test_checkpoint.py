@@ -92,6 +92,12 @@ CASES = {
     "em over a file": Case(
         em.run, "dp", {"max_iterations": 8, "restarts": 1, "blocks": IN_BLOCKS}, ((em, "_CHUNK", 5),)
     ),
+    "gradient_em over a file": Case(
+        gradient_em.run,
+        "dirichlet",
+        {"max_iterations": 8, "restarts": 1, "blocks": IN_BLOCKS},
+        ((gradient_em, "_CHUNK", 5),),
+    ),
     "svi over a file": Case(
         svi.run,
         "dirichlet",
@@ -162,7 +168,7 @@ def test_a_run_cut_anywhere_ends_in_the_bits_of_one_that_was_not(name: str, tmp_
     path, rng, cuts = tmp_path / "run.ckpt", np.random.default_rng(0), 0
     while True:
         try:
-            ended = run(name, path, progress=cut_after(int(rng.integers(2, 3 + len(reports) // 5))))
+            ended = run(name, path, progress=cut_after(int(rng.integers(2, 3 + len(reports) // 3))))
             break
         except CutError:
             cuts += 1
@@ -212,7 +218,7 @@ def test_a_checkpoint_of_other_options_is_refused(name: str, tmp_path: Path) -> 
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["em over a file", "svi over a file", "cavi over a file"], indirect=True)
+@pytest.mark.parametrize("name", [name for name in CASES if "file" in name], indirect=True)
 @pytest.mark.parametrize(
     ("given", "said"),
     [
