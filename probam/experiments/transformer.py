@@ -48,7 +48,7 @@ class Sizes(NamedTuple):
     length: int = 64
     widths: tuple[int, ...] = (32, 64)
     text: tuple[int, int, float, int] = (300, 50, 3e-3, 8)
-    norms: tuple[str, ...] = ("layer",)
+    rms_widths: tuple[int, ...] = ()
     facts: tuple[int, int, int] = (128, 8, 8)
     fact_widths: tuple[int, ...] = (8, 16)
     fact_plan: tuple[int, int, float, int] = (800, 40, 1e-2, 64)
@@ -67,12 +67,17 @@ class Sizes(NamedTuple):
     list_widths: tuple[int, ...] = ()
     list_plan: tuple[int, int, float, int] = (6000, 500, 2e-3, 64)
 
+    @property
+    def normed(self) -> dict[str, tuple[int, ...]]:
+        """Widths of the networks for characters by the norm of their layers."""
+        return {norm: widths for norm, widths in (("layer", self.widths), ("rms", self.rms_widths)) if widths}
+
 
 DEFAULT = Sizes()
 FULL = Sizes(
     widths=(64, 128),
     text=(600, 50, 2e-3, 16),
-    norms=("layer", "rms"),
+    rms_widths=(64,),
     facts=(256, 16, 8),
     fact_widths=(16, 32),
     fact_plan=(2000, 50, 1e-2, 128),
@@ -88,7 +93,7 @@ FULL = Sizes(
     hidden=(8, 16, 32, 64),
     lists=50_000,
     list_widths=(16, 32, 64),
-    list_plan=(4000, 500, 2e-3, 64),
+    list_plan=(3000, 500, 2e-3, 64),
 )
 
 
@@ -129,7 +134,8 @@ def _runs(settings: Settings, sizes: Sizes, text: str) -> Iterator[tuple[str, _R
 
     numbers, alphabet = encoded(text)
     chain = Characters(numbers, len(alphabet), sizes.length, windows=_HELD_WINDOWS)
-    for norm, width, form in product(sizes.norms, sizes.widths, FORMS):
+    normed = [(norm, width) for norm, widths in sizes.normed.items() for width in widths]
+    for (norm, width), form in product(normed, FORMS):
         largest = chain.shape(attention="untied", width=width, hidden=4 * width, norm=norm)
         shape = matched(largest._replace(attention=form), num_parameters, num_parameters(largest))
         yield f"characters_{norm}/{width}/{form}", _Run(shape, chain, Plan(*sizes.text), sizes.seeds)
@@ -317,7 +323,7 @@ def run_sizes(settings: Settings, sizes: Sizes) -> xr.DataTree:
         capacities = _kept(settings, "memories", sizes, lambda: _capacities(settings, sizes))
         groups = {
             f"characters_{norm}": _study(f"characters_{norm}", ("width", "form"), runs, made, ("loss",))
-            for norm in sizes.norms
+            for norm in sizes.normed
         }
         groups["facts"] = _study("facts", ("width", "form"), runs, made, Facts.measures)
         groups["facts"].attrs |= dict(zip(("subjects", "relations", "choices"), sizes.facts, strict=True))
@@ -327,7 +333,7 @@ def run_sizes(settings: Settings, sizes: Sizes) -> xr.DataTree:
         if sizes.list_widths:
             groups["lists"] = _study("lists", ("learned", "width"), runs, made, ListOps.measures)
     groups["memories"] = capacities
-    read = partial(_heads, runs, made, sizes.widths[-1], sizes.norms[0])
+    read = partial(_heads, runs, made, sizes.widths[-1], "layer")
     groups["heads"] = _kept(settings, "heads", sizes, read)
     tree = xr.DataTree.from_dict(groups)
     tree.attrs |= {"text": source, "device": jax.devices()[0].device_kind, "turns": sizes.turns}

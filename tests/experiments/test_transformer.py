@@ -1,4 +1,4 @@
-"""The transformer laboratory: its verdicts follow the numbers, and its page has what a reader must know."""
+"""The transformer laboratory: its verdicts follow the numbers, and a small run of all of it makes its page."""
 
 from pathlib import Path
 
@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from probam.errors import InputError
-from probam.experiments.experiment import Settings, html
-from probam.experiments.transformer import TRANSFORMER
+from probam.errors import InputError, Stop
+from probam.experiments.experiment import Settings, html, write
+from probam.experiments.transformer import TRANSFORMER, Sizes, run_sizes
 from probam.experiments.transformer_findings import findings, knows, learned_at
+from probam.inference.common.progress import Progress, Reporter
 
 FORMS = ["tied", "untied concentrations", "untied proportions", "untied"]
 SIMILAR = ["dot", "manhattan", "euclidean", "cosine"]
@@ -148,3 +149,48 @@ def test_the_page_has_question_set_up_results_and_limits() -> None:
 def test_a_folder_without_wikitext_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no WikiText"):
         TRANSFORMER.run(Settings(data=tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # it compiles some thirty trainings
+def test_a_small_run_of_all_of_it_goes_on_after_a_pause_and_makes_its_page(tmp_path: Path) -> None:
+    short = (4, 2, 3e-3, 4)
+    sizes = Sizes(
+        seeds=2,
+        pairs=2,
+        splits=2,
+        length=12,
+        widths=(8,),
+        text=short,
+        facts=(4, 3, 2),
+        fact_widths=(8,),
+        fact_plan=short,
+        similarity_width=8,
+        similarity_length=8,
+        similarity=short,
+        block_tasks=("images", "characters"),
+        block_width=8,
+        block=short,
+        sums=(8, 12),
+        trained=(4, 6),
+        hidden=(4, 8),
+        lists=200,
+        list_widths=(8,),
+        list_plan=short,
+    )
+
+    def stop(progress: Progress) -> None:
+        if progress.done > 30:
+            raise Stop("enough")
+
+    with pytest.raises(Stop):
+        run_sizes(Settings(progress=Reporter(stop, nothing_kept="stopped"), keep=tmp_path), sizes)
+    done = {file: file.stat().st_mtime_ns for file in tmp_path.glob("*.eqx")}
+    whole = run_sizes(Settings(keep=tmp_path), sizes)
+    unfinished = [file for file, written in done.items() if file.stat().st_mtime_ns != written]
+    assert len(done) > 4
+    assert len(unfinished) <= 1
+    again = run_sizes(Settings(keep=tmp_path), sizes)
+    xr.testing.assert_identical(again, whole)
+    whole.attrs |= {"seed": 0, "full": 0, "with_data": 0, "seconds": 1.0, "versions": "{}"}
+    assert write(TRANSFORMER, whole, tmp_path)[-1].read_text().count("<svg") == 7
