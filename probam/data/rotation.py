@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from probam.data.pieces import cause
-from probam.data.writing import check_writable, write_atomically
+from probam.data.writing import beside, check_writable, write_atomically
 from probam.errors import InputError
 
 try:
@@ -162,20 +162,29 @@ class RotatedFile:
 
         Raises :class:`probam.errors.InputError` where it cannot be written; both versions are then as they were.
         """
-        with write_atomically(self.path) as temporary:
-            fill(temporary)
-            seal(temporary)
-            if self.path.exists() and not self._is_damaged:
-                self._keep_previous()
+        present = beside(self.path)
+        try:
+            with write_atomically(self.path) as temporary:
+                fill(temporary)
+                seal(temporary)
+                if self.path.exists() and not self._is_damaged:
+                    self._name_present(present)
+            if present.exists():
+                os.replace(present, self.previous)
+        finally:
+            present.unlink(missing_ok=True)
         self._is_damaged = False
 
-    def _keep_previous(self) -> None:
-        """Name the present version the one before; at every moment ``FILE`` is there and whole."""
-        self.previous.unlink(missing_ok=True)
+    def _name_present(self, name: Path) -> None:
+        """Another name for the present version, which becomes the one before when the new one has its place.
+
+        At every moment ``FILE`` is there and whole, and ``FILE.previous`` is a version of its own: two names of one
+        file would be damaged together.
+        """
         try:
-            os.link(self.path, self.previous)
+            os.link(self.path, name)
         except OSError:  # a file system without links
-            shutil.copyfile(self.path, self.previous)
+            shutil.copyfile(self.path, name)
 
 
 class Keeper:

@@ -29,6 +29,7 @@ from probam.errors import InputError
 __all__ = [
     "TABLE_SUFFIXES",
     "Writer",
+    "beside",
     "check_writable",
     "csv_writer",
     "dataset_writer",
@@ -83,7 +84,7 @@ def check_writable(path: str | os.PathLike[str], *, suffixes: tuple[str, ...] = 
                 raise InputError(f"{name}: it is not a regular file; give the name of a file to write")
             if not os.access(target, os.W_OK):
                 raise InputError(f"{name}: the file is read-only; choose another name")
-        _create(_beside(target)).unlink()
+        _create(beside(target)).unlink()
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
@@ -100,7 +101,7 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     :class:`probam.errors.InputError` as :func:`check_writable` does, and where writing fails.
     """
     target = check_writable(path)
-    temporary = _beside(target)
+    temporary = beside(target)
     _sweep(target.parent)
     _unfinished.add(temporary)
     try:
@@ -446,7 +447,7 @@ def _write(path: str | os.PathLike[str], write: Callable[[Path], object]) -> Non
         write(file)
 
 
-def _beside(target: Path) -> Path:
+def beside(target: Path) -> Path:
     """An unused name in the same folder with the same suffix."""
     end = "".join(target.suffixes[-2:])[-20:]
     return target.with_name(f".probam-{secrets.token_hex(8)}{end}")

@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -282,6 +284,47 @@ def done(checkpoint: Path) -> int:
     """Steps in a checkpoint."""
     with np.load(checkpoint) as file:
         return int(json.loads(str(file["head"]))["phases"][-1]["done"])
+
+
+def wait_for_two_versions(trial: Trial) -> None:
+    until = time.monotonic() + 60
+    while not (trial.folder / "run.ckpt.previous").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+def test_a_disk_that_gets_full_ends_the_run_and_with_room_the_same_command_goes_on(
+    whole_gibbs: tuple[Trial, float], tmp_path: Path
+) -> None:
+    """No file of the process can grow any more, from some moment on."""
+    trial = trial_of("gibbs", tmp_path)
+    with going_on(trial) as run:
+        wait_for_two_versions(trial)
+        resource.prlimit(run.pid, resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+        _, err = run.communicate(timeout=60)
+    assert run.returncode == 2
+    assert re.fullmatch(r"probam: .*run.ckpt: it could not be written \(.*File too large\)\n", err)
+    assert sorted(os.listdir(tmp_path)) == ["rows.csv", "run.ckpt", "run.ckpt.previous"]
+    assert is_sealed(tmp_path / "run.ckpt")
+    assert is_sealed(tmp_path / "run.ckpt.previous")
+    assert trial.start().wait() == 0
+    assert_same_posterior(tmp_path / "fit.nc", whole_gibbs[0].folder / "fit.nc")
+
+
+def test_a_changed_bit_costs_a_line_and_one_version(whole_gibbs: tuple[Trial, float], tmp_path: Path) -> None:
+    trial = trial_of("gibbs", tmp_path)
+    with going_on(trial) as run:
+        wait_for_two_versions(trial)
+        run.kill()
+        run.communicate()
+    checkpoint = tmp_path / "run.ckpt"
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1
+    checkpoint.write_bytes(content)
+    run = trial._replace(words=tuple(word for word in trial.words if word != "--quiet")).start(stderr=subprocess.PIPE)
+    _, err = run.communicate(timeout=200)
+    assert run.returncode == 0
+    assert err == "probam: run.ckpt is damaged; going on from run.ckpt.previous, the version before\n"
+    assert_same_posterior(tmp_path / "fit.nc", whole_gibbs[0].folder / "fit.nc")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

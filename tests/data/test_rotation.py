@@ -76,6 +76,48 @@ def test_the_last_two_versions_are_kept(path: Path) -> None:
     assert sorted(os.listdir(path.parent)) == ["run.ckpt", "run.ckpt.previous"]
 
 
+_KILLED = """
+import os, signal, sys
+import numpy as np
+from probam.data.rotation import RotatedFile
+
+file, moment, seen = RotatedFile(sys.argv[1]), int(sys.argv[2]), 0
+
+def killed_beside(work):
+    def called(*arguments):
+        global seen
+        for step in (lambda: work(*arguments), lambda: None):
+            if seen == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+            seen += 1
+            step()
+    return called
+
+os.link, os.replace = killed_beside(os.link), killed_beside(os.replace)
+file.write(lambda path: np.savez(path.open("wb"), value=3))
+"""
+
+
+def test_wherever_a_write_is_killed_two_versions_of_their_own_are_whole(tmp_path: Path) -> None:
+    """Before and after each change of a name; two names of one file would be damaged together."""
+    expected = {0: (2, 1), 1: (2, 1), 2: (2, 1), 3: (3, 1), 4: (3, 1), 5: (3, 2)}
+    paths = [tmp_path / str(moment) / "run.ckpt" for moment in expected]
+    for path in paths:
+        path.parent.mkdir()
+        written(path, 1, 2)
+    runs = [subprocess.Popen([sys.executable, "-c", _KILLED, path, path.parent.name]) for path in paths]
+    assert [run.wait(timeout=100) for run in runs] == [-signal.SIGKILL] * len(runs)
+    for path, versions in zip(paths, expected.values(), strict=True):
+        previous = path.with_name("run.ckpt.previous")
+        assert (read(path), read(previous)) == versions
+        assert is_sealed(path)
+        assert is_sealed(previous)
+        assert not path.samefile(previous)
+        written(path, 4)
+        assert (read(path), read(previous)) == (4, versions[0])
+        assert {"run.ckpt", "run.ckpt.previous"} == {name for name in os.listdir(path.parent) if ".probam-" not in name}
+
+
 @pytest.mark.parametrize("damage", [lambda full: full[:-9], lambda full: b"x" + full[1:], lambda full: b""])
 def test_a_damaged_file_is_told_and_the_version_before_serves(
     damage: Callable[[bytes], bytes], path: Path, caplog: pytest.LogCaptureFixture

@@ -89,6 +89,11 @@ def test_the_corpus_is_large_and_no_kind_of_it_prevails() -> None:
         assert len({(case.what, case.stdin) for case in kind.cases}) == len(kind.cases)
 
 
+def test_the_page_says_how_large_it_is() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reliability.md"
+    assert f"A corpus of {len(CASES)} bad inputs of {len(KINDS)} kinds " in page.read_text()
+
+
 # --- the judge ------------------------------------------------------------------------------------------------
 
 
