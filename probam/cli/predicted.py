@@ -65,6 +65,16 @@ def predict(
     everything: Annotated[
         bool, typer.Option("--all", help="Write the probability of every memory, however small.")
     ] = False,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            "--top",
+            metavar="K",
+            help="Also write the K most probable memories of each row, the most probable first (memory_1, memory_2, "
+            "...), and their probabilities (probability_1, ...): for many memories, in place of --probabilities and "
+            "--all.",
+        ),
+    ] = None,
     with_inputs: Annotated[
         bool, typer.Option("--with-inputs", help="Also write all columns of DATA, those with text included.")
     ] = False,
@@ -81,6 +91,9 @@ def predict(
     from probam.reports.summaries.estimate import bounds_memories
 
     least = _least_shown(above, everything=everything)
+    each = probabilities or everything or above is not None
+    if top is not None and each:
+        raise InputError("--top: give it without --probabilities, --above and --all")
     check_output(output, TABLE_SUFFIXES, as_json=as_json)
     check_apart(output, fit_file, data)
     reading: dict[str, Any] = {"drop": drop, "variable": variable, "normalise": normalise, "missing": True}
@@ -88,9 +101,8 @@ def predict(
     column = asked.names()
     if with_inputs:
         asked.settle()
-    each = probabilities or everything or above is not None
     has_draws = len(asked.fitted.group("memory")["permutation"]) > 1
-    options = {"probabilities": each, "spread": has_draws}
+    options = {"probabilities": each, "spread": has_draws, "top": top}
     shown, parts = None, _predicted(asked, options)
     if each and least >= 0:
         shown, parts = _with_memories_shown(asked, options, least)
@@ -218,8 +230,13 @@ def predicted_table(
     if with_inputs:
         columns |= _inputs(rows)
     taken = {"other", *map(str, predicted.variables)}
+    taken |= {f"{name}_{rank}" for name in ("memory", "probability") for rank in _ranks(predicted)}
     told = {_apart(name, taken): ("datum", plain(values)) for name, values in columns.items()}
     return xr.Dataset(told, coords=predicted.coords).merge(predicted)
+
+
+def _ranks(predicted: "xr.Dataset") -> list[int]:
+    return predicted["rank"].values.tolist() if "rank" in predicted.coords else []
 
 
 def _with_few_memories(predicted: "xr.Dataset", shown: "NDArray[np.bool_]") -> "xr.Dataset":

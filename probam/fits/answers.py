@@ -19,7 +19,14 @@ from probam.family import Model, Params
 from probam.fits.questions import padded_alike
 from probam.placement import devices_worth, in_blocks, rows_at_once
 
-__all__ = ["Answers", "answers", "numbers_of_a_row", "responsibilities"]
+__all__ = ["Answers", "Leading", "answers", "numbers_of_a_row", "responsibilities"]
+
+
+class Leading(NamedTuple):
+    """The memories of largest responsibility of each row, the largest first; of equal ones the lower number."""
+
+    memory: Int[Array | np.ndarray, "N T"]  # numbers of relabelled memories
+    probability: Float[Array | np.ndarray, "N T"]  # their responsibilities, posterior means
 
 
 class Answers(NamedTuple):
@@ -30,6 +37,7 @@ class Answers(NamedTuple):
     confidence: Float[Array | np.ndarray, " N"]  # that responsibility
     responsibilities: Float[Array | np.ndarray, "N K"] | None  # posterior means; NaN where every density is 0
     confidence_sd: Float[Array | np.ndarray, " N"] | None  # over the draws, of the label's responsibility
+    leading: Leading | None = None
 
     def owned(self) -> "Answers":
         """The same; raises :class:`probam.errors.InputError` where a row has density 0 under every memory."""
@@ -51,6 +59,7 @@ def answers(
     *,
     each: bool,
     spread: bool = False,
+    top: int = 0,
     allowed: Bool[np.ndarray, "N K"] | None = None,
 ) -> Answers:
     """What S draws say of rows in model units.
@@ -62,6 +71,7 @@ def answers(
         x: rows.
         each: whether the responsibility of each memory is asked for.
         spread: whether the standard deviation of the confidence is asked for, which goes through the draws again.
+        top: how many leading memories of each row are asked for: no array of all rows and memories is made.
         allowed: of rows of which it is known to which memories they may belong; the others take no part in them.
     """
     num_rows = len(x)
@@ -71,7 +81,7 @@ def answers(
     parts = []
     for rows, of_rows, device in zip(np.array_split(x, len(devices)), known, devices, strict=True):
         of_device = jax.device_put((model, sites, permutations, rows, of_rows), device)
-        parts.append(_in_blocks(*of_device, each=each, spread=spread))
+        parts.append(_in_blocks(*of_device, each=each, spread=spread, top=top))
     joined: Answers = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_rows], *parts)
     return joined
 
@@ -88,7 +98,7 @@ def responsibilities(
 
 
 @compiled_by_work(
-    lambda _, sites, __, x, *___, **____: (sites, len(x)), repeated=True, static_argnames=("each", "spread")
+    lambda _, sites, __, x, *___, **____: (sites, len(x)), repeated=True, static_argnames=("each", "spread", "top")
 )
 def _in_blocks(
     model: Model,
@@ -99,14 +109,17 @@ def _in_blocks(
     *,
     each: bool,
     spread: bool,
+    top: int = 0,
 ) -> Answers:
     num_rows = len(x)
     params = jax.tree.map(lambda leaf: leaf[0], sites)
     block = rows_at_once(num_rows, numbers_of_a_row(model, params, x), x.dtype)
     if num_rows == block:
-        return _of_block(model, sites, permutations, x, allowed, each=each, spread=spread)
+        return _of_block(model, sites, permutations, x, allowed, each=each, spread=spread, top=top)
     return in_blocks(
-        lambda rows: _of_block(model, sites, permutations, *rows, each=each, spread=spread), (x, allowed), block
+        lambda rows: _of_block(model, sites, permutations, *rows, each=each, spread=spread, top=top),
+        (x, allowed),
+        block,
     )
 
 
@@ -136,6 +149,7 @@ def _of_block(
     *,
     each: bool,
     spread: bool,
+    top: int,
 ) -> Answers:
     num_draws, num_memories = permutations.shape
 
@@ -159,7 +173,11 @@ def _of_block(
 
     squares = jax.lax.scan(add_square, jnp.zeros_like(confidence), (sites, permutations))[0] if spread else None
     confidence_sd = None if squares is None else jnp.sqrt(squares)
-    return Answers(log_density, label, confidence, mean.T if each else None, confidence_sd)
+    leading = None
+    if top:
+        probability, memory = jax.lax.top_k(mean.T, top)
+        leading = Leading(memory, probability)
+    return Answers(log_density, label, confidence, mean.T if each else None, confidence_sd, leading)
 
 
 def _shared_out(

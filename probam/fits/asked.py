@@ -21,7 +21,7 @@ from probam.fits.held import Held
 from probam.fits.landscape import Rests, check_inside, energies_at, extent_of, kind_of, recalled
 from probam.fits.options import SEEDS
 from probam.fits.questions import question_blocks, rows_at_a_time, rows_of_family
-from probam.options import boolean, number, one_of, whole_number
+from probam.options import boolean, number, one_of, whole_number, whole_number_in
 from probam.reports.summaries.quantities import evenly
 
 __all__ = ["Asked"]
@@ -68,7 +68,9 @@ class Asked(Held):
                 parts.append(np.asarray(self._answers(table, x, each=True).owned().responsibilities))
         return np.concatenate(parts)
 
-    def predict(self, data: Any, *, probabilities: bool = True, spread: bool = False) -> xr.Dataset:
+    def predict(
+        self, data: Any, *, probabilities: bool = True, spread: bool = False, top: int | None = None
+    ) -> xr.Dataset:
         """Label, confidence, log density and responsibilities of each datum.
 
         Labels are the numbers of the relabelled memories in the group ``memory``: the largest first, or the known
@@ -82,11 +84,20 @@ class Asked(Held):
                 many rows take less time, and no more memory than the other answers.
             spread: with ``confidence_sd``, the posterior standard deviation of the confidence: over the draws s of
                 r_s, the responsibility of the label's memory, sqrt(mean_s (r_s - mean r)^2). 0 for a point estimate.
+            top: in place of the responsibilities of all memories the numbers of so many of the most probable ones,
+                ``memory`` (datum, rank), and their probabilities, ``probability`` (datum, rank). Memory does not grow
+                with rows times memories.
         """
-        return joined(self.predict_blocks(data, probabilities=probabilities, spread=spread))
+        return joined(self.predict_blocks(data, probabilities=probabilities, spread=spread, top=top))
 
     def predict_blocks(
-        self, data: Any, *, rows: int | None = None, probabilities: bool = True, spread: bool = False
+        self,
+        data: Any,
+        *,
+        rows: int | None = None,
+        probabilities: bool = True,
+        spread: bool = False,
+        top: int | None = None,
     ) -> Iterator[xr.Dataset]:
         """:meth:`predict` of some rows after the other, for answers that do not all fit into memory.
 
@@ -95,19 +106,25 @@ class Asked(Held):
             rows: most rows of a block; None: as many as keep its numbers few.
             probabilities: as there.
             spread: as there.
+            top: as there.
 
         Returns:
             Datasets like that of :meth:`predict`, whose coordinate ``datum`` counts on from block to block.
         """
         boolean("probabilities", probabilities)
         boolean("spread", spread)
-        width = self._width if probabilities else len(self.columns)
+        if top is not None:
+            whole_number_in(f"a whole number from 1 to {self.model.num_components}", 1, self.model.num_components)(
+                "top", top
+            )
+        each, leading = probabilities and top is None, int(top or 0)
+        width = self._width if each else len(self.columns) + 2 * leading
         blocks = self._blocks(data, "data", width, rows=_checked(rows), missing=True)
-        return (self._predicted(table, x, probabilities=probabilities, spread=spread) for table, x in blocks)
+        return (self._predicted(table, x, each=each, spread=spread, top=leading) for table, x in blocks)
 
-    def _predicted(self, table: Table, x: np.ndarray, *, probabilities: bool, spread: bool) -> xr.Dataset:
+    def _predicted(self, table: Table, x: np.ndarray, *, each: bool, spread: bool, top: int) -> xr.Dataset:
         with rows_named(table.row_words):
-            found = self._answers(table, x, each=probabilities, spread=spread).owned()
+            found = self._answers(table, x, each=each, spread=spread, top=top).owned()
         columns = {"label": np.asarray(found.label, np.int64), "confidence": np.asarray(found.confidence)}
         if found.confidence_sd is not None:
             columns["confidence_sd"] = np.asarray(found.confidence_sd)
@@ -115,10 +132,15 @@ class Asked(Held):
         answer = xr.Dataset(
             {name: ("datum", values) for name, values in columns.items()}, coords={"datum": _numbers(table)}
         )
-        if not probabilities:
+        if found.leading is not None:
+            leading = {
+                name: (("datum", "rank"), np.asarray(values)) for name, values in found.leading._asdict().items()
+            }
+            return answer.assign(leading).assign_coords(rank=np.arange(1, top + 1))
+        if not each:
             return answer
-        each = {"responsibilities": (("datum", "memory"), np.asarray(found.responsibilities))}
-        return answer.assign(each).assign_coords(memory=np.arange(self.model.num_components))
+        responsibilities = {"responsibilities": (("datum", "memory"), np.asarray(found.responsibilities))}
+        return answer.assign(responsibilities).assign_coords(memory=np.arange(self.model.num_components))
 
     def energy(self, data: Any, *, draw: int | None = None) -> np.ndarray:
         """Energy (N,) of the memory at each row, from the physics.
@@ -378,9 +400,9 @@ class Asked(Held):
     def _as_they_are(self, table: Table) -> np.ndarray:
         return table.values.astype(self.dtype, copy=False)
 
-    def _answers(self, table: Table, x: np.ndarray, *, each: bool, spread: bool = False) -> Answers:
+    def _answers(self, table: Table, x: np.ndarray, *, each: bool, spread: bool = False, top: int = 0) -> Answers:
         """What the draws say of the rows of a table, which are filled up in ``x``."""
-        found = answers(self.model_for(x), self.draws(), self._permutations, x, each=each, spread=spread)
+        found = answers(self.model_for(x), self.draws(), self._permutations, x, each=each, spread=spread, top=top)
         return _first(table.num_data, found)
 
     def _log_density(self, table: Table, found: Answers) -> np.ndarray:

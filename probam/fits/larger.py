@@ -37,7 +37,10 @@ _ALIVE = 32
 """A block takes about so many times its own size: it is read, checked, put into other units, copied to a device."""
 
 _SHARE = 4
-"""Blocks take this part of the memory, and the sample that of half as much."""
+"""Blocks take this part of the memory."""
+
+_OF_SAMPLE = 2
+"""The fit of the sample takes this part: a search among many memories needs many rows."""
 
 _MOST_ROWS = 2**17
 """Rows of a block, at most: larger ones are not faster."""
@@ -186,8 +189,8 @@ def _item(source: RowSource | SpreadRows) -> int:
 
 def _sample_rows(source: RowSource | SpreadRows, limit: int) -> int:
     """How many rows the sample has."""
-    of_a_row = len(source.columns) * _item(source) * _ALIVE
-    return _at_least(source, limit // (2 * _SHARE) // of_a_row, SAMPLE)
+    of_a_row = len(source.columns) * _item(source) * _HELD
+    return _at_least(source, limit // _OF_SAMPLE // of_a_row, SAMPLE)
 
 
 def _block_rows(source: RowSource | SpreadRows, limit: int) -> int:
@@ -200,7 +203,7 @@ def _block_rows(source: RowSource | SpreadRows, limit: int) -> int:
 def _at_least(source: RowSource | SpreadRows, rows: int, most: int) -> int:
     """As many rows as there is memory for, but not more than ``most``."""
     if rows < _FEWEST_ROWS:
-        needed = _FEWEST_ROWS * len(source.columns) * _item(source) * _ALIVE * 2 * _SHARE
+        needed = _FEWEST_ROWS * len(source.columns) * _item(source) * max(_ALIVE * _SHARE, _HELD * _OF_SAMPLE)
         raise InputError(
             f"memory: expected at least {_in_units(needed)} for rows of {len(source.columns)} columns; give more"
         )

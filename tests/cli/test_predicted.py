@@ -111,6 +111,23 @@ def test_a_table_goes_from_standard_input_to_standard_output(
     assert printed.err.splitlines() == lines
 
 
+@pytest.mark.usefixtures("here")
+def test_the_most_probable_memories_of_each_row_are_columns_in_their_order(sampled: Path) -> None:
+    rows = ROWS.assign(memory_1=[7.5, 8, 9, 9])
+    rows.to_csv("rows.csv", index=False)
+    words = ["predict", str(sampled), "rows.csv", "--with-inputs"]
+    assert main([*words, "--all", "-o", "all.csv"]) == 0
+    assert main([*words, "--top", "3", "-o", "top.csv"]) == 0
+    every, top = pd.read_csv("all.csv"), pd.read_csv("top.csv")
+    shares = every.filter(regex="^responsibilities_").to_numpy()
+    order = np.argsort(-shares, axis=1)[:, :3]
+    np.testing.assert_array_equal(top[["memory_1", "memory_2", "memory_3"]], order)
+    probabilities = top[["probability_1", "probability_2", "probability_3"]]
+    np.testing.assert_allclose(probabilities, np.take_along_axis(shares, order, 1), rtol=1e-12)
+    np.testing.assert_array_equal(top["input_memory_1"], rows["memory_1"])
+    np.testing.assert_array_equal(top["confidence"], top["probability_1"])
+
+
 def test_what_predict_cannot_do_is_refused(
     sampled: Path, here: Path, refusal: Refusal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,5 +140,8 @@ def test_what_predict_cannot_do_is_refused(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
     assert "standard input: it is empty; expected" in refusal("predict", str(sampled), "-", "-o", "l.csv")
     assert "--all, --above: give at most one" in refusal(*words, "--above", "0.1", "--all", "-o", "l.nc")
+    assert "--top: give it without --probabilities" in refusal(*words, "--top", "2", "--all", "-o", "l.nc")
+    assert "top: expected a whole number from 1 to 4; got 5" in refusal(*words, "--top", "5", "-o", "l.nc")
+    assert "top: expected a whole number from 1 to 4; got 0" in refusal(*words, "--top", "0", "-o", "l.nc")
     assert "write the table to a file" in refusal(*words, "--json", "-o", "-")
     assert [path.name for path in here.iterdir()] == ["rows.csv"]

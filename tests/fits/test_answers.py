@@ -1,5 +1,6 @@
 """Answers about many rows: the same whatever the blocks, against SciPy's densities and plain sums."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ import probam
 import probam.fits.posterior as posterior
 import probam.placement as placement
 from probam.errors import InputError
-from probam.fits.answers import answers
+from probam.fits.answers import _in_blocks, answers
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import mixture
 from probam.models.weights import Dirichlet
@@ -96,6 +97,50 @@ def test_blocks_of_rows_give_the_predictive_density_and_the_mean_responsibilitie
     without = answers(model, sites, PERMUTATIONS, x, each=False, **told)
     assert without.responsibilities is None
     np.testing.assert_array_equal(without.log_density, found.log_density)
+
+
+@pytest.mark.parametrize("num_rows", [1, 1031])
+@pytest.mark.parametrize("top", [1, 3, MEMORIES])
+def test_the_leading_memories_are_the_largest_mean_responsibilities(
+    num_rows: int, top: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "_BLOCK_BYTES", 0)  # blocks of 256 rows
+    x = np.random.default_rng(num_rows).normal(size=(num_rows, FEATURES))
+    model = mixture(np.eye(FEATURES), family=Gaussian("diagonal"), weights=Dirichlet(), num_components=MEMORIES)
+    found = answers(model, jax.tree.map(jnp.asarray, SITES), PERMUTATIONS, x, each=False, top=top)
+    shares = _expected(x)[1]
+    order = np.argsort(-shares, axis=1)[:, :top]
+    assert found.responsibilities is None
+    assert found.leading is not None
+    np.testing.assert_array_equal(found.leading.memory, order)
+    np.testing.assert_array_equal(found.leading.memory[:, 0], found.label)
+    np.testing.assert_allclose(found.leading.probability, np.take_along_axis(shares, order, 1), rtol=0, atol=1e-12)
+
+
+def test_leading_memories_of_equal_probability_are_those_of_lower_number() -> None:
+    model = mixture(np.eye(FEATURES), family=Gaussian("diagonal"), weights=Dirichlet(), num_components=MEMORIES)
+    same = {"loc": np.ones((1, MEMORIES, FEATURES)), "precision": np.ones((1, MEMORIES, FEATURES))}
+    sites = jax.tree.map(jnp.asarray, same | {"proportions": np.full((1, MEMORIES), 1 / MEMORIES)})
+    found = answers(model, sites, np.arange(MEMORIES)[None], np.zeros((5, FEATURES)), each=False, top=3)
+    assert found.leading is not None
+    np.testing.assert_array_equal(found.leading.memory, np.tile([0, 1, 2], (5, 1)))
+    np.testing.assert_allclose(found.leading.probability, 0.25, rtol=1e-12)
+
+
+def test_leading_memories_take_no_room_for_rows_times_memories() -> None:
+    """20,000 rows and 3,000 memories: 480 MB in double precision; what the program has at a time is asked of XLA."""
+    num_rows, num_memories = 20_000, 3_000
+    rng = np.random.default_rng(0)
+    model = mixture(np.eye(FEATURES), family=Gaussian("diagonal"), weights=Dirichlet(), num_components=num_memories)
+    sites = {
+        "loc": rng.normal(size=(1, num_memories, FEATURES)),
+        "precision": np.ones((1, num_memories, FEATURES)),
+        "proportions": np.full((1, num_memories), 1 / num_memories),
+    }
+    program = jax.jit(partial(_in_blocks.__wrapped__, each=False, spread=False, top=5))
+    x = rng.normal(size=(num_rows, FEATURES))
+    used = program.lower(model, sites, np.arange(num_memories)[None], x, None).compile().memory_analysis()
+    assert used.temp_size_in_bytes + used.output_size_in_bytes < num_rows * num_memories * 8 / 10
 
 
 @pytest.mark.parametrize("num_rows", [3, 1031])
