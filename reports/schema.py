@@ -396,7 +396,7 @@ ATTRIBUTES: dict[str, dict[str, Attribute]] = {
         "no_completion": _WORDS.at_times(),
     },
     "evidence": {"log_evidence": _ANY_NUMBER, "se": _ANY_NUMBER, "method": _WORDS},
-    "all_rows": {"num_data": _COUNT},
+    "all_rows": {"num_data": _COUNT, "total_weight": _ANY_NUMBER.at_times()},
     "stream": {
         "options": _json("names with values", lambda read: isinstance(read, dict)),
         "columns": _list("text", _is_text),

@@ -250,6 +250,7 @@ def resumable_over(
     readers = "1 process" if blocks.bounds is None else f"{len(blocks.bounds) - 1} processes"
     own: dict[str, Any] = {"num_data": blocks.num_data, "rows of a block": blocks.size}
     own |= {"whole data": f"read by {readers} {blocks.digest}"}
+    own |= {} if blocks.weight is None else {"weights of all rows": blocks.weight}
     together = blocks.bounds is not None
     return resumable(listener, checkpoint, engine, key, model, x, options | own, together=together)
 
@@ -297,7 +298,8 @@ def _surveyed_block(shared: tuple[Model, Params], x: Float[Array, "B D"], weight
             if most_probable:
                 resp = jax.nn.one_hot(jnp.argmax(log_resp, axis=-1), model.num_components, dtype=x.dtype)
             counted = jnp.where(rows[1] > 0, rows[1] * log_prob, 0)  # 0 x -inf is not a number
-            own = Survey(jnp.sum(counted), rows[1] @ resp, rows[1] @ jnp.max(log_resp, axis=-1))
+            is_there = (rows[1] > 0).astype(x.dtype)  # a row is held once, however often it counts
+            own = Survey(jnp.sum(counted), is_there @ resp, rows[1] @ jnp.max(log_resp, axis=-1))
             return jax.tree.map(jnp.add, total, own), None
 
         nothing = jnp.zeros((), x.dtype)

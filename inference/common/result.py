@@ -40,7 +40,7 @@ class Survey(NamedTuple):
     size: Float[Array | np.ndarray, "S K"]
     """Expected number of data of each memory; of a single draw the data whose most probable memory it is."""
     log_confidence: Float[Array | np.ndarray, " S"]
-    """Sum over the rows of the log of their largest responsibility."""
+    """Sum over the rows, each as often as it counts, of the log of their largest responsibility."""
 
 
 class Restarts(NamedTuple):

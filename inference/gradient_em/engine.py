@@ -324,6 +324,7 @@ def _over_all_rows(
     report: Reporter,
 ) -> EngineResult:
     """Where one run over all rows ends that begins at the best end in the sample, and what all rows say there."""
+    model = model.with_row_weight(None)  # blocks have those of all rows
     end = climb_in_blocks(
         model,
         run_of(found.ends.params, found.best),

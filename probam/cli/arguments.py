@@ -13,6 +13,7 @@ from probam.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
     from probam.data.source import RowSource
     from probam.data.table import Table
@@ -162,18 +163,42 @@ def source_to_fit(data: str, options: dict[str, Any], labels: str | None) -> "Ro
             )
     elif options.get("memory") is None or not Path(data).exists():
         return None
+    from probam.data.source import row_source
     from probam.fits.larger import larger_source
     from probam.fits.options import FitOptions
 
     chosen: dict[str, Any] = {how: names_in(options.get(how)) for how in ("columns", "drop")}
-    chosen |= {} if labels is None else {"labels": labels}
-    source = larger_source(data, FitOptions(**(options | chosen)))
-    if source is not None:
-        for name in ("columns", "drop", "variable"):
-            options.pop(name, None)
-        if chosen["columns"] is not None or chosen["drop"] is not None:
-            options["columns"] = list(source.columns)
+    if options.get("distributed"):
+        rows: Any = data
+        chosen |= {} if labels is None else {"labels": labels}
+    else:
+        reading = {"missing": options.get("missing", False), "variable": options.get("variable")}
+        weight = options.get("sample_weight")
+        is_feature = weight is not None and chosen["columns"] is None
+        left_out = [*(chosen["drop"] or ()), weight] if is_feature else chosen["drop"]
+        rows = row_source(data, columns=chosen["columns"], drop=left_out, labels=labels, **reading)
+    source = larger_source(rows, FitOptions(**(options | chosen)))
+    if source is None:
+        return None
+    if options.get("sample_weight") is not None:
+        options["sample_weight"] = _weights_in(data, options["sample_weight"], options.get("variable"))
+    for name in ("columns", "drop", "variable"):
+        options.pop(name, None)
+    if (chosen["columns"], chosen["drop"], labels) != (None, None, None):
+        options["columns"] = list(source.columns)
     return source
+
+
+def _weights_in(data: str, column: str, variable: str | None) -> "pd.Series":
+    """A column of a file that says how often each row counts, read in blocks."""
+    import numpy as np
+    import pandas as pd
+
+    from probam.data.source import row_source
+
+    source = row_source(data, columns=[column], variable=variable)
+    values = [block.values[:, 0].copy() for block in source.blocks(source.rows_at_once)]
+    return pd.Series(np.concatenate(values), name=column)
 
 
 def labels_in(source: str) -> "np.ndarray | None":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probam.cli.arguments import check_apart, engine_options, source_to_fit, table_to_fit
+from probam.cli.asking import Asked
 from probam.cli.connected import Place, connect
 from probam.cli.console import Bar, Interrupted, interruptible
 from probam.cli.flags import flags
@@ -16,6 +17,7 @@ from probam.fits.options import FitOptions
 if TYPE_CHECKING:
     import numpy as np
 
+    from probam.data.source import RowSource
     from probam.data.table import Table
     from probam.fits.fitted import Fit
     from probam.reports.summaries.contingency import Agreement
@@ -99,7 +101,9 @@ def fit(
         raise Interrupted(_kept(output, before, options.get("checkpoint"))) from interruption
     if not is_first:
         return
-    agreement = None if table is None or known is None else _agreement(fitted, table, known)
+    agreement = None
+    if labels is not None:
+        agreement = _agreement_of_all(fitted, source) if table is None else _agreement(fitted, table, known)
     if as_json:
         print_json(fit_record(fitted, output, agreement))
     else:
@@ -125,6 +129,20 @@ def _kept(output: Path, before: tuple[int, int] | None, checkpoint: str | None) 
     if checkpoint is not None and Path(checkpoint).exists():
         return f"{checkpoint} holds the run so far; the same command goes on from there"
     return "nothing was written"
+
+
+def _agreement_of_all(fitted: "Fit", source: "RowSource") -> "Agreement":
+    """How well the memories of all rows, read once more, agree with the labels that the file has beside them."""
+    from collections import Counter
+
+    from probam.reports.summaries.contingency import agreement_of
+
+    counts: Counter[tuple[object, int]] = Counter()
+    asked = Asked(fitted, source, None)
+    for rows, found in asked.answers("comparing", lambda of: fitted.predict_blocks(of, probabilities=False)):
+        assert rows.labels is not None, "the source has labels"
+        counts.update(zip(rows.labels.tolist(), found["label"].values.tolist(), strict=True))
+    return agreement_of(counts)
 
 
 def _agreement(fitted: "Fit", table: "Table", known: "np.ndarray") -> "Agreement":

@@ -35,6 +35,16 @@ __all__ = ["predict", "predicted_table"]
 _SHOWN_ABOVE = 0.01
 """Memories of which no row has a larger responsibility get no column of their own."""
 
+Top = Annotated[
+    int | None,
+    typer.Option(
+        "--top",
+        metavar="K",
+        help="Also write the K most probable memories of each row, the most probable first (memory_1, memory_2, ...), "
+        "and their probabilities (probability_1, ...): for many memories, in place of --probabilities and --all.",
+    ),
+]
+
 
 @app.command(
     epilog="Examples:\n\n  probam predict fit.nc new.csv -o labels.csv\n\n"
@@ -65,16 +75,7 @@ def predict(
     everything: Annotated[
         bool, typer.Option("--all", help="Write the probability of every memory, however small.")
     ] = False,
-    top: Annotated[
-        int | None,
-        typer.Option(
-            "--top",
-            metavar="K",
-            help="Also write the K most probable memories of each row, the most probable first (memory_1, memory_2, "
-            "...), and their probabilities (probability_1, ...): for many memories, in place of --probabilities and "
-            "--all.",
-        ),
-    ] = None,
+    top: Top = None,
     with_inputs: Annotated[
         bool, typer.Option("--with-inputs", help="Also write all columns of DATA, those with text included.")
     ] = False,

@@ -124,7 +124,9 @@ def all_rows_group(result: EngineResult, prepared: Prepared) -> Group | None:
         "size": (np.reshape(result.survey.size, (*shape, -1)), (*of_draws, "memory")),
         "log_confidence": (np.reshape(result.survey.log_confidence, shape), of_draws),
     }
-    return Group(variables, {"num_data": prepared.num_data})
+    blocks = prepared.blocks
+    weight = {} if blocks.weight is None else {"total_weight": blocks.total_weight}
+    return Group(variables, {"num_data": blocks.num_data} | weight)
 
 
 def invariant_group(

@@ -20,6 +20,7 @@ from probam.fits.options import FitOptions
 from probam.fits.spread import SpreadRows, source_for, spread_rows
 from probam.inference.common.blocks import RowBlocks
 from probam.inference.common.processes import everywhere
+from probam.inference.common.rows import check_weight
 from probam.options import num_bytes
 
 __all__ = ["SAMPLE", "larger_source", "parts_of"]
@@ -84,6 +85,8 @@ class Parts(NamedTuple):
     units: Standardiser
     blocks: RowBlocks
     """All rows, in the units of the model."""
+    weight: Float[np.ndarray, " M"] | None = None
+    """How often each row of the sample counts; None counts each once."""
 
 
 def parts_of(source: RowSource | SpreadRows, options: FitOptions, family: Family) -> Parts:
@@ -97,7 +100,9 @@ def parts_of(source: RowSource | SpreadRows, options: FitOptions, family: Family
     limit = num_bytes(_MEMORY if options.memory is None else options.memory)
     bounds = source.bounds if isinstance(source, SpreadRows) else None
     dtype = np.dtype(np.float64 if double_precision() and source.dtype != np.float32 else np.float32)
-    size = _block_rows(source, limit)
+    size, weight = _block_rows(source, limit), None
+    if options.sample_weight is not None:
+        weight = check_weight(options.sample_weight, source.num_data, dtype)
 
     def read() -> Iterator[Table]:
         for table in source.blocks(size):
@@ -115,7 +120,8 @@ def parts_of(source: RowSource | SpreadRows, options: FitOptions, family: Family
         units = Standardiser(seen.mean.astype(dtype), deviation.astype(dtype))
     else:
         units = identity(len(source.columns), dtype)
-    rows = source.sample(_sample_rows(source, limit), int(options.seed))[0].astype(dtype)
+    rows, drawn = source.sample(_sample_rows(source, limit), int(options.seed))
+    rows = rows.astype(dtype)
     rows = rows.normalised() if options.normalise else rows
     named = replace(rows, source=f"a sample of {rows.num_data:,} rows of {source.name}")
     DataSpace.of(family).check_data(named.values, named.columns)
@@ -125,8 +131,19 @@ def parts_of(source: RowSource | SpreadRows, options: FitOptions, family: Family
             yield np.asarray(units.apply(table.values), dtype)
 
     said = hashlib.sha256(digest).hexdigest()
-    all_rows = RowBlocks(source.num_data, size, dtype, blocks, bounds=bounds, digest=said)
-    return Parts(replace(rows, source=source.name), units, all_rows)
+    of_all = RowBlocks(source.num_data, size, dtype, blocks, weight, bounds, said)
+    of_sample = None if weight is None else _of_sample(weight[drawn])
+    return Parts(replace(rows, source=source.name), units, of_all, of_sample)
+
+
+def _of_sample(weight: Float[np.ndarray, " M"]) -> Float[np.ndarray, " M"]:
+    """The weights of a sample; raises :class:`probam.errors.InputError` where no row of it counts."""
+    if not (weight > 0).any():
+        raise InputError(
+            f"sample_weight: all {len(weight):,} rows of the sample that is searched have weight 0; leave rows of "
+            "weight 0 out of the data, or give more memory"
+        )
+    return weight
 
 
 class _Seen(NamedTuple):

@@ -53,6 +53,9 @@ _TAKE_LABELS = ("em", "gradient_em", "svi", "cavi", "nuts", "gibbs", "smc")
 TAKE_BLOCKS = ("em", "gradient_em", "cavi", "svi")
 """Engines that go through data larger than memory in blocks."""
 
+_TAKE_WEIGHTED_BLOCKS = ("em", "gradient_em")
+"""Those of them for which rows may have weights: their sums are over all rows at each pass."""
+
 _MODEL, _ENGINE, _DATA = "Model", "Engine", "Data"
 
 SEEDS = whole_number_in("a whole number from 0 to 2^32 - 1", 0, 2**32 - 1)
@@ -426,9 +429,16 @@ class FitOptions(Options):
             raise InputError(f"{text}; {engine} needs all rows at once: use engine {', '.join(TAKE_BLOCKS)}{others}")
         for name in ("labels", "sample_weight", "missing"):
             given = getattr(self, name)
-            if given is not None and given is not False:
-                others = "" if self.distributed else ", or give more memory"
-                raise InputError(f"{text}; {name} needs all rows at once: leave it out{others}")
+            if given is None or given is False or (name == "sample_weight" and self._takes_weighted_blocks):
+                continue
+            others = "" if self.distributed else ", or give more memory"
+            if name == "sample_weight" and not self.distributed:
+                others = f", use engine {' or '.join(_TAKE_WEIGHTED_BLOCKS)}{others}"
+            raise InputError(f"{text}; {name} needs all rows at once: leave it out{others}")
+
+    @property
+    def _takes_weighted_blocks(self) -> bool:
+        return self.engine in _TAKE_WEIGHTED_BLOCKS and not self.distributed
 
     def _check_known_rows(self) -> None:
         """Refuse weights of the data and known labels where the engine does not take them."""

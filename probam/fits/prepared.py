@@ -63,8 +63,8 @@ def prepare(data: Any, options: FitOptions, family: Family) -> Prepared:
         raise InputError(f"standardise: family {family.name!r} takes the data as they are; leave it out")
     source = larger_source(data, options)
     if source is not None:
-        table, units, blocks = parts_of(source, options, family)
-        prepared = replace(Prepared.of(table, units), blocks=blocks)
+        table, units, blocks, weight = parts_of(source, options, family)
+        prepared = replace(Prepared.of(table, units), blocks=blocks, weight=weight)
         DataSpace.of(family).check_support(prepared.x, table.columns)
         return prepared
     variable = None if isinstance(data, Table) else options.variable  # a table was read already

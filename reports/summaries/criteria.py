@@ -28,9 +28,9 @@ from jaxtyping import Float
 from scipy.special import logsumexp
 
 from probam.errors import InputError
-from probam.reports.summaries.estimate import data_weights, estimate_in_words, total_log_likelihood
+from probam.reports.summaries.estimate import data_weights, estimate_in_words, total_log_likelihood, total_weight
 from probam.reports.summaries.quantities import engine_kind, evenly, options
-from probam.reports.tree import has, num_data, variable
+from probam.reports.tree import has, variable
 
 __all__ = ["Expected", "Information", "expected_loo", "expected_waic", "information", "log_mean_exp_error"]
 
@@ -176,17 +176,17 @@ def information(tree: xr.DataTree, num_free: int, *, confidence: Float[np.ndarra
         )
     if num_free < 0:
         raise InputError(f"num_free: expected at least 0; got {num_free}")
-    total, weight = total_log_likelihood(tree), data_weights(tree)
+    total = total_log_likelihood(tree)
     if total is None:
         raise InputError("bic: this fit has no log likelihood; fit again with this version of probam")
     log_lik = float(total.item())
     if has(tree, "all_rows"):
-        rows, log_confidence = num_data(tree), float(variable(tree, "all_rows", "log_confidence").values.item())
+        log_confidence = float(variable(tree, "all_rows", "log_confidence").values.item())
     else:
         if confidence is None:
             confidence = variable(tree, "partition", "confidence").values.astype(np.float64)
-        rows, log_confidence = weight.sum(), float(weight @ np.log(confidence))
-    bic = num_free * np.log(rows) - 2 * log_lik
+        log_confidence = float(data_weights(tree) @ np.log(confidence))
+    bic = num_free * np.log(total_weight(tree)) - 2 * log_lik
     return Information(
         estimate_in_words(tree),
         log_lik,

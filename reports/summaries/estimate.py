@@ -14,6 +14,7 @@ __all__ = [
     "headline",
     "sample_in_words",
     "total_log_likelihood",
+    "total_weight",
 ]
 
 _SEARCHES = ("em", "gradient_em", "clam")
@@ -65,6 +66,13 @@ def data_weights(tree: xr.DataTree) -> np.ndarray:
     return np.ones(int(tree["observed_data"].sizes["datum"]))
 
 
+def total_weight(tree: xr.DataTree) -> float:
+    """How many data were fitted, each as often as it counts; of data larger than memory all of them."""
+    if has(tree, "all_rows"):
+        return float(tree.children["all_rows"].attrs.get("total_weight", num_data(tree)))
+    return float(data_weights(tree).sum())
+
+
 def total_log_likelihood(tree: xr.DataTree) -> np.ndarray | None:
     """Log likelihood of all data (chain, draw), nats, in the units of the data; None where the tree has none.
 
@@ -73,7 +81,7 @@ def total_log_likelihood(tree: xr.DataTree) -> np.ndarray | None:
     if has(tree, "all_rows"):
         scale = variable(tree, "constant_data", "scale").values.astype(np.float64)
         whole = variable(tree, "all_rows", "log_lik").values.astype(np.float64)
-        return np.asarray(whole - num_data(tree) * float(np.sum(np.log(scale))))
+        return np.asarray(whole - total_weight(tree) * float(np.sum(np.log(scale))))
     weights = data_weights(tree)
     if has(tree, "log_likelihood", "x"):
         densities = variable(tree, "log_likelihood", "x").transpose("chain", "draw", "datum").values

@@ -15,6 +15,7 @@ import pytest
 import xarray as xr
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
+import probam
 from probam.cli.main import main
 from probam.data.table import Table
 from probam.errors import InputError
@@ -116,6 +117,30 @@ def test_known_labels_are_no_feature_and_are_compared_with_the_memories(capsys: 
 
 
 @pytest.mark.usefixtures("here")
+def test_columns_of_weights_and_labels_are_read_in_blocks_too(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    kind = rng.integers(2, size=4000)
+    rows = rng.normal(size=(4000, 2)) + 3 * kind[:, None]
+    frame = pd.DataFrame(rows, columns=["a", "b"]).assign(
+        often=rng.integers(1, 4, 4000), kind=np.array(["x", "y"])[kind]
+    )
+    frame.to_csv("rows.csv", index=False)
+    model = {"engine": "em", "weights": "dirichlet", "components": 2, "covariance": "diagonal", "memory": "400kB"}
+    words = [word for name, value in model.items() for word in (f"--{name}", str(value))]
+    asked = [*words, "--sample-weight", "often", "--labels", "kind", "--json", "--quiet", "-o", "fit.nc"]
+    assert main(["fit", "rows.csv", *asked]) == 0
+    record = json.loads(capsys.readouterr().out)
+    fitted = probam.load(here / "fit.nc")
+    assert fitted.columns == ("a", "b")
+    assert len(fitted.tree["observed_data"]["datum"]) < 4000
+    by_hand = probam.fit(rows, sample_weight=frame["often"], **model)
+    assert record["log_likelihood"] == pytest.approx(frame["often"] @ fitted.log_prob(rows), rel=1e-9)
+    np.testing.assert_allclose(record["log_likelihood"], frame["often"] @ by_hand.log_prob(rows), rtol=1e-6)
+    memory = fitted.predict(rows)["label"].values
+    assert record["agreement"]["ari"] == pytest.approx(adjusted_rand_score(kind, memory))
+    assert record["agreement"]["num_data"] == 4000
+
+
 def test_a_column_that_looks_like_labels_is_named_with_the_flags_that_help(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -180,7 +180,9 @@ def test_every_kind_of_file_gives_the_fit_of_its_numbers(large: tuple[Fit, Path]
         ({"engine": "nuts"}, "engine 'nuts' needs all rows at once: use engine em, gradient_em, cavi, svi"),
         ({"engine": None}, "the default engine needs all rows at once"),
         ({"labels": np.zeros(6000, int)}, "labels needs all rows at once"),
-        ({"sample_weight": np.ones(6000)}, "sample_weight needs all rows at once"),
+        ({"sample_weight": np.ones(6000), "engine": "cavi"}, "sample_weight needs all rows at once"),
+        ({"sample_weight": np.ones(5999)}, "sample_weight: expected 6000 numbers"),
+        ({"sample_weight": np.eye(1, 6000)[0]}, "rows of the sample that is searched have weight 0"),
         ({"missing": True}, "missing needs all rows at once"),
         ({"memory": "much"}, "memory: expected a size of memory, as 1GiB"),
         ({"memory": 0}, "memory: expected a size of memory"),
@@ -192,6 +194,27 @@ def test_every_kind_of_file_gives_the_fit_of_its_numbers(large: tuple[Fit, Path]
 def test_what_needs_all_rows_at_once_is_refused(x: np.ndarray, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         _fit(x, **({"memory": MEMORY} | options))
+
+
+@pytest.mark.parametrize("engine", ["em", "gradient_em"])
+def test_weighted_rows_in_blocks_count_as_in_memory(x: np.ndarray, engine: str) -> None:
+    """Priors are scaled to the sample and to all rows, so that the two maxima differ a little."""
+    weight = np.random.default_rng(0).integers(0, 4, len(x)).astype(float)
+    fitted = _fit(x, memory=MEMORY, engine=engine, sample_weight=weight, standardise=True)
+    whole = _fit(x, engine=engine, sample_weight=weight, standardise=True)
+    log_prob = fitted.log_prob(x)
+    total, of_whole = (total_log_likelihood(fit.tree) for fit in (fitted, whole))
+    assert total is not None
+    np.testing.assert_allclose(total.item(), weight @ log_prob, rtol=1e-9)
+    np.testing.assert_allclose(total, of_whole, rtol=1e-6)
+    np.testing.assert_allclose(_means(fitted), _means(whole), atol=3e-2)
+    labels = fitted.predict(x)["label"].values
+    counted = np.bincount(labels[weight > 0], minlength=3)
+    np.testing.assert_array_equal(fitted.tree["memory"]["size"].values, counted)
+    confidence = fitted.predict(x)["confidence"].values
+    found = information(fitted.tree, 5)
+    np.testing.assert_allclose(found.bic, 5 * np.log(weight.sum()) - 2 * weight @ log_prob, rtol=1e-9)
+    np.testing.assert_allclose(found.icl, found.bic - 2 * weight @ np.log(confidence), rtol=1e-9)
 
 
 def test_a_row_that_no_memory_can_have_is_named_by_its_number(x: np.ndarray) -> None:
