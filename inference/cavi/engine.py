@@ -33,6 +33,7 @@ from probam.family import Model, Params
 from probam.family.capabilities import Conjugacy, Gradients, Guide, MeanFieldFactors
 from probam.inference.cavi import moves as cavi_moves
 from probam.inference.cavi.blocks import converge_in_blocks, stands_for_all
+from probam.inference.cavi.devices import advance_on_devices, spread_over
 from probam.inference.cavi.steps import (
     Data,
     Parts,
@@ -330,9 +331,16 @@ def _converge(
     if before is not None:
         states, traces = before.state, [before.kept["bound"]]
         begin = max_iterations if before.ended else before.done
+    spread = spread_over(parts, data, states)
+
+    def advance(states: State, length: int) -> tuple[State, jax.Array | np.ndarray]:
+        if spread is not None:
+            return advance_on_devices(parts, spread, states, rise, length)
+        return _advance(parts, data, states, rise, jax.device_put(np.asarray(length)))
+
     for start in range(begin, max_iterations, _CHUNK):
         length = min(_CHUNK, max_iterations - start)
-        states, trace = _advance(parts, data, states, rise, jax.device_put(np.asarray(length)))
+        states, trace = advance(states, length)
         traces.append(np.asarray(trace)[:, :length])
         ended = bool(np.asarray(states.done).all()) or start + length == max_iterations
         passes.save(start + length, states, [{"bound": trace} for trace in traces], ended=ended)

@@ -50,7 +50,7 @@ def results(x: np.ndarray) -> dict[str, Any]:
     params = {name: value[0] for name, value in found.params.items()}
     in_blocks = em.in_blocks(model, params, data[:50], blocks, max_iterations=3, tolerance=0.0)[0]
     search = cavi.Search(max_iterations=2, moves=False, restarts=1)
-    parts, state, _, _ = cavi.fit_factors(KEY, model, data, search)
+    parts, state, trace, _ = cavi.fit_factors(KEY, model, data, search)
     z = coordinates.flatten(coordinates.unconstrain(params)) + 0.05
     log_joint = lambda z: coordinates.log_joint_given(data)(coordinates.unflatten(z))  # noqa: E731
     value, gradient = jax.jit(jax.value_and_grad(log_joint))(z)  # of NUTS
@@ -63,7 +63,8 @@ def results(x: np.ndarray) -> dict[str, Any]:
         "em": found.params,
         "em in blocks": in_blocks.params,
         "survey": surveyed(model, sites, blocks),
-        "cavi": converge_in_blocks(parts, state, blocks, 0.0, 5)[1],
+        "cavi": (state.bound, state.seen.counts, trace),
+        "cavi in blocks": converge_in_blocks(parts, state, blocks, 0.0, 5)[1],
         "log joint": (value, gradient, jax.jit(jax.hessian(log_joint))(z)),
         "gradient_em": climbed.stats["lp"],
         "gradient_em in blocks": climb_in_blocks(model, params, data, blocks, max_iterations=3, tolerance=0.0).trace,
