@@ -200,8 +200,9 @@ def test_what_needs_all_rows_at_once_is_refused(x: np.ndarray, options: dict[str
 def test_weighted_rows_in_blocks_count_as_in_memory(x: np.ndarray, engine: str) -> None:
     """Priors are scaled to the sample and to all rows, so that the two maxima differ a little."""
     weight = np.random.default_rng(0).integers(0, 4, len(x)).astype(float)
-    fitted = _fit(x, memory=MEMORY, engine=engine, sample_weight=weight, standardise=True)
-    whole = _fit(x, engine=engine, sample_weight=weight, standardise=True)
+    how: dict[str, Any] = {"engine": engine, "sample_weight": weight, "standardise": True, "restarts": 2}
+    fitted = _fit(x, memory=MEMORY, **how)
+    whole = _fit(x, **how)
     log_prob = fitted.log_prob(x)
     total, of_whole = (total_log_likelihood(fit.tree) for fit in (fitted, whole))
     assert total is not None
