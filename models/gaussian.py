@@ -55,6 +55,7 @@ from probam.conjugacy.pairs import ConjugatePair
 from probam.distributions.built import built
 from probam.distributions.observed import marginal, memory_covariances
 from probam.distributions.pairwise import upper_triangle
+from probam.distributions.precision_normal import PrecisionNormal
 from probam.distributions.supports import innermost
 from probam.distributions.wishart import InvariantWishartCholesky, mode_exponents
 from probam.errors import InputError
@@ -179,9 +180,7 @@ class Gaussian(LocationScale, AdditiveMStep, Conditionals, Conjugacy, MeanFieldF
         if self.covariance == "diagonal":
             return dist.Normal(loc, jnp.sqrt(1 / params["precision"]), validate_args=False).to_event(1)
         if self.covariance in _WITH_MATRIX:
-            factor = params["precision_cholesky"]
-            precision = factor @ jnp.swapaxes(factor, -1, -2)
-            return dist.MultivariateNormal(loc, precision_matrix=precision, validate_args=False)
+            return PrecisionNormal(loc, params["precision_cholesky"], validate_args=False)
         scale = params["scale"]
         if loc.shape[-1] == 1:
             return dist.Normal(loc, scale, validate_args=False).to_event(1)

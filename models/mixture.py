@@ -64,8 +64,8 @@ class Mixture:
         """The same model for rows that count so often."""
         return replace(self, row_weight=weight)
 
-    def parameters(self) -> tuple[Float[Array, " K"], Distribution]:
-        """NumPyro program of the parameters alone: log weights and the bank."""
+    def sites(self) -> tuple[Float[Array, " K"], dict[str, jax.Array]]:
+        """NumPyro program of the parameters alone: log weights and the sites of the memories."""
         log_weights = self.weights.sample(self.num_components)
         params: dict[str, jax.Array] = {}
         for site, prior in self.prior.items():
@@ -74,6 +74,11 @@ class Mixture:
             else:
                 with numpyro.plate("memory", self.num_components):
                     params[site] = jnp.asarray(numpyro.sample(site, prior))
+        return log_weights, params
+
+    def parameters(self) -> tuple[Float[Array, " K"], Distribution]:
+        """NumPyro program of the parameters alone: log weights and the bank."""
+        log_weights, params = self.sites()
         return log_weights, self.family.bank(params)
 
     def __call__(self, x: Float[Array, "N D"] | None = None, num_data: int | None = None) -> Float[Array, "N D"]:

@@ -48,7 +48,7 @@ class Coordinates:
         shapes: dict[str, tuple[int, ...]] = {}
 
         def look() -> None:
-            trace = handlers.trace(handlers.seed(model.parameters, jax.random.key(0))).get_trace()
+            trace = handlers.trace(handlers.substitute(model.sites, substitute_fn=_zeros_of)).get_trace()
             for name, site in trace.items():
                 if site["type"] == "sample":
                     transform: Any = biject_to(site["fn"].support)
@@ -96,7 +96,7 @@ class Coordinates:
     def log_prior(self, free: Params, params: Params | None = None) -> Float[Array, ""]:
         """Log prior density with the Jacobian, nats; ``params`` are the site values at ``free``, where known."""
         params = self.constrain(free) if params is None else params
-        total, _ = log_density(self.model.parameters, (), {}, params)
+        total, _ = log_density(self.model.sites, (), {}, params)
         for name, transform in self.transforms.items():
             total = total + jnp.sum(transform.log_abs_det_jacobian(free[name], params[name]))
         if isinstance(self.model, OrderedModel):
@@ -130,6 +130,11 @@ class Coordinates:
             return self.log_prior(free, params) + log_likelihood(self.model.mixture(params))
 
         return log_joint
+
+
+def _zeros_of(site: dict[str, Any]) -> jax.Array | None:
+    """A value of the shape of a site's draws, which costs less to trace than a draw."""
+    return jnp.zeros(site["fn"].shape()) if site["type"] == "sample" else None
 
 
 @compiled_by_work(lambda _, params: (params, 1))

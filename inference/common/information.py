@@ -81,7 +81,10 @@ def complete_information(
     for j in range(own.shape[1]):
         directions[j, own[:, j]] = 1
     directions[own.shape[1] + np.arange(len(rest)), rest] = 1
-    _, product = jax.linearize(jax.grad(minus_q), z)
+
+    def product(direction: jax.Array) -> jax.Array:  # linearising the gradient first takes half as long again to trace
+        return jax.jvp(jax.grad(minus_q), (z,), (direction,))[1]
+
     products = each(product, jnp.asarray(directions, z.dtype), numbers=x.size * len(own))
     blocks = jnp.moveaxis(products[: own.shape[1], own], 0, -1)  # (K, M, M)
     return _symmetric(blocks), _symmetric(products[own.shape[1] :, rest])

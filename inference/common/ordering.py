@@ -88,6 +88,10 @@ class OrderedModel:
         """The model's program."""
         return self.model(x, num_data)
 
+    def sites(self) -> tuple[Float[Array, " K"], Params]:
+        """The model's program of the sites."""
+        return self.model.sites()
+
     def parameters(self) -> tuple[Float[Array, " K"], Distribution]:
         """The model's program of the parameters."""
         return self.model.parameters()

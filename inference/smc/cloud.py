@@ -110,7 +110,7 @@ def begin(model: Model, x: jax.Array, keys: jax.Array, settings: Settings) -> Cl
     furthest = _furthest(coordinates, target.unravel, x.dtype)
 
     def draw(key: jax.Array) -> jax.Array:
-        trace = handlers.trace(handlers.seed(model.parameters, key)).get_trace()
+        trace = handlers.trace(handlers.seed(model.sites, key)).get_trace()
         free = coordinates.unconstrain({name: trace[name]["value"] for name in coordinates.transforms})
         return jnp.clip(ravel_pytree(free)[0].astype(x.dtype), -furthest, furthest)
 

@@ -108,4 +108,7 @@ def most_probable_locations_full(
     prior = normal_prior(law)
     pull = jnp.einsum("kij,kj->ki", precision, sums) + prior.precision @ (prior.loc - origin)
     matrix = counts[:, None, None] * precision + prior.precision
-    return jnp.asarray(jnp.linalg.solve(matrix, pull[..., None])[..., 0])
+    factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
+    half = jax.lax.linalg.triangular_solve(factor, pull[..., None], left_side=True, lower=True)
+    solved = jax.lax.linalg.triangular_solve(factor, half, left_side=True, lower=True, transpose_a=True)
+    return jnp.asarray(solved[..., 0])

@@ -29,9 +29,11 @@ from numpyro.distributions import Distribution
 from probam.distributions.bits import SpinBernoulli
 from probam.distributions.counts import MultinomialCounts
 from probam.distributions.generalized_normal import GeneralizedNormal, RadialLaplace
+from probam.distributions.precision_normal import half_log_determinant
 from probam.distributions.student_t import EllipticalStudentT
 from probam.distributions.von_mises_fisher import VonMisesFisher
 from probam.numerics.bessel import log_normalizer
+from probam.numerics.entries import columns, entries
 
 __all__ = [
     "Densities",
@@ -257,7 +259,7 @@ def gaussian_spread(base: dist.Normal | dist.MultivariateNormal, loc: Float[Arra
     """:func:`spread_of` of Gaussian memories."""
     if isinstance(base, dist.Normal):
         return _spread(loc, jnp.asarray(base.scale))
-    return _spread(loc, jnp.sqrt(jnp.sum(base.scale_tril**2, axis=-1)))
+    return _spread(loc, jnp.sqrt(base.variance))
 
 
 def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -286,8 +288,8 @@ def _(base: dist.Normal, bank: Distribution, x: jax.Array, zero: jax.Array | Non
 
 def upper_triangle(x: Float[Array, "N D"]) -> Float[Array, "N F"]:
     """Products x_i x_j for i <= j, one column each: F = D (D + 1) / 2."""
-    rows, columns = np.triu_indices(x.shape[-1])
-    return x[..., rows] * x[..., columns]
+    rows, of_rows = np.triu_indices(x.shape[-1])
+    return columns(x, rows) * columns(x, of_rows)
 
 
 @linear_form.register
@@ -299,11 +301,11 @@ def _(bank: dist.MultivariateNormal, x: jax.Array, zero: jax.Array | None = None
     # NumPyro takes inverses against a float64 identity where x64 is on: back to the precision of the memories
     precision = jnp.broadcast_to(bank.precision_matrix, (*bank.batch_shape, num_features, num_features))
     precision = precision.astype(loc.dtype)
-    rows, columns = np.triu_indices(num_features)
-    twice_off_diagonal = np.where(rows == columns, 1.0, 2.0).astype(x.dtype)
-    eta_square = precision[:, rows, columns] * twice_off_diagonal  # (K, F)
+    rows, of_rows = np.triu_indices(num_features)
+    twice_off_diagonal = np.where(rows == of_rows, 1.0, 2.0).astype(x.dtype)
+    eta_square = entries(precision, rows, of_rows) * twice_off_diagonal  # (K, F)
     eta_linear = jnp.einsum("kij,kj->ki", precision, loc, precision="highest")
-    half_log_det = jnp.sum(jnp.log(jnp.diagonal(bank.scale_tril, axis1=-2, axis2=-1)), axis=-1).astype(loc.dtype)
+    half_log_det = half_log_determinant(bank).astype(loc.dtype)
     constant = (
         -0.5 * num_features * jnp.log(jnp.asarray(2 * jnp.pi, x.dtype))
         - half_log_det

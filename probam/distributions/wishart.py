@@ -14,11 +14,14 @@ so that :math:`\log p(t, U) = \nu \sum_i t_i - \tfrac12 \mathrm{tr}(R L L^\top)`
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.constraints import _LowerCholesky
 from numpyro.distributions.transforms import LowerCholeskyTransform, ParameterFreeTransform
+
+from probam.numerics.entries import columns, diagonal, entries, lower_places
 
 __all__ = ["InvariantWishartCholesky", "ScaledRowsTransform", "mode_exponents", "scaled_rows_cholesky"]
 
@@ -42,18 +45,20 @@ class ScaledRowsTransform(ParameterFreeTransform[Any]):
     domain = constraints.real_vector
     codomain = scaled_rows_cholesky
     _entries = LowerCholeskyTransform()
-    """From the same numbers to the matrix of exp(t) on the diagonal and U below it."""
+    """Has vectors and matrices of the same shapes."""
 
     def __call__(self, x: Float[Array, "*B P"]) -> Float[Array, "*B D D"]:
         """The factor."""
-        entries = self._entries(x)
-        scale = jnp.diagonal(entries, axis1=-2, axis2=-1)
-        return jnp.asarray(scale[..., None] * (jnp.tril(entries, -1) + jnp.eye(scale.shape[-1], dtype=x.dtype)))
+        num_features = self.forward_shape(x.shape[-1:])[-1]
+        one, zero = (jnp.full((*x.shape[:-1], 1), value, x.dtype) for value in (1, 0))
+        below, scale = x[..., :-num_features], jnp.exp(x[..., -num_features:])
+        unit = columns(jnp.concatenate([below, one, zero], axis=-1), lower_places(num_features))
+        return scale[..., None] * unit
 
     def _inverse(self, y: Float[Array, "*B D D"]) -> Float[Array, "*B P"]:
-        scale = jnp.diagonal(y, axis1=-2, axis2=-1)
-        entries = jnp.tril(y, -1) / scale[..., None] + scale[..., None] * jnp.eye(scale.shape[-1], dtype=y.dtype)
-        return jnp.asarray(self._entries._inverse(entries))
+        scale = diagonal(y)
+        below = entries(y / scale[..., None], *np.tril_indices(y.shape[-1], -1))
+        return jnp.concatenate([below, jnp.log(scale)], axis=-1)
 
     def log_abs_det_jacobian(
         self,
@@ -63,7 +68,7 @@ class ScaledRowsTransform(ParameterFreeTransform[Any]):
     ) -> Float[Array, "*B"]:
         """Row i, counted from 1, has i entries that its scale multiplies."""
         num_features = y.shape[-1]
-        return jnp.sum(jnp.arange(1, num_features + 1) * x[..., -num_features:], axis=-1)
+        return jnp.sum(np.arange(1, num_features + 1) * x[..., -num_features:], axis=-1)
 
     def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """(..., P) to (..., D, D)."""

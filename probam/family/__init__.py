@@ -223,8 +223,11 @@ class Model(Protocol):
         The rows of a minibatch ``x`` stand for ``num_data`` data: their log density is scaled up.
         """
 
+    def sites(self) -> tuple[Float[Array, " K"], Params]:
+        """The same program without the data: log weights and the sites of the memories, drawn from the prior."""
+
     def parameters(self) -> tuple[Float[Array, " K"], Distribution]:
-        """The same program without the data: log weights and bank drawn from the prior."""
+        """:meth:`sites` with the bank in place of its sites."""
 
     def mixture(self, params: Mapping[str, jax.Array]) -> MemoryMixture:
         """The mixture distribution at given site values."""

@@ -26,7 +26,7 @@ from probam.inference.common.result import EngineResult, Survey
 from probam.models.mixture import Mixture
 from probam.reports.tree import build_tree
 
-__all__ = ["FURTHER", "essential_tree", "fit_tree", "tree_of"]
+__all__ = ["FURTHER", "KeysToRead", "essential_tree", "fit_tree", "keys_to_read", "tree_of"]
 
 FURTHER = ("partition", "log_likelihood", "posterior_predictive", "predictive_check")
 """Groups that no question to a fit needs: :func:`essential_tree` leaves them for later."""
@@ -40,11 +40,27 @@ _LARGEST_LOG_LIKELIHOOD = 20_000_000
 _STAGES = 3
 
 
+class KeysToRead(NamedTuple):
+    """What is drawn with when the result of an engine is read."""
+
+    labels: jax.Array
+    predictive: jax.Array
+    """Of replicated data."""
+    probe: jax.Array
+    check: jax.Array
+    """Of the check of replicated data."""
+
+
+def keys_to_read(key: jax.Array) -> KeysToRead:
+    """Keys made of one. It is called by a compiled function: alone each of them would be a program."""
+    return KeysToRead(*jax.random.split(key, 3), jax.random.fold_in(key, 3))
+
+
 def fit_tree(
     model: Mixture,
     prepared: Prepared,
     result: EngineResult,
-    key: jax.Array,
+    keys: KeysToRead,
     attributes: dict[str, Any],
     progress: Reporter,
 ) -> xr.DataTree:
@@ -57,14 +73,13 @@ def fit_tree(
         model: the program that was fitted.
         prepared: the data.
         result: what the engine returned.
-        key: for labels and replicated data.
+        keys: for labels and replicated data.
         attributes: the root attributes (family, weights, engine, ...).
         progress: told of the groups that are made.
     """
-    key_labels, key_predictive, key_probe, key_check = _keys(key)
     stage = _announcing(progress)
     stage(0)
-    read = _read(model, prepared, result, (key_labels, key_probe))
+    read = _read(model, prepared, result, keys)
     draws, reading = read.draws, read.reading
     positions = _completed(draws, prepared)
     stage(1)
@@ -74,8 +89,8 @@ def fit_tree(
         collected.derive("partition", lambda: groups.partition_group(reading, owners))
         collected.derive("log_likelihood", lambda: _log_likelihood(draws, reading, prepared))
         stage(2)
-        collected.derive("posterior_predictive", lambda: groups.predictive_group(key_predictive, draws, prepared))
-        collected.derive("predictive_check", lambda: predictive_check_group(key_check, draws, prepared))
+        collected.derive("posterior_predictive", lambda: groups.predictive_group(keys.predictive, draws, prepared))
+        collected.derive("predictive_check", lambda: predictive_check_group(keys.check, draws, prepared))
     stage(3)
     return with_outcome(tree_of(collected.made, attributes | collected.reasons(), prepared, positions), model)
 
@@ -84,7 +99,7 @@ def essential_tree(
     model: Mixture,
     prepared: Prepared,
     result: EngineResult,
-    key: jax.Array,
+    keys: KeysToRead,
     attributes: dict[str, Any],
     progress: Reporter,
 ) -> xr.DataTree:
@@ -94,14 +109,13 @@ def essential_tree(
         model: the program that was fitted.
         prepared: the data.
         result: what the engine returned.
-        key: that of the fit for its groups.
+        keys: those of the fit for its groups.
         attributes: the root attributes.
         progress: told of the groups that are made.
     """
-    key_labels, _, key_probe, _ = _keys(key)
     stage = _announcing(progress)
     stage(0)
-    read = _read(model, prepared, result, (key_labels, key_probe))
+    read = _read(model, prepared, result, keys)
     positions = _completed(read.draws, prepared)
     collected = _essential(model, prepared, result, read)
     stage(3)
@@ -133,13 +147,13 @@ class _Read(NamedTuple):
     survey: Survey | None
 
 
-def _read(model: Mixture, prepared: Prepared, result: EngineResult, keys: tuple[jax.Array, jax.Array]) -> _Read:
-    """Read the data under the draws, and number the memories alike; ``keys`` are for labels and probes."""
+def _read(model: Mixture, prepared: Prepared, result: EngineResult, keys: KeysToRead) -> _Read:
+    """Read the data under the draws, and number the memories alike."""
     x, allowed = jax.device_put(prepared.x), prepared.allowed
     draws = thin(model, result, len(prepared.x))
-    probes = _probes(keys[1], prepared)
+    probes = _probes(keys.probe, prepared)
     pairs = np.stack([probes, np.roll(probes, 1)], axis=1)
-    reading = posterior.read(model, draws.sites, keys[0], x, pairs, allowed, most_probable=len(draws) == 1)
+    reading = posterior.read(model, draws.sites, keys.labels, x, pairs, allowed, most_probable=len(draws) == 1)
     counted = None if prepared.weight is None else prepared.weight > 0
     numbering = number_memories(draws, reading, x, counted=counted, as_labelled=allowed is not None)
     survey = draws.survey_of(result)
@@ -162,13 +176,6 @@ def _essential(model: Mixture, prepared: Prepared, result: EngineResult, read: _
     if (all_rows := groups.all_rows_group(result, prepared)) is not None:
         collected.made["all_rows"] = all_rows
     return collected
-
-
-@compiled_quickly()
-def _keys(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """For labels, replicated data, probes, and the check of replicated data."""
-    key_labels, key_predictive, key_probe = jax.random.split(key, 3)
-    return key_labels, key_predictive, key_probe, jax.random.fold_in(key, 3)
 
 
 @compiled_quickly(static_argnums=1)

@@ -7,7 +7,8 @@ a group has the same bits whenever it is made. What is made is kept in that fold
 was only read.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 
 import jax
@@ -18,10 +19,7 @@ from probam.distributions.supports import innermost
 from probam.fits.choices import precision
 from probam.fits.groups import Group, reason
 from probam.fits.kept import keep, kept, shelf
-from probam.fits.prior_groups import log_prior_group, prior_group, prior_predictive_group
-from probam.fits.recall_group import recall_group
 from probam.fits.saved import Saved
-from probam.fits.verification import verification_group
 from probam.models.mixture import Mixture
 from probam.numerics.steady import steady
 from probam.reports.summaries.quantities import options
@@ -29,14 +27,14 @@ from probam.reports.tree import group_dataset, has, with_datasets
 
 __all__ = ["DERIVED", "REPORTED", "with_groups"]
 
-DERIVED: dict[str, Callable[[Saved], Group]] = {
-    "recall": recall_group,
-    "verification": verification_group,
-    "prior": prior_group,
-    "prior_predictive": prior_predictive_group,
-    "log_prior": log_prior_group,
+DERIVED = {
+    "recall": "recall_group",
+    "verification": "verification",
+    "prior": "prior_groups",
+    "prior_predictive": "prior_groups",
+    "log_prior": "prior_groups",
 }
-"""How each derived group is made."""
+"""The module whose function ``NAME_group`` makes each derived group, imported when it does: some bring all energies."""
 
 REPORTED = ("recall", "verification")
 """Those that the report reads."""
@@ -112,7 +110,7 @@ def _kept_or_made(saved: Saved, name: str, place: Path | None) -> xr.Dataset:
     found = None if place is None else kept(place, name)
     if found is not None:
         return found
-    group = DERIVED[name](saved)
+    group: Group = getattr(import_module(f"probam.fits.{DERIVED[name]}"), f"{name}_group")(saved)
     made = group_dataset(saved.tree, name, group.variables, coordinates=group.coordinates, attributes=group.attributes)
     if place is not None:
         keep(place, name, made)

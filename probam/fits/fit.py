@@ -105,13 +105,13 @@ def _fitted(data: Any, options: FitOptions, engine_options: dict[str, Any], tree
         model = mixture(prepared.x, family=family, weights=weights, num_components=num_components, prior=options.prior)
         engine = options.engine or sampler_of(model, has_row_weights=prepared.weight is not None)
         options, run = replace(options, engine=engine), find_engine(engine, engine_options)
-        key_run, key_read = keys_of(np.uint32(options.seed))
+        key_run, keys = keys_of(np.uint32(options.seed))
         result = _run(run, key_run, model, prepared, options, engine_options)
         attributes = fit_attributes(options, engine_options, prepared, model, result)
         if options.output is not None:
             pending = pending_tree(model, prepared, result, attributes | {"seconds": time.perf_counter() - began})
             _save_or_rescue(pending, options.output)
-        tree = tree_of(model, prepared, result, key_read, attributes, Reporter(options.progress))
+        tree = tree_of(model, prepared, result, keys, attributes, Reporter(options.progress))
         tree = with_groups(tree, model) if options.complete else tree
     tree.attrs["seconds"] = time.perf_counter() - began
     fitted = Fit(tree, model)

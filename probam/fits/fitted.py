@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 import probam.fits.posterior as posterior
-from probam.equivalence.check import Check
 from probam.errors import InputError
 from probam.fits.annealed import WAYS, from_noise
 from probam.fits.asked import Asked
@@ -22,11 +21,13 @@ from probam.fits.options import SEEDS
 from probam.fits.parameters import Parameters, as_gaussian_mixture, check_one_mixture, parameters_of
 from probam.fits.program_text import program_text
 from probam.fits.questions import NO_LENGTH
-from probam.fits.verification import verify_draws
 from probam.options import boolean, file_path, one_of, whole_number
 from probam.reports.summaries.convergence import invariant_summary
 from probam.reports.summaries.quantities import evenly
 from probam.reports.tree import write_tree
+
+if TYPE_CHECKING:
+    from probam.equivalence.check import Check
 
 __all__ = ["Fit"]
 
@@ -147,7 +148,7 @@ class Fit(Asked):
 
     # --- judgement ---------------------------------------------------------------------------------------------
 
-    def verify(self, *, seed: int = 0) -> list[Check]:
+    def verify(self, *, seed: int = 0) -> list["Check"]:
         """Checks that the energy is the likelihood, at several draws of this posterior; the largest errors of all.
 
         Args:
@@ -156,6 +157,8 @@ class Fit(Asked):
         SEEDS("seed", seed)
         x = self.standardiser.apply(self._positions).astype(self.dtype)
         chosen = np.random.default_rng(seed).permutation(len(x))[:_CHECKED_DATA]
+        from probam.fits.verification import verify_draws
+
         return verify_draws(self.model, self.draws(), jnp.asarray(x[chosen]))
 
     def summary(self) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import xarray as xr
 
 import probam.fits.groups as groups
 from probam.compiled import compiled_quickly
-from probam.fits.assemble import FURTHER, fit_tree, tree_of
+from probam.fits.assemble import FURTHER, KeysToRead, fit_tree, keys_to_read, tree_of
 from probam.fits.choices import precision
 from probam.fits.outcome import with_outcome
 from probam.fits.prepared import Prepared
@@ -51,10 +51,10 @@ def is_pending(tree: xr.DataTree) -> bool:
 
 
 @compiled_quickly()
-def keys_of(seed: np.uint32 | jax.Array) -> tuple[jax.Array, jax.Array]:
+def keys_of(seed: np.uint32 | jax.Array) -> tuple[jax.Array, KeysToRead]:
     """For the engine, and for what is drawn to read its result."""
     key_run, key_read = jax.random.split(jax.random.key(seed))
-    return key_run, key_read
+    return key_run, keys_to_read(key_read)
 
 
 def completed(tree: xr.DataTree, model: Mixture, progress: Reporter = silent) -> xr.DataTree:
@@ -69,7 +69,7 @@ def completed(tree: xr.DataTree, model: Mixture, progress: Reporter = silent) ->
         return _completed(tree, model, keys_of(np.uint32(tree.attrs["seed"]))[1], progress)
 
 
-def _completed(tree: xr.DataTree, model: Mixture, key: jax.Array, progress: Reporter) -> xr.DataTree:
+def _completed(tree: xr.DataTree, model: Mixture, keys: KeysToRead, progress: Reporter) -> xr.DataTree:
     attributes = {str(name): value for name, value in tree.attrs.items() if name != "pending"}
     sites, stats = (
         {str(name): np.asarray(values) for name, values in tree[group].to_dataset().data_vars.items()}
@@ -77,7 +77,7 @@ def _completed(tree: xr.DataTree, model: Mixture, key: jax.Array, progress: Repo
     )
     status = str(attributes.get("status", ""))
     result = EngineResult(sites, stats, None, "", status, survey=saved_survey(tree))
-    whole = fit_tree(model, saved_data(tree), result, key, attributes, progress)
+    whole = fit_tree(model, saved_data(tree), result, keys, attributes, progress)
     for name in _OF_THE_RUN:
         if name in tree.children:
             whole[name] = xr.DataTree(tree[name].to_dataset())

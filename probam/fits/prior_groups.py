@@ -91,7 +91,7 @@ def _prior_draws(saved: Saved) -> dict[str, np.ndarray]:
 
 
 def _draw(model: Mixture, key: jax.Array) -> Params:
-    trace = handlers.trace(handlers.seed(model.parameters, key)).get_trace()
+    trace = handlers.trace(handlers.seed(model.sites, key)).get_trace()
     params = {name: site["value"] for name, site in trace.items() if site["type"] == "sample"}
     return params | model.deterministics(params)
 
@@ -107,7 +107,7 @@ def _log_prior(model: Mixture, sites: Params) -> Params:
     """Log density of every site at draws (leaves lead with their axis): (S,), or (S, K) where each memory has one."""
 
     def one(params: Params) -> dict[str, Float[Array, "..."]]:
-        _, trace = log_density(model.parameters, (), {}, params)
+        _, trace = log_density(model.sites, (), {}, params)
         owned = set(model.prior) - model.family.shared
         found = {}
         for name, site in trace.items():

@@ -7,9 +7,10 @@ import jax
 import numpy as np
 import xarray as xr
 
+from probam.compiled import compiled_quickly
 from probam.data.schema import SCHEMA
 from probam.data.table import Table
-from probam.fits.assemble import fit_tree
+from probam.fits.assemble import KeysToRead, fit_tree, keys_to_read
 from probam.fits.attributes import describe, versions
 from probam.fits.choices import sampler_of
 from probam.fits.prepared import Prepared
@@ -33,17 +34,24 @@ def fit_tree_of_stream(learning: Learning, num_draws: int, progress: Reporter) -
     """The tree of a fit, whose data are a uniform sample of the stream's rows, and the model that was fitted."""
     table = Table(learning.sample, learning.schema.columns, "stream")
     weights = weight_prior(_weights_name(learning.process), **_weights_options(learning.process))
-    key_draw, key_read = jax.random.split(jax.random.fold_in(jax.random.key(int(learning.options.seed)), 2**31))
+    key_draw, keys = _keys_of(np.uint32(learning.options.seed))
     with learning.schema.precision():
         model = Mixture(learning.family, weights, learning.partitions.most_memories + 1, learning.prior)
         prepared = Prepared.of(table, learning.units)
         result = draw_from_partitions(key_draw, model, learning, prepared.x, num_draws)
         attributes = _attributes(learning, model, table, result)
-        tree: xr.DataTree = fit_tree(model, prepared, result, key_read, attributes, progress)
+        tree: xr.DataTree = fit_tree(model, prepared, result, keys, attributes, progress)
     tree["observed_data"].attrs["sample"] = (
         f"{table.num_data} of the {learning.num_data} rows of the stream, drawn uniformly"
     )
     return tree, model
+
+
+@compiled_quickly()
+def _keys_of(seed: np.uint32 | jax.Array) -> tuple[jax.Array, KeysToRead]:
+    """For the draws, and for what is drawn to read them."""
+    key_draw, key_read = jax.random.split(jax.random.fold_in(jax.random.key(seed), 2**31))
+    return key_draw, keys_to_read(key_read)
 
 
 def _weights_name(process: Process) -> str:
