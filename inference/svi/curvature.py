@@ -65,9 +65,11 @@ def spreads(
     def log_prior(z: jax.Array) -> jax.Array:
         return coordinates.log_prior(coordinates.unflatten(z))
 
-    def log_joint(z: jax.Array) -> jax.Array:
-        params = coordinates.constrain(coordinates.unflatten(z))
-        return log_prior(z) + batch.log_likelihood(coordinates, params)
+    def log_likelihood(z: jax.Array) -> jax.Array:
+        return batch.log_likelihood(coordinates, coordinates.constrain(coordinates.unflatten(z)))
+
+    def both_slopes(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jax.grad(log_prior)(z), jax.grad(log_likelihood)(z)
 
     def log_density(z: jax.Array, row: tuple[jax.Array, jax.Array | None]) -> jax.Array:
         x, weight = jax.tree.map(lambda leaf: leaf[None], row)
@@ -82,12 +84,10 @@ def spreads(
     numbers = batch.rows.size * coordinates.model.num_components
 
     def one(z: jax.Array) -> jax.Array:
-        _, of_joint = jax.linearize(jax.grad(log_joint), z)
-        _, of_prior = jax.linearize(jax.grad(log_prior), z)
-        products = each(of_joint, directions, numbers=numbers)
+        of_prior, of_data = each(lambda along: jax.jvp(both_slopes, (z,), (along,))[1], directions, numbers=numbers)
+        products = of_prior + of_data
         share = jnp.sum if exact else jnp.mean
-        diagonal = jnp.abs(share(directions * products, axis=0))
-        prior = jnp.abs(share(directions * each(of_prior, directions, numbers=size), axis=0))
+        diagonal, prior = (jnp.abs(share(directions * these, axis=0)) for these in (products, of_prior))
         of_rows = (batch.rows, batch.weight)
         slopes = each(lambda row: jax.grad(log_density)(z, row) ** 2, of_rows, numbers=size, on_cpu=_ROWS_AT_A_TIME)
         least = _LEAST * jnp.maximum(prior, batch.scale * jnp.sum(slopes, axis=0))
