@@ -150,10 +150,7 @@ def _advance(
         model: Model, x: jax.Array, groups: Patterns | None, span: _Span, states: State, keys: jax.Array
     ) -> tuple[State, tuple[Params, Params]]:
         numbers = x.size * model.num_components
-        together = len(keys) if is_small(x, model.num_components) else None  # a sweep of few data is many small steps
-        return each(
-            lambda inputs: chain(model, x, groups, span, *inputs), (states, keys), numbers=numbers, on_cpu=together
-        )
+        return each(lambda inputs: chain(model, x, groups, span, *inputs), (states, keys), numbers=numbers)
 
     return over_chains(chains, num_devices, num_shared=4)(model, x, groups, span, states, keys)
 
