@@ -68,7 +68,8 @@ class PrecisionNormal(dist.MultivariateNormal):
     @validate_sample  # type: ignore[untyped-decorator]
     def log_prob(self, value: Float[ArrayLike, "... D"]) -> Float[Array, "..."]:
         """Log density, nats."""
-        apart = jnp.einsum("...ij,...i->...j", self.precision_cholesky, jnp.asarray(value) - self.loc, precision="highest")
+        centred = jnp.asarray(value) - self.loc
+        apart = jnp.einsum("...ij,...i->...j", self.precision_cholesky, centred, precision="highest")
         constant = 0.5 * self.event_shape[0] * np.log(2 * np.pi)
         return jnp.sum(jnp.log(diagonal(self.precision_cholesky)), -1) - 0.5 * jnp.sum(apart**2, -1) - constant
 
