@@ -12,6 +12,7 @@ import pytest
 import probam
 from probam.cli.main import main
 from probam.data.rotation import is_sealed
+from probam.fits.options import TAKE_BLOCKS
 from probam.reports.tree import read_tree
 from tests.cli.test_killed import assert_same_posterior
 from tests.cli.told_and_killed import started, told
@@ -107,7 +108,7 @@ def test_a_lost_process_ends_the_other_with_a_sentence_within_a_minute(
     assert not list(tmp_path.glob("*.nc"))
 
 
-CUT = ("x.npy", *MODEL, "--memory", "300000", "--option", "tolerance=0", "--option", "max_iterations=8")
+CUT = ("x.npy", *MODEL, "--memory", "300000", "--option", "tolerance=0")
 CHECKPOINT = ("--checkpoint", "run.ckpt")
 
 
@@ -121,15 +122,28 @@ def _ended(runs: "list[subprocess.Popen[str]]", seconds: float = 240) -> list[tu
     return [(run.returncode, err) for run, err in zip(runs, said, strict=True)]
 
 
-@pytest.mark.parametrize("victim", [1, pytest.param(0, marks=pytest.mark.slow)])
+PLACES = {"em": ("EM, pass 5 over", 4), "gradient_em": ("gradient EM, pass 9 over", 3)}
+PLACES |= {"cavi": ("CAVI, pass 4 over", 4), "svi": ("SVI", 4)}
+"""Where runs are killed: words of the progress, and how often it has said them."""
+
+STEPS = ("--option", "max_iterations=8")
+OWN = {"cavi": (*STEPS, "--num-draws", "20"), "svi": ("--num-draws", "20", "--num-steps", "200")}
+
+
+@pytest.mark.parametrize(
+    ("engine", "victim"),
+    [("em", 1), *(pytest.param(engine, 0, marks=pytest.mark.slow) for engine in PLACES)],
+)
 def test_after_the_loss_of_a_process_the_same_commands_go_on_to_the_bits_of_a_run_without_one(
-    victim: int, tmp_path: Path
+    engine: str, victim: int, tmp_path: Path
 ) -> None:
+    assert set(PLACES) == set(TAKE_BLOCKS)
     np.save(tmp_path / "x.npy", _rows(2000))
-    whole = _started(tmp_path, 2, [*CUT, "-o", "whole.nc"])
+    words = [*CUT, "--engine", engine, *OWN.get(engine, STEPS)]
+    whole = _started(tmp_path, 2, [*words, "-o", "whole.nc"])
     assert _ended(whole) == [(0, ""), (0, "")]
-    ends = [("EM, pass 5 over", 4) if i == victim else ("", 0) for i in range(2)]
-    killed = _ended(_started(tmp_path, 2, [*CUT, *CHECKPOINT], ends))
+    ends = [PLACES[engine] if i == victim else ("", 0) for i in range(2)]
+    killed = _ended(_started(tmp_path, 2, [*words, *CHECKPOINT], ends))
     assert killed[victim] == (-signal.SIGKILL, "")
     code, err = killed[1 - victim]
     assert (code, err.count("\n")) == (2, 1)
@@ -139,8 +153,8 @@ def test_after_the_loss_of_a_process_the_same_commands_go_on_to_the_bits_of_a_ru
     assert not (tmp_path / "fit.nc").exists()
     for i in range(2):
         (tmp_path / f"told{i}").unlink()
-    assert _ended(_started(tmp_path, 2, [*CUT, *CHECKPOINT])) == [(0, ""), (0, "")]
-    for i in range(2):
+    assert _ended(_started(tmp_path, 2, [*words, *CHECKPOINT])) == [(0, ""), (0, "")]
+    for i in range(2 if engine == "em" else 0):
         again = told(tmp_path, f"told{i}").splitlines()
         assert not {"EM, pass 1 over 2,000 rows", "EM, pass 4 over 2,000 rows"} & set(again)
         assert "EM, pass 5 over 2,000 rows" in again
@@ -162,7 +176,7 @@ def test_a_checkpoint_that_the_first_process_cannot_use_ends_all_of_them(
         probam.fit("x.npy", **options, memory=300_000, **own)
         said = "run.ckpt is of another run: whole data is read by 1 process in the file and read by 2 processes in this"
     before = path.read_bytes()
-    first, other = _ended(_started(tmp_path, 2, [*CUT, *CHECKPOINT]), seconds=100)
+    first, other = _ended(_started(tmp_path, 2, [*CUT, *STEPS, *CHECKPOINT]), seconds=100)
     assert (first[0], other[0]) == (2, 2)
     assert first[1].startswith(f"probam: checkpoint: {said}")
     assert other[1].startswith("probam: distributed: another process of this run ")
