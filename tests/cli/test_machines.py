@@ -12,7 +12,6 @@ import pytest
 import probam
 from probam.cli.main import main
 from probam.data.rotation import is_sealed
-from probam.fits.options import TAKE_BLOCKS
 from probam.reports.tree import read_tree
 from tests.cli.test_killed import assert_same_posterior
 from tests.cli.told_and_killed import started, told
@@ -123,11 +122,11 @@ def _ended(runs: "list[subprocess.Popen[str]]", seconds: float = 240) -> list[tu
 
 
 PLACES = {"em": ("EM, pass 5 over", 4), "gradient_em": ("gradient EM, pass 9 over", 3)}
-PLACES |= {"cavi": ("CAVI, pass 4 over", 4), "svi": ("SVI", 4)}
+PLACES |= {"cavi": ("CAVI, pass 4 over", 4)}
 """Where runs are killed: words of the progress, and how often it has said them."""
 
 STEPS = ("--option", "max_iterations=8")
-OWN = {"cavi": (*STEPS, "--num-draws", "20"), "svi": ("--num-draws", "20", "--num-steps", "200")}
+OWN = {"cavi": (*STEPS, "--num-draws", "20")}
 
 
 @pytest.mark.parametrize(
@@ -137,7 +136,6 @@ OWN = {"cavi": (*STEPS, "--num-draws", "20"), "svi": ("--num-draws", "20", "--nu
 def test_after_the_loss_of_a_process_the_same_commands_go_on_to_the_bits_of_a_run_without_one(
     engine: str, victim: int, tmp_path: Path
 ) -> None:
-    assert set(PLACES) == set(TAKE_BLOCKS)
     np.save(tmp_path / "x.npy", _rows(2000))
     words = [*CUT, "--engine", engine, *OWN.get(engine, STEPS)]
     whole = _started(tmp_path, 2, [*words, "-o", "whole.nc"])
