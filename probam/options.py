@@ -229,8 +229,9 @@ def _is_number(value: Any) -> bool:
     """Whether this is a real number of Python, or a single one of NumPy or JAX."""
     dtype = getattr(value, "dtype", None)
     if dtype is None:
-        is_too_large = isinstance(value, int) and abs(value) >= 2**1023  # beyond the floating-point numbers
-        return isinstance(value, numbers.Real) and not isinstance(value, bool) and not is_too_large
+        if isinstance(value, int):
+            return not isinstance(value, bool) and abs(value) < 2**1023  # within the floating-point numbers
+        return isinstance(value, numbers.Real)
     return dtype.kind in "iuf" and value.ndim == 0
 
 

@@ -43,15 +43,11 @@ class OnDevices:
     def __init__(self, parts: Parts, data: Data, devices: list[jax.Device]) -> None:
         self.numbered = data.valid.ndim == 4
         self.constant = jax.device_put(data.constant, devices[0])
+        cut: Any = partial(np.array_split, indices_or_sections=len(devices), axis=1)
         rows, valid = (np.asarray(leaf)[0] for leaf in (data.rows, data.valid))  # (G, R, F), (G, R, ...)
         self._shares = [
             jax.device_put((parts, data._replace(rows=own[None], valid=counts[None])), device)
-            for own, counts, device in zip(
-                np.array_split(rows, len(devices), axis=1),
-                np.array_split(valid, len(devices), axis=1),
-                devices,
-                strict=True,
-            )
+            for own, counts, device in zip(cut(rows), cut(valid), devices, strict=True)
         ]
         self._devices = devices
 

@@ -1,7 +1,7 @@
 """The command that makes a fit."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -102,8 +102,10 @@ def fit(
     if not is_first:
         return
     agreement = None
-    if labels is not None:
-        agreement = _agreement_of_all(fitted, source) if table is None else _agreement(fitted, table, known)
+    if table is not None and known is not None:
+        agreement = _agreement(fitted, table, known)
+    elif labels is not None:
+        agreement = _agreement_of_all(fitted, cast("RowSource", source))  # several processes refuse labels
     if as_json:
         print_json(fit_record(fitted, output, agreement))
     else:

@@ -137,9 +137,10 @@ def test_leading_memories_take_no_room_for_rows_times_memories() -> None:
         "precision": np.ones((1, num_memories, FEATURES)),
         "proportions": np.full((1, num_memories), 1 / num_memories),
     }
-    program = jax.jit(partial(_in_blocks.__wrapped__, each=False, spread=False, top=5))
+    uncompiled: Any = _in_blocks
+    program = jax.jit(partial(uncompiled.__wrapped__, each=False, spread=False, top=5))
     x = rng.normal(size=(num_rows, FEATURES))
-    used = program.lower(model, sites, np.arange(num_memories)[None], x, None).compile().memory_analysis()
+    used: Any = program.lower(model, sites, np.arange(num_memories)[None], x, None).compile().memory_analysis()
     assert used.temp_size_in_bytes + used.output_size_in_bytes < num_rows * num_memories * 8 / 10
 
 

@@ -206,6 +206,7 @@ def test_weighted_rows_in_blocks_count_as_in_memory(x: np.ndarray, engine: str) 
     log_prob = fitted.log_prob(x)
     total, of_whole = (total_log_likelihood(fit.tree) for fit in (fitted, whole))
     assert total is not None
+    assert of_whole is not None
     np.testing.assert_allclose(total.item(), weight @ log_prob, rtol=1e-9)
     np.testing.assert_allclose(total, of_whole, rtol=1e-6)
     np.testing.assert_allclose(_means(fitted), _means(whole), atol=3e-2)
