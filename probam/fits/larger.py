@@ -40,7 +40,7 @@ _ALIVE = 32
 _SHARE = 4
 """Blocks take this part of the memory."""
 
-_OF_SAMPLE = 2
+_OF_SAMPLE = 3
 """The fit of the sample takes this part: a search among many memories needs many rows."""
 
 _MOST_ROWS = 2**17
