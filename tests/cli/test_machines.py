@@ -122,11 +122,11 @@ def _ended(runs: "list[subprocess.Popen[str]]", seconds: float = 240) -> list[tu
 
 
 PLACES = {"em": ("EM, pass 5 over", 4), "gradient_em": ("gradient EM, pass 9 over", 3)}
-PLACES |= {"cavi": ("CAVI, pass 4 over", 4)}
+PLACES |= {"cavi": ("CAVI, pass 4 over", 4), "svi": ("SVI", 4)}
 """Where runs are killed: words of the progress, and how often it has said them."""
 
 STEPS = ("--option", "max_iterations=8")
-OWN = {"cavi": (*STEPS, "--num-draws", "20")}
+OWN = {"cavi": (*STEPS, "--num-draws", "20"), "svi": ("--num-draws", "20", "--num-steps", "200")}
 
 
 @pytest.mark.parametrize(
