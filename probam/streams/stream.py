@@ -24,14 +24,14 @@ from probam.fits.choices import find_family, saved_family
 from probam.fits.fitted import Fit
 from probam.inference.common.progress import Listener, Reporter
 from probam.inference.stream.engine import Absorbed
-from probam.options import file_path, takes, whole_number
+from probam.options import file_path, optional, takes, whole_number
 from probam.streams.checkpoint import PassFile
 from probam.streams.learning import Learning
 from probam.streams.options import StreamOptions
 from probam.streams.prior import known_arrays
 from probam.streams.schema import Schema
 from probam.streams.storage import read_stream, stream_group, write_stream
-from probam.streams.to_fit import fit_tree_of_stream
+from probam.streams.to_fit import fit_tree_of_stream, usual_draws
 from probam.streams.waiting import Waiting
 
 __all__ = ["Stream", "run_stream"]
@@ -305,7 +305,7 @@ class Stream:
 
     # --- to a fit ----------------------------------------------------------------------------------------------
 
-    def to_fit(self, *, num_draws: int = 200, progress: Listener | None = None) -> Fit:
+    def to_fit(self, *, num_draws: int | None = None, progress: Listener | None = None) -> Fit:
         """A :class:`probam.fits.fitted.Fit`: draws of all sites given the partition of the data into memories.
 
         The fit has one memory more than the stream, which stands for all memories yet to come and takes the rest of the
@@ -315,15 +315,15 @@ class Stream:
         stream as :meth:`save` writes it, so that :meth:`load` can resume it from the saved fit.
 
         Args:
-            num_draws: number of draws, at least 1.
+            num_draws: number of draws, at least 1; None takes 200, or fewer where many memories have many features.
             progress: called with a ``probam.Progress``.
         """
-        whole_number(least=1)("num_draws", num_draws)
+        optional(whole_number(least=1))("num_draws", num_draws)
         return self._ask(lambda learning: self._fit_of(learning, num_draws, Reporter(progress)))
 
-    def _fit_of(self, learning: Learning, num_draws: int, progress: Reporter) -> Fit:
+    def _fit_of(self, learning: Learning, num_draws: int | None, progress: Reporter) -> Fit:
         began = time.perf_counter()
-        tree, model = fit_tree_of_stream(learning, num_draws, progress)
+        tree, model = fit_tree_of_stream(learning, num_draws or usual_draws(learning), progress)
         tree["stream"] = xr.DataTree(self._group(learning))
         tree.attrs["seconds"] = learning.seconds + time.perf_counter() - began
         return Fit(tree, model)

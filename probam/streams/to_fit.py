@@ -1,5 +1,6 @@
 """From a stream to a fit: draws of all sites, and the attributes that describe their origin."""
 
+import math
 from importlib.metadata import version
 from typing import Any
 
@@ -25,9 +26,20 @@ from probam.streams.learning import Learning
 from probam.streams.options import StreamOptions
 from probam.streams.partitions import Process
 
-__all__ = ["fit_tree_of_stream"]
+__all__ = ["fit_tree_of_stream", "usual_draws"]
 
 _ENGINE_OPTIONS = ("rule", "energy", "base", "warm", "tidy_every", "particles", "rejuvenate_every", "window")
+
+_DRAWS, _FEWEST_DRAWS = 200, 10
+_NUMBERS = 2**25
+"""Most numbers that all draws together have by default, where that leaves enough draws."""
+
+
+def usual_draws(learning: Learning) -> int:
+    """How many draws a fit has by default: fewer where a stream has many memories of many features."""
+    of_a_memory = sum(math.prod(law.shape()) for law in learning.prior.values())
+    of_a_draw = (learning.partitions.most_memories + 1) * of_a_memory
+    return max(_FEWEST_DRAWS, min(_DRAWS, _NUMBERS // of_a_draw))
 
 
 def fit_tree_of_stream(learning: Learning, num_draws: int, progress: Reporter) -> tuple[xr.DataTree, Mixture]:

@@ -11,6 +11,7 @@ import pytest
 from numpyro.distributions import Gamma
 from scipy.stats import multivariate_normal
 
+import probam.streams.to_fit as to_fit
 from probam.data.source import row_blocks
 from probam.errors import InputError
 from probam.fits.fit import load
@@ -117,6 +118,20 @@ def test_a_stream_cut_saved_and_loaded_at_20_places_ends_in_the_same_bits(dtype:
     assert cut.log_predictive == whole.log_predictive
     assert arrays_of(cut) == arrays_of(whole)
     pd.testing.assert_frame_equal(cut.growth, whole.growth)
+
+
+def test_a_fit_of_a_stream_has_fewer_draws_where_many_memories_have_many_features(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    stream = Stream(covariance="diagonal", warm=20).partial_fit(x)
+    numbers = 0  # of one draw, but for its weights
+    for most, expected in ((2**25, 200), (None, 37), (1, 10)):
+        monkeypatch.setattr(to_fit, "_NUMBERS", 37 * numbers + 1 if most is None else most)
+        posterior = stream.to_fit().tree["posterior"].to_dataset()
+        assert posterior.sizes["draw"] == expected
+        numbers = sum(posterior[site].isel(draw=0).size for site in ("loc", "precision"))
+        assert numbers == 2 * 3 * posterior.sizes["memory"]
 
 
 def test_a_fit_of_the_stream_holds_the_stream(streamed: Stream, tmp_path: Path) -> None:
