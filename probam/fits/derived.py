@@ -7,7 +7,7 @@ a group has the same bits whenever it is made. What is made is kept in that fold
 was only read.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 
@@ -27,14 +27,20 @@ from probam.reports.tree import group_dataset, has, with_datasets
 
 __all__ = ["DERIVED", "REPORTED", "with_groups"]
 
-DERIVED = {
-    "recall": "recall_group",
-    "verification": "verification",
-    "prior": "prior_groups",
-    "prior_predictive": "prior_groups",
-    "log_prior": "prior_groups",
+
+def _made_by(module: str, function: str) -> Callable[[Saved], Group]:
+    """A function of a module that is imported when it is called: some bring all energies."""
+    return lambda saved: getattr(import_module(f"probam.fits.{module}"), function)(saved)
+
+
+DERIVED: dict[str, Callable[[Saved], Group]] = {
+    "recall": _made_by("recall_group", "recall_group"),
+    "verification": _made_by("verification", "verification_group"),
+    "prior": _made_by("prior_groups", "prior_group"),
+    "prior_predictive": _made_by("prior_groups", "prior_predictive_group"),
+    "log_prior": _made_by("prior_groups", "log_prior_group"),
 }
-"""The module whose function ``NAME_group`` makes each derived group, imported when it does: some bring all energies."""
+"""How each derived group is made."""
 
 REPORTED = ("recall", "verification")
 """Those that the report reads."""
@@ -110,7 +116,7 @@ def _kept_or_made(saved: Saved, name: str, place: Path | None) -> xr.Dataset:
     found = None if place is None else kept(place, name)
     if found is not None:
         return found
-    group: Group = getattr(import_module(f"probam.fits.{DERIVED[name]}"), f"{name}_group")(saved)
+    group = DERIVED[name](saved)
     made = group_dataset(saved.tree, name, group.variables, coordinates=group.coordinates, attributes=group.attributes)
     if place is not None:
         keep(place, name, made)
