@@ -47,15 +47,15 @@ class PrecisionNormal(dist.MultivariateNormal):
         batch_shape = jax.lax.broadcast_shapes(self.loc.shape[:-1], self.precision_cholesky.shape[:-2])
         Distribution.__init__(self, batch_shape, self.loc.shape[-1:], validate_args=validate_args)
 
-    @lazy_property  # type: ignore[untyped-decorator]
+    @lazy_property
     def precision_matrix(self) -> Float[Array, "*batch D D"]:
         """L L^T."""
-        return self.precision_cholesky @ jnp.swapaxes(self.precision_cholesky, -1, -2)
+        return jnp.matmul(self.precision_cholesky, jnp.swapaxes(self.precision_cholesky, -1, -2))
 
-    @lazy_property  # type: ignore[untyped-decorator]
+    @lazy_property
     def scale_tril(self) -> Float[Array, "*batch D D"]:
         """The Cholesky factor of the covariance."""
-        return cholesky_of_inverse(self.precision_matrix)
+        return jnp.asarray(cholesky_of_inverse(self.precision_matrix))
 
     @property
     def variance(self) -> Float[Array, "*batch D"]:
@@ -70,7 +70,7 @@ class PrecisionNormal(dist.MultivariateNormal):
         """Log density, nats."""
         centred = jnp.asarray(value) - self.loc
         apart = jnp.einsum("...ij,...i->...j", self.precision_cholesky, centred, precision="highest")
-        constant = 0.5 * self.event_shape[0] * np.log(2 * np.pi)
+        constant = 0.5 * int(self.event_shape[0]) * np.log(2 * np.pi)
         return jnp.sum(jnp.log(diagonal(self.precision_cholesky)), -1) - 0.5 * jnp.sum(apart**2, -1) - constant
 
 

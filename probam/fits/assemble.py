@@ -53,7 +53,8 @@ class KeysToRead(NamedTuple):
 
 def keys_to_read(key: jax.Array) -> KeysToRead:
     """Keys made of one. It is called by a compiled function: alone each of them would be a program."""
-    return KeysToRead(*jax.random.split(key, 3), jax.random.fold_in(key, 3))
+    labels, predictive, probe = jax.random.split(key, 3)
+    return KeysToRead(labels, predictive, probe, jax.random.fold_in(key, 3))
 
 
 def fit_tree(
