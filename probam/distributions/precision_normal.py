@@ -70,8 +70,9 @@ class PrecisionNormal(dist.MultivariateNormal):
         """Log density, nats."""
         centred = jnp.asarray(value) - self.loc
         apart = jnp.einsum("...ij,...i->...j", self.precision_cholesky, centred, precision="highest")
-        constant = 0.5 * int(self.event_shape[0]) * np.log(2 * np.pi)
-        return jnp.sum(jnp.log(diagonal(self.precision_cholesky)), -1) - 0.5 * jnp.sum(apart**2, -1) - constant
+        constant = 0.5 * self.event_shape[0] * np.log(2 * np.pi)
+        log_scale = jnp.sum(jnp.log(diagonal(self.precision_cholesky)), axis=-1)
+        return jnp.asarray(log_scale - 0.5 * jnp.sum(apart**2, axis=-1) - constant)
 
 
 def half_log_determinant(law: dist.MultivariateNormal) -> Float[Array, "*batch"]:
