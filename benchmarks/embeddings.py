@@ -5,7 +5,6 @@ Rows are of SciPy's sampler, one memory at a time, with concentrations from 200 
 """
 
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import vonmises_fisher
+
+from benchmarks.first_answer import cpu_and_peak
 
 _COMMANDS = {
     "em": ["fit", "--engine", "em", "--weights", "dirichlet", "--components", "{memories}", "--memory", "1GiB"],
@@ -53,14 +54,10 @@ def main(num_rows: int = 100_000, num_features: int = 768, num_memories: int = 2
             asked = [word.format(memories=num_memories) for word in words]
             command = [sys.executable, "-m", "probam", asked[0], str(path), "--family", "vmf", *asked[1:]]
             began = time.perf_counter()
-            child = subprocess.Popen([*command, "--quiet", "-o", str(output)], stdout=subprocess.DEVNULL)
-            _, status, usage = os.wait4(child.pid, 0)
-            child.returncode = os.waitstatus_to_exitcode(status)
-            if child.returncode:
-                sys.exit(f"{name} ended with exit code {child.returncode}")
+            cpu, peak = cpu_and_peak([*command, "--quiet", "-o", str(output)], dict(os.environ))
             print(
-                f"{name}: {usage.ru_utime + usage.ru_stime:.0f} CPU s, {time.perf_counter() - began:.0f} s, peak "
-                f"{usage.ru_maxrss / 1024:.0f} MiB, file {output.stat().st_size / 2**20:.1f} MiB",
+                f"{name}: {cpu:.0f} CPU s, {time.perf_counter() - began:.0f} s, peak {peak:.0f} MiB, file "
+                f"{output.stat().st_size / 2**20:.1f} MiB",
                 flush=True,
             )
 

@@ -26,7 +26,7 @@ from probam.data.shipped import load_shipped
 from probam.data.writing import write_atomically
 from probam.errors import ProbamError
 
-__all__ = ["COMMANDS", "STATES", "Figures", "first_answers", "main", "record", "table"]
+__all__ = ["COMMANDS", "STATES", "Figures", "cpu_and_peak", "first_answers", "main", "record", "table"]
 
 STATES = ("cold", "new N", "warm")
 
@@ -111,18 +111,18 @@ class _Bench:
                 fit = self._folder / f"{data}-{engine}.nc"
                 if not fit.exists():
                     words = ["fit", str(self._folder / f"{data}.csv"), "--engine", engine, "-o", str(fit)]
-                    _cpu_and_peak([sys.executable, "-m", "probam.cli.main", *words], _with_caches(self._folder / "own"))
+                    cpu_and_peak([sys.executable, "-m", "probam.cli.main", *words], _with_caches(self._folder / "own"))
 
     def peer(self) -> float:
         """CPU seconds of scikit-learn's script."""
         words = [sys.executable, "-c", _PEER, str(self._folder / "whole.csv")]
-        return _cpu_and_peak(words, inherited() | _AT_ITS_BEST)[0]
+        return cpu_and_peak(words, inherited() | _AT_ITS_BEST)[0]
 
     def run(self, command: Command, data: str, caches: Path, peer_seconds: float) -> Figures:
         """One process of the command."""
         counts = self._folder / "counts.json"
         words = [sys.executable, "-m", "benchmarks.counted", str(counts), *self._words(command, data)]
-        cpu, peak = _cpu_and_peak(words, _with_caches(caches))
+        cpu, peak = cpu_and_peak(words, _with_caches(caches))
         counted = json.loads(counts.read_text(encoding="utf-8"))
         return Figures(cpu, peak, counted["programs"], counted["misses"], peer_seconds)
 
@@ -134,7 +134,7 @@ def _with_caches(folder: Path) -> dict[str, str]:
     return kept | {"PROBAM_COMPILED": str(folder / "compiled"), "XDG_CACHE_HOME": str(folder)}
 
 
-def _cpu_and_peak(words: Sequence[str], environment: dict[str, str]) -> tuple[float, float]:
+def cpu_and_peak(words: Sequence[str], environment: dict[str, str]) -> tuple[float, float]:
     """CPU seconds (user and system) and peak memory (MiB) of a process.
 
     Raises :class:`probam.errors.ProbamError` where it fails.

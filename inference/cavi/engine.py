@@ -17,6 +17,7 @@ all rows (:mod:`probam.inference.cavi.blocks`).
 """
 
 import os
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -80,6 +81,9 @@ class Search(NamedTuple):
 
 
 _PLAIN = Search()
+
+_MakePasses = Callable[[State, int], tuple[State, jax.Array | np.ndarray]]
+"""Makes so many passes of every run; the states after them, and the bound at each pass."""
 
 
 @compiled_by_size(lambda model, _, x, **__: is_small(x, model.num_components), static_argnames="batch_size")
@@ -247,7 +251,8 @@ def fit_factors(
     else:
         one = _from_start(parts, len(data.rows), x, jnp.asarray(start, x.dtype), 1.0)
         states = as_runs(one)
-    states, trace = _converge(parts, data, states, rise, search.max_iterations + 1, _Phase(progress))
+    make_passes = _passes(parts, data, states, rise)
+    states, trace = _converge(make_passes, states, search.max_iterations + 1, _Phase(progress))
     trace = trace[:, 1:]  # the first pass brings labels and factors together
     bounds = np.asarray(states.bound)
     trace = trace[:, : max(1, int(np.isfinite(trace).sum(axis=1).max()))]
@@ -260,7 +265,9 @@ def fit_factors(
     if not search.moves or data.valid.ndim == 4:  # moves would change the numbers of the memories
         progress(_ROUNDS, _ROUNDS, "CAVI", **_values(state))
         return parts, state, trace, {}
-    state, more, tried = _improve_by_moves(key_moves, parts, data, state, rise, search.max_iterations, progress)
+    state, more, tried = _improve_by_moves(
+        key_moves, parts, data, state, rise, make_passes, search.max_iterations, progress
+    )
     for passes in more:
         trace = _appended(trace, top, passes)
     return parts, state, trace, tried
@@ -274,7 +281,14 @@ def _check_numbers(search: Search, num_data: int) -> None:
 
 
 def _improve_by_moves(
-    key: jax.Array, parts: Parts, data: Data, state: State, rise: jax.Array, max_iterations: int, progress: Reporter
+    key: jax.Array,
+    parts: Parts,
+    data: Data,
+    state: State,
+    rise: jax.Array,
+    make_passes: _MakePasses,
+    max_iterations: int,
+    progress: Reporter,
 ) -> tuple[State, list[np.ndarray], dict[str, tuple[int, int]]]:
     """Rounds of birth, merge and delete moves, each followed by passes, until a round takes none.
 
@@ -296,7 +310,7 @@ def _improve_by_moves(
         progress(turn + 1, _ROUNDS, f"CAVI, {int(taken.sum())} moves taken", **_values(moved))
         if not taken.any():
             break
-        one, passes = _converge(parts, data, as_runs(moved), rise, max_iterations, _Phase(progress, turn + 1))
+        one, passes = _converge(make_passes, as_runs(moved), max_iterations, _Phase(progress, turn + 1))
         state = run_of(one, 0)
         traces.append(passes[0])
         if progress.stopped:
@@ -321,9 +335,15 @@ class _Phase(NamedTuple):
         return stopped
 
 
-def _converge(
-    parts: Parts, data: Data, states: State, rise: jax.Array, max_iterations: int, phase: _Phase
-) -> tuple[State, np.ndarray]:
+def _passes(parts: Parts, data: Data, states: State, rise: jax.Array) -> _MakePasses:
+    """What makes so many passes of runs like these, on the devices over which the rows are spread once for all."""
+    spread = spread_over(parts, data, states)
+    if spread is not None:
+        return lambda states, length: advance_on_devices(parts, spread, states, rise, length)
+    return lambda states, length: _advance(parts, data, states, rise, jax.device_put(np.asarray(length)))
+
+
+def _converge(make_passes: _MakePasses, states: State, max_iterations: int, phase: _Phase) -> tuple[State, np.ndarray]:
     """Passes until all runs have stopped; the trace of their bounds, NaN after a run's end."""
     traces: list[np.ndarray] = []
     passes, begin = phase.progress.phase("CAVI"), 0
@@ -331,16 +351,9 @@ def _converge(
     if before is not None:
         states, traces = before.state, [before.kept["bound"]]
         begin = max_iterations if before.ended else before.done
-    spread = spread_over(parts, data, states)
-
-    def advance(states: State, length: int) -> tuple[State, jax.Array | np.ndarray]:
-        if spread is not None:
-            return advance_on_devices(parts, spread, states, rise, length)
-        return _advance(parts, data, states, rise, jax.device_put(np.asarray(length)))
-
     for start in range(begin, max_iterations, _CHUNK):
         length = min(_CHUNK, max_iterations - start)
-        states, trace = advance(states, length)
+        states, trace = make_passes(states, length)
         traces.append(np.asarray(trace)[:, :length])
         ended = bool(np.asarray(states.done).all()) or start + length == max_iterations
         passes.save(start + length, states, [{"bound": trace} for trace in traces], ended=ended)

@@ -33,6 +33,7 @@ __all__ = [
     "RowBlocks",
     "as_floats",
     "draws_wanted",
+    "in_cache",
     "in_double",
     "resumable_over",
     "summed",
@@ -255,6 +256,21 @@ def resumable_over(
     return resumable(listener, checkpoint, engine, key, model, x, options | own, together=together)
 
 
+def in_cache(
+    x: Float[Array, "B D"], weight: Float[Array, " B"], num_components: int
+) -> tuple[Float[Array, "G R D"], Float[Array, "G R"]]:
+    """A block in parts of a few rows, which a compiled function takes one after the other.
+
+    Args:
+        x: the rows.
+        weight: how often each counts.
+        num_components: memories, for each of which a row has a number.
+    """
+    size = rows_at_once(len(x), x.shape[1] + num_components, x.dtype)
+    size = size if len(x) % size == 0 else len(x)
+    return x.reshape(-1, size, x.shape[1]), weight.reshape(-1, size)
+
+
 def draws_wanted(num_draws: int | None, blocks: RowBlocks | None) -> int:
     """How many draws of an approximation to keep: where none are asked for 1000, or 100 that each look at all rows.
 
@@ -285,9 +301,7 @@ def surveyed(model: Model, sites: Params, blocks: RowBlocks, progress: Reporter 
 def _surveyed_block(shared: tuple[Model, Params], x: Float[Array, "B D"], weight: Float[Array, " B"]) -> Survey:
     model, sites = shared
     most_probable = len(next(iter(sites.values()))) == 1
-    size = rows_at_once(len(x), x.shape[1] + model.num_components, x.dtype)
-    size = size if len(x) % size == 0 else len(x)
-    parts = x.reshape(-1, size, x.shape[1]), weight.reshape(-1, size)
+    parts = in_cache(x, weight, model.num_components)
 
     def one(params: Params) -> Survey:
         mixture = model.mixture(params)

@@ -15,13 +15,12 @@ from jaxtyping import Array, Float
 
 from probam.distributions.likelihood import shares
 from probam.family import Model, Params
-from probam.inference.common.blocks import RowBlocks, in_double, summed
+from probam.inference.common.blocks import RowBlocks, in_cache, in_double, summed
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.progress import Reporter, silent
 from probam.inference.gradient_em.ascent import Ascent, conjugate_ray, moved
 from probam.inference.gradient_em.line_search import is_open, narrowed, wide_bracket
 from probam.inference.gradient_em.units import ScaledCoordinates, units
-from probam.placement import rows_at_once
 
 __all__ = ["EndOfAll", "climb_in_blocks"]
 
@@ -78,8 +77,6 @@ def _of_block(
     """Log likelihood and gradient of a block, a few rows at a time."""
     model, unit, z = shared
     coordinates = ScaledCoordinates(model, unit)
-    size = rows_at_once(len(x), x.shape[1] + model.num_components, x.dtype)
-    size = size if len(x) % size == 0 else len(x)
 
     def log_likelihood(z: jax.Array, rows: jax.Array, counted: jax.Array) -> jax.Array:
         mixture = model.mixture(coordinates.constrain(coordinates.unflatten(z)))
@@ -90,7 +87,7 @@ def _of_block(
     ) -> tuple[tuple[jax.Array, jax.Array], None]:
         return jax.tree.map(jnp.add, total, jax.value_and_grad(log_likelihood)(z, *part)), None
 
-    parts = x.reshape(-1, size, x.shape[1]), weight.reshape(-1, size)
+    parts = in_cache(x, weight, model.num_components)
     return jax.lax.scan(add, (jnp.zeros((), x.dtype), jnp.zeros_like(z)), parts)[0]
 
 

@@ -109,6 +109,4 @@ def most_probable_locations_full(
     pull = jnp.einsum("kij,kj->ki", precision, sums) + prior.precision @ (prior.loc - origin)
     matrix = counts[:, None, None] * precision + prior.precision
     factor = jax.lax.linalg.cholesky(matrix, symmetrize_input=False)
-    half = jax.lax.linalg.triangular_solve(factor, pull[..., None], left_side=True, lower=True)
-    solved = jax.lax.linalg.triangular_solve(factor, half, left_side=True, lower=True, transpose_a=True)
-    return jnp.asarray(solved[..., 0])
+    return jnp.asarray(jax.scipy.linalg.cho_solve((factor, True), pull[..., None])[..., 0])
