@@ -444,7 +444,7 @@ def run(
     with resumable_over(blocks, progress, checkpoint, "cavi", key, model, x, search._asdict()) as report:
         parts, state, trace, tried = fit_factors(key_fit, model, x, search, progress=report)
         if blocks is not None:
-            state, trace = _over_all_rows(parts, state, blocks, len(x), search, report)
+            state, trace = _over_all_rows(parts, state, blocks, _weight_of(model, x), search, report)
     sites = _draws(model.with_row_weight(None), parts, state, key_draws, num_draws=num_draws)
     lp, survey = _log_joints(model, sites, x, blocks, report)
     return EngineResult(
@@ -466,14 +466,22 @@ def _note(base: str, tried: dict[str, tuple[int, int]]) -> str:
 
 
 def _over_all_rows(
-    parts: Parts, state: State, blocks: RowBlocks, num_sampled: int, search: Search, report: Reporter
+    parts: Parts, state: State, blocks: RowBlocks, sampled: float, search: Search, report: Reporter
 ) -> tuple[State, np.ndarray]:
-    """Where passes over all rows end that begin at the best end in the sample, and the trace of their bounds (1, I)."""
+    """Where passes over all rows end that begin at the best end in the sample, and the trace of their bounds (1, I).
+
+    ``sampled`` is how many data the sample counts.
+    """
     rise = known_tolerance(search.tolerance, blocks.dtype, 1e-9) * blocks.total_weight
-    begun = blocks.agreed(stands_for_all(state, blocks.total_weight / num_sampled))
+    begun = blocks.agreed(stands_for_all(state, blocks.total_weight / sampled))
     state, passes = converge_in_blocks(parts, begun, blocks, rise, search.max_iterations, report)
     after: State = jax.device_put(as_floats(state, blocks.dtype))
     return after, passes[None]
+
+
+def _weight_of(model: Model, x: Float[Array, "N D"]) -> float:
+    """How many data the rows in memory count."""
+    return float(len(x) if model.row_weight is None else jnp.sum(total_weight(model.row_weight)))
 
 
 def _log_joints(

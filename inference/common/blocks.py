@@ -6,11 +6,13 @@ What they come to is added up in double precision, in their order, and what foll
 neither the number of rows nor that of devices costs digits.
 """
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -21,7 +23,7 @@ from jaxtyping import Array, Float
 from probam.data.source import read_ahead
 from probam.errors import InputError
 from probam.family import Model, Params
-from probam.inference.common.processes import agreed, joined, totalled
+from probam.inference.common.processes import agreed, everywhere, joined, totalled
 from probam.inference.common.progress import Listener, Reporter, resumable, silent
 from probam.inference.common.result import Survey
 from probam.options import whole_number
@@ -66,8 +68,8 @@ class RowBlocks:
     """Of the rows."""
     read: Callable[[], Iterator[Float[np.ndarray, "_ D"]]]
     """The rows in the units of the model, from the first one, in pieces of at most ``size`` rows."""
-    weight: Float[np.ndarray, " N"] | None = None
-    """How often each row counts; None counts each once."""
+    weight: Float[np.ndarray, " n"] | None = None
+    """How often each row that this process reads counts; None counts each once."""
     bounds: tuple[int, ...] | None = None
     """Where every process begins to read, and the end, where each of several reads its own rows; None: one reads all.
     """
@@ -79,12 +81,32 @@ class RowBlocks:
         return -(-self._num_read // self.size)
 
     @property
-    def _first(self) -> int:
-        return 0 if self.bounds is None else self.bounds[jax.process_index()]
+    def _process(self) -> int:
+        return 0 if self.bounds is None else jax.process_index()
 
     @property
     def _num_read(self) -> int:
-        return self.num_data if self.bounds is None else self.bounds[jax.process_index() + 1] - self._first
+        ends = self._ends_of_rows
+        return int(ends[self._process + 1] - ends[self._process])
+
+    @property
+    def _ends_of_rows(self) -> np.ndarray:
+        """Where the rows of each process begin among all, and N."""
+        return np.asarray((0, self.num_data) if self.bounds is None else self.bounds)
+
+    @cached_property
+    def _counted(self) -> Float[np.ndarray, " n"]:
+        """How often the rows up to each of this process count together."""
+        assert self.weight is not None, "rows have weights"
+        return np.cumsum(self.weight, dtype=np.float64)
+
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        """The same as ``_ends_of_rows``, counted by weights; the processes tell each other once."""
+        if self.weight is None:
+            return self._ends_of_rows
+        own = self._counted[-1:]
+        return np.concatenate([[0], np.cumsum(own if self.bounds is None else everywhere(own)[:, 0])])
 
     def __iter__(self) -> Iterator[Block]:
         """The blocks of one pass, of ``size`` rows and weights each; one is read while another is computed."""
@@ -93,31 +115,43 @@ class RowBlocks:
     @property
     def total_weight(self) -> float:
         """How many data there are, counted by their weights."""
-        return float(self.num_data if self.weight is None else self.weight.sum(dtype=np.float64))
+        return float(self._ends[-1])
 
     def drawn(self, rng: np.random.Generator, number: int) -> Float[np.ndarray, "M D"]:
-        """Rows drawn uniformly with replacement, in random order, by one pass over all rows.
+        """Rows drawn with replacement, each as often as it counts, in random order, by one pass over all rows.
 
         Args:
             rng: of the draws.
             number: how many.
         """
-        index = rng.integers(self.num_data, size=number)
-        order = np.argsort(index, kind="stable")
-        ordered, seen = index[order], self._first
-        rows: np.ndarray | None = None
+        places = self._places(rng, number)
+        order = np.argsort(places, kind="stable")
+        cuts = np.searchsorted(places[order], self._ends)
+        own = order[cuts[self._process] : cuts[self._process + 1]]
+        index = self._rows_at(places[own])
+        rows, seen = None, 0
         for piece in read_ahead(self.read()):
             rows = np.empty((number, piece.shape[1]), piece.dtype) if rows is None else rows
-            begin, end = np.searchsorted(ordered, [seen, seen + len(piece)])
-            rows[order[begin:end]] = piece[ordered[begin:end] - seen]
+            begin, end = np.searchsorted(index, [seen, seen + len(piece)])
+            rows[own[begin:end]] = piece[index[begin:end] - seen]
             seen += len(piece)
-        self._check_number(seen - self._first)
+        self._check_number(seen)
         assert rows is not None, "data have rows"
         if self.bounds is not None:
-            ends = np.searchsorted(ordered, self.bounds)
-            begin, end = ends[jax.process_index()], ends[jax.process_index() + 1]
-            rows[order] = joined(rows[order[begin:end]], np.diff(ends).tolist())
+            rows[order] = joined(rows[own], np.diff(cuts).tolist())
         return rows
+
+    def _places(self, rng: np.random.Generator, number: int) -> np.ndarray:
+        """Places drawn uniformly where each row takes as much as it counts, one after the other."""
+        if self.weight is None:
+            return rng.integers(self.num_data, size=number)
+        return np.minimum(rng.random(number) * self.total_weight, np.nextafter(self.total_weight, 0))
+
+    def _rows_at(self, places: np.ndarray) -> np.ndarray:
+        """The numbers of the rows at places of this process, counted from its first row."""
+        if self.weight is None:
+            return np.asarray(places - self._ends[self._process])
+        return np.searchsorted(self._ends[self._process] + self._counted, places, side="right")
 
     def agreed(self, tree: _Tree) -> _Tree:
         """A structure of arrays with which a run over these rows begins: those of the first process, on all.
@@ -130,7 +164,7 @@ class RowBlocks:
         return tree if self.bounds is None else agreed(tree)
 
     def _blocks(self) -> Iterator[Block]:
-        begin = self._first
+        begin = 0
         for rows in _of_size(self.read(), self.size):
             lacking = self.size - len(rows)
             weight = np.ones(len(rows), rows.dtype)
@@ -141,7 +175,16 @@ class RowBlocks:
                 rows = np.concatenate([rows, np.repeat(rows[:1], lacking, axis=0)])
                 weight = np.concatenate([weight, np.zeros(lacking, weight.dtype)])
             yield Block(rows, weight)
-        self._check_number(begin - self._first)
+        self._check_number(begin)
+
+    @property
+    def weights_in_words(self) -> str:
+        """By which a checkpoint knows the weights of all rows."""
+        assert self.weight is not None, "rows have weights"
+        digest = hashlib.sha256(np.ascontiguousarray(self.weight).data).digest()
+        if self.bounds is not None:
+            digest = hashlib.sha256(everywhere(np.frombuffer(digest, np.uint8)).tobytes()).digest()
+        return f"{self.num_data} numbers {digest.hex()}"
 
     def _check_number(self, found: int) -> None:
         if found != self._num_read:
@@ -251,7 +294,7 @@ def resumable_over(
     readers = "1 process" if blocks.bounds is None else f"{len(blocks.bounds) - 1} processes"
     own: dict[str, Any] = {"num_data": blocks.num_data, "rows of a block": blocks.size}
     own |= {"whole data": f"read by {readers} {blocks.digest}"}
-    own |= {} if blocks.weight is None else {"weights of all rows": blocks.weight}
+    own |= {} if blocks.weight is None else {"weights of all rows": blocks.weights_in_words}
     together = blocks.bounds is not None
     return resumable(listener, checkpoint, engine, key, model, x, options | own, together=together)
 

@@ -42,8 +42,15 @@ class Rows(NamedTuple):
     weight: jax.Array | None  # (N,) or (G, B); with an axis K more where rows cannot belong to every memory
 
 
-def check_weight(weight: object, num_data: int, dtype: np.dtype) -> np.ndarray:
-    """Weights of the data as an array (N,). Raises :class:`probam.errors.InputError` where they are not valid."""
+def check_weight(weight: object, num_data: int, dtype: np.dtype, *, are_all: bool = True) -> np.ndarray:
+    """Weights of the data as an array (N,). Raises :class:`probam.errors.InputError` where they are not valid.
+
+    Args:
+        weight: how often each datum counts.
+        num_data: N.
+        dtype: of the array.
+        are_all: whether there are no other data, so that some of these have to count.
+    """
     given = _array("sample_weight", weight, f"{num_data} numbers, one for each datum")
     if given.shape != (num_data,) or given.dtype.kind not in "fiub":
         raise InputError(
@@ -56,7 +63,7 @@ def check_weight(weight: object, num_data: int, dtype: np.dtype) -> np.ndarray:
             f"sample_weight: expected finite numbers of at least 0; datum {bad[0]} has {weights[bad[0]]:g}; "
             "give 0 to leave a datum out"
         )
-    if not (weights > 0).any():
+    if are_all and not (weights > 0).any():
         raise InputError("sample_weight: every datum has weight zero; give some of them a positive weight")
     return weights
 

@@ -72,8 +72,9 @@ def minibatches(
 ) -> Iterator[Float[np.ndarray, "I B D"]]:
     """Rows of the minibatches of one window of steps after the other, drawn with replacement from all rows.
 
-    Every row of every minibatch is any row of the data with the same probability, independently of all others, so that
-    the log likelihood of a minibatch times N/B has that of all rows as its mean, as in memory. One pass over the data
+    Every row of every minibatch is any row of the data with a probability in proportion to how often that counts,
+    independently of all others, so that the log likelihood of a minibatch times N/B has that of all rows as its mean,
+    as in memory (N: all data, counted by their weights). One pass over the data
     draws as many windows as there is memory for.
 
     Args:

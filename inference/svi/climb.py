@@ -98,7 +98,7 @@ def climb(
     """
     window = max(1, min(_WINDOW, how.num_steps // 10))
     num_windows = max(1, how.num_steps // window)
-    num_data = None if blocks is None else jax.device_put(start.x.dtype.type(blocks.num_data))
+    num_data = None if blocks is None else jax.device_put(start.x.dtype.type(blocks.total_weight))
     states = (restarts.params, restarts.moments if how.optimiser == "adam" else ())
     pace = _Pace.first(len(start))
     traces: list[np.ndarray] = []

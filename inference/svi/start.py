@@ -90,7 +90,8 @@ def begin(
     guides = _guides(key_guide, guide, start.vectors, spread, jax.device_put(x.dtype.type(scale)))
     if blocks is None:
         return start, guides
-    return Start(start.model, start.x, blocks.agreed(start.free)), blocks.agreed(guides)
+    model = start.model.with_row_weight(None)
+    return Start(model, start.x, blocks.agreed(start.free)), blocks.agreed(guides)
 
 
 def _random_start(key: jax.Array, model: Model, x: Float[Array, "N D"], restarts: int) -> Start:
@@ -106,8 +107,9 @@ def _for_all_rows(start: Start, blocks: RowBlocks, progress: Reporter, *, climbs
     model, best = unordered(start.model), run_of(start.free, np.array([0]))
     if climbs and has_m_step(model, start.x) and isinstance(MStep.ask(model.family), AdditiveMStep):
         params = run_of(constrained(start.model, best), 0)
+        plain = model.with_row_weight(None)  # blocks have those of all rows
         ends, _ = em.in_blocks(
-            model, params, start.x, blocks, max_iterations=_PASSES, tolerance=1e-6, progress=progress
+            plain, params, start.x, blocks, max_iterations=_PASSES, tolerance=1e-6, progress=progress
         )
         at_all = jax.device_put(as_floats(ends.params, start.x.dtype))
         best = unconstrained(start.model, at_all if model is start.model else arranged(start.model, at_all))
@@ -118,7 +120,8 @@ def _posterior_spread(key: jax.Array, start: Start, guide: Guide, blocks: RowBlo
     """Spread of the posterior at every start, by the curvature of the log joint for some of the rows."""
     batch = draw_batch(key, start.model, start.x, min(len(start.x), _CURVATURE_ROWS), replace=False)
     if blocks is not None:
-        batch = batch._replace(scale=blocks.num_data / len(batch.rows), num_data=blocks.num_data)
+        total = blocks.total_weight
+        batch = batch._replace(scale=batch.scale * (total / batch.num_data), num_data=total)
     return spreads(start.model, start.vectors, key, batch, matrix=guide.wants_matrix)
 
 

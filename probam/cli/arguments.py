@@ -166,25 +166,27 @@ def source_to_fit(data: str, options: dict[str, Any], labels: str | None) -> "Ro
     from probam.data.source import row_source
     from probam.fits.larger import larger_source
     from probam.fits.options import FitOptions
+    from probam.fits.spread import of_this_process
 
     chosen: dict[str, Any] = {how: names_in(options.get(how)) for how in ("columns", "drop")}
+    some, weight, own = (chosen["columns"], chosen["drop"], labels), options.get("sample_weight"), data
+    if weight is not None and chosen["columns"] is None:  # it is no feature
+        chosen["drop"] = [*(chosen["drop"] or ()), weight]
     if options.get("distributed"):
         rows: Any = data
         chosen |= {} if labels is None else {"labels": labels}
+        own = of_this_process(data)
     else:
         reading = {"missing": options.get("missing", False), "variable": options.get("variable")}
-        weight = options.get("sample_weight")
-        is_feature = weight is not None and chosen["columns"] is None
-        left_out = [*(chosen["drop"] or ()), weight] if is_feature else chosen["drop"]
-        rows = row_source(data, columns=chosen["columns"], drop=left_out, labels=labels, **reading)
+        rows = row_source(data, **chosen, labels=labels, **reading)
     source = larger_source(rows, FitOptions(**(options | chosen)))
     if source is None:
         return None
-    if options.get("sample_weight") is not None:
-        options["sample_weight"] = _weights_in(data, options["sample_weight"], options.get("variable"))
+    if weight is not None:
+        options["sample_weight"] = _weights_in(own, weight, options.get("variable"))
     for name in ("columns", "drop", "variable"):
         options.pop(name, None)
-    if (chosen["columns"], chosen["drop"], labels) != (None, None, None):
+    if some != (None, None, None):
         options["columns"] = list(source.columns)
     return source
 

@@ -90,8 +90,9 @@ def _fitted(data: Any, options: FitOptions, engine_options: dict[str, Any], tree
         find_engine(options.engine, engine_options)  # a wrong name is told before the data are read
     family = find_family(options.family, options.covariance)
     if options.distributed:
-        said = replace(options, progress=None, output=None)
-        check_alike((said, sorted(engine_options.items())), "the options", "start all processes with the same command")
+        said = replace(options, progress=None, output=None, sample_weight=None)
+        own = (options.sample_weight is not None, sorted(engine_options.items()))
+        check_alike((said, own), "the options", "start all processes with the same command")
     prepared = prepare(data, options, family)
     given = None if options.given_weights is None else tuple(options.given_weights)
     weights = weight_prior(options.weights, alpha=options.alpha, discount=options.discount, given=given)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import NDArray
 
 from probam.data.source import RowSource
 from probam.data.standardise import Standardiser, identity
@@ -102,7 +103,7 @@ def parts_of(source: RowSource | SpreadRows, options: FitOptions, family: Family
     dtype = np.dtype(np.float64 if double_precision() and source.dtype != np.float32 else np.float32)
     size, weight = _block_rows(source, limit), None
     if options.sample_weight is not None:
-        weight = check_weight(options.sample_weight, source.num_data, dtype)
+        weight = _weight_of(source, options.sample_weight, dtype)
 
     def read() -> Iterator[Table]:
         for table in source.blocks(size):
@@ -132,18 +133,26 @@ def parts_of(source: RowSource | SpreadRows, options: FitOptions, family: Family
 
     said = hashlib.sha256(digest).hexdigest()
     of_all = RowBlocks(source.num_data, size, dtype, blocks, weight, bounds, said)
-    of_sample = None if weight is None else _of_sample(weight[drawn])
+    of_sample = None if weight is None else _of_sample(source, weight, drawn)
     return Parts(replace(rows, source=source.name), units, of_all, of_sample)
 
 
-def _of_sample(weight: Float[np.ndarray, " M"]) -> Float[np.ndarray, " M"]:
+def _weight_of(source: RowSource | SpreadRows, weight: object, dtype: np.dtype[Any]) -> Float[np.ndarray, " n"]:
+    """How often each row that this process reads counts."""
+    return source.own(weight, dtype) if isinstance(source, SpreadRows) else check_weight(weight, source.num_data, dtype)
+
+
+def _of_sample(
+    source: RowSource | SpreadRows, weight: Float[np.ndarray, " n"], drawn: NDArray[np.int64]
+) -> Float[np.ndarray, " M"]:
     """The weights of a sample; raises :class:`probam.errors.InputError` where no row of it counts."""
-    if not (weight > 0).any():
+    of_sample = source.at(drawn, weight) if isinstance(source, SpreadRows) else weight[drawn]
+    if not (of_sample > 0).any():
         raise InputError(
-            f"sample_weight: all {len(weight):,} rows of the sample that is searched have weight 0; leave rows of "
+            f"sample_weight: all {len(drawn):,} rows of the sample that is searched have weight 0; leave rows of "
             "weight 0 out of the data, or give more memory"
         )
-    return weight
+    return np.asarray(of_sample)
 
 
 class _Seen(NamedTuple):

@@ -53,9 +53,6 @@ _TAKE_LABELS = ("em", "gradient_em", "svi", "cavi", "nuts", "gibbs", "smc")
 TAKE_BLOCKS = ("em", "gradient_em", "cavi", "svi")
 """Engines that go through data larger than memory in blocks."""
 
-_TAKE_WEIGHTED_BLOCKS = ("em", "gradient_em")
-"""Those of them for which rows may have weights: their sums are over all rows at each pass."""
-
 _MODEL, _ENGINE, _DATA = "Model", "Engine", "Data"
 
 SEEDS = whole_number_in("a whole number from 0 to 2^32 - 1", 0, 2**32 - 1)
@@ -296,7 +293,8 @@ class FitOptions(Options):
     sample_weight: ArrayLike | None = option(
         None,
         help="How often each datum counts: (N,) numbers of at least 0. The log likelihood is sum_n w_n log p(x_n). "
-        f"These are not the weights of the memories. Engines {', '.join(_TAKE_WEIGHTS)}.",
+        "These are not the weights of the memories. Of several processes that have rows of their own, those of the "
+        f"rows of this one. Engines {', '.join(_TAKE_WEIGHTS)}.",
         group=_DATA,
         flag=str | None,
         flag_help=f"A column that says how often each row counts (engines {', '.join(_TAKE_WEIGHTS)}).",
@@ -427,18 +425,11 @@ class FitOptions(Options):
             engine = "the default engine" if self.engine is None else f"engine {self.engine!r}"
             others = "" if self.distributed else ", a stream (`probam stream`), more memory, or a sample of the rows"
             raise InputError(f"{text}; {engine} needs all rows at once: use engine {', '.join(TAKE_BLOCKS)}{others}")
-        for name in ("labels", "sample_weight", "missing"):
+        for name in ("labels", "missing"):
             given = getattr(self, name)
-            if given is None or given is False or (name == "sample_weight" and self._takes_weighted_blocks):
-                continue
-            others = "" if self.distributed else ", or give more memory"
-            if name == "sample_weight" and not self.distributed:
-                others = f", use engine {' or '.join(_TAKE_WEIGHTED_BLOCKS)}{others}"
-            raise InputError(f"{text}; {name} needs all rows at once: leave it out{others}")
-
-    @property
-    def _takes_weighted_blocks(self) -> bool:
-        return self.engine in _TAKE_WEIGHTED_BLOCKS and not self.distributed
+            if given is not None and given is not False:
+                others = "" if self.distributed else ", or give more memory"
+                raise InputError(f"{text}; {name} needs all rows at once: leave it out{others}")
 
     def _check_known_rows(self) -> None:
         """Refuse weights of the data and known labels where the engine does not take them."""

@@ -14,8 +14,9 @@ from probam.data.table import Table
 from probam.errors import InputError
 from probam.fits.options import FitOptions
 from probam.inference.common.processes import check_alike, everywhere, joined
+from probam.inference.common.rows import check_weight
 
-__all__ = ["SpreadRows", "source_for", "spread_rows"]
+__all__ = ["SpreadRows", "of_this_process", "source_for", "spread_rows"]
 
 _PROCESS = "{process}"
 """Stands in a path for the number of the process."""
@@ -52,6 +53,26 @@ class SpreadRows:
             if seen >= end and seen < self._source.num_data:
                 return
 
+    def own(self, weight: object, dtype: "np.dtype[Any]") -> NDArray[Any]:
+        """How often each row of this process counts.
+
+        Args:
+            weight: a number for each row of the source.
+            dtype: of the array.
+        """
+        given = check_weight(weight, self._source.num_data, dtype, are_all=False)
+        return given[self._skipped : self._skipped + self._last - self._first]
+
+    def at(self, drawn: NDArray[np.int64], own: NDArray[Any]) -> NDArray[Any]:
+        """What processes have of rows of all, the same on each.
+
+        Args:
+            drawn: numbers of the rows, in ascending order.
+            own: a number for each row of this process.
+        """
+        mine, counts = self._shared(drawn)
+        return joined(own[mine], counts)
+
     def sample(self, number: int, seed: int) -> tuple[Table, NDArray[np.int64]]:
         """Rows of all processes drawn uniformly without replacement, in their order, the same on each; their numbers.
 
@@ -62,16 +83,26 @@ class SpreadRows:
             seed: of the draw.
         """
         drawn = drawn_rows(self.num_data, number, seed)
+        own, counts = self._shared(drawn)
+        rows = picked(self.blocks(self._source.rows_at_once), own, self._source)
+        return replace(rows, values=joined(rows.values, counts), source=self.name), drawn
+
+    def _shared(self, drawn: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[int]]:
+        """Which rows of this process are among some of all, and how many of each process are."""
         ends = np.searchsorted(drawn, self.bounds)
         own = drawn[ends[jax.process_index()] : ends[jax.process_index() + 1]] - self._first
-        rows = picked(self.blocks(self._source.rows_at_once), own, self._source)
-        return replace(rows, values=joined(rows.values, np.diff(ends).tolist()), source=self.name), drawn
+        return own, np.diff(ends).tolist()
 
 
 def source_for(data: Any, options: FitOptions) -> RowSource:
     """The rows of a path or of an object in memory, with the options of a fit that say how they are read."""
     variable = None if isinstance(data, Table) else options.variable  # a table was read already
     return row_source(data, columns=options.columns, drop=options.drop, missing=options.missing, variable=variable)
+
+
+def of_this_process(path: str | os.PathLike[str]) -> str:
+    """A path with the number of this process in it, where it has a place for that."""
+    return os.fspath(path).replace(_PROCESS, str(jax.process_index()))
 
 
 def spread_rows(data: Any, options: FitOptions) -> SpreadRows:
@@ -89,7 +120,7 @@ def spread_rows(data: Any, options: FitOptions) -> SpreadRows:
     index, count = jax.process_index(), jax.process_count()
     is_path = isinstance(data, str | os.PathLike)
     is_of_each = not is_path or _PROCESS in os.fspath(data)
-    source = source_for(os.fspath(data).replace(_PROCESS, str(index)) if is_path else data, options)
+    source = source_for(of_this_process(data) if is_path else data, options)
     if is_of_each:
         bounds, skipped = _one_after_the_other(source.num_data), 0
     else:

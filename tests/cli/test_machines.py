@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import probam
@@ -45,11 +46,19 @@ def _started(
     ]
 
 
-def test_two_processes_write_the_fit_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["npy", "csv"])
+def test_two_processes_write_the_fit_of_one(kind: str, tmp_path: Path) -> None:
+    """The rows of the text have weights."""
     x = _rows(2000)
-    np.save(tmp_path / "part-0.npy", x[:500])
-    np.save(tmp_path / "part-1.npy", x[500:])
-    runs = _started(tmp_path, 2, ["part-{process}.npy", *MODEL, "--standardise", "--memory", "300000", "--json"])
+    weight = np.random.default_rng(1).integers(0, 4, len(x))
+    for i, part in enumerate((slice(0, 500), slice(500, None))):
+        if kind == "npy":
+            np.save(tmp_path / f"part-{i}.npy", x[part])
+        else:
+            frame = pd.DataFrame({"x0": x[part, 0], "count": weight[part], "x1": x[part, 1]})
+            frame.to_csv(tmp_path / f"part-{i}.csv", index=False)
+    words = [f"part-{{process}}.{kind}", *MODEL, "--standardise", "--memory", "300000", "--json"]
+    runs = _started(tmp_path, 2, words + (["--sample-weight", "count"] if kind == "csv" else []))
     (out, err), others = [run.communicate(timeout=280) for run in runs]
     assert [run.returncode for run in runs] == [0, 0], (err, others)
     assert err == ""
@@ -58,7 +67,8 @@ def test_two_processes_write_the_fit_of_one(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("*.nc")) == ["fit.nc"]
     both = read_tree(tmp_path / "fit.nc")
     options = {"weights": "dirichlet", "components": 3, "covariance": "diagonal", "engine": "em", "restarts": 2}
-    alone = probam.fit(x, **options, standardise=True, memory=300_000).tree
+    known = {"sample_weight": weight} if kind == "csv" else {}
+    alone = probam.fit(x, **options, **known, standardise=True, memory=300_000).tree
     assert "all_rows" in both.children
     for group in ("posterior", "memory", "all_rows", "observed_data", "constant_data"):
         for name, values in alone[group].to_dataset().data_vars.items():
@@ -67,7 +77,8 @@ def test_two_processes_write_the_fit_of_one(tmp_path: Path) -> None:
                     both[group][str(name)], values, rtol=1e-10, atol=1e-10, err_msg=f"{group}/{name}"
                 )
     assert both.attrs["devices"].endswith("cpu in 2 processes")
-    assert both.attrs["source"] == "part-{process}.npy"
+    assert both.attrs["source"] == f"part-{{process}}.{kind}"
+    assert both["all_rows"].attrs.get("total_weight") == (None if kind == "npy" else weight.sum())
 
 
 @pytest.mark.parametrize(

@@ -138,16 +138,20 @@ def test_criteria_count_all_rows(large: tuple[Fit, Path], x: np.ndarray) -> None
         expected_loo(draws)
 
 
-def test_draws_of_cavi_are_read_at_all_rows(x: np.ndarray) -> None:
-    fitted = _fit(x, memory=MEMORY, engine="cavi", num_draws=10)
+@pytest.mark.parametrize(("engine", "is_weighted"), [("cavi", False), ("cavi", True), ("svi", True)])
+def test_draws_are_read_at_all_rows(x: np.ndarray, engine: str, is_weighted: bool) -> None:
+    weight = np.random.default_rng(0).integers(0, 4, len(x)).astype(float) if is_weighted else np.ones(len(x))
+    steps = {"num_steps": 200, "restarts": 1} if engine == "svi" else {}
+    known = {"sample_weight": weight} if is_weighted else {}
+    fitted = _fit(x, memory=MEMORY, engine=engine, num_draws=10, **steps, **known)
     tree = fitted.tree
-    assert variable(tree, "memory", "size").values.sum() == pytest.approx(len(x))
+    assert variable(tree, "memory", "size").values.sum() == pytest.approx(np.count_nonzero(weight))
     np.testing.assert_array_equal(variable(tree, "invariant", "num_occupied").values, 3)
     total = total_log_likelihood(tree)
     assert total is not None
     draw = fitted._chosen(4)
     one = fitted.model.mixture(draw).log_prob(fitted.standardiser.apply(x))
-    np.testing.assert_allclose(total[0, 4], float(np.sum(one)), rtol=1e-10)
+    np.testing.assert_allclose(total[0, 4], weight @ np.asarray(one), rtol=1e-10)
 
 
 def test_words_say_which_rows_the_fit_holds(large: tuple[Fit, Path], tmp_path: Path) -> None:
@@ -180,7 +184,6 @@ def test_every_kind_of_file_gives_the_fit_of_its_numbers(large: tuple[Fit, Path]
         ({"engine": "nuts"}, "engine 'nuts' needs all rows at once: use engine em, gradient_em, cavi, svi"),
         ({"engine": None}, "the default engine needs all rows at once"),
         ({"labels": np.zeros(6000, int)}, "labels needs all rows at once"),
-        ({"sample_weight": np.ones(6000), "engine": "cavi"}, "sample_weight needs all rows at once"),
         ({"sample_weight": np.ones(5999)}, "sample_weight: expected 6000 numbers"),
         ({"sample_weight": np.eye(1, 6000)[0]}, "rows of the sample that is searched have weight 0"),
         ({"missing": True}, "missing needs all rows at once"),

@@ -19,6 +19,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+from probam.data.source import drawn_rows  # noqa: E402
 from probam.errors import ProbamError  # noqa: E402
 from probam.fits.options import FitOptions  # noqa: E402
 from probam.fits.spread import spread_rows  # noqa: E402
@@ -30,21 +31,22 @@ from probam.inference.common.processes import check_alike, totalled  # noqa: E40
 from probam.inference.em import engine as em  # noqa: E402
 from probam.inference.gradient_em.blocks import climb_in_blocks  # noqa: E402
 from probam.models.gaussian import Gaussian  # noqa: E402
-from probam.models.mixture import mixture  # noqa: E402
+from probam.models.mixture import Mixture, mixture  # noqa: E402
 from probam.models.weights import weight_prior  # noqa: E402
 
 KEY = jax.random.key(0)
 
 
-def blocks_of(x: np.ndarray, size: int) -> RowBlocks:
+def blocks_of(x: np.ndarray, size: int, weight: np.ndarray | None = None) -> RowBlocks:
     """The rows of this process; processes have different numbers of them."""
     bounds = (0, *np.cumsum([len(x) // COUNT + 3 * i for i in range(COUNT - 1)]).tolist(), len(x))
-    own = x if PROCESS < 0 else x[bounds[PROCESS] : bounds[PROCESS + 1]]
+    mine = slice(None) if PROCESS < 0 else slice(bounds[PROCESS], bounds[PROCESS + 1])
+    own, counts = x[mine], None if weight is None else weight[mine]
 
     def read() -> Iterator[np.ndarray]:
         return (own[begin : begin + 11].copy() for begin in range(0, len(own), 11))
 
-    return RowBlocks(len(x), size, x.dtype, read, bounds=None if PROCESS < 0 else bounds)
+    return RowBlocks(len(x), size, x.dtype, read, counts, None if PROCESS < 0 else bounds)
 
 
 def results() -> dict[str, Any]:
@@ -63,6 +65,7 @@ def results() -> dict[str, Any]:
     told |= {"em_trace": trace, "gradient_em_trace": climbed.trace, "size": survey.size, "log_lik": survey.log_lik}
     told |= {"cavi_bounds": bounds, "cavi_counts": cavi_state.seen.counts}
     told |= {"drawn": blocks.drawn(np.random.default_rng(1), 500)}
+    told |= weighted(x, model, start)
     if PROCESS >= 0:
         options = FitOptions(engine="em", distributed=True)
         told |= {"sample": spread_rows(FOLDER / "x.npy", options).sample(40, seed=3)[0].values}
@@ -74,6 +77,26 @@ def results() -> dict[str, Any]:
     told |= {"apart": _refused(lambda: check_alike(("em", PROCESS), "the options", "use the same"))}
     told |= {"unlike": _refused(lambda: totalled([np.ones(3)], given=np.asarray(PROCESS)))}
     return {name: np.asarray(value) for name, value in told.items()}
+
+
+def weighted(x: np.ndarray, model: Mixture, start: dict[str, jax.Array]) -> dict[str, Any]:
+    """What rows come to that count from none to three times; of four processes the first has only rows of none."""
+    weight = np.random.default_rng(5).integers(0, 4, len(x)).astype(float)
+    weight[:99] = 0
+    blocks = blocks_of(x, 32, weight)
+    states, trace = em.in_blocks(model, start, jnp.asarray(x[:50]), blocks, max_iterations=20, tolerance=0.0)
+    climbed = climb_in_blocks(model, start, jnp.asarray(x[:50]), blocks, max_iterations=4, tolerance=0.0)
+    told = {"total": blocks.total_weight, "weighted_trace": trace, "weighted_climb": climbed.trace}
+    told |= {"weighted_size": surveyed(model, states.params, blocks).size}
+    told |= {"weighted_drawn": blocks.drawn(np.random.default_rng(1), 500)}
+    if PROCESS >= 0:
+        options = FitOptions(engine="em", distributed=True)
+        spread = spread_rows(FOLDER / "x.npy", options)
+        drawn = spread.sample(40, seed=3)[1]
+        told |= {"weight_of_sample": spread.at(drawn, spread.own(weight, x.dtype))}
+    else:
+        told |= {"weight_of_sample": weight[drawn_rows(len(x), 40, 3)]}
+    return told
 
 
 def _refused(work: Callable[[], Any]) -> bool:

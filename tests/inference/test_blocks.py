@@ -18,6 +18,7 @@ from probam.inference.cavi.blocks import converge_in_blocks
 from probam.inference.common.blocks import IN_SAMPLE, RowBlocks, summed, surveyed
 from probam.inference.common.coordinates import Coordinates, log_joints, unconstrained
 from probam.inference.common.progress import Progress
+from probam.inference.common.rows import counted
 from probam.inference.em import engine as em
 from probam.inference.gradient_em import ascent
 from probam.inference.gradient_em import engine as gradient_em
@@ -250,6 +251,95 @@ def test_weighted_rows_in_blocks_count_as_often_as_in_memory() -> None:
     _, trace = em.fit_params(KEY, model, jnp.asarray(x), start=start, sample_weight=weight, **run).ends
     _, in_blocks = em.in_blocks(model, start, jnp.asarray(x), _blocks(x, 64, 50, weight), **run)
     np.testing.assert_allclose(in_blocks, trace, rtol=1e-12)
+
+
+@pytest.mark.parametrize("engine", ["em", "gradient_em", "cavi"])
+def test_rows_of_weight_two_are_rows_that_are_there_twice_and_those_of_weight_zero_are_not_there(engine: str) -> None:
+    """One block has rows of weight zero alone."""
+    model, x, start = _start("diagonal", "dirichlet")
+    weight = np.random.default_rng(0).integers(0, 3, size=len(x))
+    weight[16:48] = 0
+    repeated = np.repeat(x, weight, axis=0)
+    first = (0 * x[:, :1] + [0.4, 0.3, 0.2, 0.1]).cumsum(axis=0) % 1  # of no memory in particular
+
+    def trace(blocks: RowBlocks) -> np.ndarray:
+        if engine == "em":
+            return em.in_blocks(model, start, jnp.asarray(x), blocks, max_iterations=6, tolerance=-np.inf)[1]
+        if engine == "gradient_em":
+            run: dict[str, Any] = {"max_iterations": 6, "tolerance": -np.inf}
+            return climb_in_blocks(model, start, jnp.asarray(x), blocks, **run).trace
+        search = cavi.Search(max_iterations=1, moves=False)
+        parts, *_ = cavi.fit_factors(KEY, model, jnp.asarray(x), search, start=first)
+        begin = cavi.from_assignment(parts, 1, jnp.asarray(x), jnp.asarray(first), 1.0)
+        return converge_in_blocks(parts, begin, blocks, -np.inf, 6)[1]
+
+    of_repeated = trace(_blocks(repeated, 16))
+    np.testing.assert_allclose(trace(_blocks(x, 16, 11, weight.astype(float))), of_repeated, rtol=1e-11)
+    assert of_repeated.max() > of_repeated.min() + 1
+
+
+def test_cavi_over_weighted_blocks_makes_the_passes_of_weighted_cavi_in_memory() -> None:
+    x = _rows("diagonal", 900)
+    weight = np.random.default_rng(0).uniform(0, 3, size=len(x))
+    weight[::5] = 0
+    model = mixture(x[:300], family=Gaussian("diagonal"), weights=weight_prior("dirichlet"), num_components=3)
+    run: dict[str, Any] = {"num_draws": 20, "restarts": 3}
+    sample: dict[str, Any] = {"sample_weight": weight[:300], "blocks": _blocks(x, 128, weight=weight)}
+    result = cavi.run(KEY, model, jnp.asarray(x[:300]), **run, **sample)
+    whole = cavi.run(KEY, model, jnp.asarray(x), **run, sample_weight=weight)
+    assert result.objective is not None
+    assert whole.objective is not None
+    np.testing.assert_allclose(result.objective[0, -1], np.nanmax(whole.objective), rtol=1e-8)
+    told, rows = counted(model, jnp.asarray(x), weight)
+    sites = {name: jnp.asarray(result.sites[name][0]) for name in Coordinates(model).transforms}
+    np.testing.assert_allclose(result.stats["lp"][0], log_joints(told, unconstrained(model, sites), rows), rtol=1e-10)
+
+
+def test_a_row_of_weight_two_is_drawn_as_one_that_is_there_twice() -> None:
+    """Chi-square of 40,000 draws; it fails once in a million runs."""
+    x = np.arange(157.0)[:, None]
+    weight = np.random.default_rng(1).integers(0, 4, size=157).astype(float)
+    weight[[0, 1, -1]] = 0
+    drawn = _blocks(x, 16, 11, weight).drawn(np.random.default_rng(2), 40_000)
+    repeated = np.repeat(x, weight.astype(int), axis=0)
+    once = _blocks(repeated, 16, 11, np.ones(len(repeated)))
+    np.testing.assert_array_equal(drawn, once.drawn(np.random.default_rng(2), 40_000))
+    counts = np.bincount(drawn[:, 0].astype(int), minlength=157)
+    assert not counts[weight == 0].any()
+    expected = 40_000 * weight[weight > 0] / weight.sum()
+    apart = np.sum((counts[weight > 0] - expected) ** 2 / expected)
+    assert chi2.sf(apart, len(expected) - 1) > 1e-6
+
+
+def test_svi_over_weighted_blocks_approximates_the_weighted_posterior() -> None:
+    """The log joint of its draws by the program in memory; means and spreads by weighted EM, whose groups are apart."""
+    x = _rows("diagonal", 1500)
+    weight = np.random.default_rng(0).integers(0, 4, size=len(x)).astype(float)
+    model = mixture(x[:300], family=Gaussian("diagonal"), weights=weight_prior("dirichlet"), num_components=3)
+    run: dict[str, Any] = {"num_draws": 150, "num_steps": 1200, "restarts": 1, "batch_size": 400}
+    sample: dict[str, Any] = {"sample_weight": weight[:300], "blocks": _blocks(x, 128, weight=weight)}
+    result = svi.run(KEY, model, jnp.asarray(x[:300]), **run, **sample)
+    told, rows = counted(model, jnp.asarray(x), weight)
+    sites = {name: jnp.asarray(result.sites[name][0]) for name in Coordinates(model).transforms}
+    expected = log_joints(told, unconstrained(model, sites), rows)
+    np.testing.assert_allclose(result.stats["lp"][0], expected, rtol=1e-10)
+    best = em.run(KEY, model, jnp.asarray(x), restarts=3, sample_weight=weight).sites
+    order = [np.argsort(one[..., 0].mean(axis=(0, 1))) for one in (result.sites["loc"], best["loc"])]
+    loc, centre = result.sites["loc"][0][:, order[0]], best["loc"][0, 0][order[1]]
+    count = weight.sum() * best["weights"][0, 0][order[1]]
+    spread = 1 / np.sqrt(best["precision"][0, 0][order[1]] * count[:, None])
+    assert np.max(np.abs(loc.mean(axis=0) - centre) / spread) < 1
+    assert np.all(np.abs(np.log(loc.std(axis=0) / spread)) < 0.5)
+
+
+def test_a_checkpoint_is_of_the_weights_of_all_rows(tmp_path: Path) -> None:
+    model, x, _ = _start("diagonal", "dirichlet")
+    weight = np.ones(len(x))
+    run: dict[str, Any] = {"checkpoint": tmp_path / "run", "max_iterations": 2, "restarts": 1}
+    em.run(KEY, model, jnp.asarray(x[:40]), blocks=_blocks(x, 64, weight=weight), **run)
+    weight[-1] = 2
+    with pytest.raises(InputError, match="of another run: weights of all rows differ"):
+        em.run(KEY, model, jnp.asarray(x[:40]), blocks=_blocks(x, 64, weight=weight), **run)
 
 
 def test_small_sums_are_not_lost_beside_large_ones() -> None:

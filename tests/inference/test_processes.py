@@ -12,6 +12,8 @@ import pytest
 from probam.errors import InputError
 from probam.inference.common.processes import agreed, check_alike, check_connected, everywhere, joined, totalled
 
+EXACT = ("drawn", "sample", "parts", "apart", "unlike", "total", "weighted_drawn", "weight_of_sample")
+
 PROGRAM = Path(__file__).with_name("several_processes.py")
 
 
@@ -63,7 +65,7 @@ def test_processes_with_their_own_rows_find_what_one_finds_with_all(count: int, 
         assert sorted(told) == sorted(alone)
         for name in alone:
             np.testing.assert_array_equal(told[name], first[name], err_msg=name)  # of all processes, to the bit
-            if name in ("drawn", "sample", "parts", "apart", "unlike"):
+            if name in EXACT:
                 np.testing.assert_array_equal(told[name], alone[name], err_msg=name)
             else:
                 np.testing.assert_allclose(told[name], alone[name], rtol=1e-10, atol=1e-10, err_msg=name)
