@@ -152,15 +152,23 @@ def compiler_options(*, often: bool = False) -> dict[str, bool | int] | None:
 
 @cache
 def _known_options() -> dict[str, bool | int]:
-    """The options that this XLA has: all, or none of them."""
+    """The options that this XLA has: all, or none of them. The folder of kept programs remembers that it has all."""
     import jax
+    import jaxlib
 
     options: dict[str, bool | int] = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+    folder = kept_folder()
+    seen = None if folder is None else folder / f"jaxlib-{jaxlib.__version__}-has-{'-'.join(sorted(options))}"
+    if seen is not None and seen.exists():
+        return options
     try:
         with jax.ensure_compile_time_eval():  # while a program is traced, options would be refused for that reason
             jax.jit(lambda x: x + 1, compiler_options=options)(1.0)
     except (RuntimeError, ValueError):
         return {}
+    if seen is not None:
+        with suppress(OSError):
+            seen.touch()
     return options
 
 

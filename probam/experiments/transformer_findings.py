@@ -48,7 +48,7 @@ LIMITS = (
     "freed here is what the key does not tell.",
     "Trained matrices and perceptrons make 400 steps of Adam: what they store is what these steps find, and others may "
     "find more.",
-    "Each form is judged on its own, by five seeds: of six comparisons one may pass by chance.",
+    "Each form is judged on its own, by few seeds: among several comparisons one may pass by chance.",
     "Errors are over seeds of weights and batches on one text, not over texts.",
 )
 
@@ -155,11 +155,11 @@ def _similarities(tree: xr.DataTree) -> Iterator[Finding]:
     for name in ("manhattan", "euclidean"):
         values = (at.sel(similarity=name) - at.sel(similarity="dot")).values
         text = (
-            f"Attention by {name} distance is competitive with the dot product: "
+            f"Attention by {name.title()} distance is competitive with the dot product: "
             f"{mean_with_error(at.sel(similarity=name))} held-out nats a character against "
             f"{mean_with_error(at.sel(similarity='dot'))}."
         )
-        measured = over_repeats(values, f"Nats of {name} less those of the dot product", "seeds", "nats")
+        measured = over_repeats(values, f"Nats of {name.title()} less those of the dot product", "seeds", "nats")
         opposite = f"More than {_COMPETITIVE} nats behind would have shown the opposite."
         if of_paper:
             yield judged(text, measured, (-np.inf, _COMPETITIVE), opposite)
@@ -407,11 +407,24 @@ def sections(tree: xr.DataTree) -> Sequence[Section]:
         f"others; the energy block makes {tree.attrs['turns']} steps of one energy; {steps['blocks']} steps of "
         f"training, {blocks.sizes['seed']} seeds. An energy block cannot predict the next character, since keys move "
         "with the queries that see them.",
+        *_of_lists(tree),
         f"Device: {escape(str(tree.attrs['device']))}.",
     ]
     return [
         Section("setup", "Set-up", _listed(setup)),
         Section("limits", "What this cannot say", _listed(LIMITS)),
+    ]
+
+
+def _of_lists(tree: xr.DataTree) -> list[str]:
+    """The set-up of the study of nested lists, if there is one."""
+    if "lists" not in tree.children:
+        return []
+    data = _dataset(tree, "lists")
+    return [
+        "ListOps: nested lists of two or three entries under SUM (modulo 10), MAX, MIN and MED; what is learned is the "
+        f"value, asked at the last word; three layers, {int(data['step'].values[-1])} steps of {data.attrs['batch']} "
+        f"lists, {data.sizes['seed']} seeds."
     ]
 
 

@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 
 import probam.fits.groups as groups
 import probam.fits.posterior as posterior
-from probam.compiled import compiled_quickly
 from probam.distributions.conditional import conditional
 from probam.errors import InputError
 from probam.fits.answers import answers, responsibilities
@@ -179,14 +178,9 @@ def _essential(model: Mixture, prepared: Prepared, result: EngineResult, read: _
     return collected
 
 
-@compiled_quickly(static_argnums=1)
-def _shuffled(key: jax.Array, number: int) -> Int[Array, " N"]:
-    return jax.random.permutation(key, number)
-
-
 def _probes(key: jax.Array, prepared: Prepared) -> Int[np.ndarray, " Q"]:
     """Random data, first of all those whose memory is not known."""
-    order = np.asarray(_shuffled(key, len(prepared.x)))
+    order = np.random.default_rng(np.asarray(jax.random.key_data(key))).permutation(len(prepared.x))
     if prepared.allowed is not None:
         known = np.any(~prepared.allowed, axis=1)
         order = order[np.argsort(known[order], kind="stable")]

@@ -4,8 +4,10 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,9 @@ from probam.reports.tree import read_tree, write_tree
 __all__ = ["fit", "fit_essentials", "load"]
 
 _DEFAULT_TRUNCATION = 20
+
+_SOON_AGAIN = 10.0
+"""Seconds up to which a run is made again as soon as it was killed while its result was read."""
 
 
 @takes_open(FitOptions)
@@ -109,25 +114,62 @@ def _fitted(data: Any, options: FitOptions, engine_options: dict[str, Any], tree
         key_run, keys = keys_of(np.uint32(options.seed))
         result = _run(run, key_run, model, prepared, options, engine_options)
         attributes = fit_attributes(options, engine_options, prepared, model, result)
-        if options.output is not None:
-            pending = pending_tree(model, prepared, result, attributes | {"seconds": time.perf_counter() - began})
-            _save_or_rescue(pending, options.output)
-        tree = tree_of(model, prepared, result, keys, attributes, Reporter(options.progress))
-        tree = with_groups(tree, model) if options.complete else tree
+        seconds = time.perf_counter() - began
+        with _kept(partial(pending_tree, model, prepared, result), attributes, seconds, options.output) as is_kept:
+            tree = tree_of(model, prepared, result, keys, attributes, Reporter(options.progress))
+            tree = with_groups(tree, model) if options.complete else tree
     tree.attrs["seconds"] = time.perf_counter() - began
-    fitted = Fit(tree, model)
     if options.output is not None:
-        try:
-            fitted.save(options.output)
-        except InputError as error:
-            raise InputError(
-                f"{error}. {options.output} holds what the engine returned; the rest is computed when it is read"
-            ) from error
-    return fitted
+        _save(tree, options.output, is_kept=is_kept)
+    return Fit(tree, model)
+
+
+@contextmanager
+def _kept(
+    make: Callable[[dict[str, Any]], xr.DataTree],
+    attributes: dict[str, Any],
+    seconds: float,
+    path: str | os.PathLike[str] | None,
+) -> Iterator[bool]:
+    """While the result of an engine is read it is in the file; of a short run only where reading is cut off.
+
+    Args:
+        make: the tree of what the engine returned, from its root attributes.
+        attributes: those of the fit.
+        seconds: how long the run took.
+        path: of the file, if there is one.
+    """
+
+    def save() -> None:
+        if path is not None:
+            _save_or_rescue(make(attributes | {"seconds": seconds}), path)
+
+    is_kept = path is not None and seconds > _SOON_AGAIN
+    if is_kept:
+        save()
+    try:
+        yield is_kept
+    except BaseException:
+        if not is_kept:
+            save()
+        raise
+
+
+def _save(tree: xr.DataTree, path: str | os.PathLike[str], *, is_kept: bool) -> None:
+    """Save a fit, in the file that may hold what the engine returned."""
+    if not is_kept:
+        _save_or_rescue(tree, path)
+        return
+    try:
+        write_tree(tree, path)
+    except InputError as error:
+        raise InputError(
+            f"{error}. {path} holds what the engine returned; the rest is computed when it is read"
+        ) from error
 
 
 def _save_or_rescue(tree: xr.DataTree, path: str | os.PathLike[str]) -> None:
-    """Save what an engine returned; where that cannot be written, in the system's temporary folder, and raise."""
+    """Save a fit; where that cannot be written, in the system's temporary folder, and raise."""
     try:
         write_tree(tree, path)
     except InputError as error:

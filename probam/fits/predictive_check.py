@@ -62,14 +62,21 @@ class _Sets(NamedTuple):
 
 
 @compiled_by_size(
-    lambda _, params, __, x, num_replicates: (
+    lambda _, params, __, ___, x, num_replicates: (
         num_replicates * len(x) * sum(value.size for value in params.values()) <= _BRIEF
     ),
     static_argnames="num_replicates",
 )
-def _replicated(model: Model, params: Params, key: jax.Array, x: Float[Array, "N D"], num_replicates: int) -> _Sets:
-    """The data and their replicates, with the energy and the most likely memory of each row."""
-    mixture = model.mixture(params)
+def _replicated(
+    model: Model,
+    params: Params,
+    key: jax.Array,
+    draw: Int[Array | np.ndarray, ""],
+    x: Float[Array, "N D"],
+    num_replicates: int,
+) -> _Sets:
+    """The data and their replicates under one draw, with the energy and the most likely memory of each row."""
+    key, mixture = jax.random.fold_in(key, draw), model.mixture(params)
     by_weight = jnp.argsort(jnp.argsort(-mixture.log_weights))
 
     def one(inputs: tuple[jax.Array, jax.Array]) -> _Sets:
@@ -121,7 +128,13 @@ def predictive_check_group(key: jax.Array, draws: Draws, prepared: Prepared) -> 
     x, columns = prepared.x[rows], [prepared.table.columns[feature] for feature in features]
     found = [
         _of_draw(
-            draws.model, draws.at(int(draw)), jax.random.fold_in(key, position), x, features, columns, num_replicates
+            draws.model,
+            draws.at(int(draw)),
+            (key, np.asarray(position)),
+            x,
+            features,
+            columns,
+            num_replicates,
         )
         for position, draw in enumerate(chosen)
     ]
@@ -151,15 +164,15 @@ def _num_rows(draws: Draws, num_data: int) -> int:
 def _of_draw(
     model: Model,
     params: Params,
-    key: jax.Array,
+    key: tuple[jax.Array, Int[np.ndarray, ""]],
     x: Float[np.ndarray, "N D"],
     features: Int[np.ndarray, " F"],
     columns: Sequence[str],
     num_replicates: int,
 ) -> Discrepancies:
-    """Discrepancies of the data (first) and of their replicates under one draw."""
+    """Discrepancies of the data (first) and of their replicates under one draw, with the key of all and its place."""
     filled = jax.device_put(padded(x, model.num_components))
-    sets = _replicated(model, params, key, filled, num_replicates)
+    sets = _replicated(model, params, *key, filled, num_replicates)
     values, energy, memory = (np.asarray(leaf)[:, : len(x)] for leaf in sets)
     values = values[..., features]
     if not (np.isfinite(values).all() and np.isfinite(energy).all()):

@@ -1,4 +1,4 @@
-"""A fit is in its file as soon as its engine has ended, and what was cut off afterwards is made when it is loaded."""
+"""What an engine returned is in the file where reading it is cut off; the rest is then made when the file is loaded."""
 
 import json
 from pathlib import Path
@@ -41,15 +41,22 @@ def cut_off(*_: object, **__: object) -> Any:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("engine", ["em", "gibbs"])
+@pytest.mark.parametrize(("engine", "is_long"), [("em", True), ("em", False), ("gibbs", True)])
 def test_a_fit_that_was_cut_off_is_completed_with_the_same_bits(
-    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: str, is_long: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = fitted(None, engine)
+    whole, seen = fitted(None, engine), []
+
+    def watched(*_: object, **__: object) -> Any:
+        seen.append((tmp_path / "fit.nc").exists())
+        cut_off()
+
     with monkeypatch.context() as patched:
-        patched.setattr(posterior, "read", cut_off)
+        patched.setattr(api, "_SOON_AGAIN", 0.0 if is_long else np.inf)
+        patched.setattr(posterior, "read", watched)
         with pytest.raises(KeyboardInterrupt):
             fitted(tmp_path / "fit.nc", engine)
+    assert seen == [is_long]
     assert [path.name for path in tmp_path.iterdir()] == ["fit.nc"]
     written = read_tree(tmp_path / "fit.nc")
     assert "memory" in json.loads(written.attrs["pending"])
