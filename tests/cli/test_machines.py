@@ -4,6 +4,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ def _rows(number: int) -> np.ndarray:
 
 
 def _started(
-    folder: Path, count: int, words: list[str], ends: Sequence[tuple[str, int]] = ()
+    folder: Path, count: int, words: list[str], ends: Sequence[tuple[str, int]] = (), by: int = signal.SIGKILL
 ) -> "list[subprocess.Popen[str]]":
     """So many processes, each of which may have an end of its own."""
     place = ["--distributed", "--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", str(count)]
@@ -38,6 +39,7 @@ def _started(
             folder,
             [["fit", *words, *place, "--process-id", str(i)]],
             *(ends[i] if ends else ()),
+            by=by,
             notes=f"told{i}",
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -166,6 +168,39 @@ def test_after_the_loss_of_a_process_the_same_commands_go_on_to_the_bits_of_a_ru
     for i in range(2 if engine == "em" else 0):
         again = told(tmp_path, f"told{i}").splitlines()
         assert not {"EM, pass 1 over 2,000 rows", "EM, pass 4 over 2,000 rows"} & set(again)
+        assert "EM, pass 5 over 2,000 rows" in again
+    assert_same_posterior(tmp_path / "fit.nc", tmp_path / "whole.nc")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_is_told_to_end_keeps_the_run_and_the_others_end_with_it(
+    victim: int, number: signal.Signals, tmp_path: Path
+) -> None:
+    """The checkpoint is of the pass before the one in which the signal came, and the run goes on to the same bits."""
+    np.save(tmp_path / "x.npy", _rows(2000))
+    words = [*CUT, *STEPS]
+    assert _ended(_started(tmp_path, 2, [*words, "-o", "whole.nc"])) == [(0, ""), (0, "")]
+    ends = [("EM, pass 5 over", 4) if i == victim else ("", 0) for i in range(2)]
+    runs = _started(tmp_path, 2, [*words, *CHECKPOINT], ends, number)
+    with suppress(subprocess.TimeoutExpired):
+        runs[victim].wait(timeout=240)
+    told_to_end = _ended(runs, seconds=60)
+    how = "terminated" if number == signal.SIGTERM else "interrupted"
+    kept = f"probam: {how}; run.ckpt holds the run so far; the same command goes on from there\n"
+    assert told_to_end[victim] == (128 + number, kept)
+    code, err = told_to_end[1 - victim]
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("probam: distributed: another process of this run ")
+    assert is_sealed(tmp_path / "run.ckpt")
+    assert not (tmp_path / "fit.nc").exists()
+    for i in range(2):
+        (tmp_path / f"told{i}").unlink()
+    assert _ended(_started(tmp_path, 2, [*words, *CHECKPOINT])) == [(0, ""), (0, "")]
+    for i in range(2):
+        again = told(tmp_path, f"told{i}").splitlines()
+        assert "EM, pass 4 over 2,000 rows" not in again
         assert "EM, pass 5 over 2,000 rows" in again
     assert_same_posterior(tmp_path / "fit.nc", tmp_path / "whole.nc")
 

@@ -1,5 +1,7 @@
 """Commands in a process that writes down what its progress says, and kills itself where that says some words again.
 
+Another signal than SIGKILL finds the run at that place: it waits there for what comes of it.
+
 Run with one argument, which :func:`started` makes.
 """
 
@@ -8,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ def started(
     at: str = "",
     number: int = 0,
     *,
+    by: int = signal.SIGKILL,
     notes: str = "told",
     stdout: int | None = None,
     stderr: int | None = None,
@@ -32,12 +36,13 @@ def started(
         folder: in which it runs.
         commands: their words.
         at: words of a text; none for a process that is not killed.
-        number: SIGKILL comes when the progress tells of that the so manyth time.
+        number: the signal comes when the progress tells of that the so manyth time.
+        by: the signal.
         notes: the file for the texts.
         stdout: as of ``Popen``.
         stderr: likewise.
     """
-    given = {"commands": commands, "at": at, "number": number, "notes": notes}
+    given = {"commands": commands, "at": at, "number": number, "by": int(by), "notes": notes}
     return subprocess.Popen(
         [sys.executable, __file__, json.dumps(given)],
         cwd=folder,
@@ -54,11 +59,12 @@ def told(folder: Path, notes: str = "told") -> str:
     return path.read_text() if path.exists() else ""
 
 
-def _main(commands: list[list[str]], at: str, number: int, notes: str) -> int:
+def _main(commands: list[list[str]], at: str, number: int, by: int, notes: str) -> int:
     from probam.cli import console, main
     from probam.data import rotation
 
     rotation.EVERY = 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background passes on that it is ignored
     texts: list[str] = []
 
     def listen(self: console.Bar, step: Any, shown: Any = console.Bar.__call__) -> None:
@@ -67,7 +73,8 @@ def _main(commands: list[list[str]], at: str, number: int, notes: str) -> int:
         with Path(notes).open("a") as stream:
             stream.write(f"{step.text}\n")
         if at and sum(at in text for text in texts) == number:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), by)
+            time.sleep(60)
 
     console.Bar.__call__ = listen  # type: ignore[method-assign]
     return max(main.entered(words) for words in commands)
