@@ -2,8 +2,8 @@
 
 Both are sums over the rows and a term of the prior, so that the steps are those of rows in memory, to rounding. The
 line search asks for the whole gradient at each trial, which costs little more than the slope, and the one at the step
-that is taken begins the next. Sums, prior and steps are in double precision. An end is not polished: each product of
-the Hessian with a vector would be a pass.
+that is taken begins the next. Sums, prior and steps are in double precision. An end is polished as it is in memory, by
+a few more passes (:mod:`probam.inference.gradient_em.polish_blocks`).
 """
 
 from typing import NamedTuple
@@ -20,6 +20,8 @@ from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.progress import Reporter, silent
 from probam.inference.gradient_em.ascent import Ascent, conjugate_ray, moved
 from probam.inference.gradient_em.line_search import is_open, narrowed, wide_bracket
+from probam.inference.gradient_em.polish import FLAT
+from probam.inference.gradient_em.polish_blocks import Look, Sample, polished_in_blocks
 from probam.inference.gradient_em.units import ScaledCoordinates, units
 
 __all__ = ["EndOfAll", "climb_in_blocks"]
@@ -46,14 +48,6 @@ class EndOfAll(NamedTuple):
     """Nats per datum that the slope at the end promises, were one datum to hold one unit of information."""
 
 
-class _Look(NamedTuple):
-    """The log joint at a point (nats), and its gradient."""
-
-    z: Float[Array, " P"]
-    value: Float[Array, ""]
-    gradient: Float[Array, " P"]
-
-
 class _LogJoint:
     """The log joint of all rows, each look at which is a pass."""
 
@@ -61,13 +55,13 @@ class _LogJoint:
         self._model, self._unit, self._blocks, self._progress = model, unit, blocks, progress
         self._passes = 0
 
-    def __call__(self, z: Float[Array, " P"]) -> _Look:
+    def __call__(self, z: Float[Array, " P"]) -> Look:
         self._passes += 1
         text = f"gradient EM, pass {self._passes} over {self._blocks.num_data:,} rows"
         shared = (self._model, self._unit, z)
         of_rows = summed(_of_block, shared, self._blocks, width=2 * z.size, progress=self._progress, text=text)
         value, gradient = jax.tree.map(jnp.add, in_double(of_rows), _of_prior(*shared))
-        return _Look(z, value, gradient)
+        return Look(z, value, gradient)
 
 
 @jax.jit
@@ -110,9 +104,10 @@ def climb_in_blocks(
     """Where one run of conjugate gradients over all rows ends.
 
     Args:
-        model: the mixture.
+        model: the mixture, told how often each of these rows counts.
         start: site values to begin from.
-        x: (M, D) some of the rows, in model units, from which the units of the coordinates are taken.
+        x: (M, D) some of the rows, in model units, from which the units of the coordinates are taken; an end is
+            polished through them.
         blocks: all rows.
         max_iterations: most steps.
         tolerance: nats per datum by which five steps have to raise the log joint for the run to go on.
@@ -122,7 +117,9 @@ def climb_in_blocks(
     trace: list[float] = []
     at_rest, begin = False, 0
     with jax.enable_x64(True):
-        model, (unit, start) = in_double(model), blocks.agreed(in_double((unit, start)))
+        unit, start = blocks.agreed(in_double((unit, start)))
+        sample = Sample.of(model, unit, x, blocks)
+        model = sample.model
         coordinates = ScaledCoordinates(model, unit)
         log_joint = _LogJoint(model, unit, blocks, progress)
         climber, phase = _before_the_first_step(coordinates, start), progress.phase("gradient EM over all rows")
@@ -143,8 +140,10 @@ def climb_in_blocks(
             phase.save(done + 1, climber, [{"trace": np.asarray([trace])}], ended=ended)
             if ended or progress.stopped:
                 break
-        params = coordinates.constrain(coordinates.unflatten(climber.z))
         promised = 0.5 * float(jnp.sum((look.gradient / blocks.total_weight) ** 2))
+        if at_rest and promised <= FLAT:
+            look = polished_in_blocks(log_joint, look, sample, blocks, progress)
+        params = coordinates.constrain(coordinates.unflatten(look.z))
     return EndOfAll(params, look.value, np.asarray([*trace, float(look.value)]), at_rest, promised)
 
 
@@ -154,7 +153,7 @@ def _before_the_first_step(coordinates: Coordinates, start: Params) -> Ascent:
     return Ascent(z, nothing, nothing, number, number - jnp.inf)
 
 
-def _step(log_joint: _LogJoint, climber: Ascent, look: _Look) -> tuple[Ascent, _Look]:
+def _step(log_joint: _LogJoint, climber: Ascent, look: Look) -> tuple[Ascent, Look]:
     """The run after one step, and what is seen from there."""
     ray = _conjugate_ray(climber, look.gradient)
     bracket, best = wide_bracket(ray.slope, ray.first), look

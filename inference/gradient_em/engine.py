@@ -40,7 +40,7 @@ from probam.inference.common.start import check_gradient
 from probam.inference.em.engine import point_result, side_by_side
 from probam.inference.gradient_em import ascent
 from probam.inference.gradient_em.blocks import climb_in_blocks
-from probam.inference.gradient_em.polish import polished
+from probam.inference.gradient_em.polish import FLAT, polished
 from probam.inference.gradient_em.units import ScaledCoordinates, units
 from probam.options import whole_number
 from probam.placement import each
@@ -50,9 +50,6 @@ __all__ = ["OPTIMISERS", "optima", "run"]
 OPTIMISERS = ("ecg", "natural", "adam")
 
 _CHUNK = 25
-
-_FLAT = 1e-3
-"""Nats per datum that the slope may promise where a search has converged; more, and it only walks slowly."""
 
 
 def _optimiser(learning_rate: Any, total_steps: int) -> optax.GradientTransformation:
@@ -210,7 +207,7 @@ def _climbed(climb: _Climb, model: Model, unit: Params, free: Params, x: Float[A
         begin, highest = climb.max_iterations if before.ended else before.done, highest_of(trace)
 
     def is_flat(walk: Params) -> Bool[np.ndarray, " R"]:  # where it is not, steps may be too small to rise
-        return np.asarray(_promised_gains(model, unit, walk, x)) <= _FLAT
+        return np.asarray(_promised_gains(model, unit, walk, x)) <= FLAT
 
     for done in range(begin, climb.max_iterations, _CHUNK):
         num_steps = min(_CHUNK, climb.max_iterations - done)
@@ -324,7 +321,6 @@ def _over_all_rows(
     report: Reporter,
 ) -> EngineResult:
     """Where one run over all rows ends that begins at the best end in the sample, and what all rows say there."""
-    model = model.with_row_weight(None)  # blocks have those of all rows
     end = climb_in_blocks(
         model,
         run_of(found.ends.params, found.best),
@@ -336,14 +332,14 @@ def _over_all_rows(
     )
     if not np.isfinite(end.trace[-1]):
         raise NumericalError("gradient_em: the log density of all rows is not finite; standardise the data")
-    params = as_runs(end.params)
+    params, model = as_runs(end.params), model.with_row_weight(None)
     result = point_result(
         model,
         run_of(params, 0),
         objective=end.trace[None],
         objective_name="log joint density",
         lp=end.trace[-1],
-        status=ended(end.at_rest and end.promised <= _FLAT, report),
+        status=ended(end.at_rest and end.promised <= FLAT, report),
         estimate="maximum a posteriori",
         restarts=Restarts((IN_SAMPLE,), (0,), None),
     )

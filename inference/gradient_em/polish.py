@@ -18,14 +18,18 @@ from jaxtyping import Array, Float
 from probam.family import Model, Params
 from probam.inference.gradient_em.units import ScaledCoordinates
 
-__all__ = ["polished"]
+__all__ = ["FLAT", "PRODUCTS", "ROUNDING", "STEPS", "polished"]
 
-_STEPS = 3
+FLAT = 1e-3
+"""Nats per datum that the slope may promise where a search has converged; more, and it only walks slowly."""
 
-_PRODUCTS = 200
+STEPS = 3
+"""Newton's, at most."""
+
+PRODUCTS = 200
 """Most products of the Hessian with a vector for a step."""
 
-_ROUNDING = 64
+ROUNDING = 64
 """Rounding errors of the height by which a step may lower it."""
 
 
@@ -47,15 +51,15 @@ def polished(model: Model, units: Params, params: Params, x: Float[Array, "N D"]
     def step(z: jax.Array, _: None) -> tuple[jax.Array, None]:
         height, slope = jax.value_and_grad(log_joint)(z)
         _, product = jax.linearize(jax.grad(log_joint), z)
-        direction, _ = jax.scipy.sparse.linalg.cg(lambda v: -product(v), slope, tol=1e-6, maxiter=_PRODUCTS)
+        direction, _ = jax.scipy.sparse.linalg.cg(lambda v: -product(v), slope, tol=1e-6, maxiter=PRODUCTS)
         there = z + direction
         new_height, new_slope = jax.value_and_grad(log_joint)(there)
-        rounding = _ROUNDING * np.finfo(z.dtype).eps * jnp.abs(height)
+        rounding = ROUNDING * np.finfo(z.dtype).eps * jnp.abs(height)
         better = (jnp.linalg.norm(new_slope) < jnp.linalg.norm(slope)) & (new_height >= height - rounding)
         return jnp.where(better, there, z), None
 
     start = coordinates.flatten(coordinates.unconstrain(params))
-    end = jax.lax.scan(step, start, None, length=_STEPS)[0]
+    end = jax.lax.scan(step, start, None, length=STEPS)[0]
     sites = coordinates.constrain(coordinates.unflatten(end))
     moved = jnp.any(end != start)
     return {name: jnp.where(moved, sites[name], value) for name, value in params.items()}

@@ -138,6 +138,35 @@ def test_gradient_em_over_all_rows_ends_at_a_maximum_that_only_gradients_reach()
     assert result.survey.size.sum() == 900
 
 
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_the_end_of_gradient_em_over_blocks_is_polished_in_a_few_passes(is_weighted: bool) -> None:
+    """The end of closed-form EM, to ten digits; the slope there is rounding of a sum over the rows."""
+    x = _rows("diagonal", 900)
+    weight = np.random.default_rng(0).integers(0, 4, size=len(x)).astype(float) if is_weighted else None
+    model = mixture(x[:300], family=Gaussian("diagonal"), weights=weight_prior("dirichlet"), num_components=3)
+    texts: list[str] = []
+    result = gradient_em.run(
+        KEY,
+        model,
+        jnp.asarray(x[:300]),
+        blocks=_blocks(x, 256, weight=weight),
+        restarts=2,
+        sample_weight=None if weight is None else weight[:300],
+        progress=lambda progress: texts.append(f"{progress.text} {progress.done}"),
+    )
+    assert result.status == "converged"
+    told, rows = counted(model, jnp.asarray(x), weight)
+    start = {name: jnp.asarray(result.sites[name][0, 0]) for name in Coordinates(model).transforms}
+    run: dict[str, Any] = {"start": start, "tolerance": 0.0, "max_iterations": 3000}
+    exact = em.fit_params(KEY, model, jnp.asarray(x), sample_weight=weight, **run).ends[0].params
+    for name, value in exact.items():
+        np.testing.assert_allclose(result.sites[name][0], value, rtol=1e-10, err_msg=name)
+    coordinates = ScaledCoordinates(told, units(told, rows))
+    slope = jax.grad(coordinates.log_joint)(coordinates.unconstrain(start), rows)
+    assert max(float(jnp.abs(leaf).max()) for leaf in slope.values()) < 1e-9
+    assert 2 < sum("last digits, reading 900 rows 4" in text for text in texts) < 60
+
+
 def test_a_climb_that_ended_or_was_cut_goes_on_to_the_same_end(tmp_path: Path) -> None:
     x = _rows("diagonal", 600)
     model = mixture(x[:200], family=Laplace(), weights=weight_prior("dirichlet"), num_components=3)
