@@ -183,10 +183,8 @@ class VonMisesFisherMemory(AdditiveMStep, Conditionals, Conjugacy, MeanFieldFact
 
     def mean_field(self, prior: Prior) -> MeanField | None:
         """One factor for direction and concentration together, the latter's one dimension by quadrature."""
-        log_normal = innermost(prior["concentration"])
-        if not self.can_draw(prior) or not isinstance(log_normal, dist.LogNormal):
-            return None
-        return Integrated(DirectionAndConcentration(jnp.asarray(log_normal.loc), jnp.asarray(log_normal.scale)))
+        pair = self.conjugate_base(prior)
+        return None if pair is None else Integrated(pair)
 
     def conjugate(self, params: Params, prior: Prior) -> ConjugatePair | None:
         """The direction, given the concentrations."""
@@ -194,6 +192,13 @@ class VonMisesFisherMemory(AdditiveMStep, Conditionals, Conjugacy, MeanFieldFact
             return None
         kappa = params["concentration"]
         return DirectionOfVonMisesFisher(jnp.zeros(params["direction"].shape[-1], kappa.dtype), kappa)
+
+    def conjugate_base(self, prior: Prior) -> ConjugatePair | None:
+        """The prior itself, the concentration integrated out by quadrature; None where it is no log-normal one."""
+        log_normal = innermost(prior["concentration"])
+        if not self.can_draw(prior) or not isinstance(log_normal, dist.LogNormal):
+            return None
+        return DirectionAndConcentration(jnp.asarray(log_normal.loc), jnp.asarray(log_normal.scale))
 
 
 def _unit(vector: jax.Array) -> jax.Array:

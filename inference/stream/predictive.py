@@ -12,6 +12,7 @@ pair                            predictive           cost of a datum, and of the
 ``NormalGamma``                 product of Student-t K D, D
 ``NormalWishart``               multivariate Student K D^2, D^3
 ``DirectionOfVonMisesFisher``   ratio of normalisers K D, D
+``DirectionAndConcentration``   a mixture of these   K (D + J), D + J for J concentrations
 ``BetaBernoulli``               Bernoulli            K D, D
 ``DirichletMultinomial``        Dirichlet compound   K D, D
 any other                       ratio of marginals   that of ``log_marginal``
@@ -27,8 +28,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
+from probam.conjugacy.mean_field_direction import DirectionAndConcentration
 from probam.conjugacy.normal import NormalGamma, NormalKnownVariance, NormalWishart, symmetric
 from probam.conjugacy.pairs import (
     BetaBernoulli,
@@ -255,6 +258,37 @@ def _(pair: DirectionOfVonMisesFisher, known: _Direction, x: jax.Array, _statist
 def _(pair: DirectionOfVonMisesFisher, counts: jax.Array, sums: jax.Array) -> jax.Array:
     resultant, length, _ = prepare(pair, counts, sums)
     return jnp.where(length[:, None] > 0, resultant / jnp.where(length > 0, length, 1)[:, None], 0)
+
+
+class _Directions(NamedTuple):
+    resultant: Float[Array, "K D"]  # of the data
+    length: Float[Array, " K"]
+    concentration: Float[Array, "K J"]  # some, which stand for its posterior
+    log_norm: Float[Array, "K J"]  # their masses, and the normalisers that do not depend on the datum
+
+
+@prepare.register
+def _(pair: DirectionAndConcentration, counts: jax.Array, sums: jax.Array) -> _Directions:
+    dim, (kappa, log_mass, length) = sums.shape[-1], pair.concentrations(counts, sums)
+    norms = log_normalizer_scaled(dim, kappa) + log_normalizer_scaled(dim, kappa * length[:, None])
+    return _Directions(sums, length, kappa, log_mass + norms)
+
+
+@log_predictive.register
+def _(_pair: DirectionAndConcentration, known: _Directions, x: jax.Array, _statistics: jax.Array) -> jax.Array:
+    """The one of each concentration, by their masses."""
+    cross = 2 * jnp.sum(known.resultant * x, axis=-1) + 1
+    longer = jnp.sqrt(jnp.maximum(known.length**2 + cross, 0))
+    gain = cross / jnp.where(longer + known.length > 0, longer + known.length, 1)  # |S + x| - |S|
+    kappa = known.concentration
+    ratio = known.log_norm - log_normalizer_scaled(len(x), kappa * longer[:, None])
+    return logsumexp(ratio + kappa * (gain - 1)[:, None], axis=-1)
+
+
+@locations.register
+def _(_pair: DirectionAndConcentration, _counts: jax.Array, sums: jax.Array) -> jax.Array:
+    length = jnp.linalg.norm(sums, axis=-1, keepdims=True)
+    return jnp.where(length > 0, sums / jnp.where(length > 0, length, 1), 0)
 
 
 class _Bits(NamedTuple):

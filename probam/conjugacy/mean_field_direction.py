@@ -31,6 +31,9 @@ _NODES = np.linspace(-3.6, 3.6, 73)
 
 _STEP = float(_NODES[1] - _NODES[0])
 
+_FEW_NODES = np.linspace(-3.0, 3.0, 25)
+"""For predictive densities, which are asked for at every datum: up to 10 widths from the mode."""
+
 _REACH = 12.0
 """The mode is looked for within so many prior standard deviations of the prior's centre."""
 
@@ -70,26 +73,36 @@ class DirectionAndConcentration(ConjugatePair):
         width = 1 / jnp.sqrt(jnp.maximum(-curvature, self.scale**-2))
         return mode, width
 
-    def _masses(self, counts: jax.Array, sums: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Mode, width, and the log masses (K, J) of the cells around the nodes."""
+    def _masses(
+        self, counts: jax.Array, sums: jax.Array, nodes: np.ndarray = _NODES
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """Mode, width, resultant length, and the log masses (K, J) of the cells around the nodes."""
         dim = sums.shape[-1]
         square = jnp.sum(sums**2, axis=-1)
         length = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
         length = jnp.minimum(length, counts)  # rounding
         mode, width = jax.lax.stop_gradient(self._mode(counts, length, dim))
-        t = jnp.asarray(_NODES, sums.dtype)
+        t = jnp.asarray(nodes, sums.dtype)
         u = mode[:, None] + width[:, None] * jnp.sinh(t)
-        cells = jnp.log(width[:, None] * jnp.cosh(t) * _STEP)
-        return mode, width, self._log_density(u, counts[:, None], length[:, None], dim) + cells
+        cells = jnp.log(width[:, None] * jnp.cosh(t) * float(nodes[1] - nodes[0]))
+        return mode, width, length, self._log_density(u, counts[:, None], length[:, None], dim) + cells
+
+    def concentrations(
+        self, counts: Float[Array, " K"], sums: Float[Array, "K D"]
+    ) -> tuple[Float[Array, "K J"], Float[Array, "K J"], Float[Array, " K"]]:
+        """Concentrations that stand for the posterior of each memory, their log masses, and the resultant lengths."""
+        mode, width, length, logs = self._masses(counts, sums, _FEW_NODES)
+        kappa = jnp.exp(mode[:, None] + width[:, None] * jnp.sinh(jnp.asarray(_FEW_NODES, sums.dtype)))
+        return kappa, jax.nn.log_softmax(logs, axis=-1), length
 
     def log_marginal(self, counts: jax.Array, sums: jax.Array) -> jax.Array:
         """The sum of the masses."""
-        return logsumexp(self._masses(counts, sums)[2], axis=-1)
+        return logsumexp(self._masses(counts, sums)[3], axis=-1)
 
     def draw(self, key: jax.Array, counts: jax.Array, sums: jax.Array) -> dict[str, jax.Array]:
         """``concentration`` (K,), and ``direction`` (K, D) with a length from the prior of :class:`FreeDirection`."""
         key_cell, key_point, key_direction, key_length = jax.random.split(key, 4)
-        mode, width, logs = self._masses(counts, sums)
+        mode, width, _, logs = self._masses(counts, sums)
         cell = jax.random.categorical(key_cell, logs, axis=-1)
         t = jnp.asarray(_NODES, sums.dtype)[cell]
         t = t + _STEP * jax.random.uniform(key_point, cell.shape, sums.dtype, -0.5, 0.5)

@@ -8,8 +8,9 @@ with respect to surface measure on the unit sphere of :math:`\mathbb R^D`, and i
 :math:`-A_D(\kappa)`, :math:`A_D = I_{\nu+1} / I_\nu`, the mean resultant length.
 
 Method. Debye's expansion, uniform in :math:`\kappa` (DLMF 10.41.3), is evaluated at the order
-:math:`\mu = \nu + 20`, where twelve terms reach rounding error. The backward recurrence of :math:`I`
-(DLMF 10.29.1), in which errors do not grow, leads from there to the order :math:`\nu`. Below,
+:math:`\mu` of at least 20 that is a whole number above :math:`\nu`, where twelve terms reach rounding error. The
+backward recurrence of :math:`I` (DLMF 10.29.1), in which errors do not grow, leads from there to the order
+:math:`\nu`; from :math:`\nu = 20` on there is nothing to recur. Below,
 :math:`R_o = I_{o+1}/I_o` at order :math:`o`. All formulas use quantities that neither cancel nor overflow
 for small or large :math:`\kappa`:
 
@@ -42,7 +43,7 @@ __all__ = [
     "mean_resultant_ratio",
 ]
 
-_STEPS = 20
+_LEAST_ORDER = 20
 _TERMS = 12
 _NEWTON_STEPS = 4
 
@@ -102,9 +103,10 @@ def _horner(coefficients: list[float], x: Array) -> Array:
 
 
 def _descend(dim: int, kappa: Array) -> _Orders:
-    """Debye's expansion at nu + 20, then twenty steps of the backward recurrence down to nu."""
+    """Debye's expansion at an order of at least 20, then steps of the backward recurrence down to nu."""
     nu = dim / 2 - 1
-    mu = nu + _STEPS
+    steps = max(0, math.ceil(_LEAST_ORDER - nu))
+    mu = nu + steps
     r = jnp.sqrt(mu**2 + kappa**2)
     p = mu / r
     S, Y, dY = _debye(mu, r)
@@ -115,7 +117,7 @@ def _descend(dim: int, kappa: Array) -> _Orders:
     t = shortfall + kappa * Y / r
     v = p / (mu + r) + (dY * (kappa / r) ** 2 - p**2 * Y) / r
     product = jnp.ones_like(kappa)
-    for order in (nu + j for j in range(_STEPS, 0, -1)):
+    for order in (nu + j for j in range(steps, 0, -1)):
         s = 1 / (2 * order + kappa**2 * s)
         t = (2 * order - kappa * t) * s
         v = (2 * order - kappa**2 * v) * s**2

@@ -196,7 +196,6 @@ def _check_kept(arrays: Mapping[str, np.ndarray], num_features: int, num_data: i
     if len(set(map(len, growth))) > 1 or growth[0][-1] != num_data or np.any(np.diff(growth[0]) <= 0):
         raise damaged(source, "the growth curve of the stream is not one of its data")
     if "base_within" in arrays or "base_shape" in arrays:
-        within = _array(arrays, "base_within", 2, source)
         _array(arrays, "base_shape", 0, source)
-        if within.shape != (num_features, num_features):
-            raise damaged(source, "stream/base_within is no matrix of the features")
+        if "base_within" not in arrays or arrays["base_within"].shape not in ((), (num_features, num_features)):
+            raise damaged(source, "stream/base_within is no width of a memory: a matrix of the features, or a number")

@@ -10,9 +10,10 @@ import numpyro.distributions as dist
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from probam.streams.base_measure import find_groups
+from probam.streams.groups import find_groups
 from probam.streams.learning import Learning
 from probam.streams.stream import Stream
+from probam.streams.widths import SharingCovariance
 
 KINDS = ["isotropic", "spherical", "diagonal", "full"]
 
@@ -83,8 +84,8 @@ def test_one_gaussian_stays_whole() -> None:
 def test_groups_do_not_depend_on_linear_maps() -> None:
     x, z = rows(400, scattered(6, 3), seed=5)
     mixing = np.array([[1e3, 0.0, 0.0], [4e2, 1.0, 0.0], [7.0, -0.5, 0.1]])
-    plain = find_groups(x, 4 * np.diag(x.var(axis=0)), "full", 1.0, 0.0)
-    mixed = find_groups(x @ mixing.T, 4 * np.diag((x @ mixing.T).var(axis=0)), "full", 1.0, 0.0)
+    plain = find_groups(SharingCovariance(x, 4 * np.diag(x.var(axis=0)), "full"), 1.0, 0.0)
+    mixed = find_groups(SharingCovariance(x @ mixing.T, 4 * np.diag((x @ mixing.T).var(axis=0)), "full"), 1.0, 0.0)
     assert adjusted_rand_score(z, plain.shares.argmax(axis=1)) > 0.9
     np.testing.assert_array_equal(mixed.shares.argmax(axis=1), plain.shares.argmax(axis=1))
     np.testing.assert_allclose(mixed.within, mixing @ plain.within @ mixing.T, rtol=0.02)
@@ -92,7 +93,7 @@ def test_groups_do_not_depend_on_linear_maps() -> None:
 
 def test_rounded_rows_do_not_make_a_group_of_each_value() -> None:
     x, _ = rows(500, np.array([[0.0], [12.0]]), seed=6)
-    groups = find_groups(np.round(x), 4 * np.diag(x.var(axis=0)), "diagonal", 1.0, 0.0)
+    groups = find_groups(SharingCovariance(np.round(x), 4 * np.diag(x.var(axis=0)), "diagonal"), 1.0, 0.0)
     assert groups.shares.shape[1] == 2
     assert groups.within[0, 0] == pytest.approx(1.0, rel=0.2)
 
@@ -107,7 +108,7 @@ def test_degenerate_rows_have_a_base_measure(kind: str, covariance: str) -> None
         "wide": np.random.default_rng(9).normal(size=(30, 40)),
         "of two values": (x > 0).astype(float),
     }[kind]
-    groups = find_groups(x, 4 * np.diag(x.var(axis=0)), covariance, 1.0, 0.0)
+    groups = find_groups(SharingCovariance(x, 4 * np.diag(x.var(axis=0)), covariance), 1.0, 0.0)
     assert np.isfinite(groups.log_evidence)
     assert (np.linalg.eigvalsh(groups.within) > 0).all()
 
