@@ -13,6 +13,7 @@ the largest marginal likelihood.
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -24,7 +25,7 @@ from probam.compiled import compiled_quickly
 from probam.conjugacy.pairs import ConjugatePair
 from probam.errors import InputError
 from probam.family import Family
-from probam.streams.groups import Groups, find_groups
+from probam.streams.groups import Groups, find_groups, joined
 from probam.streams.options import StreamOptions
 from probam.streams.prior import stream_pair
 from probam.streams.widths import Sharing, Width, width_of
@@ -34,6 +35,8 @@ __all__ = ["BaseMeasure", "Beginning", "find_beginning", "with_base_measure"]
 _MOST_ROWS = 1000
 """Rows that are divided into groups: of more, as many evenly spaced ones."""
 _FEWEST_ROWS = 10
+_ROUNDS = 3
+"""Most often that groups are joined under the base measure that was found with them."""
 _SHAPES = (2.0, 4.0, 8.0, 16.0, 32.0)
 
 
@@ -77,8 +80,14 @@ def find_beginning(
         return None
     with threadpool_limits(limits=1, user_api="blas"):  # many small products: threads would wait for each other
         groups = find_groups(sharing, float(options.alpha), float(options.discount))
+        base = _with_best_shape(family, prior, rows, groups.within, _drawn(groups, int(options.seed)))
+        for _ in range(0 if width.is_known else _ROUNDS):
+            before, marginal = groups, _Marginal(family, prior, base, rows)
+            groups = joined(groups, sharing, marginal, float(options.alpha), float(options.discount))
+            base = _with_best_shape(family, prior, rows, groups.within, _drawn(groups, int(options.seed)))
+            if groups.shares.shape == before.shares.shape:
+                break
     labels = _drawn(groups, int(options.seed))
-    base = _with_best_shape(family, prior, rows.astype(x.dtype), groups.within, labels)
     seats = labels if len(rows) == len(x) else _nearest_groups(sharing, all_rows, rows, groups.within, labels)
     return Beginning(base, _in_order(seats))
 
@@ -134,6 +143,39 @@ def _in_order(labels: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
 # --- how much memories differ ---------------------------------------------------------------------------------
 
 
+class _Marginal:
+    """The log density of the rows of groups under the conjugate pair of the memories, in double precision.
+
+    Args:
+        family: of the memories.
+        prior: of their sites.
+        base: in the place of the law of their width.
+        x: the rows.
+    """
+
+    def __init__(
+        self, family: Family, prior: Mapping[str, Distribution], base: BaseMeasure, x: Float[np.ndarray, "N D"]
+    ) -> None:
+        with jax.enable_x64(True):
+            law = with_base_measure(family, prior, base, x.dtype)
+            self._pair = stream_pair(family, law, {}, 1, x.dtype).pair
+            self._statistics = np.asarray(self._pair.statistics(jnp.asarray(x)))
+
+    def __call__(self, shares: Float[np.ndarray, "N J"]) -> Float[np.ndarray, " J"]:
+        """Of groups of which rows have these shares, their parameters integrated out (nats)."""
+        num_groups = shares.shape[1]
+        counts = np.zeros(1 << (num_groups - 1).bit_length())  # a power of two: few programs to compile
+        sums = np.zeros((len(counts), self._statistics.shape[1]))
+        counts[:num_groups], sums[:num_groups] = shares.sum(axis=0), shares.T @ self._statistics
+        with jax.enable_x64(True):
+            return np.asarray(_log_marginal(self._pair, jnp.asarray(counts), jnp.asarray(sums)))[:num_groups]
+
+
+@compiled_quickly()
+def _log_marginal(pair: ConjugatePair, counts: Float[Array, " K"], sums: Float[Array, "K F"]) -> Float[Array, " K"]:
+    return pair.log_marginal(counts, sums)
+
+
 def _with_best_shape(
     family: Family,
     prior: Mapping[str, Distribution],
@@ -146,27 +188,7 @@ def _with_best_shape(
     width = width_of(family)
     if width is not None and width.is_known:
         shapes = shapes[:1]
-    bases = [BaseMeasure(within, shape) for shape in shapes]
-    return max(bases, key=lambda base: _log_marginal(family, prior, base, x, labels)) if len(bases) > 1 else bases[0]
-
-
-def _log_marginal(
-    family: Family,
-    prior: Mapping[str, Distribution],
-    base: BaseMeasure,
-    x: Float[np.ndarray, "N D"],
-    labels: Int[np.ndarray, " N"],
-) -> float:
-    """Log marginal likelihood of the rows given their groups, under the conjugate pair of the memories."""
-    pair = stream_pair(family, with_base_measure(family, prior, base, x.dtype), {}, 1, x.dtype).pair
-    statistics = np.asarray(pair.statistics(jnp.asarray(x)))
-    slots = 1 << int(labels.max()).bit_length()  # a power of two: few programs to compile
-    sums = np.zeros((slots, statistics.shape[1]), x.dtype)
-    np.add.at(sums, labels, statistics)
-    counts = np.bincount(labels, minlength=slots).astype(x.dtype)
-    return float(_total(pair, jnp.asarray(counts), jnp.asarray(sums)))
-
-
-@compiled_quickly()
-def _total(pair: ConjugatePair, counts: Float[Array, " K"], sums: Float[Array, "K F"]) -> Float[Array, ""]:
-    return jnp.sum(pair.log_marginal(counts, sums))
+    bases, member = [BaseMeasure(within, shape) for shape in shapes], np.eye(int(labels.max()) + 1)[labels]
+    if len(bases) == 1:
+        return bases[0]
+    return max(bases, key=lambda base: _Marginal(family, prior, base, x)(member).sum())

@@ -10,16 +10,18 @@ with p(z) the process of partitions and P the prior of the locations; W is the w
 first guesses of W, and then of W itself, for a few rounds.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.cluster.hierarchy import cut_tree, ward
-from scipy.special import digamma, gammaln
+from scipy.spatial import cKDTree
+from scipy.special import digamma, gammaln, xlogy
 
 from probam.streams.widths import Sharing
 
-__all__ = ["Groups", "find_groups"]
+__all__ = ["Groups", "find_groups", "joined"]
 
 _ROUNDS = 8
 _CUTS = 20
@@ -31,6 +33,8 @@ _STEPS = 15
 _SETTLED = 1e-3
 _SMALLEST = 0.5
 """Data of the smallest group that is kept."""
+_FEW_GROUPS, _NEIGHBOURS = 32, 8
+"""Groups of which all pairs may be joined; of more, each with so many of its neighbours."""
 
 
 class Groups(NamedTuple):
@@ -135,3 +139,75 @@ def _log_process(setting: _Setting, counts: Float[np.ndarray, " K"]) -> float:
     founded = np.sum(np.log(alpha + discount * np.arange(1, len(counts))))
     seated = np.sum(gammaln(np.maximum(counts, 1) - discount) - gammaln(1 - discount))
     return float(founded + seated - gammaln(alpha + counts.sum()) + gammaln(alpha + 1))
+
+
+# --- groups of their own widths -------------------------------------------------------------------------------
+
+
+def joined(
+    groups: Groups,
+    rows: Sharing,
+    log_marginal: Callable[[Float[np.ndarray, "N J"]], Float[np.ndarray, " J"]],
+    alpha: float,
+    discount: float,
+) -> Groups:
+    """The groups after those are joined, the best pairs first, whose union has more evidence.
+
+    One width for all divides the widest of them; ``log_marginal`` knows groups that each have their own.
+
+    Args:
+        groups: of one width.
+        rows: what is known of them.
+        log_marginal: log density of the rows of groups of which they have these shares, their parameters integrated
+            out (nats).
+        alpha: strength of the process of partitions.
+        discount: its discount.
+    """
+    setting, shares = _Setting(rows, alpha, discount), groups.shares
+    alone = log_marginal(shares)
+    while shares.shape[1] > 1:
+        one, other = _near_pairs(setting, shares, groups.within)
+        both = shares[:, one] + shares[:, other]
+        together = log_marginal(both)
+        entropy = np.sum(xlogy(both, both) - xlogy(shares[:, one], shares[:, one]), axis=0)
+        entropy -= np.sum(xlogy(shares[:, other], shares[:, other]), axis=0)
+        gain = together - alone[one] - alone[other] - entropy + _gained_by_process(setting, shares, one, other)
+        taken, left = [], np.ones(shares.shape[1], bool)
+        for pair in np.argsort(-gain, kind="stable"):
+            if gain[pair] > 0 and left[one[pair]] and left[other[pair]]:
+                taken.append(pair)
+                left[[one[pair], other[pair]]] = False
+        if not taken:
+            break
+        shares, alone = np.c_[shares[:, left], both[:, taken]], np.r_[alone[left], together[taken]]
+    within = groups.within if shares is groups.shares else rows.pooled(shares, groups.within, groups.within)
+    return groups._replace(shares=shares, within=within)
+
+
+def _near_pairs(
+    setting: _Setting, shares: Float[np.ndarray, "N K"], width: np.ndarray
+) -> tuple[Int[np.ndarray, " J"], Int[np.ndarray, " J"]]:
+    """Pairs of groups that may be joined."""
+    num_groups = shares.shape[1]
+    if num_groups <= _FEW_GROUPS:
+        one, other = np.triu_indices(num_groups, 1)
+        return one, other
+    means = (shares.T @ setting.rows.x) / shares.sum(axis=0)[:, None]
+    means = setting.rows.in_metric(means, width)
+    near = cKDTree(means).query(means, k=_NEIGHBOURS + 1)[1]
+    pairs = np.c_[np.repeat(np.arange(num_groups), near.shape[1]), near.ravel()]
+    pairs = np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1), axis=0)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _gained_by_process(
+    setting: _Setting, shares: Float[np.ndarray, "N K"], one: Int[np.ndarray, " J"], other: Int[np.ndarray, " J"]
+) -> Float[np.ndarray, " J"]:
+    """By how much the log probability of the sizes rises where two groups are one."""
+    counts, discount = shares.sum(axis=0), setting.discount
+
+    def seated(counts: np.ndarray) -> np.ndarray:
+        return np.asarray(gammaln(np.maximum(counts, 1) - discount) - gammaln(1 - discount))
+
+    apart = seated(counts[one]) + seated(counts[other]) + np.log(setting.alpha + discount * (len(counts) - 1))
+    return seated(counts[one] + counts[other]) - apart
