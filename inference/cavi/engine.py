@@ -461,7 +461,7 @@ def run(
 
 def _note(base: str, tried: dict[str, tuple[int, int]]) -> str:
     """How the target differs from the model's posterior, and what moves came to."""
-    notes = ["the locations' prior spread tied to the memory's own (conjugate base measure)"] if base != "model" else []
+    notes = ["the family's conjugate base measure in the place of its priors"] if base != "model" else []
     return "; ".join(notes + [f"{taken} of {count} {kind} moves taken" for kind, (taken, count) in tried.items()])
 
 

@@ -404,5 +404,5 @@ def _note(model: Model, settings: Settings, thin: int) -> str:
     if settings.kernel == "slice":
         notes.append("sampled without truncation; what lies beyond is given to the last memory")
     if settings.integrated:
-        notes.append("the locations' prior spread tied to the memory's own (conjugate base measure)")
+        notes.append("the family's conjugate base measure in the place of its priors")
     return "; ".join(notes)

@@ -14,7 +14,7 @@ from probam.errors import InputError
 
 __all__ = ["SCHEMA", "check_schema"]
 
-SCHEMA = 1
+SCHEMA = 2
 """The version that is written: a number higher whenever a reader would have to know that a file's layout changed."""
 
 

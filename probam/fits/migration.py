@@ -7,6 +7,8 @@ Version by version, what changed (:data:`probam.data.schema.SCHEMA` is the versi
 1     Every file says its version in ``schema``. Fits say whether rows were divided by their length (``normalised``) and
       which engine samples their model (``sampler``), which the first fits did not. The group ``stream`` has no version
       of its own (``layout``), and its options name the base measure.
+2     Streams of von Mises-Fisher memories learn their concentrations. Those of version 1 had one for all; it goes on as
+      one that is known.
 ====  ==================================================================================================================
 
 A step is a function from one version to the next, and stays for good: any file can be read as long as its steps are
@@ -62,5 +64,15 @@ def _from_0_to_1(tree: xr.DataTree, source: str) -> None:
         tree.children["stream"].attrs = attributes
 
 
-STEPS: dict[int, Callable[[xr.DataTree, str], None]] = {0: _from_0_to_1}
+def _from_1_to_2(tree: xr.DataTree, source: str) -> None:
+    """The one concentration of a stream of directions is known."""
+    del source
+    if not has(tree, "stream", "pair_1"):
+        return
+    group = tree.children["stream"]
+    if json.loads(group.attrs["options"]).get("family") == "vmf" and "known_concentration" not in group:
+        group["known_concentration"] = xr.DataArray(group["pair_1"].values.item())
+
+
+STEPS: dict[int, Callable[[xr.DataTree, str], None]] = {0: _from_0_to_1, 1: _from_1_to_2}
 """By the version that a file has: what brings its tree, in place, to the next one."""

@@ -28,7 +28,7 @@ from probam.family import Family
 from probam.streams.groups import Groups, find_groups, joined
 from probam.streams.options import StreamOptions
 from probam.streams.prior import stream_pair
-from probam.streams.widths import Sharing, Width, width_of
+from probam.streams.widths import Sharing, Width, room_for, width_of
 
 __all__ = ["BaseMeasure", "Beginning", "find_beginning", "with_base_measure"]
 
@@ -164,7 +164,7 @@ class _Marginal:
     def __call__(self, shares: Float[np.ndarray, "N J"]) -> Float[np.ndarray, " J"]:
         """Of groups of which rows have these shares, their parameters integrated out (nats)."""
         num_groups = shares.shape[1]
-        counts = np.zeros(1 << (num_groups - 1).bit_length())  # a power of two: few programs to compile
+        counts = np.zeros(room_for(num_groups))
         sums = np.zeros((len(counts), self._statistics.shape[1]))
         counts[:num_groups], sums[:num_groups] = shares.sum(axis=0), shares.T @ self._statistics
         with jax.enable_x64(True):

@@ -163,8 +163,8 @@ class StreamOptions(Options):
         check=optional(_check_known),
         group=_MODEL,
         help='Values of sites that are not learned, in model units: {"beta": 2.0}, {"precision": [...]}, '
-        '{"concentration": 50.0}. Where a family has no conjugate pair without one (isotropic Gaussians, vMF) the '
-        "default is the middle of its prior.",
+        '{"concentration": 50.0}. Where a family has no conjugate pair without one (isotropic Gaussians) the default '
+        "is the middle of its prior.",
     )
     base: str = option(
         "evidence",
@@ -172,9 +172,9 @@ class StreamOptions(Options):
         group=_MODEL,
         flag=str,
         metavar="RULE",
-        help="Where Gaussian memories get the prior of their width: evidence (the first rows are divided into groups, "
-        "and the prior is the one under which their marginal likelihood is largest; not where memories move or the "
-        "width is given) or prior (the family's default, a share of the variance of all rows).",
+        help="Where memories of Gaussians and vMF get the prior of their width or concentration: evidence (the first "
+        "rows are divided into groups, and the prior is the one under which their marginal likelihood is largest; not "
+        "where memories move or the width is given) or prior (the family's default, scaled by all rows).",
     )
     standardise: bool = option(
         False,

@@ -28,7 +28,7 @@ from probam.models.von_mises_fisher import VonMisesFisherMemory
 from probam.numerics.bessel import inverse_mean_resultant_length, log_normalizer, mean_resultant_length
 from probam.numerics.within_covariance import of_kind, resolution, towards_diagonal
 
-__all__ = ["Sharing", "SharingConcentration", "SharingCovariance", "Width", "width_of"]
+__all__ = ["Sharing", "SharingConcentration", "SharingCovariance", "Width", "room_for", "width_of"]
 
 _ROUNDS = 8
 _PAIRED_ROWS, _NEAR = 300, 0.1
@@ -231,6 +231,7 @@ class _Concentration(Width):
 
 @width_of.register
 def _(family: VonMisesFisherMemory) -> Width | None:
+    del family
     return _Concentration()
 
 
@@ -267,7 +268,7 @@ class SharingConcentration(Sharing):
         num_features = self.x.shape[1]
         with jax.enable_x64(True):
             kappa = inverse_mean_resultant_length(num_features, np.float64(min(length, self._longest)))
-        return np.clip(np.asarray(kappa, np.float64), _WIDE * num_features, _NARROW)
+        return np.asarray(np.clip(np.asarray(kappa, np.float64), _WIDE * num_features, _NARROW))
 
     def scores(self, shares: Float[np.ndarray, "N K"], width: np.ndarray) -> Float[np.ndarray, "N K"]:
         """Of the posteriors of the directions, which are von Mises-Fisher too."""
@@ -283,9 +284,18 @@ class SharingConcentration(Sharing):
         return float(len(self.x) * of_rows + np.sum(of_none - np.asarray(of_groups)))
 
 
+def room_for(number: int) -> int:
+    """A power of four that is at least the number: few programs to compile.
+
+    >>> room_for(3), room_for(64), room_for(65)
+    (64, 64, 256)
+    """
+    return max(64, 1 << 2 * -(-(number - 1).bit_length() // 2))
+
+
 def _padded(function: Any, num_features: int, values: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
-    """In double precision, by programs for powers of two: few to compile."""
-    room = np.zeros(max(16, 1 << (len(values) - 1).bit_length()))
+    """In double precision, by a program for a larger number of values."""
+    room = np.zeros(room_for(len(values)))
     room[: len(values)] = values
     with jax.enable_x64(True):
         return np.asarray(function(num_features, jnp.asarray(room)))[: len(values)]

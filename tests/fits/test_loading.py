@@ -70,6 +70,15 @@ class TestOlderFiles:
         one, other = stream.partial_fit(ROWS).log_predictive, again.partial_fit(ROWS).log_predictive
         assert one == other
 
+    def test_a_stream_of_directions_goes_on_with_its_one_concentration(self) -> None:
+        """What the version that wrote the file said of the rows in it and of ten more."""
+        stream = Stream.load(OLD_STREAM.with_name("stream_vmf_schema_1.nc"))
+        assert stream.log_predictive == pytest.approx(-55.49509650693203, rel=1e-12)
+        rng = np.random.default_rng(4)
+        rows = np.eye(3)[rng.integers(0, 3, 60)] + 0.2 * rng.normal(size=(60, 3))
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        assert stream.partial_fit(rows[50:]).log_predictive == pytest.approx(-65.73773295240498, rel=1e-12)
+
     def test_what_the_first_files_left_unsaid_is_filled_in(self) -> None:
         first = read_tree(OLD_FIT)
         del first.attrs["normalised"], first.attrs["sampler"]

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import integrate, stats
 from scipy.special import gammaln, logsumexp
 from scipy.stats import chisquare
 
+from probam.conjugacy.mean_field_direction import DirectionAndConcentration
 from probam.conjugacy.normal import NormalGamma, NormalKnownVariance, NormalWishart
 from probam.conjugacy.pairs import (
     BetaBernoulli,
@@ -111,6 +113,31 @@ def test_predictive_is_the_ratio_of_marginal_likelihoods(name: str) -> None:
 
     found, expected = both(counts, sums, jnp.asarray(x[11]))
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("num_data", [0, 1, 2, 30])
+def test_predictive_of_directions_of_unknown_concentration_is_an_integral(num_data: int) -> None:
+    """On the sphere in three dimensions the normaliser is kappa / (4 pi sinh kappa); quadrature is SciPy's."""
+    x, loc, scale = data("vmf", 31), np.log(6.0), 0.7
+    pair = DirectionAndConcentration(*_arrays(np.asarray(loc), np.asarray(scale)))
+
+    def log_norm(kappa: float) -> float:
+        return -np.log(4 * np.pi) if kappa == 0 else np.log(kappa / (2 * np.pi)) - kappa - np.log1p(-np.exp(-2 * kappa))
+
+    def marginal(rows: np.ndarray) -> float:
+        length = np.linalg.norm(rows.sum(axis=0))
+
+        def density(u: float) -> float:
+            likelihood = len(rows) * log_norm(np.exp(u)) + log_norm(0.0) - log_norm(np.exp(u) * length)
+            return float(np.exp(likelihood) * stats.norm.pdf(u, loc, scale))
+
+        return integrate.quad(density, loc - 8 * scale, loc + 8 * scale, epsabs=0, epsrel=1e-10, limit=200)[0]
+
+    counts, sums = jnp.array([float(num_data)]), jnp.asarray(x[:num_data].sum(axis=0))[None]
+    for query in (x[30], -x[30]):
+        found = log_predictive(pair, prepare(pair, counts, sums), jnp.asarray(query), jnp.asarray(query))
+        expected = np.log(marginal(np.r_[x[:num_data], query[None]]) / marginal(x[:num_data]))
+        np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,21 @@
 
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
+from scipy import stats
+from scipy.special import gammaln
 from sklearn.metrics import adjusted_rand_score
 
+from probam.conjugacy.pairs import DirectionOfVonMisesFisher
 from probam.streams.groups import find_groups
 from probam.streams.learning import Learning
 from probam.streams.stream import Stream
-from probam.streams.widths import SharingCovariance
+from probam.streams.widths import SharingConcentration, SharingCovariance
 
 KINDS = ["isotropic", "spherical", "diagonal", "full"]
 
@@ -161,3 +164,102 @@ def test_more_first_rows_than_are_divided_into_groups() -> None:
     stream = Stream(warm=2500).partial_fit(x)
     assert score(stream, x, z, centres) >= 0.9
     assert stream.memories()["count"].sum() == 2500
+
+
+# --- directions -----------------------------------------------------------------------------------------------
+
+
+class Directions(NamedTuple):
+    """Rows of von Mises-Fisher memories, made by SciPy."""
+
+    x: np.ndarray
+    memory: np.ndarray
+    nearest: np.ndarray
+    """The likeliest memory of each row under the true means and concentrations."""
+
+
+def directions(num_features: int, num_memories: int, narrowest: float, widest: float, num_data: int) -> Directions:
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(num_memories, num_features))
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    concentrations = rng.uniform(widest, narrowest, size=num_memories)
+    memory = rng.choice(num_memories, size=num_data, p=rng.dirichlet(np.full(num_memories, 5.0)))
+    x = np.empty((num_data, num_features))
+    for k in np.unique(memory):
+        own = memory == k
+        x[own] = stats.vonmises_fisher(means[k], concentrations[k], seed=rng).rvs(own.sum())
+    joint = np.stack([stats.vonmises_fisher(*each).logpdf(x) for each in zip(means, concentrations, strict=True)])
+    return Directions(x, memory, joint.argmax(axis=0))
+
+
+@pytest.mark.parametrize(
+    ("num_features", "num_memories", "narrowest", "widest"),
+    [(3, 4, 200, 60), (3, 8, 1000, 100), (16, 20, 400, 50), (16, 1, 50, 50)],
+)
+def test_a_stream_finds_directions_and_their_number(
+    num_features: int, num_memories: int, narrowest: float, widest: float
+) -> None:
+    """Whatever their concentrations, of which no prior knows."""
+    rows = directions(num_features, num_memories, narrowest, widest, 1500)
+    stream = Stream(family="vmf").partial_fit(rows.x)
+    assert stream.num_memories == num_memories
+    found = adjusted_rand_score(rows.memory, stream.predict(rows.x)["label"])
+    assert found >= 0.99 * adjusted_rand_score(rows.memory, rows.nearest)
+
+
+@pytest.mark.parametrize("num_features", [3, 16])
+def test_uniform_directions_are_one_memory_of_uniform_density(num_features: int) -> None:
+    x = np.random.default_rng(1).normal(size=(1200, num_features))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    stream = Stream(family="vmf").partial_fit(x)
+    assert stream.num_memories == 1
+    log_area = np.log(2) + 0.5 * num_features * np.log(np.pi) - gammaln(0.5 * num_features)
+    assert stream.predict(x)["log_predictive"].mean() == pytest.approx(-log_area, abs=0.01)
+
+
+def test_a_stream_learns_the_concentrations_of_its_memories() -> None:
+    rows = directions(16, 6, 400, 40, 1500)
+    fit = Stream(family="vmf").partial_fit(rows.x).to_fit(num_draws=40)
+    drawn = fit.tree["posterior"].to_dataset()["concentration"].values[0]
+    order = np.argsort(-np.bincount(rows.memory), kind="stable")
+    for k, memory in enumerate(order):
+        own = rows.x[rows.memory == memory]
+        expected = stats.vonmises_fisher.fit(own)[1]
+        error = expected * np.sqrt(2 / (15 * len(own)))  # of a maximum-likelihood estimate
+        assert abs(drawn[:, k].mean() - expected) < 5 * error
+
+
+def test_evidence_of_directions_is_that_of_their_conjugate_pair() -> None:
+    rows = directions(5, 3, 60, 20, 60)
+    member, kappa = np.eye(3)[rows.memory], np.asarray(33.0)
+    pair = DirectionOfVonMisesFisher(jnp.zeros(5), jnp.asarray(33.0))
+    expected = pair.log_marginal(jnp.asarray(member.sum(axis=0)), jnp.asarray(member.T @ rows.x)).sum()
+    assert SharingConcentration(rows.x).log_marginal(member, kappa) == pytest.approx(float(expected), rel=1e-10)
+
+
+def test_groups_of_different_widths_are_not_divided() -> None:
+    """One width for all makes several groups of the widest one; joined, they are those that were simulated."""
+    rng = np.random.default_rng(2)
+    z = rng.integers(0, 3, 1200)
+    x = np.array([[0.0, 0.0], [30.0, 0.0], [0.0, 30.0]])[z] + np.array([0.3, 1.0, 5.0])[z, None] * rng.normal(
+        size=(1200, 2)
+    )
+    shared = find_groups(SharingCovariance(x[:1000], 4 * np.diag(x.var(axis=0)), "spherical"), 1.0, 0.0)
+    assert shared.shares.shape[1] > 3
+    stream = Stream(covariance="spherical").partial_fit(x)
+    assert stream.num_memories == 3
+    assert adjusted_rand_score(z, stream.predict(x)["label"]) > 0.99
+
+
+def test_a_stream_of_directions_is_cut_saved_and_loaded_in_the_same_bits(tmp_path: Path) -> None:
+    x = directions(4, 3, 100, 50, 160).x
+    whole = Stream(family="vmf", warm=70).partial_fit(x)
+    cut = Stream(family="vmf", warm=70)
+    for piece in np.split(x, [30, 90, 110]):
+        cut.partial_fit(piece).save(tmp_path / "stream.nc")
+        cut = Stream.load(tmp_path / "stream.nc")
+    one, two = whole._group(whole._life), cut._group(cut._life)
+    assert {name: values.values.tobytes() for name, values in one.data_vars.items()} == {
+        name: values.values.tobytes() for name, values in two.data_vars.items()
+    }
+    assert one["base_within"].shape == ()
