@@ -65,7 +65,7 @@ class Sizes(NamedTuple):
     hidden: tuple[int, ...] = (8, 16, 32)
     lists: int = 0
     list_widths: tuple[int, ...] = ()
-    list_plan: tuple[int, int, float, int] = (6000, 500, 2e-3, 64)
+    list_plan: tuple[int, int, float, int] = (2000, 250, 3e-3, 64)
 
     @property
     def normed(self) -> dict[str, tuple[int, ...]]:
@@ -90,9 +90,8 @@ FULL = Sizes(
     sums=(16, 24, 36, 54, 81, 122),
     trained=(8, 12, 16, 24, 32),
     hidden=(8, 16, 32, 64),
-    lists=50_000,
-    list_widths=(16, 32, 64),
-    list_plan=(3000, 500, 2e-3, 64),
+    lists=5000,
+    list_widths=(8, 16, 32),
 )
 
 
@@ -166,10 +165,10 @@ def _runs(settings: Settings, sizes: Sizes, text: str) -> Iterator[tuple[str, _R
         for block, shape in (("standard", standard), (ENERGY, energy), ("standard, as much work", wide)):
             yield f"blocks/{name}/{block}", _Run(shape, task, Plan(*sizes.block), sizes.splits)
 
-    for learned, width in product(("SUM alone", "all four"), sizes.list_widths):
-        lists = ListOps(settings.seed, OPERATIONS if learned == "all four" else OPERATIONS[:1], number=sizes.lists)
-        shape = lists.shape(width=width, hidden=4 * width, layers=3)
-        yield f"lists/{learned}/{width}", _Run(shape, lists, Plan(*sizes.list_plan), sizes.pairs)
+    for learned, width in product(("SUM alone", "all three"), sizes.list_widths):
+        lists = ListOps(settings.seed, OPERATIONS if learned == "all three" else OPERATIONS[:1], number=sizes.lists)
+        shape = lists.shape(width=width, hidden=4 * width)
+        yield f"lists/{learned}/{width}", _Run(shape, lists, Plan(*sizes.list_plan), sizes.seeds)
 
 
 def _trained(settings: Settings, runs: Mapping[str, _Run]) -> dict[str, "Trained"]:

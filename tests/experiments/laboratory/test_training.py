@@ -16,7 +16,16 @@ from probam.experiments.laboratory.attention import FORMS
 from probam.experiments.laboratory.factual import crossing, exponents, recalled_by_sum, recalled_by_training
 from probam.experiments.laboratory.network import build
 from probam.experiments.laboratory.reading import head_scores, norm_of, read
-from probam.experiments.laboratory.tasks import OPERATIONS, Characters, Facts, Images, ListOps, encoded, expression
+from probam.experiments.laboratory.tasks import (
+    OPERATIONS,
+    Characters,
+    Facts,
+    Images,
+    ListOps,
+    encoded,
+    expression,
+    worked,
+)
 from probam.experiments.laboratory.training import Plan, Trained, seeded, train
 from probam.models.attention import posterior
 
@@ -212,23 +221,50 @@ def _valued(words: list[str]) -> int:
         elif word == ")":
             name, *entries = stack.pop()
             x = sorted(int(entry) for entry in entries)
-            stack[-1].append({"SUM": sum(x) % 10, "MAX": x[-1], "MIN": x[0], "MED": x[(len(x) - 1) // 2]}[str(name)])
+            stack[-1].append({"SUM": sum(x) % 10, "MAX": x[-1], "MIN": x[0]}[str(name)])
         else:
             stack[-1].append(word)
     (value,) = stack[0]
     return int(value)
 
 
-def test_nested_lists_have_their_values_and_held_out_ones_are_not_learned() -> None:
+def test_nested_lists_have_their_values_at_every_step() -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
         words, value = expression(rng, OPERATIONS, 3)
-        assert _valued(words) == value
-    task = ListOps(0, OPERATIONS, number=300, held=50)
-    rows = {tuple(row) for row in np.asarray(task.words)}
-    assert len(rows) == 350
-    batch = task.draw(jax.random.key(0), jnp.zeros((), int), 100)
-    assert not {tuple(row) for row in np.asarray(batch.inputs)} & {tuple(row) for row in np.asarray(task.words[:50])}
+        steps = " ".join(worked(words)).split(" = ")
+        assert steps[0] == " ".join(words)
+        assert [_valued(step.split()) for step in steps] == [value] * len(steps)
+        assert len(steps) <= 4
+        assert steps[-1] == str(value)
+
+
+def test_held_out_lists_are_not_learned_and_half_of_them_have_sums_alone() -> None:
+    task, none = ListOps(0, OPERATIONS, number=300, held=50), jnp.zeros((), int)
+    assert len({tuple(row) for row in np.asarray(task.words)}) == 400
+    batch, held = task.draw(jax.random.key(0), none, 100), task.held_out(none)
+    rows = np.asarray(held.inputs)
+    assert not {tuple(row) for row in np.asarray(batch.inputs)} & {tuple(row) for row in rows}
+    numbers = {word: int(task.words[0, place]) for place, word in ((0, "("), (1, "SUM"))}
+    used = [set(row) for row in rows[:50]]
+    assert not any(number in row for row in used for number in range(numbers["SUM"] + 1, numbers["("]))
+
+
+def test_a_list_is_right_where_all_of_its_answer_is() -> None:
+    task, none = ListOps(0, OPERATIONS[:1], number=100, held=20), jnp.zeros((), int)
+    held = task.held_out(none)
+    spoiled = np.array(held.targets)
+    spoiled[3, np.nonzero(np.asarray(held.weights)[3])[0][-1]] += 1  # the value of one of the sums alone
+    spoiled[np.asarray(held.weights) == 0] = 0  # what is not asked may be anything
+
+    def network(words: jax.Array) -> jax.Array:
+        place = jnp.argmax(jnp.all(held.inputs == words, axis=-1))
+        return 100 * jax.nn.one_hot(jnp.asarray(spoiled)[place], task.shape().outputs)
+
+    loss, right, sums = np.asarray(task.measure(network, none))
+    assert right == 1
+    assert sums == pytest.approx(19 / 20)
+    assert loss < 1e-9
 
 
 def test_images_hide_half_of_the_patches_of_images_that_are_not_held_out() -> None:
