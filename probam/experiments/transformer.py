@@ -85,6 +85,7 @@ FULL = Sizes(
     similarity_length=64,
     similarity_layers=2,
     similarity=(600, 100, 3e-3, 16),
+    block_tasks=("images", "characters"),
     block_width=64,
     block=(1500, 250, 1e-2, 32),
     sums=(16, 24, 36, 54, 81, 122),
