@@ -3,9 +3,10 @@
 import os
 import sys
 import threading
+from functools import partial
 from typing import NamedTuple
 
-from probam.cli.console import be_quiet, say
+from probam.cli.console import be_quiet, interruptible, say
 from probam.errors import InputError
 
 __all__ = ["Place", "connect", "leave"]
@@ -52,12 +53,7 @@ def connect(place: Place) -> bool:
     _plain_words()
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
     try:
-        jax.distributed.initialize(
-            *place,
-            cluster_detection_method=None if None in place else "deactivate",  # nothing is left to be found out
-            heartbeat_timeout_seconds=_HEARTBEAT,
-            shutdown_timeout_seconds=_SHUTDOWN,
-        )
+        interruptible(partial(_join_others, place))  # it waits for them, deaf to signals
     except ValueError as error:
         raise InputError(
             "--distributed: no Slurm, Open MPI or Kubernetes job of several processes is found around this one "
@@ -70,6 +66,17 @@ def connect(place: Place) -> bool:
     if not first:
         be_quiet(True)
     return first
+
+
+def _join_others(place: Place) -> None:
+    import jax
+
+    jax.distributed.initialize(
+        *place,
+        cluster_detection_method=None if None in place else "deactivate",  # nothing is left to be found out
+        heartbeat_timeout_seconds=_HEARTBEAT,
+        shutdown_timeout_seconds=_SHUTDOWN,
+    )
 
 
 def leave(code: int) -> int:

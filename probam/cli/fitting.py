@@ -89,7 +89,7 @@ def fit(
         check_apart(output, data)
     if options.get("memory") is not None:
         api_ready(float32=float32)  # what decides whether the rows fit into memory brings JAX
-    source = source_to_fit(data, options, labels)
+    source = interruptible(lambda: source_to_fit(data, options, labels))  # where processes wait for each other
     table, known = (None, None) if source is not None else table_to_fit(data, options, labels)
     options |= engine_options(option or [])
     api = api_ready(float32=float32)

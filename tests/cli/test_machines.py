@@ -1,6 +1,7 @@
 """A fit by several processes: its numbers are those of one, and the loss of a process ends the others in words."""
 
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -203,6 +204,28 @@ def test_a_process_that_is_told_to_end_keeps_the_run_and_the_others_end_with_it(
         assert "EM, pass 4 over 2,000 rows" not in again
         assert "EM, pass 5 over 2,000 rows" in again
     assert_same_posterior(tmp_path / "fit.nc", tmp_path / "whole.nc")
+
+
+def test_a_process_that_waits_for_the_others_hears_that_it_is_to_end(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", _rows(100))
+    port = free_port()
+    place = ["--distributed", "--coordinator", f"127.0.0.1:{port}", "--num-processes", "2", "--process-id", "0"]
+    run = started(tmp_path, [["fit", "x.npy", *MODEL, *place]], stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 120
+        while not _listens(port) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        run.send_signal(signal.SIGTERM)
+        assert run.communicate(timeout=30)[1] == "probam: terminated; nothing was written\n"
+    finally:
+        run.kill()
+    assert run.returncode == 143
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.parametrize("is_damaged", [True, False])
