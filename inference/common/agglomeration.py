@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-__all__ = ["agglomerate", "likelihood_cost", "nearest_group", "split_and_merge", "ward_cost"]
+__all__ = ["MANY", "agglomerate", "likelihood_cost", "nearest_group", "settled", "split_and_merge", "ward_cost"]
 
 Cost = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Cost of groups, from their numbers of rows and their scatters."""
@@ -113,7 +113,8 @@ def split_and_merge(
     Of all moves those are taken after which the rows are likeliest, as spherical Gaussian groups of their own widths
     and shares. A group is divided by agglomeration or at two of its rows. Where a number is free, a move may also join
     or divide alone; likelihoods of different numbers of groups are compared as BIC does. Source: Ueda, Nakano,
-    Ghahramani & Hinton (2000, doi:10.1162/089976600300015088).
+    Ghahramani & Hinton (2000, doi:10.1162/089976600300015088). Of many groups one after the other would take too long:
+    the first labels are those after all moves that make the rows likelier, the next after half of them, and so on.
 
     Args:
         rng: draws the rows at which groups are divided.
@@ -124,6 +125,8 @@ def split_and_merge(
     """
     used, position = np.unique(label, return_inverse=True)
     free = np.setdiff1d(np.arange(num_groups), used)[:1]
+    if len(used) >= MANY:
+        return _many_moves(rng, y, position, np.append(used, np.setdiff1d(np.arange(num_groups), used)), num_moves)
     names = np.append(used, free)
     joined, divided = _joined(y, position), _divided(rng, y, position)
     moves: list[tuple[_Joined | None, _Divided | None]]
@@ -132,7 +135,7 @@ def split_and_merge(
         moves += [(None, part) for part in divided] + [(join, None) for join in joined]
     elif len(used) == 2:
         moves = [(joined[0], part) for part in _divided(rng, y, np.zeros_like(position))]
-    price = 0.5 * (y.shape[1] + 2) * np.log(len(y))  # of a group, as BIC counts its mean, width and share
+    price = _price(y)
     moves.sort(key=lambda move: (move[0].loss - price if move[0] else 0) + (move[1].loss + price if move[1] else 0))
     changed = []
     for join, part in moves[:num_moves]:
@@ -143,6 +146,78 @@ def split_and_merge(
             after[part.rows] = len(used) if join is None else join.pair[1]
         changed.append(names[after])
     return changed
+
+
+def _price(y: Float[np.ndarray, "N D"]) -> float:
+    """Of a group, as BIC counts its mean, width and share."""
+    return float(0.5 * (y.shape[1] + 2) * np.log(len(y)))
+
+
+def settled(
+    rng: np.random.Generator, y: Float[np.ndarray, "N D"], label: Int[np.ndarray, " N"], num_groups: int
+) -> Int[np.ndarray, " N"]:
+    """Labels of many groups after all moves that make the rows likelier; those of few as they are.
+
+    Args:
+        rng: draws the rows at which groups are divided.
+        y: rows in the metric of the model.
+        label: group of each row.
+        num_groups: how many numbers there are for groups; some may have no row.
+    """
+    used, position = np.unique(label, return_inverse=True)
+    if len(used) < MANY:
+        return label
+    return _many_moves(rng, y, position, np.append(used, np.setdiff1d(np.arange(num_groups), used)), 1)[0]
+
+
+def _many_moves(
+    rng: np.random.Generator,
+    y: Float[np.ndarray, "N D"],
+    label: Int[np.ndarray, " N"],
+    names: Int[np.ndarray, " K"],
+    num_labels: int,
+) -> list[Int[np.ndarray, " N"]]:
+    """Labels after all moves that make the rows likelier, the best divisions first, after half of them, a quarter, ...
+
+    A part of a group that was divided may be divided again, and a group may take in several. ``names`` are the numbers
+    of the groups and, after these, the numbers that are free.
+    """
+    cost, lone = _classification_cost(y), np.bincount(label) == 1
+    names = np.concatenate([names[: len(lone)][~lone], names[: len(lone)][lone], names[len(lone) :]])
+    label = _without_lone_rows(y, label)
+    numbers = _Numbers(_joined(y, label, len(names) ** 2), np.bincount(label), int(lone.sum()), len(names), _price(y))
+    parts = [part for group in range(len(numbers.count)) if (part := _halved(rng, y, label, group, cost))]
+    labels = [label]
+    while parts:
+        part = min(parts, key=lambda part: part.loss)
+        join, price = numbers.next_for(part.group)
+        if price + part.loss >= 0:
+            break
+        label = label.copy()
+        label[label == join.pair[1]] = join.pair[0]
+        label[part.rows] = join.pair[1]
+        labels.append(label)
+        numbers.take(part.group, join)
+        parts = [other for other in parts if other.group not in (part.group, *join.pair)]
+        parts += [half for group in (part.group, join.pair[1]) if (half := _halved(rng, y, label, group, cost))]
+    num_moves = len(labels) - 1
+    lengths = [num_moves >> i for i in range(num_labels) if num_moves >> i] or [0]
+    return [names[labels[length]] for length in lengths]
+
+
+def _without_lone_rows(y: Float[np.ndarray, "N D"], label: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
+    """Labels, without a gap, after each group of one row has gone to the nearest other one.
+
+    A memory at a single row explains that row far too well, and no other.
+    """
+    groups = _Groups.of(y, label)
+    others = np.flatnonzero(groups.count > 1)
+    if not others.size:
+        return label
+    after = label.copy()
+    for row in np.flatnonzero(groups.count[label] == 1):
+        after[row] = others[np.argmin(np.sum((groups.mean[others] - y[row]) ** 2, axis=1))]
+    return np.unique(after, return_inverse=True)[1]
 
 
 class _Joined(NamedTuple):
@@ -160,6 +235,55 @@ class _Divided(NamedTuple):
     loss: float  # of log likelihood, nats; negative where it rises
 
 
+class _Numbers:
+    """Which number a part of a group may have: that of a group that joins another, or a free one.
+
+    Args:
+        joins: pairs of groups, those of least loss first.
+        count: rows of each group.
+        num_lone: how many numbers after those of the groups cost nothing.
+        num_names: how many numbers there are.
+        price: of each number after these.
+    """
+
+    def __init__(self, joins: list[_Joined], count: Int[np.ndarray, " K"], num_lone: int, num_names: int, price: float):
+        self.count = count
+        self._joins, self._price = joins, price
+        self._free = list(range(len(count), num_names))
+        self._num_lone = num_lone
+        self._gone, self._larger, self._divided = set[int](), set[int](), set[int]()
+
+    def next_for(self, group: int) -> tuple[_Joined, float]:
+        """The cheapest number for a part of this group, second in the pair whose groups are joined for it; its price.
+
+        A free number is a pair with itself; where there is no number, the price is infinite.
+        """
+        if self._free:
+            return _Joined((self._free[0], self._free[0]), 0.0), 0.0 if self._num_lone > 0 else self._price
+        for join in self._joins:
+            into, number = sorted(join.pair, key=lambda one: -self.count[one])
+            taken = self._gone | self._divided | {group}
+            if into not in taken and number not in taken | self._larger:
+                return _Joined((into, number), join.loss), join.loss
+        return _Joined((group, group), 0.0), np.inf
+
+    def take(self, group: int, join: _Joined) -> None:
+        """Part of this group has the number that was found for it."""
+        into, number = join.pair
+        self._divided |= {group, number}
+        if self._free:
+            self._free, self._num_lone = self._free[1:], self._num_lone - 1
+        else:
+            self._larger |= {into}
+            self._gone |= {number}
+
+
+MANY = 32
+"""Groups from which on several are moved at once."""
+
+_HALVINGS = 5
+"""Steps by which a group of many is divided."""
+
 _TRIED = 8
 """Most pairs, and most groups, from which moves are made."""
 
@@ -167,14 +291,14 @@ _DIVIDED = 200
 """Most rows by which a group is divided."""
 
 
-def _joined(y: Float[np.ndarray, "N D"], label: Int[np.ndarray, " N"]) -> list[_Joined]:
+def _joined(y: Float[np.ndarray, "N D"], label: Int[np.ndarray, " N"], most: int = _TRIED) -> list[_Joined]:
     """The pairs of groups that are joined at least loss."""
     groups = _Groups.of(y, label)
     cost = _classification_cost(y)
     rises = np.stack([groups.rise(one, cost) for one in range(len(groups.count))])
     pairs = zip(*np.triu_indices(len(rises), 1), strict=True)
     every = [_Joined((int(one), int(other)), float(rises[one, other])) for one, other in pairs]
-    return sorted(every, key=lambda join: join.loss)[:_TRIED]
+    return sorted(every, key=lambda join: join.loss)[:most]
 
 
 def _divided(rng: np.random.Generator, y: Float[np.ndarray, "N D"], label: Int[np.ndarray, " N"]) -> list[_Divided]:
@@ -191,6 +315,36 @@ def _divided(rng: np.random.Generator, y: Float[np.ndarray, "N D"], label: Int[n
                 loss = np.sum(cost(halves.count, halves.scatter)) - cost(groups.count, groups.scatter)[group]
                 parts.append(_Divided(group, own[second], float(loss)))
     return parts
+
+
+def _halved(
+    rng: np.random.Generator, y: Float[np.ndarray, "N D"], label: Int[np.ndarray, " N"], group: int, cost: Cost
+) -> _Divided | None:
+    """A group divided by two means; None where it is not."""
+    own = np.flatnonzero(label == group)
+    rows = y[own]
+    if own.size < 4:
+        return None
+    square = np.sum((rows - rows[rng.integers(own.size)]) ** 2, axis=1)
+    if not square.any():
+        return None
+    second = _at(rows, rows[square.argmin()], rows[rng.choice(own.size, p=square / square.sum())])
+    for _ in range(_HALVINGS):
+        if not 0 < second.sum() < own.size:
+            return None
+        second = _at(rows, rows[~second].mean(axis=0), rows[second].mean(axis=0))
+    if not 1 < second.sum() < own.size - 1:
+        return None
+    whole, halves = _Groups.of(rows, np.zeros(own.size, int)), _Groups.of(rows, second.astype(int))
+    loss = np.sum(cost(halves.count, halves.scatter)) - np.sum(cost(whole.count, whole.scatter))
+    return _Divided(group, own[second], float(loss))
+
+
+def _at(
+    y: Float[np.ndarray, "N D"], one: Float[np.ndarray, " D"], other: Float[np.ndarray, " D"]
+) -> Bool[np.ndarray, " N"]:
+    """The rows that are nearer to the other of two points."""
+    return np.asarray(y @ (other - one) > 0.5 * (other @ other - one @ one))
 
 
 def _classification_cost(y: Float[np.ndarray, "N D"]) -> Cost:

@@ -24,9 +24,11 @@ from probam.compiled import compiled_by_size, compiled_quickly, is_small
 from probam.family import Model, Params
 from probam.family.capabilities import Gradients
 from probam.inference.common.agglomeration import (
+    MANY,
     agglomerate,
     likelihood_cost,
     nearest_group,
+    settled,
     split_and_merge,
     ward_cost,
 )
@@ -55,6 +57,9 @@ _ROUNDS = 8
 
 _RISE = 0.1
 """Nats of mass for which one more round is worth it."""
+
+_RISE_OF_A_ROW = 0.01
+"""Nats of height for each row for which one more round is worth it, where many groups are moved."""
 
 _WEIGHED = 2048
 """Rows from which the information at an end is taken."""
@@ -196,7 +201,7 @@ class Starts:
             worth = np.concatenate([worth, self._worth(*reached(after))[:num_moves]])
             rounds += [number] * num_moves
             ends = _joined(ends, after, num_moves)
-            if not worth[best_of(worth)] > worth[best] + _RISE:
+            if not worth[best_of(worth)] > worth[best] + (_RISE if self.by_mass else _RISE_OF_A_ROW * len(self.x)):
                 break
         kinds = (*self.plan.kinds[: self.plan.num_fresh], *[MOVED] * (len(rounds) - self.plan.num_fresh))
         return Searched(ends, worth, Restarts(kinds, tuple(rounds), worth if self.by_mass else None))
@@ -205,7 +210,7 @@ class Starts:
     def _num_rounds(self) -> int:
         if not self.plan.has_moves:
             return 0
-        return _ROUNDS if self.by_mass else 1
+        return _ROUNDS if self.by_mass or self.model.num_components >= MANY else 1
 
     def _worth(self, params: Params, objective: ArrayLike) -> Float[np.ndarray, " R"]:
         """By what ends are compared: how high they are, or how much mass they have."""
@@ -261,7 +266,7 @@ class Starts:
         label = agglomerate(some, num_groups, cost, weight)
         if num_rows < len(self.y):
             label = nearest_group(self.y, some, label, num_groups)
-        return label.astype(np.int32)
+        return settled(self._rng(0), self.y, label, num_groups).astype(np.int32)
 
 
 def _has_mass(model: Model) -> bool:

@@ -37,8 +37,8 @@ from probam.placement import each
 
 __all__ = ["fit_params", "point_result", "run", "side_by_side"]
 
-_CHUNK = 50
-"""Iterations between two reports of progress."""
+_CHUNK, _SHORT_CHUNK = 50, 10
+"""Iterations between two reports of progress, and of large data: a run that has stopped waits for the report."""
 
 _LITTLE = 8000
 """Numbers (rows x features x memories) from which a step of one run takes as long as its share of a step of several."""
@@ -150,7 +150,7 @@ def fit_params(
         x: (N, D) data in model units.
         start: site values of one run, which then replaces the restarts.
         by_mass: whether the best end under stick-breaking is that with the largest mass, and not the highest.
-        progress: told after every 50 iterations, and asked whether to stop; has the checkpoint.
+        progress: told after every 50 iterations (10 on large data), and asked whether to stop; has the checkpoint.
 
     The other options are those of :func:`run`.
     """
@@ -283,7 +283,11 @@ def _iterate(
             return _advance(model, states, parts, origin, tolerance, settings=settings, num_steps=num_steps)
         return advance_in_parts(model, states, parts, tolerance, settings=settings, num_steps=num_steps)
 
-    report, chunk = (silent, 1) if isinstance(parts, InBlocks) else (progress, _CHUNK)  # blocks report for themselves
+    report, chunk = progress, _CHUNK
+    if isinstance(parts, InBlocks):  # blocks report for themselves
+        report, chunk = silent, 1
+    elif isinstance(parts, Rows) and not is_small(parts.x, model.num_components):
+        chunk = _SHORT_CHUNK
     for done_steps in range(begin, max_iterations, chunk):
         num_steps = min(chunk, max_iterations - done_steps)
         states, trace = advance(states, num_steps)
@@ -340,7 +344,7 @@ def run(
             sum_n w_n log p(x_n) in the place of sum_n log p(x_n). These are not the weights of the memories.
         labels: (N,) numbers of the memories to which rows belong, -1 where that is not known, or (N, K) booleans.
         blocks: all rows of data larger than memory, of which ``x`` is a sample.
-        progress: told after 50 iterations, or a block, and asked whether to stop.
+        progress: told after 50 iterations (10 on large data), or a block, and asked whether to stop.
 
     Raises:
         InputError: for a family without a closed-form M-step (``blocks``: by sums), or invalid weights of the data.
