@@ -114,7 +114,8 @@ def split_and_merge(
     and shares. A group is divided by agglomeration or at two of its rows. Where a number is free, a move may also join
     or divide alone; likelihoods of different numbers of groups are compared as BIC does. Source: Ueda, Nakano,
     Ghahramani & Hinton (2000, doi:10.1162/089976600300015088). Of many groups one after the other would take too long:
-    the first labels are those after all moves that make the rows likelier, the next after half of them, and so on.
+    the first labels are those after all moves that make the rows likelier, the next after half of them, and so on, and
+    those after single moves follow.
 
     Args:
         rng: draws the rows at which groups are divided.
@@ -125,8 +126,12 @@ def split_and_merge(
     """
     used, position = np.unique(label, return_inverse=True)
     free = np.setdiff1d(np.arange(num_groups), used)[:1]
+    changed = []
     if len(used) >= MANY:
-        return _many_moves(rng, y, position, np.append(used, np.setdiff1d(np.arange(num_groups), used)), num_moves)
+        every_name = np.append(used, np.setdiff1d(np.arange(num_groups), used))
+        changed = _many_moves(rng, y, position, every_name, num_moves)
+    if len(changed) >= num_moves:
+        return changed
     names = np.append(used, free)
     joined, divided = _joined(y, position), _divided(rng, y, position)
     moves: list[tuple[_Joined | None, _Divided | None]]
@@ -137,8 +142,7 @@ def split_and_merge(
         moves = [(joined[0], part) for part in _divided(rng, y, np.zeros_like(position))]
     price = _price(y)
     moves.sort(key=lambda move: (move[0].loss - price if move[0] else 0) + (move[1].loss + price if move[1] else 0))
-    changed = []
-    for join, part in moves[:num_moves]:
+    for join, part in moves[: num_moves - len(changed)]:
         after = position.copy()
         if join is not None:
             after[after == join.pair[1]] = join.pair[0]

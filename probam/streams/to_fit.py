@@ -31,7 +31,7 @@ __all__ = ["fit_tree_of_stream", "usual_draws"]
 _ENGINE_OPTIONS = ("rule", "energy", "base", "warm", "tidy_every", "particles", "rejuvenate_every", "window")
 
 _DRAWS, _FEWEST_DRAWS = 200, 10
-_NUMBERS = 2**25
+_NUMBERS = 2**23
 """Most numbers that all draws together have by default, where that leaves enough draws."""
 
 

@@ -7,18 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import cdist
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
 from probam.distributions.supports import innermost
-from probam.inference.common.agglomeration import agglomerate, likelihood_cost, split_and_merge, ward_cost
+from probam.inference.common.agglomeration import agglomerate, likelihood_cost, settled, split_and_merge, ward_cost
 from probam.inference.common.kinds import FRESH, MOVED, Starts, plan
 from probam.inference.common.start import metric_rows
 from probam.inference.em import engine as em
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import Mixture, mixture
+from probam.models.von_mises_fisher import VonMisesFisherMemory
 from probam.models.weights import weight_prior
 
 
@@ -96,6 +98,52 @@ def test_a_move_mends_groups_that_were_joined_and_divided(joined: bool, divided:
     assert len(moved) == 6
     assert adjusted_rand_score(truth, moved[0]) == 1.0
     assert all(label.max() < num_groups for label in moved)
+
+
+MANY_GROUPS = groups(1, (12,) * 40, (1.0,) * 40, 9 * np.random.default_rng(2).normal(size=(40, 8)))
+"""480 rows in 8 dimensions."""
+
+
+def test_moves_of_many_groups_at_once_mend_all_that_were_joined_and_divided() -> None:
+    """Seven groups in two lumps, three groups in halves, two groups of one row: as many as there are."""
+    y, true = MANY_GROUPS
+    label = true.copy()
+    label[np.isin(true, (0, 1, 2, 3))], label[np.isin(true, (4, 5, 6))] = 0, 4
+    for group, part in ((10, 1), (11, 2), (12, 3)):
+        label[np.flatnonzero(true == group)[:5]] = part
+    label[np.flatnonzero(true == 20)[0]], label[np.flatnonzero(true == 30)[0]] = 5, 6
+    assert adjusted_rand_score(true, label) < 0.8
+    mended = settled(np.random.default_rng(0), y, label, 40)
+    assert adjusted_rand_score(true, mended) == 1.0
+    every = split_and_merge(np.random.default_rng(0), y, label, 40, 4)
+    all_five, two, one, single = (adjusted_rand_score(true, after) for after in every)
+    assert 1.0 == all_five > two > one > adjusted_rand_score(true, label)
+    assert single > adjusted_rand_score(true, label)
+
+
+def test_labels_of_many_groups_that_are_right_stay() -> None:
+    y, true = MANY_GROUPS
+    assert adjusted_rand_score(true, settled(np.random.default_rng(0), y, true, 40)) == 1.0
+    few = np.minimum(true, 20)
+    np.testing.assert_array_equal(settled(np.random.default_rng(0), y, few, 40), few)
+
+
+def test_em_finds_every_one_of_many_directions() -> None:
+    """Sixty memories on a sphere in 24 dimensions, about ten rows each: a start at k-means++ seeds misses a fifth."""
+    rng = np.random.default_rng(3)
+    means = rng.normal(size=(60, 24))
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    x = np.concatenate([stats.vonmises_fisher(mean, 150, seed=rng).rvs(10) for mean in means])
+    program = mixture(x, family=VonMisesFisherMemory(), weights=weight_prior("dirichlet"), num_components=60)
+
+    def found(restarts: int) -> int:
+        searched = em.fit_params(jax.random.key(0), program, jnp.asarray(x), restarts=restarts)
+        direction = np.asarray(searched.ends[0].params["direction"])[searched.best]
+        direction = direction / np.linalg.norm(direction, axis=1, keepdims=True)
+        return int(((means @ direction.T).max(axis=1) > 0.9).sum())
+
+    assert found(1) < 54
+    assert found(8) >= 59
 
 
 def test_one_group_alone_has_no_move_and_two_are_divided_again() -> None:
