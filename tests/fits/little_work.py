@@ -165,4 +165,7 @@ def _stream() -> Numbers:
         answers = stream.partial_fit(ROWS).predict(ROWS[:2])
         said |= {f"{name} {quantity}": values for quantity, values in _floats(answers).items()}
     said["shares"] = np.asarray(one.responsibilities(ROWS[:2]).values)
+    unit = ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True)
+    answers = probam.Stream(family="vmf", warm=12, capacity=2).partial_fit(unit).predict(unit[:2])
+    said |= {f"directions {quantity}": values for quantity, values in _floats(answers).items()}
     return said
