@@ -59,6 +59,8 @@ class Sizes(NamedTuple):
     block_tasks: tuple[str, ...] = ("images",)
     block_width: int = 32
     block: tuple[int, int, float, int] = (2000, 200, 1e-2, 16)
+    masked_width: int = 32
+    masked_batch: int = 16
     turns: int = 3
     sums: tuple[int, ...] = (16, 24, 36, 54, 81)
     trained: tuple[int, ...] = (8, 12, 16, 24)
@@ -156,15 +158,16 @@ def _runs(settings: Settings, sizes: Sizes, text: str) -> Iterator[tuple[str, _R
     hidden = Characters(numbers, len(alphabet), sizes.length, masked=True, windows=_HELD_WINDOWS)
     seeds = [settings.seed + i for i in range(sizes.splits)]
     tasks: dict[str, Images | Characters] = {"images": Images(patches, seeds), "characters": hidden}
+    own = {"images": (sizes.block_width, sizes.block[3]), "characters": (sizes.masked_width, sizes.masked_batch)}
     for name in sizes.block_tasks:
-        task = tasks[name]
-        width = sizes.block_width
+        task, (width, batch) = tasks[name], own[name]
         standard = task.shape(width=width, hidden=4 * width)
         energy = standard._replace(attention=ENERGY, layers=1, turns=sizes.turns)
         energy = matched(energy, num_parameters, num_parameters(standard))
         wide = matched(standard, operations, operations(energy))
         for block, shape in (("standard", standard), (ENERGY, energy), ("standard, as much work", wide)):
-            yield f"blocks/{name}/{block}", _Run(shape, task, Plan(*sizes.block), sizes.splits)
+            plan = Plan(*sizes.block)._replace(batch=batch)
+            yield f"blocks/{name}/{block}", _Run(shape, task, plan, sizes.splits)
 
     for learned, width in product(("SUM alone", "all three"), sizes.list_widths):
         lists = ListOps(settings.seed, OPERATIONS if learned == "all three" else OPERATIONS[:1], number=sizes.lists)
@@ -329,6 +332,8 @@ def run_sizes(settings: Settings, sizes: Sizes) -> xr.DataTree:
         groups["similarities"] = _study("similarities", ("similarity",), runs, made, ("loss",))
         groups["blocks"] = _study("blocks", ("task", "block"), runs, made, ("loss",))
         groups["blocks"]["without_context"] = ("task", "seed"), _without_context(runs, sizes)
+        widths = [runs[f"blocks/{name}/standard"].shape.width for name in sizes.block_tasks]
+        groups["blocks"]["network_width"] = ("task", widths)
         if sizes.list_widths:
             groups["lists"] = _study("lists", ("learned", "width"), runs, made, ListOps.measures)
     groups["memories"] = capacities

@@ -396,7 +396,10 @@ def sections(tree: xr.DataTree) -> Sequence[Section]:
     similar = _dataset(tree, "similarities")
     widths = enumerated([str(width) for width in characters["width"].values])
     parts = {"images": "half of the patches of 8 x 8 digits", "characters": "a quarter of the characters"}
-    hidden = f"{', or '.join(parts[task] for task in blocks['task'].values)} are"
+    sized = [
+        f"{parts[str(task)]} (width {int(blocks['network_width'].sel(task=task))})" for task in blocks["task"].values
+    ]
+    hidden = f"{', or '.join(sized)} are"
     steps = {name: int(data["step"].values[-1]) for name, data in tree_studies(tree).items()}
     setup = [
         "Pre-LayerNorm transformers (attention, then a perceptron, each behind a normalisation), trained by Adam with "

@@ -77,7 +77,10 @@ def _tree(gain: float, together: bool, power: float) -> xr.DataTree:
                 noisy(2, 3, 3, 3, 1),
                 ("task", "block"),
                 {"task": ["images", "characters"], "block": [*BLOCKS], "measure": ["loss"]},
-            ).assign(without_context=(("task", "seed"), noisy(2, 3) + np.array([[1.0], [-1.0]]))),
+            ).assign(
+                without_context=(("task", "seed"), noisy(2, 3) + np.array([[1.0], [-1.0]])),
+                network_width=("task", [16, 8]),
+            ),
             "memories": xr.Dataset(
                 {
                     "by_sum": (("seed", "sum_dim"), stored),
