@@ -8,7 +8,6 @@ again. In turns with them scikit-learn fits the data (20 full components, 8 k-me
 import argparse
 import compileall
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -134,23 +133,37 @@ def _with_caches(folder: Path) -> dict[str, str]:
     return kept | {"PROBAM_COMPILED": str(folder / "compiled"), "XDG_CACHE_HOME": str(folder)}
 
 
-def cpu_and_peak(words: Sequence[str], environment: dict[str, str]) -> tuple[float, float]:
+_CHARGED = """
+import json, resource, subprocess, sys
+code = subprocess.run(sys.argv[2:]).returncode
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+with open(sys.argv[1], "w") as stream:
+    json.dump([code, used.ru_utime + used.ru_stime, used.ru_maxrss], stream)
+"""
+"""What starts a process to be measured: the peak of one counts the memory of the process that starts it."""
+
+
+def cpu_and_peak(
+    words: Sequence[str], environment: dict[str, str], folder: Path = Path(__file__).parents[1]
+) -> tuple[float, float]:
     """CPU seconds (user and system) and peak memory (MiB) of a process.
+
+    Args:
+        words: the command.
+        environment: its variables.
+        folder: in which it runs.
 
     Raises :class:`probam.errors.ProbamError` where it fails.
     """
     with TemporaryDirectory() as place:
-        said = Path(place) / "said"
+        said, charged = Path(place) / "said", Path(place) / "charged"
         with said.open("w") as stream:
-            process = subprocess.Popen(
-                words, stdout=stream, stderr=stream, env=environment, cwd=Path(__file__).parents[1]
-            )
-            _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise ProbamError(f"{' '.join(words)} ended with {process.returncode}:\n{said.read_text()[-2000:]}")
-    in_mib = 2**20 if sys.platform == "darwin" else 2**10
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / in_mib
+            starter = [sys.executable, "-S", "-c", _CHARGED, str(charged), *words]
+            subprocess.run(starter, stdout=stream, stderr=stream, env=environment, cwd=folder, check=True)
+        code, seconds, peak = json.loads(charged.read_text())
+        if code:
+            raise ProbamError(f"{' '.join(words)} ended with {code}:\n{said.read_text()[-2000:]}")
+    return seconds, peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _make_bytecode() -> None:

@@ -1,12 +1,13 @@
 """The table of what the first answer costs: the commands, and how their processes are summed up."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks.first_answer import COMMANDS, Figures, main, record, table
+from benchmarks.first_answer import COMMANDS, Figures, cpu_and_peak, main, record, table
 from probam.cli.main import app
 
 
@@ -28,6 +29,15 @@ def test_the_table_has_a_line_for_each_command_and_its_states_in_order() -> None
     assert table(records).splitlines()[-1] == (
         "| `predict` | 3.0 / 2.0 / 1.0 | 2.00 / 3.00 / 6.00 | 9 / 9 / 9 | 0 / 0 / 0 | 400 / 400 / 400 |"
     )
+
+
+def test_what_a_process_is_charged_with_is_its_own() -> None:
+    """This process has had 400 MB; one that adds 100 MB is charged with more than these and less than those."""
+    del [bytearray(400_000_000)][0]
+    words = [sys.executable, "-S", "-c", "x = bytearray(100_000_000); sum(i * i for i in range(3_000_000))"]
+    cpu, peak = cpu_and_peak(words, dict(os.environ))
+    assert 95 < peak < 300
+    assert 0.05 < cpu < 20
 
 
 def test_an_unknown_command_is_refused_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:

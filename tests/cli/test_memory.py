@@ -1,7 +1,6 @@
 """Commands about many rows take little more memory than the same commands about few."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
+from benchmarks.first_answer import cpu_and_peak
 from probam.cli.main import main
 
 CENTRES = np.random.default_rng(0).normal(size=(10, 16)) * 4
@@ -26,11 +26,7 @@ def _rows(path: str, num_rows: int, seed: int) -> None:
 
 def _peak(*words: str) -> float:
     """Most MiB that a command of its own process has in memory."""
-    child = subprocess.Popen([sys.executable, "-m", "probam", *words], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    assert child.returncode == 0
-    return usage.ru_maxrss / 1024
+    return cpu_and_peak([sys.executable, "-m", "probam", *words], dict(os.environ), Path.cwd())[1]
 
 
 @pytest.fixture

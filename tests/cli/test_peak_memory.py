@@ -1,5 +1,6 @@
 """What a command holds of large data: some copies of the rows, and nothing of rows by memories."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,25 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.first_answer import cpu_and_peak
+
 _MOST_MIB = 500
 """Beyond what the same command takes for a thousand rows."""
 
 _MOST_OF_FILE = 3
 """Size of the file of a point estimate, in sizes of its data."""
 
-_MEASURED = """
-import resource, subprocess, sys
-subprocess.run(sys.argv[1:], check=True, capture_output=True)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-"""
-
 
 def _peak_mib(*words: str) -> float:
     """Of a command in a process of its own that has its programs already."""
     command = [sys.executable, "-m", "probam.cli.main", *words]
     subprocess.run(command, check=True, capture_output=True)
-    said = subprocess.run([sys.executable, "-c", _MEASURED, *command], check=True, capture_output=True, text=True)
-    return int(said.stdout) / (2**20 if sys.platform == "darwin" else 2**10)
+    return cpu_and_peak(command, dict(os.environ))[1]
 
 
 @pytest.mark.slow

@@ -316,8 +316,12 @@ print(total, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+_STARTED = "import subprocess, sys; subprocess.run(sys.argv[1:], check=True)"
+"""By a small process: the peak of a process counts the memory of the one that starts it."""
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_a_pass_over_400_mb_takes_less_than_40(tmp_path: Path, order: str) -> None:
+def test_a_pass_over_400_mb_and_a_sample_take_less_than_60(tmp_path: Path, order: str) -> None:
     path, num_rows, width = tmp_path / "t.npy", 6_250_000, 16
     file = np.lib.format.open_memmap(path, "w+", np.float32, (num_rows, width), fortran_order=order == "F")
     total = 0.0
@@ -328,7 +332,8 @@ def test_a_pass_over_400_mb_takes_less_than_40(tmp_path: Path, order: str) -> No
     file.flush()
     del file
     assert path.stat().st_size > 400e6
-    answer = subprocess.run([sys.executable, "-c", _PASS, path], capture_output=True, text=True, check=True).stdout
+    words = [sys.executable, "-c", _STARTED, sys.executable, "-c", _PASS, str(path)]
+    answer = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     seen, kilobytes = map(float, answer.split())
     np.testing.assert_allclose(seen, total, rtol=1e-6, atol=1e-2)
-    assert kilobytes < 40_000
+    assert kilobytes < 60_000
