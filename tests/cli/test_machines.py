@@ -49,8 +49,15 @@ def _started(
     ]
 
 
-@pytest.mark.parametrize("kind", ["npy", "csv"])
-def test_two_processes_write_the_fit_of_one(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "engine"),
+    [
+        ("npy", "em"),
+        ("csv", "em"),
+        *(pytest.param("csv", engine, marks=pytest.mark.slow) for engine in ("gradient_em", "cavi", "svi")),
+    ],
+)
+def test_two_processes_write_the_fit_of_one(kind: str, engine: str, tmp_path: Path) -> None:
     """The rows of the text have weights."""
     x = _rows(2000)
     weight = np.random.default_rng(1).integers(0, 4, len(x))
@@ -60,7 +67,10 @@ def test_two_processes_write_the_fit_of_one(kind: str, tmp_path: Path) -> None:
         else:
             frame = pd.DataFrame({"x0": x[part, 0], "count": weight[part], "x1": x[part, 1]})
             frame.to_csv(tmp_path / f"part-{i}.csv", index=False)
-    words = [f"part-{{process}}.{kind}", *MODEL, "--standardise", "--memory", "300000", "--json"]
+    own = {"num_draws": 20} if engine in ("cavi", "svi") else {}
+    own |= {"num_steps": 200} if engine == "svi" else {}
+    words = [f"part-{{process}}.{kind}", *MODEL, "--engine", engine, "--standardise", "--memory", "300000", "--json"]
+    words += [word for name, value in own.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     runs = _started(tmp_path, 2, words + (["--sample-weight", "count"] if kind == "csv" else []))
     (out, err), others = [run.communicate(timeout=280) for run in runs]
     assert [run.returncode for run in runs] == [0, 0], (err, others)
@@ -69,9 +79,9 @@ def test_two_processes_write_the_fit_of_one(kind: str, tmp_path: Path) -> None:
     assert out.startswith("{")
     assert sorted(path.name for path in tmp_path.glob("*.nc")) == ["fit.nc"]
     both = read_tree(tmp_path / "fit.nc")
-    options = {"weights": "dirichlet", "components": 3, "covariance": "diagonal", "engine": "em", "restarts": 2}
+    options = {"weights": "dirichlet", "components": 3, "covariance": "diagonal", "engine": engine, "restarts": 2}
     known = {"sample_weight": weight} if kind == "csv" else {}
-    alone = probam.fit(x, **options, **known, standardise=True, memory=300_000).tree
+    alone = probam.fit(x, **options, **own, **known, standardise=True, memory=300_000).tree
     assert "all_rows" in both.children
     for group in ("posterior", "memory", "all_rows", "observed_data", "constant_data"):
         for name, values in alone[group].to_dataset().data_vars.items():
