@@ -125,15 +125,16 @@ def split_and_merge(
         num_moves: how many at most; there are fewer where there are not so many moves.
     """
     used, position = np.unique(label, return_inverse=True)
-    free = np.setdiff1d(np.arange(num_groups), used)[:1]
-    changed = []
+    changed, fewest = [], 1
     if len(used) >= MANY:
         every_name = np.append(used, np.setdiff1d(np.arange(num_groups), used))
-        changed = _many_moves(rng, y, position, every_name, num_moves)
+        changed, fewest = _many_moves(rng, y, position, every_name, num_moves), 2
+        used, position = _without_lone_rows(y, position, used)
+    free = np.setdiff1d(np.arange(num_groups), used)[:1]
     if len(changed) >= num_moves:
         return changed
     names = np.append(used, free)
-    joined, divided = _joined(y, position), _divided(rng, y, position)
+    joined, divided = _joined(y, position), _divided(rng, y, position, fewest)
     moves: list[tuple[_Joined | None, _Divided | None]]
     moves = [(join, part) for join in joined for part in divided if part.group not in join.pair]
     if free.size:
@@ -186,10 +187,11 @@ def _many_moves(
     A part of a group that was divided may be divided again, and a group may take in several. ``names`` are the numbers
     of the groups and, after these, the numbers that are free.
     """
-    cost, lone = _classification_cost(y), np.bincount(label) == 1
-    names = np.concatenate([names[: len(lone)][~lone], names[: len(lone)][lone], names[len(lone) :]])
-    label = _without_lone_rows(y, label)
-    numbers = _Numbers(_joined(y, label, len(names) ** 2), np.bincount(label), int(lone.sum()), len(names), _price(y))
+    cost, num_used = _classification_cost(y), int(label.max()) + 1
+    used, label = _without_lone_rows(y, label, names[:num_used])
+    names = np.concatenate([used, np.setdiff1d(names[:num_used], used), names[num_used:]])
+    num_lone = num_used - len(used)
+    numbers = _Numbers(_joined(y, label, len(names) ** 2), np.bincount(label), num_lone, len(names), _price(y))
     parts = [part for group in range(len(numbers.count)) if (part := _halved(rng, y, label, group, cost))]
     labels = [label]
     while parts:
@@ -209,19 +211,21 @@ def _many_moves(
     return [names[labels[length]] for length in lengths]
 
 
-def _without_lone_rows(y: Float[np.ndarray, "N D"], label: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
-    """Labels, without a gap, after each group of one row has gone to the nearest other one.
+def _without_lone_rows(
+    y: Float[np.ndarray, "N D"], label: Int[np.ndarray, " N"], names: Int[np.ndarray, " K"]
+) -> tuple[Int[np.ndarray, " K2"], Int[np.ndarray, " N"]]:
+    """Names and labels, without a gap, after each group of one row has gone to the nearest other one.
 
     A memory at a single row explains that row far too well, and no other.
     """
     groups = _Groups.of(y, label)
     others = np.flatnonzero(groups.count > 1)
     if not others.size:
-        return label
+        return names, label
     after = label.copy()
     for row in np.flatnonzero(groups.count[label] == 1):
         after[row] = others[np.argmin(np.sum((groups.mean[others] - y[row]) ** 2, axis=1))]
-    return np.unique(after, return_inverse=True)[1]
+    return names[others], np.searchsorted(others, after)
 
 
 class _Joined(NamedTuple):
@@ -305,8 +309,10 @@ def _joined(y: Float[np.ndarray, "N D"], label: Int[np.ndarray, " N"], most: int
     return sorted(every, key=lambda join: join.loss)[:most]
 
 
-def _divided(rng: np.random.Generator, y: Float[np.ndarray, "N D"], label: Int[np.ndarray, " N"]) -> list[_Divided]:
-    """The groups that lie widest for their number of rows, each divided in two ways."""
+def _divided(
+    rng: np.random.Generator, y: Float[np.ndarray, "N D"], label: Int[np.ndarray, " N"], fewest: int = 1
+) -> list[_Divided]:
+    """The groups that lie widest for their number of rows, each divided in two ways, of ``fewest`` rows at least."""
     groups = _Groups.of(y, label)
     cost = _classification_cost(y)
     widest = np.argsort(-groups.scatter, kind="stable")[:_TRIED]
@@ -314,7 +320,7 @@ def _divided(rng: np.random.Generator, y: Float[np.ndarray, "N D"], label: Int[n
     for group in (int(group) for group in widest if groups.count[group] > 1):
         own = np.flatnonzero(label == group)
         for second in (_by_agglomeration(rng, y[own]), _at_rows(rng, y[own])):
-            if 0 < second.sum() < own.size:
+            if fewest <= second.sum() <= own.size - fewest:
                 halves = _Groups.of(y[own], second.astype(int))
                 loss = np.sum(cost(halves.count, halves.scatter)) - cost(groups.count, groups.scatter)[group]
                 parts.append(_Divided(group, own[second], float(loss)))

@@ -119,6 +119,7 @@ def test_moves_of_many_groups_at_once_mend_all_that_were_joined_and_divided() ->
     all_five, two, one, single = (adjusted_rand_score(true, after) for after in every)
     assert 1.0 == all_five > two > one > adjusted_rand_score(true, label)
     assert single > adjusted_rand_score(true, label)
+    assert min(np.bincount(after)[after].min() for after in every) > 1  # no group of one row is left or made
 
 
 def test_labels_of_many_groups_that_are_right_stay() -> None:
