@@ -210,4 +210,4 @@ def _gained_by_process(
         return np.asarray(gammaln(np.maximum(counts, 1) - discount) - gammaln(1 - discount))
 
     apart = seated(counts[one]) + seated(counts[other]) + np.log(setting.alpha + discount * (len(counts) - 1))
-    return seated(counts[one] + counts[other]) - apart
+    return np.asarray(seated(counts[one] + counts[other]) - apart)
