@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from probam.compiled import filled_number, is_small
-from probam.errors import InputError
+from probam.errors import InputError, RowError
 from probam.family import Model
 from probam.family.capabilities import AdditiveMStep, MissingEntries, MStep
 from probam.placement import devices_worth
@@ -59,10 +59,8 @@ def check_weight(weight: object, num_data: int, dtype: np.dtype, *, are_all: boo
     weights = given.astype(dtype)
     bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
     if bad.size:
-        raise InputError(
-            f"sample_weight: expected finite numbers of at least 0; datum {bad[0]} has {weights[bad[0]]:g}; "
-            "give 0 to leave a datum out"
-        )
+        said = f" has {weights[bad[0]]:g}; give 0 to leave a datum out"
+        raise RowError("sample_weight: expected finite numbers of at least 0; ", bad[0], said)
     if are_all and not (weights > 0).any():
         raise InputError("sample_weight: every datum has weight zero; give some of them a positive weight")
     return weights

@@ -4,12 +4,12 @@ import csv
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probam.cli.console import advise
-from probam.errors import InputError
+from probam.errors import InputError, rows_named
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,15 +130,17 @@ def table_to_fit(data: str, options: dict[str, Any], labels: str | None) -> tupl
     """
     import pandas as pd
 
-    from probam.data.table import check_rows
+    from probam.data.table import check_rows, positions
 
     columns, drop, weight = (options.pop(name, None) for name in ("columns", "drop", "sample_weight"))
-    reading = {"drop": drop, "variable": options.get("variable"), "missing": options.get("missing", False)}
+    missing = options.get("missing", False)
+    reading = {"drop": drop, "variable": options.get("variable"), "missing": missing or weight is not None}
     of_file = columns if columns is None or weight is None else [*columns, weight]
     table, known = labelled_table_of(data, labels, columns=of_file, **reading)
     if weight is not None:
-        options["sample_weight"] = pd.Series(table.select([weight]).values[:, 0], name=weight)
-        table = table.select([name for name in table.columns if name != weight])
+        at = positions([weight], table.columns, table.source)[0]
+        options["sample_weight"] = pd.Series(table.values[:, at].copy(), name=weight)
+        table = replace(table.select([name for name in table.columns if name != weight]), missing=missing)
     if (columns, drop, labels) != (None, None, None):
         options["columns"] = list(table.columns)
     check_rows(table)
@@ -197,9 +199,13 @@ def _weights_in(data: str, column: str, variable: str | None) -> "pd.Series":
     import pandas as pd
 
     from probam.data.source import row_source
+    from probam.inference.common.rows import check_weight
 
     source = row_source(data, columns=[column], variable=variable)
-    values = [block.values[:, 0].copy() for block in source.blocks(source.rows_at_once)]
+    values = []
+    for block in source.blocks(source.rows_at_once):
+        with rows_named(block.row_words):
+            values.append(check_weight(block.values[:, 0], block.num_data, block.values.dtype, are_all=False))
     return pd.Series(np.concatenate(values), name=column)
 
 

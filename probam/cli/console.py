@@ -57,7 +57,8 @@ def advise(text: str) -> None:
 def interruptible(work: Callable[[], _T]) -> _T:
     """The result of ``work``, which runs in a thread of its own, so that Ctrl-C interrupts a compiled loop too.
 
-    ``work`` must not write files, other than the checkpoint of a run, which an interruption brings up to date.
+    ``work`` must not write files, other than the checkpoint of a run, which an interruption brings up to date, and what
+    a :class:`probam.data.rotation.SavedIfCutOff` saves.
 
     Raises :class:`Interrupted` where Ctrl-C or SIGTERM came first.
     """

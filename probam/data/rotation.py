@@ -26,7 +26,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["EVERY", "Fill", "Keeper", "RotatedFile", "is_sealed", "save_all", "seal"]
+__all__ = ["EVERY", "Fill", "Keeper", "RotatedFile", "SavedIfCutOff", "is_sealed", "save_all", "seal"]
 
 EVERY = 5.0
 """Seconds between two writings, at least."""
@@ -254,11 +254,41 @@ class Keeper:
             self._cost = self._last - began
 
 
-_open: set[Keeper] = set()
+class SavedIfCutOff:
+    """A context: what is done within it is saved if an error ends it, or the process while another thread is in it.
+
+    Args:
+        save: called once, or not at all where the context is left as it should be.
+    """
+
+    def __init__(self, save: Callable[[], object]) -> None:
+        self._save: Callable[[], object] | None = save
+        self._saving = threading.RLock()
+
+    def __enter__(self) -> "SavedIfCutOff":
+        _open.add(self)
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        with self._saving:
+            if error is None:
+                self._save = None
+            self.close()
+
+    def close(self) -> None:
+        """Save, where that was not done before."""
+        with self._saving:
+            _open.discard(self)
+            save, self._save = self._save, None
+            if save is not None:
+                save()
+
+
+_open: set[Keeper | SavedIfCutOff] = set()
 """Those of the runs that go on."""
 
 
 def save_all() -> None:
     """Write what the runs of this process have and close their files: for a process that ends while they go on."""
-    for keeper in tuple(_open):
-        keeper.close()
+    for each in tuple(_open):
+        each.close()

@@ -422,10 +422,11 @@ def _check_finite(
     value = values[rows[0], cols[0]]
     word = "a missing value (nan)" if np.isnan(value) else f"an infinite value ({value})"
     remedy = "drop those rows or impute the values first"
-    if np.isnan(value):
+    if np.isnan(value) and len(columns) > 1:  # a row of one column would have no values
         remedy = (
             "drop those rows, impute the values, or fit with missing=True (`probam fit --missing`), which takes gaps"
         )
+    rows = np.nonzero(gone if np.isnan(value) else ~(finite | gone))[0]
     count = (
         "it is the only one"
         if rows.size == 1

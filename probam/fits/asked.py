@@ -114,9 +114,8 @@ class Asked(Held):
         boolean("probabilities", probabilities)
         boolean("spread", spread)
         if top is not None:
-            whole_number_in(f"a whole number from 1 to {self.model.num_components}", 1, self.model.num_components)(
-                "top", top
-            )
+            most = self.model.num_components
+            whole_number_in(f"a whole number from 1 to {most}, the memories of the fit", 1, most)("top", top)
         each, leading = probabilities and top is None, int(top or 0)
         width = self._width if each else len(self.columns) + 2 * leading
         blocks = self._blocks(data, "data", width, rows=_checked(rows), missing=True)

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import xarray as xr
 
+from probam.data.rotation import SavedIfCutOff
 from probam.data.writing import check_writable
 from probam.errors import InputError, NumericalError
 from probam.family import Family
@@ -140,19 +141,20 @@ def _kept(
         path: of the file, if there is one.
     """
 
+    if path is None:
+        yield False
+        return
+
     def save() -> None:
-        if path is not None:
+        with precision(np.dtype(attributes["dtype"])):  # the thread may be another one
             _save_or_rescue(make(attributes | {"seconds": seconds}), path)
 
-    is_kept = path is not None and seconds > _SOON_AGAIN
-    if is_kept:
+    if seconds > _SOON_AGAIN:
         save()
-    try:
-        yield is_kept
-    except BaseException:
-        if not is_kept:
-            save()
-        raise
+        yield True
+        return
+    with SavedIfCutOff(save):
+        yield False
 
 
 def _save(tree: xr.DataTree, path: str | os.PathLike[str], *, is_kept: bool) -> None:

@@ -80,7 +80,9 @@ def prepare(data: Any, options: FitOptions, family: Family) -> Prepared:
     units = standardiser(table) if options.standardise else identity(table.num_features, dtype)
     prepared = Prepared.of(table, units)
     if options.sample_weight is not None:
-        prepared = replace(prepared, weight=check_weight(options.sample_weight, table.num_data, prepared.dtype))
+        with rows_named(table.row_words):
+            weight = check_weight(options.sample_weight, table.num_data, prepared.dtype)
+        prepared = replace(prepared, weight=weight)
     with rows_named(table.row_words):
         DataSpace.of(family).check_support(prepared.x, table.columns)
     return prepared

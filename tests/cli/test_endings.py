@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import typer.main
 
+import probam
 from probam.cli.console import Bar
 from probam.cli.main import app, main
 from probam.cli.program import EXIT_CODES
@@ -27,8 +28,8 @@ ENDLESS = ("--engine", "nuts", "--num-warmup", "20", "--num-draws", "1000000", "
 MODEL = ("--covariance", "isotropic", "--weights", "uniform", "--components", "1")
 
 
-def started(words: Sequence[str], folder: Path, **streams: Any) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", PROGRAM, *words]
+def started(words: Sequence[str], folder: Path, program: str = PROGRAM, **streams: Any) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", program, *words]
     own = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}  # JAX set it here
     return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=own, **streams)
 
@@ -55,6 +56,33 @@ def test_a_signal_ends_a_fit_with_its_code_and_a_line_on_what_was_kept(
     assert err == f"probam: {how}; run.ckpt holds the run so far; the same command goes on from there\n"
     left = {path.name for path in tmp_path.iterdir()}
     assert {"run.ckpt", "x.csv"} <= left <= {"run.ckpt", "run.ckpt.previous", "x.csv"}  # the last two are kept
+
+
+READING = (  # the result of the engine takes as long to read as a report of many memories would
+    "import pathlib, time\nfrom probam.fits import fit, posterior\nfit._SOON_AGAIN = 1e9\n"
+    "posterior.read = lambda *_, **__: (pathlib.Path('reading').touch(), time.sleep(600))\n"
+)
+
+
+def test_ctrl_c_while_the_result_of_a_short_run_is_read_leaves_the_result_in_the_file(tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "x.csv", np.random.default_rng(0).normal(size=(30, 1)))
+    words = ["fit", "x.csv", *MODEL, "--engine", "em", "--restarts", "1", "-o", "fit.nc"]
+    run = started(words, tmp_path, READING + PROGRAM, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "reading").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        run.send_signal(signal.SIGINT)
+        _, err = run.communicate(timeout=60)
+    finally:
+        run.kill()
+        run.wait()
+    assert err.splitlines()[-1] == (
+        "probam: interrupted; fit.nc holds what the engine returned; the rest is computed when it is read"
+    )
+    assert run.returncode == 130
+    assert {path.name for path in tmp_path.iterdir()} == {"x.csv", "reading", "fit.nc"}
+    assert "memory" in probam.load(tmp_path / "fit.nc").tree.children
 
 
 @pytest.mark.parametrize(

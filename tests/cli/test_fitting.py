@@ -141,6 +141,23 @@ def test_columns_of_weights_and_labels_are_read_in_blocks_too(here: Path, capsys
     assert record["agreement"]["num_data"] == 4000
 
 
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    "words", [[], ["--missing"], ["--memory", "130KiB"]], ids=lambda words: " ".join(words) or "all"
+)
+@pytest.mark.parametrize("weight", ["nan", "-1"])
+def test_a_weight_that_cannot_be_is_named_by_its_line(
+    weight: str, words: list[str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{i},{i * i % 7},{weight if i == 1500 else 1}" for i in range(1, 20001)]
+    (here / "rows.csv").write_text("\n".join(["a,b,often", *rows]), encoding="utf-8")
+    model = "--engine em --weights dirichlet --components 2 --covariance diagonal --sample-weight often -o fit.nc"
+    assert main(["fit", "rows.csv", *model.split(), *words]) == 2
+    said = capsys.readouterr().err
+    assert "row 1500 (line 1501)" in said
+    assert "--missing" not in said
+
+
 def test_a_column_that_looks_like_labels_is_named_with_the_flags_that_help(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -141,7 +141,11 @@ def test_what_predict_cannot_do_is_refused(
     assert "standard input: it is empty; expected" in refusal("predict", str(sampled), "-", "-o", "l.csv")
     assert "--all, --above: give at most one" in refusal(*words, "--above", "0.1", "--all", "-o", "l.nc")
     assert "--top: give it without --probabilities" in refusal(*words, "--top", "2", "--all", "-o", "l.nc")
-    assert "top: expected a whole number from 1 to 4; got 5" in refusal(*words, "--top", "5", "-o", "l.nc")
-    assert "top: expected a whole number from 1 to 4; got 0" in refusal(*words, "--top", "0", "-o", "l.nc")
+    assert "top: expected a whole number from 1 to 4, the memories of the fit; got 5" in refusal(
+        *words, "--top", "5", "-o", "l.nc"
+    )
+    assert "top: expected a whole number from 1 to 4, the memories of the fit; got 0" in refusal(
+        *words, "--top", "0", "-o", "l.nc"
+    )
     assert "write the table to a file" in refusal(*words, "--json", "-o", "-")
     assert [path.name for path in here.iterdir()] == ["rows.csv"]

@@ -166,6 +166,8 @@ def test_compressed_text_and_tabs_are_understood_by_suffix() -> None:
         ("a,b\n1,2\n3,oops\n", r"column 'b' holds text in row 2 \(line 3\): 'oops'; .* columns of numbers: 'a'"),
         ("a;b\n1;2,5\n2;3.5\n", "decimal commas"),
         ('a,b\n1,"2,5"\n', "decimal commas"),
+        ("a,b\n1,2\n3,NA\n5,inf\n", r"'b' has a missing value \(nan\) in row 2 \(line 3\); it is the only one"),
+        ("a\n1\nNA\n", r"in row 2 \(line 3\); it is the only one; drop those rows or impute the values first"),
         ("a,b\n1,2\n\n3,NA\n5,\n", r"'b' has a missing value \(nan\) in row 2 \(line 4\); 2 such values in 2 of 3"),
         ("a,b\n1,inf\n", r"column 'b' has an infinite value \(inf\) in row 1 \(line 2\)"),
         ("a,a\n1,2\n", "name 'a' appears more than once"),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from probam.data import rotation
-from probam.data.rotation import Fill, Keeper, RotatedFile, is_sealed, save_all, seal
+from probam.data.rotation import Fill, Keeper, RotatedFile, SavedIfCutOff, is_sealed, save_all, seal
 from probam.errors import InputError
 from tests.fits.test_full_disk import no_room
 
@@ -260,6 +260,20 @@ def test_all_that_go_on_are_saved_at_once_and_closed(path: Path) -> None:
     keeper.put(number(2))  # the thread that worked may go on: nothing is written
     keeper.close()
     assert found(path) == 1
+
+
+def test_what_is_cut_off_is_saved_once_by_the_thread_that_ends_it_and_never_where_it_was_done() -> None:
+    saved: list[int] = []
+    with SavedIfCutOff(lambda: saved.append(1)):
+        pass
+    save_all()
+    assert saved == []
+    with pytest.raises(ZeroDivisionError), SavedIfCutOff(lambda: saved.append(2)):
+        raise ZeroDivisionError
+    with SavedIfCutOff(lambda: saved.append(3)):
+        save_all()
+        assert saved == [2, 3]
+    assert saved == [2, 3]
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_the_work(path: Path) -> None:

@@ -88,7 +88,7 @@ def test_the_objective_is_the_weighted_log_likelihood() -> None:
     ("weight", "message"),
     [
         (np.ones(3), r"expected 60 numbers, one for each datum; got shape \(3,\)"),
-        (np.r_[-1.0, np.ones(59)], "datum 0 has -1"),
+        (np.r_[-1.0, np.ones(59)], "row 0 has -1"),
         (np.zeros(60), "every datum has weight zero"),
     ],
 )
