@@ -130,7 +130,8 @@ def table_to_fit(data: str, options: dict[str, Any], labels: str | None) -> tupl
     """
     import pandas as pd
 
-    from probam.data.table import check_rows, positions
+    from probam.data.columns import positions
+    from probam.data.table import check_rows
 
     columns, drop, weight = (options.pop(name, None) for name in ("columns", "drop", "sample_weight"))
     missing = options.get("missing", False)
