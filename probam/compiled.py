@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache, wraps
+from importlib.metadata import version
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, ParamSpec, TypeVar
@@ -154,11 +155,10 @@ def compiler_options(*, often: bool = False) -> dict[str, bool | int] | None:
 def _known_options() -> dict[str, bool | int]:
     """The options that this XLA has: all, or none of them. The folder of kept programs remembers that it has all."""
     import jax
-    import jaxlib
 
     options: dict[str, bool | int] = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
     folder = kept_folder()
-    seen = None if folder is None else folder / f"jaxlib-{jaxlib.__version__}-has-{'-'.join(sorted(options))}"
+    seen = None if folder is None else folder / f"jaxlib-{version('jaxlib')}-has-{'-'.join(sorted(options))}"
     if seen is not None and seen.exists():
         return options
     try:

@@ -22,7 +22,7 @@ import xarray as xr
 
 from probam.data.schema import SCHEMA, check_schema
 from probam.errors import InputError
-from probam.reports.tree import has
+from probam.reports.tree import has, variable
 
 __all__ = ["STEPS", "migrated"]
 
@@ -71,7 +71,7 @@ def _from_1_to_2(tree: xr.DataTree, source: str) -> None:
         return
     group = tree.children["stream"]
     if json.loads(group.attrs["options"]).get("family") == "vmf" and "known_concentration" not in group:
-        group["known_concentration"] = xr.DataArray(group["pair_1"].values.item())
+        group["known_concentration"] = xr.DataArray(variable(tree, "stream", "pair_1").item())
 
 
 STEPS: dict[int, Callable[[xr.DataTree, str], None]] = {0: _from_0_to_1, 1: _from_1_to_2}
