@@ -109,7 +109,7 @@ def fit(
     if as_json:
         print_json(fit_record(fitted, output, agreement))
     else:
-        print(fit_text(fitted, output, agreement, labels))
+        print(fit_text(fitted, output, agreement, labels if source is None else None))  # a sample has no labels
 
 
 def _connected(place: Place, *, float32: bool) -> bool:

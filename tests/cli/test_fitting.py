@@ -139,6 +139,9 @@ def test_columns_of_weights_and_labels_are_read_in_blocks_too(here: Path, capsys
     memory = fitted.predict(rows)["label"].values
     assert record["agreement"]["ari"] == pytest.approx(adjusted_rand_score(kind, memory))
     assert record["agreement"]["num_data"] == 4000
+    assert main(["fit", "rows.csv", *(word for word in asked if word not in ("--json", "--quiet"))]) == 0
+    assert "probam report fit.nc    (a page to read)" in capsys.readouterr().out  # its rows are a sample of the labels
+    assert main(["report", "fit.nc", "-o", "fit.html"]) == 0
 
 
 @pytest.mark.usefixtures("here")
