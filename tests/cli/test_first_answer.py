@@ -12,13 +12,13 @@ import pytest
 from probam.compiled import SWITCH
 from probam.data.shipped import load_shipped
 
-_OF_EM = 23
+_OF_EM = 18
 """Most programs of a fit by EM; ten of them are the engine and what comes before it."""
 
-_OF_LENGTH = 5
+_OF_LENGTH = 4
 """Most of them that are made again for another number of rows: EM's own are not."""
 
-_OF_SVI = 38
+_OF_SVI = 33
 
 _OF_REPORT = 24
 """Of the first report of a fit by EM; the groups that it makes are kept."""
