@@ -248,7 +248,7 @@ def expression(rng: np.random.Generator, operations: Sequence[str], depth: int) 
     """Words and value of a nested list of two entries; entries are lists with half the chance of digits.
 
     >>> expression(np.random.default_rng(3), ["SUM"], 1)
-    (['(', 'SUM', '0', '1', ')'], 1)
+    (['(', 'SUM', '8', '0', ')'], 8)
     """
     chosen = operations[int(rng.integers(len(operations)))]
     words, values = ["(", chosen], []
