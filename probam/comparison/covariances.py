@@ -79,24 +79,21 @@ class Choice(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """All models by all criteria, and the best by each.
-
-    Attributes:
-        table: a row for each model, by ``covariance`` and ``components``: ``log_lik`` (nats), ``num_free`` parameters,
-            ``bic``, ``icl``, and where they were asked for ``elpd_loo`` with ``elpd_se``, ``elpd_mcse``, ``elpd_diff``
-            and ``elpd_diff_se`` (to the best, paired by row), ``bad_k``, ``log_evidence`` with ``evidence_se``;
-            ``seconds``; ``note`` says why numbers are missing.
-        best: the best model by each criterion; a criterion that no model has is not there.
-        fits: the fits of the best models, by criterion: maximum likelihood, or draws for ``loo`` and ``evidence``.
-        num_data: number of rows.
-        source: what the rows were called.
-    """
+    """All models by all criteria, and the best by each."""
 
     table: pd.DataFrame
+    """A row for each model, by ``covariance`` and ``components``: ``log_lik`` (nats), ``num_free`` parameters, ``bic``,
+    ``icl``, and where they were asked for ``elpd_loo`` with ``elpd_se``, ``elpd_mcse``, ``elpd_diff`` and
+    ``elpd_diff_se`` (to the best, paired by row), ``bad_k``, ``log_evidence`` with ``evidence_se``; ``seconds``;
+    ``note`` says why numbers are missing."""
     best: Mapping[str, Choice]
+    """The best model by each criterion; a criterion that no model has is not there."""
     fits: Mapping[str, Fit]
+    """The fits of the best models, by criterion: maximum likelihood, or draws for ``loo`` and ``evidence``."""
     num_data: int
+    """Number of rows."""
     source: str
+    """What the rows were called."""
 
     @property
     def chosen(self) -> Fit:
