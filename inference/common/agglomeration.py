@@ -127,8 +127,7 @@ def split_and_merge(
     used, position = np.unique(label, return_inverse=True)
     changed, fewest = [], 1
     if len(used) >= MANY:
-        every_name = np.append(used, np.setdiff1d(np.arange(num_groups), used))
-        changed, fewest = _many_moves(rng, y, position, every_name, num_moves), 2
+        changed, fewest = _many_moves(rng, y, label, num_groups, num_moves), 2
         used, position = _without_lone_rows(y, position, used)
     free = np.setdiff1d(np.arange(num_groups), used)[:1]
     if len(changed) >= num_moves:
@@ -169,28 +168,27 @@ def settled(
         label: group of each row.
         num_groups: how many numbers there are for groups; some may have no row.
     """
-    used, position = np.unique(label, return_inverse=True)
-    if len(used) < MANY:
+    if len(np.unique(label)) < MANY:
         return label
-    return _many_moves(rng, y, position, np.append(used, np.setdiff1d(np.arange(num_groups), used)), 1)[0]
+    return _many_moves(rng, y, label, num_groups, 1)[0]
 
 
 def _many_moves(
     rng: np.random.Generator,
     y: Float[np.ndarray, "N D"],
     label: Int[np.ndarray, " N"],
-    names: Int[np.ndarray, " K"],
+    num_groups: int,
     num_labels: int,
 ) -> list[Int[np.ndarray, " N"]]:
     """Labels after all moves that make the rows likelier, the best divisions first, after half of them, a quarter, ...
 
-    A part of a group that was divided may be divided again, and a group may take in several. ``names`` are the numbers
-    of the groups and, after these, the numbers that are free.
+    A part of a group that was divided may be divided again, and a group may take in several.
     """
-    cost, num_used = _classification_cost(y), int(label.max()) + 1
-    used, label = _without_lone_rows(y, label, names[:num_used])
-    names = np.concatenate([used, np.setdiff1d(names[:num_used], used), names[num_used:]])
-    num_lone = num_used - len(used)
+    cost, (given, position) = _classification_cost(y), np.unique(label, return_inverse=True)
+    used, label = _without_lone_rows(y, position, given)
+    free = np.setdiff1d(np.arange(num_groups), given)
+    names = np.concatenate([used, np.setdiff1d(given, used), free])
+    num_lone = len(given) - len(used)
     numbers = _Numbers(_joined(y, label, len(names) ** 2), np.bincount(label), num_lone, len(names), _price(y))
     parts = [part for group in range(len(numbers.count)) if (part := _halved(rng, y, label, group, cost))]
     labels = [label]

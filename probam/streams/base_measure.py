@@ -84,9 +84,9 @@ def find_beginning(
         for _ in range(0 if width.is_known else _ROUNDS):
             before, marginal = groups, _Marginal(family, prior, base, rows)
             groups = joined(groups, sharing, marginal, float(options.alpha), float(options.discount))
-            base = _with_best_shape(family, prior, rows, groups.within, _drawn(groups, int(options.seed)))
             if groups.shares.shape == before.shares.shape:
                 break
+            base = _with_best_shape(family, prior, rows, groups.within, _drawn(groups, int(options.seed)))
     labels = _drawn(groups, int(options.seed))
     seats = labels if len(rows) == len(x) else _nearest_groups(sharing, all_rows, rows, groups.within, labels)
     return Beginning(base, _in_order(seats))

@@ -137,8 +137,12 @@ def _log_process(setting: _Setting, counts: Float[np.ndarray, " K"]) -> float:
     """Log probability of groups of these sizes, which need not be whole."""
     alpha, discount = setting.alpha, setting.discount
     founded = np.sum(np.log(alpha + discount * np.arange(1, len(counts))))
-    seated = np.sum(gammaln(np.maximum(counts, 1) - discount) - gammaln(1 - discount))
-    return float(founded + seated - gammaln(alpha + counts.sum()) + gammaln(alpha + 1))
+    return float(founded + np.sum(_seated(counts, discount)) - gammaln(alpha + counts.sum()) + gammaln(alpha + 1))
+
+
+def _seated(counts: Float[np.ndarray, " J"], discount: float) -> Float[np.ndarray, " J"]:
+    """What the size of each group adds to the log probability."""
+    return np.asarray(gammaln(np.maximum(counts, 1) - discount) - gammaln(1 - discount))
 
 
 # --- groups of their own widths -------------------------------------------------------------------------------
@@ -205,9 +209,6 @@ def _gained_by_process(
 ) -> Float[np.ndarray, " J"]:
     """By how much the log probability of the sizes rises where two groups are one."""
     counts, discount = shares.sum(axis=0), setting.discount
-
-    def seated(counts: np.ndarray) -> np.ndarray:
-        return np.asarray(gammaln(np.maximum(counts, 1) - discount) - gammaln(1 - discount))
-
-    apart = seated(counts[one]) + seated(counts[other]) + np.log(setting.alpha + discount * (len(counts) - 1))
-    return np.asarray(seated(counts[one] + counts[other]) - apart)
+    apart = _seated(counts[one], discount) + _seated(counts[other], discount)
+    apart += np.log(setting.alpha + discount * (len(counts) - 1))
+    return np.asarray(_seated(counts[one] + counts[other], discount) - apart)
