@@ -80,3 +80,16 @@ def _annotations_are_true() -> Iterator[None]:
     found = false_annotations.copy()
     false_annotations.clear()
     assert not found
+
+
+_ROOT = Path(__file__).parents[1]
+_THERE = set(os.listdir(_ROOT))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_in_the_folder_of_the_project() -> Iterator[None]:
+    """A file that one test leaves is what another, in whatever order, finds."""
+    yield
+    left = {name for name in set(os.listdir(_ROOT)) - _THERE if not name.startswith(".") and name != "out"}
+    _THERE.update(left)  # the test that left it fails, not all that follow
+    assert not left

@@ -161,6 +161,7 @@ def test_a_weight_that_cannot_be_is_named_by_its_line(
     assert "--missing" not in said
 
 
+@pytest.mark.usefixtures("here")
 def test_a_column_that_looks_like_labels_is_named_with_the_flags_that_help(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
