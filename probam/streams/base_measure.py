@@ -25,6 +25,7 @@ from probam.compiled import compiled_quickly
 from probam.conjugacy.pairs import ConjugatePair
 from probam.errors import InputError
 from probam.family import Family
+from probam.inference.common.rows import filled
 from probam.streams.groups import Groups, find_groups, joined
 from probam.streams.options import StreamOptions
 from probam.streams.prior import stream_pair
@@ -159,7 +160,8 @@ class _Marginal:
         with jax.enable_x64(True):
             law = with_base_measure(family, prior, base, x.dtype)
             self._pair = stream_pair(family, law, {}, 1, x.dtype).pair
-            self._statistics = np.asarray(self._pair.statistics(jnp.asarray(x)))
+            rows, _ = filled(x, None)
+            self._statistics = np.asarray(_statistics(self._pair, jnp.asarray(rows)))[: len(x)]
 
     def __call__(self, shares: Float[np.ndarray, "N J"]) -> Float[np.ndarray, " J"]:
         """Of groups of which rows have these shares, their parameters integrated out (nats)."""
@@ -169,6 +171,11 @@ class _Marginal:
         counts[:num_groups], sums[:num_groups] = shares.sum(axis=0), shares.T @ self._statistics
         with jax.enable_x64(True):
             return np.asarray(_log_marginal(self._pair, jnp.asarray(counts), jnp.asarray(sums)))[:num_groups]
+
+
+@compiled_quickly()
+def _statistics(pair: ConjugatePair, x: Float[Array, "N D"]) -> Float[Array, "N F"]:
+    return pair.statistics(x)
 
 
 @compiled_quickly()

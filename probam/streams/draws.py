@@ -6,23 +6,27 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
+from probam.compiled import compiled_by_size, is_small
 from probam.conjugacy.pairs import BetaBernoulli, ConjugatePair, DirichletMultinomial
-from probam.family import ExchangeableWeights, Moments, Params
+from probam.family import ExchangeableWeights, Model, Moments, Params
 from probam.family.capabilities import Conditionals, Conjugacy
 from probam.inference.common.coordinates import Coordinates
 from probam.inference.common.result import EngineResult
+from probam.inference.common.rows import weighed
 from probam.inference.stream.decay import FadingPitmanYor
 from probam.inference.stream.drift import Motion, Place
 from probam.inference.stream.kernel import Kernel, present
 from probam.inference.stream.particles import Particles
 from probam.inference.stream.state import StreamState
 from probam.models.mixture import Mixture
+from probam.placement import each
 from probam.streams.learning import Learning
 from probam.streams.memories import memory_weights, slots_by_size
 from probam.streams.partitions import SinglePartition
-from probam.streams.prior import fixed_sites, integrates_all, stream_pair
+from probam.streams.prior import fixed_sites, integrates_all, pair_of
 
 __all__ = ["PartitionTotals", "draw_from_partitions", "draw_sites", "last_partition", "particle_totals"]
 
@@ -74,7 +78,8 @@ def _by_size(state: StreamState, num_memories: int) -> tuple[Float[np.ndarray, "
     """Counts and sums of the memories, largest first, and of empty ones up to ``num_memories``."""
     slots = slots_by_size(state)
     pad = (0, num_memories - len(slots))
-    return np.pad(np.asarray(state.counts)[slots], pad), np.pad(np.asarray(state.sums)[slots], (pad, (0, 0)))
+    totals = np.pad(np.asarray(state.totals)[slots], (pad, (0, 0)))
+    return totals[:, 0], totals[:, 1:]
 
 
 def particle_totals(key: jax.Array, particles: Particles, num_draws: int, num_memories: int) -> PartitionTotals:
@@ -148,38 +153,52 @@ def draw_sites(
 
     ``known`` are the values of sites that are not learned.
     """
-    family, prior, dtype = model.family, model.prior, x.dtype
-    pair = totals.pair
-    if pair is None:
-        pair = stream_pair(family, prior, known, model.num_components, dtype).pair
-    fixed = fixed_sites(family, prior, known, model.num_components, dtype)
-    integrated = integrates_all(family, prior, known)
-    coordinates, weights = Coordinates(model), model.weights
-    assert isinstance(weights, ExchangeableWeights), "a stream has Dirichlet-process or Pitman-Yor weights"
+    counted, rows = weighed(model, jnp.asarray(x))
+    given = (totals.pair, dict(known), jax.device_put((totals.counts, totals.sums, totals.weight_counts)))
+    drawn = _draws(counted, rows, key, *given, integrated=integrates_all(model.family, model.prior, known))
+    sites, lp = jax.tree.map(lambda leaf: np.asarray(leaf)[None], drawn)
+    return sites, lp
 
-    @jax.jit
-    def draw(key: jax.Array, counts: jax.Array, sums: jax.Array, weight_counts: jax.Array) -> tuple[Params, jax.Array]:
-        key_pair, key_rest, key_weights = jax.random.split(key, 3)
+
+@compiled_by_size(lambda model, x, *_, **__: is_small(x, model.num_components), static_argnames="integrated")
+def _draws(
+    model: Model,
+    x: Float[Array, "N D"],
+    key: jax.Array,
+    pair: ConjugatePair | None,
+    known: Mapping[str, ArrayLike],
+    totals: tuple[Float[Array, "S M"], Float[Array, "S M F"], Float[Array, "S M"]],
+    *,
+    integrated: bool,
+) -> tuple[Params, Float[Array, " S"]]:
+    """Sites of all draws, deterministics included, and their log joint densities with the rows."""
+    family, weights, coordinates = model.family, model.weights, Coordinates(model)
+    assert isinstance(weights, ExchangeableWeights), "a stream has Dirichlet-process or Pitman-Yor weights"
+    of_prior = (family, model.prior, known, model.num_components, np.dtype(x.dtype))
+    fixed = fixed_sites(*of_prior)
+    if pair is None:
+        exact, approximate = pair_of(*of_prior)
+        pair = exact if approximate is None else approximate
+    assert pair is not None, "checked when the stream began"
+
+    def one(draw: tuple[jax.Array, tuple[jax.Array, ...]]) -> tuple[Params, jax.Array]:
+        number, (counts, sums, weight_counts) = draw
+        key_pair, key_rest, key_weights = jax.random.split(jax.random.fold_in(key, number), 3)
         sites = pair.draw(key_pair, counts, sums)
         sites = Conjugacy.of(family).integrated_sites(sites) if integrated else _inside(pair, sites)
-        missing = [site for site in prior if site not in sites]
+        missing = [site for site in model.prior if site not in sites]
         if isinstance(pair, DirichletMultinomial):  # how many counts a row has, which no label knows of
             moments = Moments(counts, sums, jnp.zeros_like(sums[0]))
-            drawn = Conditionals.of(family).draw(key_rest, moments, fixed, prior)
+            drawn = Conditionals.of(family).draw(key_rest, moments, fixed, model.prior)
             sites = sites | {site: drawn[site] for site in missing}
         else:
             sites = sites | {site: fixed[site] for site in missing}
         sites = sites | weights.draw_given_partition(key_weights, weight_counts, sites)
-        sites = {name: jnp.asarray(value, dtype) for name, value in sites.items()}
+        sites = {name: jnp.asarray(value, x.dtype) for name, value in sites.items()}
         free = coordinates.unconstrain({name: sites[name] for name in coordinates.transforms})
-        return sites | model.deterministics(sites), coordinates.log_joint(free, jnp.asarray(x))
+        return sites | model.deterministics(sites), coordinates.log_joint(free, x)
 
-    drawn = [
-        jax.tree.map(np.asarray, draw(jax.random.fold_in(key, i), *map(jnp.asarray, partition)))
-        for i, partition in enumerate(zip(totals.counts, totals.sums, totals.weight_counts, strict=True))
-    ]
-    sites, lp = jax.tree.map(lambda *values: np.stack(values)[None], *drawn)
-    return sites, lp
+    return each(one, (jnp.arange(len(totals[0])), totals), numbers=x.size * model.num_components)
 
 
 def _inside(pair: ConjugatePair, sites: Params) -> Params:

@@ -26,7 +26,7 @@ _SURE = 0.01
 
 def slots_by_size(state: StreamState) -> Int[np.ndarray, " L"]:
     """Slots that hold memories, most data first; older ones first among equals."""
-    ident, counts = np.asarray(state.ident), np.asarray(state.counts)
+    ident, counts = np.asarray(state.ident), np.asarray(state.totals)[..., 0]
     live = np.flatnonzero(ident >= 0)
     return live[np.lexsort((ident[live], -counts[live]))]
 
@@ -34,7 +34,7 @@ def slots_by_size(state: StreamState) -> Int[np.ndarray, " L"]:
 def memory_weights(kernel: Kernel, state: StreamState) -> Float[np.ndarray, " K"]:
     """Probability of each slot's memory before the next datum is seen."""
     log_weights = np.asarray(_log_weights(kernel, state))
-    return np.where(np.asarray(state.live), np.exp(log_weights), 0)
+    return np.where(np.asarray(state.ident) >= 0, np.exp(log_weights), 0)
 
 
 @compiled_quickly()
@@ -69,7 +69,7 @@ def memory_table(kernel: Kernel, state: StreamState, units: Standardiser, column
     slots = slots_by_size(state)
     frame = pd.DataFrame(
         {
-            "count": np.asarray(state.counts)[slots],
+            "count": np.asarray(state.totals)[slots, 0],
             "weight": memory_weights(kernel, state)[slots],
             "born": np.asarray(state.born)[slots],
             "last": np.asarray(state.last)[slots],

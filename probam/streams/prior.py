@@ -6,14 +6,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 from numpyro.distributions import Distribution
 
+from probam.compiled import compiled_quickly
 from probam.conjugacy.pairs import ConjugatePair
 from probam.errors import InputError
 from probam.family import Family, Params
 from probam.family.capabilities import Conjugacy
+from probam.numerics.steady import restored, steady
 
-__all__ = ["StreamPair", "fixed_sites", "integrates_all", "known_arrays", "stream_pair"]
+__all__ = ["StreamPair", "fixed_sites", "integrates_all", "known_arrays", "pair_of", "stream_pair"]
 
 _SITES = ("loc", "direction", "prob")
 """Sites that a pair integrates out; every other site of a family can be given as known."""
@@ -54,13 +57,7 @@ def stream_pair(
             raise InputError(
                 f"known: family {family.name!r} has no site {site!r} to hold fixed; it has {', '.join(others)}"
             )
-    conjugacy = Conjugacy.ask(family)
-    exact = None if known or not conjugacy else conjugacy.conjugate_base(prior)
-    approximate = None
-    if conjugacy and exact is None:
-        fixed = fixed_sites(family, prior, known, num_memories, dtype)
-        exact = conjugacy.conjugate(fixed, prior)
-        approximate = conjugacy.approximate_pair(fixed, prior) if exact is None else None
+    exact, approximate = _pairs(steady(dict(prior)), dict(known), family, num_memories, dtype)
     pair = exact if approximate is None else approximate
     if pair is None:
         raise InputError(
@@ -71,10 +68,34 @@ def stream_pair(
     return StreamPair(pair, is_approximate=approximate is not None)
 
 
+def pair_of(
+    family: Family,
+    prior: Mapping[str, Distribution],
+    known: Mapping[str, ArrayLike],
+    num_memories: int,
+    dtype: np.dtype[Any],
+) -> tuple[ConjugatePair | None, ConjugatePair | None]:
+    """The exact pair, or else one that approximates the family; :func:`stream_pair` for use within a program."""
+    conjugacy = Conjugacy.ask(family)
+    exact = None if known or not conjugacy else conjugacy.conjugate_base(prior)
+    if not conjugacy or exact is not None:
+        return exact, None
+    fixed = fixed_sites(family, prior, known, num_memories, dtype)
+    exact = conjugacy.conjugate(fixed, prior)
+    return exact, conjugacy.approximate_pair(fixed, prior) if exact is None else None
+
+
+@compiled_quickly(static_argnums=(2, 3, 4))
+def _pairs(
+    prior: Any, known: Mapping[str, ArrayLike], family: Family, num_memories: int, dtype: np.dtype[Any]
+) -> tuple[ConjugatePair | None, ConjugatePair | None]:
+    return pair_of(family, restored(prior), known, num_memories, dtype)
+
+
 def fixed_sites(
     family: Family,
     prior: Mapping[str, Distribution],
-    known: Mapping[str, np.ndarray],
+    known: Mapping[str, ArrayLike],
     num_memories: int,
     dtype: np.dtype[Any],
 ) -> Params:

@@ -115,7 +115,8 @@ class _Covariance(Width):
     def sharing(self, x: Float[np.ndarray, "N D"], prior: Mapping[str, Distribution]) -> Sharing | None:
         if not isinstance(innermost(prior["loc"]), dist.Normal | dist.MultivariateNormal):
             return None
-        return SharingCovariance(x, np.asarray(normal_prior(prior["loc"]).covariance, np.float64), self.covariance)
+        scale_tril = np.asarray(normal_prior(prior["loc"]).scale_tril, np.float64)
+        return SharingCovariance(x, scale_tril @ scale_tril.T, self.covariance)
 
     def law(self, width: np.ndarray, shape: np.ndarray) -> Distribution:
         variances = np.diagonal(width)
