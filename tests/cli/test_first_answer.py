@@ -20,6 +20,8 @@ _OF_LENGTH = 4
 
 _OF_SVI = 33
 
+_OF_STREAM = 40
+
 _OF_REPORT = 24
 """Of the first report of a fit by EM; the groups that it makes are kept."""
 
@@ -55,6 +57,13 @@ def test_a_fit_by_em_asks_for_few_programs_and_the_next_one_finds_them(tmp_path:
     report = ("report", str(fitted), "-o", str(tmp_path / "report.html"))
     assert 0 < _counted(tmp_path, *report)["programs"] <= _OF_REPORT
     assert _counted(tmp_path, *report)["programs"] <= 2
+
+
+def test_a_stream_asks_for_few_programs_and_one_of_another_length_finds_them(tmp_path: Path) -> None:
+    x, saved = load_shipped("faithful").values[::4], str(tmp_path / "stream.nc")
+    whole, shorter = (_rows(tmp_path / f"{len(rows)}.csv", rows) for rows in (x, x[:-1]))
+    assert 0 < _counted(tmp_path, "stream", whole, "-o", saved)["programs"] <= _OF_STREAM
+    assert _counted(tmp_path, "stream", shorter, "-o", saved)["misses"] == 0
 
 
 @pytest.mark.slow

@@ -165,6 +165,8 @@ def _stream() -> Numbers:
         answers = stream.partial_fit(ROWS).predict(ROWS[:2])
         said |= {f"{name} {quantity}": values for quantity, values in _floats(answers).items()}
     said["shares"] = np.asarray(one.responsibilities(ROWS[:2]).values)
+    drawn = one.to_fit(num_draws=2).tree["posterior"]
+    said |= {f"drawn {site}": np.asarray(drawn[site].values) for site in ("loc", "weights")}
     unit = ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True)
     answers = probam.Stream(family="vmf", warm=12, capacity=2).partial_fit(unit).predict(unit[:2])
     said |= {f"directions {quantity}": values for quantity, values in _floats(answers).items()}
