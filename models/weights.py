@@ -372,16 +372,37 @@ class StickBreaking(ExchangeableWeights):
 
         with rising factorials :math:`(a)_n = \Gamma(a + n) / \Gamma(a)`.
         """
+        own, last = self._log_rising(counts, params), self._log_rising_of_last(counts[-1], counts, params)
+        return self._log_marginal(counts, own, last, params)
+
+    def marginal_terms(self, counts: Float[Array, " K"], params: Params) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Counts, and the rising factorials of each memory: those of a stick, and those of the last memory."""
+        return counts, self._log_rising(counts, params), self._log_rising_of_last(counts, counts, params)
+
+    def log_marginal_of(self, terms: tuple[jax.Array, jax.Array, jax.Array], params: Params) -> Float[Array, ""]:
+        """Without Gamma functions."""
+        counts, own, last = terms
+        return self._log_marginal(counts, own, last[-1], params)
+
+    def _log_rising(self, counts: jax.Array, params: Params) -> jax.Array:
+        return log_gamma_ratio(1 - self.parameters(params)[1], counts)
+
+    def _log_rising_of_last(self, count: jax.Array, counts: jax.Array, params: Params) -> jax.Array:
+        """Less that of all data."""
+        alpha, discount = self.parameters(params)
+        each = log_gamma_ratio(alpha + (len(counts) - 1) * discount, count)
+        return each - log_gamma_ratio(alpha + 1, jnp.sum(counts))
+
+    def _log_marginal(self, counts: jax.Array, own: jax.Array, last: jax.Array, params: Params) -> jax.Array:
+        """From the logs of the rising factorials: ``own`` of every memory, ``last`` of the last."""
         num_components = len(counts)
         if num_components == 1:
             return jnp.zeros((), counts.dtype)
         alpha, discount = self.parameters(params)
         left = alpha + discount * jnp.arange(1, num_components - 1)
-        behind = (jnp.sum(counts) - jnp.cumsum(counts))[:-2]  # data in the memories after k
-        ends = log_gamma_ratio(alpha + (num_components - 1) * discount, counts[-1]) - log_gamma_ratio(
-            alpha + 1, jnp.sum(counts)
-        )
-        return ends + jnp.sum(log_gamma_ratio(1 - discount, counts[:-1])) - jnp.sum(jnp.log1p(behind / left))
+        after = jnp.arange(num_components) > jnp.arange(num_components - 2)[:, None]
+        behind = jnp.sum(jnp.where(after, counts, 0), axis=-1)  # data in the memories after k
+        return last + jnp.sum(own[:-1]) - jnp.sum(jnp.log1p(behind / left))
 
     @override
     def orders_by_size(self, counts: Float[Array, " K"]) -> Int[Array, "K K"]:

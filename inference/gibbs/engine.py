@@ -104,6 +104,15 @@ class _Span(NamedTuple):
     thin: jax.Array
 
 
+def _side_by_side(model: Model, x: jax.Array, settings: Settings) -> int | None:
+    """How many chains a CPU advances together: all (0) where it spends a sweep on the steps of a program, not on data.
+
+    One label at a time, and memories without full conditionals, end when the last chain does: these go one by one.
+    """
+    at_once = settings.kernel in ("blocked", "slice") and bool(conditionals_of(model))
+    return 0 if at_once and is_small(x, model.num_components) else None
+
+
 @compiled_by_size(
     lambda model, x, *_, **__: is_small(x, model.num_components),
     often=True,
@@ -149,8 +158,10 @@ def _advance(
     def chains(
         model: Model, x: jax.Array, groups: Patterns | None, span: _Span, states: State, keys: jax.Array
     ) -> tuple[State, tuple[Params, Params]]:
-        numbers = x.size * model.num_components
-        return each(lambda inputs: chain(model, x, groups, span, *inputs), (states, keys), numbers=numbers)
+        numbers, on_cpu = x.size * model.num_components, _side_by_side(model, x, settings)
+        return each(
+            lambda inputs: chain(model, x, groups, span, *inputs), (states, keys), numbers=numbers, on_cpu=on_cpu
+        )
 
     return over_chains(chains, num_devices, num_shared=4)(model, x, groups, span, states, keys)
 

@@ -31,6 +31,8 @@ from probam.inference.common.matching import permute
 from probam.inference.gibbs.collapsed import block_starts, collapsed_labels, one_label
 from probam.inference.gibbs.moves import (
     Law,
+    ModelLaw,
+    OrderedLaw,
     allowed_only,
     count,
     draw_labels,
@@ -132,7 +134,7 @@ def _blocked(
     lp = jnp.sum(log_lik) + coordinates.log_prior(coordinates.unconstrain(sites), sites)
     kept = (params, {"lp": lp, "occupied": jnp.sum(counts > 0), **stats})
 
-    law: Law = law_of(model, params, len(x), exchangeable=False)
+    law: OrderedLaw = ModelLaw(model, params)
     if extra:
         law = _Extended(law)
     known = model.row_weight is not None  # then the numbers of the memories are the labels'
@@ -156,6 +158,14 @@ class _Extended(NamedTuple):
     def log_marginal(self, counts: Float[Array, " K"]) -> Float[Array, ""]:
         """With nothing in the last slot."""
         return self.law.log_marginal(jnp.append(counts, 0))
+
+    def terms(self, counts: Float[Array, " K"]) -> Any:
+        """Of the K slots and the last."""
+        return self.law.terms(jnp.append(counts, 0))
+
+    def log_marginal_of(self, terms: Any) -> Float[Array, ""]:
+        """With the last slot where it is."""
+        return self.law.log_marginal_of(terms)
 
 
 def _open_ended(key: jax.Array, model: Model, labels: jax.Array, params: Params, dtype: Any) -> jax.Array:
@@ -207,7 +217,7 @@ def _one_at_a_time(
 
     counts = count(labels, model.num_components, x.dtype)
     # any order of the slots has the same probability under the exchangeable law: then full slots come first
-    order = jnp.argsort(-counts) if settings.exchangeable else reorder(key_order, law, counts)
+    order = jnp.argsort(-counts) if settings.exchangeable else reorder(key_order, ModelLaw(model, params), counts)
     labels, counts, params = jnp.argsort(order).astype(jnp.int32)[labels], counts[order], permute(model, params, order)
     params = slice_hyper_parameters(key_hyper, model, counts, params, exchangeable=settings.exchangeable)
     draw_weights = exchangeable_weights(model).draw_given_partition if settings.exchangeable else model.weights.draw

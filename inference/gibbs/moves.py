@@ -19,6 +19,7 @@ from probam.numerics.slice_sampling import slice_update
 __all__ = [
     "Law",
     "ModelLaw",
+    "OrderedLaw",
     "allowed_only",
     "count",
     "draw_labels",
@@ -49,6 +50,17 @@ class Law(Protocol):
         """Log probability of labels with these counts."""
 
 
+@runtime_checkable
+class OrderedLaw(Law, Protocol):
+    """A law of labels that knows the order of the memories."""
+
+    def terms(self, counts: Float[Array, " K"]) -> Any:
+        """What the law needs of the count of each memory, wherever it stands; leaves lead with the memories."""
+
+    def log_marginal_of(self, terms: Any) -> Float[Array, ""]:
+        """``log_marginal`` of memories in the order of these terms."""
+
+
 class ModelLaw(NamedTuple):
     """The law of labels of the model itself, its weights integrated out."""
 
@@ -62,6 +74,14 @@ class ModelLaw(NamedTuple):
     def log_marginal(self, counts: Float[Array, " K"]) -> Float[Array, ""]:
         """Log probability of labels with these counts."""
         return self.model.weights.log_marginal(counts, self.params)
+
+    def terms(self, counts: Float[Array, " K"]) -> Any:
+        """Of each memory."""
+        return self.model.weights.marginal_terms(counts, self.params)
+
+    def log_marginal_of(self, terms: Any) -> Float[Array, ""]:
+        """In the order of these terms."""
+        return self.model.weights.log_marginal_of(terms, self.params)
 
 
 def law_of(model: Model, params: Params, num_data: int | jax.Array, *, exchangeable: bool) -> Law:
@@ -147,7 +167,7 @@ def log_densities(
     return jnp.matmul(statistics, form.matrix.T, precision="highest") + form.constant
 
 
-def reorder(key: jax.Array, law: Law, counts: Float[Array, " K"]) -> Int[Array, " K"]:
+def reorder(key: jax.Array, law: OrderedLaw, counts: Float[Array, " K"]) -> Int[Array, " K"]:
     """The order of the memories after Metropolis swaps of two of them, with the weights integrated out.
 
     Labels carry the order of the sticks, which single-datum updates mix badly (Papaspiliopoulos and Roberts 2008,
@@ -163,19 +183,25 @@ def reorder(key: jax.Array, law: Law, counts: Float[Array, " K"]) -> Int[Array, 
     second = first + jnp.where(jnp.arange(num_swaps) % 2, far, 1)  # neighbours and any two in turn
     log_uniform = -jax.random.exponential(key_accept, (num_swaps,), counts.dtype)
 
-    def swap(
-        carry: tuple[jax.Array, jax.Array, jax.Array], move: tuple[jax.Array, jax.Array, jax.Array]
-    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], None]:
-        order, counts, present = carry
+    def swap(carry: tuple[Any, jax.Array], move: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Any, None]:
+        standing, present = carry
         i, j, log_u = move
-        swapped = counts.at[i].set(counts[j]).at[j].set(counts[i])
-        proposed = law.log_marginal(swapped)
+        swapped = jax.tree.map(lambda leaf: _swapped(leaf, place == i, place == j), standing)
+        proposed = law.log_marginal_of(swapped[1])
         accept = log_u < proposed - present
-        order = jnp.where(accept, order.at[i].set(order[j]).at[j].set(order[i]), order)
-        return (order, jnp.where(accept, swapped, counts), jnp.where(accept, proposed, present)), None
+        standing = jax.tree.map(lambda new, old: jnp.where(accept, new, old), swapped, standing)
+        return (standing, jnp.where(accept, proposed, present)), None
 
-    start = (jnp.arange(num_components, dtype=jnp.int32), counts, law.log_marginal(counts))
-    return jnp.asarray(jax.lax.scan(swap, start, (first, second, log_uniform))[0][0])
+    terms = law.terms(counts)
+    place = jnp.arange(len(jax.tree.leaves(terms)[0]), dtype=jnp.int32)
+    (standing, _), _ = jax.lax.scan(swap, ((place, terms), law.log_marginal_of(terms)), (first, second, log_uniform))
+    return jnp.asarray(standing[0][:num_components])
+
+
+def _swapped(values: jax.Array, one: jax.Array, other: jax.Array) -> jax.Array:
+    """Values at two places, each in the place of the other; sums cost less here than reading and writing by number."""
+    first, second = (jnp.sum(jnp.where(at, values, 0), dtype=values.dtype) for at in (one, other))
+    return jnp.where(one, second, jnp.where(other, first, values))
 
 
 def slice_hyper_parameters(

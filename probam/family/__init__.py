@@ -153,6 +153,18 @@ class WeightPrior(ABC):
     def log_marginal(self, counts: Float[Array, " K"], params: Params) -> Float[Array, ""]:
         """Log probability of assignments with these counts, the weights integrated out (nats)."""
 
+    def marginal_terms(self, counts: Float[Array, " K"], params: Params) -> Any:
+        """What ``log_marginal`` needs of the count of each memory, wherever it stands; leaves lead with the memories.
+
+        Computed once, it serves every order of the memories (:meth:`log_marginal_of`).
+        """
+        del params
+        return counts
+
+    def log_marginal_of(self, terms: Any, params: Params) -> Float[Array, ""]:
+        """``log_marginal`` of memories that stand in the order of these :meth:`marginal_terms`."""
+        return self.log_marginal(terms, params)
+
     @abstractmethod
     def log_predictive(self, counts: Float[Array, " K"], params: Params) -> Float[Array, " K"]:
         """Log probability of the next datum's memory given the counts so far, the weights integrated out."""

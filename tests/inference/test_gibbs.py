@@ -319,6 +319,18 @@ def test_the_same_key_gives_the_same_bits_and_hyper_parameters_are_sites() -> No
     assert "conjugate base" in runs[0].note
 
 
+@pytest.mark.parametrize("gaps", [False, True])
+def test_chains_side_by_side_are_those_that_go_alone(gaps: bool) -> None:
+    x = np.where(np.random.default_rng(3).random(DATA.shape) < 0.2, np.nan, DATA) if gaps else DATA
+    model = mixture(x, family=Gaussian("full"), weights=HYPER, num_components=3)
+    alone, beside = (
+        gibbs.run(jax.random.key(2), model, jnp.asarray(x), num_warmup=1, num_draws=4, num_chains=number)
+        for number in (1, 3)
+    )
+    for name, values in (alone.sites | alone.stats).items():
+        np.testing.assert_allclose(values[0], (beside.sites | beside.stats)[name][0], rtol=1e-8, err_msg=name)
+
+
 def test_weights_given_a_partition_have_their_posterior_means() -> None:
     """(n_k - d) / (n + alpha) under Pitman-Yor; over K = 3, 4, 5 and their posterior for finite mixtures."""
     counts, num_draws = np.array([3.0, 2.0, 1.0, 0.0, 0.0]), 20_000

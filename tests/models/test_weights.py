@@ -2,6 +2,7 @@
 
 from itertools import product
 
+import jax
 import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
@@ -9,7 +10,8 @@ import numpyro.distributions as dist
 import pytest
 import scipy
 
-from probam.models.weights import StickBreaking
+from probam.family import WeightPrior
+from probam.models.weights import Dirichlet, Fixed, StickBreaking
 
 
 def by_beta_functions(counts: np.ndarray, alpha: float, discount: float) -> float:
@@ -75,3 +77,14 @@ def test_alpha_of_a_dirichlet_process_is_the_most_probable_given_the_sticks(num_
         minus_log_density, bounds=(-6, 6), method="bounded", options={"xatol": 1e-10}
     )
     np.testing.assert_allclose(np.log(after["alpha"]), found.x, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "law", [StickBreaking(1.3), StickBreaking(0.6, 0.3), Dirichlet(0.7), Fixed((1.0, 2.0, 0.5, 4.0, 1.5, 1.0))]
+)
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4, 5), (5, 1, 2, 3, 4, 0), (3, 0, 5, 1, 4, 2)])
+def test_terms_of_the_memories_serve_every_order_of_them(law: WeightPrior, order: tuple[int, ...]) -> None:
+    counts = jnp.asarray([7.0, 0.0, 3.0, 1.0, 0.0, 12.0])
+    terms = jax.tree.map(lambda leaf: leaf[jnp.asarray(order)], law.marginal_terms(counts, {}))
+    expected = law.log_marginal(counts[jnp.asarray(order)], {})
+    np.testing.assert_allclose(law.log_marginal_of(terms, {}), expected, rtol=1e-13)
