@@ -12,6 +12,9 @@ JOBS   ?= 2
 # what runs the programs of the documentation's pages
 PAGES  ?= tests/repository/test_printed.py
 
+# where it is set, every run compiles tests and checked annotations anew: a third of what collecting them takes
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo docs test test-slow validate check audit release format bench bench-scale bench-first screenshots gpu clean
 .DELETE_ON_ERROR:
 
