@@ -107,8 +107,8 @@ def test_two_processes_write_the_fit_of_one(kind: str, engine: str, tmp_path: Pa
 def test_a_lost_process_ends_the_other_with_a_sentence_within_a_minute(
     victim: int, number: signal.Signals, tmp_path: Path
 ) -> None:
-    np.save(tmp_path / "x.npy", np.tile(_rows(5000), (100, 1)))
-    words = ["x.npy", *MODEL, "--components", "10", "--memory", "20MB", "--option", "tolerance=0"]
+    np.save(tmp_path / "x.npy", np.tile(_rows(5000), (10, 1)))
+    words = ["x.npy", *MODEL, "--components", "10", "--memory", "2MB", "--option", "tolerance=0"]
     runs = _started(tmp_path, 2, words)
     other = runs[1 - victim]
     try:
