@@ -40,7 +40,7 @@ _SHARE = 32
 _BYTES = 8
 """Of a number, in double precision."""
 
-_BLOCK_BYTES = 2**18
+_BLOCK_BYTES = 2**19
 """Size of a block of rows and of what is made of them on a CPU: it stays in a core's cache."""
 
 _FEWEST_ROWS = 256

@@ -1,8 +1,10 @@
 r"""One step of closed-form EM: sums over blocks of rows, the M-step, and the check for convergence.
 
 The E-step never stores the (N, K) responsibilities of an additive family: rows are taken in blocks that stay in cache,
-one exponential each, and only their sums are kept. Where a row has many statistics and all of them fit into little
-memory, they are made once for all steps (:func:`kept_statistics`).
+one exponential each, and only their sums are kept. Where log densities are linear in the statistics, these have a 1 at
+their end, so that one product makes the log joint, constants and all, and another the sums and the counts. Where all
+of them fit into little memory, they are made once for all steps, as these products read them fastest
+(:func:`kept_statistics`).
 """
 
 from collections.abc import Callable
@@ -39,9 +41,6 @@ __all__ = [
 _KEPT_BYTES = 2**26
 """Most memory for statistics that are made once for all steps on a CPU."""
 
-_MANY = 2
-"""So many statistics for each feature, and more, are worth keeping: fewer are made as fast as they are read."""
-
 
 class EMState(NamedTuple):
     """One restart: parameters, the objective there, whether it has stopped, the last rise."""
@@ -60,13 +59,13 @@ class Settings(NamedTuple):
     numbered: bool  # whether known labels number the memories
 
 
-_Sums = tuple[jax.Array, jax.Array, jax.Array]
+_Sums = tuple[jax.Array, ...]
 
 
 class Kept(NamedTuple):
-    """Statistics of all rows in G blocks of B; the last one is filled up with rows that do not count."""
+    """Statistics of all rows, and 1 as the last of them, in G blocks of B; rows that fill the last one do not count."""
 
-    statistics: Float[Array, "G F B"]
+    statistics: Float[Array, "G S B"]
     weight: Float[Array, "G B *each"] | None
 
 
@@ -91,42 +90,67 @@ def expectation(
             a row cannot belong to.
         kept: the statistics of the rows with their weights, where :func:`kept_statistics` made them.
     """
-    mixture = model.mixture(params)
-    sums_of = AdditiveMStep.of(model.family)
-    origin = jnp.asarray(origin)
-
-    if kept is not None:
-        linear = _linear_log_joint(mixture, x, origin)
-        assert linear is not None, "statistics are kept for linear log densities"
-        coefficients, constant = linear
-
-        def kept_block(block: tuple[jax.Array, jax.Array | None]) -> _Sums:
-            statistics, counted = block
-            logits = jnp.matmul(coefficients, statistics, precision="highest") + constant
-            responsibilities, log_prob = _shared_out(logits, counted)
-            sums = jnp.matmul(responsibilities, statistics.T, precision="highest")
-            return jnp.sum(responsibilities, axis=1), sums, jnp.sum(log_prob)
-
-        counts, sums, log_likelihood = _sum_of(kept_block, tuple(kept))
+    mixture, origin = model.mixture(params), jnp.asarray(origin)
+    coefficients = _linear_log_joint(model, mixture, x, origin)
+    if coefficients is None:
+        counts, sums, log_likelihood = _any_sums(model, mixture, params, x, origin, weight)
         return Moments(counts, sums, origin), log_likelihood
 
-    log_joint = _log_joint(model, mixture, x, origin)
+    if kept is not None:
+        by_statistic, log_likelihood = _sum_of(lambda block: _kept_sums(coefficients, *block), tuple(kept))
+        return Moments(by_statistic[-1], by_statistic[:-1].T, origin), log_likelihood
 
     def block(rows: jax.Array, counted: jax.Array | None) -> _Sums:
-        statistics = None if model.missing else sums_of.statistics(rows - origin)
-        responsibilities, log_prob = _shared_out(log_joint(rows, statistics), counted)
-        if statistics is None:
+        statistics = _with_one(AdditiveMStep.of(model.family).statistics(rows - origin))
+        logits = jnp.einsum("kf,nf->kn", coefficients, statistics, precision="highest")
+        responsibilities, log_prob = _shared_out(logits, counted)
+        return jnp.matmul(responsibilities, statistics, precision="highest"), jnp.sum(log_prob)
+
+    totals, log_likelihood = _in_blocks(block, x, weight, most=block_rows(model, x))
+    return Moments(totals[:, -1], totals[:, :-1], origin), log_likelihood
+
+
+def _kept_sums(
+    coefficients: Float[Array, "K S"], statistics: Float[Array, "S B"], counted: jax.Array | None
+) -> tuple[Float[Array, "S K"], Float[Array, ""]]:
+    """Sums of a block, and its log likelihood; XLA's products are fastest in this layout."""
+    logits = jnp.matmul(coefficients, statistics, precision="highest")
+    responsibilities, log_prob = _shared_out(logits, counted)
+    return jnp.matmul(statistics, responsibilities.T, precision="highest"), jnp.sum(log_prob)
+
+
+def _any_sums(
+    model: Model,
+    mixture: MemoryMixture,
+    params: Params,
+    x: Float[Array, "*groups N D"],
+    origin: Float[Array, " D"],
+    weight: Float[Array, "*groups N"] | Float[Array, "*groups N K"] | None,
+) -> tuple[Float[Array, " K"], Float[Array, "K F"], Float[Array, ""]]:
+    """Counts, sums and log likelihood by the log densities of any family, and of rows that lack entries."""
+    in_groups = x.ndim == 3
+
+    def block(rows: jax.Array, counted: jax.Array | None) -> _Sums:
+        log_joint = mixture.log_joint_of_pattern(rows) if in_groups else mixture.log_joint(rows)
+        responsibilities, log_prob = _shared_out(log_joint.T, counted)
+        if model.missing:
             sums = ExpectedSums.of(model.family).expected_sums(params, rows, responsibilities.T, origin)
         else:
+            statistics = AdditiveMStep.of(model.family).statistics(rows - origin)
             sums = jnp.matmul(responsibilities, statistics, precision="highest")
         return jnp.sum(responsibilities, axis=1), sums, jnp.sum(log_prob)
 
-    if x.ndim == 3:
+    if in_groups:
         total = _sum_of(lambda group: block(*group), (x, weight))
     else:
         total = _in_blocks(block, x, weight, most=block_rows(model, x))
     counts, sums, log_likelihood = total
-    return Moments(counts, sums, origin), log_likelihood
+    return counts, sums, log_likelihood
+
+
+def _with_one(statistics: Float[Array, "N F"]) -> Float[Array, "N S"]:
+    """Statistics with a 1 at their end."""
+    return jnp.concatenate([statistics, jnp.ones((len(statistics), 1), statistics.dtype)], axis=1)
 
 
 def _shared_out(
@@ -153,15 +177,14 @@ def kept_statistics(
 ) -> Kept | None:
     """The statistics of all rows, for steps that share them; None where each step makes its own.
 
-    Arguments are those of :func:`expectation`. Log densities must be linear in the statistics, a row must have many of
-    them, and all must fit into little memory.
+    Arguments are those of :func:`expectation`. Log densities must be linear in the statistics, and all of them must fit
+    into little memory.
     """
     m_step = MStep.of(model.family)
     if x.ndim == 3 or model.missing or not isinstance(m_step, AdditiveMStep) or not m_step.linear:
         return None
     num_statistics: int = jax.eval_shape(m_step.statistics, x[:1]).shape[-1]
-    most = numbers_at_once(_KEPT_BYTES // x.dtype.itemsize)
-    if num_statistics <= _MANY * x.shape[1] or len(x) * num_statistics > most:
+    if len(x) * num_statistics > numbers_at_once(_KEPT_BYTES // x.dtype.itemsize):
         return None
     size = block_rows(model, x)
     lacking = -len(x) % size
@@ -172,40 +195,23 @@ def kept_statistics(
         filled = jnp.concatenate([rows, jnp.full((lacking, *rows.shape[1:]), fill, rows.dtype)]) if lacking else rows
         return filled.reshape(-1, size, *rows.shape[1:])
 
-    statistics = jnp.swapaxes(in_blocks(m_step.statistics(x - origin), 0), 1, 2)
+    statistics = jnp.swapaxes(in_blocks(_with_one(m_step.statistics(x - origin)), 0), 1, 2)
     return Kept(statistics, None if weight is None else in_blocks(weight, 0))
 
 
-def _log_joint(
-    model: Model, mixture: MemoryMixture, x: jax.Array, origin: jax.Array
-) -> Callable[[Float[Array, "B D"], Float[Array, "B F"] | None], Float[Array, "K B"]]:
-    """Log of weight times density as a function of rows and their statistics, memories first: sums go along rows.
-
-    Where log densities are linear in the statistics, these serve twice: here and in the sums of the M-step.
-    """
-    if x.ndim == 3:
-        return lambda rows, _: mixture.log_joint_of_pattern(rows).T
-    is_linear = AdditiveMStep.of(model.family).linear and not model.missing
-    linear = _linear_log_joint(mixture, x, origin) if is_linear else None
-    if linear is None:
-        return lambda rows, _: mixture.log_joint(rows).T
-    coefficients, constant = linear
-
-    def of_statistics(_: jax.Array, statistics: jax.Array | None) -> jax.Array:
-        return jnp.einsum("kf,nf->kn", coefficients, statistics, precision="highest") + constant
-
-    return of_statistics
-
-
 def _linear_log_joint(
-    mixture: MemoryMixture, x: Float[Array, "N D"], origin: Float[Array, " D"]
-) -> tuple[Float[Array, "K F"], Float[Array, "K 1"]] | None:
-    """Coefficients of the statistics in the log of weight times density, and what does not depend on them.
+    model: Model, mixture: MemoryMixture, x: Float[Array, "*groups N D"], origin: Float[Array, " D"]
+) -> Float[Array, "K S"] | None:
+    """The log of weight times density as coefficients of the statistics and of the 1 at their end.
 
-    None where the log density of this bank is not linear in statistics.
+    None where it is not linear in them.
     """
+    if model.missing or x.ndim == 3 or not AdditiveMStep.of(model.family).linear:
+        return None
     form = linear_form(mixture.bank, x[:1], origin)
-    return None if form is None else (form.matrix, (form.constant + mixture.log_weights)[:, None])
+    if form is None:
+        return None
+    return jnp.concatenate([form.matrix, (form.constant + mixture.log_weights)[:, None]], axis=1)
 
 
 def numbers_of_a_run(model: Model, x: Float[Array, "*groups N D"]) -> int:
