@@ -10,6 +10,7 @@ program: give it to ``numpyro.infer.NUTS`` or ``SVI`` and pass the data to ``run
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -49,16 +50,24 @@ class Mixture:
     row_weight: jax.Array | None = field(default=None, repr=False)
     """How often each row of the data counts, (N,) or (N, K) with 0 for memories that a row cannot belong to."""
 
-    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Family, int, bool]]:
-        """Numbers of the priors and weights of the rows; family, K and ``missing`` are static."""
-        prior, weights = steady((dict(self.prior), self.weights))
-        return (prior, weights, self.row_weight), (self.family, self.num_components, self.missing)
+    @cached_property
+    def _laws(self) -> tuple[list[Any], jax.tree_util.PyTreeDef]:
+        """The priors flattened, once: a program is often called with the same model."""
+        return jax.tree.flatten(steady((dict(self.prior), self.weights)))
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Family, int, bool, jax.tree_util.PyTreeDef]]:
+        """Numbers of the priors and weights of the rows; family, K, ``missing`` and kinds of the priors are static."""
+        numbers, laws = self._laws
+        return (self.row_weight, *numbers), (self.family, self.num_components, self.missing, laws)
 
     @classmethod
-    def tree_unflatten(cls, static: tuple[Family, int, bool], leaves: tuple[Any, ...]) -> "Mixture":
+    def tree_unflatten(
+        cls, static: tuple[Family, int, bool, jax.tree_util.PyTreeDef], leaves: tuple[Any, ...]
+    ) -> "Mixture":
         """Inverse of :meth:`tree_flatten`."""
-        prior, weights = restored(leaves[:2])
-        return cls(static[0], weights, static[1], prior, static[2], leaves[2])
+        family, num_components, missing, laws = static
+        prior, weights = restored(jax.tree.unflatten(laws, leaves[1:]))
+        return cls(family, weights, num_components, prior, missing, leaves[0])
 
     def with_row_weight(self, weight: jax.Array | None) -> "Mixture":
         """The same model for rows that count so often."""

@@ -59,6 +59,7 @@ class OnDevices(Parts):
         self._rows = rows
         self._devices = [next(iter(part.x.devices())) for part in rows]
         self._copies = [jax.device_put((model, origin), device) for device in self._devices]
+        self._origin = self._copies[0][1]
         self._kept = [
             _kept_statistics(own, part.x, zero, part.weight)
             for part, (own, zero) in zip(rows, self._copies, strict=True)
@@ -66,14 +67,15 @@ class OnDevices(Parts):
 
     def sums(self, params: Params) -> list[Sums]:
         """As in :class:`Parts`."""
-        sums = [
-            _expectation(model, jax.device_put(params, device), part.x, origin, part.weight, kept)
-            for part, (model, origin), device, kept in zip(
-                self._rows, self._copies, self._devices, self._kept, strict=True
-            )
-        ]
-        moved: list[Sums] = jax.device_put(sums, self._devices[0])
-        return moved
+        parts = []
+        for part, (model, origin), device, kept in zip(
+            self._rows, self._copies, self._devices, self._kept, strict=True
+        ):
+            there = params if device == self._devices[0] else jax.device_put(params, device)
+            parts.append(_expectation(model, there, part.x, origin, part.weight, kept))
+        others = [(moments._replace(origin=self._origin), part) for moments, part in parts[1:]]
+        moved: list[Sums] = jax.device_put(others, self._devices[0])  # the origin is there
+        return [parts[0], *moved]
 
 
 class InBlocks(Parts):

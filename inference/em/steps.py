@@ -209,9 +209,7 @@ def _linear_log_joint(
     if model.missing or x.ndim == 3 or not AdditiveMStep.of(model.family).linear:
         return None
     form = linear_form(mixture.bank, x[:1], origin)
-    if form is None:
-        return None
-    return jnp.concatenate([form.matrix, (form.constant + mixture.log_weights)[:, None]], axis=1)
+    return None if form is None else form.with_constant(mixture.log_weights)
 
 
 def numbers_of_a_run(model: Model, x: Float[Array, "*groups N D"]) -> int:

@@ -25,7 +25,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
 from probam.distributions.mixture import MemoryMixture
-from probam.distributions.pairwise import LinearForm, linear_form
+from probam.distributions.pairwise import linear_form
 from probam.placement import devices_within, numbers_at_once
 
 __all__ = ["linear_log_likelihood", "log_likelihood_of", "shares", "total_log_sum_exp"]
@@ -126,10 +126,6 @@ def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[Any, Any]) -> tuple[
     return value, change
 
 
-def _coefficients(form: LinearForm, log_weights: Float[Array, " K"]) -> Float[Array, "K F"]:
-    return jnp.concatenate([form.matrix, (form.constant + log_weights)[:, None]], axis=1)
-
-
 def shares(
     log_joint: Float[Array, "N K"], weight: Float[Array, " N"] | Float[Array, "N K"] | None
 ) -> tuple[Float[Array, ""], Float[Array, "N K"]]:
@@ -174,7 +170,7 @@ def log_likelihood_of(
     def log_likelihood(mixture: MemoryMixture) -> Float[Array, ""]:
         form = linear_form(mixture.bank, x, centre)
         assert form is not None, "of the same kind as the example"
-        return _over_devices(_coefficients(form, mixture.log_weights), features)
+        return _over_devices(form.with_constant(mixture.log_weights), features)
 
     return log_likelihood
 

@@ -104,7 +104,7 @@ class MemoryMixture(Distribution):
     def log_joint_by_memory(self, x: Float[Array, "N D"]) -> Float[Array, "K N"]:
         """:meth:`log_joint`, memories first, as one product where the densities are linear in statistics of a row."""
         form = None if self.missing else linear_form(self.bank, x)
-        return self.log_joint(x).T if form is None else form.by_memory + self.log_weights[:, None]
+        return self.log_joint(x).T if form is None else form.by_memory(self.log_weights)
 
     def has_far_rows(self, x: Float[Array, "N D"]) -> Bool[Array, ""] | bool:
         """Whether :meth:`log_joints` may differ from :meth:`log_joint`: a row lies beyond the largest radius."""

@@ -60,16 +60,15 @@ class LinearForm(NamedTuple):
     coefficients: tuple[Float[Array, "K F"], ...]
     constant: Float[Array, " K"]
 
-    @property
-    def matrix(self) -> Float[Array, "K F"]:
-        """All coefficients side by side."""
-        return jnp.concatenate(self.coefficients, axis=-1)
+    def by_memory(self, log_weights: Float[Array, " K"]) -> Float[Array, "K N"]:
+        """Log of weight times density as one product, memories first: sums over memories then go along rows."""
+        ones = jnp.ones((len(self.statistics[0]), 1), self.statistics[0].dtype)
+        statistics = jnp.concatenate([*self.statistics, ones], axis=-1)
+        return jnp.einsum("kf,nf->kn", self.with_constant(log_weights), statistics, precision="highest")
 
-    @property
-    def by_memory(self) -> Float[Array, "K N"]:
-        """Log densities as one product, memories first: sums over memories then go along rows."""
-        statistics = jnp.concatenate(self.statistics, axis=-1)
-        return jnp.einsum("kf,nf->kn", self.matrix, statistics, precision="highest") + self.constant[:, None]
+    def with_constant(self, log_weights: Float[Array, " K"]) -> Float[Array, "K S"]:
+        """All coefficients side by side, and at their end that of a statistic which is 1: constants and log weights."""
+        return jnp.concatenate([*self.coefficients, (self.constant + log_weights)[:, None]], axis=-1)
 
     @property
     def products(self) -> tuple[Float[Array, "N K"], ...]:

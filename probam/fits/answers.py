@@ -209,4 +209,4 @@ def _normalised(
     top = jnp.where(jnp.isinf(top), 0, top)
     unnormalised = jnp.exp(logits - top)
     total = jnp.sum(unnormalised, axis=0)
-    return top + jnp.log(total), unnormalised / total
+    return top + jnp.log(total), unnormalised * (1 / total)

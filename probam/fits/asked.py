@@ -50,10 +50,7 @@ class Asked(Held):
             data: rows of D features, or anything that ``probam.fit`` reads.
         """
         return np.concatenate(
-            [
-                self._log_density(table, self._answers(table, x, each=False))
-                for table, x in self._blocks(data, "data", len(self.columns), missing=True)
-            ]
+            [self._log_density(table, found) for table, found in self._answered(data, len(self.columns), each=False)]
         )
 
     def responsibilities(self, data: Any) -> np.ndarray:
@@ -63,9 +60,9 @@ class Asked(Held):
             data: rows of D features, or anything that ``probam.fit`` reads.
         """
         parts = []
-        for table, x in self._blocks(data, "data", self._width, missing=True):
+        for table, found in self._answered(data, self._width, each=True):
             with rows_named(table.row_words):
-                parts.append(np.asarray(self._answers(table, x, each=True).owned().responsibilities))
+                parts.append(np.asarray(found.owned().responsibilities))
         return np.concatenate(parts)
 
     def predict(
@@ -118,12 +115,12 @@ class Asked(Held):
             whole_number_in(f"a whole number from 1 to {most}, the memories of the fit", 1, most)("top", top)
         each, leading = probabilities and top is None, int(top or 0)
         width = self._width if each else len(self.columns) + 2 * leading
-        blocks = self._blocks(data, "data", width, rows=_checked(rows), missing=True)
-        return (self._predicted(table, x, each=each, spread=spread, top=leading) for table, x in blocks)
+        answered = self._answered(data, width, rows=_checked(rows), each=each, spread=spread, top=leading)
+        return (self._predicted(table, found, each=each, top=leading) for table, found in answered)
 
-    def _predicted(self, table: Table, x: np.ndarray, *, each: bool, spread: bool, top: int) -> xr.Dataset:
+    def _predicted(self, table: Table, found: Answers, *, each: bool, top: int) -> xr.Dataset:
         with rows_named(table.row_words):
-            found = self._answers(table, x, each=each, spread=spread, top=top).owned()
+            found = found.owned()
         columns = {"label": np.asarray(found.label, np.int64), "confidence": np.asarray(found.confidence)}
         if found.confidence_sd is not None:
             columns["confidence_sd"] = np.asarray(found.confidence_sd)
@@ -399,10 +396,21 @@ class Asked(Held):
     def _as_they_are(self, table: Table) -> np.ndarray:
         return table.values.astype(self.dtype, copy=False)
 
-    def _answers(self, table: Table, x: np.ndarray, *, each: bool, spread: bool = False, top: int = 0) -> Answers:
-        """What the draws say of the rows of a table, which are filled up in ``x``."""
-        found = answers(self.model_for(x), self.draws(), self._permutations, x, each=each, spread=spread, top=top)
-        return _first(table.num_data, found)
+    def _answered(
+        self, data: Any, width: int, *, rows: int | None = None, each: bool, spread: bool = False, top: int = 0
+    ) -> Iterator[tuple[Table, Answers]]:
+        """Tables and what the draws, which are read once, say of their rows.
+
+        Args:
+            data: rows.
+            width: numbers of a row and of what is made of it.
+            rows: most rows of a block; None: by their width.
+            each, spread, top: as :func:`~probam.fits.answers.answers` has them.
+        """
+        sites, permutations = self.draws(), self._permutations
+        for table, x in self._blocks(data, "data", width, rows=rows, missing=True):
+            found = answers(self.model_for(x), sites, permutations, x, each=each, spread=spread, top=top)
+            yield table, _first(table.num_data, found)
 
     def _log_density(self, table: Table, found: Answers) -> np.ndarray:
         return np.asarray(found.log_density) + self.standardiser.log_jacobians(table.values)
