@@ -60,6 +60,11 @@ class LinearForm(NamedTuple):
     coefficients: tuple[Float[Array, "K F"], ...]
     constant: Float[Array, " K"]
 
+    @property
+    def matrix(self) -> Float[Array, "K F"]:
+        """All coefficients side by side."""
+        return jnp.concatenate(self.coefficients, axis=-1)
+
     def by_memory(self, log_weights: Float[Array, " K"]) -> Float[Array, "K N"]:
         """Log of weight times density as one product, memories first: sums over memories then go along rows."""
         ones = jnp.ones((len(self.statistics[0]), 1), self.statistics[0].dtype)
@@ -68,7 +73,7 @@ class LinearForm(NamedTuple):
 
     def with_constant(self, log_weights: Float[Array, " K"]) -> Float[Array, "K S"]:
         """All coefficients side by side, and at their end that of a statistic which is 1: constants and log weights."""
-        return jnp.concatenate([*self.coefficients, (self.constant + log_weights)[:, None]], axis=-1)
+        return jnp.concatenate([self.matrix, (self.constant + log_weights)[:, None]], axis=-1)
 
     @property
     def products(self) -> tuple[Float[Array, "N K"], ...]:
