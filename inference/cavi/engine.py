@@ -173,14 +173,12 @@ def _advance(
 _try_moves = compiled_by_size(_is_small, often=True)(cavi_moves.try_moves)
 
 
-def _factors(model: Model) -> MeanField | None:
-    """One factor for each site, under the priors of the model."""
-    factors = MeanFieldFactors.ask(model.family)
-    return factors.mean_field(model.prior) if factors else None
-
-
-def _conjugate_factors(model: Model) -> MeanField | None:
-    """One joint factor for all parameters of a memory, under the family's conjugate base."""
+@compiled_quickly(static_argnames="base")
+def _factors(model: Model, *, base: str) -> MeanField | None:
+    """One factor for each site, under the priors of the model; or one for all of a memory, under its conjugate base."""
+    if base == "model":
+        factors = MeanFieldFactors.ask(model.family)
+        return factors.mean_field(model.prior) if factors else None
     conjugacy = Conjugacy.ask(model.family)
     pair = conjugacy.conjugate_base(model.prior) if conjugacy else None
     return None if pair is None else Integrated(pair)
@@ -191,7 +189,7 @@ def mean_field(model: Model, base: str, num_features: int) -> MeanField:
     if base not in ("model", "conjugate"):
         raise InputError(f"base: expected one of model, conjugate; got {base!r}")
     family = model.family
-    memories = _factors(model) if base == "model" else _conjugate_factors(model)
+    memories = _factors(model.with_row_weight(None), base=base)
     covariance = getattr(family, "covariance", None)
     kind = f"{family.name!r}" + (f" with covariance {covariance!r}" if covariance else "")
     if memories is not None and model.missing:
@@ -239,11 +237,10 @@ def fit_factors(
     tolerance = known_tolerance(search.tolerance, x.dtype, 1e-9)
     rise = jax.device_put(x.dtype.type(tolerance * len(x)))
     data = _arrange(model, memories, x, batch_size=search.batch_size or len(x))
-    key_start, key_moves = jax.random.split(key)
+    keys, key_moves = _keys(key, num_starts=search.restarts)
     if start is None:
-        nonparametric = "sticks" in model.weights.start(model.num_components)
+        nonparametric = "sticks" in jax.eval_shape(partial(model.weights.start, model.num_components))
         active = active_counts(model.num_components, search.restarts, nonparametric=nonparametric)
-        keys = jax.random.split(key_start, search.restarts)
         seeded = _seeded(model, x, keys, jax.device_put(active))
         if seeded.weight is not None and data.valid.ndim == 4:
             seeded = seeded._replace(assignment=numbered(seeded.assignment, seeded.weight))
@@ -273,6 +270,13 @@ def fit_factors(
     return parts, state, trace, tried
 
 
+@compiled_quickly(static_argnames="num_starts")
+def _keys(key: jax.Array, *, num_starts: int) -> tuple[jax.Array, jax.Array]:
+    """Of the starts, and of the moves."""
+    key_start, key_moves = jax.random.split(key)
+    return jax.random.split(key_start, num_starts), key_moves
+
+
 def _check_numbers(search: Search, num_data: int) -> None:
     for name, count in (("max_iterations", search.max_iterations), ("restarts", search.restarts)):
         whole_number(least=1)(name, count)
@@ -298,8 +302,8 @@ def _improve_by_moves(
     tried: dict[str, tuple[int, int]] = {}
     num_components = len(state.seen.counts)
     for turn in range(0 if progress.stopped else _ROUNDS):
-        proposals = cavi_moves.propose(jax.random.fold_in(key, turn), num_components)
-        before = (state, jnp.zeros(len(proposals.kind), jnp.int32))
+        proposals = cavi_moves.propose(key, np.uint32(turn), num_components=num_components)
+        before = (state, np.zeros(len(proposals.kind), np.int32))
         moved, accepted = progress.phase("moves").once(
             partial(_try_moves, parts, data, state, proposals, rise), like=before
         )
@@ -394,7 +398,8 @@ def _draws(model: Model, parts: Parts, state: State, key: jax.Array, *, num_draw
         sites = as_type(sites, dtype)
         return sites | model.deterministics(sites)
 
-    return jax.vmap(one)(jax.random.split(key, num_draws))
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(state.factors))
+    return each(one, jax.random.split(key, num_draws), numbers=numbers)
 
 
 def run(

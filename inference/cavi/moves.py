@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from probam.compiled import compiled_quickly
 from probam.inference.cavi.steps import Data, Parts, State, Totals, one_pass, proposed, statistics
 from probam.placement import each
 
@@ -42,12 +43,12 @@ class Proposals(NamedTuple):
     key: jax.Array  # (P,)
 
 
-def propose(key: jax.Array, num_components: int) -> Proposals:
-    """A round of moves for K memories: every kind at most ten times."""
+@compiled_quickly(static_argnames="num_components")
+def propose(key: jax.Array, turn: np.uint32 | jax.Array, *, num_components: int) -> Proposals:
+    """The moves of a round for K memories: every kind at most ten times."""
     each = int(np.clip(num_components, 1, 10))
-    kind = np.repeat(np.arange(3), each)
-    rank = np.tile(np.arange(each), 3)
-    return Proposals(jax.device_put(kind), jax.device_put(rank), jax.random.split(key, len(kind)))
+    kind, rank = np.repeat(np.arange(3), each), np.tile(np.arange(each), 3)
+    return Proposals(jnp.asarray(kind), jnp.asarray(rank), jax.random.split(jax.random.fold_in(key, turn), len(kind)))
 
 
 def try_moves(

@@ -126,11 +126,13 @@ class Starts:
 
     plan: Plan
     model: Model
-    x: Float[Array, "M D"]
-    """Rows in model units, all or a systematic sample; NaN where an entry is missing."""
-    y: Float[np.ndarray, "M D"]
+    x: Float[Array, "F D"]
+    """Rows in model units, all or a systematic sample; NaN where an entry is missing. Few are :func:`filled` up."""
+    points: Float[Array, "F D"]
     """The same in the model's metric, missing entries filled."""
-    weight: Float[Array, " M"] | None
+    y: Float[np.ndarray, "M D"]
+    """The same in double precision, and no more than there are."""
+    weight: Float[Array, " F"] | None
     stands_for: float
     """How many rows of the data a row of the sample stands for."""
     by_mass: bool
@@ -161,10 +163,15 @@ class Starts:
         """
         counted = None if weight is None else jnp.asarray(weight)
         rows, counted = systematic_sample(key, x, counted, model.num_components)
-        y = np.asarray(metric_rows(model, rows), np.float64)
+        num_rows, points = len(rows), metric_rows(model, rows)
+        y = np.asarray(points, np.float64)
+        if is_small(rows, model.num_components):  # programs then serve nearby numbers of rows
+            points, _ = filled(np.asarray(points), None)
+            rows, counted = filled(np.asarray(rows), None if counted is None else np.asarray(counted))
+            points, rows, counted = jax.device_put((points, rows, counted))
         by_mass, its_plan = by_mass and _has_mass(model), plan(model, restarts)
         keys = _keys(key, num_starts=its_plan.num_fresh)
-        return cls(its_plan, model, rows, y, counted, len(x) / len(rows), by_mass, keys)
+        return cls(its_plan, model, rows, points, y, counted, len(x) / num_rows, by_mass, keys)
 
     def fresh(self) -> Params:
         """Site values of the starts that are made afresh; leaves lead with their axis."""
@@ -201,7 +208,7 @@ class Starts:
             worth = np.concatenate([worth, self._worth(*reached(after))[:num_moves]])
             rounds += [number] * num_moves
             ends = _joined(ends, after, num_moves)
-            if not worth[best_of(worth)] > worth[best] + (_RISE if self.by_mass else _RISE_OF_A_ROW * len(self.x)):
+            if not worth[best_of(worth)] > worth[best] + (_RISE if self.by_mass else _RISE_OF_A_ROW * len(self.y)):
                 break
         kinds = (*self.plan.kinds[: self.plan.num_fresh], *[MOVED] * (len(rounds) - self.plan.num_fresh))
         return Searched(ends, worth, Restarts(kinds, tuple(rounds), worth if self.by_mass else None))
@@ -217,8 +224,8 @@ class Starts:
         height = np.asarray(objective, np.float64)
         if not self.by_mass:
             return height
-        chosen = self._rng(2).permutation(len(self.x))[:_WEIGHED]
-        weight = np.full(len(chosen), self.stands_for * len(self.x) / len(chosen), self.x.dtype)
+        chosen = self._rng(2).permutation(len(self.y))[:_WEIGHED]
+        weight = np.full(len(chosen), self.stands_for * len(self.y) / len(chosen), self.x.dtype)
         if self.weight is not None:
             weight = weight * np.asarray(self.weight)[chosen]
         rows, weight = jax.device_put(filled(np.asarray(self.x)[chosen], weight))
@@ -232,7 +239,7 @@ class Starts:
         ``number`` is that of the round.
         """
         num_moves = len(self.plan.kinds) - self.plan.num_fresh
-        label = np.asarray(_labels(self.model, best, self.x))
+        label = np.asarray(_labels(self.model, best, self.x))[: len(self.y)]
         rng = self._rng(1 if number == 1 else 1 + number)
         moves = split_and_merge(rng, self.y, label, self.model.num_components, num_moves)
         every = np.resize(np.stack([*moves, label]), (self.plan.num_fresh, len(label)))
@@ -247,9 +254,11 @@ class Starts:
         at_random: Bool[np.ndarray, " R"],
         active: Int[np.ndarray, " R"],
     ) -> Params:
+        lacking = len(self.x) - label.shape[1]  # copies of the first row
+        label = np.concatenate([label, np.repeat(label[:, :1], lacking, axis=1)], axis=1)
         given = Given(jax.device_put(label), jax.device_put(taken))
         counts, by_chance = jax.device_put(active), jax.device_put(at_random)
-        return starts(self.keys.of_starts, self.model, self.x, counts, self.weight, given, by_chance)
+        return starts(self.keys.of_starts, self.model, self.x, self.points, counts, self.weight, given, by_chance)
 
     def _rng(self, number: int) -> np.random.Generator:
         return np.random.default_rng(np.asarray(self.keys.seeds)[number])

@@ -137,10 +137,14 @@ def numbers_memories(weight: jax.Array | np.ndarray | None) -> bool:
     return weight is not None and weight.ndim == 2
 
 
-def without_missing(x: Float[Array, "N D"]) -> Float[Array, "N D"]:
-    """Data with the mean of the observed entries of a feature in the place of its missing ones (for starts)."""
+def without_missing(x: Float[Array, "N D"], weight: Float[Array, " N"] | None = None) -> Float[Array, "N D"]:
+    """Data with the mean of the observed entries of a feature in the place of its missing ones (for starts).
+
+    Rows of ``weight`` zero have no part in the mean; the weights of the others do not matter.
+    """
     known = ~jnp.isnan(x)
-    mean = jnp.sum(jnp.where(known, x, 0), axis=0) / jnp.maximum(jnp.sum(known, axis=0), 1)
+    seen = known if weight is None else known & (weight > 0)[:, None]
+    mean = jnp.sum(jnp.where(seen, x, 0), axis=0) / jnp.maximum(jnp.sum(seen, axis=0), 1)
     return jnp.where(known, x, mean)
 
 

@@ -18,6 +18,7 @@ from probam.errors import InputError
 from probam.family import Model, Params
 from probam.family.capabilities import Absent, DataSpace, Gradients, Guide, Start
 from probam.inference.common.rows import without_missing
+from probam.placement import each
 
 __all__ = [
     "Given",
@@ -215,6 +216,7 @@ def starts(
     keys: jax.Array,
     model: Model,
     x: Float[Array, "N D"],
+    points: Float[Array, "N D"],
     num_active: Int[Array, " R"],
     weight: Float[Array, " N"] | None,
     given: Given,
@@ -226,24 +228,25 @@ def starts(
         keys: one for each start.
         model: the mixture.
         x: rows in model units.
+        points: the same in the model's metric.
         num_active: how many memories may own data.
         weight: how often each row counts (None: once).
         given: labels; a start that takes them has its memories at the rows nearest to the means of the groups.
         at_random: whether the seeds of a start without labels are random rows, and not those of k-means++.
     """
     if model.missing:
-        x = without_missing(x)
-    points = _in_metric(model, x)
+        x = without_missing(x, weight)
 
-    def one(key: jax.Array, active: jax.Array, label: jax.Array, taken: jax.Array, random: jax.Array) -> Params:
+    def one(start: tuple[jax.Array, ...]) -> Params:
+        key, active, label, taken, random = start
         by_distance, _ = kmeans_plus_plus(key, points, model.num_components, weight)
         by_chance = _random_rows(jax.random.fold_in(key, 1), len(x), model.num_components, weight)
         seeds = jnp.where(random, by_chance, by_distance)
         label = jnp.where(taken, label, _nearest(points, seeds, active))
-        seeds = jnp.where(taken, _representatives(points, label, seeds), seeds)
+        seeds = jnp.where(taken, _representatives(points, label, seeds, weight), seeds)
         return _params_at(model, x, *_by_size(x, seeds, label, weight))
 
-    return jax.vmap(one)(keys, num_active, given.label, given.taken, at_random)
+    return each(one, (keys, num_active, *given, at_random), numbers=x.size * model.num_components)
 
 
 def _random_rows(key: jax.Array, num_rows: int, num_seeds: int, weight: Float[Array, " N"] | None) -> Int[Array, " K"]:
@@ -253,10 +256,12 @@ def _random_rows(key: jax.Array, num_rows: int, num_seeds: int, weight: Float[Ar
 
 
 def _representatives(
-    points: Float[Array, "N D"], label: Int[Array, " N"], otherwise: Int[Array, " K"]
+    points: Float[Array, "N D"], label: Int[Array, " N"], otherwise: Int[Array, " K"], weight: Float[Array, " N"] | None
 ) -> Int[Array, " K"]:
-    """The row nearest to the mean of each group; ``otherwise`` where a group has no row."""
+    """The row nearest to the mean of each group; ``otherwise`` where a group has no row that counts."""
     member = jax.nn.one_hot(label, len(otherwise), dtype=points.dtype)
+    if weight is not None:
+        member = jnp.where(weight[:, None] > 0, member, 0)
     count = jnp.sum(member, axis=0)
     mean = jnp.matmul(member.T, points, precision="highest") / jnp.maximum(count, 1)[:, None]
     square = (

@@ -25,7 +25,7 @@ from probam.numerics.steady import steady
 from probam.reports.summaries.quantities import options
 from probam.reports.tree import group_dataset, has, with_datasets
 
-__all__ = ["DERIVED", "REPORTED", "with_groups"]
+__all__ = ["DERIVED", "REPORTED", "is_shipped", "with_groups"]
 
 
 def _made_by(module: str, function: str) -> Callable[[Saved], Group]:
@@ -81,8 +81,7 @@ def with_groups(tree: xr.DataTree, model: Mixture, names: Iterable[str] = tuple(
         return tree
     found: dict[str, xr.Dataset] = {}
     saved = Saved(_sources(tree, model), model)
-    is_shipped = type(model.family).__module__.startswith("probam.")
-    place = shelf(saved.tree) if is_shipped else None  # the code of another family may change
+    place = shelf(saved.tree) if is_shipped(model) else None  # the code of another family may change
     with precision(np.dtype(tree.attrs["dtype"])):
         for name in absent:
             try:
@@ -90,6 +89,11 @@ def with_groups(tree: xr.DataTree, model: Mixture, names: Iterable[str] = tuple(
             except Exception as error:  # a family of the user's own runs in here
                 failed[name] = reason(name, error)
     return with_datasets(tree, found, {"left_out": failed} if failed else {})
+
+
+def is_shipped(model: Mixture) -> bool:
+    """Whether the family is one of the package's own, whose code is that of this version."""
+    return type(model.family).__module__.startswith("probam.")
 
 
 def _sources(tree: xr.DataTree, model: Mixture) -> xr.DataTree:

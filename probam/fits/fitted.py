@@ -15,7 +15,7 @@ from probam.errors import InputError
 from probam.fits.annealed import WAYS, from_noise
 from probam.fits.asked import Asked
 from probam.fits.conditional import ConditionalDistribution, rows_given
-from probam.fits.derived import REPORTED
+from probam.fits.derived import REPORTED, is_shipped
 from probam.fits.in_words import memories, summary_text
 from probam.fits.options import SEEDS
 from probam.fits.parameters import Parameters, as_gaussian_mixture, check_one_mixture, parameters_of
@@ -176,11 +176,15 @@ class Fit(Asked):
     def summary_text(self, *, most: int = 12) -> str:
         """The main results in a few lines: first what was maximised or drawn from, and the log likelihood there.
 
+        The energy of a family of your own is checked for it (:meth:`verify`). That of a family of the package is not,
+        since its checks are among the package's claims; what :meth:`verify` and the report find of it is said there.
+
         Args:
             most: memories to list.
         """
         whole_number(least=1)("most", most)
-        return summary_text(self._having("verification"), self.memories(), most)
+        checked = () if is_shipped(self.model) else ("verification",)
+        return summary_text(self._having(*checked), self.memories(), most)
 
     # --- files -------------------------------------------------------------------------------------------------
 

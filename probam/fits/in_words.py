@@ -31,7 +31,7 @@ def summary_text(tree: xr.DataTree, frame: pd.DataFrame, most: int) -> str:
     """The main results: first what was maximised or drawn from, then memories, then what to make of them.
 
     Args:
-        tree: the fit, with its verification.
+        tree: the fit, where it was asked for with its verification.
         frame: its memories.
         most: memories to list.
     """

@@ -1,5 +1,6 @@
 """A group that is made when it is asked for is a function of the file: the same bits whenever, wherever it is made."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from probam.errors import InputError
 from probam.fits.fitted import Fit
 from probam.fits.groups import Group
 from probam.fits.saved import Saved
+from probam.models.gaussian import Gaussian
 from probam.reports.tree import read_tree
 
 RNG = np.random.default_rng(4)
@@ -145,7 +147,13 @@ def test_a_folder_that_cannot_be_written_to_loses_no_group(
     assert "x" in Fit(fit.tree, fit.model).group("recall")
 
 
-def test_the_summary_gives_the_verdict_on_the_energy(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+class _Own(Gaussian):
+    """A family that is not one of the package."""
+
+
+def test_the_summary_gives_the_verdict_on_the_energy_of_an_own_family_and_where_it_was_asked_for(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def failing(*_: object) -> Group:
         values: dict[str, Any] = {"relation": "equal", "witnesses": "two", "error": 2.0, "tolerance": 1.0}
         values["passed"] = False
@@ -153,8 +161,15 @@ def test_the_summary_gives_the_verdict_on_the_energy(fit: Fit, monkeypatch: pyte
 
     assert "does not match the likelihood" not in fit.summary_text()
     monkeypatch.setitem(derived.DERIVED, "verification", failing)
-    said = Fit(fit.tree, fit.model).summary_text()
-    assert "[problem] The energy does not match the likelihood: force failed. Please report this." in said
+    verdict = "[problem] The energy does not match the likelihood: force failed. Please report this."
+    own = replace(fit.model, family=_Own("isotropic"))
+    assert verdict in Fit(fit.tree, own).summary_text()
+    asked = Fit(fit.tree, fit.model)
+    assert verdict not in asked.summary_text()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(derived, "shelf", lambda *_: None)  # another test has kept it
+        assert not asked.group("verification")["passed"].all()
+    assert verdict in asked.summary_text()
 
 
 def test_a_group_that_a_fit_has_not_is_refused_with_the_reason(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
