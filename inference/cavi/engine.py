@@ -303,7 +303,7 @@ def _improve_by_moves(
     num_components = len(state.seen.counts)
     for turn in range(0 if progress.stopped else _ROUNDS):
         proposals = cavi_moves.propose(key, np.uint32(turn), num_components=num_components)
-        before = (state, np.zeros(len(proposals.kind), np.int32))
+        before = (state, jax.device_put(np.zeros(len(proposals.kind), np.int32)))
         moved, accepted = progress.phase("moves").once(
             partial(_try_moves, parts, data, state, proposals, rise), like=before
         )

@@ -166,9 +166,8 @@ class Starts:
         num_rows, points = len(rows), metric_rows(model, rows)
         y = np.asarray(points, np.float64)
         if is_small(rows, model.num_components):  # programs then serve nearby numbers of rows
-            points, _ = filled(np.asarray(points), None)
-            rows, counted = filled(np.asarray(rows), None if counted is None else np.asarray(counted))
-            points, rows, counted = jax.device_put((points, rows, counted))
+            more, often = filled(np.asarray(rows), None if counted is None else np.asarray(counted))
+            points, rows, counted = jax.device_put((filled(np.asarray(points), None)[0], more, often))
         by_mass, its_plan = by_mass and _has_mass(model), plan(model, restarts)
         keys = _keys(key, num_starts=its_plan.num_fresh)
         return cls(its_plan, model, rows, points, y, counted, len(x) / num_rows, by_mass, keys)
