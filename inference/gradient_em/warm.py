@@ -16,6 +16,7 @@ from probam.inference.common.kinds import run_of
 from probam.inference.common.matching import in_likeliest_order
 from probam.inference.common.ordering import unordered
 from probam.inference.common.progress import Reporter, silent
+from probam.inference.common.rows import weighed
 from probam.inference.common.start import check_gradient
 from probam.inference.em import engine as em
 from probam.inference.gradient_em import engine as gradient_em
@@ -102,9 +103,10 @@ def start_at_optima(
         ).ends
         params, heights = optima.params, optima.final
     ends = jax.device_put(dict(params))
-    params = in_likeliest_order(free, ends, x)
+    counted, rows = weighed(free, x)
+    params = in_likeliest_order(counted, ends, rows)
     if params is not ends:
-        heights = log_joints(free, unconstrained(free, params), x)
+        heights = log_joints(counted, unconstrained(free, params), rows)
     height = np.where(np.isfinite(heights), heights, -np.inf)
     order = np.argsort(-height, kind="stable")[:num_starts]
     order = np.resize(order[height[order] >= height[order[0]] - reach], num_starts)

@@ -118,7 +118,8 @@ def climb(
             states,
             jax.device_put((how.learning_rate * 0.25**pace.cuts).astype(start.x.dtype)),
             jax.device_put(pace.going),
-            jax.random.fold_in(key, index),
+            key,
+            np.uint32(index),
             num_data,
             start.x if drawn is None else jax.device_put(next(drawn)),
             optimiser=how.optimiser,
@@ -152,6 +153,7 @@ def _advance(
     rates: Float[Array, " R"],
     going: Bool[Array, " R"],
     key: jax.Array,
+    window: np.uint32 | jax.Array,
     num_data: jax.Array | None,
     x: Float[Array, "*rows D"],
     *,
@@ -162,10 +164,10 @@ def _advance(
 ) -> tuple[tuple[Params, Any], Float[Array, "R I"]]:
     """``num_steps`` steps of every restart that is still going, on the same minibatches; the bound at each (nats).
 
-    A step to numbers that are not finite is not taken. ``x`` is all data (N, D), or the minibatches of all steps
-    (I, B, D), of ``num_data`` data.
+    A step to numbers that are not finite is not taken. ``window`` is how many such calls were before. ``x`` is all data
+    (N, D), or the minibatches of all steps (I, B, D), of ``num_data`` data.
     """
-    coordinates, take = Coordinates(model), _STEPS[optimiser]
+    coordinates, take, key = Coordinates(model), _STEPS[optimiser], jax.random.fold_in(key, window)
 
     def one(restart: tuple[Frame, tuple[Params, Any], jax.Array]) -> tuple[tuple[Params, Any], jax.Array]:
         frame, state, rate = restart

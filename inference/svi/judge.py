@@ -115,8 +115,8 @@ def _draws(
     key: jax.Array, start: Start, guide: Guide, restart: tuple[Frame, Params], num_draws: int, x: jax.Array | None
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """:func:`_draw_block` block by block: one program for any number of draws."""
-    keys = [jax.random.split(jax.random.fold_in(key, i), _BLOCK) for i in range(-(-num_draws // _BLOCK))]
-    blocks = [jax.tree.map(np.asarray, _draw_block(start.model, guide, *restart, block, x)) for block in keys]
+    numbers = [np.uint32(number) for number in range(-(-num_draws // _BLOCK))]
+    blocks = [jax.tree.map(np.asarray, _draw_block(start.model, guide, *restart, key, i, x)) for i in numbers]
     together: tuple[dict[str, np.ndarray], np.ndarray, np.ndarray] = jax.tree.map(
         lambda *leaves: np.concatenate(leaves)[:num_draws], *blocks
     )
@@ -129,9 +129,15 @@ def _draws(
     static_argnames="guide",
 )
 def _draw_block(
-    model: Model, guide: Guide, frame: Frame, params: Params, keys: jax.Array, x: Float[Array, "N D"] | None
+    model: Model,
+    guide: Guide,
+    frame: Frame,
+    params: Params,
+    key: jax.Array,
+    number: np.uint32 | jax.Array,
+    x: Float[Array, "N D"] | None,
 ) -> tuple[Params, Float[Array, " S"], Float[Array, " S"]]:
-    """Draws of the sites, log joint density and log density of the guide at each (unconstrained coordinates, nats).
+    """A block of draws: sites, log joint density, log density of the guide at each (unconstrained coordinates, nats).
 
     Without data it is the density of the prior alone.
     """
@@ -145,4 +151,5 @@ def _draw_block(
         density = coordinates.log_prior(free, sites) if x is None else coordinates.log_joint(free, x)
         return sites | model.deterministics(sites), density, log_q
 
+    keys = jax.random.split(jax.random.fold_in(key, number), _BLOCK)
     return each(one, keys, numbers=(1 if x is None else x.size) * model.num_components)
