@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import SupportsInt
 
 __all__ = [
+    "ColumnError",
     "InputError",
     "NumericalError",
     "ProbamError",
     "RowError",
     "Stop",
+    "column_named",
     "own_code",
     "rows_named",
     "shown",
@@ -45,6 +47,38 @@ class RowError(InputError):
 
     def __reduce__(self) -> tuple[type["RowError"], tuple[str, int, str]]:
         return type(self), (self.before, self.row, self.after)
+
+
+class ColumnError(InputError):
+    """A column is not there. Whoever asked for it under another name than ``argument`` says so (:func:`column_named`).
+
+    Attributes:
+        column: its name.
+    """
+
+    def __init__(self, argument: str, column: str, after: str) -> None:
+        self.argument, self.column, self.after = argument, column, after
+        super().__init__(f"{argument}: {after}")
+
+    def __reduce__(self) -> tuple[type["ColumnError"], tuple[str, str, str]]:
+        return type(self), (self.argument, self.column, self.after)
+
+
+@contextmanager
+def column_named(argument: str, column: str | None) -> Iterator[None]:
+    """Within this, an error about this column names this argument.
+
+    >>> with column_named("sample_weight", "often"):
+    ...     raise ColumnError("columns", "often", "rows.csv has no column 'often'")
+    Traceback (most recent call last):
+    probam.errors.InputError: sample_weight: rows.csv has no column 'often'
+    """
+    try:
+        yield
+    except ColumnError as error:
+        if error.column != column:
+            raise
+        raise InputError(f"{argument}: {error.after}") from error
 
 
 @contextmanager

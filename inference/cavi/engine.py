@@ -179,8 +179,7 @@ def _factors(model: Model, *, base: str) -> MeanField | None:
     if base == "model":
         factors = MeanFieldFactors.ask(model.family)
         return factors.mean_field(model.prior) if factors else None
-    conjugacy = Conjugacy.ask(model.family)
-    pair = conjugacy.conjugate_base(model.prior) if conjugacy else None
+    pair = conjugacy.conjugate_base(model.prior) if (conjugacy := Conjugacy.ask(model.family)) else None
     return None if pair is None else Integrated(pair)
 
 

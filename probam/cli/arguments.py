@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probam.cli.console import advise
-from probam.errors import InputError, rows_named
+from probam.errors import InputError, column_named, rows_named
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,9 +137,11 @@ def table_to_fit(data: str, options: dict[str, Any], labels: str | None) -> tupl
     missing = options.get("missing", False)
     reading = {"drop": drop, "variable": options.get("variable"), "missing": missing or weight is not None}
     of_file = columns if columns is None or weight is None else [*columns, weight]
-    table, known = labelled_table_of(data, labels, columns=of_file, **reading)
+    with column_named("sample_weight", weight):
+        table, known = labelled_table_of(data, labels, columns=of_file, **reading)
     if weight is not None:
-        at = positions([weight], table.columns, table.source)[0]
+        with column_named("sample_weight", weight):
+            at = positions([weight], table.columns, table.source)[0]
         options["sample_weight"] = pd.Series(table.values[:, at].copy(), name=weight)
         table = replace(table.select([name for name in table.columns if name != weight]), missing=missing)
     if (columns, drop, labels) != (None, None, None):
@@ -181,12 +183,14 @@ def source_to_fit(data: str, options: dict[str, Any], labels: str | None) -> "Ro
         own = of_this_process(data)
     else:
         reading = {"missing": options.get("missing", False), "variable": options.get("variable")}
-        rows = row_source(data, **chosen, labels=labels, **reading)
-    source = larger_source(rows, FitOptions(**(options | chosen)))
-    if source is None:
-        return None
-    if weight is not None:
-        options["sample_weight"] = _weights_in(own, weight, options.get("variable"))
+        with column_named("sample_weight", weight):
+            rows = row_source(data, **chosen, labels=labels, **reading)
+    with column_named("sample_weight", weight):
+        source = larger_source(rows, FitOptions(**(options | chosen)))
+        if source is None:
+            return None
+        if weight is not None:
+            options["sample_weight"] = _weights_in(own, weight, options.get("variable"))
     for name in ("columns", "drop", "variable"):
         options.pop(name, None)
     if some != (None, None, None):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from probam.errors import InputError
+from probam.errors import ColumnError, InputError
 
 __all__ = ["check_unique", "counted", "learned_columns", "listed", "positions", "positions_kept", "title"]
 
@@ -54,7 +54,7 @@ def positions_kept(names: Sequence[str], drop: Sequence[str], source: str, left_
     dropped = [drop] if isinstance(drop, str) else [str(name) for name in drop]
     for name in dropped:
         if name not in names and name not in left_out:
-            raise InputError(f"drop: {source} has no column {name!r}; it has {listed(names, name)}")
+            raise ColumnError("drop", name, f"{source} has no column {name!r}; it has {listed(names, name)}")
     kept = [i for i, name in enumerate(names) if name not in dropped]
     if names and not kept:
         raise InputError(f"drop: no column of {source} is left; it has {listed(names)}")
@@ -75,7 +75,7 @@ def positions(wanted: Sequence[str], names: Sequence[str], source: str) -> list[
         raise InputError(f"columns: expected at least one column name of {source}: {listed(names)}; got none")
     for name in wanted:
         if name not in names:
-            raise InputError(f"columns: {source} has no column {name!r}; it has {listed(names, name)}")
+            raise ColumnError("columns", name, f"{source} has no column {name!r}; it has {listed(names, name)}")
     check_unique(wanted, "columns")
     return [list(names).index(name) for name in wanted]
 

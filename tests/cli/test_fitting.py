@@ -162,6 +162,19 @@ def test_a_weight_that_cannot_be_is_named_by_its_line(
 
 
 @pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("columns", [[], ["--columns", "a"]], ids=["all columns", "some columns"])
+@pytest.mark.parametrize("memory", [[], ["--memory", "64MiB"]], ids=["in memory", "in blocks"])
+def test_a_column_of_weights_that_is_not_there_is_told_by_its_own_flag(
+    memory: list[str], columns: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pd.DataFrame(np.random.default_rng(0).normal(size=(60, 2)), columns=["a", "b"]).to_csv("rows.csv", index=False)
+    assert main(["fit", "rows.csv", *columns, "--engine", "em", "--sample-weight", "w", *memory]) == 2
+    assert "probam: sample_weight: rows.csv has no column 'w'; it has 'a', 'b'" in capsys.readouterr().err
+    assert main(["fit", "rows.csv", "--drop", "z", "--engine", "em", "--sample-weight", "w", *memory]) == 2
+    assert "probam: drop: rows.csv has no column 'z'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
 def test_a_column_that_looks_like_labels_is_named_with_the_flags_that_help(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
