@@ -9,7 +9,6 @@ making the groups of a fit costs, beside EM of the same data: a share, not a pow
 import argparse
 import json
 import math
-import resource
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import numpy as np
 
 from benchmarks.contest import inherited, versions_of
 from probam.data.writing import write_atomically
+from probam.experiments.own_process import peak_mib
 
 __all__ = ["SIZES", "TASKS", "Size", "exponent", "main", "table"]
 
@@ -192,8 +192,7 @@ def _one(task: str, size: Size) -> dict[str, float]:
     began = time.process_time()
     jax.block_until_ready(work())
     seconds = time.process_time() - began
-    in_mib = 2**20 if sys.platform == "darwin" else 2**10
-    return {"cpu_seconds": seconds, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / in_mib}
+    return {"cpu_seconds": seconds, "peak_mib": peak_mib()}
 
 
 def _measured(task: str, size: Size) -> dict[str, Any]:

@@ -7,7 +7,6 @@ and with the memories (slopes of the logs).
 
 import argparse
 import json
-import resource
 import sys
 import time
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ import numpy as np
 
 from probam.conjugacy.normal import NormalGamma, NormalKnownVariance, NormalWishart
 from probam.conjugacy.pairs import ConjugatePair
+from probam.experiments.own_process import peak_mib
 from probam.inference.stream.engine import absorb, start
 from probam.inference.stream.kernel import Kernel
 from probam.inference.stream.weights import PitmanYor
@@ -113,7 +113,7 @@ def main() -> int:
         "seconds": round(one.seconds, 2),
         "processor_seconds": round(one.processor_seconds, 2),
         "memories": one.memories,
-        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_mib": round(peak_mib()),
     }
     if options.growth:
         record |= _growth(kernel, options.rows, options.memories, options.dtype)

@@ -1,7 +1,6 @@
 """The command that makes memories as data arrive."""
 
 import math
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -152,6 +151,8 @@ def _check_none_given(context: Context, options: Mapping[str, Any]) -> None:
 
 def _record(learned: "Stream", output: Path) -> dict[str, Any]:
     """What was learned, for machines."""
+    from probam.experiments.own_process import peak_mib
+
     return {
         "memories": learned.num_memories,
         "data": learned.num_data,
@@ -161,17 +162,19 @@ def _record(learned: "Stream", output: Path) -> dict[str, Any]:
         "discount": learned.discount,
         "warnings": learned.warnings(),
         "seconds": learned.seconds,
-        "peak_mib": _peak_mib(),
+        "peak_mib": peak_mib(),
         "wrote": output,
     }
 
 
 def _text(learned: "Stream", num_particles: int) -> str:
     """What was learned, for people: sizes, scores, and the largest memories."""
+    from probam.experiments.own_process import peak_mib
+
     score = learned.log_predictive / learned.num_data
     lines = [
         f"{learned.num_memories} memories from {learned.num_data} data in {learned.seconds:.1f} s",
-        f"log predictive {score:.4f} nats per datum, peak {_peak_mib():.0f} MiB",
+        f"log predictive {score:.4f} nats per datum, peak {peak_mib():.0f} MiB",
     ]
     if num_particles > 1 and learned.log_evidence is not None:
         lines.append(f"log evidence {learned.log_evidence:.2f} nats, by {num_particles} particles")
@@ -186,11 +189,3 @@ def _source(data: str) -> Any:
     from probam.cli.arguments import table_of
 
     return data if data == "-" or Path(data).exists() else table_of(data)
-
-
-def _peak_mib() -> float:
-    """Most memory that this process has held."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -8,7 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-__all__ = ["Cost", "alone", "cost"]
+__all__ = ["Cost", "alone", "cost", "peak_mib"]
 
 Value = TypeVar("Value")
 
@@ -43,7 +43,7 @@ def cost(work: Callable[[], Value]) -> tuple[Value, Cost]:
     began = time.process_time()
     value = work()
     seconds = time.process_time() - began
-    return value, Cost(seconds, max(_record() - before, 0.0))
+    return value, Cost(seconds, max(peak_mib() - before, 0.0))
 
 
 def _begin() -> float:
@@ -51,12 +51,15 @@ def _begin() -> float:
     try:
         _RESET.write_text("5")
     except OSError:
-        return _record()
+        return peak_mib()
     return _linux("VmRSS:")
 
 
-def _record() -> float:
-    """Peak memory on record (MiB)."""
+def peak_mib() -> float:
+    """Most memory that this process has held (MiB).
+
+    On Linux that of its own memory: what ``getrusage`` says counts the process that started it too.
+    """
     if _STATUS.exists():
         return _linux("VmHWM:")
     import resource
