@@ -4,6 +4,7 @@ Rows are taken in blocks whose responsibilities stay in a core's cache, and are 
 are many; memory does not grow with rows x memories unless the responsibilities themselves are asked for.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ from probam.family import Model, Params
 from probam.fits.questions import padded_alike
 from probam.placement import devices_worth, in_blocks, rows_at_once
 
-__all__ = ["Answers", "Leading", "answers", "numbers_of_a_row", "responsibilities"]
+__all__ = ["Answers", "Leading", "answers", "begin", "numbers_of_a_row", "responsibilities"]
 
 
 class Leading(NamedTuple):
@@ -74,6 +75,24 @@ def answers(
         top: how many leading memories of each row are asked for: no array of all rows and memories is made.
         allowed: of rows of which it is known to which memories they may belong; the others take no part in them.
     """
+    return begin(model, sites, permutations, x, each=each, spread=spread, top=top, allowed=allowed)()
+
+
+def begin(
+    model: Model,
+    sites: Params,
+    permutations: Int[Array | np.ndarray, "S K"],
+    x: Float[np.ndarray, "N D"],
+    *,
+    each: bool,
+    spread: bool = False,
+    top: int = 0,
+    allowed: Bool[np.ndarray, "N K"] | None = None,
+) -> Callable[[], Answers]:
+    """:func:`answers`, begun on the devices: what is returned waits for them.
+
+    Until then the rows must not be changed: a CPU computes where they are.
+    """
     num_rows = len(x)
     x, allowed = padded_alike(model.num_components, x, allowed)
     devices = devices_worth(x.size * permutations.size)
@@ -82,7 +101,11 @@ def answers(
     for rows, of_rows, device in zip(np.array_split(x, len(devices)), known, devices, strict=True):
         of_device = jax.device_put((model, sites, permutations, rows, of_rows), device)
         parts.append(_in_blocks(*of_device, each=each, spread=spread, top=top))
-    joined: Answers = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_rows], *parts)
+
+    def joined() -> Answers:
+        together: Answers = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_rows], *parts)
+        return together
+
     return joined
 
 

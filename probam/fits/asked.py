@@ -1,6 +1,6 @@
 """What a fit answers about rows, however many: they go block after block, and only the answers are all in memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from probam.errors import InputError, rows_named
 from probam.family import Params
 from probam.family.capabilities import DataSpace
 from probam.fits.annealed import WAYS, annealed
-from probam.fits.answers import Answers, answers
+from probam.fits.answers import Answers, begin
 from probam.fits.completed import completed
 from probam.fits.held import Held
 from probam.fits.landscape import Rests, check_inside, energies_at, extent_of, kind_of, recalled
@@ -408,9 +408,12 @@ class Asked(Held):
             each, spread, top: as :func:`~probam.fits.answers.answers` has them.
         """
         sites, permutations = self.draws(), self._permutations
-        for table, x in self._blocks(data, "data", width, rows=rows, missing=True):
-            found = answers(self.model_for(x), sites, permutations, x, each=each, spread=spread, top=top)
-            yield table, _first(table.num_data, found)
+        begun = (
+            (table, begin(self.model_for(x), sites, permutations, x, each=each, spread=spread, top=top))
+            for table, x in self._blocks(data, "data", width, rows=rows, missing=True)
+        )
+        for table, found in _one_behind(begun):
+            yield table, _first(table.num_data, found())
 
     def _log_density(self, table: Table, found: Answers) -> np.ndarray:
         return np.asarray(found.log_density) + self.standardiser.log_jacobians(table.values)
@@ -424,6 +427,15 @@ def _even(tables: Iterator[Table], values_of: Callable[[Table], np.ndarray]) -> 
     for table in tables:
         values, most = values_of(table), max(most, table.num_data)
         yield table, np.pad(values, ((0, most - len(values)), (0, 0)), mode="edge") if len(values) < most else values
+
+
+def _one_behind(items: Iterable[_T]) -> Iterator[_T]:
+    """The same items, each when the next one is there: what it has begun goes on meanwhile."""
+    before: list[_T] = []
+    for item in items:
+        yield from before
+        before = [item]
+    yield from before
 
 
 def _first(num_rows: int, found: _T) -> _T:
