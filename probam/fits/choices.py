@@ -1,6 +1,7 @@
 """Families and engines found by name, and the precision that JAX computes in."""
 
 import importlib
+import importlib.machinery
 import importlib.util
 import inspect
 import os
@@ -14,6 +15,7 @@ from typing import Any, get_args, get_origin
 
 import jax
 import numpy as np
+from typing_extensions import override
 
 import probam.models
 from probam.errors import InputError, own_code, shown
@@ -155,6 +157,14 @@ def _loaded(place: str) -> ModuleType | None:
     return module if getattr(module, "__file__", None) == str(path.resolve()) else None
 
 
+class _ReadOnly(importlib.machinery.SourceFileLoader):
+    """Leaves no ``__pycache__`` in the user's folder."""
+
+    @override
+    def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
+        """Nothing is kept."""
+
+
 def _module(place: str) -> ModuleType:
     """The module of a family; its code is run where the process has not loaded it yet."""
     with own_code(f"family: {place} cannot be imported", place):
@@ -166,13 +176,13 @@ def _module(place: str) -> ModuleType:
         if (loaded := _loaded(place)) is not None:
             return loaded
         name = f"probam_family_{path.stem}"
-        spec = importlib.util.spec_from_file_location(name, path.resolve())
-        if spec is None or spec.loader is None:
-            raise InputError(f"family: {place} is not a Python file")
+        loader = _ReadOnly(name, str(path.resolve()))
+        spec = importlib.util.spec_from_file_location(name, path.resolve(), loader=loader)
+        assert spec is not None, "it has a loader"
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
-            spec.loader.exec_module(module)
+            loader.exec_module(module)
         except BaseException:
             del sys.modules[name]  # a half of it is not found by the next call
             raise

@@ -119,7 +119,7 @@ def test_gradient_em_over_blocks_takes_the_steps_of_gradient_em_in_memory(family
     _, trace = ascent.advance(model, unit, ascent.begin(model, walk), jnp.asarray(x), optimiser="ecg", num_steps=9)
     end = climb_in_blocks(model, start, jnp.asarray(x), _blocks(x, 16, piece=11), max_iterations=8, tolerance=-np.inf)
     np.testing.assert_allclose(end.trace, trace[0], rtol=1e-9)
-    assert end.trace[-1] > end.trace[0] + 1
+    assert end.trace[-1] > end.trace[0] + 0.1
 
 
 def test_gradient_em_over_all_rows_ends_at_a_maximum_that_only_gradients_reach() -> None:
