@@ -32,7 +32,8 @@ def run(*command: str | Path, cwd: Path = ROOT, **variables: str) -> bytes:
 def exported(folder: Path) -> str:
     """The files of the last commit in a folder; its time, in seconds since 1970."""
     with tarfile.open(fileobj=io.BytesIO(run("git", "archive", "HEAD"))) as archive:
-        archive.extractall(folder, filter="tar")
+        # a filter came with Python 3.11.4; these are our own files, so that an older one may go without
+        archive.extractall(folder, **({"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}))
     return run("git", "log", "-1", "--format=%ct").decode().strip()
 
 

@@ -55,7 +55,7 @@ def results() -> dict[str, Any]:
     blocks = blocks_of(x, 32)
     found = em.fit_params(KEY, model, jnp.asarray(x), restarts=1, max_iterations=1).ends[0]
     start = run_of(found.params, 0)
-    states, trace = em.in_blocks(model, start, jnp.asarray(x[:50]), blocks, max_iterations=20, tolerance=0.0)
+    states, trace = em.in_blocks(model, start, jnp.asarray(x[:50]), blocks, max_iterations=20, tolerance=-np.inf)
     climbed = climb_in_blocks(model, start, jnp.asarray(x[:50]), blocks, max_iterations=6, tolerance=0.0)
     survey = surveyed(model, states.params, blocks)
     search = cavi.Search(max_iterations=2, moves=False, restarts=1)
@@ -84,7 +84,7 @@ def weighted(x: np.ndarray, model: Mixture, start: dict[str, jax.Array]) -> dict
     weight = np.random.default_rng(5).integers(0, 4, len(x)).astype(float)
     weight[:99] = 0
     blocks = blocks_of(x, 32, weight)
-    states, trace = em.in_blocks(model, start, jnp.asarray(x[:50]), blocks, max_iterations=20, tolerance=0.0)
+    states, trace = em.in_blocks(model, start, jnp.asarray(x[:50]), blocks, max_iterations=20, tolerance=-np.inf)
     climbed = climb_in_blocks(model, start, jnp.asarray(x[:50]), blocks, max_iterations=4, tolerance=0.0)
     told = {"total": blocks.total_weight, "weighted_trace": trace, "weighted_climb": climbed.trace}
     told |= {"weighted_size": surveyed(model, states.params, blocks).size}
