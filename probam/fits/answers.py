@@ -20,7 +20,7 @@ from probam.family import Model, Params
 from probam.fits.questions import padded_alike
 from probam.placement import devices_worth, in_blocks, rows_at_once
 
-__all__ = ["Answers", "Leading", "answers", "begin", "numbers_of_a_row", "responsibilities"]
+__all__ = ["Answers", "Leading", "begin", "numbers_of_a_row", "responsibilities"]
 
 
 class Leading(NamedTuple):
@@ -52,32 +52,6 @@ class Answers(NamedTuple):
         return self
 
 
-def answers(
-    model: Model,
-    sites: Params,
-    permutations: Int[Array | np.ndarray, "S K"],
-    x: Float[np.ndarray, "N D"],
-    *,
-    each: bool,
-    spread: bool = False,
-    top: int = 0,
-    allowed: Bool[np.ndarray, "N K"] | None = None,
-) -> Answers:
-    """What S draws say of rows in model units.
-
-    Args:
-        model: the mixture; with ``missing`` where entries are.
-        sites: site values of the draws.
-        permutations: how the memories of each draw are relabelled.
-        x: rows.
-        each: whether the responsibility of each memory is asked for.
-        spread: whether the standard deviation of the confidence is asked for, which goes through the draws again.
-        top: how many leading memories of each row are asked for: no array of all rows and memories is made.
-        allowed: of rows of which it is known to which memories they may belong; the others take no part in them.
-    """
-    return begin(model, sites, permutations, x, each=each, spread=spread, top=top, allowed=allowed)()
-
-
 def begin(
     model: Model,
     sites: Params,
@@ -89,9 +63,19 @@ def begin(
     top: int = 0,
     allowed: Bool[np.ndarray, "N K"] | None = None,
 ) -> Callable[[], Answers]:
-    """:func:`answers`, begun on the devices: what is returned waits for them.
+    """What S draws say of rows in model units, begun on the devices: what is returned waits for them.
 
     Until then the rows must not be changed: a CPU computes where they are.
+
+    Args:
+        model: the mixture; with ``missing`` where entries are.
+        sites: site values of the draws.
+        permutations: how the memories of each draw are relabelled.
+        x: rows.
+        each: whether the responsibility of each memory is asked for.
+        spread: whether the standard deviation of the confidence is asked for, which goes through the draws again.
+        top: how many leading memories of each row are asked for: no array of all rows and memories is made.
+        allowed: of rows of which it is known to which memories they may belong; the others take no part in them.
     """
     num_rows = len(x)
     x, allowed = padded_alike(model.num_components, x, allowed)
@@ -116,8 +100,8 @@ def responsibilities(
     x: Float[Array | np.ndarray, "N D"],
     allowed: Bool[np.ndarray, "N K"] | None = None,
 ) -> Float[np.ndarray, "N K"]:
-    """The responsibilities alone, with the arguments of :func:`answers`."""
-    return np.asarray(answers(model, sites, permutations, np.asarray(x), each=True, allowed=allowed).responsibilities)
+    """The responsibilities alone, with the arguments of :func:`begin`."""
+    return np.asarray(begin(model, sites, permutations, np.asarray(x), each=True, allowed=allowed)().responsibilities)
 
 
 @compiled_by_work(

@@ -405,7 +405,7 @@ class Asked(Held):
             data: rows.
             width: numbers of a row and of what is made of it.
             rows: most rows of a block; None: by their width.
-            each, spread, top: as :func:`~probam.fits.answers.answers` has them.
+            each, spread, top: as :func:`~probam.fits.answers.begin` has them.
         """
         sites, permutations = self.draws(), self._permutations
         begun = (

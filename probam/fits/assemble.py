@@ -14,7 +14,7 @@ import probam.fits.groups as groups
 import probam.fits.posterior as posterior
 from probam.distributions.conditional import conditional
 from probam.errors import InputError
-from probam.fits.answers import answers, responsibilities
+from probam.fits.answers import begin, responsibilities
 from probam.fits.draws import Draws, Numbering, compared_rows, number_memories, thin
 from probam.fits.groups import Group, reason
 from probam.fits.outcome import with_outcome
@@ -127,7 +127,7 @@ def _owners(draws: Draws, numbering: Numbering, prepared: Prepared) -> groups.Ow
     """Whom the data belong to, without a table of all responsibilities where there are many data."""
     rows, model, sites, allowed = compared_rows(len(prepared.x)), draws.model, draws.sites, prepared.allowed
     is_point, is_all = len(draws) == 1, len(rows) == len(prepared.x)
-    told = answers(model, sites, numbering.permutation, prepared.x, each=is_point and is_all, allowed=allowed)
+    told = begin(model, sites, numbering.permutation, prepared.x, each=is_point and is_all, allowed=allowed)()
     resp = told.responsibilities
     if is_point and resp is None:
         its_allowed = None if allowed is None else allowed[rows]

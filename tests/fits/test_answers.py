@@ -14,7 +14,7 @@ import probam
 import probam.fits.posterior as posterior
 import probam.placement as placement
 from probam.errors import InputError
-from probam.fits.answers import _in_blocks, answers
+from probam.fits.answers import _in_blocks, begin
 from probam.models.gaussian import Gaussian
 from probam.models.mixture import mixture
 from probam.models.weights import Dirichlet
@@ -88,13 +88,13 @@ def test_blocks_of_rows_give_the_predictive_density_and_the_mean_responsibilitie
     model = mixture(np.eye(FEATURES), family=Gaussian("diagonal"), weights=Dirichlet(), num_components=MEMORIES)
     sites = jax.tree.map(jnp.asarray, SITES)
     told: dict[str, Any] = {"allowed": allowed} if known else {}
-    found = answers(model, sites, PERMUTATIONS, x, each=True, **told)
+    found = begin(model, sites, PERMUTATIONS, x, each=True, **told)()
     density, shares = _expected(x, **told)
     np.testing.assert_allclose(found.log_density, density, rtol=0, atol=1e-11)
     np.testing.assert_allclose(np.asarray(found.responsibilities), shares, rtol=0, atol=1e-12)
     np.testing.assert_array_equal(found.label, shares.argmax(axis=1))
     np.testing.assert_allclose(found.confidence, shares.max(axis=1), rtol=0, atol=1e-12)
-    without = answers(model, sites, PERMUTATIONS, x, each=False, **told)
+    without = begin(model, sites, PERMUTATIONS, x, each=False, **told)()
     assert without.responsibilities is None
     np.testing.assert_array_equal(without.log_density, found.log_density)
 
@@ -107,7 +107,7 @@ def test_the_leading_memories_are_the_largest_mean_responsibilities(
     monkeypatch.setattr(placement, "_BLOCK_BYTES", 0)  # blocks of 256 rows
     x = np.random.default_rng(num_rows).normal(size=(num_rows, FEATURES))
     model = mixture(np.eye(FEATURES), family=Gaussian("diagonal"), weights=Dirichlet(), num_components=MEMORIES)
-    found = answers(model, jax.tree.map(jnp.asarray, SITES), PERMUTATIONS, x, each=False, top=top)
+    found = begin(model, jax.tree.map(jnp.asarray, SITES), PERMUTATIONS, x, each=False, top=top)()
     shares = _expected(x)[1]
     order = np.argsort(-shares, axis=1)[:, :top]
     assert found.responsibilities is None
@@ -121,7 +121,7 @@ def test_leading_memories_of_equal_probability_are_those_of_lower_number() -> No
     model = mixture(np.eye(FEATURES), family=Gaussian("diagonal"), weights=Dirichlet(), num_components=MEMORIES)
     same = {"loc": np.ones((1, MEMORIES, FEATURES)), "precision": np.ones((1, MEMORIES, FEATURES))}
     sites = jax.tree.map(jnp.asarray, same | {"proportions": np.full((1, MEMORIES), 1 / MEMORIES)})
-    found = answers(model, sites, np.arange(MEMORIES)[None], np.zeros((5, FEATURES)), each=False, top=3)
+    found = begin(model, sites, np.arange(MEMORIES)[None], np.zeros((5, FEATURES)), each=False, top=3)()
     assert found.leading is not None
     np.testing.assert_array_equal(found.leading.memory, np.tile([0, 1, 2], (5, 1)))
     np.testing.assert_allclose(found.leading.probability, 0.25, rtol=1e-12)
@@ -151,7 +151,7 @@ def test_the_spread_of_the_confidence_is_that_of_the_label_s_responsibility_over
     monkeypatch.setattr(placement, "_BLOCK_BYTES", 0)  # blocks of 256 rows
     x = np.random.default_rng(num_rows).normal(size=(num_rows, FEATURES))
     model = mixture(np.eye(FEATURES), family=Gaussian("diagonal"), weights=Dirichlet(), num_components=MEMORIES)
-    found = answers(model, jax.tree.map(jnp.asarray, SITES), PERMUTATIONS, x, each=False, spread=True)
+    found = begin(model, jax.tree.map(jnp.asarray, SITES), PERMUTATIONS, x, each=False, spread=True)()
     shares = _of_each_draw(x)[1]
     own = shares[:, np.arange(num_rows), shares.mean(axis=0).argmax(axis=1)]
     np.testing.assert_allclose(np.asarray(found.confidence_sd), own.std(axis=0), rtol=0, atol=1e-12)
@@ -163,7 +163,7 @@ def test_rows_shared_out_over_devices_are_in_their_order(monkeypatch: pytest.Mon
     monkeypatch.setattr(jax, "devices", lambda *_: [jax.local_devices()[0]] * 3)
     x = np.random.default_rng(0).normal(size=(700, FEATURES))
     model = mixture(x, family=Gaussian("diagonal"), weights=Dirichlet(), num_components=4)
-    found = answers(model, jax.tree.map(jnp.asarray, SITES), jnp.asarray(PERMUTATIONS), x, each=True)
+    found = begin(model, jax.tree.map(jnp.asarray, SITES), jnp.asarray(PERMUTATIONS), x, each=True)()
     np.testing.assert_allclose(found.log_density, _expected(x)[0], rtol=0, atol=1e-11)
     np.testing.assert_allclose(np.asarray(found.responsibilities), _expected(x)[1], rtol=0, atol=1e-12)
 

@@ -16,7 +16,7 @@ import numpy as np  # noqa: E402
 
 from probam import placement  # noqa: E402
 from probam.energies.large_bank import step  # noqa: E402
-from probam.fits.answers import answers  # noqa: E402
+from probam.fits.answers import begin  # noqa: E402
 from probam.inference.cavi import engine as cavi  # noqa: E402
 from probam.inference.cavi.blocks import converge_in_blocks  # noqa: E402
 from probam.inference.common.blocks import RowBlocks, surveyed  # noqa: E402
@@ -57,7 +57,7 @@ def results(x: np.ndarray) -> dict[str, Any]:
     climbed = gradient_em.run(KEY, model, data, max_iterations=15, restarts=1)
     guided = svi.run(KEY, model, data, num_steps=40, restarts=1, num_draws=10, batch_size=len(x))
     sites = {name: value[None] for name, value in params.items()}
-    said = answers(model, sites, np.arange(3)[None], x, each=True)
+    said = begin(model, sites, np.arange(3)[None], x, each=True)()
     recalled = step(data[:100], data, 2.0, block_size=16)
     return {
         "em": found.params,
